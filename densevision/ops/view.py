@@ -1,0 +1,153 @@
+"""Original picture <-> network picture: one affine map, and its inverse.
+
+Coordinates are continuous: (0, 0) is the top-left corner of the top-left pixel, whose centre is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+
+Size = tuple[int, int]
+Fit = Literal["letterbox", "shortest", "pad"]
+
+
+@dataclass(frozen=True)
+class View:
+    """How a network sees a picture: scaled, then shifted, into a canvas.
+
+    Attributes:
+        original: Size of the picture, (height, width).
+        size: Size of the network's canvas, (height, width).
+        scale: Canvas pixels per picture pixel, (x, y).
+        offset: Where the picture's corner lies on the canvas, (x, y) in canvas pixels.
+    """
+
+    original: Size
+    size: Size
+    scale: tuple[float, float] = (1.0, 1.0)
+    offset: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The affine map picture -> canvas, (2, 3) float64."""
+        return np.array([[self.scale[0], 0.0, self.offset[0]], [0.0, self.scale[1], self.offset[1]]])
+
+    @property
+    def content(self) -> Size:
+        """Size of the part of the canvas that the picture covers, (height, width)."""
+        height, width = self.original
+        return round(height * self.scale[1]), round(width * self.scale[0])
+
+    @property
+    def identity(self) -> bool:
+        """Whether the canvas is the picture."""
+        return self.original == self.size and self.scale == (1.0, 1.0) and self.offset == (0.0, 0.0)
+
+    def points_to_network(self, points: np.ndarray) -> np.ndarray:
+        """Maps (..., 2) xy points of the picture to the canvas."""
+        return points * np.asarray(self.scale) + np.asarray(self.offset)
+
+    def points_to_original(self, points: np.ndarray) -> np.ndarray:
+        """Maps (..., 2) xy points of the canvas back to the picture; inverse of `points_to_network`."""
+        return (points - np.asarray(self.offset)) / np.asarray(self.scale)
+
+    def boxes_to_original(self, boxes: np.ndarray) -> np.ndarray:
+        """Maps (N, 4) xyxy boxes of the canvas back to the picture, clipped to it.
+
+        >>> View((10, 20), (32, 32), (2.0, 2.0), (0.0, 4.0)).boxes_to_original(np.array([[0.0, 4, 8, 99]]))
+        array([[ 0.,  0.,  4., 10.]])
+        """
+        corners = self.points_to_original(np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2))
+        height, width = self.original
+        return corners.clip(0, (width, height)).reshape(-1, 4)
+
+    def image_to_network(self, image: np.ndarray, fill: float | tuple[float, ...] = 0) -> np.ndarray:
+        """Resizes a picture (H, W, C) of any type into the canvas and fills the rest.
+
+        Shrinking averages over areas and growing interpolates linearly; memory is that of the canvas.
+        """
+        if self.identity:
+            return image
+        height, width = self.content
+        if (height, width) != image.shape[:2]:
+            shrinking = height < image.shape[0]
+            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+            image = image if image.ndim == 3 else image[..., None]
+        x, y = round(self.offset[0]), round(self.offset[1])
+        canvas = np.empty((*self.size, image.shape[2]), image.dtype)
+        canvas[:] = fill
+        canvas[y : y + height, x : x + width] = image
+        return canvas
+
+    def map_to_original(self, field: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
+        """Crops the padding off an (h, w) or (h, w, C) field of the canvas and resizes it to the picture."""
+        height, width = self.content
+        x, y = round(self.offset[0]), round(self.offset[1])
+        field = field[y : y + height, x : x + width]
+        if field.shape[:2] == tuple(self.original):
+            return field
+        return cv2.resize(field, self.original[::-1], interpolation=interpolation)
+
+
+def fit(
+    original: Size,
+    how: Fit,
+    size: int | Size | None = None,
+    longest: int | None = None,
+    multiple_of: int = 1,
+    minimum: int = 1,
+    whole: bool = True,
+) -> View:
+    """The view of a picture under a size rule.
+
+    Args:
+        original: Size of the picture, (height, width).
+        how: `letterbox` scales it to fit into `size`, centred; `shortest` scales its shorter side to `size`, its longer
+            side to at most `longest`; `pad` leaves the scale. All then pad.
+        size: Side or (height, width) of the canvas.
+        longest: Limit of the longer side under `shortest`.
+        multiple_of: Each side of the canvas is rounded up to this.
+        minimum: Least side of the canvas.
+        whole: `letterbox`: fill the whole of `size` instead of the least canvas that holds the picture.
+    """
+    height, width = original
+    if how == "pad":
+        content, scale = (height, width), (1.0, 1.0)
+    else:
+        if size is None:
+            raise ValueError(f"fit '{how}' needs a size")
+        target = (size, size) if isinstance(size, int) else size
+        if how == "letterbox":
+            ratio = min(target[0] / height, target[1] / width)
+        else:
+            ratio = min(target[0] / min(height, width), (longest or math.inf) / max(height, width))
+        content = max(1, round(height * ratio)), max(1, round(width * ratio))
+        scale = (content[1] / width, content[0] / height)
+    least = target if how == "letterbox" and whole else content
+    canvas = tuple(max(minimum, math.ceil(max(a, b) / multiple_of) * multiple_of) for a, b in zip(least, content))
+    offset = ((canvas[1] - content[1]) // 2, (canvas[0] - content[0]) // 2) if how == "letterbox" else (0, 0)
+    return View((height, width), (canvas[0], canvas[1]), scale, (float(offset[0]), float(offset[1])))
+
+
+def warp_image(image: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, fill: float | tuple) -> np.ndarray:
+    """Warps an (H, W) or (H, W, C) array by an affine map given in corner coordinates.
+
+    Args:
+        image: The array.
+        matrix: (2, 3) map from picture to canvas.
+        size: Canvas (height, width).
+        interpolation: An OpenCV constant.
+        fill: Value outside the picture.
+    """
+    half = np.array([0.5, 0.5])
+    centred = matrix.astype(np.float64).copy()
+    centred[:, 2] += matrix[:, :2] @ half - half
+    channels = 1 if image.ndim == 2 else image.shape[2]
+    border = fill if isinstance(fill, tuple) else (fill,) * min(channels, 4)
+    warped = cv2.warpAffine(image, centred, size[::-1], flags=interpolation, borderValue=border)
+    return warped if warped.ndim == image.ndim else warped[..., None]

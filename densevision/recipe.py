@@ -1,0 +1,155 @@
+"""What every run is made of, whatever its task: backbone, data, training, prediction. No torch here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from densevision.config import Config, Count, Fraction, NonNegative, Positive
+
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+class BackboneConfig(Config):
+    """Any timm model as a feature pyramid."""
+
+    name: str = "mobilenetv2_100"
+    """A timm model name; `densevision models` lists those that work as pyramids."""
+    pretrained: bool | str = False
+    """`true` downloads timm's weights, a path loads that file, `false` starts from random weights."""
+    channels: Count = 3
+    """Channels of the input picture."""
+    mean: tuple[float, ...] | None = None
+    """Mean per channel of a picture in [0, 1]; from the weights' own config when not given."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation per channel; from the weights' own config when not given."""
+    output_stride: Literal[8, 16, 32] | None = None
+    """Dilate the last stages so that the deepest level keeps this stride; convolutional families only."""
+    freeze: int = Field(0, ge=0)
+    """Number of shallow stages that are not trained (batch norm statistics included)."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Extra arguments for `timm.create_model`, e.g. `{pad_type: same}`."""
+
+
+class DataConfig(Config):
+    """Where the samples come from and how they are read."""
+
+    path: str | None = None
+    """A dataset folder or file whose format is recognised, or `scenes[:COUNT[:SEED]]`."""
+    train: str | None = None
+    """Name or file of the training split, when it is not the usual one."""
+    val: str | None = None
+    """Name or file of the validation split, when it is not the usual one."""
+    workers: int = Field(0, ge=0)
+    """Processes that read and augment; the samples are the same for any number."""
+    on_error: Literal["fail", "fix", "skip"] = "fail"
+    """What to do with a bad label: stop, mend what can be mended, or leave the label out; each is counted and named."""
+    max_pixels: Count = 400_000_000
+    """Largest picture that is decoded, in pixels; a guard against decompression bombs."""
+
+
+class TrainConfig(Config):
+    """How the weights are found."""
+
+    epochs: Count = 100
+    """Passes over the training set."""
+    batch: Count | Literal["auto"] = 16
+    """Pictures per step and process; `auto` takes the largest power of two that fits the memory."""
+    accumulate: Count = 1
+    """Batches whose gradients are summed into one step."""
+    optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """The optimiser; none decays norms, biases or other one-dimensional weights."""
+    lr: Positive = 1e-3
+    """Peak learning rate."""
+    backbone_lr: Positive = 1.0
+    """The backbone's rate as a fraction of `lr`."""
+    weight_decay: NonNegative = 0.05
+    """Decay of the weights that are decayed."""
+    momentum: Fraction = 0.9
+    """Momentum of SGD, or Adam's first beta."""
+    schedule: Literal["cosine", "linear", "onecycle", "plateau", "constant"] = "cosine"
+    """Shape of the rate after the warm-up; `linear` holds it for half the run and then falls to zero."""
+    warmup: NonNegative = 1.0
+    """Epochs over which the rate rises from zero."""
+    final_lr: Fraction = 0.01
+    """Rate at the end of `cosine` as a fraction of `lr`."""
+    patience: Count = 5
+    """`plateau`: validations without improvement before the rate is divided."""
+    factor: Positive = 10.0
+    """`plateau`: what the rate is divided by."""
+    ema: Fraction = 0.0
+    """Decay of the moving average of the weights that is validated and saved; 0 turns it off."""
+    clip: NonNegative = 10.0
+    """Largest norm of the gradient; 0 turns clipping off."""
+    precision: Precision = "auto"
+    """`auto` is bfloat16 where the device computes it natively, float32 elsewhere."""
+    early_stop: int = Field(0, ge=0)
+    """Stop after this many validations without improvement; 0 never stops early."""
+    validate_every: Count = 1
+    """Epochs between validations."""
+    seed: int = 0
+    """Seed of weights, order and augmentation."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train."""
+    devices: Count = 1
+    """Processes, one per device, on each node."""
+    nodes: Count = 1
+    """Machines."""
+    strategy: Literal["auto", "ddp", "fsdp"] = "auto"
+    """How several processes share the work."""
+    compile: bool = False
+    """Compile the network with `torch.compile`."""
+    loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
+    """Loggers besides metrics.csv."""
+
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> TrainConfig:
+        """Refuses options that the chosen schedule would ignore."""
+        readers = {"patience": "plateau", "factor": "plateau", "final_lr": "cosine"}
+        for name, schedule in readers.items():
+            default = type(self).model_fields[name].default
+            if self.schedule != schedule and getattr(self, name) != default:
+                raise ValueError(f"train.{name} has no effect with train.schedule={self.schedule}; leave it out")
+        return self
+
+
+class PredictOptions(Config):
+    """What `predict` can be asked for; a task refuses those that it does not heed."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to compute."""
+    precision: Precision = "auto"
+    """`auto` is bfloat16 where it is faster and the answer stays within tolerance."""
+    batch: Count = 1
+    """Pictures per pass."""
+    tile: Count | None = None
+    """Side in pixels of the tiles that a large picture is cut into; whole pictures when not given."""
+    overlap: Fraction = 0.25
+    """Part of a tile that it shares with its neighbour."""
+    tta: tuple[Literal["flip", "scale"], ...] = ()
+    """Test-time augmentation: mirror the picture, change its scale, merge the answers."""
+    min_score: Fraction | None = None
+    """Lowest score of an object that is kept."""
+    max_detections: Count | None = None
+    """Most objects per picture."""
+    nms: Fraction | None = None
+    """Overlap above which the weaker of two boxes of a class is dropped."""
+    agnostic: bool = False
+    """Let boxes of different classes suppress each other."""
+    classes: tuple[str, ...] | None = None
+    """Names of the classes to keep."""
+    iterations: Count | None = None
+    """Refinement steps of iterative models."""
+    max_pixels: Count = 400_000_000
+    """Largest picture that is decoded, in pixels."""
+
+
+class TaskConfig(Config):
+    """Base of each task's config; a task adds what is its own."""
+
+    task: str
+    """The task that this config is for."""
+    backbone: BackboneConfig = BackboneConfig()
+    data: DataConfig = DataConfig()
+    train: TrainConfig = TrainConfig()
