@@ -1,0 +1,38 @@
+"""The tasks by name, and where they live. Adding a task costs a folder here and a line in TASKS."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from densevision.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from densevision.recipe import TaskConfig
+    from densevision.tasks.contract import Task
+
+TASKS: dict[str, str] = {
+    "detection": "Objects as boxes: YOLO-style or Faster R-CNN.",
+}
+"""Task name -> what it answers. The task lives in the module of its name."""
+
+
+def load_task(name: str) -> type[Task]:
+    """The task class of a name; imports torch."""
+    return import_module(f"densevision.tasks.{known(name)}.task").TASK
+
+
+def load_config(name: str) -> type[TaskConfig]:
+    """The config class of a task; imports no torch."""
+    return import_module(f"densevision.tasks.{known(name)}.config").CONFIG
+
+
+def known(name: str) -> str:
+    """The name itself, when it is a task's.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    if name not in TASKS:
+        raise UsageError("no such task", value=name, mend=did_you_mean(name, TASKS))
+    return name

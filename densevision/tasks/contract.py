@@ -1,0 +1,197 @@
+"""The contract between a task and the rest of the house: Net and Task. Read this first.
+
+    Sample -> to_inputs -> Net -> outputs -> Task.answers -> answers -> Task.results -> [Result]
+    (dataset)  (View)                        (tensors, exportable)       (original pixels, real units)
+
+Five laws:
+1. `Net.forward` never changes its return type between training and evaluation.
+2. Truth and answer are the same frozen record.
+3. Answers live in the pixels of the original picture and in real units.
+4. Evaluation runs the very path that prediction runs, then the metric.
+5. Identity lives in the card of the weights file.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import numpy as np
+from torch import Tensor, nn
+
+from densevision.errors import UsageError
+from densevision.ops.view import View
+from densevision.recipe import PredictOptions, TaskConfig
+from densevision.results import Result
+from densevision.sample import Batch, InputSpec, Sample
+
+R = TypeVar("R", bound=Result)
+C = TypeVar("C", bound=TaskConfig)
+Tensors = dict[str, Tensor]
+
+
+class SampleSet(Protocol):
+    """A dataset: a length, and a pure reading by index. What it left out or mended is counted and named."""
+
+    notes: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Metric(Protocol):
+    """Numbers of one evaluation. Order of updates and of merges never changes them."""
+
+    protocol: dict[str, Any]
+
+    def update(self, result: Result, truth: Result, id: int | str) -> None:
+        """Takes the answer and the truth of one picture."""
+
+    def merge(self, other: Any) -> None:
+        """Takes what another process gathered."""
+
+    def compute(self) -> dict[str, float]:
+        """The headline numbers by name; NaN where nothing defines them."""
+
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+        """Numbers below the headline: table name -> row name -> column -> number, e.g. per class."""
+
+    def plots(self, folder: Path) -> None:
+        """Draws what the numbers hide (curves, confusion) as PNG files."""
+
+
+class Net(nn.Module):
+    """encoder -> features -> head -> dict of tensors.
+
+    Every input of kind `image` passes through the encoder; the head is called with the features (or the plain
+    tensor, for other kinds) under the input's name.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, specs: dict[str, InputSpec]):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.pictures = tuple(name for name, spec in specs.items() if spec.kind == "image")
+
+    def features(self, **inputs: Tensor) -> dict[str, Any]:
+        """Name -> list of levels (level 0 is the picture itself), or the tensor where it is no picture."""
+        return {name: self.encoder(x) if name in self.pictures else x for name, x in inputs.items()}
+
+    def forward(self, **inputs: Tensor) -> Tensors:
+        """Answers (B, C, H, W) float RGB pictures in [0, 1] with a dict of tensors, in training and evaluation alike."""
+        return self.head(**self.features(**inputs))
+
+
+class Task(ABC, Generic[C, R]):
+    """One kind of question about a picture. `Task(config)` only stores its config."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type[TaskConfig]]
+    Result: ClassVar[type[Result]]
+    watch: ClassVar[tuple[str, str]]
+    """The metric that picks the best weights, and whether it should be "max" or "min"."""
+    phases: ClassVar[tuple[str, ...]] = ("net",)
+    """Optimisation phases of a step; the phase "net" trains the network, any other the critic."""
+    heeds: ClassVar[frozenset[str]] = frozenset()
+    """Options of `predict` that this task heeds besides device, precision, batch and max_pixels."""
+
+    def __init__(self, config: C):
+        self.config = config
+
+    # -- network ---------------------------------------------------------------------------------------------------
+
+    @property
+    @abstractmethod
+    def inputs(self) -> dict[str, InputSpec]:
+        """The named inputs of the network with their size rules."""
+
+    def encoder(self) -> nn.Module:
+        """Builds the timm pyramid that the config names; has `channels` and `strides`, level 0 the picture."""
+        from densevision.nn.backbone import Backbone
+
+        return Backbone(self.config.backbone)
+
+    @abstractmethod
+    def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
+        """Builds the module from features (one argument per input, by name) to a dict of tensors."""
+
+    def critic(self) -> nn.Module | None:
+        """Builds what exists only for training: discriminators, perceptual networks."""
+        return None
+
+    def net(self) -> Net:
+        """Builds the whole network."""
+        encoder = self.encoder()
+        return Net(encoder, self.head(encoder.channels, encoder.strides), self.inputs)
+
+    # -- data --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def complete(cls, config: C) -> C:
+        """Fills what only the data can tell, such as class names. The card carries the completed config."""
+        return config
+
+    @abstractmethod
+    def dataset(self, split: str) -> SampleSet:
+        """The samples of "train" or "val" as they are on disk."""
+
+    def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
+        """A training sample on a canvas of the network's size; all its chance comes from `rng`."""
+        return dataset[index]
+
+    @abstractmethod
+    def targets(self, truths: Sequence[R]) -> Tensors:
+        """Truths on the network's canvas as stacked tensors for the losses."""
+
+    # -- learning ----------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
+        """Named losses of one phase, already weighted; their sum is minimised.
+
+        May call named parts of its own head. Finite for batches without any truth.
+        """
+
+    # -- answers -----------------------------------------------------------------------------------------------------
+
+    def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
+        """The part of decoding that is tensor arithmetic, so that an export can hold it too."""
+        return outputs
+
+    @abstractmethod
+    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[R]:
+        """Records in original pixels and real units, one per view."""
+
+    def decode(self, outputs: Tensors, views: Sequence[View], options: PredictOptions | None = None) -> list[R]:
+        """Network outputs to records: `answers`, then `results`."""
+        options = options or PredictOptions()
+        return self.results(self.answers(outputs, options), views, options)
+
+    @abstractmethod
+    def encode(self, truths: Sequence[R]) -> Tensors:
+        """The outputs of a perfect network for truths on its canvas: the inverse of `decode`."""
+
+    def merge(self, results: Sequence[R], options: PredictOptions) -> R:
+        """One answer from several about the same picture: tiles, mirrored or scaled views.
+
+        All are already in the pixels of the whole picture.
+        """
+        raise UsageError(f"{self.name} has no merging of answers", mend="Leave out tile and tta.")
+
+    # -- judgement ---------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def metric(self) -> Metric:
+        """A fresh accumulator of this task's numbers."""
+
+    @classmethod
+    @abstractmethod
+    def score(cls, truth: Path, predictions: Path) -> dict[str, Any]:
+        """Prediction files against truth files, from any tool: a report with metrics, protocol and counts."""
+
+    def draw(self, image: np.ndarray, result: R) -> np.ndarray:
+        """The picture a person wants to see: (H, W, 3) uint8 RGB."""
+        return result.draw(image)
