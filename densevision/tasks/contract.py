@@ -53,6 +53,9 @@ class Metric(Protocol):
     def merge(self, other: Any) -> None:
         """Takes what another process gathered."""
 
+    def counts(self) -> dict[str, int]:
+        """How many truths, predictions and the like the numbers rest on."""
+
     def compute(self) -> dict[str, float]:
         """The headline numbers by name; NaN where nothing defines them."""
 
@@ -182,6 +185,10 @@ class Task(ABC, Generic[C, R]):
         raise UsageError(f"{self.name} has no merging of answers", mend="Leave out tile and tta.")
 
     # -- judgement ---------------------------------------------------------------------------------------------------
+
+    def evaluation_options(self) -> PredictOptions:
+        """How to predict when the numbers are wanted, where that differs from when the picture is."""
+        return PredictOptions()
 
     @abstractmethod
     def metric(self) -> Metric:

@@ -1,0 +1,127 @@
+"""Samples to batches: the same batches for any number of workers, and after any resume.
+
+No random state is ever carried along: what chance does to a sample is a function of (seed, epoch, index).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from densevision.recipe import TrainConfig
+from densevision.sample import Batch, Sample, to_inputs, truth_on_canvas
+from densevision.tasks.contract import SampleSet, Task
+
+
+class Pick(NamedTuple):
+    """One sample of one epoch."""
+
+    epoch: int
+    index: int
+
+
+class Collate:
+    """Stacks samples into a Batch: onto the canvas, with truths and targets. Picklable."""
+
+    def __init__(self, task: Task):
+        self.task = task
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """Samples of any sizes to one batch."""
+        inputs, views = to_inputs(samples, self.task.inputs)
+        truths = [truth_on_canvas(sample, view) for sample, view in zip(samples, views)]
+        return Batch(inputs, views, self.task.targets(truths), truths, [sample.id for sample in samples])
+
+
+class TrainingSet(Dataset):
+    """A dataset read by `Pick`, augmented by the task with a generator of the pick's own."""
+
+    def __init__(self, task: Task, samples: SampleSet, seed: int):
+        self.task, self.samples, self.seed = task, samples, seed
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, pick: Pick) -> Sample:
+        rng = np.random.default_rng((self.seed, pick.epoch, pick.index))
+        return self.task.augment(self.samples, pick.index, rng, pick.epoch)
+
+
+class EpochBatches(Sampler):
+    """Batches of picks: a fresh permutation each epoch, dealt out over the processes.
+
+    A last batch that is short is left out, unless it is the only one.
+    """
+
+    def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+        self.length, self.batch, self.seed, self.rank, self.world = length, batch, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tells which epoch the next iteration is; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return max(1, self.length // (self.batch * self.world))
+
+    def __iter__(self) -> Iterator[list[Pick]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        order = np.resize(order, max(len(order), self.world))
+        span = self.batch * self.world
+        for start in range(0, len(self) * span, span):
+            mine = order[start : start + span][self.rank :: self.world]
+            yield [Pick(self.epoch, int(index)) for index in mine]
+
+
+def training_loader(
+    task: Task, samples: SampleSet, train: TrainConfig, batch: int, workers: int, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """The loader of the training split.
+
+    Args:
+        task: Augments the samples and makes their targets.
+        samples: The split.
+        train: Gives the seed.
+        batch: Pictures per step and process.
+        workers: Processes that read and augment.
+        rank: Number of this process.
+        world: Number of processes.
+    """
+    return DataLoader(
+        TrainingSet(task, samples, train.seed),
+        batch_sampler=EpochBatches(len(samples), batch, train.seed, rank, world),
+        collate_fn=Collate(task),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+        worker_init_fn=_one_thread,
+    )
+
+
+def reading_loader(samples: SampleSet, indices: Sequence[int], workers: int) -> DataLoader:
+    """Samples of the given indices one by one, read ahead by the workers."""
+    return DataLoader(
+        _Chosen(samples, indices), batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_one_thread
+    )
+
+
+class _Chosen(Dataset):
+    def __init__(self, samples: SampleSet, indices: Sequence[int]):
+        self.samples, self.indices = samples, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> Sample:
+        return self.samples[self.indices[position]]
+
+
+def _one_thread(_worker: int) -> None:
+    """Workers are the parallelism: threads of OpenCV inside them would only compete."""
+    import cv2
+
+    cv2.setNumThreads(0)

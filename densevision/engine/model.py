@@ -1,0 +1,126 @@
+"""A Model is a task with something that answers: a PyTorch network, or an exported file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densevision.engine.device import autocast, pick_device, pick_precision
+from densevision.errors import WeightsError
+from densevision.io.weights import Card, load_weights, save_weights
+from densevision.ops.view import View
+from densevision.recipe import PredictOptions
+from densevision.results import Result
+from densevision.sample import Sample, to_inputs
+from densevision.tasks import load_config, load_task
+from densevision.tasks.contract import Net, Task, Tensors
+
+
+class Model(ABC):
+    """Answers samples; base of whatever holds the weights.
+
+    Attributes:
+        task: The task, with the config of the weights.
+        card: What the weights say of themselves.
+        options: How it predicts when nothing else is asked for.
+    """
+
+    def __init__(self, task: Task, card: Card, options: PredictOptions | None = None):
+        self.task = task
+        self.card = card
+        self.options = options or PredictOptions()
+
+    @abstractmethod
+    def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
+        """Inputs on the network's canvas to the task's answers, as float32 tensors on the CPU."""
+
+    def infer(self, samples: Sequence[Sample], options: PredictOptions) -> list[Result]:
+        """Records of samples whose canvases have the same size."""
+        inputs, views = to_inputs(samples, self.task.inputs)
+        return self.to_results(self.answers(inputs, options), views, options)
+
+    def to_results(self, answers: Tensors, views: list[View], options: PredictOptions) -> list[Result]:
+        """The task's records of its answers."""
+        return self.task.results(answers, views, options)
+
+    def predict(self, source: Any, **options: Any) -> Any:
+        """Answers a source; the same as `densevision.predict(source, weights=...)`."""
+        from densevision.engine.predict import predict
+
+        return predict(self, source, **options)
+
+
+class TorchModel(Model):
+    """A PyTorch network in evaluation mode."""
+
+    def __init__(self, task: Task, net: Net, card: Card, options: PredictOptions | None = None):
+        super().__init__(task, card, options)
+        self.net = net
+
+    def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
+        """Runs the network on the device and in the precision that the options name."""
+        device = pick_device(options.device)
+        net = self.net.to(device)
+        if device.type != "mps":
+            net = net.to(memory_format=torch.channels_last)
+        training = net.training
+        net.eval()
+        try:
+            with torch.inference_mode(), autocast(device, pick_precision(options.precision, device)):
+                outputs = net(**{name: tensor.to(device) for name, tensor in inputs.items()})
+            with torch.inference_mode():
+                answers = self.task.answers(_float32(outputs), options)
+        finally:
+            net.train(training)
+        return {name: tensor.cpu() for name, tensor in answers.items()}
+
+    def save(self, path: str | Path, half: bool = False) -> None:
+        """Writes the weights with their card as safetensors."""
+        save_weights(path, self.net.state_dict(), self.card, half=half)
+
+
+def load_torch(path: str | Path, task: str | None = None) -> TorchModel:
+    """Reads a weights file into the network that its card describes.
+
+    Args:
+        path: A safetensors file with a card.
+        task: Refuse weights of any other task.
+
+    Raises:
+        WeightsError: The file is truncated, foreign, newer, of another task, or does not fit its own card.
+    """
+    tensors, card = load_weights(path, task)
+    config = card.config
+    backbone = {**config.get("backbone", {}), "pretrained": False}
+    task_config = load_config(card.task).checked({**config, "backbone": backbone}, path)
+    built = load_task(card.task)(task_config)
+    with torch.device("meta"):
+        net = built.net()
+    try:
+        net.load_state_dict(tensors, strict=True, assign=True)
+    except RuntimeError as failure:
+        detail = str(failure).splitlines()[1].strip() if "\n" in str(failure) else str(failure)
+        raise WeightsError("the tensors do not fit the network that the card describes", file=path, value=detail) from None
+    _fill_unsaved(net, built)
+    restored = load_config(card.task).checked(config, path)
+    built.config = restored
+    return TorchModel(built, net.eval(), card)
+
+
+def _fill_unsaved(net: Net, task: Task) -> None:
+    """Buffers that are not part of a state dict stay on the meta device: take them from a network built anew."""
+    if not any(tensor.is_meta for tensor in net.buffers()):
+        return
+    fresh = dict(task.net().named_buffers())
+    for name, buffer in list(net.named_buffers()):
+        if buffer.is_meta:
+            owner, _, leaf = name.rpartition(".")
+            setattr(net.get_submodule(owner), leaf, fresh[name])
+
+
+def _float32(tensors: Tensors) -> Tensors:
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

@@ -1,0 +1,101 @@
+"""Prediction: a source in, records out, with memory bounded by the batch, the tile and the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from densevision.engine.model import Model
+from densevision.engine.sources import open_source
+from densevision.engine.variants import variants
+from densevision.errors import UsageError, did_you_mean
+from densevision.recipe import PredictOptions
+from densevision.results import Result
+from densevision.sample import Sample
+
+ALWAYS = frozenset({"device", "precision", "batch", "max_pixels"})
+"""Options that every task heeds."""
+
+
+def predict(model: Model, source: Any, stream: bool = False, **options: Any) -> Any:
+    """Answers a source: one picture gives one record, a list or folder a list, a video or `stream` an iterator.
+
+    Args:
+        model: What answers.
+        source: See `sources.open_source`.
+        stream: Give an iterator whatever the source.
+        **options: Fields of `PredictOptions`.
+
+    Raises:
+        UsageError: An option that this task does not heed.
+        DataError: A source that cannot be read.
+    """
+    chosen = checked_options(model, options)
+    opened = open_source(source, model.task.inputs, chosen.max_pixels)
+    results = (result for _, result in answer(model, opened.samples, chosen))
+    if stream or opened.kind == "stream":
+        return results
+    return next(results) if opened.kind == "one" else list(results)
+
+
+def checked_options(model: Model, options: dict[str, Any]) -> PredictOptions:
+    """The model's options with these replaced; an option without effect is an error."""
+    heeded = ALWAYS | model.task.heeds
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, value in given.items():
+        if name not in PredictOptions.model_fields:
+            raise UsageError("no such option of predict", field=name, value=value, mend=did_you_mean(name, heeded))
+        if name not in heeded and value != PredictOptions.model_fields[name].default:
+            raise UsageError(f"has no effect on {model.task.name}", field=name, value=value, mend=f"Leave it out; heeded are {', '.join(sorted(heeded))}.")
+    values = {**model.options.model_dump(), **given}
+    chosen = PredictOptions.checked({name: _tuple(value) for name, value in values.items()})
+    if chosen.tile is None and "overlap" in given:
+        raise UsageError("has no effect without tile", field="overlap", value=chosen.overlap)
+    return chosen
+
+
+def answer(model: Model, samples: Iterable[Sample], options: PredictOptions) -> Iterator[tuple[Sample, Result]]:
+    """Samples with their records, in order; at most a batch of them is held at a time."""
+    chunk: list[Sample] = []
+    for sample in samples:
+        chunk.append(sample)
+        if len(chunk) == options.batch:
+            yield from _answer_chunk(model, chunk, options)
+            chunk = []
+    yield from _answer_chunk(model, chunk, options)
+
+
+def _answer_chunk(model: Model, chunk: list[Sample], options: PredictOptions) -> Iterator[tuple[Sample, Result]]:
+    if options.tile is not None or options.tta:
+        results = [_answer_by_parts(model, sample, options) for sample in chunk]
+    else:
+        results = _answer_by_size(model, chunk, options)
+    for sample, result in zip(chunk, results):
+        picture = sample.file or next(iter(sample.images.values()))
+        yield sample, replace(result, source=picture)
+
+
+def _answer_by_size(model: Model, chunk: list[Sample], options: PredictOptions) -> list[Result]:
+    """Pictures that share a canvas size share a pass, so that no answer depends on its neighbours' padding."""
+    spec = next(iter(model.task.inputs.values()))
+    groups: dict[tuple[int, int], list[int]] = {}
+    for position, sample in enumerate(chunk):
+        groups.setdefault(spec.view(sample.size).size, []).append(position)
+    results: dict[int, Result] = {}
+    for positions in groups.values():
+        results.update(zip(positions, model.infer([chunk[position] for position in positions], options)))
+    return [results[position] for position in range(len(chunk))]
+
+
+def _answer_by_parts(model: Model, sample: Sample, options: PredictOptions) -> Result:
+    """Tiles, mirrored and scaled views of one picture: each answered, mapped back, and merged by the task."""
+    results = []
+    for variant in variants(sample, options):
+        (result,) = model.infer([variant.sample], options)
+        results.append(result.warp(variant.back, sample.size))
+    return model.task.merge(results, options)
+
+
+def _tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) and value in ("flip", "scale") else value
