@@ -11,7 +11,7 @@ from typing import Any
 
 
 from densevision.errors import DataError
-from densevision.io.image import as_image, image_to_channels
+from densevision.io.image import as_image, to_rgb
 from densevision.io.video import is_video, read_video
 from densevision.sample import InputSpec, Sample
 
@@ -64,7 +64,8 @@ class _Reader:
     def sample(self, pictures: Sequence[Any], id: int | str) -> Sample:
         images = {}
         for name, picture in zip(self.names, pictures):
-            images[name] = image_to_channels(as_image(picture, self.max_pixels), self.channels)
+            image = as_image(picture, self.max_pixels)
+            images[name] = to_rgb(image) if self.channels == 3 else image
         file = str(pictures[0]) if isinstance(pictures[0], (str, Path)) else ""
         sizes = {name: image.shape[:2] for name, image in images.items()}
         if len(set(sizes.values())) > 1:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
 
@@ -25,6 +27,11 @@ def load_task(name: str) -> type[Task]:
 def load_config(name: str) -> type[TaskConfig]:
     """The config class of a task; imports no torch."""
     return import_module(f"densevision.tasks.{known(name)}.config").CONFIG
+
+
+def load_score(name: str) -> Callable[[Path, Path], dict[str, Any]]:
+    """The function that judges prediction files against truth files; imports no torch."""
+    return import_module(f"densevision.tasks.{known(name)}.score").score
 
 
 def known(name: str) -> str:

@@ -194,11 +194,6 @@ class Task(ABC, Generic[C, R]):
     def metric(self) -> Metric:
         """A fresh accumulator of this task's numbers."""
 
-    @classmethod
-    @abstractmethod
-    def score(cls, truth: Path, predictions: Path) -> dict[str, Any]:
-        """Prediction files against truth files, from any tool: a report with metrics, protocol and counts."""
-
     def draw(self, image: np.ndarray, result: R) -> np.ndarray:
         """The picture a person wants to see: (H, W, 3) uint8 RGB."""
         return result.draw(image)

@@ -1,0 +1,202 @@
+"""What the command line can do, in Python, with the same words and defaults."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from densevision.config import read_yaml
+from densevision.engine.model import Model, load_torch
+from densevision.engine.report import Report
+from densevision.errors import UsageError, WeightsError
+from densevision.recipe import TaskConfig
+from densevision.tasks import known, load_config
+from densevision.zoo import announcement, resolve
+
+PathLike = str | os.PathLike[str]
+
+_loaded: dict[tuple[str, float], Model] = {}
+
+
+def load(weights: PathLike | None = None, task: str | None = None) -> Model:
+    """Loads weights, an exported model, or a name, into something that predicts.
+
+    Args:
+        weights: A `.safetensors`, `.onnx`, `.xml` (OpenVINO) or `.pt2` (torch.export) file, or a name that
+            `densevision models` lists. The starter weights of the task when not given.
+        task: Refuse weights of any other task.
+
+    Raises:
+        WeightsError: There is no such file or name, or it is truncated, foreign, newer, or of another task.
+    """
+    path = resolve(weights, task)
+    if path.suffix in (".onnx", ".xml", ".pt2"):
+        from densevision.engine.exported import load_exported
+
+        return load_exported(path, task)
+    model = load_torch(path, task)
+    if weights is None:
+        print(announcement(model.card), file=sys.stderr)
+    return model
+
+
+def predict(source: Any, task: str | None = None, weights: Any = None, stream: bool = False, **options: Any) -> Any:
+    """Answers a picture, or many.
+
+    One picture gives one record; a list, folder or glob a list; a video or `stream=True` an iterator whose memory
+    does not grow. Tasks that look at two pictures take a pair or a sequence.
+
+    Args:
+        source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16 or float in [0, 1]), PIL picture, tensor (CHW);
+            or a list of them.
+        task: A name in `TASKS`; needed when no weights are given.
+        weights: A file, a name, or a model from `load`; the starter weights when not given.
+        stream: Give an iterator.
+        **options: Fields of `densevision.recipe.PredictOptions`.
+
+    Raises:
+        UsageError: An unknown option, or one that has no effect on this task.
+        DataError: The source cannot be read.
+        WeightsError: The weights cannot be used.
+
+    Example:
+        >>> import densevision
+        >>> densevision.predict("street.jpg", task="detection").save("street.png")  # doctest: +SKIP
+    """
+    model = weights if isinstance(weights, Model) else _load_once(weights, task)
+    return model.predict(source, stream=stream, **options)
+
+
+def train(
+    task: str | None = None,
+    data: str | None = None,
+    config: PathLike | None = None,
+    set: Mapping[str, Any] | None = None,
+    out: PathLike | None = None,
+    resume: PathLike | None = None,
+    quiet: bool = True,
+) -> Path:
+    """Trains, or continues a run; returns the run folder.
+
+    Args:
+        task: A name in `TASKS`; the config may name it instead.
+        data: A dataset, or `scenes[:COUNT[:SEED]]`.
+        config: A YAML file.
+        set: Dotted names to values, e.g. `{"train.epochs": 3}`; they win over the file.
+        out: Run folder; runs/<task>/<number> when not given.
+        resume: Folder of a run to continue; all else comes from that run.
+        quiet: No bars.
+    """
+    from densevision.engine import train as engine
+
+    if resume is not None:
+        if data or config or set or out:
+            raise UsageError("a resumed run keeps its own config", field="resume", mend="Leave out data, config, set, out.")
+        return engine.resume(resume, quiet).path
+    return engine.train(resolved_config(task, data, config, set), out, quiet).path
+
+
+def evaluate(
+    weights: Any = None,
+    data: str | None = None,
+    task: str | None = None,
+    set: Mapping[str, Any] | None = None,
+    split: str = "val",
+    out: PathLike | None = None,
+    quiet: bool = True,
+    **options: Any,
+) -> Report:
+    """Judges weights on a dataset by the path that `predict` runs.
+
+    Args:
+        weights: A file, a name, or a model from `load`; the starter weights when not given.
+        data: A dataset; the one that the weights were trained on when not given.
+        task: Refuse weights of any other task.
+        set: Dotted names to values of the weights' own config, e.g. `{"data.val": "test.json"}`.
+        split: "train" or "val".
+        out: Folder for report.json and plots.
+        quiet: No bars.
+        **options: Fields of `PredictOptions`.
+    """
+    from densevision.engine.evaluate import evaluate as judge
+    from densevision.engine.predict import checked_options
+    from densevision.engine.progress import bar, silent
+
+    model = weights if isinstance(weights, Model) else load(weights, task)
+    settings = {**({"data.path": data} if data else {}), **(set or {})}
+    model.task.config = model.task.config.changed(**{name.replace(".", "__"): value for name, value in settings.items()})
+    if model.task.config.data.path is None:
+        raise UsageError("no data to evaluate on", field="data", mend="Give --data FOLDER, or --data scenes.")
+    model.options = model.task.evaluation_options()
+    chosen = checked_options(model, options)
+    samples = model.task.dataset(split)
+    evaluation = judge(model, samples, chosen, model.task.config.data.workers, progress=silent if quiet else bar)
+    if out is not None:
+        evaluation.report.write(Path(out) / "report.json")
+        evaluation.metric.plots(Path(out) / "plots")
+    return evaluation.report
+
+
+def score(task: str, truth: PathLike, predictions: PathLike) -> Report:
+    """Judges prediction files of any tool against truth files, without a model.
+
+    Args:
+        task: A name in `TASKS`.
+        truth: For boxes a COCO json.
+        predictions: For boxes a COCO result json.
+    """
+    from densevision.tasks import load_score
+
+    return Report(task=known(task), **load_score(task)(Path(truth), Path(predictions)))
+
+
+def export(
+    weights: Any, out: PathLike | None = None, task: str | None = None, format: str = "onnx", **options: Any
+) -> Path:
+    """Writes a model that other runtimes can run, and verifies that it answers alike.
+
+    Args:
+        weights: A file, a name, or a model from `load`.
+        out: The file to write; beside the weights when not given.
+        task: Refuse weights of any other task.
+        format: "onnx", "openvino" or "torch".
+        **options: See `densevision.engine.export.export`.
+    """
+    from densevision.engine.export import export as write
+
+    model = weights if isinstance(weights, Model) else load(weights, task)
+    return write(model, out, format, **options)
+
+
+def resolved_config(
+    task: str | None, data: str | None, config: PathLike | None, set: Mapping[str, Any] | None
+) -> TaskConfig:
+    """The config of a run from what a person gave: default < YAML < settings < data."""
+    settings = dict(set or {})
+    if data is not None:
+        settings["data.path"] = data
+    named = read_yaml(config).get("task") if config is not None else None
+    task = task or named
+    if task is None:
+        raise UsageError("which task?", mend="Give task=, or a config that names it.")
+    if named is not None and named != task:
+        raise UsageError(f"is a config for {named}, not for {task}", file=config, field="task")
+    return load_config(known(task)).resolve(None if config is None else Path(config), settings)
+
+
+def _load_once(weights: Any, task: str | None) -> Model:
+    """Loads each file once per process, so that a loop over `predict` costs only predictions."""
+    path = resolve(weights, task)
+    key = (str(path.resolve()), path.stat().st_mtime)
+    if key not in _loaded:
+        _loaded.clear()
+        _loaded[key] = load(weights, task)
+    model = _loaded[key]
+    if task is not None and model.task.name != known(task):
+        raise WeightsError(f"these weights are for {model.task.name}, not for {task}", file=path, field="task")
+    return model
+
+

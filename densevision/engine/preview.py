@@ -1,0 +1,45 @@
+"""Pictures of a run: its first batches with their labels, and its curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from densevision.data.loader import Collate, EpochBatches
+from densevision.draw.plots import curves
+from densevision.draw.sheet import contact_sheet
+from densevision.engine.run_folder import RunFolder
+from densevision.io.image import write_image
+from densevision.tasks.contract import Task
+
+BATCHES = 2
+PICTURES = 16
+
+
+def draw_batches(folder: Path, task: Task, loader: DataLoader) -> None:
+    """Draws the first training batches as the network will see them, with their truth."""
+    dataset, batches = loader.dataset, loader.batch_sampler
+    assert isinstance(batches, EpochBatches)
+    for number, picks in zip(range(BATCHES), batches):
+        batch = Collate(task)([dataset[pick] for pick in picks[:PICTURES]])
+        pictures = next(iter(batch.inputs.values()))
+        drawn = [_drawn(task, picture, truth) for picture, truth in zip(pictures, batch.truths)]
+        captions = [str(identity) for identity in batch.ids]
+        write_image(folder / f"{number}.jpg", contact_sheet(drawn, captions))
+
+
+def draw_curves(folder: RunFolder) -> None:
+    """Draws losses, metrics and rate over the epochs."""
+    rows = folder.rows()
+    columns = {name: [float(row.get(name) or "nan") for row in rows] for name in (rows[0] if rows else {})}
+    if len(rows) > 1:
+        curves(folder.plots / "curves.png", columns)
+
+
+def _drawn(task: Task, picture: Tensor, truth) -> np.ndarray:
+    image = (picture[:3].permute(1, 2, 0).clamp(0, 1).numpy() * 255).round().astype(np.uint8)
+    image = np.repeat(image, 3, 2) if image.shape[2] == 1 else image
+    return image if truth is None else task.draw(image, truth)

@@ -1,0 +1,177 @@
+"""Training: a config in, a run folder out."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from densevision.data.loader import training_loader
+from densevision.engine.batch_size import find_batch
+from densevision.engine.device import pick_device, pick_precision
+from densevision.engine.preview import draw_batches, draw_curves
+from densevision.engine.progress import Progress, bar, silent
+from densevision.engine.run_folder import RunFolder, versions
+from densevision.engine.seed import seed_everything
+from densevision.errors import DenseVisionError, UsageError
+from densevision.io.weights import Card
+from densevision.recipe import TaskConfig
+from densevision.tasks import load_config, load_task
+from densevision.tasks.contract import Task
+
+log = logging.getLogger("densevision")
+
+
+def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False) -> RunFolder:
+    """Trains from a config into a fresh run folder.
+
+    Args:
+        config: The whole run.
+        out: The folder; numbered under runs/<task>/ when not given.
+        quiet: No bars.
+    """
+    if config.data.path is None:
+        raise UsageError("no data to train on", field="data.path", mend="Give --data FOLDER, or --data scenes.")
+    folder = RunFolder.fresh(out, config.task)
+    task_class = load_task(config.task)
+    seed_everything(config.train.seed)
+    config = task_class.complete(config)
+    if config.train.batch == "auto":
+        task = task_class(config)
+        batch = find_batch(task, task.dataset("train"), pick_device(config.train.device))
+        log.info("batch: auto takes %d", batch)
+        config = config.changed(train__batch=batch)
+    folder.start(config)
+    return _fit(folder, task_class(config), None, quiet)
+
+
+def resume(path: str | Path, quiet: bool = False) -> RunFolder:
+    """Continues a run from its last whole epoch; the weights come out as if it had never stopped.
+
+    Raises:
+        DataError: There is no run in the folder.
+    """
+    folder = RunFolder.existing(path)
+    task_name = str(_plain_yaml(folder.config).get("task"))
+    config = load_config(task_name).resolve(folder.config)
+    checkpoint = folder.checkpoint if folder.checkpoint.exists() else None
+    if checkpoint is None:
+        log.info("no epoch was finished: starting anew")
+    return _fit(folder, load_task(task_name)(config), checkpoint, quiet)
+
+
+def _plain_yaml(file: Path) -> dict[str, Any]:
+    from densevision.config import read_yaml
+
+    return read_yaml(file)
+
+
+def _fit(folder: RunFolder, task: Task, checkpoint: Path | None, quiet: bool) -> RunFolder:
+    _silence_lightning()
+    from lightning.pytorch import Trainer
+
+    from densevision.engine.keeper import Keeper
+    from densevision.engine.module import Module
+
+    config, train = task.config, task.config.train
+    training, validation = task.dataset("train"), task.dataset("val")
+    for note in (*training.notes, *validation.notes):
+        log.warning("%s", note)
+    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    world = train.devices * train.nodes
+    loader = training_loader(task, training, train, train.batch, config.data.workers, rank, world)
+    if rank == 0 and checkpoint is None:
+        draw_batches(folder.batches, task, loader)
+    seed_everything(train.seed)
+    module = Module(task, train, len(loader))
+    progress: Progress = silent if quiet else bar
+    keeper = Keeper(folder, config, card_of(config, len(training)), validation, progress)
+    trainer = Trainer(**_trainer_options(config, folder, quiet), callbacks=[keeper])
+    try:
+        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit:  # how Lightning ends after Ctrl-C
+        raise _interrupted(folder) from None
+    if trainer.interrupted:
+        raise _interrupted(folder)
+    if trainer.is_global_zero:
+        draw_curves(folder)
+        if keeper.report is not None:
+            keeper.report.write(folder.path / "report.json")
+    return folder
+
+
+def card_of(config: TaskConfig, pictures: int) -> Card:
+    """The card of weights that are trained under this config."""
+    return Card(
+        task=config.task,
+        config=config.plain(),
+        classes=getattr(config, "classes", None),
+        data={"path": config.data.path, "train": config.data.train, "pictures": pictures},
+        licence="as the training data and the pretrained weights allow",
+        versions=versions(),
+    )
+
+
+def _trainer_options(config: TaskConfig, folder: RunFolder, quiet: bool) -> dict[str, Any]:
+    train = config.train
+    device = pick_device(train.device)
+    precision = {"float32": "32-true", "bfloat16": "bf16-mixed", "float16": "16-mixed"}
+    strategy = train.strategy
+    if strategy == "auto" and train.devices * train.nodes > 1:
+        strategy = "ddp_find_unused_parameters_true" if len(config_phases(config)) > 1 else "ddp"
+    return {
+        "accelerator": device.type,
+        "devices": train.devices,
+        "num_nodes": train.nodes,
+        "strategy": strategy,
+        "precision": precision[pick_precision(train.precision, device)],
+        "max_epochs": train.epochs,
+        "logger": _loggers(train.loggers, folder),
+        "enable_checkpointing": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": not quiet,
+        "num_sanity_val_steps": 0,
+        "use_distributed_sampler": False,
+    }
+
+
+def config_phases(config: TaskConfig) -> tuple[str, ...]:
+    """The optimisation phases of the config's task."""
+    return load_task(config.task).phases
+
+
+def _loggers(names: tuple[str, ...], folder: RunFolder) -> list[Any] | bool:
+    from lightning.pytorch import loggers
+
+    kinds = {
+        "tensorboard": lambda: loggers.TensorBoardLogger(folder.path, name="", version="tensorboard"),
+        "wandb": lambda: loggers.WandbLogger(name=folder.path.name, save_dir=folder.path),
+        "mlflow": lambda: loggers.MLFlowLogger(run_name=folder.path.name, tracking_uri=f"file:{folder.path / 'mlflow'}"),
+    }
+    made = []
+    for name in names:
+        try:
+            made.append(kinds[name]())
+        except ModuleNotFoundError as failure:
+            mend = f"pip install {failure.name}, or leave the logger out."
+            raise UsageError(f"the logger's package is missing: {failure.name}", field="train.loggers", value=name, mend=mend) from None
+    return made or False
+
+
+def _interrupted(folder: RunFolder) -> DenseVisionError:
+    task = str(_plain_yaml(folder.config).get("task"))
+    done = len(folder.rows())
+    mend = f"Continue with: densevision {task} train --resume {folder.path}"
+    return DenseVisionError(f"interrupted after {done} whole epochs", file=folder.path, mend=mend)
+
+
+def _silence_lightning() -> None:
+    """Lightning's tips and hardware lists say nothing about the run; its warnings about loaders do not apply."""
+    for name in ("lightning", "lightning.pytorch", "lightning.pytorch.utilities.rank_zero", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+    torch.set_float32_matmul_precision("high")

@@ -1,0 +1,149 @@
+"""Named weights: where they come from, under what terms, and how they become a file of ours. No torch here."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.resources import files
+from pathlib import Path
+
+from densevision.errors import UsageError, WeightsError, did_you_mean
+from densevision.io.files import whole
+from densevision.io.weights import Card, load_card
+from densevision.tasks import TASKS, known
+
+
+@dataclass(frozen=True)
+class NamedWeights:
+    """Weights that other people published.
+
+    Attributes:
+        name: What a person types, e.g. "torchvision/raft_large".
+        task: The task that they are for.
+        address: Where they are downloaded from.
+        sha256: Start of the file's hash, in hexadecimal, as its publisher states it.
+        licence: The terms.
+        megabytes: Size of the download.
+        trained_on: What they were trained on.
+    """
+
+    name: str
+    task: str
+    address: str
+    sha256: str
+    licence: str
+    megabytes: float
+    trained_on: str
+
+
+def named_weights() -> dict[str, NamedWeights]:
+    """Every name that some task can convert."""
+    found = {}
+    for task in TASKS:
+        for weights in _foreign(task):
+            found[weights.name] = weights
+    return found
+
+
+def starter(task: str) -> Path | None:
+    """The starter weights that ship with the package, or None where the task has none yet."""
+    path = Path(str(files("densevision"))) / "starter" / f"{known(task)}.safetensors"
+    return path if path.exists() else None
+
+
+def resolve(weights: str | os.PathLike[str] | None, task: str | None) -> Path:
+    """The file that a `weights` argument means: a path, a name, or the starter weights when it is None.
+
+    A name is downloaded and converted only now, because it was asked for, and kept in the cache folder.
+
+    Raises:
+        UsageError: Neither weights nor a task are given.
+        WeightsError: No such file or name, or the download failed or is not what its publisher made.
+    """
+    if weights is None:
+        if task is None:
+            raise UsageError("which task?", mend=f"Give task= or weights=. Tasks: {', '.join(TASKS)}.")
+        path = starter(task)
+        if path is None:
+            raise WeightsError(f"{task} has no starter weights", mend="Give weights=, a file or a name.")
+        return path
+    path = Path(weights)
+    if path.exists():
+        return path
+    names = named_weights()
+    if str(weights) in names:
+        return _downloaded(names[str(weights)])
+    near = did_you_mean(str(weights), names) if names else ""
+    raise WeightsError("no such file and no such name", value=str(weights), mend=near or "See densevision models.")
+
+
+def announcement(card: Card) -> str:
+    """One line about weights: what they were trained on, how well they did there, under what terms."""
+    numbers = card.metrics.get("metrics", {})
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in list(numbers.items())[:2] if value is not None)
+    trained = card.data.get("path") or card.data.get("source") or "unknown data"
+    return f"starter weights for {card.task}: trained on {trained}; {shown or 'no numbers'}; licence {card.licence}"
+
+
+def convert(name: str, file: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Converts a downloaded foreign file into weights of ours.
+
+    Raises:
+        UsageError: No such name.
+        WeightsError: The file does not hold what the name says.
+    """
+    names = named_weights()
+    if name not in names:
+        raise UsageError("no such weights", value=name, mend=did_you_mean(name, names))
+    _converter(names[name].task)(names[name], Path(file), Path(out))
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: $DENSEVISION_CACHE, or ~/.cache/densevision."""
+    return Path(os.environ.get("DENSEVISION_CACHE", Path.home() / ".cache" / "densevision"))
+
+
+def _foreign(task: str) -> tuple[NamedWeights, ...]:
+    try:
+        return import_module(f"densevision.tasks.{task}.foreign").NAMED
+    except ModuleNotFoundError as failure:
+        if failure.name != f"densevision.tasks.{task}.foreign":
+            raise
+        return ()
+
+
+def _converter(task: str) -> Callable[[NamedWeights, Path, Path], None]:
+    return import_module(f"densevision.tasks.{task}.foreign").convert
+
+
+def _downloaded(weights: NamedWeights) -> Path:
+    kept = cache_folder() / f"{weights.name.replace('/', '--')}.safetensors"
+    if kept.exists():
+        load_card(kept)
+        return kept
+    raw = cache_folder() / "downloads" / weights.address.rsplit("/", 1)[-1]
+    if not raw.exists():
+        _fetch(weights, raw)
+    convert(weights.name, raw, kept)
+    return kept
+
+
+def _fetch(weights: NamedWeights, raw: Path) -> None:
+    digest = hashlib.sha256()
+    mend = f"Download it elsewhere and convert it: python tools/convert.py {weights.name} FILE OUT."
+    with whole(raw) as temporary:
+        try:
+            with urllib.request.urlopen(weights.address, timeout=60) as answer, open(temporary, "wb") as stream:
+                while block := answer.read(1 << 20):
+                    digest.update(block)
+                    stream.write(block)
+        except (urllib.error.URLError, TimeoutError) as failure:
+            raise WeightsError(f"cannot download {weights.address}: {failure}", value=weights.name, mend=mend) from None
+        if not digest.hexdigest().startswith(weights.sha256):
+            problem = f"{weights.address} is not the file that its publisher made: its SHA-256 differs"
+            raise WeightsError(problem, value=digest.hexdigest()[:16], mend=f"Expected {weights.sha256}.")
