@@ -94,7 +94,9 @@ def train(
 
     if resume is not None:
         if data or config or set or out:
-            raise UsageError("a resumed run keeps its own config", field="resume", mend="Leave out data, config, set, out.")
+            raise UsageError(
+                "a resumed run keeps its own config", field="resume", mend="Leave out data, config, set, out."
+            )
         return engine.resume(resume, quiet).path
     return engine.train(resolved_config(task, data, config, set), out, quiet).path
 
@@ -127,7 +129,9 @@ def evaluate(
 
     model = weights if isinstance(weights, Model) else load(weights, task)
     settings = {**({"data.path": data} if data else {}), **(set or {})}
-    model.task.config = model.task.config.changed(**{name.replace(".", "__"): value for name, value in settings.items()})
+    model.task.config = model.task.config.changed(
+        **{name.replace(".", "__"): value for name, value in settings.items()}
+    )
     if model.task.config.data.path is None:
         raise UsageError("no data to evaluate on", field="data", mend="Give --data FOLDER, or --data scenes.")
     model.options = model.task.evaluation_options()
@@ -198,5 +202,3 @@ def _load_once(weights: Any, task: str | None) -> Model:
     if task is not None and model.task.name != known(task):
         raise WeightsError(f"these weights are for {model.task.name}, not for {task}", file=path, field="task")
     return model
-
-

@@ -98,7 +98,9 @@ class Batch:
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, from which copies to a GPU overlap with work."""
         inputs = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
-        return replace(self, inputs=inputs, targets={name: tensor.pin_memory() for name, tensor in self.targets.items()})
+        return replace(
+            self, inputs=inputs, targets={name: tensor.pin_memory() for name, tensor in self.targets.items()}
+        )
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -115,7 +117,9 @@ def to_inputs(samples: Sequence[Sample], specs: dict[str, InputSpec]) -> tuple[d
     images = {name: spec for name, spec in specs.items() if spec.kind == "image"}
     first = next(iter(images.values()))
     views = [first.view(sample.size) for sample in samples]
-    inputs = {name: _stack([_on_canvas(sample, name, spec) for sample in samples], spec) for name, spec in images.items()}
+    inputs = {
+        name: _stack([_on_canvas(sample, name, spec) for sample in samples], spec) for name, spec in images.items()
+    }
     for name, spec in specs.items():
         if spec.kind == "size":
             inputs[name] = torch.tensor([view.content for view in views], dtype=torch.float32)

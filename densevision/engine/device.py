@@ -22,7 +22,9 @@ def pick_device(name: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> torch.d
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
     if not there[name]:
-        raise UsageError("this device is not here", field="device", value=name, mend="Use --set train.device=cpu or --device cpu.")
+        raise UsageError(
+            "this device is not here", field="device", value=name, mend="Use --set train.device=cpu or --device cpu."
+        )
     return torch.device(name)
 
 

@@ -120,6 +120,8 @@ def _protocol(model: Model, options: PredictOptions, metric: Metric) -> dict[str
     from densevision.version import __version__
 
     heeded = {"batch"} | model.task.heeds
-    asked = {name: value for name, value in options.model_dump(mode="json").items() if name in heeded and value is not None}
+    asked = {
+        name: value for name, value in options.model_dump(mode="json").items() if name in heeded and value is not None
+    }
     precision = pick_precision(options.precision, pick_device(options.device))
     return {**metric.protocol, "prediction": {**asked, "precision": precision}, "densevision": __version__}

@@ -109,5 +109,3 @@ class Keeper(Callback):
         if improved or not self.folder.best.exists():
             model.save(self.folder.best)
         model.save(self.folder.last)
-
-

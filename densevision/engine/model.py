@@ -104,7 +104,9 @@ def load_torch(path: str | Path, task: str | None = None) -> TorchModel:
         net.load_state_dict(tensors, strict=True, assign=True)
     except RuntimeError as failure:
         detail = str(failure).splitlines()[1].strip() if "\n" in str(failure) else str(failure)
-        raise WeightsError("the tensors do not fit the network that the card describes", file=path, value=detail) from None
+        raise WeightsError(
+            "the tensors do not fit the network that the card describes", file=path, value=detail
+        ) from None
     _fill_unsaved(net, built)
     restored = load_config(card.task).checked(config, path)
     built.config = restored

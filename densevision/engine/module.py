@@ -119,7 +119,9 @@ class Module(LightningModule):
             ratio = float(step / weight.clamp_min(1e-12))
             self.measured[f"ratio/{group['name']}"] = ratio
             if not HEALTHY[0] <= ratio <= HEALTHY[1] and self.current_epoch > self.train_config.warmup:
-                log.warning("%s: update / weight norm is %.1e; healthy is near 1e-3, mend train.lr", group["name"], ratio)
+                log.warning(
+                    "%s: update / weight norm is %.1e; healthy is near 1e-3, mend train.lr", group["name"], ratio
+                )
         self.measured["lr"] = max(group["lr"] for group in optimizer.param_groups)
 
     def _tally(self, losses: dict[str, Tensor]) -> None:

@@ -57,7 +57,9 @@ class Schedule:
     def shape(self, step: int) -> float:
         """The rate at a step (from 0) as a fraction of the peak."""
         config = self.config
-        if config.schedule == "onecycle":  # Smith and Topin 2018, linear as in RAFT: rise over the warm-up, then fall to 0
+        if (
+            config.schedule == "onecycle"
+        ):  # Smith and Topin 2018, linear as in RAFT: rise over the warm-up, then fall to 0
             rise = max(self.warmup, 1.0)
             return min((step + 1) / rise, max(0.0, (self.total - step) / max(self.total - rise, 1.0)))
         if step < self.warmup:

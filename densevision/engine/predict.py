@@ -47,7 +47,12 @@ def checked_options(model: Model, options: dict[str, Any]) -> PredictOptions:
         if name not in PredictOptions.model_fields:
             raise UsageError("no such option of predict", field=name, value=value, mend=did_you_mean(name, heeded))
         if name not in heeded and value != PredictOptions.model_fields[name].default:
-            raise UsageError(f"has no effect on {model.task.name}", field=name, value=value, mend=f"Leave it out; heeded are {', '.join(sorted(heeded))}.")
+            raise UsageError(
+                f"has no effect on {model.task.name}",
+                field=name,
+                value=value,
+                mend=f"Leave it out; heeded are {', '.join(sorted(heeded))}.",
+            )
     values = {**model.options.model_dump(), **given}
     chosen = PredictOptions.checked({name: _tuple(value) for name, value in values.items()})
     if chosen.tile is None and "overlap" in given:

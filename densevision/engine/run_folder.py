@@ -87,7 +87,9 @@ class RunFolder:
         """
         folder = cls(Path(path))
         if not folder.config.exists():
-            raise DataError("no run in this folder: config.yaml is missing", file=path, mend="Name the folder given to --out.")
+            raise DataError(
+                "no run in this folder: config.yaml is missing", file=path, mend="Name the folder given to --out."
+            )
         return folder
 
     def start(self, config: TaskConfig) -> None:

@@ -51,7 +51,9 @@ def open_source(source: Any, specs: dict[str, InputSpec], max_pixels: int) -> So
     if isinstance(source, (list, tuple)) or (isinstance(source, Iterator) and not hasattr(source, "shape")):
         return _open_sequence(source, reader)
     if len(names) > 1:
-        raise DataError(f"one picture only, but {len(names)} are needed: {', '.join(names)}", mend="Give a tuple or a sequence.")
+        raise DataError(
+            f"one picture only, but {len(names)} are needed: {', '.join(names)}", mend="Give a tuple or a sequence."
+        )
     return Source([reader.sample((source,), 0)], "one", 1)
 
 
@@ -99,7 +101,11 @@ def _open_path(path: str, reader: _Reader) -> Source:
         return Source(reader.windows(video), "stream", count)
     if len(reader.names) > 1:
         needed = ", ".join(reader.names)
-        raise DataError(f"one picture only, but {len(reader.names)} are needed: {needed}", file=path, mend="Give a folder or a pair.")
+        raise DataError(
+            f"one picture only, but {len(reader.names)} are needed: {needed}",
+            file=path,
+            mend="Give a folder or a pair.",
+        )
     return Source([reader.sample((path,), 0)], "one", 1)
 
 
@@ -118,5 +124,3 @@ def _open_sequence(source: Iterable[Any], reader: _Reader) -> Source:
     if isinstance(source, Sequence) and source and all(isinstance(item, tuple) for item in source):
         return Source((reader.sample(item, position) for position, item in enumerate(source)), kind, count)
     return Source(reader.windows(source), kind, None if count is None else max(0, count - len(reader.names) + 1))
-
-

@@ -150,7 +150,9 @@ def _loggers(names: tuple[str, ...], folder: RunFolder) -> list[Any] | bool:
     kinds = {
         "tensorboard": lambda: loggers.TensorBoardLogger(folder.path, name="", version="tensorboard"),
         "wandb": lambda: loggers.WandbLogger(name=folder.path.name, save_dir=folder.path),
-        "mlflow": lambda: loggers.MLFlowLogger(run_name=folder.path.name, tracking_uri=f"file:{folder.path / 'mlflow'}"),
+        "mlflow": lambda: loggers.MLFlowLogger(
+            run_name=folder.path.name, tracking_uri=f"file:{folder.path / 'mlflow'}"
+        ),
     }
     made = []
     for name in names:
@@ -158,7 +160,9 @@ def _loggers(names: tuple[str, ...], folder: RunFolder) -> list[Any] | bool:
             made.append(kinds[name]())
         except ModuleNotFoundError as failure:
             mend = f"pip install {failure.name}, or leave the logger out."
-            raise UsageError(f"the logger's package is missing: {failure.name}", field="train.loggers", value=name, mend=mend) from None
+            raise UsageError(
+                f"the logger's package is missing: {failure.name}", field="train.loggers", value=name, mend=mend
+            ) from None
     return made or False
 
 

@@ -134,7 +134,9 @@ def fit(
     return View((height, width), (canvas[0], canvas[1]), scale, (float(offset[0]), float(offset[1])))
 
 
-def warp_image(image: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, fill: float | tuple) -> np.ndarray:
+def warp_image(
+    image: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, fill: float | tuple
+) -> np.ndarray:
     """Warps an (H, W) or (H, W, C) array by an affine map given in corner coordinates.
 
     Args:

@@ -1,0 +1,1 @@
+"""The command line: a lazy click group over TASKS. Help loads no torch."""

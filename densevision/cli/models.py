@@ -1,0 +1,52 @@
+"""densevision models"""
+
+from __future__ import annotations
+
+import click
+
+
+def command() -> click.Command:
+    """The command."""
+
+    @click.command(
+        "models", help="List the starter weights, the named weights with licence and size, and the backbones."
+    )
+    @click.option("--backbones", is_flag=True, help="List every timm model that works as a pyramid.")
+    @click.option("--filter", "pattern", default="*", help="Only names that fit this pattern, e.g. 'mobilenet*'.")
+    def models(backbones, pattern):
+        from fnmatch import fnmatch
+
+        if backbones:
+            from densevision.nn.backbone import pyramid_models
+
+            for name in pyramid_models():
+                if fnmatch(name, pattern):
+                    click.echo(name)
+            return
+        _print_weights(pattern)
+
+    return models
+
+
+def _print_weights(pattern: str) -> None:
+    from fnmatch import fnmatch
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from densevision.io.weights import load_card
+    from densevision.tasks import TASKS
+    from densevision.zoo import announcement, named_weights, starter
+
+    console = Console()
+    for task in TASKS:
+        path = starter(task)
+        if path is not None:
+            console.print(f"{announcement(load_card(path))}; {path.stat().st_size / 1e6:.1f} MB", highlight=False)
+    table = Table("name", "task", "trained on", "licence", "MB")
+    for weights in named_weights().values():
+        if fnmatch(weights.name, pattern):
+            table.add_row(weights.name, weights.task, weights.trained_on, weights.licence, f"{weights.megabytes:.0f}")
+    if table.row_count:
+        console.print(table)
+    console.print("Backbones: densevision models --backbones", highlight=False)

@@ -1,0 +1,83 @@
+"""Options that several verbs share, and options grown from config fields."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from densevision.config import parse_setting
+from densevision.recipe import PredictOptions, TaskConfig
+
+json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+quiet_flag = click.option("--quiet", is_flag=True, help="No bars, no remarks.")
+weights_option = click.option(
+    "--weights", metavar="FILE|NAME", help="Weights or exported model; the starter weights when not given."
+)
+data_option = click.option("--data", metavar="PATH", help="Dataset folder or file, or scenes[:COUNT[:SEED]].")
+set_option = click.option(
+    "--set",
+    "settings",
+    metavar="NAME=VALUE",
+    multiple=True,
+    callback=lambda ctx, param, texts: dict(parse_setting(text) for text in texts),
+    help="Set an option of the config, e.g. train.epochs=3; repeatable.",
+)
+
+
+def predict_options(function: Callable) -> Callable:
+    """Adds one flag per field of `PredictOptions`."""
+    for name, field in reversed(PredictOptions.model_fields.items()):
+        multiple = typing.get_origin(field.annotation) is tuple or "tuple" in str(field.annotation)
+        function = click.option(
+            f"--{name.replace('_', '-')}",
+            name,
+            type=_click_type(field.annotation),
+            multiple=multiple,
+            is_flag=field.annotation is bool,
+            default=None,
+            help=(field.description or "") + _shown_default(field.default),
+        )(function)
+    return function
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """The predict options that were typed."""
+    return {name: value for name, value in options.items() if value not in (None, (), False)}
+
+
+def config_table(config: type[TaskConfig]) -> str:
+    """Every option of a task's config with type, default and help, for the foot of a help page."""
+    lines = ["\b", "Config options (--set NAME=VALUE, or YAML):"]
+    for option in config.options():
+        if option.name != "task":
+            lines.append(
+                f"  {option.name}={_yaml(option.default)}  {option.help.splitlines()[0] if option.help else ''}"
+            )
+    return "\n".join(lines)
+
+
+def _shown_default(default: Any) -> str:
+    return "" if default in (None, (), False) else f" [default: {default}]"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_yaml, value))}]"
+    return {None: "null", True: "true", False: "false"}.get(value, value) if not isinstance(value, dict) else str(value)
+
+
+def _click_type(annotation: Any) -> Any:
+    """int, float, str or a choice, for an annotation such as `Annotated[int, ...] | None`."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return _click_type(next(part for part in typing.get_args(annotation) if part is not type(None)))
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _click_type(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is tuple:
+        return _click_type(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is typing.Literal:
+        return click.Choice(typing.get_args(annotation))
+    return annotation if annotation in (int, float, str, bool) else str

@@ -1,0 +1,28 @@
+"""densevision TASK benchmark"""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from densevision.cli.options import given, predict_options, weights_option
+
+
+def command(task: str) -> click.Command:
+    """The verb for one task."""
+
+    @click.command("benchmark", help="Measure images per second and peak memory of prediction on scenes.")
+    @weights_option
+    @click.option("--count", default=20, show_default=True, help="Pictures that are timed, after three to warm up.")
+    @click.option("--size", default=640, show_default=True, help="Side of the pictures.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+    @predict_options
+    def benchmark(weights, count, size, as_json, **options):
+        from densevision import api
+        from densevision.engine.speed import measure
+
+        figures = measure(api.load(weights, task), count, size, **given(options))
+        click.echo(json.dumps(figures) if as_json else "\n".join(f"{name}: {value}" for name, value in figures.items()))
+
+    return benchmark

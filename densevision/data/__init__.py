@@ -1,0 +1,1 @@
+"""Datasets, augmentation and loaders: where samples come from."""

@@ -1,0 +1,223 @@
+"""Scenes with their truths, each computed when it is first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import cv2
+import numpy as np
+
+from densevision.data.scenes.layout import STUFF, Camera
+from densevision.data.scenes.render import Frame, follow, render
+from densevision.data.scenes.shapes import CLASSES
+from densevision.data.scenes.texture import Materials
+from densevision.data.scenes.world import LEFT, NEXT, RIGHT, World, build_world
+
+SEMANTIC_CLASSES = (*STUFF, *CLASSES)
+"""Names of the semantic labels: the room's, then the things'."""
+
+_GRAIN = 640
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One procedural scene: pictures, and what is exactly true of them.
+
+    Coordinates are pixels, (0, 0) the top-left corner of the top-left pixel. Truths hold at the pixels' centres.
+
+    Attributes:
+        world: What there is to see.
+        key: (seed, number), which the sensor's noise follows.
+    """
+
+    world: World
+    key: tuple[int, int]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width)."""
+        return self.world.camera.size
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels; the principal point is the picture's middle."""
+        return self.world.camera.focal
+
+    @property
+    def baseline(self) -> float:
+        """Distance between the left and the right camera, in metres."""
+        return self.world.camera.baseline
+
+    @cached_property
+    def image(self) -> np.ndarray:
+        """The left camera's first frame, (H, W, 3) uint8 RGB."""
+        return self._exposed(LEFT)
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """The right camera's first frame, rectified, (H, W, 3) uint8 RGB."""
+        return self._exposed(RIGHT)
+
+    @cached_property
+    def next(self) -> np.ndarray:
+        """The left camera's second frame, (H, W, 3) uint8 RGB."""
+        return self._exposed(NEXT)
+
+    @property
+    def clean(self) -> np.ndarray:
+        """The first frame before lens and sensor, (H, W, 3) uint8 RGB."""
+        return self._left.image
+
+    def degraded(self, scale: int = 1) -> np.ndarray:
+        """The clean picture blurred, made smaller, noisy, and compressed.
+
+        Args:
+            scale: How many times smaller; 1 keeps the size.
+
+        Returns:
+            (H // scale, W // scale, 3) uint8 RGB, at least one pixel; it shows the top-left part of the clean picture
+            that the scale divides.
+        """
+        rng = np.random.default_rng((*self.key, 2, scale))
+        height, width = (max(1, side // scale) for side in self.size)
+        picture = cv2.GaussianBlur(self.clean[: height * scale, : width * scale], (0, 0), scale * rng.uniform(0.3, 0.9))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+        picture = _grained(picture, rng, rng.uniform(0, 6))
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
+        return cv2.imdecode(cv2.imencode(".jpg", picture, quality)[1], cv2.IMREAD_COLOR)
+
+    @cached_property
+    def instances(self) -> np.ndarray:
+        """(H, W) uint8: i + 1 where object i is seen, 0 elsewhere."""
+        table = np.zeros(256, np.uint8)
+        table[self._seen] = np.arange(1, len(self._seen) + 1)
+        return table[self._left.index]
+
+    @cached_property
+    def masks(self) -> np.ndarray:
+        """The visible part of each object, (N, H, W) bool; N is at least 0 and they do not overlap."""
+        return self._left.index == self._seen[:, None, None]
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """The tight boxes of the masks, (N, 4) float32 xyxy."""
+        corners = np.array([cv2.boundingRect(mask.view(np.uint8)) for mask in self.masks], np.float32).reshape(-1, 4)
+        corners[:, 2:] += corners[:, :2]
+        return corners
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """The objects' classes, (N,) int64 indices into CLASSES."""
+        return self.world.labels[self._seen].astype(np.int64) - len(STUFF)
+
+    @cached_property
+    def semantic(self) -> np.ndarray:
+        """(H, W) uint8 indices into SEMANTIC_CLASSES."""
+        return self.world.labels[self._left.index]
+
+    @cached_property
+    def depth(self) -> np.ndarray:
+        """Distance along the optical axis, (H, W) float32 metres."""
+        return 1 / self._left.inverse
+
+    @cached_property
+    def disparity(self) -> np.ndarray:
+        """focal * baseline / depth, (H, W) float32 pixels: the left picture at x shows what the right one does at x - d."""
+        return np.float32(self.focal * self.baseline) / self.depth
+
+    @property
+    def disparity_valid(self) -> np.ndarray:
+        """Where what the left picture shows is in sight of the right camera too, (H, W) bool."""
+        return ~self._to_right[1]
+
+    @property
+    def flow(self) -> np.ndarray:
+        """Motion from the first to the second frame, (2, H, W) float32: x and y in pixels."""
+        return self._to_next[0]
+
+    @property
+    def occlusion(self) -> np.ndarray:
+        """Where what the first frame shows is hidden in the second one or has left it, (H, W) bool."""
+        return self._to_next[1]
+
+    @cached_property
+    def _left(self) -> Frame:
+        return render(self.world, LEFT)
+
+    @cached_property
+    def _right(self) -> Frame:
+        return render(self.world, RIGHT)
+
+    @cached_property
+    def _next(self) -> Frame:
+        return render(self.world, NEXT)
+
+    @cached_property
+    def _to_right(self) -> tuple[np.ndarray, np.ndarray]:
+        return follow(self.world, LEFT, self._left, RIGHT, self._right)
+
+    @cached_property
+    def _to_next(self) -> tuple[np.ndarray, np.ndarray]:
+        return follow(self.world, LEFT, self._left, NEXT, self._next)
+
+    @cached_property
+    def _seen(self) -> np.ndarray:
+        """Numbers of the surfaces that are things in sight."""
+        counts = np.bincount(self._left.index.ravel(), minlength=len(self.world.labels))
+        return np.flatnonzero(counts[self.world.planes :]).astype(np.uint8) + np.uint8(self.world.planes)
+
+    def _exposed(self, view: int) -> np.ndarray:
+        """What the lens and the sensor make of a frame."""
+        clean = (self._left, self._right, self._next)[view].image
+        blurred = cv2.GaussianBlur(clean, (0, 0), self.world.blur)
+        return _grained(blurred, np.random.default_rng((*self.key, 1, view)), self.world.noise)
+
+
+class Scenes:
+    """A sequence of scenes, each a function of the seed and its number alone.
+
+    Args:
+        count: How many.
+        seed: Which of the endlessly many sequences.
+        size: Of the pictures, (height, width).
+        photos: A folder of pictures that surfaces are covered with, beside the procedural materials.
+        first: Number of the first scene: sequences with one seed that do not overlap share no scene.
+
+    Raises:
+        DataError: The folder does not exist, holds no picture, or (when a scene is read) one that cannot be opened.
+    """
+
+    classes = CLASSES
+    semantic_classes = SEMANTIC_CLASSES
+
+    def __init__(self, count: int, seed: int = 0, size: tuple[int, int] = (320, 320), photos: str | None = None, first: int = 0):
+        self.count, self.seed, self.size, self.first = count, seed, (int(size[0]), int(size[1])), first
+        self.materials = Materials.of(photos)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Scene:
+        if not -self.count <= index < self.count:
+            raise IndexError(f"scene {index} of {self.count}")
+        key = (self.seed, self.first + index % self.count)
+        return Scene(build_world(np.random.default_rng((*key, 0)), Camera(self.size), self.materials), key)
+
+    def __iter__(self) -> Iterator[Scene]:
+        return (self[index] for index in range(self.count))
+
+
+@cache
+def _grain() -> np.ndarray:
+    """A field of noise of deviation 32, (_GRAIN, _GRAIN, 3) int16."""
+    return np.int16(np.random.default_rng(_GRAIN).standard_normal((_GRAIN, _GRAIN, 3), np.float32) * 32)
+
+
+def _grained(picture: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
+    """The picture with noise: a random window of one field, which is repeated where it is too small."""
+    height, width = picture.shape[:2]
+    grain, (top, left) = _grain(), rng.integers(0, _GRAIN, 2)
+    rows, columns = (top + np.arange(height)) % _GRAIN, (left + np.arange(width)) % _GRAIN
+    return cv2.addWeighted(picture, 1, grain[rows[:, None], columns], deviation / 32, 0, dtype=cv2.CV_8U)

@@ -1,0 +1,159 @@
+"""What surfaces are made of: materials, painted.
+
+A material is three periodic patterns in the channels of one small picture; a paint is an affine map from their values
+to RGB. So a few dozen materials, made once per process, give surfaces without end, and painting can wait until the
+material is already on the screen. Photos take part as materials whose paint leaves the colours nearly alone.
+"""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from densevision.data.scenes.pattern import PATTERNS, TILE, Rng, noise
+from densevision.errors import DataError
+
+_BANK_SEED = 20180
+_MATERIALS = 40
+_PHOTO_SHARE = 0.75
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
+
+
+@dataclass(frozen=True)
+class Material:
+    """A picture that covers the plane by repetition.
+
+    Attributes:
+        levels: (n, n, 3) uint8 pictures, each half the side of the one before it.
+        border: How it repeats, an OpenCV border type.
+        photo: Whether the channels are RGB rather than patterns.
+    """
+
+    levels: tuple[np.ndarray, ...]
+    border: int
+    photo: bool
+
+
+@dataclass(frozen=True)
+class Materials:
+    """The materials that a world is made of: procedural ones, and photos where there are some.
+
+    Attributes:
+        photos: Their files, sorted.
+    """
+
+    photos: tuple[Path, ...] = ()
+
+    @classmethod
+    def of(cls, folder: str | None) -> Materials:
+        """Procedural materials, and the pictures that lie directly in a folder.
+
+        Raises:
+            DataError: The folder does not exist or holds no picture.
+        """
+        if folder is None:
+            return cls()
+        if not Path(folder).is_dir():
+            raise DataError("is not a folder", file=folder, field="photos", mend="Name a folder of pictures.")
+        files = tuple(sorted(file for file in Path(folder).iterdir() if file.suffix.lower() in _SUFFIXES))
+        if not files:
+            mend = f"Put pictures into it ({', '.join(sorted(_SUFFIXES))})."
+            raise DataError("holds no picture", file=folder, field="photos", mend=mend)
+        return cls(files)
+
+    def pick(self, rng: Rng) -> Material:
+        """A material by chance: a photo three times in four where there are photos."""
+        share, photo, pattern = rng.random(), rng.integers(max(1, len(self.photos))), rng.integers(_MATERIALS)
+        if self.photos and share < _PHOTO_SHARE:
+            return _photo(self.photos[photo])
+        return _procedural(int(pattern))
+
+
+def room_paint(rng: Rng, material: Material, light: float) -> np.ndarray:
+    """The paint of a wall or floor: two quiet tones of one hue.
+
+    Args:
+        rng: Chance.
+        material: What is painted.
+        light: Brightness that the surface receives, about 1.
+
+    Returns:
+        (3, 4) float32: RGB = paint[:, :3] @ channels + paint[:, 3], all in 0..255.
+    """
+    if material.photo:
+        return _tinted(rng, light)
+    hue, saturation, value = rng.random(), rng.uniform(0.05, 0.5), rng.uniform(0.45, 0.9)
+    step = rng.uniform(0.12, 0.4) * (1 if value < 0.6 else -1)
+    tones = [
+        (hue, saturation, value),
+        (hue + rng.normal(0, 0.04), saturation * rng.uniform(0.6, 1.4), value + step),
+        (hue + rng.normal(0, 0.12), saturation, value + rng.normal(0, 0.12)),
+    ]
+    return _mixed(tones, rng.uniform(0.12, 0.3), light)
+
+
+def thing_paint(rng: Rng, material: Material, light: float) -> np.ndarray:
+    """The paint of a thing: two tones that may differ in hue, mostly vivid; see `room_paint`."""
+    if material.photo:
+        return _tinted(rng, light)
+    vivid = rng.random() < 0.8
+    hue, value = rng.random(), rng.uniform(0.4, 1.0)
+    saturation = rng.uniform(0.45, 0.95) if vivid else rng.uniform(0.0, 0.25)
+    apart = rng.choice([0.03, 0.1, 0.33, 0.5]) * rng.choice([-1, 1])
+    step = rng.uniform(0.2, 0.5) * (1 if value < 0.65 else -1)
+    tones = [
+        (hue, saturation, value),
+        (hue + apart, saturation * rng.uniform(0.3, 1.0), value + step),
+        (hue + rng.normal(0, 0.08), saturation, value + rng.normal(0, 0.15)),
+    ]
+    return _mixed(tones, rng.uniform(0.1, 0.25), light)
+
+
+def _mixed(tones: list[tuple[float, float, float]], grain: float, light: float) -> np.ndarray:
+    """Pattern 0 goes from the first tone to the second, pattern 1 towards the third, pattern 2 is grain."""
+    base, main, second = (
+        np.array(colorsys.hsv_to_rgb(hue % 1, min(1, max(0, saturation)), min(1, max(0, value))))
+        for hue, saturation, value in tones
+    )
+    slopes = np.stack([main - base, 0.7 * (second - base), np.full(3, grain)], 1)
+    offset = base - slopes @ (0, 0.5, 0.5)
+    return (light * np.column_stack([slopes, 255 * offset])).astype(np.float32)
+
+
+def _tinted(rng: Rng, light: float) -> np.ndarray:
+    gain = light * rng.uniform(0.85, 1.15) * rng.uniform(0.9, 1.1, 3)
+    return np.column_stack([np.diag(gain), rng.uniform(-12, 12, 3)]).astype(np.float32)
+
+
+@lru_cache(maxsize=24)
+def _photo(file: Path) -> Material:
+    picture = cv2.imread(str(file), cv2.IMREAD_COLOR)
+    if picture is None:
+        mend = "Remove it from the folder, or replace it with a picture that opens."
+        raise DataError("cannot be read as a picture", file=file, mend=mend)
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = picture[top : top + side, left : left + side, ::-1]
+    how = cv2.INTER_AREA if side > TILE else cv2.INTER_CUBIC
+    return Material(_levels(cv2.resize(square, (TILE, TILE), interpolation=how)), cv2.BORDER_REFLECT, photo=True)
+
+
+@cache
+def _procedural(number: int) -> Material:
+    rng = np.random.default_rng((_BANK_SEED, number))
+    main = PATTERNS[number % len(PATTERNS)](rng)
+    channels = [main, noise(rng, rng.uniform(1.2, 2.2)), noise(rng, rng.uniform(0.5, 1.1))]
+    return Material(_levels(np.uint8(np.clip(np.stack(channels, 2), 0, 1) * 255 + 0.5)), cv2.BORDER_WRAP, photo=False)
+
+
+def _levels(picture: np.ndarray) -> tuple[np.ndarray, ...]:
+    levels = [np.ascontiguousarray(picture)]
+    while levels[-1].shape[0] > TILE // 16:
+        levels.append(cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
+    return tuple(levels)

@@ -1,0 +1,62 @@
+"""The picture that is drawn on, and the measures that suit its size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+
+from densevision.draw.colours import Colour
+from densevision.errors import DataError
+
+STRIP = 1 << 20
+"""Pixels that are worked on at a time where a whole picture is recoloured, so that memory stays that of the picture."""
+
+
+def canvas_of(image: np.ndarray) -> np.ndarray:
+    """A copy of a picture to draw on.
+
+    Raises:
+        DataError: The picture is not (H, W, 3) uint8.
+    """
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
+        mend = "Bring it to 8-bit RGB with `densevision.io.image.to_display`."
+        raise DataError("cannot draw on this array", value=f"{image.shape} {image.dtype}", mend=mend)
+    return np.array(image, order="C")
+
+
+def line_width(size: tuple[int, int]) -> int:
+    """Width in pixels of lines on a picture of this (height, width)."""
+    return max(1, round((size[0] * size[1]) ** 0.5 / 300))
+
+
+def letter_size(size: tuple[int, int], count: int = 1) -> int:
+    """Size in pixels of letters that read well on a picture of this (height, width) with `count` labels."""
+    crowding = min(1.0, max(0.75, (30 / max(count, 1)) ** 0.25))
+    return round(max(10.0, (size[0] * size[1]) ** 0.5 / 40 * crowding))
+
+
+def blend(patch: np.ndarray, colour: Colour, part: float, where: np.ndarray | None = None) -> None:
+    """Mixes a colour into an (h, w, 3) uint8 patch, in place.
+
+    Args:
+        patch: The pixels, a view of the picture.
+        colour: RGB.
+        part: Part of the colour in the mixture, in [0, 1].
+        where: (h, w) bool; all pixels when not given.
+    """
+    if patch.size == 0:
+        return
+    levels = np.arange(256)[:, None] * (1 - part) + np.asarray(colour) * part
+    mixed = cv2.LUT(patch, np.rint(levels).astype(np.uint8).reshape(1, 256, 3))
+    np.copyto(patch, mixed, where=True if where is None else where[..., None])
+
+
+def strips(size: tuple[int, int]) -> Iterator[slice]:
+    """Rows of a picture of this (height, width) in portions of about `STRIP` pixels."""
+    height, width = size
+    rows = max(1, STRIP // max(width, 1))
+    for top in range(0, height, rows):
+        yield slice(top, min(top + rows, height))

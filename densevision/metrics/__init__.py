@@ -1,0 +1,1 @@
+"""Machinery of judgement that two or more tasks share."""

@@ -1,0 +1,329 @@
+"""COCO's average precision and recall: accumulated from arrays, mergeable between processes, equal to pycocotools.
+
+hotcoco does the matching. Where it and pycocotools part ways, pycocotools is followed:
+
+- Predictions of pictures or classes that the truth does not know are refused; hotcoco leaves them out with a warning.
+- A number that no truth defines is NaN; both tools write -1.
+
+Two things are taken as the field means them, although pycocotools fails on them: truth with an empty list of
+predictions scores 0, and a truth whose id is 0 is matched like any other (pycocotools takes the id 0 for "not matched").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+
+from densevision.errors import DataError, UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from hotcoco import COCO, COCOeval
+
+CURVE_IOU = 0.5
+
+
+class Objects(Protocol):
+    """Objects of one picture, as `Detections` holds them.
+
+    Attributes:
+        size: Size of the picture, (height, width).
+        boxes: (N, 4) xyxy in pixels.
+        scores: (N,) confidences; not read of a truth.
+        labels: (N,) indices into the class names.
+        areas: (N,) areas in pixels, by which small, medium and large are told apart; read of a truth only.
+        crowd: (N,) bool; read of a truth only.
+
+    For the IoU of masks also `masks`, N run-length encodings as COCO writes them ({"size", "counts"}).
+    """
+
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Precision and confidence over recall, at an IoU of 0.5, all sizes, the largest number of predictions.
+
+    Attributes:
+        names: Class names, K of them.
+        recall: (R,) recall, 0 to 1.
+        precision: (K, R) interpolated precision; 0 beyond the recall that was reached, NaN for a class without truth.
+        confidence: (K, R) score of the prediction at which that recall is reached; 0 beyond, NaN without truth.
+    """
+
+    names: tuple[str, ...]
+    recall: np.ndarray
+    precision: np.ndarray
+    confidence: np.ndarray
+
+    def f1(self, confidences: np.ndarray) -> np.ndarray:
+        """F1 when only predictions of at least a confidence are kept: (K, C) for (C,) confidences above 0.
+
+        Recall is known to 1/(R - 1), so F1 is too.
+        """
+        harmonic = 2 * self.precision * self.recall / np.maximum(self.precision + self.recall, 1e-12)
+        rows = []
+        for values, scores in zip(harmonic, self.confidence):
+            reached = np.searchsorted(-scores, -np.asarray(confidences), side="right") - 1
+            rows.append(np.where(np.isnan(scores[0]), np.nan, np.where(reached < 0, 0.0, values[reached])))
+        return np.array(rows).reshape(len(self.names), -1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Precision and recall of a whole dataset.
+
+    Attributes:
+        names: Class names, K of them.
+        table: Metric name -> (K,) numbers, NaN for a class without truth of that size.
+        curves: Precision over recall.
+    """
+
+    names: tuple[str, ...]
+    table: dict[str, np.ndarray]
+    curves: Curves
+
+    def summary(self) -> dict[str, float]:
+        """The mean of each metric over the classes that have truth; NaN where none has."""
+        known = {name: numbers[~np.isnan(numbers)] for name, numbers in self.table.items()}
+        return {name: float(numbers.mean()) if len(numbers) else float("nan") for name, numbers in known.items()}
+
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Class name -> metric name -> number."""
+        rows = zip(*(numbers.tolist() for numbers in self.table.values()))
+        return {name: dict(zip(self.table, row)) for name, row in zip(self.names, rows)}
+
+
+def score(truth: COCO, predictions: COCO, names: Sequence[str], iou_type: str = "bbox") -> Scored:
+    """Matches predictions with truth by COCO's rules.
+
+    Args:
+        truth: Annotations.
+        predictions: Results loaded against `truth`.
+        names: Class names in the order of the category ids.
+        iou_type: What overlaps: "bbox", "segm" or "keypoints".
+    """
+    from hotcoco import COCOeval
+
+    evaluation = COCOeval(truth, predictions, iou_type)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    arrays, params = evaluation.eval, evaluation.params
+    at = int(np.argmin(np.abs(np.array(params.iou_thrs) - CURVE_IOU)))
+    precision, confidence = (_known(arrays[key][at, :, :, 0, -1].T) for key in ("precision", "scores"))
+    curves = Curves(tuple(names), np.array(params.rec_thrs), precision, confidence)
+    return Scored(tuple(names), _table(evaluation, arrays["precision"], arrays["recall"]), curves)
+
+
+def protocol(iou_type: str = "bbox") -> dict[str, Any]:
+    """All that a reader needs in order to compare the numbers with another tool's."""
+    import hotcoco
+
+    params = hotcoco.Params(iou_type)
+    return {
+        "tool": f"hotcoco {hotcoco.__version__}",
+        "reference": "pycocotools COCOeval",
+        "iou_type": iou_type,
+        "iou_thresholds": [round(threshold, 2) for threshold in params.iou_thrs],
+        "recall_points": len(params.rec_thrs),
+        "area_ranges": dict(zip(params.area_rng_lbl, params.area_rng)),
+        "max_detections": params.max_dets,
+        "crowd": "predictions left over inside a crowd region of their class count neither as hit nor as false alarm",
+        "undefined": "NaN where there is no truth; means are over the classes that have truth",
+    }
+
+
+class AveragePrecision:
+    """COCO's numbers over pictures that come one at a time.
+
+    Keeps the arrays of every picture, about 30 bytes per box, and matches them when the numbers are asked for. The
+    pictures are taken in the order of their ids, so neither the order of updates nor that of merges matters.
+
+    Args:
+        names: Class names, in the order of the labels.
+        iou_type: What overlaps: boxes ("bbox") or masks ("segm").
+    """
+
+    iou_types = ("bbox", "segm")
+
+    def __init__(self, names: Sequence[str], iou_type: str = "bbox"):
+        if iou_type not in self.iou_types:
+            raise UsageError("no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, self.iou_types))
+        self.names, self.iou_type = tuple(names), iou_type
+        self._pictures: dict[int | str, _Picture] = {}
+        self._scored: Scored | None = None
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the numbers come about."""
+        return protocol(self.iou_type)
+
+    def update(self, answer: Objects, truth: Objects, id: int | str) -> None:
+        """Takes the predictions and the truth of one picture, either of which may be empty.
+
+        Raises:
+            DataError: A picture that was already taken, a box that is not finite, a label that has no name.
+        """
+        self._take({id: _Picture.of(answer, truth, masks=self.iou_type == "segm").checked(len(self.names), id)})
+
+    def merge(self, other: AveragePrecision) -> None:
+        """Takes the pictures that another accumulator gathered."""
+        if (self.names, self.iou_type) != (other.names, other.iou_type):
+            raise UsageError("cannot merge average precisions of other classes or another IoU", value=other.names)
+        self._take(other._pictures)
+
+    def compute(self) -> dict[str, float]:
+        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN where there is no truth."""
+        return self.scored().summary()
+
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Class name -> the same numbers for that class alone."""
+        return self.scored().per_class()
+
+    def curves(self) -> Curves:
+        """Precision over recall, and F1 over confidence, by class."""
+        return self.scored().curves
+
+    def counts(self) -> dict[str, int]:
+        """How many truths and predictions the numbers rest on."""
+        pictures = self._pictures.values()
+        return {
+            "truths": sum(len(picture.true_labels) for picture in pictures),
+            "crowd": sum(int(picture.crowd.sum()) for picture in pictures),
+            "predictions": sum(len(picture.labels) for picture in pictures),
+            "images without objects": sum(not len(picture.true_labels) for picture in pictures),
+            "images without predictions": sum(not len(picture.labels) for picture in pictures),
+        }
+
+    def scored(self) -> Scored:
+        """Matches all pictures, once until the next update."""
+        if self._scored is None:
+            order = sorted(self._pictures, key=lambda id: (isinstance(id, str), id))
+            pictures = _Columns([self._pictures[id] for id in order])
+            truth = pictures.truth(self.names)
+            self._scored = score(truth, pictures.predictions(truth), self.names, self.iou_type)
+        return self._scored
+
+    def _take(self, pictures: dict[int | str, _Picture]) -> None:
+        if twice := self._pictures.keys() & pictures.keys():
+            raise DataError("the same picture is judged twice", field="id", value=min(twice, key=str))
+        self._pictures.update(pictures)
+        self._scored = None
+
+
+class _Picture(NamedTuple):
+    """One picture's arrays, copied so that no batch stays in memory for their sake."""
+
+    size: tuple[int, int]
+    boxes: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    true_boxes: np.ndarray
+    true_labels: np.ndarray
+    areas: np.ndarray
+    crowd: np.ndarray
+    masks: Sequence[dict[str, Any]] | None
+    true_masks: Sequence[dict[str, Any]] | None
+
+    @classmethod
+    def of(cls, answer: Any, truth: Any, masks: bool) -> _Picture:
+        return cls(
+            size=tuple(truth.size),
+            boxes=np.array(answer.boxes).reshape(-1, 4),
+            scores=np.array(answer.scores),
+            labels=np.array(answer.labels, np.int32),
+            true_boxes=np.array(truth.boxes).reshape(-1, 4),
+            true_labels=np.array(truth.labels, np.int32),
+            areas=np.array(truth.areas, np.float64),
+            crowd=np.array(truth.crowd, bool),
+            masks=list(answer.masks) if masks else None,
+            true_masks=list(truth.masks) if masks else None,
+        )
+
+    def checked(self, classes: int, id: int | str) -> _Picture:
+        for name, boxes, labels in (
+            ("answer", self.boxes, self.labels),
+            ("truth", self.true_boxes, self.true_labels),
+        ):
+            if not np.isfinite(boxes).all():
+                raise DataError("a box is not finite", field=f"boxes of the {name} of {id}", value=boxes.tolist())
+            if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+                mend = f"There are {classes} classes; labels count from 0."
+                raise DataError("a label has no class", field=f"labels of the {name} of {id}", value=labels.tolist(), mend=mend)
+        if not np.isfinite(self.scores).all():
+            raise DataError("a score is not finite", field=f"scores of the answer of {id}", value=self.scores.tolist())
+        return self
+
+
+class _Columns:
+    """All pictures as COCO's columns; picture n has the id n + 1, class k the id k + 1."""
+
+    def __init__(self, pictures: Sequence[_Picture]):
+        self.pictures = pictures
+
+    def truth(self, names: Sequence[str]) -> COCO:
+        from hotcoco import COCO
+
+        sizes = enumerate((picture.size for picture in self.pictures), 1)
+        return COCO.from_arrays(
+            [{"id": number, "height": height, "width": width} for number, (height, width) in sizes],
+            [{"id": number, "name": name} for number, name in enumerate(names, 1)],
+            self._numbers("true_labels"),
+            self._column("true_labels", np.int64) + 1,
+            _xywh(self._column("true_boxes", np.float64).reshape(-1, 4)),
+            area=self._column("areas", np.float64),
+            iscrowd=self._column("crowd", bool),
+            segmentation=self._masks("true_masks"),
+        )
+
+    def predictions(self, truth: COCO) -> COCO:
+        boxes = _xywh(self._column("boxes", np.float64).reshape(-1, 4))
+        others = (self._column("scores", np.float64), self._column("labels", np.float64) + 1)
+        rows = np.column_stack([self._numbers("labels"), boxes, *others])
+        masks = self._masks("masks")
+        found = truth.load_res(rows, segmentation=masks)
+        if masks:
+            from hotcoco.mask import area
+
+            # An array's rows get the areas of their boxes, where COCO's size ranges want those of the masks.
+            found.update_anns(ids=np.arange(1, len(masks) + 1), area=area(masks))
+        return found
+
+    def _numbers(self, column: str) -> np.ndarray:
+        counts = [len(getattr(picture, column)) for picture in self.pictures]
+        return np.repeat(np.arange(1, len(counts) + 1), counts)
+
+    def _column(self, name: str, dtype: type) -> np.ndarray:
+        return np.concatenate([np.zeros(0, dtype), *(getattr(picture, name).ravel() for picture in self.pictures)]).astype(dtype)
+
+    def _masks(self, name: str) -> list[dict[str, Any]] | None:
+        masks: Iterable[Any] = [getattr(picture, name) for picture in self.pictures]
+        return None if any(part is None for part in masks) else [mask for part in masks for mask in part]
+
+
+def _xywh(boxes: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _known(values: np.ndarray) -> np.ndarray:
+    return np.where(values < 0, np.nan, values)
+
+
+def _table(evaluation: COCOeval, precision: np.ndarray, recall: np.ndarray) -> dict[str, np.ndarray]:
+    """Reads the named metrics off the arrays (threshold, [recall,] class, size, number of predictions)."""
+    params, table = evaluation.params, {}
+    for metric in evaluation.metric_defs():
+        size, most = params.area_rng_lbl.index(metric["area"]), params.max_dets.index(metric["max_det"])
+        values = (precision if metric["ap"] else recall)[..., size, most]
+        if metric["iou_thr"] is not None:
+            values = values[np.isclose(params.iou_thrs, metric["iou_thr"])]
+        # -1 fills whole classes, never a part of one, so the mean shows it as well as the parts do.
+        table[metric["name"]] = _known(values.mean(axis=tuple(range(values.ndim - 1))))
+    return table

@@ -1,0 +1,145 @@
+"""Boxes as tensors: anchor points, distances to the four sides, distributions over them, suppression.
+
+Boxes are xyxy in pixels, (0, 0) the top-left corner of the top-left pixel. Everything broadcasts over leading axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+ROUNDS = 32
+"""Rounds of suppression that an exported graph holds; see `suppressed`."""
+
+
+def anchor_points(levels: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
+    """The centre of every cell of every level.
+
+    Args:
+        levels: Feature maps (B, C, H, W); only their sizes are read, so that an exported graph follows them.
+        strides: Pixels per cell, one per level.
+
+    Returns:
+        (A, 3) of x, y and stride in pixels, level by level, row by row.
+
+    >>> anchor_points([torch.zeros(1, 1, 1, 2)], [8])
+    tensor([[ 4.,  4.,  8.],
+            [12.,  4.,  8.]])
+    """
+    rows = []
+    for level, stride in zip(levels, strides):
+        y = (torch.arange(level.shape[2], device=level.device) + 0.5) * stride
+        x = (torch.arange(level.shape[3], device=level.device) + 0.5) * stride
+        y, x = torch.meshgrid(y, x, indexing="ij")
+        rows.append(torch.stack([x, y, torch.full_like(x, stride)], -1).flatten(0, 1))
+    return torch.cat(rows)
+
+
+def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
+    """Boxes (..., 4) from points (..., 2) and the distances (..., 4) to the left, top, right and bottom side.
+
+    >>> distances_to_boxes(torch.tensor([10.0, 10.0]), torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    tensor([ 9.,  8., 13., 14.])
+    """
+    left_top, right_bottom = distances.chunk(2, -1)
+    return torch.cat([points - left_top, points + right_bottom], -1)
+
+
+def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances (..., 4) from points (..., 2) to the sides of boxes (..., 4); negative where a point is outside.
+
+    >>> boxes_to_distances(torch.tensor([10.0, 10.0]), torch.tensor([9.0, 8.0, 13.0, 14.0]))
+    tensor([1., 2., 3., 4.])
+    """
+    left_top, right_bottom = boxes.chunk(2, -1)
+    return torch.cat([points - left_top, right_bottom - points], -1)
+
+
+def inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether points (A, 2) lie in boxes (..., N, 4): (..., N, A) bool.
+
+    >>> inside(torch.tensor([[1.0, 1.0], [5.0, 1.0]]), torch.tensor([[0.0, 0.0, 4.0, 4.0]]))
+    tensor([[ True, False]])
+    """
+    return boxes_to_distances(points, boxes[..., None, :]).amin(-1) > 0
+
+
+def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Intersection over union of boxes (..., N, 4) with others (..., M, 4): (..., N, M); 0 where both are empty.
+
+    `torchvision.ops.box_iou` with leading axes, which its older releases lack.
+
+    >>> pairwise_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1], [1, 1, 3, 3]]))
+    tensor([[0.5000, 0.1429]])
+    """
+    left, top, right, bottom = boxes[..., :, None, :].unbind(-1)
+    left2, top2, right2, bottom2 = others[..., None, :, :].unbind(-1)
+    width = (torch.minimum(right, right2) - torch.maximum(left, left2)).clamp(min=0)
+    height = (torch.minimum(bottom, bottom2) - torch.maximum(top, top2)).clamp(min=0)
+    common = width * height
+    union = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2) - common
+    return common / union.clamp(min=torch.finfo(union.dtype).tiny)
+
+
+def expectation(logits: Tensor, lowest: float = 0.0) -> Tensor:
+    """Mean of distributions over the equally spaced values lowest, lowest + 1, ...: (..., bins) to (...).
+
+    Source: Li et al., Generalized Focal Loss, NeurIPS 2020, eq. 5.
+
+    >>> expectation(torch.tensor([[0.0, 0.0, -99.0]]))
+    tensor([0.5000])
+    """
+    values = torch.arange(logits.shape[-1], device=logits.device, dtype=logits.dtype) + lowest
+    return (logits.softmax(-1) * values).sum(-1)
+
+
+def two_hot(values: Tensor, bins: int, lowest: float = 0.0) -> Tensor:
+    """Distributions (..., bins) whose mean is the value (...), on the two bins beside it; clamped to the range.
+
+    >>> two_hot(torch.tensor([1.25]), 4)
+    tensor([[0.0000, 0.7500, 0.2500, 0.0000]])
+    """
+    position = (values - lowest).clamp(0, bins - 1)
+    left = position.floor().clamp(max=bins - 2)
+    right_share = (position - left)[..., None]
+    left = left.long()
+    return F.one_hot(left, bins) * (1 - right_share) + F.one_hot(left + 1, bins) * right_share
+
+
+def suppressed(boxes: Tensor, valid: Tensor, threshold: float, groups: Tensor | None = None) -> Tensor:
+    """Greedy non-maximum suppression of sorted boxes, as tensor arithmetic over a whole batch.
+
+    A box is kept when no kept, stronger box of its group overlaps it by more than the threshold. Applying that rule to
+    all boxes at once settles every box whose chain of stronger neighbours is no longer than the number of rounds;
+    repeated until nothing changes, the answer is that of the sequential algorithm. An exported graph cannot know when
+    to stop and holds `ROUNDS` of them.
+
+    Args:
+        boxes: (B, K, 4), strongest first.
+        valid: (B, K) bool, the boxes that take part.
+        threshold: Intersection over union above which the weaker box goes.
+        groups: (B, K) integers; boxes of different groups leave each other alone. One group when not given.
+
+    Returns:
+        (B, K) bool, the boxes that stay.
+
+    >>> row = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 7]]])
+    >>> suppressed(row, torch.ones(1, 3, dtype=torch.bool), 0.75)
+    tensor([[ True, False,  True]])
+    """
+    beats = pairwise_iou(boxes, boxes) > threshold
+    if groups is not None:
+        beats = beats & (groups[..., :, None] == groups[..., None, :])
+    beats = beats.to(boxes.dtype).tril(-1)
+    alive = valid.to(boxes.dtype)
+    keep = alive
+    exporting = torch.compiler.is_exporting()
+    for _ in range(ROUNDS if exporting else max(1, boxes.shape[-2])):
+        beaten = (beats @ keep[..., None])[..., 0].clamp(max=1)
+        settled, keep = keep, alive * (1 - beaten)
+        if not exporting and torch.equal(settled, keep):
+            break
+    return keep > 0
