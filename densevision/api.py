@@ -50,7 +50,7 @@ def predict(source: Any, task: str | None = None, weights: Any = None, stream: b
     does not grow. Tasks that look at two pictures take a pair or a sequence.
 
     Args:
-        source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16 or float in [0, 1]), PIL picture, tensor (CHW);
+        source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16, float in [0, 1]), PIL picture, tensor (CHW);
             or a list of them.
         task: A name in `TASKS`; needed when no weights are given.
         weights: A file, a name, or a model from `load`; the starter weights when not given.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from densevision.errors import DataError
 from densevision.io.image import as_image, to_rgb
 from densevision.io.video import is_video, read_video

@@ -84,7 +84,7 @@ class Net(nn.Module):
         return {name: self.encoder(x) if name in self.pictures else x for name, x in inputs.items()}
 
     def forward(self, **inputs: Tensor) -> Tensors:
-        """Answers (B, C, H, W) float RGB pictures in [0, 1] with a dict of tensors, in training and evaluation alike."""
+        """(B, C, H, W) float RGB pictures in [0, 1] to a dict of tensors, in training and evaluation alike."""
         return self.head(**self.features(**inputs))
 
 
@@ -96,6 +96,8 @@ class Task(ABC, Generic[C, R]):
     Result: ClassVar[type[Result]]
     watch: ClassVar[tuple[str, str]]
     """The metric that picks the best weights, and whether it should be "max" or "min"."""
+    perfect: ClassVar[float] = 1.0
+    """Value of the watched metric when the answer is the truth."""
     phases: ClassVar[tuple[str, ...]] = ("net",)
     """Optimisation phases of a step; the phase "net" trains the network, any other the critic."""
     heeds: ClassVar[frozenset[str]] = frozenset()
@@ -146,6 +148,10 @@ class Task(ABC, Generic[C, R]):
         return dataset[index]
 
     @abstractmethod
+    def without_truth(self, sample: Sample) -> Sample:
+        """The sample with a truth that says nothing: no objects, or every pixel unknown."""
+
+    @abstractmethod
     def targets(self, truths: Sequence[R]) -> Tensors:
         """Truths on the network's canvas as stacked tensors for the losses."""
 
@@ -176,6 +182,10 @@ class Task(ABC, Generic[C, R]):
     @abstractmethod
     def encode(self, truths: Sequence[R]) -> Tensors:
         """The outputs of a perfect network for truths on its canvas: the inverse of `decode`."""
+
+    def answer_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) of the answer to a picture of this size; its own, unless the answer is scaled."""
+        return size
 
     def merge(self, results: Sequence[R], options: PredictOptions) -> R:
         """One answer from several about the same picture: tiles, mirrored or scaled views.
