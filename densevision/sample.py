@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -67,6 +67,16 @@ class Sample:
     def size(self) -> Size:
         """(height, width) of the first picture."""
         return next(iter(self.images.values())).shape[:2]
+
+
+class SampleSet(Protocol):
+    """A dataset: a length, and a pure reading by index. What it left out or mended is counted and named."""
+
+    notes: Sequence[str]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from densevision.data.loader import Collate
+from densevision.engine.loader import Collate
 from densevision.engine.model import TorchModel, load_torch
 from densevision.engine.seed import seed_everything
 from densevision.engine.train import card_of

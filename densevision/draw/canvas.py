@@ -27,15 +27,14 @@ def canvas_of(image: np.ndarray) -> np.ndarray:
     return np.array(image, order="C")
 
 
-def line_width(size: tuple[int, int]) -> int:
-    """Width in pixels of lines on a picture of this (height, width)."""
-    return max(1, round((size[0] * size[1]) ** 0.5 / 300))
+def line_width(size: tuple[int, int], count: int = 1) -> int:
+    """Width in pixels of lines on a picture of this (height, width) with `count` objects."""
+    return max(1, round(_side(size) / 300 * _crowding(count)))
 
 
 def letter_size(size: tuple[int, int], count: int = 1) -> int:
     """Size in pixels of letters that read well on a picture of this (height, width) with `count` labels."""
-    crowding = min(1.0, max(0.75, (30 / max(count, 1)) ** 0.25))
-    return round(max(10.0, (size[0] * size[1]) ** 0.5 / 40 * crowding))
+    return round(max(10.0, _side(size) / 40 * _crowding(count)))
 
 
 def blend(patch: np.ndarray, colour: Colour, part: float, where: np.ndarray | None = None) -> None:
@@ -60,3 +59,13 @@ def strips(size: tuple[int, int]) -> Iterator[slice]:
     rows = max(1, STRIP // max(width, 1))
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
+
+
+def _side(size: tuple[int, int]) -> float:
+    """Side of the square of the same area."""
+    return float(size[0] * size[1]) ** 0.5
+
+
+def _crowding(count: int) -> float:
+    """How much smaller to draw where there is much: 1 for up to 30 things, 0.55 for 300 and more."""
+    return min(1.0, max(0.55, (30 / max(count, 1)) ** 0.25))

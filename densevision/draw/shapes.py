@@ -50,7 +50,7 @@ def draw_boxes(
     finite = np.flatnonzero(np.isfinite(boxes).all(1))
     areas = (boxes[finite, 2:] - boxes[finite, :2]).prod(1)
     colours = [class_colour(label) for label in labels]
-    line = line_width(canvas.shape[:2])
+    line = line_width(canvas.shape[:2], len(boxes))
     for row in finite[np.argsort(-areas, kind="stable")]:
         _outline(canvas, boxes[row], colours[row], line)
     anchors = {int(row): tuple(boxes[row].tolist()) for row in finite}
@@ -98,7 +98,7 @@ def draw_masks(
         )
         contours.append((edges, colour))
         anchors[row] = (columns.start, rows.start, columns.stop, rows.stop)
-    line = line_width(canvas.shape[:2])
+    line = line_width(canvas.shape[:2], len(contours))
     for edges, colour in contours:
         cv2.drawContours(canvas, edges, -1, colour, line, cv2.LINE_AA)
     write_tags(canvas, _tags(anchors, colours, labels, names, scores))

@@ -11,10 +11,10 @@ from densevision.draw.canvas import letter_size, line_width
 from densevision.draw.colours import Colour, text_colour
 from densevision.draw.text import elided, line_height, width_of, write
 
-COVERED = 0.15
-"""A label that would share more than this part of its plate with plates already placed is left out."""
 WIDEST = 0.45
 """The longest label, as a part of the picture's width; longer names end in an ellipsis."""
+ENOUGH = 0.2
+"""Part of the picture that labels may cover together; the objects of least weight go without beyond it."""
 
 
 @dataclass(frozen=True)
@@ -37,58 +37,77 @@ class Tag:
 
 
 def write_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> None:
-    """Writes tags onto an (H, W, 3) uint8 picture, in place, so that they stay inside and cover no other.
+    """Writes tags onto an (H, W, 3) uint8 picture, in place: inside it, over no other tag, and hiding little.
 
-    A tag for which there is no such place is left out, as are all of them on a picture that has no room for letters.
+    A tag for which there is no such place is left out. So are those of least weight where a fifth of the picture is
+    covered already, and all of them on a picture that has no room for letters.
     """
     size = canvas.shape[:2]
     letters = letter_size(size, len(tags))
     margin = max(2, letters // 3)
     height = line_height(letters)
-    if height * 4 > size[0]:
+    if height * 4 > size[0] or not tags:
         return
-    placed = np.empty((0, 4))
-    for tag in sorted(tags, key=lambda tag: -tag.weight):
-        text = _fitted(tag, letters, size[1] * WIDEST)
+    boxes = _grown(np.asarray([tag.box for tag in tags], np.float64), line_width(size) / 2)
+    longest = min(size[1] - 2 * margin, max(WIDEST * size[1], 12 * letters))
+    placed = np.empty((0, 4), int)
+    for row in sorted(range(len(tags)), key=lambda row: -tags[row].weight):
+        if _areas(placed).sum() > ENOUGH * size[0] * size[1]:
+            break
+        tag = tags[row]
+        text = _fitted(tag, letters, longest)
         extent = width_of(text, letters) + 2 * margin, height
-        corner = _place(tag.box, extent, placed, size, line_width(size)) if text else None
-        if corner is None:
+        plate = _place(_places(boxes[row], extent, size), boxes, placed) if text else None
+        if plate is None:
             continue
-        x, y = corner
-        placed = np.concatenate([placed, [(x, y, x + extent[0], y + extent[1])]])
-        canvas[y : y + height, x : x + extent[0]] = tag.colour
-        write(canvas, text, (x + margin, y), letters, text_colour(tag.colour))
+        placed = np.concatenate([placed, plate[None]])
+        x1, y1, x2, y2 = plate.tolist()
+        canvas[y1:y2, x1:x2] = tag.colour
+        write(canvas, text, (x1 + margin, y1), letters, text_colour(tag.colour))
 
 
-def _fitted(tag: Tag, letters: int, width: float) -> str:
-    """Name and value in one line of at most `width` pixels; empty where not even a few letters of the name fit."""
+def _fitted(tag: Tag, letters: int, longest: float) -> str:
+    """Name and value in a line of at most `longest` pixels: all, or a long name's beginning, or a short one alone."""
     value = f" {tag.value}" if tag.value else ""
-    name = elided(tag.name, letters, width - width_of(value, letters))
-    return name + value if len(name) >= min(3, len(tag.name)) else ""
+    name = elided(tag.name, letters, longest - width_of(value, letters))
+    if len(name) >= min(8, len(tag.name)):
+        return name + value
+    name = elided(tag.name, letters, longest)
+    return name if len(name) >= min(4, len(tag.name)) else ""
 
 
-def _place(
-    box: Sequence[float], extent: tuple[int, int], placed: np.ndarray, size: tuple[int, int], line: int
-) -> tuple[int, int] | None:
-    """The top-left corner of the plate: the first place around the box that is free, else the freest, else none."""
+def _places(box: np.ndarray, extent: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Plates of an (width, height) extent around and in a box, shifted into the picture: (P, 4) xyxy, best first."""
     width, height = extent
-    outside = line / 2
-    x1, y1, x2, y2 = box[0] - outside, box[1] - outside, box[2] + outside, box[3] + outside
+    x1, y1, x2, y2 = box
     left, right, middle = x1, x2 - width, (x1 + x2 - width) / 2
     above, below = y1 - height, y2
-    places = [
-        *((x, above) for x in (left, right)),
-        *((x, y1) for x in (left, right)),
-        *((x, below) for x in (left, right)),
-        *((x, y2 - height) for x in (left, right)),
-        *((x, y) for y in (above, y1, below) for x in (middle,)),
+    corners = [
+        *((x, y) for y in (above, y1, below, y2 - height) for x in (left, right, middle)),
         *((x, y) for y in (y1, (y1 + y2 - height) / 2, y2 - height) for x in (x2, x1 - width)),
     ]
-    corners = np.rint(places).clip(0, (size[1] - width, size[0] - height))
-    ends = corners + extent
-    shared = (np.minimum(ends[:, None], placed[None, :, 2:]) - np.maximum(corners[:, None], placed[None, :, :2])).clip(0)
-    covered = shared.prod(2).sum(1)
-    best = int(covered.argmin())
-    if covered[best] > COVERED * width * height:
-        return None
-    return int(corners[best, 0]), int(corners[best, 1])
+    inside = np.rint(corners).clip(0, (size[1] - width, size[0] - height)).astype(int)
+    return np.concatenate([inside, inside + extent], 1)
+
+
+def _place(places: np.ndarray, boxes: np.ndarray, placed: np.ndarray) -> np.ndarray | None:
+    """The place that covers no plate and hides least of the objects, each measured by its own size; none if all cover."""
+    hidden = (_shared(places, boxes) / _areas(boxes).clip(1)).sum(1)
+    # Earlier places read better, so that a later one must spare a good part of an object to be taken.
+    cost = hidden + 0.05 * np.arange(len(places)) + np.where(_shared(places, placed).any(1), np.inf, 0)
+    best = int(cost.argmin())
+    return places[best] if np.isfinite(cost[best]) else None
+
+
+def _shared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Areas that (A, 4) and (B, 4) boxes share, (A, B)."""
+    starts = np.maximum(first[:, None, :2], second[None, :, :2])
+    return (np.minimum(first[:, None, 2:], second[None, :, 2:]) - starts).clip(0).prod(2)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(1)
+
+
+def _grown(boxes: np.ndarray, margin: float) -> np.ndarray:
+    return boxes + np.asarray((-margin, -margin, margin, margin))

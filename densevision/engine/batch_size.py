@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from densevision.data.loader import Collate
 from densevision.engine.device import autocast, pick_precision
+from densevision.engine.loader import Collate
 from densevision.engine.memory import free_bytes, peak_megabytes
 from densevision.engine.seed import seed_everything
-from densevision.tasks.contract import SampleSet, Task
+from densevision.sample import SampleSet
+from densevision.tasks.contract import Task
 
 LARGEST = 256
 SHARE = 0.6

@@ -8,16 +8,16 @@ from typing import Any
 
 import torch
 
-from densevision.data.loader import Collate, reading_loader
 from densevision.engine.device import pick_device, pick_precision
+from densevision.engine.loader import Collate, reading_loader
 from densevision.engine.model import Model, TorchModel
 from densevision.engine.predict import answer
 from densevision.engine.processes import gathered, rank_and_world
 from densevision.engine.progress import Progress, silent
 from densevision.engine.report import Report
 from densevision.recipe import PredictOptions
-from densevision.sample import Sample
-from densevision.tasks.contract import Metric, SampleSet
+from densevision.sample import Sample, SampleSet
+from densevision.tasks.contract import Metric
 
 
 @dataclass

@@ -20,7 +20,7 @@ from densevision.engine.run_folder import RunFolder
 from densevision.io.files import whole
 from densevision.io.weights import Card
 from densevision.recipe import TaskConfig
-from densevision.tasks.contract import SampleSet
+from densevision.sample import SampleSet
 
 log = logging.getLogger("densevision")
 

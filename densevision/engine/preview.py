@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from densevision.data.loader import Collate, EpochBatches
 from densevision.draw.plots import curves
 from densevision.draw.sheet import contact_sheet
+from densevision.engine.loader import Collate, EpochBatches
 from densevision.engine.run_folder import RunFolder
 from densevision.io.image import write_image
 from densevision.tasks.contract import Task

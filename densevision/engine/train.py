@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from densevision.data.loader import training_loader
 from densevision.engine.batch_size import find_batch
 from densevision.engine.device import pick_device, pick_precision
+from densevision.engine.loader import training_loader
 from densevision.engine.preview import draw_batches, draw_curves
 from densevision.engine.progress import Progress, bar, silent
 from densevision.engine.run_folder import RunFolder, versions

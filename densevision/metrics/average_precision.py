@@ -155,7 +155,9 @@ class AveragePrecision:
 
     def __init__(self, names: Sequence[str], iou_type: str = "bbox"):
         if iou_type not in self.iou_types:
-            raise UsageError("no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, self.iou_types))
+            raise UsageError(
+                "no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, self.iou_types)
+            )
         self.names, self.iou_type = tuple(names), iou_type
         self._pictures: dict[int | str, _Picture] = {}
         self._scored: Scored | None = None
@@ -256,7 +258,9 @@ class _Picture(NamedTuple):
                 raise DataError("a box is not finite", field=f"boxes of the {name} of {id}", value=boxes.tolist())
             if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
                 mend = f"There are {classes} classes; labels count from 0."
-                raise DataError("a label has no class", field=f"labels of the {name} of {id}", value=labels.tolist(), mend=mend)
+                raise DataError(
+                    "a label has no class", field=f"labels of the {name} of {id}", value=labels.tolist(), mend=mend
+                )
         if not np.isfinite(self.scores).all():
             raise DataError("a score is not finite", field=f"scores of the answer of {id}", value=self.scores.tolist())
         return self
@@ -301,7 +305,9 @@ class _Columns:
         return np.repeat(np.arange(1, len(counts) + 1), counts)
 
     def _column(self, name: str, dtype: type) -> np.ndarray:
-        return np.concatenate([np.zeros(0, dtype), *(getattr(picture, name).ravel() for picture in self.pictures)]).astype(dtype)
+        return np.concatenate(
+            [np.zeros(0, dtype), *(getattr(picture, name).ravel() for picture in self.pictures)]
+        ).astype(dtype)
 
     def _masks(self, name: str) -> list[dict[str, Any]] | None:
         masks: Iterable[Any] = [getattr(picture, name) for picture in self.pictures]

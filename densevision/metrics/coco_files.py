@@ -1,7 +1,7 @@
 """Scores prediction files of any tool against COCO truth files, at about the cost of reading them.
 
-hotcoco reads the files. It lets much pass that would bend the numbers, so cheap signs of every fault are looked for in
-what it read. Only when one shows are the files read again in plain Python, to name the first fault exactly.
+hotcoco reads the files. It lets pass much that would bend the numbers, so the signs of every fault are looked for in
+what it read, which is cheap. Only when one shows are the files read again in plain Python, to name the fault exactly.
 """
 
 from __future__ import annotations
@@ -9,60 +9,139 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from densevision.errors import DataError
-from densevision.metrics.average_precision import Scored, protocol, score
-from densevision.metrics.coco_faults import GEOMETRY, refuse_predictions, refuse_truth
+from densevision.errors import DataError, UsageError, did_you_mean
+from densevision.metrics.average_precision import protocol, score
+from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth
 
 if TYPE_CHECKING:
     from hotcoco import COCO
 
-ANY_AREA = (0.0, 1e300)
+TRUTH_SIGNS = {
+    "missing_geometry",
+    "orphan_image_id",
+    "orphan_category_id",
+    "duplicate_image_id",
+    "duplicate_ann_id",
+    "duplicate_category_id",
+}
+PREDICTION_SIGNS = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
 
-# A negative number in the last or last but one place of a list: the width or the height, where the list is a box.
+MEASURED = (0.0, 1e300)
+"""Areas from no entry without an area, nor with one side below 0."""
+
 NEGATIVE_SIDE = re.compile(rb"-[0-9.]+(?:[eE][-+]?[0-9]+)?\s*(?:,[^],]*)?\]")
-
-Signs = dict[str, Any]
+"""A negative number in the last or last but one place of a list: where the list is a box, its width or height."""
 
 
 def score_files(
     truth: str | os.PathLike[str], predictions: str | os.PathLike[str], iou_type: str = "bbox"
 ) -> dict[str, Any]:
-    """COCO's numbers for a predictions file, equal to those of pycocotools.
+    """COCO's numbers of a predictions file, equal to those of pycocotools.
 
     Args:
-        truth: COCO json with images, annotations (id, image_id, category_id, area, the geometry; iscrowd is 0 where
-            absent) and categories.
-        predictions: COCO results: a json list of {image_id, category_id, score, and the geometry}. It may be empty.
-        iou_type: What overlaps, and with it the geometry: "bbox" (bbox), "segm" (segmentation), "keypoints".
+        truth: COCO json: images, categories, and annotations with id, image_id, category_id, area and the geometry;
+            iscrowd is 0 where absent.
+        predictions: COCO results: a json list, maybe empty, of {image_id, category_id, score, and the geometry}.
+        iou_type: What overlaps: boxes ("bbox", the geometry is bbox) or masks ("segm", it is segmentation).
 
     Returns:
         metrics (name -> number, NaN where no truth defines it), protocol, counts, and tables with the numbers per class.
 
     Raises:
-        DataError: A file that is missing or broken; an entry with an absent, unknown, repeated or impossible value.
+        DataError: A file that is missing or broken, or an entry with an absent, unknown, repeated or impossible value.
     """
+    if iou_type not in GEOMETRY:
+        raise UsageError("no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, GEOMETRY))
     truth, predictions = Path(truth), Path(predictions)
-    objects = _load_truth(truth, predictions, iou_type)
-    found = _load_predictions(objects, predictions, iou_type)
-    names = _names(objects)
-    # The matching runs outside Python's lock, so the checks cost little more than nothing beside it.
+    objects, found = _load(truth, predictions, iou_type)
+    # The matching holds no lock of Python's, so what is checked beside it takes hardly any time of its own.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        scoring = pool.submit(score, objects, found, names, iou_type)
+        scoring = pool.submit(score, objects, found, _names(objects), iou_type)
         health = objects.healthcheck(found)
-        counts = _count(objects, found, health)
+        counts = _counts(objects, found, health)
         if _truth_is_suspect(objects, truth, health, iou_type):
-            refuse_truth(truth, iou_type)
-        if _predictions_are_suspect(found, predictions, health, counts, iou_type):
-            refuse_predictions(predictions, truth, iou_type)
-        scored: Scored = scoring.result()
+            examine_truth(truth, iou_type)
+        if _predictions_are_suspect(found, predictions, health, counts["predictions"], iou_type):
+            examine_predictions(predictions, truth, iou_type)
+        scored = scoring.result()
     return {
         "metrics": scored.summary(),
-        "protocol": protocol(iou_type),
+        "protocol": protocol(iou_type) | _deviations(objects),
         "counts": counts,
         "tables": {"per class": scored.per_class()},
     }
+
+
+def _load(truth: Path, predictions: Path, iou_type: str) -> tuple[COCO, COCO]:
+    from hotcoco import COCO
+
+    try:
+        objects = COCO(truth)
+    except (ValueError, OSError) as failure:
+        examine_truth(truth, iou_type)
+        raise DataError(str(failure), file=truth) from None
+    try:
+        return objects, objects.load_res(os.fspath(predictions))
+    except (ValueError, OSError) as failure:
+        examine_predictions(predictions, truth, iou_type)
+        raise DataError(str(failure), file=predictions) from None
+
+
+def _names(objects: COCO) -> list[str]:
+    """Class names in the order of the ids; those that several classes share carry the id."""
+    categories = objects.load_cats(objects.get_cat_ids())
+    categories.sort(key=lambda category: category["id"])
+    names = [category["name"] for category in categories]
+    return [
+        f"{category['name']} ({category['id']})" if names.count(category["name"]) > 1 else category["name"]
+        for category in categories
+    ]
+
+
+def _counts(objects: COCO, found: COCO, health: dict[str, Any]) -> dict[str, int]:
+    images = objects.get_img_ids()
+    measured = [len(found.get_ann_ids(img_ids=image, area_rng=MEASURED)) for image in images]
+    return {
+        "images": len(images),
+        "truths": health["summary"]["num_annotations"],
+        "crowd": len(objects.get_ann_ids(iscrowd=True)),
+        "predictions": sum(measured),
+        "images without objects": health["summary"]["images_without_annotations"],
+        "images without predictions": measured.count(0),
+    }
+
+
+def _deviations(objects: COCO) -> dict[str, str]:
+    """Where pycocotools would answer otherwise."""
+    told = "annotation 0 is matched like any other; pycocotools takes the id 0 for unmatched: number from 1 to compare"
+    return {"deviation": told} if 0 in objects.get_ann_ids() else {}
+
+
+def _truth_is_suspect(objects: COCO, path: Path, health: dict[str, Any], iou_type: str) -> bool:
+    ids = objects.get_ann_ids()
+    flat = [i for sign in health["warnings"] if sign["code"] == "degenerate_bbox" for i in sign["affected_ids"]]
+    return bool(
+        objects.load_warnings
+        or {sign["code"] for sign in health["errors"]} & TRUTH_SIGNS
+        # hotcoco takes an absent list for an empty one, and an absent id for 0.
+        or not (ids and objects.get_img_ids() and objects.get_cat_ids() and min(ids))
+        or len(objects.get_ann_ids(area_rng=MEASURED)) < len(ids)
+        or any(min(entry["bbox"][2:]) < 0 for entry in objects.load_anns(flat))
+        or path.read_bytes().count(f'"{GEOMETRY[iou_type]}"'.encode()) < len(ids)
+    )
+
+
+def _predictions_are_suspect(found: COCO, path: Path, health: dict[str, Any], measured: int, iou_type: str) -> bool:
+    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
+        return bool(
+            found.load_warnings
+            or {sign["code"] for sign in health["errors"] + health["warnings"]} & PREDICTION_SIGNS
+            # hotcoco numbers predictions from 1, so one more than those with an area is there only if some have none.
+            or found.load_anns(measured + 1)
+            or not text[:64].lstrip().startswith(b"[")
+            or (iou_type == "bbox" and NEGATIVE_SIDE.search(text))
+        )

@@ -25,21 +25,11 @@ from densevision.errors import UsageError
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions, TaskConfig
 from densevision.results import Result
-from densevision.sample import Batch, InputSpec, Sample
+from densevision.sample import Batch, InputSpec, Sample, SampleSet
 
 R = TypeVar("R", bound=Result)
 C = TypeVar("C", bound=TaskConfig)
 Tensors = dict[str, Tensor]
-
-
-class SampleSet(Protocol):
-    """A dataset: a length, and a pure reading by index. What it left out or mended is counted and named."""
-
-    notes: Sequence[str]
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Sample: ...
 
 
 class Metric(Protocol):

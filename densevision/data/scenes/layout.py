@@ -8,6 +8,7 @@ texels; a thing is a card, and its shape lies in (u, v) in [-1, 1].
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -82,7 +83,7 @@ class Room:
     tilt: np.ndarray
     light: np.ndarray
 
-    @property
+    @cached_property
     def normals(self) -> np.ndarray:
         """Unit normals (P, 3) that point into the room."""
         across = np.cross(self.axes[:, :, 0], self.axes[:, :, 1])
@@ -91,7 +92,11 @@ class Room:
 
     def inverse_depth(self, ray: np.ndarray) -> np.ndarray:
         """One over the depth of each surface along a ray, (P,); the largest is what is seen, as the room is convex."""
-        return np.linalg.inv(self.axes)[:, 2] @ ray
+        return self._slopes @ ray
+
+    @cached_property
+    def _slopes(self) -> np.ndarray:
+        return np.linalg.inv(self.axes)[:, 2]
 
 
 @dataclass(frozen=True)

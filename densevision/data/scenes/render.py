@@ -18,6 +18,7 @@ from densevision.data.scenes.world import EDGE, World
 
 Box = tuple[int, int, int, int]
 
+_BLEND = 0.3
 _SHADE = 0.5
 _SHADOW_REACH = 1.3
 _SHADOW_GRID = 64
@@ -44,10 +45,12 @@ def render(world: World, view: int) -> Frame:
     projections = world.projections(view)
     maps = np.linalg.inv(projections)
     height, width = world.camera.size
-    whole = (0, 0, width, height)
-    depths = np.stack([_plane(slopes, whole) for slopes in maps[: world.planes, 2]])
-    index = depths.argmax(0).astype(np.uint8)
-    inverse = depths.max(0)
+    index = np.zeros((height, width), np.uint8)
+    inverse = np.zeros((height, width), np.float32)
+    for number in range(world.planes):
+        depth = _plane(maps[number, 2], (0, 0, width, height))
+        index[depth > inverse] = number
+        np.maximum(inverse, depth, out=inverse)
     image = np.zeros((height, width, 3), np.uint8)
     for number in range(world.planes):
         _paint_wall(image, world, number, maps[number], index, inverse)
@@ -67,14 +70,13 @@ def _paint_wall(image: np.ndarray, world: World, number: int, to_texels: np.ndar
     part = np.s_[y : y + height, x : x + width]
     mask, material = mask[part], world.materials[number]
     level = _level(world, number, inverse[part])
-    least, _, _, _ = cv2.minMaxLoc(level, mask)
-    _, most, _, _ = cv2.minMaxLoc(level, mask)
     last = len(material.levels) - 1
-    first = min(last, max(0, int(np.floor(least))))
+    (least, _, _, _), (_, most, _, _) = cv2.minMaxLoc(level, mask), cv2.minMaxLoc(level, mask)
+    first, final = (int(np.clip(np.floor(bound), 0, last)) for bound in (least + _BLEND, most + 1 - _BLEND))
     picture = _warp(material.levels[first], _scaled(to_texels, first), box, material.border)
-    for finer in range(first, min(last, max(0, int(np.ceil(most))))):
-        coarser = _warp(material.levels[finer + 1], _scaled(to_texels, finer + 1), box, material.border)
-        share = np.clip(level - finer, 0, 1)
+    for coarse in range(first + 1, final + 1):
+        share = np.clip((level - (coarse - 1 + _BLEND)) / (1 - 2 * _BLEND), 0, 1)
+        coarser = _warp(material.levels[coarse], _scaled(to_texels, coarse), box, material.border)
         picture = cv2.blendLinear(picture, coarser, 1 - share, share)
     cv2.copyTo(cv2.transform(picture, world.paints[number]), mask, image[part])
 
@@ -85,7 +87,7 @@ def _level(world: World, number: int, inverse: np.ndarray) -> np.ndarray:
     texel = np.linalg.norm(axes[:, 0])
     distance = abs(np.linalg.det(axes)) / texel**2
     texels = 1 / (texel * world.camera.focal * np.sqrt(distance))
-    return (np.log(texels) - 1.5 * cv2.log(inverse)) * np.float32(1 / np.log(2))
+    return float(np.log2(texels)) - float(1.5 / np.log(2)) * cv2.log(inverse)
 
 
 def _shadowed(image: np.ndarray, world: World, view: int, index: np.ndarray) -> np.ndarray:

@@ -18,8 +18,6 @@ from densevision.data.scenes.world import LEFT, NEXT, RIGHT, World, build_world
 SEMANTIC_CLASSES = (*STUFF, *CLASSES)
 """Names of the semantic labels: the room's, then the things'."""
 
-_GRAIN = 640
-
 
 @dataclass(frozen=True)
 class Scene:
@@ -53,17 +51,17 @@ class Scene:
     @cached_property
     def image(self) -> np.ndarray:
         """The left camera's first frame, (H, W, 3) uint8 RGB."""
-        return self._exposed(LEFT)
+        return self._exposed(self._left, LEFT)
 
     @cached_property
     def right(self) -> np.ndarray:
         """The right camera's first frame, rectified, (H, W, 3) uint8 RGB."""
-        return self._exposed(RIGHT)
+        return self._exposed(self._right, RIGHT)
 
     @cached_property
     def next(self) -> np.ndarray:
         """The left camera's second frame, (H, W, 3) uint8 RGB."""
-        return self._exposed(NEXT)
+        return self._exposed(self._next, NEXT)
 
     @property
     def clean(self) -> np.ndarray:
@@ -168,10 +166,9 @@ class Scene:
         counts = np.bincount(self._left.index.ravel(), minlength=len(self.world.labels))
         return np.flatnonzero(counts[self.world.planes :]).astype(np.uint8) + np.uint8(self.world.planes)
 
-    def _exposed(self, view: int) -> np.ndarray:
+    def _exposed(self, frame: Frame, view: int) -> np.ndarray:
         """What the lens and the sensor make of a frame."""
-        clean = (self._left, self._right, self._next)[view].image
-        blurred = cv2.GaussianBlur(clean, (0, 0), self.world.blur)
+        blurred = cv2.GaussianBlur(frame.image, (0, 0), self.world.blur)
         return _grained(blurred, np.random.default_rng((*self.key, 1, view)), self.world.noise)
 
 
@@ -210,14 +207,16 @@ class Scenes:
 
 
 @cache
-def _grain() -> np.ndarray:
-    """A field of noise of deviation 32, (_GRAIN, _GRAIN, 3) int16."""
-    return np.int16(np.random.default_rng(_GRAIN).standard_normal((_GRAIN, _GRAIN, 3), np.float32) * 32)
+def _grain(side: int) -> np.ndarray:
+    """A field of noise of deviation 32, (side, side, 3) int8."""
+    noise = np.random.default_rng(side).standard_normal((side, side, 3), np.float32) * 32
+    return noise.clip(-127, 127).astype(np.int8)
 
 
 def _grained(picture: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
-    """The picture with noise: a random window of one field, which is repeated where it is too small."""
+    """The picture with noise: a random window of a field that is drawn once, for drawing noise is slow."""
     height, width = picture.shape[:2]
-    grain, (top, left) = _grain(), rng.integers(0, _GRAIN, 2)
-    rows, columns = (top + np.arange(height)) % _GRAIN, (left + np.arange(width)) % _GRAIN
-    return cv2.addWeighted(picture, 1, grain[rows[:, None], columns], deviation / 32, 0, dtype=cv2.CV_8U)
+    grain = _grain(1 << (3 * max(height, width) // 2).bit_length())
+    top, left = rng.integers(0, (len(grain) - height, len(grain) - width))
+    window = grain[top : top + height, left : left + width]
+    return cv2.addWeighted(picture, 1, window, deviation / 32, 0, dtype=cv2.CV_8U)

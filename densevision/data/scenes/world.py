@@ -102,11 +102,11 @@ def _card(rng: Rng, camera: Camera, thing: Thing, light: np.ndarray, materials: 
     picture = _cut(rng, material.levels[0], side)
     paint = thing_paint(rng, material, rng.uniform(0.85, 1.1))
     across = thing.axes[:, :2] / np.linalg.norm(thing.axes[:, :2], axis=0)
-    shade = 1 - np.tensordot(0.55 * (light @ across), bevel(name), 1)
+    slope = np.tensordot(light @ across, bevel(name), 1)
+    shade = cv2.resize((128 - 70 * slope).clip(0, 255).astype(np.uint8), (side, side), interpolation=cv2.INTER_LINEAR)
     depth = cv2.resize(depth_inside(name), (side, side), interpolation=cv2.INTER_LINEAR) * (side / 2)
     card = np.empty((side, side, 4), np.uint8)
-    lit = cv2.transform(picture, paint) * cv2.resize(shade.astype(np.float32), (side, side))[..., None]
-    card[..., :3] = lit.clip(0, 255)
+    card[..., :3] = cv2.multiply(cv2.transform(picture, paint), cv2.merge([shade] * 3), scale=1 / 128)
     card[..., 3] = (128 + depth * (127 / EDGE)).clip(0, 255)
     return card
 

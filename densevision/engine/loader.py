@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from densevision.recipe import TrainConfig
-from densevision.sample import Batch, Sample, to_inputs, truth_on_canvas
-from densevision.tasks.contract import SampleSet, Task
+from densevision.sample import Batch, Sample, SampleSet, to_inputs, truth_on_canvas
+from densevision.tasks.contract import Task
 
 
 class Pick(NamedTuple):

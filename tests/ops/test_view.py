@@ -1,0 +1,68 @@
+"""Views: to the network and back is the identity."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from densevision.ops.view import View, fit, warp_image
+
+sides = st.integers(1, 700)
+
+
+@given(sides, sides, st.sampled_from(["letterbox", "shortest", "pad"]), st.sampled_from([1, 8, 32]), st.booleans())
+def test_fit__points_round_trip(height: int, width: int, how: str, multiple: int, whole: bool) -> None:
+    view = fit((height, width), how, 320, 640, multiple, 32, whole)  # type: ignore[arg-type]
+    points = np.random.default_rng(0).uniform(0, (width, height), (10, 2))
+    there = view.points_to_network(points)
+    np.testing.assert_allclose(view.points_to_original(there), points, atol=1e-9 * max(view.size))
+    assert view.size[0] % multiple == 0 and view.size[1] % multiple == 0 and min(view.size) >= 32
+    content = view.content
+    assert content[0] + view.offset[1] <= view.size[0] and content[1] + view.offset[0] <= view.size[1]
+
+
+def test_fit__letterbox_of_a_known_picture() -> None:
+    view = fit((480, 640), "letterbox", 320, multiple_of=32, whole=True)
+    assert view == View((480, 640), (320, 320), (0.5, 0.5), (0.0, 40.0))
+    assert fit((480, 640), "letterbox", 320, multiple_of=32, whole=False).size == (256, 320)
+
+
+def test_fit__shortest_as_torchvision() -> None:
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
+
+    import torch
+
+    transform = GeneralizedRCNNTransform(800, 1333, [0.0] * 3, [1.0] * 3)
+    for size in ((480, 640), (300, 1000), (1000, 333)):
+        resized, _ = transform.resize(torch.zeros(3, *size), None)
+        content = fit(size, "shortest", 800, 1333).content
+        assert abs(content[0] - resized.shape[1]) <= 1 and abs(content[1] - resized.shape[2]) <= 1
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_image_to_network__keeps_type_and_channels(channels: int, dtype: type) -> None:
+    image = np.full((31, 57, channels), 1, dtype)
+    canvas = fit((31, 57), "letterbox", 64, multiple_of=32, whole=True).image_to_network(image)
+    assert canvas.dtype == dtype and canvas.shape == (64, 64, channels)
+    assert canvas[32, 32].tolist() == [1] * channels and canvas[0, 0].tolist() == [0] * channels
+
+
+def test_map_to_original__undoes_padding() -> None:
+    field = np.random.default_rng(0).random((37, 53)).astype(np.float32)
+    view = fit((37, 53), "pad", multiple_of=32)
+    padded = np.zeros(view.size, np.float32)
+    padded[:37, :53] = field
+    np.testing.assert_array_equal(view.map_to_original(padded), field)
+
+
+def test_warp_image__corner_convention() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
+    mirror = np.array([[-1.0, 0, 30], [0, 1, 0]])
+    np.testing.assert_array_equal(warp_image(image, mirror, (20, 30), cv2.INTER_LINEAR, 0), image[:, ::-1])
+    double = np.array([[2.0, 0, 0], [0, 2, 0]])
+    big = warp_image(image, double, (40, 60), cv2.INTER_NEAREST, 0)
+    np.testing.assert_array_equal(big[::2, ::2][1:-1, 1:-1], image[1:-1, 1:-1])

@@ -1,0 +1,30 @@
+"""The house stands: floors, start-up, and silence on the network."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from conftest import ROOT
+
+LIGHT = ("densevision", "densevision.config", "densevision.recipe", "densevision.results", "densevision.cli.main")
+
+
+def test_floors__import_linter() -> None:
+    program = "import sys; from importlinter.cli import lint_imports_command as run; run()"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-1000:]
+
+
+def test_start__no_torch() -> None:
+    program = f"import sys; import {', '.join(LIGHT)}; sys.exit('torch' in sys.modules or 'cv2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_task_configs__no_torch() -> None:
+    program = (
+        "import sys; from densevision.tasks import TASKS, load_config\n"
+        "for task in TASKS: load_config(task).resolve()\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
