@@ -97,12 +97,12 @@ class Config(BaseModel):
         return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=120)
 
     @classmethod
-    def options(cls, prefix: str = "") -> Iterator[FieldInfo]:
+    def leaves(cls, prefix: str = "") -> Iterator[FieldInfo]:
         """Every leaf option with its dotted name, type, default and help."""
         for name, field in cls.model_fields.items():
             section = _section(field.annotation)
             if section is not None:
-                yield from section.options(f"{prefix}{name}.")
+                yield from section.leaves(f"{prefix}{name}.")
             else:
                 default = field.get_default(call_default_factory=True)
                 yield FieldInfo(prefix + name, _type_name(field.annotation), default, field.description or "")

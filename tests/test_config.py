@@ -101,5 +101,5 @@ def test_train__option_without_effect(name: str) -> None:
         TrainConfig.resolve(None, {name: 3})
 
 
-def test_options__every_field_has_help() -> None:
-    assert all(option.help for option in TrainConfig.options())
+def test_leaves__every_field_has_help() -> None:
+    assert all(option.help for option in TrainConfig.leaves())

@@ -10,8 +10,10 @@ from densevision.errors import DenseVisionError
 from densevision.zoo import convert, named_weights
 
 
-@click.command(help="Convert FILE, downloaded under NAME, into OUT (safetensors with a card). Known names:\n\n\b\n"
-               + "\n".join(sorted(named_weights())))
+@click.command(
+    help="Convert FILE, downloaded under NAME, into OUT (safetensors with a card). Known names:\n\n\b\n"
+    + "\n".join(sorted(named_weights()))
+)
 @click.argument("name")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))
 @click.argument("out", type=click.Path(dir_okay=False))

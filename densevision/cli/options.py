@@ -52,7 +52,7 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def config_table(config: type[TaskConfig]) -> str:
     """Every option of a task's config with type, default and help, for the foot of a help page."""
     lines = ["\b", "Config options (--set NAME=VALUE, or YAML):"]
-    for option in config.options():
+    for option in config.leaves():
         if option.name != "task":
             lines.append(
                 f"  {option.name}={_yaml(option.default)}  {option.help.splitlines()[0] if option.help else ''}"

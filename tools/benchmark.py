@@ -1,0 +1,199 @@
+"""Measures start-up, COCO scoring beside its peers, and images/s of training and prediction.
+
+    python tools/benchmark.py [start] [score] [speed] [memory] [--out FILE]
+
+Every figure is a ratio against a named peer measured in the same run, or stands beside the machine's description.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from densevision.cli.main import VERBS
+from densevision.tasks import TASKS
+
+
+def timed(command: list[str], repeats: int = 5) -> float:
+    """Shortest wall time of a whole process, in seconds."""
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def start() -> dict[str, Any]:
+    """Start-up of every help page and of the import."""
+    python = [sys.executable, "-c"]
+    bare = timed([*python, "pass"])
+    pages = {f"{task} {verb}": timed(["densevision", task, verb, "--help"], 3) for task in TASKS for verb in VERBS}
+    slowest = max(pages, key=pages.__getitem__)
+    return {
+        "help_s": timed(["densevision", "--help"]),
+        "slowest_help_s": pages[slowest],
+        "slowest_help": slowest,
+        "import_s": timed([*python, "import densevision"]) - bare,
+    }
+
+
+def score() -> dict[str, Any]:
+    """`score` on 5,000 images and 500,000 boxes beside hotcoco and pycocotools on the same files."""
+    with tempfile.TemporaryDirectory() as folder:
+        truth, predictions, counts = _boxes(Path(folder))
+        evaluate = "E=COCOeval(G,{},'bbox'); E.evaluate(); E.accumulate(); E.summarize()"
+        pycocotools = (
+            f"from pycocotools.coco import COCO; from pycocotools.cocoeval import COCOeval; G=COCO('{truth}');"
+            + evaluate.format(f"G.loadRes('{predictions}')")
+        )
+        hotcoco = f"from hotcoco import COCO, COCOeval; G=COCO('{truth}');" + evaluate.format(
+            f"G.load_res('{predictions}')"
+        )
+        command = ["densevision", "detection", "score", "--truth", truth, "--predictions", predictions, "--json"]
+        ours = timed(command, 3)
+        peers = {
+            "hotcoco": timed([sys.executable, "-c", hotcoco], 3),
+            "pycocotools": timed([sys.executable, "-c", pycocotools], 1),
+        }
+    return {
+        **counts,
+        "score_s": ours,
+        **{f"{name}_s": seconds for name, seconds in peers.items()},
+        "times_faster_than_pycocotools": peers["pycocotools"] / ours,
+        "ratio_to_hotcoco": ours / peers["hotcoco"],
+    }
+
+
+def speed() -> dict[str, Any]:
+    """Images per second of prediction with the starter weights, and of training on scenes."""
+    figures: dict[str, Any] = {}
+    for task in TASKS:
+        command = ["densevision", task, "benchmark", "--json", "--size", "320"]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        figures[f"{task}/predict"] = json.loads(answer.stdout)
+        with tempfile.TemporaryDirectory() as folder:
+            settings = ["--set", "train.epochs=2", "--set", "train.batch=8", "--data", "scenes:64:0", "--quiet"]
+            subprocess.run(
+                ["densevision", task, "train", *settings, "--out", f"{folder}/run"], check=True, capture_output=True
+            )
+            rows = Path(folder, "run", "metrics.csv").read_text().splitlines()
+            last = dict(zip(rows[0].split(","), rows[-1].split(",")))
+            figures[f"{task}/train_images_per_second"] = float(last["images_per_second"])
+    return figures
+
+
+def memory() -> dict[str, Any]:
+    """Peak memory of prediction: a long video beside a short one, a huge picture beside a small one."""
+    with tempfile.TemporaryDirectory() as folder:
+        videos = {frames: _video(Path(folder), frames) for frames in (10, 2000)}
+        pictures = {side: _picture(Path(folder), side) for side in (1000, 12000)}
+        peak = {f"video_{frames}_frames_mb": _peak(path, stream=True) for frames, path in videos.items()}
+        peak |= {f"picture_{side}_px_mb": _peak(path, stream=False) for side, path in pictures.items()}
+    decoded = 12000 * 12000 * 3 / 2**20
+    return {
+        **peak,
+        "video_growth_mb": peak["video_2000_frames_mb"] - peak["video_10_frames_mb"],
+        "picture_growth_beyond_decoded_mb": peak["picture_12000_px_mb"] - peak["picture_1000_px_mb"] - decoded,
+    }
+
+
+def _peak(path: Path, stream: bool) -> float:
+    """Peak resident memory in MB of a fresh process that predicts a file."""
+    program = (
+        "import resource, sys, densevision\n"
+        f"options = dict(task='detection', max_pixels=200_000_000)\n"
+        f"answer = densevision.predict({str(path)!r}, **options)\n"
+        + ("sum(len(result) for result in answer)\n" if stream else "len(answer)\n")
+        + "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
+    )
+    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return float(answer.stdout.split()[-1])
+
+
+def _video(folder: Path, frames: int) -> Path:
+    import cv2
+
+    path = folder / f"{frames}.mp4"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (320, 240))
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (8, 240, 320, 3), np.uint8)
+    for number in range(frames):
+        writer.write(pictures[number % 8])
+    writer.release()
+    return path
+
+
+def _picture(folder: Path, side: int) -> Path:
+    import cv2
+
+    path = folder / f"{side}.jpg"
+    row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
+    cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+    return path
+
+
+def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
+    """Random truths and predictions with COCO's statistics: sizes, classes per image, crowd, hits and misses."""
+    rng = np.random.default_rng(0)
+    truths, predictions = [], []
+    for image in range(1, 5001):
+        count, classes = min(int(rng.poisson(7.3)), 60), rng.integers(1, 81, 3)
+        sides = np.exp(rng.normal(4, 1, (count, 2))).clip(4, 400)
+        corners = rng.uniform(0, 1, (count, 2)) * (np.array([640, 480]) - sides).clip(1)
+        boxes, labels = np.concatenate([corners, sides], 1), rng.choice(classes, count)
+        for box, label in zip(boxes.tolist(), labels.tolist()):
+            area = box[2] * box[3] * 0.7
+            truths.append({"id": len(truths) + 1, "image_id": image, "category_id": label, "bbox": box, "area": area,
+                           "iscrowd": int(rng.random() < 0.01)})  # fmt: skip
+        for hit in rng.random(100) < 0.35:
+            if hit and count:
+                pick = int(rng.integers(count))
+                box, label = boxes[pick] * (1 + rng.normal(0, 0.1, 4)), int(labels[pick])
+            else:
+                box, label = (
+                    np.concatenate([rng.uniform(0, 400, 2), np.exp(rng.normal(4, 1, 2))]),
+                    int(rng.integers(1, 81)),
+                )
+            score = float(rng.beta(3, 2) if hit else rng.beta(1, 6))
+            predictions.append({"image_id": image, "category_id": label, "bbox": box.clip([0, 0, 1, 1]).round(2).tolist(),
+                                "score": round(score, 5)})  # fmt: skip
+    images = [{"id": image, "width": 640, "height": 480, "file_name": f"{image}.jpg"} for image in range(1, 5001)]
+    categories = [{"id": label, "name": str(label)} for label in range(1, 81)]
+    paths = folder / "truth.json", folder / "predictions.json"
+    paths[0].write_text(json.dumps({"images": images, "annotations": truths, "categories": categories}))
+    paths[1].write_text(json.dumps(predictions))
+    return str(paths[0]), str(paths[1]), {"images": 5000, "truths": len(truths), "predictions": len(predictions)}
+
+
+PARTS = {"start": start, "score": score, "speed": speed, "memory": memory}
+
+
+@click.command(help=__doc__)
+@click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the figures as JSON.")
+def main(parts: tuple[str, ...], out: str | None) -> None:
+    figures: dict[str, Any] = {
+        "machine": platform.platform(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+    for part in parts or PARTS:
+        figures[part] = PARTS[part]()
+        click.echo(json.dumps({part: figures[part]}, indent=1))
+    if out:
+        Path(out).write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
