@@ -6,7 +6,7 @@ hotcoco does the matching. Where it and pycocotools part ways, pycocotools is fo
 - A number that no truth defines is NaN; both tools write -1.
 
 Two things are taken as the field means them, although pycocotools fails on them: truth with an empty list of
-predictions scores 0, and a truth whose id is 0 is matched like any other (pycocotools takes the id 0 for "not matched").
+predictions scores 0, and a truth with the id 0 is matched like any other (pycocotools takes that id for "unmatched").
 """
 
 from __future__ import annotations

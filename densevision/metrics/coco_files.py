@@ -49,7 +49,7 @@ def score_files(
         iou_type: What overlaps: boxes ("bbox", the geometry is bbox) or masks ("segm", it is segmentation).
 
     Returns:
-        metrics (name -> number, NaN where no truth defines it), protocol, counts, and tables with the numbers per class.
+        metrics (name -> number, NaN where no truth defines it), protocol, counts, and tables (numbers per class).
 
     Raises:
         DataError: A file that is missing or broken, or an entry with an absent, unknown, repeated or impossible value.

@@ -1,0 +1,223 @@
+"""Scoring of files: what it answers, and how it names each fault."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from densevision.errors import DataError, UsageError
+from densevision.metrics.coco_files import score_files
+
+TRUTH = {
+    "images": [{"id": 7, "width": 100, "height": 80}, {"id": 3, "width": 100, "height": 80}, {"id": 5}],
+    "annotations": [
+        {"id": 1, "image_id": 7, "category_id": 20, "bbox": [1, 2, 30, 40], "area": 1200, "iscrowd": 0},
+        {"id": 4, "image_id": 3, "category_id": 4, "bbox": [5, 5, 10, 10], "area": 100, "iscrowd": 0},
+        {"id": 9, "image_id": 3, "category_id": 4, "bbox": [0, 0, 90, 90], "area": 8100, "iscrowd": 1},
+    ],
+    "categories": [{"id": 20, "name": "dog"}, {"id": 4, "name": "cat"}],
+}
+PREDICTIONS = [
+    {"image_id": 7, "category_id": 20, "bbox": [1, 2, 30, 40], "score": 0.9},
+    {"image_id": 3, "category_id": 4, "bbox": [50.5, 50, 10, 10], "score": 0.8},
+]
+ABSENT = object()
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Writes the two files, given as data or as text, and gives their paths."""
+
+    def write(truth=TRUTH, predictions=PREDICTIONS):
+        paths = tmp_path / "gt.json", tmp_path / "dt.json"
+        for path, data in zip(paths, (truth, predictions)):
+            path.write_text(data if isinstance(data, str) else json.dumps(data))
+        return paths
+
+    return write
+
+
+def changed(data, *place_and_value):
+    """A copy with one place set to a value, or taken away."""
+    copy = json.loads(json.dumps(data))
+    *place, last, value = place_and_value
+    parent = copy
+    for step in place:
+        parent = parent[step]
+    if value is ABSENT:
+        del parent[last]
+    else:
+        parent[last] = value
+    return copy
+
+
+def test_score_files__counts_numbers_and_classes(files):
+    report = score_files(*files())
+    assert report["counts"] == {
+        "images": 3,
+        "truths": 3,
+        "crowd": 1,
+        "predictions": 2,
+        "images without objects": 1,
+        "images without predictions": 1,
+    }
+    assert report["metrics"]["AP"] == pytest.approx(0.5)
+    rows = report["tables"]["per class"]
+    assert list(rows) == ["cat", "dog"] and rows["dog"]["AP"] == pytest.approx(1) and rows["cat"]["AP"] == 0
+    assert report["protocol"]["max_detections"] == [1, 10, 100] and "deviation" not in report["protocol"]
+
+
+def test_score_files__empty_predictions_score_zero(files):
+    report = score_files(*files(predictions=[]))
+    assert report["metrics"]["AP"] == 0 and report["counts"]["images without predictions"] == 3
+
+
+def test_score_files__truth_without_objects_is_nan(files):
+    metrics = score_files(*files(truth=dict(TRUTH, annotations=[])))["metrics"]
+    assert all(math.isnan(number) for number in metrics.values())
+
+
+def test_score_files__dataset_of_nothing_is_nan(files):
+    report = score_files(*files({"images": [], "annotations": [], "categories": []}, []))
+    assert math.isnan(report["metrics"]["AP"]) and report["counts"]["images"] == 0
+
+
+def test_score_files__classes_of_one_name_are_told_apart(files):
+    truth = changed(TRUTH, "categories", 1, "name", "dog")
+    assert list(score_files(*files(truth))["tables"]["per class"]) == ["dog (4)", "dog (20)"]
+
+
+def test_score_files__annotation_zero_is_matched_and_told(files):
+    report = score_files(*files(changed(TRUTH, "annotations", 0, "id", 0)))
+    assert report["metrics"]["AP"] == pytest.approx(0.5) and "pycocotools" in report["protocol"]["deviation"]
+
+
+@pytest.mark.parametrize(
+    ("truth", "predictions"),
+    [
+        (changed(TRUTH, "annotations", 0, "iscrowd", ABSENT), PREDICTIONS),
+        (changed(TRUTH, "annotations", 0, "bbox", [1, 2, 0, 40]), PREDICTIONS),
+        (changed(TRUTH, "annotations", 0, "bbox", [-1, -2, 30, 40]), PREDICTIONS),
+        (TRUTH, changed(PREDICTIONS, 0, "bbox", [-1, -2, 30, 40])),
+        (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 0, 0.0])),
+        (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 1e-5, 3])),
+        (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 3, -0.0])),
+        (TRUTH, changed(PREDICTIONS, 0, "note", [-3, -4])),
+        (TRUTH, changed(PREDICTIONS, 0, "score", -2)),
+        (TRUTH, "\n" * 99 + json.dumps(PREDICTIONS, indent=2)),
+    ],
+)
+def test_score_files__odd_but_sound_is_taken(files, truth, predictions):
+    assert score_files(*files(truth, predictions))["counts"]["predictions"] == 2
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field", "problem"),
+    [
+        (("images",), ABSENT, "images", "no list of images"),
+        (("annotations",), ABSENT, "annotations", "no list of annotations"),
+        (("categories",), ABSENT, "categories", "no list of categories"),
+        (("annotations",), None, "annotations", "no list of annotations"),
+        (("images", 1, "id"), ABSENT, "images[1].id", "absent"),
+        (("images", 1, "id"), 7, "images[1].id", "same id twice (got 7)"),
+        (("images", 1, "id"), "x", "images[1].id", "not an id (got 'x')"),
+        (("categories", 1, "id"), 20, "categories[1].id", "same id twice (got 20)"),
+        (("annotations", 1), 5, "annotations[1]", "not an object (got 5)"),
+        (("annotations", 1, "id"), ABSENT, "annotations[1].id", "absent"),
+        (("annotations", 1, "id"), 1, "annotations[1].id", "same id twice (got 1)"),
+        (("annotations", 1, "id"), -4, "annotations[1].id", "not an id (got -4)"),
+        (("annotations", 1, "image_id"), ABSENT, "annotations[1].image_id", "absent"),
+        (("annotations", 1, "image_id"), 99, "annotations[1].image_id", "truth's images (got 99). Known: 3, 5, 7"),
+        (
+            ("annotations", 1, "category_id"),
+            1,
+            "annotations[1].category_id",
+            "truth's categories (got 1). Known: 4, 20",
+        ),
+        (("annotations", 1, "bbox"), ABSENT, "annotations[1].bbox", "absent"),
+        (("annotations", 1, "bbox"), None, "annotations[1].bbox", "not four finite numbers (got None)"),
+        (("annotations", 1, "bbox"), [1, 2, 3], "annotations[1].bbox", "not four finite numbers (got [1, 2, 3])"),
+        (("annotations", 1, "bbox"), [1, 2, -3, 4], "annotations[1].bbox", "negative width or height"),
+        (("annotations", 1, "bbox"), [1, 2, -3, -4], "annotations[1].bbox", "negative width or height"),
+        (("annotations", 1, "bbox"), [1, 2, math.nan, 4], "annotations[1].bbox", "finite numbers (got [1, 2, nan, 4])"),
+        (("annotations", 1, "area"), ABSENT, "annotations[1].area", "absent"),
+        (("annotations", 1, "area"), None, "annotations[1].area", "not a finite number (got None)"),
+        (("annotations", 1, "area"), math.inf, "annotations[1].area", "not a finite number (got inf)"),
+        (("annotations", 1, "area"), -1, "annotations[1].area", "negative (got -1)"),
+    ],
+)
+def test_score_files__fault_in_the_truth_is_named(files, place, value, field, problem):
+    with pytest.raises(DataError) as refusal:
+        score_files(*files(changed(TRUTH, *place, value)))
+    message = str(refusal.value)
+    assert "gt.json: " + field + ": " in message and problem in message and refusal.value.mend
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "field", "problem"),
+    [
+        ((1,), None, "[1]", "not an object (got None)"),
+        ((1, "image_id"), ABSENT, "[1].image_id", "absent"),
+        ((1, "image_id"), 8, "[1].image_id", "no such id among the truth's images (got 8)"),
+        ((1, "image_id"), "3", "[1].image_id", "not an id (got '3')"),
+        ((1, "category_id"), ABSENT, "[1].category_id", "absent"),
+        ((1, "category_id"), 0, "[1].category_id", "no such id among the truth's categories (got 0)"),
+        ((1, "bbox"), ABSENT, "[1].bbox", "absent"),
+        ((1, "bbox"), None, "[1].bbox", "not four finite numbers"),
+        ((1, "bbox"), [1, 2, 3, 4, 5], "[1].bbox", "not four finite numbers"),
+        ((1, "bbox"), [1, 2, math.nan, 4], "[1].bbox", "not four finite numbers"),
+        ((1, "bbox"), [1, 2, -3, 4], "[1].bbox", "negative width or height (got [1, 2, -3, 4])"),
+        ((1, "bbox"), [1, 2, 3, -4], "[1].bbox", "negative width or height"),
+        ((1, "bbox"), [1, 2, -3e-05, -0.4], "[1].bbox", "negative width or height"),
+        ((1, "score"), ABSENT, "[1].score", "absent"),
+        ((1, "score"), None, "[1].score", "not a finite number"),
+        ((1, "score"), math.nan, "[1].score", "not a finite number (got nan)"),
+        ((1, "score"), -math.inf, "[1].score", "not a finite number (got -inf)"),
+        ((1, "score"), "high", "[1].score", "not a finite number (got 'high')"),
+    ],
+)
+def test_score_files__fault_in_the_predictions_is_named(files, place, value, field, problem):
+    with pytest.raises(DataError) as refusal:
+        score_files(*files(predictions=changed(PREDICTIONS, *place, value)))
+    message = str(refusal.value)
+    assert "dt.json: " + field + ": " in message and problem in message and refusal.value.mend
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"images": [{"id": 1', "\x00\x01", "[1, 2"])
+@pytest.mark.parametrize("which", ["truth", "predictions"])
+def test_score_files__broken_json_is_refused(files, which, text):
+    with pytest.raises(DataError, match=r"\.json: line 1, column \d+: not JSON"):
+        score_files(*files(**{which: text}))
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null"])
+def test_score_files__truth_that_is_not_coco_is_refused(files, text):
+    with pytest.raises(DataError, match=r"gt\.json: is not a COCO dataset"):
+        score_files(*files(truth=text))
+
+
+@pytest.mark.parametrize("text", ["3", "{}", json.dumps({"annotations": PREDICTIONS}), json.dumps(TRUTH)])
+def test_score_files__predictions_that_are_no_list_are_refused(files, text):
+    with pytest.raises(DataError, match=r"dt\.json: is not a list of predictions"):
+        score_files(*files(predictions=text))
+
+
+def test_score_files__what_only_the_reader_minds_is_passed_on(files):
+    text = json.dumps(PREDICTIONS).replace('"score": 0.8', '"score": 0.8, "score": 0.7')
+    with pytest.raises(DataError, match=r"dt\.json: duplicate field `score`"):
+        score_files(*files(predictions=text))
+
+
+def test_score_files__missing_file_and_folder_are_named(files, tmp_path):
+    truth, predictions = files()
+    with pytest.raises(DataError, match=r"none\.json: cannot be read: No such file"):
+        score_files(tmp_path / "none.json", predictions)
+    with pytest.raises(DataError, match="cannot be read: Is a directory"):
+        score_files(truth, tmp_path)
+
+
+def test_score_files__unknown_overlap_is_refused(files):
+    with pytest.raises(UsageError, match="Did you mean 'segm'"):
+        score_files(*files(), iou_type="seg")
