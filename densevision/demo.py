@@ -61,7 +61,7 @@ def demo(out: Path, seed: int | None = None, say: Any = print) -> Path:
     say("detection: training a small detector for about a minute")
     _show_training(page, seed, out)
     page.heading("Versions")
-    page.table([{"package": name, "version": version} for name, version in versions().items()])
+    page.table(list(versions().items()), ("package", "version"))
     return page.write(out / "index.html")
 
 
@@ -76,7 +76,7 @@ def _show_task(page: Page, task: str, seed: int, out: Path) -> None:
     page.text(TASKS[task])
     page.text(announcement(model.card))
     page.picture(_sheet(model, [samples[index] for index in range(SHOWN)]), f"{task}: truth and answer, in turn")
-    page.table([_rounded(evaluation.report.metrics)])
+    page.numbers(evaluation.report.metrics)
     page.text(f"{evaluation.report.counts['images']} pictures in {seconds:.1f} s. Protocol: {evaluation.report.protocol}")
     evaluation.report.write(out / task / "report.json")
 
@@ -97,10 +97,11 @@ def _show_training(page: Page, seed: int, out: Path) -> None:
     api.train("detection", f"scenes:240:{seed}", set=TRAINING, out=folder)
     seconds = time.perf_counter() - started
     run = RunFolder(folder)
-    report = run.rows()[-1]
+    last = run.rows()[-1]
     page.heading("A detector trained just now")
     page.text(f"{TRAINING['train.epochs']} epochs over 240 scenes in {seconds:.0f} s, from random weights.")
-    page.table([{name: report[name] for name in ("epoch", "train/loss", "val/loss", "AP", "AP50", "images_per_second")}])
+    shown = ("train/loss", "val/loss", "AP", "AP50", "images_per_second")
+    page.numbers({name: float(last[name]) for name in shown})
     for picture, caption in ((run.batches / "0.jpg", "First training batch"), (run.plots / "curves.png", "Curves")):
         page.picture(read_image(picture), caption)
 
@@ -113,9 +114,4 @@ def _free(folder: Path) -> Path:
         number += 1
         candidate = folder.with_name(f"{folder.name}-{number}")
     return candidate
-
-
-def _rounded(metrics: dict[str, float]) -> dict[str, str]:
-    return {name: "-" if np.isnan(value) else f"{value:.3f}" for name, value in metrics.items()}
-
 
