@@ -5,12 +5,12 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from densevision.config import parse_setting
-from densevision.recipe import PredictOptions, TaskConfig
+if TYPE_CHECKING:
+    from densevision.recipe import TaskConfig
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 quiet_flag = click.option("--quiet", is_flag=True, help="No bars, no remarks.")
@@ -18,18 +18,29 @@ weights_option = click.option(
     "--weights", metavar="FILE|NAME", help="Weights or exported model; the starter weights when not given."
 )
 data_option = click.option("--data", metavar="PATH", help="Dataset folder or file, or scenes[:COUNT[:SEED]].")
+
+
+def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
+    # Configs are imported where they are used: `score` needs none, and answers sooner without.
+    from densevision.config import parse_setting
+
+    return dict(parse_setting(text) for text in texts)
+
+
 set_option = click.option(
     "--set",
     "settings",
     metavar="NAME=VALUE",
     multiple=True,
-    callback=lambda ctx, param, texts: dict(parse_setting(text) for text in texts),
+    callback=_settings,
     help="Set an option of the config, e.g. train.epochs=3; repeatable.",
 )
 
 
 def predict_options(function: Callable) -> Callable:
     """Adds one flag per field of `PredictOptions`."""
+    from densevision.recipe import PredictOptions
+
     for name, field in reversed(PredictOptions.model_fields.items()):
         multiple = typing.get_origin(field.annotation) is tuple or "tuple" in str(field.annotation)
         function = click.option(
@@ -67,7 +78,9 @@ def _shown_default(default: Any) -> str:
 def _yaml(value: Any) -> str:
     if isinstance(value, tuple):
         return f"[{', '.join(map(_yaml, value))}]"
-    return {None: "null", True: "true", False: "false"}.get(value, value) if not isinstance(value, dict) else str(value)
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
 
 
 def _click_type(annotation: Any) -> Any:

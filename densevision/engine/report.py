@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from densevision.io.files import write_text
-
 
 @dataclass(frozen=True)
 class Report:
@@ -40,6 +38,8 @@ class Report:
 
     def write(self, path: Path) -> None:
         """Writes the JSON, indented, whole or not at all."""
+        from densevision.io.files import write_text
+
         write_text(path, json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False, indent=1) + "\n")
 
 
