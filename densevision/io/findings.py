@@ -1,0 +1,141 @@
+"""What is wrong with a dataset's labels, and what is done about it: each problem is counted and named."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal
+
+from densevision.errors import DataError
+
+OnError = Literal["fail", "fix", "skip"]
+LEFT_OUT = "left out"
+KEPT = "kept"
+EXAMPLES = 100
+"""Findings of one kind that are remembered one by one; beyond, they are only counted."""
+NAMED = 3
+"""Names that a note lists."""
+
+
+class Kind(Enum):
+    """The problems that readers know: one, several, what is wrong, how a person mends it, and what `fix` does.
+
+    Where `fix` has no word, there is nothing to mend: the label or the picture is left out, as under `skip`.
+    """
+
+    BOX_OUTSIDE = ("a box", "boxes", "reaching outside the picture", "Clip it to the picture.", "clipped")
+    BOX_AWAY = ("a box", "boxes", "lying outside the picture", "Remove it, or look for a mistaken unit or picture.")
+    BOX_REVERSED = ("a box", "boxes", "of negative width or height", "Order its corners.", "with their corners sorted")
+    BOX_FLAT = ("a box", "boxes", "without width or height", "Remove it.")
+    BOX_NOT_FINITE = ("a box", "boxes", "with a coordinate that is not a finite number", "Remove it.")
+    BOX_TWICE = ("a box", "boxes", "given twice", "Remove one of the two.")
+    CLASS_ABSENT = ("a label", "labels", "of a class that is not listed", "Add the class, or correct the label.")
+    ENTRY_MALFORMED = ("an entry", "entries", "with a value missing or of a wrong type", "Write it as the format says.")
+    LINE_MALFORMED = ("a line", "lines", "that cannot be read", "Write: class centre-x centre-y width height.")
+    FILE_MALFORMED = ("a label file", "label files", "that cannot be read", "Write it anew.")
+    ANNOTATION_ID_TWICE = ("an annotation id", "annotation ids", "given twice", "Number the annotations anew.", KEPT)
+    IMAGE_ID_TWICE = ("an image id", "image ids", "given twice", "Give each picture an id of its own.")
+    IMAGE_ID_ABSENT = ("an annotation", "annotations", "of a picture that is not listed", "List the picture.")
+    NAME_ESCAPES = ("a file name", "file names", "leading out of the folder", "Put the picture into the folder.")
+    PICTURE_MISSING = ("a picture", "pictures", "listed but missing", "Bring the file, or take it off the list.")
+    PICTURE_BROKEN = ("a picture", "pictures", "that cannot be read", "Replace the file, or take it off the list.")
+    PICTURE_SIZE = ("a picture", "pictures", "of another size than stated", "Correct it.", "taken at their own size")
+    LABELS_MISSING = ("a picture", "pictures", "without a label file", "Write its label file, or take it off the list.")
+    PICTURE_ABSENT = ("a label file", "label files", "without a picture", "Bring the picture, or remove the file.")
+
+    def __init__(self, one: str, many: str, wrong: str, mend: str, fixed: str | None = None):
+        self.one, self.many, self.wrong, self.mend, self.fixed = one, many, wrong, mend, fixed
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One problem and what was done about it.
+
+    Attributes:
+        kind: Which problem.
+        file: The label file or picture.
+        field: The key, line or row in it.
+        value: What was found there.
+        action: What was done: "left out", "kept", or the kind's own word.
+    """
+
+    kind: Kind
+    file: str
+    field: str | None
+    value: Any
+    action: str
+
+
+class Findings:
+    """Applies the policy `on_error` to each problem, counts it, and names it.
+
+    `fail` stops at the first; `fix` mends what can be mended and leaves out the rest; `skip` leaves out. What is left
+    out is the smallest thing that is wrong: a label before its picture.
+    """
+
+    def __init__(self, on_error: OnError = "fail"):
+        self.on_error = on_error
+        self.counts: Counter[tuple[Kind, str]] = Counter()
+        self.examples: list[Finding] = []
+        self._names: dict[tuple[Kind, str], list[str]] = {}
+
+    def add(
+        self, kind: Kind, file: str | os.PathLike[str], field: str | None, value: Any, about: str | None = None
+    ) -> bool:
+        """Reports a problem.
+
+        Args:
+            kind: Which problem.
+            file: The file in which it is.
+            field: Where in the file.
+            value: What was found.
+            about: The name under which a note mentions it, such as the picture; the file when not given.
+
+        Returns:
+            Whether the thing is mended and stays; if not, the caller leaves it out.
+
+        Raises:
+            DataError: The policy is `fail`.
+        """
+        if self.on_error == "fail":
+            ways = f"fix ({kind.fixed}) or skip ({LEFT_OUT})" if kind.fixed else f"skip ({LEFT_OUT})"
+            mend = f"{kind.mend} Or set data.on_error to {ways}."
+            raise DataError(f"{kind.one} {kind.wrong}", file=file, field=field, value=value, mend=mend)
+        mended = self.on_error == "fix" and kind.fixed is not None
+        self._record(kind, file, field, value, kind.fixed if mended and kind.fixed else LEFT_OUT, about)
+        return mended
+
+    def mention(
+        self,
+        kind: Kind,
+        file: str | os.PathLike[str],
+        field: str | None = None,
+        value: Any = None,
+        about: str | None = None,
+    ) -> None:
+        """Counts and names what is unusual but allowed, under every policy."""
+        self._record(kind, file, field, value, KEPT, about)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """One sentence per kind: how many, what was done, and the first few names."""
+        return tuple(self._note(kind, action) for kind, action in self.counts)
+
+    def _note(self, kind: Kind, action: str) -> str:
+        count, names = self.counts[kind, action], self._names[kind, action]
+        noun = kind.many if count > 1 else kind.one.split(" ", 1)[1]
+        more = ", ..." if len(names) > NAMED else ""
+        return f"{count} {noun} {kind.wrong}, {action}: {', '.join(names[:NAMED])}{more}"
+
+    def _record(
+        self, kind: Kind, file: str | os.PathLike[str], field: str | None, value: Any, action: str, about: str | None
+    ) -> None:
+        self.counts[kind, action] += 1
+        if self.counts[kind, action] <= EXAMPLES:
+            self.examples.append(Finding(kind, os.fspath(file), field, value, action))
+        names = self._names.setdefault((kind, action), [])
+        name = about or os.path.basename(file)
+        if len(names) <= NAMED and name not in names:
+            names.append(name)

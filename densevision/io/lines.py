@@ -1,0 +1,20 @@
+"""Text files as lines."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from densevision.errors import DataError
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """The lines of a UTF-8 text; bytes that are none make their line strange, not the whole file unreadable.
+
+    Raises:
+        DataError: The file cannot be read.
+    """
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig", "replace").splitlines()
+    except OSError as failure:
+        raise DataError(f"cannot be read: {os.strerror(failure.errno or 0)}", file=path) from None

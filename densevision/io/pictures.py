@@ -1,0 +1,124 @@
+"""The pictures that a dataset lists: inside their folder, there, readable, and how large they are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import md5
+from pathlib import Path
+
+import numpy as np
+
+from densevision.errors import DataError
+from densevision.io.box_table import Strings
+from densevision.io.findings import Findings, Kind
+from densevision.io.image import image_size, read_image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+"""First two bytes of JPEG and PNG -> what a whole file has near its end."""
+TAIL = 4096
+LARGEST = 2**31 - 1
+THREADS = 8
+BLOCK = 1024
+"""Pictures that are handed to the threads at a time."""
+Choose = Callable[[Strings], np.ndarray]
+"""File names -> (n,) bool, the pictures that are taken."""
+HELD_OUT = 10
+"""Where a dataset has no validation split, one picture in this many is held out."""
+
+
+def is_inside(name: str) -> bool:
+    """Whether a file name, relative to its folder, stays in it.
+
+    >>> is_inside("val/a.jpg"), is_inside("../../etc/passwd"), is_inside("/etc/passwd")
+    (True, False, False)
+    """
+    parts = os.path.normpath(name).split(os.sep)
+    return bool(name) and not os.path.isabs(name) and parts[0] != os.pardir and "\0" not in name
+
+
+def list_pictures(folder: Path) -> list[str]:
+    """Paths of the pictures below a folder, relative to it, sorted."""
+    found = (
+        os.path.join(root, name)
+        for root, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if name.lower().endswith(SUFFIXES)
+    )
+    return sorted(os.path.relpath(path, folder) for path in found)
+
+
+def held_out(names: Iterable[str]) -> np.ndarray:
+    """(n,) bool: the tenth of the pictures that validates, at least one, chosen by a hash of each file's name.
+
+    The choice does not depend on the order, and hardly changes when pictures are added.
+    """
+    keys = [md5(os.path.basename(name).encode("utf-8", "surrogateescape")).digest() for name in names]
+    chosen = sorted(range(len(keys)), key=lambda row: keys[row])[: -(-len(keys) // HELD_OUT)]
+    mask = np.zeros(len(keys), bool)
+    mask[chosen] = True
+    return mask
+
+
+def measure_pictures(
+    files: Strings,
+    folder: Path,
+    chosen: np.ndarray,
+    findings: Findings,
+    max_pixels: int,
+    listed: Callable[[int], tuple[str, str]],
+) -> np.ndarray:
+    """Looks at each picture's header, and at its end, where a truncated file shows.
+
+    Args:
+        files: Pictures relative to `folder`.
+        folder: Where they are.
+        chosen: (n,) bool; the others are not looked at.
+        findings: Decides about those that are missing or broken.
+        max_pixels: Larger pictures count as broken.
+        listed: Row of a picture -> the file and the field that list it.
+
+    Returns:
+        (n, 2) int32 (height, width) as decoded, EXIF orientation applied; 0 for pictures that are left out.
+    """
+    sizes = np.zeros((len(files), 2), np.int32)
+    rows = np.flatnonzero(chosen).tolist()
+    with ThreadPoolExecutor(THREADS) as pool:
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            for row, look in zip(block, pool.map(lambda row: _inspect(folder / files[row], max_pixels), block)):
+                if isinstance(look, tuple):
+                    sizes[row] = look
+                elif look is None:
+                    findings.add(Kind.PICTURE_MISSING, *listed(row), str(folder / files[row]), files[row])
+                elif findings.on_error == "fail":
+                    raise look
+                else:
+                    findings.add(Kind.PICTURE_BROKEN, folder / files[row], look.field, look.problem, files[row])
+    return sizes
+
+
+def _inspect(path: Path, max_pixels: int) -> tuple[int, int] | DataError | None:
+    """The picture's size, what is wrong with it, or None where there is no file."""
+    if not path.is_file():
+        return None
+    try:
+        height, width = image_size(path)
+        if height * width > max_pixels:
+            problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"
+            mend = "Raise data.max_pixels if the picture is meant to be so large."
+            return DataError(problem, file=path, field="data.max_pixels", value=max_pixels, mend=mend)
+        if _lacks_its_end(path):
+            read_image(path, max_pixels)
+    except DataError as failure:
+        return failure
+    return height, width
+
+
+def _lacks_its_end(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        end = ENDS.get(stream.read(2))
+        stream.seek(max(0, os.path.getsize(path) - TAIL))
+        return end is not None and end not in stream.read()
