@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ TRUTH_SIGNS = {
 PREDICTION_SIGNS = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
 
 MEASURED = (0.0, 1e300)
-"""Areas from no entry without an area, nor with one side below 0."""
+"""Range of areas that leaves out the entries without an area and those with one side below 0."""
 
 NEGATIVE_SIDE = re.compile(rb"-[0-9.]+(?:[eE][-+]?[0-9]+)?\s*(?:,[^],]*)?\]")
 """A negative number in the last or last but one place of a list: where the list is a box, its width or height."""
@@ -95,9 +96,9 @@ def _names(objects: COCO) -> list[str]:
     """Class names in the order of the ids; those that several classes share carry the id."""
     categories = objects.load_cats(objects.get_cat_ids())
     categories.sort(key=lambda category: category["id"])
-    names = [category["name"] for category in categories]
+    shared = Counter(category["name"] for category in categories)
     return [
-        f"{category['name']} ({category['id']})" if names.count(category["name"]) > 1 else category["name"]
+        f"{category['name']} ({category['id']})" if shared[category["name"]] > 1 else category["name"]
         for category in categories
     ]
 
