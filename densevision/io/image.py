@@ -1,0 +1,307 @@
+"""Pictures: files, Pillow pictures and tensors to (H, W, C) arrays, RGB, of the type that they hold; and back to files.
+
+Everything keeps what it holds: uint8, uint16 or float32; one channel for grey, three for RGB, four for RGBA, N for a
+TIFF of N channels. Palettes and grey with alpha become RGB or RGBA, CMYK becomes RGB, EXIF orientation is applied.
+Colour profiles and gamma are not.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tifffile
+from PIL import Image
+
+from densevision.errors import DataError, UsageError
+from densevision.io import decode, tiff
+from densevision.io.files import write_bytes
+
+MAX_PIXELS = 400_000_000
+"""Largest picture that is decoded unless more is asked for: 1.2 GB as 8-bit RGB."""
+
+_LUMA = (0.299, 0.587, 0.114)
+_JPEG = {"quality": 95}
+_OPTIONS = {".jpg": _JPEG, ".jpeg": _JPEG, ".webp": {"lossless": True, "exact": True}}
+"""Of the encoders."""
+_WRITABLE = {
+    ".png": (("uint8", "uint16"), (1, 3, 4)),
+    ".tif": (("uint8", "uint16"), (1, 3, 4)),
+    ".tiff": (("uint8", "uint16"), (1, 3, 4)),
+    ".webp": (("uint8",), (1, 3, 4)),
+    ".jpg": (("uint8",), (1, 3)),
+    ".jpeg": (("uint8",), (1, 3)),
+    ".bmp": (("uint8",), (1, 3)),
+}
+
+
+def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads a picture as it is held in its file, upright.
+
+    The memory at its peak is that of the decoded picture, plus a copy where the EXIF orientation turns it, plus what
+    libjpeg needs for progressive JPEG (twice the file's own samples).
+
+    Args:
+        path: JPEG, PNG, TIFF, WebP, BMP, PPM, GIF, JPEG 2000 or AVIF; of several frames or pages the first.
+        max_pixels: Refuse larger pictures before they are decoded.
+
+    Returns:
+        (H, W, C) uint8, uint16 or, from TIFF, float32. Values are never scaled.
+
+    Raises:
+        DataError: The file is missing, empty, corrupt, truncated, or holds more pixels than `max_pixels`.
+    """
+    header = _read_header(path)
+    _check_pixels(path, header, max_pixels)
+    if header.format == "TIFF":
+        return tiff.decode_tiff(path)
+    return decode.upright(decode.decode(path, header), header.orientation)
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of a picture as `read_image` would give it, from the header alone.
+
+    Raises:
+        DataError: The file is missing, empty, or does not begin as a picture.
+    """
+    header = _read_header(path)
+    height, width = header.size
+    return (width, height) if header.orientation >= 5 else (height, width)
+
+
+def read_index(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Reads a label picture: each pixel is the number of a class, palettes are left aside.
+
+    Args:
+        path: A lossless picture of one channel: a palette (not in TIFF) or grey, of 8 or 16 bits.
+        max_pixels: Refuse larger pictures before they are decoded.
+
+    Returns:
+        (H, W) uint8 or uint16, upright. Grey of less than 8 bits is spread over 0 to 255, as every decoder does;
+        bilevel is 0 and 1, and indices of a palette are what the file says.
+
+    Raises:
+        DataError: As `read_image`; or the picture has colours, or was compressed with loss.
+    """
+    header = _read_header(path)
+    _check_pixels(path, header, max_pixels)
+    if header.format in ("JPEG", "MPO"):
+        mend = "Save labels as PNG: JPEG changes the numbers of classes."
+        raise DataError("labels compressed with loss", file=path, value=header.format, mend=mend)
+    if header.mode in ("P", "1"):
+        return _read_pillow_index(path, header)
+    labels = read_image(path, max_pixels)
+    if labels.shape[2] != 1 or labels.dtype.kind != "u":
+        found = f"{labels.shape[2]} channels of {labels.dtype}"
+        mend = "Save labels as an 8-bit or 16-bit PNG of one channel, grey or with a palette."
+        raise DataError("a label picture needs one channel of integers", file=path, value=found, mend=mend)
+    return labels[..., 0]
+
+
+def as_image(source: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Makes an array of whatever holds one picture.
+
+    Args:
+        source: A path; an RGB array (H, W, C) or (H, W), uint8, uint16 or float; a Pillow picture; a tensor
+            (C, H, W) or (H, W) of these types. Pillow itself holds at most 8 bits per colour: give it 16-bit colour
+            as a path.
+        max_pixels: For paths: refuse larger pictures.
+
+    Returns:
+        (H, W, C) uint8, uint16 or float32. Arrays of these types are passed on, not copied.
+
+    Raises:
+        DataError: It is nothing of this kind; the message says which shape or type it has.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return read_image(source, max_pixels)
+    if isinstance(source, Image.Image):
+        return _from_pillow(source)
+    if isinstance(source, np.ndarray):
+        return _checked(source, "an array is (height, width, channels) or (height, width)")
+    if _is_tensor(source):
+        array = _tensor_array(source)
+        chw = array.transpose(1, 2, 0) if array.ndim == 3 else array
+        return _checked(chw, "a tensor is (channels, height, width) or (height, width)", array.shape)
+    mend = "Give a path, an array, a Pillow picture or a tensor."
+    raise DataError("not a picture", value=type(source).__name__, mend=mend)
+
+
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """Gives any ordinary picture three channels: grey is repeated, alpha is dropped, the type stays.
+
+    Args:
+        image: (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+
+    Raises:
+        DataError: More channels, of which none can be said to be red, green and blue.
+    """
+    return to_channels(image, 3)
+
+
+def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Gives a picture the channels that a network wants.
+
+    Args:
+        image: (H, W, C) of any type.
+        channels: 3 makes RGB of grey and of RGBA; 1 makes grey of RGB with the luma of ITU-R BT.601; any other number
+            must be what the picture has.
+
+    Raises:
+        DataError: The picture has other channels that cannot be converted without guessing.
+    """
+    held = image.shape[2]
+    if held == channels:
+        return image
+    if channels == 3 and held in (1, 2):
+        return np.repeat(image[..., :1], 3, axis=2)
+    if channels == 3 and held == 4:
+        return np.ascontiguousarray(image[..., :3])
+    if channels == 1 and held == 2:
+        return np.ascontiguousarray(image[..., :1])
+    if channels == 1 and held in (3, 4):
+        return _luma(image)
+    mend = "Use a network of as many input channels (`backbone.channels`), or convert the picture."
+    raise DataError(f"a picture of {held} channels where {channels} are needed", value=image.shape, mend=mend)
+
+
+def to_unit_float(image: np.ndarray) -> np.ndarray:
+    """Scales a picture to float32 in [0, 1]: uint8 by 255, uint16 by 65535, float as it is.
+
+    Raises:
+        DataError: Floats that are not finite or leave [0, 1], or another type.
+    """
+    if image.dtype in (np.uint8, np.uint16):
+        return np.divide(image, np.float32(np.iinfo(image.dtype).max), dtype=np.float32)
+    if image.dtype.kind != "f":
+        raise DataError("not the type of a picture", value=str(image.dtype), mend="Give uint8, uint16 or float.")
+    low, high = (image.min(), image.max()) if image.size else (0.0, 1.0)
+    # A comparison with NaN is false, so this refuses NaN as well.
+    if not (low >= 0 and high <= 1):
+        mend = "Divide it by the value of white, and replace what is not finite."
+        raise DataError("a float picture must lie in [0, 1]", value=f"{low:.6g} to {high:.6g}", mend=mend)
+    return image.astype(np.float32, copy=False)
+
+
+def to_display(image: np.ndarray) -> np.ndarray:
+    """Makes something to look at and draw on: (H, W, 3) uint8, a copy.
+
+    16 bits are scaled by 255 / 65535, floats are clipped to [0, 1], of more than four channels the first three show.
+    """
+    rgb = to_rgb(image[..., :3] if image.shape[2] > 4 else image)
+    if rgb.dtype == np.uint8:
+        return rgb.copy()
+    unit = rgb / 65535.0 if rgb.dtype == np.uint16 else np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0)
+    return np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8)
+
+
+def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Writes a picture whole or not at all; the suffix picks the format.
+
+    PNG and TIFF hold uint8 and uint16, the others uint8. JPEG is written at quality 95; WebP without loss, and grey as
+    RGB. JPEG and BMP hold no alpha, and it is not dropped in silence: take it off with `to_rgb` first.
+
+    Args:
+        path: Ends in .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff.
+        image: (H, W) or (H, W, C) with C = 1, 3 or 4; grey, RGB or RGBA.
+
+    Raises:
+        UsageError: The suffix is none of these.
+        DataError: The format cannot hold this picture.
+        DenseVisionError: The file cannot be written.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _WRITABLE:
+        raise UsageError("pictures are not written in this format", file=path, mend=f"Known: {', '.join(_WRITABLE)}.")
+    image = image[..., None] if image.ndim == 2 else image
+    types, channels = _WRITABLE[suffix]
+    if image.ndim != 3 or 0 in image.shape or image.dtype.name not in types or image.shape[2] not in channels:
+        found = f"{image.shape} {image.dtype}"
+        mend = f"Known: {' and '.join(types)} of {', '.join(map(str, channels))} channels; PNG holds most."
+        raise DataError(f"{suffix} cannot hold this picture", file=path, value=found, mend=mend)
+    try:
+        data = _encode(suffix, np.ascontiguousarray(image))
+    except (cv2.error, OSError, ValueError) as failure:
+        problem = f"{suffix} cannot hold this picture: {failure}"
+        raise DataError(problem, file=path, value=image.shape) from None
+    write_bytes(path, data)
+
+
+def _encode(suffix: str, image: np.ndarray) -> bytes:
+    """OpenCV writes 16-bit PNG, tifffile says in a TIFF what alpha means, Pillow keeps colour under a WebP's alpha."""
+    data = io.BytesIO()
+    if suffix == ".png":
+        swap = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(image.shape[2])
+        data.write(cv2.imencode(suffix, image if swap is None else cv2.cvtColor(image, swap))[1])
+    elif suffix in (".tif", ".tiff"):
+        kind = "minisblack" if image.shape[2] == 1 else "rgb"
+        alpha = ["unassalpha"] if image.shape[2] == 4 else None
+        pixels = image[..., 0] if image.shape[2] == 1 else image
+        tifffile.imwrite(data, pixels, photometric=kind, extrasamples=alpha, compression="zlib", metadata=None)
+    else:
+        pixels = image[..., 0] if image.shape[2] == 1 else image
+        Image.fromarray(pixels).save(data, Image.registered_extensions()[suffix], **_OPTIONS.get(suffix, {}))
+    return data.getvalue()
+
+
+def _read_header(path: str | os.PathLike[str]) -> decode.Header:
+    if decode.first_bytes(path) in tiff.MAGIC:
+        return tiff.read_tiff_header(path)
+    return decode.read_header(path)
+
+
+def _check_pixels(path: str | os.PathLike[str], header: decode.Header, max_pixels: int) -> None:
+    height, width = header.size
+    if height * width > max_pixels:
+        problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"
+        raise DataError(problem, file=path, mend="Raise max_pixels if the picture is meant to be so large.")
+
+
+def _read_pillow_index(path: str | os.PathLike[str], header: decode.Header) -> np.ndarray:
+    with decode.open_pillow(path) as image:
+        try:
+            image.load()
+        except decode.DAMAGE:
+            raise decode.damaged(path) from None
+        labels = np.array(image).astype(np.uint8)
+    return decode.upright(labels, header.orientation)
+
+
+def _from_pillow(image: Image.Image) -> np.ndarray:
+    try:
+        image.load()
+        return decode.upright(decode.pillow_pixels(image), decode.orientation(image))
+    except decode.DAMAGE as failure:
+        file = getattr(image, "filename", None) or None
+        raise DataError(f"the Pillow picture cannot be decoded: {failure}", file=file, value=image.mode) from None
+
+
+def _is_tensor(source: Any) -> bool:
+    """Whether it is a torch.Tensor, told by the names of its classes so that torch need not be imported."""
+    return any(kind.__module__ == "torch" and kind.__name__ == "Tensor" for kind in type(source).__mro__)
+
+
+def _tensor_array(tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _checked(array: np.ndarray, rule: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
+    shape = array.shape if shape is None else shape
+    if array.ndim not in (2, 3) or 0 in shape:
+        raise DataError("not the shape of one picture", value=tuple(shape), mend=f"{rule[0].upper()}{rule[1:]}.")
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    elif array.dtype not in (np.uint8, np.uint16):
+        mend = "Give uint8, uint16, or float in [0, 1]."
+        raise DataError("not the type of a picture", value=f"{tuple(shape)} {array.dtype}", mend=mend)
+    return array[..., None] if array.ndim == 2 else array
+
+
+def _luma(image: np.ndarray) -> np.ndarray:
+    grey = image[..., :3] @ np.asarray(_LUMA, np.float32)
+    return (np.rint(grey) if image.dtype.kind == "u" else grey).astype(image.dtype)[..., None]

@@ -1,0 +1,673 @@
+"""Pictures against Pillow, OpenCV, tifffile, hand-made files and the letter of the EXIF standard."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from densevision.errors import DataError, DenseVisionError, UsageError
+from densevision.io import decode
+from densevision.io.image import (
+    as_image,
+    image_size,
+    read_image,
+    read_index,
+    to_channels,
+    to_display,
+    to_rgb,
+    to_unit_float,
+    write_image,
+)
+
+RNG = np.random.default_rng(7)
+HEIGHT, WIDTH = 37, 53
+NOISE = RNG.integers(0, 256, (HEIGHT, WIDTH, 4), np.uint8)
+
+
+def smooth(height: int = 120, width: int = 160) -> np.ndarray:
+    grid = RNG.integers(0, 256, (6, 8, 3), np.uint8)
+    return cv2.resize(grid, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: bytes) -> bytes:
+    """A PNG written by hand after the specification, each row unfiltered."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    stride = len(rows) // height if height else 0
+    lines = b"".join(b"\0" + rows[row * stride : (row + 1) * stride] for row in range(height if rows else 0))
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0))
+    extras = b"".join(chunk(part[:4], part[4:]) for part in extra)
+    return b"\x89PNG\r\n\x1a\n" + header + extras + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+# Ordinary files: the same pixels as Pillow
+
+SAVED = {
+    "rgb.png": ("RGB", {}),
+    "grey.png": ("L", {}),
+    "rgba.png": ("RGBA", {}),
+    "420.jpg": ("RGB", {"quality": 85}),
+    "444.jpg": ("RGB", {"quality": 95, "subsampling": 0}),
+    "422.jpg": ("RGB", {"quality": 70, "subsampling": 1}),
+    "progressive.jpg": ("RGB", {"progressive": True}),
+    "grey.jpg": ("L", {}),
+    "rgb.bmp": ("RGB", {}),
+    "grey.bmp": ("L", {}),
+    "lossless.webp": ("RGB", {"lossless": True}),
+    "lossy.webp": ("RGB", {"quality": 60}),
+    "alpha.webp": ("RGBA", {"lossless": True, "exact": True}),
+    "rgb.ppm": ("RGB", {}),
+    "grey.pgm": ("L", {}),
+    "plain.tif": ("RGB", {}),
+    "lzw.tif": ("RGB", {"compression": "tiff_lzw"}),
+    "jpeg.tif": ("RGB", {"compression": "jpeg"}),
+    "grey.tif": ("L", {"compression": "tiff_adobe_deflate"}),
+    "alpha.tif": ("RGBA", {"compression": "tiff_lzw"}),
+    "rgb.jp2": ("RGB", {}),
+}
+
+
+@pytest.mark.parametrize("name", SAVED)
+def test_read_image__same_pixels_as_pillow(name: str, tmp_path: Path) -> None:
+    mode, options = SAVED[name]
+    picture = Image.fromarray(NOISE) if "webp" in name or mode == "RGBA" else Image.fromarray(smooth(HEIGHT, WIDTH))
+    picture.convert(mode).save(tmp_path / name, **options)
+    with Image.open(tmp_path / name) as opened:
+        expected = np.asarray(opened)
+    found = read_image(tmp_path / name)
+    assert found.shape == (HEIGHT, WIDTH, len(mode)) and found.dtype == np.uint8
+    assert found.flags.c_contiguous and found.flags.writeable
+    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+    assert image_size(tmp_path / name) == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("mode", ["P", "1", "LA", "CMYK"])
+def test_read_image__other_modes_become_what_they_show(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
+    Image.fromarray(NOISE).convert("RGB").convert(mode).save(path)
+    with Image.open(path) as opened:
+        shown = {"P": "RGB", "1": "L", "LA": "RGBA", "CMYK": "RGB"}[mode]
+        expected = np.asarray(opened.convert(shown))
+    np.testing.assert_array_equal(read_image(path), expected.reshape(HEIGHT, WIDTH, len(shown)))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_read_image__palette_with_transparency_is_rgba(suffix: str, tmp_path: Path) -> None:
+    picture = Image.fromarray(NOISE).convert("RGB").quantize(16)
+    picture.save(tmp_path / f"a{suffix}", transparency=3)
+    found = read_image(tmp_path / f"a{suffix}")
+    assert found.shape == (HEIGHT, WIDTH, 4)
+    np.testing.assert_array_equal(found[..., 3] == 0, np.asarray(picture) == 3)
+    np.testing.assert_array_equal(found[..., :3], np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.realdata
+def test_read_image__photos_as_pillow_decodes_them(real_data: Path) -> None:
+    files = sorted((real_data / "data" / "coco128").rglob("*.jpg"))[:24]
+    assert files
+    for file in files:
+        with Image.open(file) as opened:
+            expected = np.asarray(opened)
+        np.testing.assert_array_equal(read_image(file), expected.reshape(*expected.shape[:2], -1))
+
+
+@pytest.mark.parametrize(("color", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+@pytest.mark.parametrize("depth", [8, 16])
+def test_read_image__handmade_png_keeps_every_bit(depth: int, color: int, channels: int, tmp_path: Path) -> None:
+    values = RNG.integers(0, 2**depth, (HEIGHT, WIDTH, channels))
+    data = png(WIDTH, HEIGHT, depth, color, values.astype(">u2" if depth == 16 else "u1").tobytes())
+    (tmp_path / "a.png").write_bytes(data)
+    found = read_image(tmp_path / "a.png")
+    assert found.dtype == (np.uint16 if depth == 16 else np.uint8)
+    np.testing.assert_array_equal(found, values[..., [0, 0, 0, 1]] if channels == 2 else values)
+
+
+@pytest.mark.parametrize("shape", [(9, 11), (9, 11, 3), (9, 11, 4)])
+def test_read_image__16_bit_png_of_opencv(shape: tuple[int, ...], tmp_path: Path) -> None:
+    values = RNG.integers(0, 65536, shape).astype(np.uint16)
+    cv2.imwrite(str(tmp_path / "a.png"), values)
+    order = {2: [0], 3: [2, 1, 0, 3][: shape[-1]]}[len(shape)]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), values.reshape(*shape[:2], -1)[..., order])
+
+
+def test_read_image__one_pixel(tmp_path: Path) -> None:
+    Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
+    assert read_image(tmp_path / "a.png").tolist() == [[[1, 2, 3]]]
+    assert image_size(str(tmp_path / "a.png")) == (1, 1)
+
+
+# TIFF: any type and number of channels
+
+
+@pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"compression": "zlib"}, {"byteorder": ">"}], ids=str)
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 12])
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+def test_read_image__tiff_bands(kind: str, channels: int, apart: bool, options: dict, tmp_path: Path) -> None:
+    values = (RNG.random((HEIGHT, WIDTH, channels)) * 200).astype(kind)
+    bands = np.moveaxis(values, 2, 0) if apart else values
+    photometric = "rgb" if channels in (3, 4) else "minisblack"
+    planar = None if channels == 1 else "separate" if apart else "contig"
+    options = {**options, "photometric": photometric, "planarconfig": planar}
+    tifffile.imwrite(tmp_path / "a.tif", values[..., 0] if channels == 1 else bands, **options)
+    found = read_image(tmp_path / "a.tif")
+    assert found.dtype == kind and found.flags.c_contiguous
+    np.testing.assert_array_equal(found, values)
+    assert image_size(tmp_path / "a.tif") == (HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_read_image__tiff_lzw_of_opencv(kind: str, channels: int, tmp_path: Path) -> None:
+    values = (RNG.random((HEIGHT, WIDTH, channels)) * 200).astype(kind)
+    cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    found = read_image(tmp_path / "a.tif")
+    assert found.dtype == kind
+    np.testing.assert_array_equal(found, values)
+
+
+def test_read_image__tiff_colour_photo_as_bands_is_not_mixed(tmp_path: Path) -> None:
+    values = NOISE[..., :3]
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values)
+
+
+@pytest.mark.parametrize("mode", ["1", "P", "CMYK"])
+def test_read_image__tiff_of_other_colours(mode: str, tmp_path: Path) -> None:
+    Image.fromarray(NOISE[..., :3]).convert(mode).save(tmp_path / "a.tif", compression="tiff_lzw")
+    with Image.open(tmp_path / "a.tif") as opened:
+        expected = np.asarray(opened.convert("L" if mode == "1" else "RGB"))
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), expected.reshape(HEIGHT, WIDTH, -1))
+
+
+def test_read_image__tiff_float64_becomes_float32(tmp_path: Path) -> None:
+    values = RNG.random((5, 6, 1))
+    tifffile.imwrite(tmp_path / "a.tif", values[..., 0])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values.astype(np.float32))
+
+
+@pytest.mark.parametrize("kind", ["int16", "uint32", "complex64"])
+def test_read_image__tiff_of_other_numbers_is_refused(kind: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((5, 6), kind))
+    with pytest.raises(DataError, match=f"{kind}.*Convert"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_read_image__tiff_compression_that_is_not_read_is_named(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", NOISE[..., [0, 1, 2, 3, 0]], photometric="minisblack", planarconfig="contig")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
+        file.pages[0].tags["Compression"].overwrite(5)
+    with pytest.raises(DataError, match=r"a\.tif.*LZW.*imagecodecs"):
+        read_image(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha", "unspecified"])
+def test_read_image__tiff_fourth_channel(alpha: str, tmp_path: Path) -> None:
+    values = np.clip(NOISE, 0, NOISE[..., 3:])
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=[alpha])
+    found = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(found[..., 3], values[..., 3])
+    expected = values[..., :3].astype(float)
+    if alpha == "assocalpha":
+        expected = expected * 255 / np.maximum(values[..., 3:], 1)
+    assert np.abs(found[..., :3] - expected).max() <= 1
+
+
+def test_read_image__tiff_lzw_rgba_of_opencv(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.tif"), NOISE[..., [2, 1, 0, 3]], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), NOISE)
+
+
+@pytest.mark.parametrize("mode", ["P", "CMYK"])
+def test_read_image__tiff_that_nothing_reads_truly_is_refused(mode: str, tmp_path: Path) -> None:
+    Image.fromarray(NOISE[..., :3]).convert(mode).save(tmp_path / "a.tif", tiffinfo={274: 6})
+    with pytest.raises(DataError, match=r"not read.*(PALETTE|SEPARATED)"):
+        read_image(tmp_path / "a.tif")
+
+
+# EXIF
+
+
+def stored_as(upright: np.ndarray, orientation: int) -> np.ndarray:
+    """The stored array that EXIF says shows `upright`, pixel by pixel after its table of where row 0 and column 0 are.
+
+    Source: EXIF 2.3, tag 0112H.
+    """
+    sides = ["top left", "top right", "bottom right", "bottom left"]
+    sides += ["left top", "right top", "right bottom", "left bottom"]
+    row_side, column_side = sides[orientation - 1].split()
+    height, width = upright.shape[:2]
+    stored = np.zeros((height, width) if orientation < 5 else (width, height), upright.dtype)
+    for row in range(stored.shape[0]):
+        for column in range(stored.shape[1]):
+            place = {row_side: row, column_side: column}
+            y = place["top"] if "top" in place else height - 1 - place["bottom"]
+            x = place["left"] if "left" in place else width - 1 - place["right"]
+            stored[row, column] = upright[y, x]
+    return stored
+
+
+UPRIGHT = np.arange(5 * 7, dtype=np.uint8).reshape(5, 7) * 7
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".jpg"])
+def test_read_image__exif_orientation(suffix: str, orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # Blocks of eight pixels of one value pass through JPEG unchanged.
+    scale = 8 if suffix == ".jpg" else 1
+    expected = np.kron(UPRIGHT, np.ones((scale, scale), np.uint8))
+    stored = stored_as(expected, orientation)
+    Image.fromarray(np.dstack([stored] * 3)).save(
+        tmp_path / f"a{suffix}", exif=exif, lossless=True, quality=100, subsampling=0
+    )
+    found = read_image(tmp_path / f"a{suffix}")
+    assert found.flags.c_contiguous
+    assert np.abs(found[..., 0].astype(int) - expected).max() <= (1 if suffix == ".jpg" else 0)
+    assert image_size(tmp_path / f"a{suffix}") == expected.shape
+    with Image.open(tmp_path / f"a{suffix}") as opened:
+        np.testing.assert_array_equal(as_image(opened), found)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("writer", ["bands", "16 bit", "lzw", "lzw 16 bit", "palette"])
+def test_read_image__tiff_orientation(writer: str, orientation: int, tmp_path: Path) -> None:
+    stored, path = stored_as(UPRIGHT, orientation), tmp_path / "a.tif"
+    tag = [(274, "H", 1, orientation, True)]
+    if writer == "bands":
+        tifffile.imwrite(path, np.dstack([stored] * 6), photometric="minisblack", planarconfig="contig", extratags=tag)
+    elif writer == "16 bit":
+        tifffile.imwrite(path, np.dstack([stored] * 3).astype(np.uint16), photometric="rgb", extratags=tag)
+    elif writer == "palette":
+        picture = Image.fromarray(stored).convert("P", palette=Image.Palette.ADAPTIVE)
+        picture.save(path, tiffinfo={274: orientation}, compression="tiff_lzw")
+    else:
+        values = np.dstack([stored] * 3).astype(np.uint16 if "16" in writer else np.uint8)
+        cv2.imwrite(str(path), values, [cv2.IMWRITE_TIFF_COMPRESSION, 5, cv2.IMWRITE_TIFF_PREDICTOR, 1])
+        with tifffile.TiffFile(path, mode="r+b") as file:
+            _set_orientation(file, orientation)
+    assert image_size(path) == UPRIGHT.shape
+    if writer == "lzw 16 bit" and orientation >= 5:
+        with pytest.raises(DataError, match="imagecodecs"):
+            read_image(path)
+        return
+    np.testing.assert_array_equal(read_image(path)[..., 0], UPRIGHT)
+
+
+def _set_orientation(file: tifffile.TiffFile, orientation: int) -> None:
+    """Turns a tag that decoders do not read into the orientation."""
+    tags = file.pages[0].tags
+    if 274 in tags:
+        tags[274].overwrite(orientation)
+        return
+    tag = tags["PlanarConfiguration"]
+    assert tag.value == 1, "the default, so that it may go"
+    file.filehandle.seek(tag.offset)
+    file.filehandle.write(struct.pack("<HHIHH", 274, 3, 1, orientation, 0))
+
+
+# What must be refused
+
+
+@pytest.mark.parametrize("name", [name for name in SAVED if not name.endswith(".jp2")])
+def test_read_image__truncated(name: str, tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
+    mode, options = SAVED[name]
+    Image.fromarray(smooth()).convert(mode).save(tmp_path / name, **options)
+    data = (tmp_path / name).read_bytes()
+    whole = read_image(tmp_path / name)
+    for length in (len(data) - 1, len(data) - 8, len(data) * 9 // 10, len(data) // 2, len(data) // 10, 60, 20, 5, 1):
+        (tmp_path / name).write_bytes(data[:length])
+        # A TIFF may end in bytes that no pixel needs.
+        try:
+            np.testing.assert_array_equal(read_image(tmp_path / name), whole)
+            assert name.endswith(".tif") and length > len(data) - 4
+        except DataError as refusal:
+            assert name in str(refusal)
+    assert "ERROR" not in capfd.readouterr().err
+
+
+def test_read_image__truncated_jpeg_with_a_whole_thumbnail(tmp_path: Path) -> None:
+    thumbnail, whole = io.BytesIO(), io.BytesIO()
+    Image.fromarray(smooth(12, 16)).save(thumbnail, "JPEG")
+    Image.fromarray(smooth()).save(whole, "JPEG")
+    segment = b"\xff\xe2" + struct.pack(">H", len(thumbnail.getvalue()) + 2) + thumbnail.getvalue()
+    data = whole.getvalue()[:2] + segment + whole.getvalue()[2:]
+    (tmp_path / "a.jpg").write_bytes(data)
+    assert read_image(tmp_path / "a.jpg").shape == (120, 160, 3)
+    (tmp_path / "a.jpg").write_bytes(data[:-200])
+    with pytest.raises(DataError, match="truncated"):
+        read_image(tmp_path / "a.jpg")
+
+
+def test_read_image__jpeg_with_fill_bytes_and_a_tail_is_whole(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    Image.fromarray(smooth()).save(whole, "JPEG")
+    data = whole.getvalue()
+    (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xff" + data[2:] + b"anything behind it")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_read_image__damage_is_an_error_or_a_picture_of_the_stated_size(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    for name in ("rgb.png", "420.jpg", "lossy.webp", "plain.tif", "lzw.tif", "rgb.bmp", "alpha.tif"):
+        mode, options = SAVED[name]
+        Image.fromarray(smooth(24, 32)).convert(mode).save(tmp_path / name, **options)
+        data = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
+        for _ in range(40):
+            damaged = data.copy()
+            where = rng.integers(0, len(data) if rng.random() < 0.5 else min(200, len(data)), 4)
+            damaged[where] = rng.integers(0, 256, 4)
+            (tmp_path / name).write_bytes(damaged.tobytes())
+            try:
+                assert read_image(tmp_path / name, 10_000).shape[:2] == image_size(tmp_path / name)
+            except DataError as refusal:
+                assert name in str(refusal)
+
+
+@pytest.mark.parametrize("read", [read_image, image_size, read_index])
+def test_read__missing_empty_folder_or_text(read, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"absent\.png: no such file"):
+        read(tmp_path / "absent.png")
+    (tmp_path / "empty.jpg").touch()
+    with pytest.raises(DataError, match=r"empty\.jpg: the file is empty \(0 bytes\)"):
+        read(tmp_path / "empty.jpg")
+    with pytest.raises(DataError, match="cannot be read"):
+        read(tmp_path)
+    (tmp_path / "text.png").write_text("not a picture at all")
+    with pytest.raises(DataError, match=r"text\.png: not a picture"):
+        read(tmp_path / "text.png")
+    (tmp_path / "short.tif").write_bytes(b"II*\0")
+    with pytest.raises(DataError, match="corrupt or truncated"):
+        read(tmp_path / "short.tif")
+
+
+def test_read_image__format_that_is_not_read(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.pcx")
+    with pytest.raises(DataError, match=r"PCX.*Convert it to PNG"):
+        read_image(tmp_path / "a.pcx")
+
+
+def test_read_image__more_pixels_than_the_limit_are_not_decoded(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png(60_000, 50_000, 8, 2, b""))
+    with pytest.raises(DataError, match=r"bomb\.png.*3,000,000,000.*limit of 400,000,000.*max_pixels"):
+        read_image(tmp_path / "bomb.png")
+    assert image_size(tmp_path / "bomb.png") == (50_000, 60_000)
+    Image.new("L", (10, 10)).save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"100 pixels .* limit of 99"):
+        read_image(tmp_path / "a.png", 99)
+    assert read_image(tmp_path / "a.png", 100).shape == (10, 10, 1)
+    assert Image.MAX_IMAGE_PIXELS is not None, "Pillow's own limit is as it was"
+
+
+def test_quiet__restores_the_log_after_threads() -> None:
+    log = getattr(cv2.utils, "logging", cv2)
+    before = log.getLogLevel()
+    gate = threading.Barrier(2)
+
+    def work() -> None:
+        with decode.quiet:
+            gate.wait()
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert log.getLogLevel() == before
+
+
+# Label pictures
+
+
+def test_read_index__palette_and_grey_keep_their_numbers(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 21, (HEIGHT, WIDTH)).astype(np.uint8)
+    picture = Image.fromarray(labels).convert("P")
+    picture.putpalette(RNG.integers(0, 256, 768, np.uint8).tolist())
+    indexed = Image.frombytes("P", (WIDTH, HEIGHT), labels.tobytes())
+    indexed.putpalette(picture.getpalette())
+    for name in ("palette.png", "palette.gif"):
+        indexed.save(tmp_path / name)
+        found = read_index(tmp_path / name)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, labels)
+    Image.fromarray(labels).save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(read_index(tmp_path / "grey.png"), labels)
+    wide = labels.astype(np.uint16) * 3000
+    cv2.imwrite(str(tmp_path / "wide.png"), wide)
+    found = read_index(tmp_path / "wide.png")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, wide)
+
+
+def test_read_index__four_bit_palette_and_bilevel(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 16, (4, 8)).astype(np.uint8)
+    packed = (labels[:, ::2] << 4 | labels[:, 1::2]).tobytes()
+    (tmp_path / "a.png").write_bytes(png(8, 4, 4, 3, packed, b"PLTE" + bytes(range(48))))
+    np.testing.assert_array_equal(read_index(tmp_path / "a.png"), labels)
+    Image.fromarray(labels > 7).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(read_index(tmp_path / "b.png"), labels > 7)
+
+
+def test_read_index__colours_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.png")
+    with pytest.raises(DataError, match=r"one channel of integers.*3 channels"):
+        read_index(tmp_path / "a.png")
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.float32))
+    with pytest.raises(DataError, match="float32"):
+        read_index(tmp_path / "a.tif")
+    Image.fromarray(NOISE).convert("L").save(tmp_path / "a.jpg")
+    with pytest.raises(DataError, match=r"loss.*PNG"):
+        read_index(tmp_path / "a.jpg")
+
+
+# Other sources
+
+
+def test_as_image__arrays(tmp_path: Path) -> None:
+    assert as_image(NOISE) is NOISE
+    assert as_image(NOISE[..., 0]).shape == (HEIGHT, WIDTH, 1)
+    assert as_image(NOISE.astype(np.uint16)).dtype == np.uint16
+    assert as_image(np.zeros((2, 2), np.float64)).dtype == np.float32
+    assert as_image(np.zeros((1, 1, 12), np.float16)).shape == (1, 1, 12)
+    for shape in [(3,), (1, 2, 3, 4), (0, 4, 3), (4, 4, 0)]:
+        with pytest.raises(DataError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
+            as_image(np.zeros(shape, np.uint8))
+    for kind in (np.int64, bool, np.int16):
+        with pytest.raises(DataError, match=np.dtype(kind).name):
+            as_image(np.zeros((4, 4), kind))
+    for thing in (None, 3, b"bytes", [[1]]):
+        with pytest.raises(DataError, match=type(thing).__name__):
+            as_image(thing)
+
+
+def test_as_image__pillow_and_paths(tmp_path: Path) -> None:
+    Image.fromarray(NOISE).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(as_image(str(tmp_path / "a.png")), NOISE)
+    np.testing.assert_array_equal(as_image(Image.fromarray(NOISE)), NOISE)
+    wide = RNG.integers(0, 65536, (4, 5)).astype(np.uint16)
+    np.testing.assert_array_equal(as_image(Image.fromarray(wide))[..., 0], wide)
+    np.testing.assert_array_equal(as_image(Image.fromarray(wide.astype(np.int32)))[..., 0], wide)
+    with pytest.raises(DataError, match="16 bits"):
+        as_image(Image.fromarray(wide.astype(np.int32) - 70000))
+    with pytest.raises(DataError, match="limit"):
+        as_image(tmp_path / "a.png", max_pixels=5)
+    (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
+    with Image.open(tmp_path / "cut.png") as opened, pytest.raises(DataError, match=r"cut\.png"):
+        as_image(opened)
+
+
+def test_as_image__tensors() -> None:
+    torch = pytest.importorskip("torch")
+    chw = torch.from_numpy(NOISE).permute(2, 0, 1)
+    np.testing.assert_array_equal(as_image(chw), NOISE)
+    assert as_image(chw[0]).shape == (HEIGHT, WIDTH, 1)
+    half = as_image((chw / 255).bfloat16().requires_grad_())
+    assert half.dtype == np.float32 and half.shape == NOISE.shape
+    with pytest.raises(DataError, match=r"\(1, 4, 37, 53\).*tensor is \(channels, height, width\)"):
+        as_image(chw[None])
+
+
+def test_module__loads_no_torch() -> None:
+    program = (
+        "import sys, numpy; from densevision.io import image, video, weights\n"
+        "image.as_image(numpy.zeros((2, 2), 'uint8')); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+# Conversions
+
+
+def test_to_rgb__grey_is_repeated_and_alpha_dropped() -> None:
+    assert to_rgb(NOISE[..., :3]).base is NOISE
+    np.testing.assert_array_equal(to_rgb(NOISE), NOISE[..., :3])
+    assert to_rgb(NOISE).flags.c_contiguous
+    grey = NOISE[..., :1].astype(np.uint16) * 257
+    assert to_rgb(grey).dtype == np.uint16
+    np.testing.assert_array_equal(to_rgb(grey), np.dstack([grey] * 3))
+    np.testing.assert_array_equal(to_rgb(NOISE[..., :2]), np.dstack([NOISE[..., 0]] * 3))
+    with pytest.raises(DataError, match="5 channels where 3"):
+        to_rgb(np.zeros((2, 2, 5), np.uint8))
+
+
+def test_to_channels__grey_is_opencvs_luma() -> None:
+    expected = cv2.cvtColor(NOISE, cv2.COLOR_RGBA2GRAY)
+    found = to_channels(NOISE, 1)
+    assert found.dtype == np.uint8 and found.shape == (HEIGHT, WIDTH, 1)
+    assert np.abs(found[..., 0].astype(int) - expected).max() <= 1
+    assert to_channels(NOISE, 4) is NOISE
+    with pytest.raises(DataError, match="3 channels where 6"):
+        to_channels(NOISE[..., :3], 6)
+
+
+def test_to_unit_float__as_torch_divides() -> None:
+    torch = pytest.importorskip("torch")
+    every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    np.testing.assert_array_equal(to_unit_float(every), torch.from_numpy(every).float().div(255).numpy())
+    wide = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
+    assert to_unit_float(wide).dtype == np.float32
+    np.testing.assert_allclose(to_unit_float(wide), wide / 65535.0, rtol=1e-6)
+    unit = np.linspace(0, 1, 12, dtype=np.float32).reshape(3, 4, 1)
+    assert to_unit_float(unit) is unit
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -0.01, 1.01, 255.0])
+def test_to_unit_float__range(wrong: float) -> None:
+    image = np.full((2, 2, 3), 0.5, np.float32)
+    image[1, 0, 2] = wrong
+    with pytest.raises(DataError, match=r"must lie in \[0, 1\]"):
+        to_unit_float(image)
+
+
+def test_to_unit_float__other_types() -> None:
+    with pytest.raises(DataError, match="int32"):
+        to_unit_float(np.zeros((2, 2, 1), np.int32))
+
+
+def test_to_display__every_type() -> None:
+    copy = to_display(NOISE)
+    np.testing.assert_array_equal(copy, NOISE[..., :3])
+    assert not np.shares_memory(copy, NOISE)
+    np.testing.assert_array_equal(to_display(NOISE.astype(np.uint16) * 257), NOISE[..., :3])
+    np.testing.assert_array_equal(to_display(NOISE.astype(np.float32) / 255), NOISE[..., :3])
+    odd = np.array([[[np.nan], [np.inf], [-np.inf], [2.0]]], np.float32)
+    assert to_display(odd)[0, :, 0].tolist() == [0, 255, 0, 255]
+    assert to_display(np.zeros((2, 2, 9), np.uint8)).shape == (2, 2, 3)
+
+
+# Writing
+
+EXACT = [(suffix, channels) for suffix in (".png", ".tif", ".tiff", ".webp") for channels in (1, 3, 4)]
+
+
+@pytest.mark.parametrize(("suffix", "channels"), [*EXACT, (".bmp", 1), (".bmp", 3)])
+def test_write_image__pillow_reads_the_same(suffix: str, channels: int, tmp_path: Path) -> None:
+    image = NOISE[..., :channels]
+    write_image(tmp_path / f"a{suffix}", image)
+    with Image.open(tmp_path / f"a{suffix}") as opened:
+        expected = np.asarray(opened.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
+    np.testing.assert_array_equal(expected.reshape(image.shape), image)
+    found = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(found, to_rgb(image) if suffix == ".webp" and channels == 1 else image)
+    assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_write_image__16_bits_return(suffix: str, channels: int, tmp_path: Path) -> None:
+    image = RNG.integers(0, 65536, (8, 9, channels)).astype(np.uint16)
+    write_image(tmp_path / f"a{suffix}", image)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), image)
+
+
+def test_write_image__jpeg_is_close(tmp_path: Path) -> None:
+    image = smooth()
+    write_image(tmp_path / "a.JPG", image)
+    assert np.abs(read_image(tmp_path / "a.JPG").astype(int) - image).mean() < 2
+    write_image(tmp_path / "b.jpg", image[..., 0])
+    assert read_image(tmp_path / "b.jpg").shape == (120, 160, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "message"),
+    [
+        ("a.jpg", NOISE, "cannot hold.*to_rgb|cannot hold.*PNG"),
+        ("a.jpg", NOISE[..., :3].astype(np.uint16), "uint16"),
+        ("a.png", NOISE.astype(np.float32), "float32"),
+        ("a.png", np.zeros((2, 2, 2), np.uint8), r"\(2, 2, 2\)"),
+        ("a.png", np.zeros((0, 2, 3), np.uint8), r"\(0, 2, 3\)"),
+        ("a.webp", np.zeros((2, 20_000, 3), np.uint8), "cannot hold"),
+    ],
+)
+def test_write_image__what_a_format_cannot_hold(name: str, image: np.ndarray, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        write_image(tmp_path / name, image)
+    assert not list(tmp_path.iterdir())
+
+
+def test_write_image__unknown_suffix_and_folder_that_is_a_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"\.png, .*\.bmp"):
+        write_image(tmp_path / "a.xyz", NOISE)
+    (tmp_path / "file").touch()
+    with pytest.raises(DenseVisionError, match="cannot write"):
+        write_image(tmp_path / "file" / "a.png", NOISE)
+
+
+# Memory
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif"])
+def test_read_image__memory_of_a_large_picture(name: str, tmp_path: Path) -> None:
+    side = 12_000
+    write_image(tmp_path / "small.png", NOISE)
+    large = cv2.resize(NOISE[:6, :6, :3], (side, side), interpolation=cv2.INTER_LINEAR)
+    if name.endswith(".tif"):
+        tifffile.imwrite(tmp_path / name, large, photometric="rgb")
+    else:
+        cv2.imwrite(str(tmp_path / name), large)
+    del large
+    program = (
+        "import resource, sys\n"
+        "from densevision.io.image import read_image\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "read_image(sys.argv[1]); before = peak()\n"
+        "image = read_image(sys.argv[2]); print((peak() - before) * 1024 - image.nbytes)"
+    )
+    files = [str(tmp_path / "small.png"), str(tmp_path / name)]
+    answer = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, check=True)
+    assert int(answer.stdout) < 100e6
