@@ -36,8 +36,8 @@ def class_colour(index: int) -> Colour:
     >>> class_colour(0)
     (230, 159, 0)
     """
-    colours = palette(64 * (index // 64 + 1))
-    red, green, blue = colours[index].tolist()
+    index = int(index) % len(_candidates())
+    red, green, blue = palette(64 * (index // 64 + 1))[index].tolist()
     return red, green, blue
 
 

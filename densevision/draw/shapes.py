@@ -123,15 +123,15 @@ def draw_keypoints(
         DataError: The picture is not (H, W, 3) uint8.
     """
     canvas = canvas_of(image)
-    line = line_width(canvas.shape[:2])
+    line = line_width(canvas.shape[:2]) + 1
     for row, (joints, seen) in enumerate(zip(points, visible)):
         seen = np.asarray(seen, bool) & np.isfinite(joints).all(1)
-        at = [_fixed(joint) if here else None for joint, here in zip(joints, seen)]
+        at = {int(index): _fixed(joints[index]) for index in np.flatnonzero(seen)}
         colour = class_colour(row)
         for start, end in skeleton:
-            if at[start] and at[end]:
+            if start in at and end in at:
                 cv2.line(canvas, at[start], at[end], colour, line, cv2.LINE_AA, FRACTION)
-        for joint in filter(None, at):
+        for joint in at.values():
             cv2.circle(canvas, joint, (line + 1) << FRACTION, (255, 255, 255), -1, cv2.LINE_AA, FRACTION)
             cv2.circle(canvas, joint, line << FRACTION, colour, -1, cv2.LINE_AA, FRACTION)
     return canvas

@@ -56,7 +56,7 @@ def write_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> None:
             break
         tag = tags[row]
         text = _fitted(tag, letters, longest)
-        extent = width_of(text, letters) + 2 * margin, height
+        extent = min(width_of(text, letters) + 2 * margin, size[1]), height
         plate = _place(_places(boxes[row], extent, size), boxes, placed) if text else None
         if plate is None:
             continue
@@ -91,7 +91,7 @@ def _places(box: np.ndarray, extent: tuple[int, int], size: tuple[int, int]) -> 
 
 
 def _place(places: np.ndarray, boxes: np.ndarray, placed: np.ndarray) -> np.ndarray | None:
-    """The place that covers no plate and hides least of the objects, each measured by its own size; none if all cover."""
+    """The place that covers no plate and hides least of the objects, each as a part of itself; none if all cover."""
     hidden = (_shared(places, boxes) / _areas(boxes).clip(1)).sum(1)
     # Earlier places read better, so that a later one must spare a good part of an object to be taken.
     cost = hidden + 0.05 * np.arange(len(places)) + np.where(_shared(places, placed).any(1), np.inf, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from functools import lru_cache
 from pathlib import Path
 
@@ -17,7 +18,8 @@ EAST_ASIAN = ("NotoSansCJK-Regular.ttc", "SourceHanSans.ttc", "msyh.ttc", "PingF
 
 def width_of(text: str, letters: int) -> int:
     """Width in pixels of a line of text."""
-    return _rendered(_one_line(text), letters).shape[1]
+    text = _one_line(text)
+    return math.ceil(_typeface(letters, _is_east_asian(text)).getlength(text))
 
 
 def line_height(letters: int) -> int:
@@ -59,10 +61,8 @@ def write(image: np.ndarray, text: str, corner: tuple[int, int], letters: int, c
 @lru_cache(maxsize=2048)
 def _rendered(text: str, letters: int) -> np.ndarray:
     """Coverage of a line of text, (height, width) uint8, read-only."""
-    east_asian = any("\u2e80" <= letter <= "\uffdc" for letter in text)
-    font = _typeface(letters, east_asian)
-    width = max(1, round(font.getlength(text)))
-    canvas = Image.new("L", (width, line_height(letters)))
+    font = _typeface(letters, _is_east_asian(text))
+    canvas = Image.new("L", (max(1, width_of(text, letters)), line_height(letters)))
     baseline = _typeface(letters, False).getmetrics()[0]
     ImageDraw.Draw(canvas).text((0, baseline), text, font=font, fill=255, anchor="ls")
     return np.asarray(canvas)
@@ -80,6 +80,10 @@ def _typeface(letters: int, east_asian: bool) -> ImageFont.FreeTypeFont:
         except OSError:
             continue
     return ImageFont.load_default(letters)
+
+
+def _is_east_asian(text: str) -> bool:
+    return any("\u2e80" <= letter <= "\uffdc" for letter in text)
 
 
 def _one_line(text: str) -> str:
