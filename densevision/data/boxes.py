@@ -1,0 +1,128 @@
+"""Pictures with boxes as samples: from files, or from the procedural world."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from densevision.data.scenes import CLASSES, Scenes
+from densevision.errors import DataError
+from densevision.io.box_table import BoxTable
+from densevision.io.image import read_image, to_channels
+from densevision.results import Detections
+from densevision.sample import Sample
+
+
+class BoxSet:
+    """A detection dataset on disk. Reading is pure, so workers may share it; what they share are arrays.
+
+    Opening has looked at every picture's header and end. A picture that fails only when it is decoded stops the run
+    under every policy, because a worker could not count it for the others.
+
+    Args:
+        table: The truth.
+        folder: Where the table's files start.
+        channels: Channels that the network wants.
+        max_pixels: Limit of a picture.
+        notes: What was mended or left out.
+    """
+
+    def __init__(
+        self, table: BoxTable, folder: str | os.PathLike[str], channels: int, max_pixels: int, notes: Sequence[str] = ()
+    ):
+        self.table, self.folder, self.channels, self.max_pixels = table, Path(folder), channels, max_pixels
+        self.notes = tuple(notes)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The picture, (H, W, `channels`) as read, with its boxes.
+
+        Raises:
+            DataError: The picture cannot be read, or has changed since the dataset was opened.
+        """
+        path = str(self.folder / self.table.files[index])
+        truth = self.truth(index)
+        try:
+            image = to_channels(read_image(path, self.max_pixels), self.channels)
+        except DataError as failure:
+            raise failure if failure.file else DataError(failure.problem, file=path, mend=failure.mend) from None
+        if image.shape[:2] != truth.size:
+            problem = f"the picture has changed its size since the dataset was opened, from {truth.size}"
+            raise DataError(problem, file=path, value=image.shape[:2])
+        return Sample({"image": image}, truth, int(self.table.image_ids[index]), path)
+
+    def truth(self, index: int) -> Detections:
+        """The boxes of one picture, without reading it."""
+        table = self.table
+        rows = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
+        height, width = table.sizes[index].tolist()
+        return Detections.of(
+            table.boxes[rows].copy(),
+            table.labels[rows],
+            table.names,
+            (height, width),
+            ids=table.ids,
+            crowd=table.crowd[rows].copy(),
+            areas=table.areas[rows].copy(),
+            source=str(self.folder / table.files[index]),
+        )
+
+
+class SceneBoxes:
+    """The boxes of procedural scenes.
+
+    Args:
+        scenes: The scenes.
+        channels: Channels that the network wants.
+    """
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, scenes: Scenes, channels: int = 3):
+        self.scenes, self.channels = scenes, channels
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A scene with its boxes."""
+        scene = self.scenes[index]
+        image = to_channels(scene.image, self.channels)
+        truth = Detections.of(scene.boxes, scene.labels, CLASSES, image.shape[:2], source=image)
+        return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
+
+
+def with_classes(table: BoxTable, names: tuple[str, ...], ids: tuple[int, ...] | None) -> tuple[BoxTable, int]:
+    """The table with its labels as indices into other names, and how many boxes of other classes were left out.
+
+    Args:
+        table: A dataset.
+        names: The classes that are wanted, some of them at least the dataset's.
+        ids: Their category ids; the dataset's own when not given.
+
+    Raises:
+        DataError: The dataset has none of the classes.
+    """
+    if names == table.names:
+        return (table if ids is None else replace(table, ids=ids)), 0
+    index = {name: position for position, name in enumerate(names)}
+    mapping = np.array([index.get(name, -1) for name in table.names], np.int32)
+    if (mapping < 0).all():
+        mend = f"The dataset has: {', '.join(table.names[:20])}."
+        raise DataError("the dataset has none of the wanted classes", field="classes", value=names, mend=mend)
+    if ids is None:
+        own = dict(zip(table.names, table.ids))
+        unused = iter(set(range(1, 2 * len(names) + 1)) - set(table.ids))
+        ids = tuple(own[name] if name in own else next(unused) for name in names)
+    labels = mapping[table.labels]
+    keep = labels >= 0
+    kept = np.concatenate([[0], np.cumsum(keep)])
+    rows = {name: getattr(table, name)[keep] for name in ("boxes", "crowd", "areas", "origin")}
+    moved = replace(table, offsets=kept[table.offsets], labels=labels[keep], names=names, ids=ids, **rows)
+    return moved, int(len(keep) - kept[-1])

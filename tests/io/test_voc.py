@@ -1,0 +1,134 @@
+"""Pascal VOC xml into arrays: fixtures written by hand, and every fault found and named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from densevision.errors import DataError
+from densevision.io.findings import Findings, Kind
+from densevision.io.image import write_image
+from densevision.io.voc import class_names, read_voc, splits
+
+OBJECT = (
+    "<object><name>{}</name><difficult>{}</difficult>"
+    "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Two pictures of 20 x 10 pixels; the first has a ring that fills it and a difficult dot."""
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("b\na  1\n")
+    add(tmp_path, "a", OBJECT.format("ring", 0, 1, 1, 20, 10) + OBJECT.format("dot", 1, "3.5", 2, 3.5, 4))
+    add(tmp_path, "b", "")
+    return tmp_path
+
+
+def add(root, stem, objects, size="<size><width>20</width><height>10</height><depth>3</depth></size>", picture=True):
+    (root / "Annotations").mkdir(exist_ok=True)
+    (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    if picture:
+        (root / "JPEGImages").mkdir(exist_ok=True)
+        write_image(root / "JPEGImages" / f"{stem}.jpg", np.zeros((10, 20, 3), np.uint8))
+
+
+def read(root, split="train", on_error="fail"):
+    findings = Findings(on_error)
+    return read_voc(root, split, findings), findings
+
+
+def test_read__corners_are_counted_from_one_and_inside(root):
+    table, findings = read(root)
+    assert findings.notes == ()
+    assert [table.files[row] for row in range(2)] == ["JPEGImages/b.jpg", "JPEGImages/a.jpg"]
+    assert table.names == ("dot", "ring") and table.ids == (1, 2) and table.offsets.tolist() == [0, 0, 2]
+    assert table.boxes.tolist() == [[0, 0, 20, 10], [2.5, 1, 3.5, 4]]
+    assert table.labels.tolist() == [1, 0] and table.crowd.tolist() == [False, True]
+    assert table.origin.tolist() == [1, 2] and splits(root) == ("train",)
+
+
+def test_read__without_split_takes_every_xml(root):
+    assert len(read(root, None)[0]) == 2
+    write_image(root / "JPEGImages" / "c.png", np.zeros((10, 20, 3), np.uint8))
+    table, findings = read(root, None)
+    assert len(table) == 2 and findings.notes == ("1 picture without a label file, kept: c.png",)
+
+
+def test_class_names__list_file_wins(root):
+    (root / "labels.txt").write_text("ring\n\ndot\nnever seen\n")
+    assert class_names(root) == ("ring", "dot", "never seen")
+    assert read(root)[0].labels.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("objects", "kind", "field"),
+    [
+        (OBJECT.format("ring", 0, 1, 1, 30, 5), Kind.BOX_OUTSIDE, "object 1"),
+        (OBJECT.format("ring", 0, 31, 1, 39, 5), Kind.BOX_AWAY, "object 1"),
+        (OBJECT.format("ring", 0, 9, 1, 3, 5), Kind.BOX_REVERSED, "object 1"),
+        (OBJECT.format("ring", 0, "nan", 1, 3, 5), Kind.BOX_NOT_FINITE, "object 1"),
+        (OBJECT.format("ring", 0, "left", 1, 3, 5), Kind.ENTRY_MALFORMED, "object 1.bndbox.xmin"),
+        ("<object><name>ring</name></object>", Kind.ENTRY_MALFORMED, "object 1.bndbox.xmin"),
+        (OBJECT.format("comet", 0, 1, 1, 3, 5), Kind.CLASS_ABSENT, "object 1.name"),
+    ],
+)
+def test_read__bad_object_stops_or_is_counted_and_named(root, objects, kind, field):
+    (root / "labels.txt").write_text("dot\nring\n")
+    add(root, "b", objects)
+    with pytest.raises(DataError) as failure:
+        read(root)
+    assert str(failure.value.file).endswith("b.xml") and failure.value.field == field and failure.value.mend
+    for on_error in ("fix", "skip"):
+        table, findings = read(root, on_error=on_error)
+        assert [finding.kind for finding in findings.examples] == [kind]
+        assert len(table) == 2 and len(table.boxes) == (3 if on_error == "fix" and kind.fixed else 2)
+
+
+@pytest.mark.parametrize("text", ["", "<annotation><object>", "<html></html>"])
+def test_read__broken_xml_leaves_its_picture_out(root, text):
+    (root / "Annotations" / "b.xml").write_text(text)
+    with pytest.raises(DataError, match=r"b\.xml"):
+        read(root)
+    table, findings = read(root, on_error="fix")
+    assert len(table) == 1 and findings.notes == ("1 label file that cannot be read, left out: b.xml",)
+
+
+def test_read__another_size_than_stated(root):
+    add(root, "b", "", "<size><width>10</width><height>20</height></size>")
+    with pytest.raises(DataError, match="of another size than stated"):
+        read(root)
+    assert len(read(root, on_error="fix")[0]) == 2 and len(read(root, on_error="skip")[0]) == 1
+    add(root, "b", "", "<size><width>0</width><height>0</height></size>")
+    assert len(read(root)[0]) == 2
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [("../../etc/passwd", Kind.NAME_ESCAPES), ("none", Kind.PICTURE_MISSING), ("c", Kind.LABELS_MISSING)],
+)
+def test_read__bad_list_entry(root, line, kind):
+    write_image(root / "JPEGImages" / "c.jpg", np.zeros((10, 20, 3), np.uint8))
+    (root / "ImageSets" / "Main" / "train.txt").write_text(f"a\n{line}\n")
+    with pytest.raises(DataError, match=kind.wrong) as failure:
+        read(root)
+    assert failure.value.field == "line 2" and failure.value.file.name == "train.txt"
+    table, findings = read(root, on_error="skip")
+    assert len(table) == 1 and [finding.kind for finding in findings.examples] == [kind]
+
+
+def test_read__xml_without_picture(root):
+    add(root, "lonely", "", picture=False)
+    with pytest.raises(DataError, match="without a picture"):
+        read(root, None)
+    assert len(read(root, None, "skip")[0]) == 2
+
+
+def test_read__no_such_split_or_no_names(root, tmp_path_factory):
+    with pytest.raises(DataError, match=r"val\.txt"):
+        read(root, "val")
+    empty = tmp_path_factory.mktemp("voc")
+    add(empty, "a", "")
+    with pytest.raises(DataError, match="no xml names an object"):
+        read(empty, None)
