@@ -16,6 +16,7 @@ EAST_ASIAN = ("NotoSansCJK-Regular.ttc", "SourceHanSans.ttc", "msyh.ttc", "PingF
 """Fonts that are sought on the system for writing that DejaVu Sans does not have."""
 
 
+@lru_cache(maxsize=4096)
 def width_of(text: str, letters: int) -> int:
     """Width in pixels of a line of text."""
     text = _one_line(text)
