@@ -9,11 +9,13 @@ from functools import cache, cached_property
 import cv2
 import numpy as np
 
-from densevision.data.scenes.layout import STUFF, Camera
-from densevision.data.scenes.render import Frame, follow, render
+from densevision.data.scenes.correspondence import follow
+from densevision.data.scenes.render import Frame, render
+from densevision.data.scenes.room import STUFF, Camera
 from densevision.data.scenes.shapes import CLASSES
 from densevision.data.scenes.texture import Materials
 from densevision.data.scenes.world import LEFT, NEXT, RIGHT, World, build_world
+from densevision.errors import UsageError
 
 SEMANTIC_CLASSES = (*STUFF, *CLASSES)
 """Names of the semantic labels: the room's, then the things'."""
@@ -80,11 +82,13 @@ class Scene:
         """
         rng = np.random.default_rng((*self.key, 2, scale))
         height, width = (max(1, side // scale) for side in self.size)
-        picture = cv2.GaussianBlur(self.clean[: height * scale, : width * scale], (0, 0), scale * rng.uniform(0.3, 0.9))
+        blur = rng.uniform(0.3, 0.9) * max(scale, 2)
+        picture = cv2.GaussianBlur(self.clean[: height * scale, : width * scale], (0, 0), blur)
         picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
         picture = _grained(picture, rng, rng.uniform(0, 6))
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 96))]
-        return cv2.imdecode(cv2.imencode(".jpg", picture, quality)[1], cv2.IMREAD_COLOR)
+        encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), quality)[1]
+        return cv2.cvtColor(cv2.imdecode(encoded, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
     @cached_property
     def instances(self) -> np.ndarray:
@@ -122,7 +126,7 @@ class Scene:
 
     @cached_property
     def disparity(self) -> np.ndarray:
-        """focal * baseline / depth, (H, W) float32 pixels: the left picture at x shows what the right one does at x - d."""
+        """focal * baseline / depth, (H, W) float32 pixels: the left picture's x is the right one's x - disparity."""
         return np.float32(self.focal * self.baseline) / self.depth
 
     @property
@@ -183,13 +187,24 @@ class Scenes:
         first: Number of the first scene: sequences with one seed that do not overlap share no scene.
 
     Raises:
+        UsageError: A negative number, or a picture without pixels.
         DataError: The folder does not exist, holds no picture, or (when a scene is read) one that cannot be opened.
     """
 
     classes = CLASSES
     semantic_classes = SEMANTIC_CLASSES
 
-    def __init__(self, count: int, seed: int = 0, size: tuple[int, int] = (320, 320), photos: str | None = None, first: int = 0):
+    def __init__(
+        self, count: int, seed: int = 0, size: tuple[int, int] = (320, 320), photos: str | None = None, first: int = 0
+    ):
+        for field, value, least in (
+            ("count", count, 0),
+            ("seed", seed, 0),
+            ("first", first, 0),
+            ("size", min(size), 1),
+        ):
+            if value < least:
+                raise UsageError("is too small for scenes", field=field, value=value, mend=f"Give at least {least}.")
         self.count, self.seed, self.size, self.first = count, seed, (int(size[0]), int(size[1])), first
         self.materials = Materials.of(photos)
 

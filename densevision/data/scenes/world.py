@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from densevision.data.scenes import layout
-from densevision.data.scenes.layout import STUFF, Camera, Rng, Thing
-from densevision.data.scenes.shapes import CLASSES, GRID, bevel, depth_inside
+from densevision.data.scenes.room import STUFF, Camera, Rng, Room, build_room
+from densevision.data.scenes.shapes import CLASSES, bevel, depth_inside
 from densevision.data.scenes.texture import Material, Materials, room_paint, thing_paint
+from densevision.data.scenes.things import Thing, move_camera, move_thing, place_things
 
 LEFT, RIGHT, NEXT = range(3)
 """The views of a scene: the first frame of the left and of the right camera, and the left one's second frame."""
@@ -18,7 +18,7 @@ LEFT, RIGHT, NEXT = range(3)
 EDGE = 8.0
 """Texels from a thing's outline at which the outline code of its card saturates."""
 
-_AMBIENT = 0.6
+_AMBIENT = 0.7
 _EMPTY = 0.04
 _MOST = 12
 
@@ -61,12 +61,12 @@ class World:
 
 def build_world(rng: Rng, camera: Camera, materials: Materials) -> World:
     """Draws a world by chance; about one in 25 holds no thing."""
-    room = layout.build_room(rng, camera)
+    room = build_room(rng, camera)
     count = 0 if rng.random() < _EMPTY else int(rng.integers(1, _MOST + 1))
-    things = layout.place_things(rng, camera, room, count)
+    things = place_things(rng, camera, room, count)
     axes, light = _in_each_view(rng, camera, room, things)
     picked = [materials.pick(rng) for _ in room.axes]
-    brightness = _AMBIENT + 0.6 * np.maximum(0, -room.normals @ room.light)
+    brightness = _AMBIENT + 0.45 * np.maximum(0, -room.normals @ room.light)
     paints = [room_paint(rng, material, light) for material, light in zip(picked, brightness)]
     return World(
         camera=camera,
@@ -81,13 +81,13 @@ def build_world(rng: Rng, camera: Camera, materials: Materials) -> World:
     )
 
 
-def _in_each_view(rng: Rng, camera: Camera, room: layout.Room, things: list[Thing]) -> tuple[np.ndarray, np.ndarray]:
+def _in_each_view(rng: Rng, camera: Camera, room: Room, things: list[Thing]) -> tuple[np.ndarray, np.ndarray]:
     """Axes (3, S, 3, 3) and light (3, 3) in the left, the right and the next view."""
     left = np.stack([*room.axes, *(thing.axes for thing in things)])
     right = left.copy()
     right[:, 0, 2] -= camera.baseline
-    rotation, translation = layout.move_camera(rng, camera)
-    moved = [layout.move_thing(rng, camera, thing.axes) for thing in things]
+    rotation, translation = move_camera(rng, camera)
+    moved = [move_thing(rng, camera, thing.axes) for thing in things]
     after = rotation @ np.stack([*room.axes, *moved])
     after[:, :, 2] += translation
     return np.stack([left, right, after]), np.stack([room.light, room.light, rotation @ room.light])
@@ -95,27 +95,29 @@ def _in_each_view(rng: Rng, camera: Camera, room: layout.Room, things: list[Thin
 
 def _card(rng: Rng, camera: Camera, thing: Thing, light: np.ndarray, materials: Materials) -> np.ndarray:
     """A thing's picture, about as fine as it will be seen: its painted material, its lit rim, its outline."""
-    name = CLASSES[thing.label]
-    pixels = 2 * camera.focal * np.linalg.norm(thing.axes[:, :2], axis=0).max() / thing.axes[2, 2]
-    side = int(np.clip(1.15 * pixels, 12, 1024))
+    name, sides = CLASSES[thing.label], thing.axes[:, :2]
+    lengths = np.linalg.norm(sides, axis=0)
+    texels = int(np.clip(1.15 * 2 * lengths.max() * camera.focal / thing.axes[2, 2], 12, 1024))
     material = materials.pick(rng)
-    picture = _cut(rng, material.levels[0], side)
     paint = thing_paint(rng, material, rng.uniform(0.85, 1.1))
-    across = thing.axes[:, :2] / np.linalg.norm(thing.axes[:, :2], axis=0)
-    slope = np.tensordot(light @ across, bevel(name), 1)
-    shade = cv2.resize((128 - 70 * slope).clip(0, 255).astype(np.uint8), (side, side), interpolation=cv2.INTER_LINEAR)
-    depth = cv2.resize(depth_inside(name), (side, side), interpolation=cv2.INTER_LINEAR) * (side / 2)
-    card = np.empty((side, side, 4), np.uint8)
-    card[..., :3] = cv2.multiply(cv2.transform(picture, paint), cv2.merge([shade] * 3), scale=1 / 128)
-    card[..., 3] = (128 + depth * (127 / EDGE)).clip(0, 255)
+    slope = np.tensordot(light @ sides / lengths, bevel(name), 1)
+    shade = _resized((128 - 70 * slope).clip(0, 255).astype(np.uint8), texels)
+    depth = _resized(depth_inside(name), texels)
+    card = np.empty((texels, texels, 4), np.uint8)
+    painted = cv2.transform(cv2.cvtColor(_cut(rng, material.levels[0], texels), cv2.COLOR_RGBA2RGB), paint)
+    card[..., :3] = cv2.multiply(painted, cv2.merge([shade] * 3), scale=1 / 128)
+    # OpenCV's sum rounds and saturates in one pass.
+    card[..., 3] = cv2.addWeighted(depth, texels / 2 * 127 / EDGE, depth, 0, 128, dtype=cv2.CV_8U)
     return card
 
 
-def _cut(rng: Rng, picture: np.ndarray, side: int) -> np.ndarray:
-    """A random square of a material, resized."""
-    zoom, *corner = rng.random(3)
-    length = int(np.clip(side * (0.5 + 1.5 * zoom), 16, len(picture)))
-    top, left = (int(part * (len(picture) - length + 1)) for part in corner)
-    square = picture[top : top + length, left : left + length]
-    how = cv2.INTER_AREA if length > side else cv2.INTER_LINEAR
-    return cv2.resize(square, (side, side), interpolation=how)
+def _cut(rng: Rng, picture: np.ndarray, texels: int) -> np.ndarray:
+    """A random square of a material, drawn to size."""
+    zoom, down, right = rng.random(3)
+    length = int(np.clip(texels * (0.5 + 1.5 * zoom), 16, len(picture)))
+    top, left = (int(part * (len(picture) - length + 1)) for part in (down, right))
+    return _resized(picture[top : top + length, left : left + length], texels)
+
+
+def _resized(picture: np.ndarray, side: int) -> np.ndarray:
+    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_LINEAR)
