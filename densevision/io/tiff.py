@@ -55,12 +55,10 @@ def decode_tiff(path: str | os.PathLike[str]) -> np.ndarray:
     """
     with _first_page(path) as page:
         _check_type(path, page)
-        if not _tifffile_keeps(page) and _opencv_keeps(page):
-            pixels = decode_opencv(path)
-        elif not _tifffile_keeps(page) and _pillow_keeps(page):
-            pixels = decode_pillow(path)
-        else:
+        if _tifffile_keeps(page) or not (_opencv_keeps(page) or _pillow_keeps(page)):
             pixels = upright(_decode_tifffile(path, page), _orientation(page))
+        else:
+            pixels = decode_opencv(path) if _opencv_keeps(page) else decode_pillow(path)
     return pixels.astype(np.float32) if pixels.dtype in (np.float16, np.float64) else pixels
 
 
