@@ -76,8 +76,7 @@ class View:
         height, width = self.content
         if (height, width) != image.shape[:2]:
             shrinking = height < image.shape[0]
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-            image = image if image.ndim == 3 else image[..., None]
+            image = resize_image(image, (height, width), cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
         x, y = round(self.offset[0]), round(self.offset[1])
         canvas = np.empty((*self.size, image.shape[2]), image.dtype)
         canvas[:] = fill
@@ -146,10 +145,33 @@ def warp_image(
         interpolation: An OpenCV constant.
         fill: Value outside the picture.
     """
-    half = np.array([0.5, 0.5])
-    centred = matrix.astype(np.float64).copy()
-    centred[:, 2] += matrix[:, :2] @ half - half
     channels = 1 if image.ndim == 2 else image.shape[2]
     border = fill if isinstance(fill, tuple) else (fill,) * min(channels, 4)
-    warped = cv2.warpAffine(image, centred, size[::-1], flags=interpolation, borderValue=border)
+    warped = cv2.warpAffine(image, pixel_map(matrix), size[::-1], flags=interpolation, borderValue=border)
     return warped if warped.ndim == image.ndim else warped[..., None]
+
+
+def pixel_map(matrix: np.ndarray) -> np.ndarray:
+    """The affine map (2, 3) between indices of pixels, as OpenCV counts them, of one in corner coordinates.
+
+    >>> pixel_map(np.array([[2.0, 0, 0], [0, 1, 0]]))
+    array([[2. , 0. , 0.5],
+           [0. , 1. , 0. ]])
+    """
+    half = np.array([0.5, 0.5])
+    centred = np.asarray(matrix, np.float64).copy()
+    centred[:, 2] += centred[:, :2] @ half - half
+    return centred
+
+
+def resize_image(image: np.ndarray, size: Size, interpolation: int) -> np.ndarray:
+    """Resizes an (H, W, C) array of any number of channels; OpenCV averages over areas for four at most.
+
+    Args:
+        image: The array.
+        size: (height, width).
+        interpolation: An OpenCV constant.
+    """
+    groups = [image[..., start : start + 4] for start in range(0, image.shape[2], 4)]
+    resized = [cv2.resize(group, size[::-1], interpolation=interpolation).reshape(*size, -1) for group in groups]
+    return resized[0] if len(resized) == 1 else np.concatenate(resized, 2)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densevision.ops.view import View, fit, warp_image
+from densevision.ops.view import View, fit, resize_image, warp_image
 
 sides = st.integers(1, 700)
 
@@ -66,3 +66,12 @@ def test_warp_image__corner_convention() -> None:
     double = np.array([[2.0, 0, 0], [0, 2, 0]])
     big = warp_image(image, double, (40, 60), cv2.INTER_NEAREST, 0)
     np.testing.assert_array_equal(big[::2, ::2][1:-1, 1:-1], image[1:-1, 1:-1])
+
+
+@pytest.mark.parametrize("interpolation", [cv2.INTER_AREA, cv2.INTER_LINEAR])
+def test_resize_image__any_number_of_channels(interpolation: int) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (12, 18, 7), dtype=np.uint8)
+    for channels in (1, 2, 4, 5, 7):
+        resized = resize_image(image[..., :channels], (6, 9), interpolation)
+        alone = [cv2.resize(image[..., c], (9, 6), interpolation=interpolation) for c in range(channels)]
+        np.testing.assert_allclose(resized, np.stack(alone, 2), atol=1)
