@@ -1,0 +1,144 @@
+"""Network outputs to boxes, boxes to records, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms
+
+from densevision.errors import UsageError, did_you_mean
+from densevision.ops.boxes import suppressed
+from densevision.ops.view import View
+from densevision.recipe import PredictOptions
+from densevision.results import Detections
+from densevision.tasks.detection.config import DetectionConfig
+from densevision.tasks.detection.head import predicted_boxes
+
+Tensors = dict[str, Tensor]
+
+
+def answers(outputs: Tensors, options: PredictOptions, config: DetectionConfig) -> Tensors:
+    """The strongest boxes that do not suppress one another, as tensors of fixed length.
+
+    An anchor point may answer with several classes. Nothing here depends on values except by tensor arithmetic, so an
+    exported graph can hold it, with any batch and canvas.
+
+    Args:
+        outputs: Of the head.
+        options: `min_score`, `max_detections`, `nms`, `agnostic`, `classes`; the config's where not given.
+        config: Class names and the defaults.
+
+    Returns:
+        "boxes" (B, K, 4) in pixels of the canvas, "scores" (B, K), strongest first, "labels" (B, K) and "valid" (B, K)
+        bool; K is the number of detections allowed.
+    """
+    chosen = config.decode
+    limit = options.max_detections or chosen.max_detections
+    least = chosen.min_score if options.min_score is None else options.min_score
+    threshold = chosen.nms if options.nms is None else options.nms
+    scores, rows, labels = _candidates(_class_scores(outputs["logits"], options, config), max(limit, chosen.candidates))
+    distances = outputs["distances"].gather(1, rows[..., None].expand(-1, -1, outputs["distances"].shape[2]))
+    boxes = predicted_boxes(distances, outputs["anchors"][rows])
+    keep = suppressed(boxes, (scores >= least) & (scores > 0), threshold, None if options.agnostic else labels)
+    order = _kept_first(keep, limit)
+    return {
+        "boxes": boxes.gather(1, order[..., None].expand(-1, -1, 4)),
+        "scores": scores.gather(1, order),
+        "labels": labels.gather(1, order),
+        "valid": keep.gather(1, order),
+    }
+
+
+def results(answers: Tensors, views: Sequence[View], config: DetectionConfig) -> list[Detections]:
+    """Records in pixels of the original pictures; boxes that lie outside are left out.
+
+    Args:
+        answers: Of `answers`, on the CPU.
+        views: How the network saw each picture.
+        config: Class names and category ids.
+    """
+    records = []
+    arrays = (answers[name].numpy() for name in ("boxes", "scores", "labels", "valid"))
+    for view, boxes, scores, labels, valid in zip(views, *arrays):
+        boxes = view.boxes_to_original(boxes).astype(np.float32)
+        keep = valid & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        records.append(
+            Detections(
+                boxes=boxes[keep],
+                scores=scores[keep].astype(np.float32),
+                labels=labels[keep].astype(np.int64),
+                names=config.classes,
+                ids=config.category_ids,
+                size=view.original,
+            )
+        )
+    return records
+
+
+def merge(results: Sequence[Detections], options: PredictOptions, config: DetectionConfig) -> Detections:
+    """One record from several about the same picture: the strongest boxes that do not suppress one another.
+
+    Where tiles cut an object, its pieces overlap the whole too little to be suppressed by it. Under `tile` a box that
+    lies in a stronger one of its class, rather than beside it, is therefore taken for a piece and left out as well.
+    """
+    threshold = config.decode.nms if options.nms is None else options.nms
+    boxes, scores, labels = (np.concatenate([getattr(one, name) for one in results]) for name in _ROWS)
+    groups = np.zeros_like(labels) if options.agnostic else labels
+    keep = batched_nms(*(torch.from_numpy(rows) for rows in (boxes, scores, groups)), threshold).numpy()
+    if options.tile is not None:
+        keep = keep[~_pieces(boxes[keep], groups[keep], threshold)]
+    keep = keep[: options.max_detections or config.decode.max_detections]
+    return Detections(
+        boxes=boxes[keep],
+        scores=scores[keep],
+        labels=labels[keep],
+        names=results[0].names,
+        ids=results[0].ids,
+        size=results[0].size,
+    )
+
+
+_ROWS = ("boxes", "scores", "labels")
+
+
+def _class_scores(logits: Tensor, options: PredictOptions, config: DetectionConfig) -> Tensor:
+    """(B, A, C) scores; 0 for classes that are not asked for."""
+    scores = logits.sigmoid()
+    if options.classes is None:
+        return scores
+    names = config.classes or ()
+    for name in options.classes:
+        if name not in names:
+            raise UsageError("no such class", field="classes", value=name, mend=did_you_mean(name, names))
+    asked = [float(name in options.classes) for name in names]
+    return scores * torch.tensor(asked, dtype=scores.dtype, device=scores.device)
+
+
+def _candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The strongest scores (B, K), strongest first and by position where equal; their anchor points and classes."""
+    classes = scores.shape[2]
+    flat = scores.flatten(1)
+    padded = torch.cat([flat, flat.new_zeros(flat.shape[0], count)], 1)  # a small canvas has fewer than `count`
+    position = padded.topk(count).indices.sort().values
+    strength, order = padded.gather(1, position).sort(descending=True, stable=True)
+    position = position.gather(1, order).clamp(max=flat.shape[1] - 1)
+    return strength, position // classes, position % classes
+
+
+def _kept_first(keep: Tensor, count: int) -> Tensor:
+    """(B, count) positions: the kept ones in their order, then the others."""
+    rank = torch.arange(keep.shape[1], device=keep.device)
+    return torch.where(keep, rank, rank + keep.shape[1]).topk(count, largest=False).indices
+
+
+def _pieces(boxes: np.ndarray, groups: np.ndarray, threshold: float) -> np.ndarray:
+    """(N,) bool: boxes, strongest first, of which more than the threshold lies in a stronger one of their group."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    common = (high - low).clip(0).prod(2)
+    own = (boxes[:, 2:] - boxes[:, :2]).prod(1)
+    within = (common > threshold * own[:, None]) & (groups[:, None] == groups[None])
+    return np.tril(within, -1).any(1)

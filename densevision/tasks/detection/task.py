@@ -1,0 +1,111 @@
+"""Detection: objects as boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from densevision.errors import UsageError
+from densevision.ops.view import View
+from densevision.recipe import PredictOptions
+from densevision.results import Detections
+from densevision.sample import Batch, InputSpec, Sample
+from densevision.tasks.contract import Net, SampleSet, Task, Tensors
+from densevision.tasks.detection import data, decode
+from densevision.tasks.detection.config import DetectionConfig
+from densevision.tasks.detection.encode import encode
+from densevision.tasks.detection.encode import encode
+from densevision.tasks.detection.head import STRIDES, YoloHead
+from densevision.tasks.detection.loss import detection_losses, stack
+from densevision.tasks.detection.metric import DetectionMetric
+
+PRESETS = {"nano": (64, 1), "small": (96, 1), "medium": (192, 2), "large": (256, 3)}
+"""Width and depth of the neck."""
+GREY = 114 / 255
+"""What surrounds a picture on its canvas: near the mean of photographs."""
+
+
+class Detection(Task[DetectionConfig, Detections]):
+    """Which objects are in the picture, and where."""
+
+    name = "detection"
+    Config = DetectionConfig
+    Result = Detections
+    watch = ("AP", "max")
+    heeds = frozenset({"tile", "overlap", "tta", "min_score", "max_detections", "nms", "agnostic", "classes"})
+
+    @property
+    def inputs(self) -> dict[str, InputSpec]:
+        """One picture, scaled to fit into the config's size."""
+        size, channels = self.config.data.size, self.config.backbone.channels
+        return {"image": InputSpec(channels, "letterbox", size, multiple_of=max(STRIDES), fill=GREY)}
+
+    def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
+        """The neck of the preset and the branches."""
+        width, depth = PRESETS[self.config.preset]
+        return YoloHead(channels, strides, len(self._classes()), width, depth, self.config.bins)
+
+    @classmethod
+    def complete(cls, config: DetectionConfig) -> DetectionConfig:
+        """Reads the classes from the data, when the config does not name them."""
+        if config.classes is not None:
+            return config
+        names, ids = data.read_classes(config)
+        return config.changed(classes=names, category_ids=ids)
+
+    def dataset(self, split: str) -> SampleSet:
+        """The pictures of a split with their boxes."""
+        return data.open_split(self.config, split)
+
+    def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
+        """One warp per picture onto the canvas; mosaic, mixup and colours as the config asks."""
+        return data.augment(self.config, dataset, index, rng, epoch)
+
+    def without_truth(self, sample: Sample) -> Sample:
+        """The sample without objects."""
+        nothing = Detections.of([], [], self._classes(), sample.size, ids=self.config.category_ids)
+        return replace(sample, truth=nothing)
+
+    def targets(self, truths: Sequence[Detections | None]) -> Tensors:
+        """Boxes padded to the same number; see `loss.stack`."""
+        return stack(truths)
+
+    def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
+        """Classification, overlap and distribution."""
+        return detection_losses(net(**batch.inputs), batch.targets, self.config)
+
+    def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
+        """Boxes on the canvas after suppression, padded to a fixed number."""
+        return decode.answers(outputs, options, self.config)
+
+    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[Detections]:
+        """Boxes in pixels of the original pictures."""
+        return decode.results(answers, views, self.config)
+
+    def encode(self, truths: Sequence[Detections]) -> Tensors:
+        """Each object spoken by one anchor point."""
+        return encode(truths, len(self._classes()), self.config.bins)
+
+    def merge(self, results: Sequence[Detections], options: PredictOptions) -> Detections:
+        """Suppression among the boxes of all tiles and views."""
+        return decode.merge(results, options, self.config)
+
+    def evaluation_options(self) -> PredictOptions:
+        """Boxes down to a very low score: average precision needs the whole curve."""
+        return PredictOptions(min_score=self.config.decode.evaluation_score)
+
+    def metric(self) -> DetectionMetric:
+        """COCO's numbers."""
+        return DetectionMetric(self._classes())
+
+    def _classes(self) -> tuple[str, ...]:
+        if self.config.classes is None:
+            mend = "Set data.path to a dataset, or classes to their names."
+            raise UsageError("the classes are not known", field="classes", mend=mend)
+        return self.config.classes
+
+
+TASK = Detection
