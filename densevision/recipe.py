@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,6 +47,54 @@ class DataConfig(Config):
     """What to do with a bad label: stop, mend what can be mended, or leave the label out; each is counted and named."""
     max_pixels: Count = 400_000_000
     """Largest picture that is decoded, in pixels; a guard against decompression bombs."""
+
+
+class AugmentConfig(Config):
+    """What chance does to a training sample. Geometry is one warp; colours change after it."""
+
+    mosaic: Fraction = 1.0
+    """Probability of joining the picture with three others, around a random centre."""
+    mixup: Fraction = 0.0
+    """Probability of blending the result with another one."""
+    plain_epochs: int = Field(10, ge=0)
+    """Last epochs, without mosaic and mixup: the network ends on pictures as they are."""
+    scale: tuple[Positive, Positive] = (0.5, 1.5)
+    """Least and largest factor of size, against the size that fits the canvas."""
+    rotate: NonNegative = 0.0
+    """Largest rotation, in degrees to either side."""
+    translate: Fraction = 0.1
+    """Largest shift along each axis, as a part of the canvas."""
+    shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
+    """Largest shear along each axis, in degrees to either side."""
+    flip: Fraction = 0.5
+    """Probability of mirroring left and right."""
+    flip_vertical: Fraction = 0.0
+    """Probability of mirroring top and bottom."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.015
+    """Largest turn of the hue, as a part of the colour circle; RGB only."""
+    saturation: Fraction = 0.7
+    """Largest change of the saturation, as a factor of 1 plus or minus this; RGB only."""
+    value: Fraction = 0.4
+    """Largest change of the brightness, as a factor of 1 plus or minus this."""
+    blur: Fraction = 0.01
+    """Probability of a Gaussian blur."""
+    noise: Fraction = 0.0
+    """Probability of Gaussian noise."""
+    jpeg: Fraction = 0.0
+    """Probability of compression by JPEG; 8-bit grey and RGB only."""
+    grey: Fraction = 0.01
+    """Probability of taking the colours away; RGB only."""
+    multi_scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Largest change of a whole batch's size, as a factor of 1 plus or minus this."""
+
+    @model_validator(mode="after")
+    def _options_fit_together(self) -> AugmentConfig:
+        """Refuses a scale range that is empty, and an option that the others make void."""
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("augment.scale reads [least, largest]")
+        if not self.mosaic and not self.mixup and self.plain_epochs != type(self).model_fields["plain_epochs"].default:
+            raise ValueError("augment.plain_epochs has no effect without mosaic and mixup; leave it out")
+        return self
 
 
 class TrainConfig(Config):

@@ -80,12 +80,24 @@ class SceneBoxes:
     Args:
         scenes: The scenes.
         channels: Channels that the network wants.
+        names: Classes that the labels are indices into; things of other classes are left out.
+        ids: Category ids of the classes.
+
+    Raises:
+        DataError: The scenes show none of the classes.
     """
 
     notes: Sequence[str] = ()
 
-    def __init__(self, scenes: Scenes, channels: int = 3):
-        self.scenes, self.channels = scenes, channels
+    def __init__(
+        self,
+        scenes: Scenes,
+        channels: int = 3,
+        names: tuple[str, ...] = CLASSES,
+        ids: tuple[int, ...] | None = None,
+    ):
+        self.scenes, self.channels, self.names, self.ids = scenes, channels, names, ids
+        self.mapping = _mapping(CLASSES, names)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -94,7 +106,9 @@ class SceneBoxes:
         """A scene with its boxes."""
         scene = self.scenes[index]
         image = to_channels(scene.image, self.channels)
-        truth = Detections.of(scene.boxes, scene.labels, CLASSES, image.shape[:2], source=image)
+        labels = self.mapping[scene.labels]
+        keep = labels >= 0
+        truth = Detections.of(scene.boxes[keep], labels[keep], self.names, image.shape[:2], ids=self.ids, source=image)
         return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
 
 
@@ -111,11 +125,7 @@ def with_classes(table: BoxTable, names: tuple[str, ...], ids: tuple[int, ...] |
     """
     if names == table.names:
         return (table if ids is None else replace(table, ids=ids)), 0
-    index = {name: position for position, name in enumerate(names)}
-    mapping = np.array([index.get(name, -1) for name in table.names], np.int32)
-    if (mapping < 0).all():
-        mend = f"The dataset has: {', '.join(table.names[:20])}."
-        raise DataError("the dataset has none of the wanted classes", field="classes", value=names, mend=mend)
+    mapping = _mapping(table.names, names)
     if ids is None:
         own = dict(zip(table.names, table.ids))
         unused = iter(set(range(1, 2 * len(names) + 1)) - set(table.ids))
@@ -126,3 +136,13 @@ def with_classes(table: BoxTable, names: tuple[str, ...], ids: tuple[int, ...] |
     rows = {name: getattr(table, name)[keep] for name in ("boxes", "crowd", "areas", "origin")}
     moved = replace(table, offsets=kept[table.offsets], labels=labels[keep], names=names, ids=ids, **rows)
     return moved, int(len(keep) - kept[-1])
+
+
+def _mapping(own: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
+    """(len(own),) int32: the index of each own class among the wanted ones, -1 where it is none of them."""
+    index = {name: position for position, name in enumerate(wanted)}
+    mapping = np.array([index.get(name, -1) for name in own], np.int32)
+    if (mapping < 0).all():
+        mend = f"The dataset has: {', '.join(own[:20])}."
+        raise DataError("the dataset has none of the wanted classes", field="classes", value=wanted, mend=mend)
+    return mapping

@@ -75,7 +75,7 @@ class Keeper(Callback):
         if self.config.train.early_stop and self.stale >= self.config.train.early_stop:
             trainer.should_stop = True
         with whole(self.folder.checkpoint) as temporary:
-            trainer.save_checkpoint(temporary)
+            trainer.save_checkpoint(temporary, weights_only=False)
 
     def _validate(self, module: Module) -> dict[str, float]:
         train = self.config.train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from densevision.engine.model import Model
@@ -77,8 +78,12 @@ def _answer_chunk(model: Model, chunk: list[Sample], options: PredictOptions) ->
     else:
         results = _answer_by_size(model, chunk, options)
     for sample, result in zip(chunk, results):
-        picture = sample.file or next(iter(sample.images.values()))
-        yield sample, replace(result, source=picture)
+        yield sample, replace(result, source=_source(sample))
+
+
+def _source(sample: Sample) -> Any:
+    """What the record is drawn on: the file, so that a list of records holds no pictures, or else the picture."""
+    return sample.file if Path(sample.file).is_file() else next(iter(sample.images.values()))
 
 
 def _answer_by_size(model: Model, chunk: list[Sample], options: PredictOptions) -> list[Result]:

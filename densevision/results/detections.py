@@ -12,6 +12,9 @@ import numpy as np
 from densevision.io.files import write_text
 from densevision.results.record import Result
 
+ROWS = ("boxes", "scores", "labels", "crowd", "areas")
+"""The fields with one row per object."""
+
 VISIBLE = 0.1
 """A warped box is kept when at least this part of it stays on the canvas."""
 
@@ -57,14 +60,23 @@ class Detections(Result):
             boxes=boxes, scores=scores, labels=np.asarray(labels, np.int64), names=tuple(names), size=size, **more
         )
 
+    @classmethod
+    def joined(cls, parts: Sequence[Detections]) -> Detections:
+        """All objects of several records about one picture, such as the parts of a mosaic.
+
+        Args:
+            parts: At least one; of the same size and the same classes.
+        """
+        rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ROWS}
+        return replace(parts[0], **rows)
+
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, keep: Any) -> Detections:
         """The objects that a mask, slice or index array picks."""
         keep = np.atleast_1d(keep) if isinstance(keep, (int, np.integer)) else keep
-        rows = ("boxes", "scores", "labels", "crowd", "areas")
-        return replace(self, **{name: getattr(self, name)[keep] for name in rows})
+        return replace(self, **{name: getattr(self, name)[keep] for name in ROWS})
 
     def warp(self, matrix: np.ndarray, size: tuple[int, int]) -> Detections:
         """Boxes around the warped boxes, clipped to the canvas; those nearly out of it are left out."""

@@ -73,7 +73,7 @@ class Room:
     tilt: np.ndarray
     light: np.ndarray
 
-    @property
+    @cached_property
     def floor(self) -> int | None:
         """Number of the surface that is the floor, where there is one."""
         return self.stuff.index(STUFF.index("floor")) if STUFF.index("floor") in self.stuff else None
@@ -87,12 +87,16 @@ class Room:
 
     def clearance(self, points: np.ndarray) -> np.ndarray:
         """Distance of points (K, 3) from each surface, (K, P): negative beyond it."""
-        return points @ self.normals.T - np.sum(self.normals * self.axes[:, :, 2], 1)
+        return points @ self.normals.T - self._offsets
 
     @cached_property
     def slopes(self) -> np.ndarray:
         """(P, 3): slopes @ ray is one over the depth of each surface along a ray; the largest is what is seen."""
         return np.linalg.inv(self.axes)[:, 2]
+
+    @cached_property
+    def _offsets(self) -> np.ndarray:
+        return np.sum(self.normals * self.axes[:, :, 2], 1)
 
 
 def turned(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:

@@ -20,6 +20,8 @@ from densevision.errors import UsageError
 SEMANTIC_CLASSES = (*STUFF, *CLASSES)
 """Names of the semantic labels: the room's, then the things'."""
 
+_GRAIN = 768
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -222,16 +224,17 @@ class Scenes:
 
 
 @cache
-def _grain(side: int) -> np.ndarray:
-    """A field of noise of deviation 32, (side, side, 3) int8."""
-    noise = np.random.default_rng(side).standard_normal((side, side, 3), np.float32) * 32
+def _grain() -> np.ndarray:
+    """A field of noise of deviation 32, (_GRAIN, _GRAIN, 3) int8."""
+    noise = np.random.default_rng(_GRAIN).standard_normal((_GRAIN, _GRAIN, 3), np.float32) * 32
     return noise.clip(-127, 127).astype(np.int8)
 
 
 def _grained(picture: np.ndarray, rng: np.random.Generator, deviation: float) -> np.ndarray:
     """The picture with noise: a random window of a field that is drawn once, for drawing noise is slow."""
     height, width = picture.shape[:2]
-    grain = _grain(1 << (3 * max(height, width) // 2).bit_length())
-    top, left = rng.integers(0, (len(grain) - height, len(grain) - width))
+    down, right = max(0, height - _GRAIN), max(0, width - _GRAIN)
+    grain = cv2.copyMakeBorder(_grain(), 0, down, 0, right, cv2.BORDER_WRAP) if down or right else _grain()
+    top, left = (int(rng.integers(whole - side + 1)) for whole, side in zip(grain.shape, (height, width)))
     window = grain[top : top + height, left : left + width]
     return cv2.addWeighted(picture, 1, window, deviation / 32, 0, dtype=cv2.CV_8U)

@@ -11,10 +11,10 @@ from functools import cache
 import cv2
 import numpy as np
 
-GRID = 160
+GRID = 128
 """Side of the grids below, in cells."""
 
-_FINE = 960
+_FINE = 1024
 _RIM = 0.16
 _TURN = np.linspace(0, 2 * np.pi, 96, endpoint=False)
 

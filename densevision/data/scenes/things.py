@@ -105,8 +105,8 @@ def _candidate(rng: Rng, camera: Camera, room: Room, depth: float) -> Thing | No
     points = outline(CLASSES[label])[0] @ sides.T + centre
     if room.floor is not None:
         above = room.clearance(points)[:, room.floor].min()
-        drop = above if standing else min(0, above)
-        points, centre = points - drop * room.normals[room.floor], centre - drop * room.normals[room.floor]
+        drop = (above if standing else min(0, above)) * room.normals[room.floor]
+        points, centre = points - drop, centre - drop
     if room.clearance(points).min() < -1e-6 or points[:, 2].min() < 0.5 * _NEAR:
         return None
     return Thing(label, np.column_stack([sides, centre]))

@@ -97,17 +97,17 @@ def _card(rng: Rng, camera: Camera, thing: Thing, light: np.ndarray, materials: 
     """A thing's picture, about as fine as it will be seen: its painted material, its lit rim, its outline."""
     name, sides = CLASSES[thing.label], thing.axes[:, :2]
     lengths = np.linalg.norm(sides, axis=0)
-    texels = int(np.clip(1.15 * 2 * lengths.max() * camera.focal / thing.axes[2, 2], 12, 1024))
+    texels = int(np.clip(1.1 * 2 * lengths.max() * camera.focal / thing.axes[2, 2], 12, 1024))
     material = materials.pick(rng)
     paint = thing_paint(rng, material, rng.uniform(0.85, 1.1))
     slope = np.tensordot(light @ sides / lengths, bevel(name), 1)
     shade = _resized((128 - 70 * slope).clip(0, 255).astype(np.uint8), texels)
     depth = _resized(depth_inside(name), texels)
-    card = np.empty((texels, texels, 4), np.uint8)
     painted = cv2.transform(cv2.cvtColor(_cut(rng, material.levels[0], texels), cv2.COLOR_RGBA2RGB), paint)
-    card[..., :3] = cv2.multiply(painted, cv2.merge([shade] * 3), scale=1 / 128)
+    card = cv2.cvtColor(cv2.multiply(painted, cv2.merge([shade] * 3), scale=1 / 128), cv2.COLOR_RGB2RGBA)
     # OpenCV's sum rounds and saturates in one pass.
-    card[..., 3] = cv2.addWeighted(depth, texels / 2 * 127 / EDGE, depth, 0, 128, dtype=cv2.CV_8U)
+    code = cv2.addWeighted(depth, texels / 2 * 127 / EDGE, depth, 0, 128, dtype=cv2.CV_8U)
+    cv2.insertChannel(code, card, 3)
     return card
 
 

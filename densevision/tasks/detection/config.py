@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative
-from densevision.recipe import DataConfig, TaskConfig
+from densevision.recipe import AugmentConfig, DataConfig, TaskConfig
 
 BACKBONES = {"nano": "mobilenetv2_050", "small": "mobilenetv2_100", "medium": "resnet50", "large": "convnext_small"}
 """The backbone of each preset, when the config names none."""
@@ -73,6 +73,7 @@ class DetectionConfig(TaskConfig):
     category_ids: tuple[int, ...] | None = None
     """The dataset's id of each class; read from the data when not given."""
     data: DetectionData = DetectionData()
+    augment: AugmentConfig = AugmentConfig()
     assign: AssignConfig = AssignConfig()
     loss: LossConfig = LossConfig()
     decode: DecodeConfig = DecodeConfig()

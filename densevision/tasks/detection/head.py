@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from densevision.errors import UsageError
 from densevision.nn.necks import PAN
 from densevision.ops.boxes import anchor_points, distances_to_boxes, expectation
 
@@ -34,6 +35,9 @@ class YoloHead(nn.Module):
         self, channels: Sequence[int], strides: Sequence[int], classes: int, width: int, depth: int, bins: int
     ):
         super().__init__()
+        if missing := set(STRIDES) - set(strides):
+            mend = "Leave out backbone.output_stride, or take another backbone."
+            raise UsageError("the detector reads levels of strides 8, 16 and 32; missing", value=missing, mend=mend)
         self.levels = [list(strides).index(stride) for stride in STRIDES]
         self.neck = PAN([channels[level] for level in self.levels], width, depth)
         self.classify = Branch(width, classes)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from torch import nn
 
+from densevision.data.rescale import random_factor, rescale_batch
 from densevision.errors import UsageError
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions
@@ -17,15 +18,12 @@ from densevision.tasks.contract import Net, SampleSet, Task, Tensors
 from densevision.tasks.detection import data, decode
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.encode import encode
-from densevision.tasks.detection.encode import encode
 from densevision.tasks.detection.head import STRIDES, YoloHead
 from densevision.tasks.detection.loss import detection_losses, stack
 from densevision.tasks.detection.metric import DetectionMetric
 
 PRESETS = {"nano": (64, 1), "small": (96, 1), "medium": (192, 2), "large": (256, 3)}
 """Width and depth of the neck."""
-GREY = 114 / 255
-"""What surrounds a picture on its canvas: near the mean of photographs."""
 
 
 class Detection(Task[DetectionConfig, Detections]):
@@ -41,7 +39,7 @@ class Detection(Task[DetectionConfig, Detections]):
     def inputs(self) -> dict[str, InputSpec]:
         """One picture, scaled to fit into the config's size."""
         size, channels = self.config.data.size, self.config.backbone.channels
-        return {"image": InputSpec(channels, "letterbox", size, multiple_of=max(STRIDES), fill=GREY)}
+        return {"image": InputSpec(channels, "letterbox", size, multiple_of=max(STRIDES), fill=data.GREY)}
 
     def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
         """The neck of the preset and the branches."""
@@ -75,6 +73,9 @@ class Detection(Task[DetectionConfig, Detections]):
 
     def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
         """Classification, overlap and distribution."""
+        amount = self.config.augment.multi_scale
+        if amount and net.training:
+            batch = rescale_batch(batch, random_factor(amount), max(STRIDES))
         return detection_losses(net(**batch.inputs), batch.targets, self.config)
 
     def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:

@@ -1,0 +1,378 @@
+"""Exports answer as PyTorch does, hold what they say, and are refused when they do not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import zipfile
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from densevision.config import Config
+from densevision.data.scenes import Scenes
+from densevision.engine import exported
+from densevision.engine.export import SUFFIXES, export
+from densevision.engine.exported import CARD, STAMP, load_exported
+from densevision.engine.model import TorchModel
+from densevision.errors import ExportError, UsageError, WeightsError
+from densevision.io.weights import SCHEMA, Card
+from densevision.ops.boxes import suppressed
+from densevision.recipe import PredictOptions, TaskConfig
+from densevision.results import Detections
+from densevision.sample import InputSpec
+from densevision.tasks.contract import Net, Task
+
+pytestmark = pytest.mark.export
+
+
+class SpotsDecode(Config):
+    min_score: float = 0.6
+    max_detections: int = 12
+    nms: float = 0.3
+
+
+class SpotsConfig(TaskConfig):
+    task: Literal["spots"] = "spots"
+    decode: SpotsDecode = SpotsDecode()
+
+
+class Encoder(nn.Module):
+    channels, strides = (3, 8), (1, 4)
+
+    def __init__(self):
+        super().__init__()
+        self.deep = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 8, 3, 2, 1))
+
+    def forward(self, image):
+        return [image, self.deep(image - 0.5)]
+
+
+class SpotsHead(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.predict = nn.Conv2d(8, 5, 1)
+
+    def forward(self, image):
+        rows = self.predict(image[1])
+        height, width = rows.shape[2:]
+        y, x = torch.meshgrid(torch.arange(height) * 4.0, torch.arange(width) * 4.0, indexing="ij")
+        return {"rows": rows.flatten(2).transpose(1, 2), "anchors": torch.stack([x, y], -1).flatten(0, 1)}
+
+
+class Spots(Task):
+    """A detector small enough to be exported in seconds."""
+
+    name, Config, Result, watch = "spots", SpotsConfig, Detections, ("AP", "max")
+    heeds = frozenset({"min_score", "max_detections", "nms"})
+    inputs: ClassVar = {"image": InputSpec(how="letterbox", size=96, multiple_of=32, minimum=32)}
+
+    def encoder(self):
+        return Encoder()
+
+    def head(self, channels, strides):
+        return SpotsHead()
+
+    def evaluation_options(self):
+        return PredictOptions(min_score=0.05)
+
+    def answers(self, outputs, options):
+        decode = self.config.decode
+        least = decode.min_score if options.min_score is None else options.min_score
+        limit = options.max_detections or decode.max_detections
+        strength, order = outputs["rows"][..., 4].sigmoid().topk(24)
+        sides = outputs["rows"].gather(1, order[..., None].expand(-1, -1, 5))[..., :4].abs() * 30
+        anchors = outputs["anchors"][order]
+        boxes = torch.cat([anchors - sides[..., :2], anchors + sides[..., 2:] + 1], -1)
+        keep = suppressed(boxes, strength >= least, decode.nms if options.nms is None else options.nms)
+        rank = torch.arange(24)
+        order = torch.where(keep, rank, rank + 24).topk(limit, largest=False).indices
+        return {
+            "boxes": boxes.gather(1, order[..., None].expand(-1, -1, 4)),
+            "scores": strength.gather(1, order),
+            "valid": keep.gather(1, order),
+        }
+
+    def results(self, answers, views, options):
+        rows = zip(views, *(answers[name].numpy() for name in ("boxes", "scores", "valid")))
+        return [
+            Detections.of(
+                view.boxes_to_original(boxes[valid]), [0] * valid.sum(), ["spot"], view.original, scores=scores[valid]
+            )
+            for view, boxes, scores, valid in rows
+        ]
+
+    dataset = without_truth = targets = losses = encode = metric = None
+
+
+class Shift(Spots):
+    """Two pictures by name, and outputs that are the answers."""
+
+    inputs: ClassVar = {"image": InputSpec(multiple_of=8), "next": InputSpec(multiple_of=8)}
+    heeds = frozenset()
+    answers = Task.answers
+
+    def head(self, channels, strides):
+        class Difference(nn.Module):
+            def forward(self, image, next):
+                return {"flow": nn.functional.interpolate(image[1] - 2 * next[1], scale_factor=4.0)[:, :2]}
+
+        return Difference()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def known_tasks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exported, "load_task", {"spots": Spots, "shift": Shift}.get)
+        patch.setattr(exported, "load_config", lambda name: SpotsConfig)
+        yield
+
+
+def built(task_class: type[Task] = Spots, name: str = "spots") -> TorchModel:
+    torch.manual_seed(0)
+    task = task_class(SpotsConfig())
+    net = Net(task.encoder(), task.head((3, 8), (1, 4)), task.inputs).eval()
+    nn.init.normal_(net.encoder.deep[0].weight, std=0.5)
+    return TorchModel(task, net, Card(name, task.config.plain(), ("spot",), licence="none"))
+
+
+@pytest.fixture(scope="module")
+def model() -> TorchModel:
+    return built()
+
+
+@pytest.fixture(scope="module")
+def files(model, tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("exports")
+    return {form: export(model, folder / f"spots{suffix}", form) for form, suffix in SUFFIXES.items()}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    sizes = ((64, 96), (97, 131), (33, 20), (15, 70), (200, 150))
+    return [Scenes(1, seed, size)[0].image for seed, size in enumerate(sizes)]
+
+
+def assert_alike(ours: list[Detections], theirs: list[Detections], tolerance: float = 1e-3) -> int:
+    for one, other in zip(ours, theirs, strict=True):
+        assert len(one) == len(other)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=tolerance)
+        np.testing.assert_allclose(one.scores, other.scores, atol=tolerance)
+    return sum(map(len, ours))
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_export__predicts_as_the_weights_do(form, model, files, pictures):
+    again = load_exported(files[form], "spots")
+    found = assert_alike(
+        model.predict(pictures, precision="float32"), again.predict(pictures, batch=2, precision="float32")
+    )
+    assert found > 10
+    assert again.card == model.card
+    assert again.task.config == model.task.config
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_export__stores_the_differences_that_it_found(form, files):
+    stamp = load_exported(files[form]).stamp
+    assert set(stamp.differences) == {"boxes", "scores"}
+    assert all(0 <= difference < 1e-3 for difference in stamp.differences.values())
+    assert stamp.pictures >= 6
+    assert stamp.decoded and stamp.options["min_score"] == 0.05 and stamp.inputs["image"]["multiple_of"] == 32
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_export__stricter_options_are_followed_and_others_refused(form, model, files, pictures):
+    again = load_exported(files[form])
+    stricter = {"min_score": 0.65, "max_detections": 3}
+    assert_alike(model.predict(pictures, **stricter, precision="float32"), again.predict(pictures, **stricter))
+    for option, value in (("nms", 0.5), ("max_detections", 20), ("min_score", 0.01)):
+        with pytest.raises(UsageError, match=f"{option}.*for good"):
+            again.predict(pictures[0], **{option: value})
+    with pytest.raises(UsageError, match="computes in float32"):
+        again.predict(pictures[0], precision="bfloat16")
+
+
+def test_export__onnx_names_its_ends_and_keeps_no_paths(files):
+    import onnx
+
+    graph = onnx.load(files["onnx"]).graph
+    assert [value.name for value in graph.input] == ["image"]
+    assert [value.name for value in graph.output] == ["boxes", "scores", "valid"]
+    assert str(Path(__file__).parent).encode() not in files["onnx"].read_bytes()
+    with zipfile.ZipFile(files["torch"]) as archive:
+        assert not any(str(Path(__file__).parent).encode() in archive.read(name) for name in archive.namelist())
+
+
+def test_export__raw_leaves_every_option_open(model, tmp_path, pictures):
+    again = load_exported(export(model, tmp_path / "raw.onnx", decode=False))
+    options = {"nms": 0.9, "min_score": 0.2}
+    assert_alike(model.predict(pictures, **options, precision="float32"), again.predict(pictures, **options))
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_export__half_is_smaller_and_near(form, model, files, tmp_path, pictures):
+    path = export(model, tmp_path / f"half{SUFFIXES[form]}", form, decode=False, half=True)
+    again = load_exported(path)
+    assert again.stamp.half and max(again.stamp.differences.values()) < 1e-2
+    with pytest.raises(UsageError, match="computes in float16"):
+        again.predict(pictures[0], precision="float32")
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_export__several_pictures_by_name(form, tmp_path, pictures):
+    model = built(Shift, "shift")
+    again = load_exported(export(model, tmp_path / f"shift{SUFFIXES[form]}", form))
+    inputs = {"image": torch.rand(1, 3, 40, 56), "next": torch.rand(1, 3, 40, 56)}
+    swapped = {"next": inputs["next"], "image": inputs["image"]}
+    options = PredictOptions(precision="float32")
+    torch.testing.assert_close(again.answers(swapped, options)["flow"], model.answers(inputs, options)["flow"])
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_export__over_tolerance_leaves_no_file(form, model, tmp_path):
+    with pytest.raises(ExportError, match="differs from PyTorch's") as caught:
+        export(model, tmp_path / f"spots{SUFFIXES[form]}", form, tolerance=1e-12)
+    assert caught.value.exit_code == 5
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_export__finds_a_graph_that_answers_otherwise(tmp_path, monkeypatch):
+    model = built()
+    predict = SpotsHead.forward
+
+    def forward(self, image):
+        outputs = predict(self, image)
+        return {**outputs, "rows": outputs["rows"] + 0.01} if torch.compiler.is_exporting() else outputs
+
+    monkeypatch.setattr(SpotsHead, "forward", forward)
+    with pytest.raises(ExportError, match="boxes: differs from PyTorch's"):
+        export(model, tmp_path / "spots.pt2", "torch")
+
+
+def test_export__tells_why_a_network_cannot_be_traced(tmp_path, monkeypatch):
+    def forward(self, image):
+        return {"rows": image[1] if image[1].sum() > 0 else -image[1]}
+
+    monkeypatch.setattr(SpotsHead, "forward", forward)
+    with pytest.raises(ExportError, match="cannot trace"):
+        export(built(), tmp_path / "spots.onnx")
+
+
+def test_export__own_pictures_are_compared_too(model, tmp_path, pictures, caplog):
+    caplog.set_level(logging.INFO, "densevision")
+    path = export(model, tmp_path / "spots.pt2", "torch", pictures=pictures)
+    assert load_exported(path).stamp.pictures == 7 + len(pictures)
+    assert "largest difference from PyTorch in boxes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "onx"}, "Did you mean 'onnx'"),
+        ({"format": "torch", "out": "spots.onnx"}, "ends in .pt2"),
+        ({"tolerance": 0.0}, "above 0"),
+        ({"pictures": []}, "no picture"),
+    ],
+)
+def test_export__options_that_mean_nothing(model, options, message):
+    with pytest.raises(UsageError, match=message):
+        export(model, **options)
+
+
+def test_export__refuses_what_has_no_effect(files):
+    with pytest.raises(UsageError, match="has no effect"):
+        export(built(Shift, "shift"), decode=False)
+    with pytest.raises(UsageError, match="is an export already"):
+        export(load_exported(files["torch"]))
+
+
+def test_export__without_the_extra(model, files, tmp_path, monkeypatch):
+    for module in ("onnxscript", "onnxruntime", "openvino"):
+        monkeypatch.setitem(sys.modules, module, None)
+    for form in ("onnx", "openvino"):
+        with pytest.raises(ExportError, match=r'pip install "densevision\[export\]"'):
+            export(model, tmp_path / f"spots{SUFFIXES[form]}", form)
+        with pytest.raises(WeightsError, match=r'pip install "densevision\[export\]"'):
+            load_exported(files[form])
+
+
+def test_openvino__has_no_one_to_report_to(files):
+    load_exported(files["openvino"])
+    assert sys.modules["openvino_telemetry"] is None
+
+
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_load_exported__truncated_or_empty(form, files, tmp_path):
+    path = tmp_path / files[form].name
+    if form == "openvino":
+        path.with_suffix(".bin").write_bytes(files[form].with_suffix(".bin").read_bytes())
+    data = files[form].read_bytes()
+    for count in (0, 100, len(data) // 2):
+        path.write_bytes(data[:count])
+        with pytest.raises(WeightsError, match="empty" if count == 0 else "damaged"):
+            load_exported(path)
+
+
+def test_load_exported__openvino_without_its_weights(files, tmp_path):
+    path = tmp_path / "spots.xml"
+    path.write_bytes(files["openvino"].read_bytes())
+    with pytest.raises(WeightsError, match=r"damaged.*bin file"):
+        load_exported(path)
+
+
+def test_load_exported__missing(tmp_path):
+    with pytest.raises(WeightsError, match="no such file"):
+        load_exported(tmp_path / "none.onnx")
+
+
+def test_load_exported__another_task(files):
+    with pytest.raises(WeightsError, match=r"another task.*spots"):
+        load_exported(files["torch"], "depth")
+
+
+def with_texts(source: Path, path: Path, texts: dict[str, str]) -> Path:
+    """The ONNX file with other metadata."""
+    import onnx
+
+    graph = onnx.load(source)
+    del graph.metadata_props[:]
+    onnx.helper.set_model_props(graph, texts)
+    onnx.save(graph, path)
+    return path
+
+
+def test_load_exported__foreign(files, tmp_path):
+    with pytest.raises(WeightsError, match="no densevision card"):
+        load_exported(with_texts(files["onnx"], tmp_path / "foreign.onnx", {}))
+
+
+def test_load_exported__newer_schema_and_damaged_note(model, files, tmp_path):
+    newer = json.dumps({**json.loads(model.card.to_json()), "schema": SCHEMA + 1})
+    with pytest.raises(WeightsError, match="newer schema"):
+        load_exported(with_texts(files["onnx"], tmp_path / "newer.onnx", {CARD: newer, STAMP: "{}"}))
+    with pytest.raises(WeightsError, match="note of the export"):
+        load_exported(with_texts(files["onnx"], tmp_path / "note.onnx", {CARD: model.card.to_json(), STAMP: "{}"}))
+
+
+class Mine:
+    def __reduce__(self):
+        return print, ("code of a stranger",)
+
+
+def test_load_exported__runs_no_code_of_strangers(files, tmp_path, capsys):
+    path = tmp_path / "spots.pt2"
+    with zipfile.ZipFile(files["torch"]) as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            if not name.endswith(".pt"):
+                archive.writestr(name, source.read(name))
+        torch.save({"inputs": Mine()}, tmp_path / "inputs.pt")
+        archive.write(tmp_path / "inputs.pt", "spots/data/sample_inputs/model.pt")
+    with pytest.raises(WeightsError, match="harmful"):
+        load_exported(path)
+    assert "stranger" not in capsys.readouterr().out

@@ -1,0 +1,95 @@
+"""Stopping and resuming equals never having stopped, to the bit."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+
+from densevision import train
+from densevision.engine.keeper import Keeper
+from densevision.errors import DataError, DenseVisionError, UsageError
+
+DATA = "scenes:8:7"
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    return train("detection", DATA, set=tiny, out=tmp_path_factory.mktemp("runs") / "whole")
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    first, second = (load_file(run / "last.safetensors") for run in (one, other))
+    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+
+
+def test_resume__after_interrupt(whole: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch) -> None:
+    saved = Keeper.on_train_epoch_end
+
+    def interrupted(self, trainer, module):
+        saved(self, trainer, module)
+        if trainer.current_epoch == 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "on_train_epoch_end", interrupted)
+        with pytest.raises(DenseVisionError, match="interrupted after 2 whole epochs.*--resume"):
+            train("detection", DATA, set=tiny, out=tmp_path / "cut")
+    train(resume=tmp_path / "cut")
+    assert same_weights(whole, tmp_path / "cut")
+    rows = [list(csv.reader(open(run / "metrics.csv"))) for run in (whole, tmp_path / "cut")]
+    named = [[dict(zip(table[0], row)) for row in table[1:]] for table in rows]
+    for one, other in zip(*named, strict=True):
+        assert all(one[name] == other[name] for name in one if name not in ("seconds", "images_per_second", "memory_mb"))
+
+
+@pytest.mark.slow
+def test_resume__after_kill(whole: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    settings = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "densevision", "detection", "train", "--data", DATA, *settings, "--quiet"]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")])
+    metrics, deadline = tmp_path / "cut" / "metrics.csv", time.monotonic() + 240
+    while time.monotonic() < deadline and process.poll() is None:
+        if metrics.exists() and len(metrics.read_text().splitlines()) >= 2:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.02)
+    process.wait()
+    train(resume=tmp_path / "cut")
+    assert same_weights(whole, tmp_path / "cut")
+
+
+def test_train__same_seed_same_weights(whole: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
+    again = train("detection", DATA, set={**tiny, "data.workers": 1}, out=tmp_path / "again")
+    assert same_weights(whole, again)
+
+
+def test_train__run_folder_is_complete(whole: Path) -> None:
+    names = ("config.yaml", "versions.json", "metrics.csv", "best.safetensors", "last.safetensors", "last.ckpt")
+    assert all((whole / name).stat().st_size for name in names)
+    assert {path.name for path in (whole / "plots").iterdir()} >= {"curves.png", "confusion.png", "precision_recall.png"}
+    assert list((whole / "batches").glob("*.jpg"))
+
+
+def test_train__folder_in_use(whole: Path, tiny: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"already in this folder.*--resume"):
+        train("detection", DATA, set=tiny, out=whole)
+
+
+def test_resume__no_run(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no run in this folder"):
+        train(resume=tmp_path)
+
+
+def test_resume__refuses_other_settings(whole: Path) -> None:
+    with pytest.raises(UsageError, match="keeps its own config"):
+        train(resume=whole, set={"train.epochs": 9})
