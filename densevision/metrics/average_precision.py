@@ -64,15 +64,16 @@ class Curves:
     confidence: np.ndarray
 
     def f1(self, confidences: np.ndarray) -> np.ndarray:
-        """F1 when only predictions of at least a confidence are kept: (K, C) for (C,) confidences above 0.
+        """F1 when only predictions of at least a confidence are kept: (K, C) for (C,) confidences.
 
         Recall is known to 1/(R - 1), so F1 is too.
         """
         harmonic = 2 * self.precision * self.recall / np.maximum(self.precision + self.recall, 1e-12)
+        scores = np.where(self.precision > 0, self.confidence, -np.inf)
         rows = []
-        for values, scores in zip(harmonic, self.confidence):
-            reached = np.searchsorted(-scores, -np.asarray(confidences), side="right") - 1
-            rows.append(np.where(np.isnan(scores[0]), np.nan, np.where(reached < 0, 0.0, values[reached])))
+        for values, falling in zip(harmonic, scores):
+            reached = np.searchsorted(-falling, -np.asarray(confidences), side="right") - 1
+            rows.append(np.where(np.isnan(values[0]), np.nan, np.where(reached < 0, 0.0, values[reached])))
         return np.array(rows).reshape(len(self.names), -1)
 
 

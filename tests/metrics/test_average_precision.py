@@ -182,7 +182,7 @@ def test_curves__hold_precision_up_to_the_recall_reached():
     np.testing.assert_allclose(curves.precision[0], [1] * 51 + [0] * 50)
     assert np.isnan(curves.precision[1]).all()
     # One hit of one prediction and two truths above 0.75: precision 1, recall 1/2.
-    np.testing.assert_allclose(curves.f1(np.array([0.9, 0.75, 0.6]))[0], [0, 2 / 3, 2 / 3])
+    np.testing.assert_allclose(curves.f1(np.array([0.9, 0.75, 0.6, 0]))[0], [0, 2 / 3, 2 / 3, 2 / 3])
     assert np.isnan(curves.f1(np.array([0.5]))[1]).all()
 
 
