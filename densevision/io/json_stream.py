@@ -12,6 +12,8 @@ from densevision.errors import DataError
 
 CHUNK = 1 << 20
 """Characters that are read at a time."""
+NUMERIC = ".+-eE0123456789"
+"""What may continue a number; the empty end of a window counts among it."""
 _skip_space = re.compile(r"[ \t\r\n]*").match
 
 
@@ -103,9 +105,11 @@ class _Scanner:
                 if not self.more():
                     raise self.broken(getattr(failure, "msg", str(failure))) from None
                 continue
-            if end < len(self.text) or not self.more():
-                self.at = end
-                return value
+            # "0." at the edge of the window reads as 0 until the window moves on.
+            if self.text[end : end + 1] in NUMERIC and self.more():
+                continue
+            self.at = end
+            return value
 
     def more(self) -> bool:
         """Moves the window forward; it doubles while one value does not fit."""

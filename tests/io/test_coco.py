@@ -10,7 +10,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from densevision.errors import DataError
@@ -234,6 +234,7 @@ json_values = st.recursive(
 
 
 @settings(max_examples=60, deadline=None)
+@example(data={"": 0.5}, chunk=1, indent=None)
 @given(data=st.dictionaries(st.text(), json_values, max_size=5), chunk=st.integers(1, 9), indent=st.none() | st.just(1))
 def test_stream__equals_json_for_any_window(tmp_path_factory, data, chunk, indent):
     file = tmp_path_factory.mktemp("json") / "x.json"

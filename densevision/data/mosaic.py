@@ -1,0 +1,95 @@
+"""Several samples in one: four around a point, or two blended. Each picture is warped once, onto the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+import numpy as np
+
+from densevision.data.geometry import composed, paint_picture, random_jitter, white
+from densevision.io.image import to_unit_float
+from densevision.ops.view import Size
+from densevision.recipe import AugmentConfig
+from densevision.results import Result
+from densevision.sample import Sample
+
+R = TypeVar("R", bound=Result)
+
+
+class Joinable(Protocol):
+    """A record of objects: several about one picture can be made one, as `Detections.joined` does."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[R]) -> R: ...
+
+
+def mosaic(
+    config: AugmentConfig, samples: Sequence[Sample], rng: np.random.Generator, canvas: Size, fill: float
+) -> Sample:
+    """Four samples around a random point of the canvas, then one jitter for all.
+
+    Source: Bochkovskiy et al., YOLOv4, 2020, section 3.3; here without cutting, as what overhangs is not drawn.
+
+    Args:
+        config: The ranges of the jitter.
+        samples: Four, with one picture each and records that can be joined; the first lends its identity.
+        rng: All the chance.
+        canvas: Size of the result, (height, width).
+        fill: Value in [0, 1] where no picture is.
+    """
+    height, width = canvas
+    point = rng.random(2) * (width, height)
+    jitter = random_jitter(config, rng, canvas)
+    name = next(iter(samples[0].images))
+    pictures = alike([sample.images[name] for sample in samples])
+    kind = pictures[0].dtype
+    image = np.full((height, width, pictures[0].shape[2]), fill * white(kind), kind)
+    truths = []
+    for place, sample, picture in zip(((1, 1), (0, 1), (1, 0), (0, 0)), samples, pictures):
+        matrix = composed(jitter, _placed(picture.shape[:2], canvas, point, np.array(place)))
+        paint_picture(image, picture, matrix)
+        truths.append(None if sample.truth is None else sample.truth.warp(matrix, canvas))
+    return replace(samples[0], images={name: image}, truth=joined(truths))
+
+
+def mixup(first: Sample, second: Sample, rng: np.random.Generator) -> Sample:
+    """Two samples on canvases of one size, blended about half and half, with the objects of both.
+
+    Source: Zhang et al., mixup, ICLR 2018; for detection, Zhang et al., Bag of Freebies, 2019: Beta(32, 32), all boxes.
+    """
+    part = float(rng.beta(32, 32))
+    images = {}
+    for name in first.images:
+        one, other = alike([first.images[name], second.images[name]])
+        blend = one * np.float32(part) + other * np.float32(1 - part)
+        images[name] = (np.rint(blend) if one.dtype.kind == "u" else blend).astype(one.dtype)
+    return replace(first, images=images, truth=joined([first.truth, second.truth]))
+
+
+def joined(truths: Sequence[Result | None]) -> Result | None:
+    """One record of all objects; None as soon as one picture's truth is not known."""
+    known = [truth for truth in truths if truth is not None]
+    return type(known[0]).joined(known) if len(known) == len(truths) else None  # type: ignore[attr-defined]
+
+
+def alike(pictures: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The pictures themselves where they are of one type, else as floats in [0, 1]."""
+    if len({picture.dtype for picture in pictures}) == 1:
+        return list(pictures)
+    return [to_unit_float(picture) for picture in pictures]
+
+
+def _placed(original: Size, canvas: Size, point: np.ndarray, touching: np.ndarray) -> np.ndarray:
+    """Scales a picture to fit the canvas and moves it until one of its corners is at the point.
+
+    Args:
+        original: Size of the picture, (height, width).
+        canvas: (height, width).
+        point: x, y on the canvas.
+        touching: Which corner, x and y: 0 the left or top side, 1 the right or bottom.
+    """
+    ratio = min(canvas[0] / original[0], canvas[1] / original[1])
+    corner = touching * ratio * np.array(original[::-1])
+    return np.array([[ratio, 0.0, point[0] - corner[0]], [0.0, ratio, point[1] - corner[1]]])
