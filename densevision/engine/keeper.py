@@ -21,6 +21,7 @@ from densevision.io.files import whole
 from densevision.io.weights import Card
 from densevision.recipe import TaskConfig
 from densevision.sample import SampleSet
+from densevision.tasks.contract import Metric
 
 log = logging.getLogger("densevision")
 
@@ -38,6 +39,7 @@ class Keeper(Callback):
         self.stale = 0
         self.started = time.monotonic()
         self.report: Report | None = None
+        self.metric: Metric | None = None
 
     def state_dict(self) -> dict[str, Any]:
         """What resume needs to know of the best validation."""
@@ -84,9 +86,7 @@ class Keeper(Callback):
         evaluation = evaluate(
             model, self.validation, options, self.config.data.workers, losses=True, progress=self.progress
         )
-        self.report = evaluation.report
-        if rank_and_world()[0] == 0:
-            evaluation.metric.plots(self.folder.plots)
+        self.report, self.metric = evaluation.report, evaluation.metric
         losses = {f"val/{name}": value for name, value in evaluation.losses.items()}
         return {"val/loss": sum(losses.values()), **losses, **self.report.metrics}
 
@@ -108,4 +108,6 @@ class Keeper(Callback):
         model = TorchModel(module.task, module.best_net, card)
         if improved or not self.folder.best.exists():
             model.save(self.folder.best)
+            if self.metric is not None:
+                self.metric.plots(self.folder.plots)
         model.save(self.folder.last)
