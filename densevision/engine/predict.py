@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from densevision.engine.blend import blended, in_windows
 from densevision.engine.model import Model
 from densevision.engine.sources import open_source
 from densevision.engine.variants import variants
@@ -73,8 +74,9 @@ def answer(model: Model, samples: Iterable[Sample], options: PredictOptions) -> 
 
 
 def _answer_chunk(model: Model, chunk: list[Sample], options: PredictOptions) -> Iterator[tuple[Sample, Result]]:
-    if options.tile is not None or options.tta:
-        results = [_answer_by_parts(model, sample, options) for sample in chunk]
+    chosen = [in_windows(model.task, sample.size, options) for sample in chunk]
+    if any(each.tile is not None or each.tta for each in chosen):
+        results = [_answer_by_parts(model, sample, each) for sample, each in zip(chunk, chosen)]
     else:
         results = _answer_by_size(model, chunk, options)
     for sample, result in zip(chunk, results):
@@ -99,7 +101,9 @@ def _answer_by_size(model: Model, chunk: list[Sample], options: PredictOptions) 
 
 
 def _answer_by_parts(model: Model, sample: Sample, options: PredictOptions) -> Result:
-    """Tiles, mirrored and scaled views of one picture: each answered, mapped back, and merged by the task."""
+    """Tiles, mirrored and scaled views of one picture: each answered, mapped back, and merged as the task asks."""
+    if model.task.tiling == "pixels":
+        return blended(model, sample, options)
     results = []
     for variant in variants(sample, options):
         (result,) = model.infer([variant.sample], options)

@@ -37,7 +37,7 @@ def variants(sample: Sample, options: PredictOptions) -> Iterator[Variant]:
         if "flip" in options.tta:
             yield _flipped(tile)
         if "scale" in options.tta:
-            yield from (_scaled(tile, factor) for factor in SCALES)
+            yield from (scaled(tile, factor) for factor in SCALES)
 
 
 def grid(length: int, tile: int, overlap: float) -> list[int]:
@@ -71,7 +71,8 @@ def _flipped(variant: Variant) -> Variant:
     return Variant(replace(sample, images=images), compose(variant.back, mirror))
 
 
-def _scaled(variant: Variant, factor: float) -> Variant:
+def scaled(variant: Variant, factor: float) -> Variant:
+    """The same look at another size; each side has at least one pixel."""
     height, width = variant.sample.size
     size = max(1, round(height * factor)), max(1, round(width * factor))
     images = {name: _resized(image, size) for name, image in variant.sample.images.items()}

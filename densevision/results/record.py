@@ -34,6 +34,8 @@ class Result(ABC):
 
     layout: ClassVar[Mapping[str, str]] = {}
     """Suffix -> name of the method that writes it; the pictures are written by `draw` where not named here."""
+    rows: ClassVar[Mapping[str, int]] = {}
+    """Arrays that hold a value for each pixel -> the axis of their rows, which that of their columns follows."""
 
     @abstractmethod
     def warp(self: R, matrix: np.ndarray, size: tuple[int, int]) -> R:

@@ -16,12 +16,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
+from densevision.ops.fields import to_original
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions, TaskConfig
 from densevision.results import Result
@@ -92,6 +93,14 @@ class Task(ABC, Generic[C, R]):
     """Optimisation phases of a step; the phase "net" trains the network, any other the critic."""
     heeds: ClassVar[frozenset[str]] = frozenset()
     """Options of `predict` that this task heeds besides device, precision, batch and max_pixels."""
+    tiling: ClassVar[Literal["objects", "pixels"]] = "objects"
+    """How tiles and looks become one answer: "objects" are records that `merge` joins; "pixels" are averaged as fields.
+
+    With "pixels", `answers` gives (B, C, h, w) floats whose weighted mean makes sense, `fields` brings them to the
+    picture's pixels, `results` makes records of rectangles of them, and the record names its arrays in `rows`.
+    """
+    guided: ClassVar[bool] = False
+    """With "pixels": answers float from tile to tile, so `align` fits each to an answer to the whole picture."""
 
     def __init__(self, config: C):
         self.config = config
@@ -178,11 +187,32 @@ class Task(ABC, Generic[C, R]):
         return size
 
     def merge(self, results: Sequence[R], options: PredictOptions) -> R:
-        """One answer from several about the same picture: tiles, mirrored or scaled views.
+        """Objects: one answer from several about the same picture, such as tiles, mirrored or scaled views.
 
         All are already in the pixels of the whole picture.
         """
         raise UsageError(f"{self.name} has no merging of answers", mend="Leave out tile and tta.")
+
+    def fields(self, answers: Tensors, view: View, mirrored: bool = False) -> Tensors:
+        """Pixels: the answers to one picture on its own pixels, ready to be averaged with those of other looks.
+
+        Override where numbers depend on size or direction: motion is divided by the view's scale, and its x changes
+        sign in a mirror; enlarged answers stay enlarged.
+
+        Args:
+            answers: (1, C, h, w) on the canvas.
+            view: How the network saw the picture; where a look is scaled, its scale is included.
+            mirrored: Left and right were exchanged before the view.
+
+        Returns:
+            (1, C, H, W) floats, H and W as in `answer_size`.
+        """
+        fields = {name: to_original(answer, view) for name, answer in answers.items()}
+        return {name: field.flip(-1) for name, field in fields.items()} if mirrored else fields
+
+    def align(self, fields: Tensors, guide: Tensors) -> Tensors:
+        """Pixels, `guided`: the fields of a tile, fitted to what the answer to the whole picture says there."""
+        return fields
 
     # -- judgement ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,259 @@
+"""Pixel-wise answers of large pictures, and of several looks: overlapping windows, faded into one another.
+
+This is how `tile` and `tta` work for tasks with `tiling = "pixels"`; `variants` serves those that answer in objects.
+
+    window -> looks -> Task.answers -> Task.fields -> mean of the looks -> x weights -> sum -> Task.results -> canvas
+
+The weights of all windows sum to 1 at every pixel, so the sum is the blend. As soon as no later window reaches a
+rectangle, the task makes a record of it, which is copied into the answer. Only the overlaps are kept as tensors: memory
+depends on the window and on the picture's width, not on its area.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densevision.engine.model import Model
+from densevision.engine.variants import Variant, scaled, variants
+from densevision.ops.view import Size, View
+from densevision.recipe import PredictOptions
+from densevision.results import Result
+from densevision.sample import Sample, to_inputs
+from densevision.tasks.contract import Task, Tensors
+
+LARGEST = 4096 * 4096
+"""Pictures of more pixels are answered in windows even when no `tile` is asked for."""
+WINDOW = 1024
+"""Side of those windows."""
+STEP = 32
+"""Windows start at multiples of this, so that strided networks see the same grid of pixels as in the whole picture."""
+UNSEEN = 0.25
+"""Part of the overlap, at a window's rim, that counts nothing: what lies beyond was not seen from there."""
+
+
+def in_windows(task: Task, size: Size, options: PredictOptions) -> PredictOptions:
+    """The options, with a `tile` where the picture is too large to be answered as a whole."""
+    if task.tiling != "pixels" or options.tile is not None or size[0] * size[1] <= LARGEST:
+        return options
+    return options.changed(tile=WINDOW)
+
+
+def blended(model: Model, sample: Sample, options: PredictOptions) -> Result:
+    """One record of a picture from its windows, each the mean of its looks.
+
+    Args:
+        model: Of a task with `tiling = "pixels"`.
+        sample: The picture or pictures.
+        options: With `tile` or `tta`.
+    """
+    task = model.task
+    scale = task.answer_size((1, 1))[0]
+    rows, columns = (strips(side, options, scale) for side in sample.size)
+    guide = _Guide(model, sample, options) if task.guided and options.tile is not None else None
+    overlaps = Overlaps()
+    canvas = _Canvas(task.answer_size(sample.size))
+    for row in rows:
+        for column in columns:
+            window = Window(row, column)
+            fields = _mean_of_looks(model, _part(sample, window), options)
+            if guide is not None:
+                fields = task.align(fields, guide.at(window))
+            finished = overlaps.add(fields, window)
+            height, width = row.done - row.start, column.done - column.start
+            (record,) = task.results(finished, [View((height, width), (height, width))], options)
+            whole = canvas.write(record, row.start * scale, column.start * scale)
+    return whole
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A window's extent along one side of the picture, in pixels of the picture.
+
+    Attributes:
+        start: Where it begins.
+        stop: Where it ends.
+        done: Up to where no later window reaches.
+        weights: (stop - start) * scale weights, one per pixel of the answer.
+        scale: Pixels of the answer per pixel of the picture.
+        last: There is no window after it.
+    """
+
+    start: int
+    stop: int
+    done: int
+    weights: Tensor
+    scale: int
+    last: bool
+
+
+@dataclass(frozen=True)
+class Window:
+    """One window: its rows and its columns."""
+
+    row: Strip
+    column: Strip
+
+
+def strips(length: int, options: PredictOptions, scale: int = 1) -> list[Strip]:
+    """The windows along one side, with weights that sum to 1 at every pixel.
+
+    Args:
+        length: Pixels of the side.
+        options: `tile` and `overlap`; one window when there is no `tile`.
+        scale: Pixels of the answer per pixel of the picture.
+    """
+    tile = max(options.tile or length, STEP)
+    starts = window_starts(length, tile, options.overlap)
+    stops = [*(start + tile for start in starts[:-1]), length]
+    raw = []
+    for index, (start, stop) in enumerate(zip(starts, stops)):
+        weight = np.ones((stop - start) * scale)
+        if index > 0:
+            weight = np.minimum(weight, _ramp(weight.size, (stops[index - 1] - start) * scale))
+        if index + 1 < len(starts):
+            weight = np.minimum(weight, _ramp(weight.size, (stop - starts[index + 1]) * scale)[::-1])
+        raw.append(weight)
+    total = np.zeros(length * scale)
+    for start, weight in zip(starts, raw):
+        total[start * scale : start * scale + weight.size] += weight
+    shares = [weight / total[start * scale :][: weight.size] for start, weight in zip(starts, raw)]
+    dones = [*starts[1:], length]
+    return [
+        Strip(start, stop, done, torch.from_numpy(share).float(), scale, done == length)
+        for start, stop, done, share in zip(starts, stops, dones, shares)
+    ]
+
+
+def window_starts(length: int, tile: int, overlap: float) -> list[int]:
+    """Where the windows of one side begin: evenly spaced multiples of `STEP`; the last window is at least `tile` long.
+
+    >>> window_starts(1000, 400, 0.25)
+    [0, 288, 576]
+    """
+    last = max(0, length - tile) // STEP
+    most = max(1, int(tile * (1 - overlap)) // STEP)
+    count = math.ceil(last / most)
+    return [0, *(index * last // count * STEP for index in range(1, count + 1))]
+
+
+def _ramp(length: int, overlap: int) -> np.ndarray:
+    """Weights of a window that fades in over an overlap, at pixels' centres: 0 at the rim, then a line up to 1."""
+    if not overlap:
+        return np.ones(length)
+    unseen = UNSEEN * overlap
+    return ((np.arange(length) + 0.5 - unseen) / (overlap - 2 * unseen)).clip(0, 1)
+
+
+class Overlaps:
+    """The weighted sums of what later windows still reach: beside the last window, and below the finished rows."""
+
+    def __init__(self) -> None:
+        self.left: Tensors = {}
+        self.above: Tensors = {}
+        self.below: dict[str, list[Tensor]] = {}
+
+    def add(self, fields: Tensors, window: Window) -> Tensors:
+        """Adds a window; windows come row by row, each from left to right.
+
+        Args:
+            fields: (1, C, h, w) on the window's pixels.
+            window: Where it lies.
+
+        Returns:
+            The rectangle that no later window reaches, at the window's top left.
+        """
+        row, column = window.row, window.column
+        height, width = ((strip.done - strip.start) * strip.scale for strip in (row, column))
+        weights = row.weights[:, None] * column.weights
+        finished = {}
+        for name, field in fields.items():
+            total = field.float() * weights
+            if name in self.left:
+                total[..., : self.left[name].shape[-1]] += self.left[name]
+            self.left[name] = total[..., width:].clone()
+            total = total[..., :width]
+            if name in self.above:
+                above = self.above[name][..., column.start * column.scale :][..., :width]
+                total[..., : above.shape[-2], :] += above
+            self.below.setdefault(name, []).append(total[..., height:, :].clone())
+            finished[name] = total[..., :height, :]
+        if column.last:
+            self.above = {name: torch.cat(parts, -1) for name, parts in self.below.items()}
+            self.left, self.below = {}, {}
+        return finished
+
+
+class _Canvas:
+    """The record of the whole picture, filled rectangle by rectangle; what has no rows is taken from the last one."""
+
+    def __init__(self, size: Size):
+        self.size = size
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def write(self, record: Result, top: int, left: int) -> Result:
+        """Copies a rectangle's record to its place; gives the whole as it is so far."""
+        height, width = record.size
+        for name, axis in record.rows.items():
+            part = getattr(record, name)
+            if part is None:
+                continue
+            if name not in self.arrays:
+                shape = (*part.shape[:axis], *self.size, *part.shape[axis + 2 :])
+                self.arrays[name] = np.empty(shape, part.dtype)
+            place = (slice(None),) * axis + (slice(top, top + height), slice(left, left + width))
+            self.arrays[name][place] = part
+        return replace(record, size=self.size, **self.arrays)
+
+
+class _Guide:
+    """The answer to the whole picture made as small as a window, for tasks whose answers float from look to look."""
+
+    def __init__(self, model: Model, sample: Sample, options: PredictOptions):
+        self.size = sample.size
+        factor = min(1.0, (options.tile or max(sample.size)) / max(sample.size))
+        small = scaled(Variant(sample, np.eye(2, 3)), factor).sample
+        self.fields = _mean_of_looks(model, small, options)
+
+    def at(self, window: Window) -> Tensors:
+        """What the guide says of a window, on the window's own pixels: (1, C, h, w)."""
+        height, width = self.size
+        y, x = (
+            (torch.arange(strip.start, strip.stop) + 0.5) / side * 2 - 1
+            for strip, side in ((window.row, height), (window.column, width))
+        )
+        points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
+        return {
+            name: F.grid_sample(field, points, padding_mode="border", align_corners=False)
+            for name, field in self.fields.items()
+        }
+
+
+def _part(sample: Sample, window: Window) -> Sample:
+    cut = np.s_[window.row.start : window.row.stop, window.column.start : window.column.stop]
+    return replace(sample, images={name: image[cut] for name, image in sample.images.items()}, truth=None)
+
+
+def _mean_of_looks(model: Model, sample: Sample, options: PredictOptions) -> Tensors:
+    """The fields of a picture, averaged over the looks that `tta` asks for: (1, C, H, W) on its own pixels."""
+    total: Tensors = {}
+    found = list(variants(sample, options.changed(tile=None)))
+    for variant in found:
+        inputs, (seen,) = to_inputs([variant.sample], model.task.inputs)
+        view = _through(seen, variant, sample.size)
+        mirrored = bool(variant.back[0, 0] < 0)
+        fields = model.task.fields(model.answers(inputs, options), view, mirrored)
+        total = {name: field / len(found) + total.get(name, 0) for name, field in fields.items()}
+    return total
+
+
+def _through(seen: View, variant: Variant, size: Size) -> View:
+    """The view of a picture that is first made larger or smaller, then seen by the network; mirroring left aside."""
+    smaller = variant.sample.size
+    factor = (smaller[1] / size[1], smaller[0] / size[0])
+    return replace(seen, original=size, scale=(seen.scale[0] * factor[0], seen.scale[1] * factor[1]))
