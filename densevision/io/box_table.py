@@ -184,7 +184,9 @@ def _check_block(
     report(Kind.BOX_NOT_FINITE, ~np.isfinite(boxes).all(1))
     mend = report(Kind.BOX_REVERSED, (boxes[:, 2:] < boxes[:, :2]).any(1))
     boxes[mend] = np.sort(boxes[mend].reshape(-1, 2, 2), 1).reshape(-1, 4)
-    report(Kind.BOX_FLAT, (boxes[:, 2:] == boxes[:, :2]).any(1))
+    with np.errstate(over="ignore"):
+        single = boxes.astype(np.float32)  # the type in which a side must not vanish
+    report(Kind.BOX_FLAT, (single[:, 2:] == single[:, :2]).any(1))
     unstated = np.isnan(areas)
     areas[unstated] = _areas(boxes[unstated])
 

@@ -91,6 +91,7 @@ def faults():
         "outside": (annotation(0, "bbox", [5, 5, 30, 10]), Kind.BOX_OUTSIDE, box, (3, 2), 3),
         "away": (annotation(0, "bbox", [25, 5, 3, 3]), Kind.BOX_AWAY, box, (2, 2), 3),
         "negative": (annotation(0, "bbox", [12, 5, -3, 3]), Kind.BOX_REVERSED, box, (3, 2), 3),
+        "vanishing": (annotation(0, "bbox", [19, 5, 1e-9, 3]), Kind.BOX_FLAT, box, (2, 2), 3),
         "flat": (annotation(0, "bbox", [2, 5, 0, 3]), Kind.BOX_FLAT, box, (2, 2), 3),
         "nan": (annotation(0, "bbox", [2, float("nan"), 1, 3]), Kind.BOX_NOT_FINITE, box, (2, 2), 3),
         "infinite": (annotation(0, "bbox", [2, 2, float("inf"), 3]), Kind.BOX_NOT_FINITE, box, (2, 2), 3),
@@ -247,6 +248,27 @@ def test_stream__equals_json_for_any_window(tmp_path_factory, data, chunk, inden
             assert index == len(found[key])
             found[key].append(value)
     assert found == data
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    entry=st.sampled_from([("images", 0), ("images", 2), ("annotations", 0), ("annotations", 2), ("categories", 0)]),
+    key=st.sampled_from(["id", "file_name", "width", "height", "image_id", "category_id", "bbox", "area", "iscrowd", ""]),
+    value=json_values | st.floats() | st.lists(st.floats() | st.integers(-(10**400), 10**400), min_size=4, max_size=4),
+    on_error=st.sampled_from(["fail", "fix", "skip"]),
+)
+def test_read__any_value_anywhere_is_data_or_a_data_error(tmp_path_factory, entry, key, value, on_error):
+    data = json.loads(json.dumps(CLEAN))
+    if key:
+        data[entry[0]][entry[1]][key] = value
+    else:
+        data[entry[0]][entry[1]] = value
+    file = tmp_path_factory.mktemp("fuzz") / "x.json"
+    file.write_text(json.dumps(data))
+    with contextlib.suppress(DataError):
+        table = read_coco(file, None, Findings(on_error))
+        assert np.isfinite(table.boxes).all() and table.offsets[-1] == len(table.boxes)
+        assert (table.boxes[:, 2:] > table.boxes[:, :2]).all()
 
 
 @pytest.mark.realdata
