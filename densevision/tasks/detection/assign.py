@@ -73,7 +73,7 @@ def assign(
 def _claims_of_the_tiny(anchors: Tensor, truths: Tensor, within: Tensor) -> Tensor:
     """(B, N, A) bool: a truth around at most one anchor point claims the nearest of the finest level before any other.
 
-    Without this the smallest objects would have nobody to answer for them, or lose their only one to a larger neighbour.
+    Without this the smallest objects would have nobody to answer for them, or lose their only one to a larger one.
     """
     centres = (truths[..., :2] + truths[..., 2:]) / 2
     away = (centres[..., None, :] - anchors[:, :2]).norm(dim=-1) + anchors[:, 2]  # a finer point wins over a nearer one

@@ -38,8 +38,9 @@ class Detection(Task[DetectionConfig, Detections]):
     @property
     def inputs(self) -> dict[str, InputSpec]:
         """One picture, scaled to fit into the config's size."""
-        size, channels = self.config.data.size, self.config.backbone.channels
-        return {"image": InputSpec(channels, "letterbox", size, multiple_of=max(STRIDES), fill=data.GREY)}
+        size, channels, cell = self.config.data.size, self.config.backbone.channels, max(STRIDES)
+        # At least two cells a side: an exported graph takes a side of one for a constant.
+        return {"image": InputSpec(channels, "letterbox", size, multiple_of=cell, minimum=2 * cell, fill=data.GREY)}
 
     def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
         """The neck of the preset and the branches."""
