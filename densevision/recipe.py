@@ -49,7 +49,26 @@ class DataConfig(Config):
     """Largest picture that is decoded, in pixels; a guard against decompression bombs."""
 
 
-class AugmentConfig(Config):
+class ColourConfig(Config):
+    """What chance does to the colours of a training sample."""
+
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.015
+    """Largest turn of the hue, as a part of the colour circle; RGB only."""
+    saturation: Fraction = 0.7
+    """Largest change of the saturation, as a factor of 1 plus or minus this; RGB only."""
+    value: Fraction = 0.4
+    """Largest change of the brightness, as a factor of 1 plus or minus this."""
+    blur: Fraction = 0.01
+    """Probability of a Gaussian blur."""
+    noise: Fraction = 0.0
+    """Probability of Gaussian noise."""
+    jpeg: Fraction = 0.0
+    """Probability of compression by JPEG; 8-bit grey and RGB only."""
+    grey: Fraction = 0.01
+    """Probability of taking the colours away; RGB only."""
+
+
+class AugmentConfig(ColourConfig):
     """What chance does to a training sample. Geometry is one warp; colours change after it."""
 
     mosaic: Fraction = 1.0
@@ -70,20 +89,6 @@ class AugmentConfig(Config):
     """Probability of mirroring left and right."""
     flip_vertical: Fraction = 0.0
     """Probability of mirroring top and bottom."""
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.015
-    """Largest turn of the hue, as a part of the colour circle; RGB only."""
-    saturation: Fraction = 0.7
-    """Largest change of the saturation, as a factor of 1 plus or minus this; RGB only."""
-    value: Fraction = 0.4
-    """Largest change of the brightness, as a factor of 1 plus or minus this."""
-    blur: Fraction = 0.01
-    """Probability of a Gaussian blur."""
-    noise: Fraction = 0.0
-    """Probability of Gaussian noise."""
-    jpeg: Fraction = 0.0
-    """Probability of compression by JPEG; 8-bit grey and RGB only."""
-    grey: Fraction = 0.01
-    """Probability of taking the colours away; RGB only."""
     multi_scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Largest change of a whole batch's size, as a factor of 1 plus or minus this."""
 

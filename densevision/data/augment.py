@@ -17,7 +17,7 @@ from densevision.data.geometry import random_affine, warp_sample, white
 from densevision.data.mosaic import mixup, mosaic
 from densevision.io.image import to_unit_float
 from densevision.ops.view import Size
-from densevision.recipe import AugmentConfig
+from densevision.recipe import AugmentConfig, ColourConfig
 from densevision.sample import Sample
 
 QUALITIES = (40, 95)
@@ -70,7 +70,7 @@ def augmented(
     return recolour(config, sample, rng)
 
 
-def recolour(config: AugmentConfig, sample: Sample, rng: np.random.Generator) -> Sample:
+def recolour(config: ColourConfig, sample: Sample, rng: np.random.Generator) -> Sample:
     """The sample with other colours, blur, noise and compression; the same change for all its pictures.
 
     RGB knows every change. Pictures of other numbers of channels keep their hues and change in brightness, blur and
@@ -81,7 +81,7 @@ def recolour(config: AugmentConfig, sample: Sample, rng: np.random.Generator) ->
     return replace(sample, images=images)
 
 
-def _recoloured(config: AugmentConfig, image: np.ndarray, seed: int) -> np.ndarray:
+def _recoloured(config: ColourConfig, image: np.ndarray, seed: int) -> np.ndarray:
     pipeline = _pipeline(config, image.shape[2], image.dtype == np.uint8)
     if pipeline is None:
         return image
@@ -94,7 +94,7 @@ def _recoloured(config: AugmentConfig, image: np.ndarray, seed: int) -> np.ndarr
 
 
 @lru_cache(maxsize=16)
-def _pipeline(config: AugmentConfig, channels: int, eight_bits: bool) -> Any | None:
+def _pipeline(config: ColourConfig, channels: int, eight_bits: bool) -> Any | None:
     """The changes that make sense for a kind of picture, or None where there are none."""
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
     import albumentations as A
