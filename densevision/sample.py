@@ -27,7 +27,7 @@ class InputSpec:
         multiple_of: Each side of the canvas is a multiple of this.
         minimum: Least side of the canvas.
         whole: `letterbox` fills the whole of `size`.
-        fill: Value in [0, 1] per channel, or for all, of the canvas outside the picture.
+        fill: Value in [0, 1] per channel, or for all, of the canvas outside the picture; `edge` continues the picture.
         kind: `image` goes through the encoder; `size` is the (height, width) that the picture covers on its canvas,
             handed to the head as it is.
     """
@@ -39,7 +39,7 @@ class InputSpec:
     multiple_of: int = 1
     minimum: int = 1
     whole: bool = False
-    fill: float | tuple[float, ...] = 0.0
+    fill: float | tuple[float, ...] | Literal["edge"] = 0.0
     kind: Literal["image", "size"] = "image"
 
     def view(self, original: Size) -> View:
@@ -145,6 +145,8 @@ def truth_on_canvas(sample: Sample, view: View) -> Result | None:
 
 def _on_canvas(sample: Sample, name: str, spec: InputSpec) -> np.ndarray:
     image = sample.images[name]
+    if spec.fill == "edge":
+        return spec.view(image.shape[:2]).image_to_network(image, "edge")
     fill: Any = np.asarray(spec.fill) * {"u1": 255, "u2": 65535}.get(image.dtype.str[1:], 1.0)
     return spec.view(image.shape[:2]).image_to_network(image, fill if fill.ndim else float(fill))
 
@@ -152,6 +154,8 @@ def _on_canvas(sample: Sample, name: str, spec: InputSpec) -> np.ndarray:
 def _stack(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
     height, width = (max(canvas.shape[axis] for canvas in canvases) for axis in (0, 1))
     channels = canvases[0].shape[2]
+    if spec.fill == "edge":
+        canvases = [View(canvas.shape[:2], (height, width)).image_to_network(canvas, "edge") for canvas in canvases]
     stacked = torch.empty((len(canvases), channels, height, width))
     if any(canvas.shape[:2] != (height, width) for canvas in canvases):
         stacked[:] = torch.as_tensor(spec.fill, dtype=torch.float32).reshape(-1, 1, 1)

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 Size = tuple[int, int]
-Fit = Literal["letterbox", "shortest", "pad"]
+Fit = Literal["letterbox", "shortest", "pad", "centre"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ class View:
         height, width = self.original
         return corners.clip(0, (width, height)).reshape(-1, 4)
 
-    def image_to_network(self, image: np.ndarray, fill: float | tuple[float, ...] = 0) -> np.ndarray:
-        """Resizes a picture (H, W, C) of any type into the canvas and fills the rest.
+    def image_to_network(self, image: np.ndarray, fill: float | tuple[float, ...] | Literal["edge"] = 0) -> np.ndarray:
+        """Resizes a picture (H, W, C) of any type into the canvas and fills the rest, or continues its edge there.
 
         Shrinking averages over areas and growing interpolates linearly; memory is that of the canvas.
         """
@@ -78,6 +78,8 @@ class View:
             shrinking = height < image.shape[0]
             image = resize_image(image, (height, width), cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
         x, y = round(self.offset[0]), round(self.offset[1])
+        if fill == "edge":
+            return np.pad(image, ((y, self.size[0] - height - y), (x, self.size[1] - width - x), (0, 0)), "edge")
         canvas = np.empty((*self.size, image.shape[2]), image.dtype)
         canvas[:] = fill
         canvas[y : y + height, x : x + width] = image
@@ -107,7 +109,8 @@ def fit(
     Args:
         original: Size of the picture, (height, width).
         how: `letterbox` scales it to fit into `size`, centred; `shortest` scales its shorter side to `size`, its longer
-            side to at most `longest`; `pad` leaves the scale. All then pad.
+            side to at most `longest`; `pad` leaves the scale, and so does `centre`. All then pad: `letterbox` and
+            `centre` on all sides, the others at the right and the bottom.
         size: Side or (height, width) of the canvas.
         longest: Limit of the longer side under `shortest`.
         multiple_of: Each side of the canvas is rounded up to this.
@@ -115,7 +118,7 @@ def fit(
         whole: `letterbox`: fill the whole of `size` instead of the least canvas that holds the picture.
     """
     height, width = original
-    if how == "pad":
+    if how in ("pad", "centre"):
         content, scale = (height, width), (1.0, 1.0)
     else:
         if size is None:
@@ -129,7 +132,8 @@ def fit(
         scale = (content[1] / width, content[0] / height)
     least = target if how == "letterbox" and whole else content
     canvas = tuple(max(minimum, math.ceil(max(a, b) / multiple_of) * multiple_of) for a, b in zip(least, content))
-    offset = ((canvas[1] - content[1]) // 2, (canvas[0] - content[0]) // 2) if how == "letterbox" else (0, 0)
+    centred = how in ("letterbox", "centre")
+    offset = ((canvas[1] - content[1]) // 2, (canvas[0] - content[0]) // 2) if centred else (0, 0)
     return View((height, width), (canvas[0], canvas[1]), scale, (float(offset[0]), float(offset[1])))
 
 
