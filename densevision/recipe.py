@@ -194,6 +194,10 @@ class PredictOptions(Config):
     """Names of the classes to keep."""
     iterations: Count | None = None
     """Refinement steps of iterative models."""
+    warm_start: bool = False
+    """Take the pictures as one sequence, and start each answer from the one before."""
+    consistency: bool = False
+    """Follow the motion back as well, and call occluded what does not return."""
     max_pixels: Count = 400_000_000
     """Largest picture that is decoded, in pixels."""
 

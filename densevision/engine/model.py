@@ -38,9 +38,19 @@ class Model(ABC):
     def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
         """Inputs on the network's canvas to the task's answers, as float32 tensors on the CPU."""
 
-    def infer(self, samples: Sequence[Sample], options: PredictOptions) -> list[Result]:
-        """Records of samples whose canvases have the same size."""
+    def infer(
+        self, samples: Sequence[Sample], options: PredictOptions, previous: Result | None = None
+    ) -> list[Result]:
+        """Records of samples whose canvases have the same size.
+
+        Args:
+            samples: One at least.
+            options: How to answer.
+            previous: The answer to what came before, where one sample continues a sequence.
+        """
         inputs, views = to_inputs(samples, self.task.inputs)
+        if previous is not None:
+            inputs |= self.task.continued(previous, views[0])
         return self.to_results(self.answers(inputs, options), views, options)
 
     def to_results(self, answers: Tensors, views: list[View], options: PredictOptions) -> list[Result]:
@@ -71,7 +81,8 @@ class TorchModel(Model):
         net.eval()
         try:
             with torch.inference_mode(), autocast(device, pick_precision(options.precision, device)):
-                outputs = net(**{name: tensor.to(device) for name, tensor in inputs.items()})
+                moved = {name: tensor.to(device) for name, tensor in inputs.items()}
+                outputs = net(**moved, **self.task.steering(options))
             with torch.inference_mode():
                 answers = self.task.answers(_float32(outputs), options)
         finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from densevision.engine.blend import blended, in_windows
-from densevision.engine.model import Model
+from densevision.engine.model import Model, TorchModel
 from densevision.engine.sources import open_source
 from densevision.engine.variants import variants
 from densevision.errors import UsageError, did_you_mean
@@ -59,11 +59,25 @@ def checked_options(model: Model, options: dict[str, Any]) -> PredictOptions:
     chosen = PredictOptions.checked({name: _tuple(value) for name, value in values.items()})
     if chosen.tile is None and "overlap" in given:
         raise UsageError("has no effect without tile", field="overlap", value=chosen.overlap)
+    _check_single_pass(model, chosen)
     return chosen
+
+
+def _check_single_pass(model: Model, options: PredictOptions) -> None:
+    """Refuses what needs more than the one pass over whole pictures that is asked for or possible."""
+    for name in ("warm_start", "consistency"):
+        if getattr(options, name) and not isinstance(model, TorchModel):
+            mend = "Use the weights that it was exported from."
+            raise UsageError("is not part of an exported file", field=name, value=True, mend=mend)
+    if options.warm_start and (options.tile or options.tta or options.batch > 1):
+        raise UsageError("has no effect with tile, tta or batch", field="warm_start", value=True, mend="Leave them out.")
 
 
 def answer(model: Model, samples: Iterable[Sample], options: PredictOptions) -> Iterator[tuple[Sample, Result]]:
     """Samples with their records, in order; at most a batch of them is held at a time."""
+    if options.warm_start:
+        yield from _answer_sequence(model, samples, options)
+        return
     chunk: list[Sample] = []
     for sample in samples:
         chunk.append(sample)
@@ -71,6 +85,17 @@ def answer(model: Model, samples: Iterable[Sample], options: PredictOptions) -> 
             yield from _answer_chunk(model, chunk, options)
             chunk = []
     yield from _answer_chunk(model, chunk, options)
+
+
+def _answer_sequence(
+    model: Model, samples: Iterable[Sample], options: PredictOptions
+) -> Iterator[tuple[Sample, Result]]:
+    """One after the other, each helped by the one before, unless the size changes."""
+    previous: Result | None = None
+    for sample in samples:
+        known = previous if previous is not None and previous.size == sample.size else None
+        (previous,) = model.infer([sample], options, known)
+        yield sample, replace(previous, source=_source(sample))
 
 
 def _answer_chunk(model: Model, chunk: list[Sample], options: PredictOptions) -> Iterator[tuple[Sample, Result]]:

@@ -165,6 +165,19 @@ class Task(ABC, Generic[C, R]):
 
     # -- answers -----------------------------------------------------------------------------------------------------
 
+    def steering(self, options: PredictOptions) -> dict[str, Any]:
+        """Further arguments of the head that the options ask for, such as a number of iterations."""
+        return {}
+
+    def continued(self, previous: R, view: View) -> Tensors:
+        """Further inputs of the head by which the answer to a picture of a sequence helps the next one.
+
+        Args:
+            previous: The answer, in original pixels.
+            view: How the network sees the next picture.
+        """
+        return {}
+
     def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
         """The part of decoding that is tensor arithmetic, so that an export can hold it too."""
         return outputs
