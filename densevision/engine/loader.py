@@ -5,16 +5,22 @@ No random state is ever carried along: what chance does to a sample is a functio
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from densevision.recipe import TrainConfig
 from densevision.sample import Batch, Sample, SampleSet, to_inputs, truth_on_canvas
 from densevision.tasks.contract import Task
+
+Clock = Callable[[], int]
+
+
+def first_epoch() -> int:
+    """The clock of whoever only looks at the first batches."""
+    return 0
 
 
 class Pick(NamedTuple):
@@ -55,45 +61,50 @@ class EpochBatches(Sampler):
     """Batches of picks: a fresh permutation each epoch, dealt out over the processes.
 
     A last batch that is short is left out, unless it is the only one.
+
+    Args:
+        length: Samples in the dataset.
+        batch: Samples per batch and process.
+        seed: The run's seed.
+        clock: Tells which epoch it is when an iteration starts.
+        rank: Number of this process.
+        world: Number of processes.
     """
 
-    def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1):
+    def __init__(self, length: int, batch: int, seed: int, clock: Clock = first_epoch, rank: int = 0, world: int = 1):
         self.length, self.batch, self.seed, self.rank, self.world = length, batch, seed, rank, world
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Tells which epoch the next iteration is; Lightning calls it."""
-        self.epoch = epoch
+        self.clock = clock
 
     def __len__(self) -> int:
         return max(1, self.length // (self.batch * self.world))
 
     def __iter__(self) -> Iterator[list[Pick]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        epoch = self.clock()
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
         order = np.resize(order, max(len(order), self.world))
         span = self.batch * self.world
         for start in range(0, len(self) * span, span):
             mine = order[start : start + span][self.rank :: self.world]
-            yield [Pick(self.epoch, int(index)) for index in mine]
+            yield [Pick(epoch, int(index)) for index in mine]
 
 
 def training_loader(
-    task: Task, samples: SampleSet, train: TrainConfig, batch: int, workers: int, rank: int = 0, world: int = 1
+    task: Task, samples: SampleSet, workers: int, clock: Clock = first_epoch, rank: int = 0, world: int = 1
 ) -> DataLoader:
     """The loader of the training split.
 
     Args:
-        task: Augments the samples and makes their targets.
+        task: Augments the samples and makes their targets; its config gives batch and seed.
         samples: The split.
-        train: Gives the seed.
-        batch: Pictures per step and process.
         workers: Processes that read and augment.
+        clock: Tells which epoch it is when an iteration starts.
         rank: Number of this process.
         world: Number of processes.
     """
+    train = task.config.train
     return DataLoader(
         TrainingSet(task, samples, train.seed),
-        batch_sampler=EpochBatches(len(samples), batch, train.seed, rank, world),
+        batch_sampler=EpochBatches(len(samples), int(train.batch), train.seed, clock, rank, world),
         collate_fn=Collate(task),
         num_workers=workers,
         persistent_workers=workers > 0,

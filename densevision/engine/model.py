@@ -69,14 +69,12 @@ class TorchModel(Model):
 
     def __init__(self, task: Task, net: Net, card: Card, options: PredictOptions | None = None):
         super().__init__(task, card, options)
-        self.net = net
+        self.net = net.to(memory_format=torch.channels_last)
 
     def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
         """Runs the network on the device and in the precision that the options name."""
         device = pick_device(options.device)
         net = self.net.to(device)
-        if device.type != "mps":
-            net = net.to(memory_format=torch.channels_last)
         training = net.training
         net.eval()
         try:

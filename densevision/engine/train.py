@@ -79,18 +79,18 @@ def _fit(folder: RunFolder, task: Task, checkpoint: Path | None, quiet: bool) ->
 
     config, train = task.config, task.config.train
     training, validation = task.dataset("train"), task.dataset("val")
-    for note in (*training.notes, *validation.notes):
+    for note in dict.fromkeys((*training.notes, *validation.notes)):
         log.warning("%s", note)
     rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
     world = train.devices * train.nodes
-    loader = training_loader(task, training, train, train.batch, config.data.workers, rank, world)
+    progress: Progress = silent if quiet else bar
+    keeper = Keeper(folder, config, card_of(config, len(training)), validation, progress)
+    trainer = Trainer(**_trainer_options(config, folder, quiet), callbacks=[keeper])
+    loader = training_loader(task, training, config.data.workers, lambda: trainer.current_epoch, rank, world)
     if rank == 0 and checkpoint is None:
         draw_batches(folder.batches, task, loader)
     seed_everything(train.seed)
     module = Module(task, train, len(loader))
-    progress: Progress = silent if quiet else bar
-    keeper = Keeper(folder, config, card_of(config, len(training)), validation, progress)
-    trainer = Trainer(**_trainer_options(config, folder, quiet), callbacks=[keeper])
     try:
         trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C

@@ -29,6 +29,9 @@ from densevision.sample import InputSpec
 from densevision.tasks.contract import Net, Task
 
 pytestmark = pytest.mark.export
+FORMATS = tuple(SUFFIXES)
+ONE_QUICK = [pytest.param(form, marks=() if form == "torch" else pytest.mark.slow) for form in FORMATS]
+"""Every format; by default only the one that is translated no further."""
 
 
 class SpotsDecode(Config):
@@ -62,6 +65,7 @@ class SpotsHead(nn.Module):
         rows = self.predict(image[1])
         height, width = rows.shape[2:]
         y, x = torch.meshgrid(torch.arange(height) * 4.0, torch.arange(width) * 4.0, indexing="ij")
+        rows = rows + 1e-3 * x + 1e-4 * y  # no two scores are equal, not even on the padding
         return {"rows": rows.flatten(2).transpose(1, 2), "anchors": torch.stack([x, y], -1).flatten(0, 1)}
 
 
@@ -114,13 +118,17 @@ class Shift(Spots):
     """Two pictures by name, and outputs that are the answers."""
 
     inputs: ClassVar = {"image": InputSpec(multiple_of=8), "next": InputSpec(multiple_of=8)}
-    heeds = frozenset()
+    heeds = frozenset({"iterations"})
     answers = Task.answers
+
+    def steering(self, options):
+        return {"iterations": options.iterations or 2}
 
     def head(self, channels, strides):
         class Difference(nn.Module):
-            def forward(self, image, next):
-                return {"flow": nn.functional.interpolate(image[1] - 2 * next[1], scale_factor=4.0)[:, :2]}
+            def forward(self, image, next, iterations):
+                difference = image[1] - iterations * next[1]
+                return {"flow": nn.functional.interpolate(difference, scale_factor=4.0)[:, :2]}
 
         return Difference()
 
@@ -137,7 +145,9 @@ def built(task_class: type[Task] = Spots, name: str = "spots") -> TorchModel:
     torch.manual_seed(0)
     task = task_class(SpotsConfig())
     net = Net(task.encoder(), task.head((3, 8), (1, 4)), task.inputs).eval()
-    nn.init.normal_(net.encoder.deep[0].weight, std=0.5)
+    if task_class is Spots:
+        nn.init.normal_(net.encoder.deep[0].weight, std=0.5)
+        nn.init.normal_(net.head.predict.weight)
     return TorchModel(task, net, Card(name, task.config.plain(), ("spot",), licence="none"))
 
 
@@ -166,18 +176,18 @@ def assert_alike(ours: list[Detections], theirs: list[Detections], tolerance: fl
     return sum(map(len, ours))
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("form", FORMATS)
 def test_export__predicts_as_the_weights_do(form, model, files, pictures):
     again = load_exported(files[form], "spots")
     found = assert_alike(
         model.predict(pictures, precision="float32"), again.predict(pictures, batch=2, precision="float32")
     )
-    assert found > 10
+    assert found >= 5
     assert again.card == model.card
     assert again.task.config == model.task.config
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("form", FORMATS)
 def test_export__stores_the_differences_that_it_found(form, files):
     stamp = load_exported(files[form]).stamp
     assert set(stamp.differences) == {"boxes", "scores"}
@@ -186,7 +196,7 @@ def test_export__stores_the_differences_that_it_found(form, files):
     assert stamp.decoded and stamp.options["min_score"] == 0.05 and stamp.inputs["image"]["multiple_of"] == 32
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("form", FORMATS)
 def test_export__stricter_options_are_followed_and_others_refused(form, model, files, pictures):
     again = load_exported(files[form])
     stricter = {"min_score": 0.65, "max_detections": 3}
@@ -210,21 +220,21 @@ def test_export__onnx_names_its_ends_and_keeps_no_paths(files):
 
 
 def test_export__raw_leaves_every_option_open(model, tmp_path, pictures):
-    again = load_exported(export(model, tmp_path / "raw.onnx", decode=False))
+    again = load_exported(export(model, tmp_path / "raw.pt2", "torch", decode=False))
     options = {"nms": 0.9, "min_score": 0.2}
     assert_alike(model.predict(pictures, **options, precision="float32"), again.predict(pictures, **options))
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("form", ONE_QUICK)
 def test_export__half_is_smaller_and_near(form, model, files, tmp_path, pictures):
     path = export(model, tmp_path / f"half{SUFFIXES[form]}", form, decode=False, half=True)
     again = load_exported(path)
-    assert again.stamp.half and max(again.stamp.differences.values()) < 1e-2
+    assert again.stamp.half and 0 < max(again.stamp.differences.values()) < 1e-2
     with pytest.raises(UsageError, match="computes in float16"):
         again.predict(pictures[0], precision="float32")
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("form", ONE_QUICK)
 def test_export__several_pictures_by_name(form, tmp_path, pictures):
     model = built(Shift, "shift")
     again = load_exported(export(model, tmp_path / f"shift{SUFFIXES[form]}", form))
@@ -232,18 +242,12 @@ def test_export__several_pictures_by_name(form, tmp_path, pictures):
     swapped = {"next": inputs["next"], "image": inputs["image"]}
     options = PredictOptions(precision="float32")
     torch.testing.assert_close(again.answers(swapped, options)["flow"], model.answers(inputs, options)["flow"])
+    with pytest.raises(UsageError, match="iterations.*for good"):
+        again.answers(inputs, PredictOptions(iterations=3))
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
-def test_export__over_tolerance_leaves_no_file(form, model, tmp_path):
-    with pytest.raises(ExportError, match="differs from PyTorch's") as caught:
-        export(model, tmp_path / f"spots{SUFFIXES[form]}", form, tolerance=1e-12)
-    assert caught.value.exit_code == 5
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_export__finds_a_graph_that_answers_otherwise(tmp_path, monkeypatch):
-    model = built()
+@pytest.mark.parametrize("form", ONE_QUICK)
+def test_export__a_graph_that_answers_otherwise_leaves_no_file(form, model, tmp_path, monkeypatch):
     predict = SpotsHead.forward
 
     def forward(self, image):
@@ -251,8 +255,11 @@ def test_export__finds_a_graph_that_answers_otherwise(tmp_path, monkeypatch):
         return {**outputs, "rows": outputs["rows"] + 0.01} if torch.compiler.is_exporting() else outputs
 
     monkeypatch.setattr(SpotsHead, "forward", forward)
-    with pytest.raises(ExportError, match="boxes: differs from PyTorch's"):
-        export(model, tmp_path / "spots.pt2", "torch")
+    with pytest.raises(ExportError, match=r"boxes: differs from PyTorch's .*got 0.\d+") as caught:
+        export(model, tmp_path / f"spots{SUFFIXES[form]}", form)
+    assert caught.value.exit_code == 5
+    assert list(tmp_path.iterdir()) == []
+    export(model, tmp_path / f"spots{SUFFIXES[form]}", form, tolerance=2.0)
 
 
 def test_export__tells_why_a_network_cannot_be_traced(tmp_path, monkeypatch):
@@ -307,7 +314,7 @@ def test_openvino__has_no_one_to_report_to(files):
     assert sys.modules["openvino_telemetry"] is None
 
 
-@pytest.mark.parametrize("form", SUFFIXES)
+@pytest.mark.parametrize("form", FORMATS)
 def test_load_exported__truncated_or_empty(form, files, tmp_path):
     path = tmp_path / files[form].name
     if form == "openvino":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import nn
@@ -49,7 +51,7 @@ def test_cosine__equals_torch_after_warmup() -> None:
 def test_warmup__rises_to_the_peak() -> None:
     schedule = Schedule(TrainConfig(epochs=10, warmup=2.0, schedule="constant"), 10, True)
     rates = [schedule.shape(step) for step in range(25)]
-    assert rates[0] > 0 and all(a < b for a, b in zip(rates[:20], rates[1:20])) and rates[20:] == [1.0] * 5
+    assert rates[0] > 0 and all(a < b for a, b in pairwise(rates[:20])) and rates[20:] == [1.0] * 5
 
 
 def test_linear__holds_then_falls() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import signal
 import subprocess
@@ -16,7 +15,9 @@ from safetensors.torch import load_file
 
 from densevision import train
 from densevision.engine.keeper import Keeper
+from densevision.engine.run_folder import RunFolder
 from densevision.errors import DataError, DenseVisionError, UsageError
+from densevision.tasks.detection.task import Detection
 
 DATA = "scenes:8:7"
 
@@ -42,14 +43,13 @@ def test_resume__after_interrupt(whole: Path, tmp_path: Path, tiny: dict[str, An
 
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "on_train_epoch_end", interrupted)
-        with pytest.raises(DenseVisionError, match="interrupted after 2 whole epochs.*--resume"):
+        with pytest.raises(DenseVisionError, match=r"interrupted after 2 whole epochs.*--resume"):
             train("detection", DATA, set=tiny, out=tmp_path / "cut")
     train(resume=tmp_path / "cut")
     assert same_weights(whole, tmp_path / "cut")
-    rows = [list(csv.reader(open(run / "metrics.csv"))) for run in (whole, tmp_path / "cut")]
-    named = [[dict(zip(table[0], row)) for row in table[1:]] for table in rows]
-    for one, other in zip(*named, strict=True):
-        assert all(one[name] == other[name] for name in one if name not in ("seconds", "images_per_second", "memory_mb"))
+    clocks = ("seconds", "images_per_second", "memory_mb")
+    for one, other in zip(RunFolder(whole).rows(), RunFolder(tmp_path / "cut").rows(), strict=True):
+        assert all(one[name] == other[name] for name in one if name not in clocks)
 
 
 @pytest.mark.slow
@@ -73,10 +73,25 @@ def test_train__same_seed_same_weights(whole: Path, tmp_path: Path, tiny: dict[s
     assert same_weights(whole, again)
 
 
+def test_train__every_epoch_draws_anew(tmp_path: Path, tiny: dict[str, Any], monkeypatch) -> None:
+    drawn = []
+    augment = Detection.augment
+
+    def noted(self, dataset, index, rng, epoch):
+        drawn.append((epoch, index, rng.bit_generator.state["state"]["state"]))
+        return augment(self, dataset, index, rng, epoch)
+
+    monkeypatch.setattr(Detection, "augment", noted)
+    train("detection", "scenes:4:7", set={**tiny, "train.epochs": 2}, out=tmp_path / "run")
+    trained = drawn[4:]  # the first were drawn for batches/
+    assert {epoch for epoch, _, _ in trained} == {0, 1} and len({state for _, _, state in trained}) == 8
+
+
 def test_train__run_folder_is_complete(whole: Path) -> None:
     names = ("config.yaml", "versions.json", "metrics.csv", "best.safetensors", "last.safetensors", "last.ckpt")
     assert all((whole / name).stat().st_size for name in names)
-    assert {path.name for path in (whole / "plots").iterdir()} >= {"curves.png", "confusion.png", "precision_recall.png"}
+    plots = {path.name for path in (whole / "plots").iterdir()}
+    assert plots >= {"curves.png", "confusion.png", "precision_recall.png"}
     assert list((whole / "batches").glob("*.jpg"))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +18,7 @@ from densevision.sample import Sample
 def test_grid__covers_without_gap_and_overlaps_enough(length: int, tile: int, overlap: float) -> None:
     starts = grid(length, tile, overlap)
     assert starts[0] == 0 and starts[-1] == max(0, length - tile)
-    assert all(b - a <= max(1, tile * (1 - overlap)) + 1 for a, b in zip(starts, starts[1:]))
+    assert all(b - a <= max(1, tile * (1 - overlap)) + 1 for a, b in pairwise(starts))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""Evaluation: the path of prediction, and one number for any number of processes."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+
+import densevision
+from densevision.engine.evaluate import evaluate
+from densevision.engine.model import load_torch
+from densevision.metrics.average_precision import AveragePrecision
+from densevision.recipe import PredictOptions
+
+
+def judge(weights: Path) -> dict:
+    model = load_torch(weights)
+    options = model.task.evaluation_options().changed(precision="float32")
+    return evaluate(model, model.task.dataset("val"), options, losses=True).report.to_dict()
+
+
+def worker(rank: int, weights: Path, port: int, out: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    (out / f"{rank}.json").write_text(json.dumps(judge(weights)))
+    dist.destroy_process_group()
+
+
+def test_evaluate__two_processes_equal_one(weights: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    alone = json.loads(json.dumps(judge(weights)))
+    torch.set_num_threads(threads)
+    multiprocessing.spawn(worker, (weights, port, tmp_path), nprocs=2)
+    pair = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
+    assert pair[0] == pair[1] == alone
+    assert alone["counts"]["predictions"] > 100 and alone["counts"]["truths"] > 0
+
+
+def test_evaluate__equals_predict_and_metric(weights: Path) -> None:
+    model = load_torch(weights)
+    options = {"min_score": 0.001, "precision": "float32"}
+    report = densevision.evaluate(model, task="detection", **options)
+    samples, metric = model.task.dataset("val"), AveragePrecision(model.task.config.classes)
+    for index in range(len(samples)):
+        sample = samples[index]
+        metric.update(densevision.predict(sample.images["image"], weights=model, **options), sample.truth, sample.id)
+    np.testing.assert_equal(report.metrics, metric.compute())
+
+
+def test_report__protocol_stands_with_the_numbers(weights: Path, tmp_path: Path) -> None:
+    report = densevision.evaluate(weights, out=tmp_path, precision="float32")
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written == json.loads(report.to_json())
+    assert set(written) >= {"task", "metrics", "protocol", "counts"}
+    assert written["protocol"]["prediction"]["precision"] == "float32"
+    assert written["protocol"]["prediction"]["min_score"] == 0.001
+    assert (tmp_path / "plots" / "confusion.png").stat().st_size > 1000
+
+
+def test_losses__repeat_to_the_bit(weights: Path) -> None:
+    model = load_torch(weights)
+    samples = model.task.dataset("val")
+    options = PredictOptions(batch=8, precision="float32")
+    means = [evaluate(model, samples, options, losses=True).losses for _ in range(2)]
+    assert means[0] == means[1] and all(np.isfinite(value) for value in means[0].values())
