@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from densevision.results.detections import Detections
+from densevision.results.flow_field import FlowField
+from densevision.results.picture import Picture
 from densevision.results.record import Result
+from densevision.results.semantic_map import SemanticMap
 
-__all__ = ["Detections", "Result"]
+__all__ = ["Detections", "FlowField", "Picture", "Result", "SemanticMap"]

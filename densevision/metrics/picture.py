@@ -1,0 +1,194 @@
+"""How near one picture is to another: PSNR and SSIM, with the protocol as part of the number's name.
+
+The papers of super-resolution compare the luma of 8-bit pictures and leave out a border as wide as the scale; those of
+restoration compare all colours of the whole picture. The two differ by decibels, so the names say which it is:
+`PSNR_Y_crop2`, `PSNR_RGB_crop0`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+
+from densevision.errors import DataError
+from densevision.io.image import to_unit_float
+from densevision.results.picture import Picture
+
+Colour = Literal["Y", "RGB"]
+WINDOW = 11
+SIGMA = 1.5
+"""The Gaussian window of SSIM."""
+STABLE = (0.01, 0.03)
+"""SSIM's K1 and K2."""
+_STUDIO = np.array([65.481, 128.553, 24.966])
+
+
+def luma(image: np.ndarray) -> np.ndarray:
+    """Y of ITU-R BT.601 in studio range, as MATLAB's `rgb2ycbcr` gives it of floats.
+
+    Args:
+        image: (..., 3) RGB, or (..., 1) grey, from 0 to 255.
+
+    Returns:
+        (...) from 16 to 235.
+
+    >>> luma(np.array([[0.0, 0, 0], [255, 255, 255]]))
+    array([ 16., 235.])
+    """
+    if image.shape[-1] == 1:
+        return image[..., 0] * (219 / 255) + 16
+    return image @ (_STUDIO / 255) + 16
+
+
+def psnr(one: np.ndarray, other: np.ndarray, peak: float = 255.0) -> float:
+    """Peak signal-to-noise ratio in decibels; infinite for equal pictures, NaN where no pixel is known in both.
+
+    Args:
+        one: Any shape.
+        other: The same shape; NaN in either is left out.
+        peak: Value of white.
+    """
+    squares = np.square(np.asarray(one, np.float64) - other)
+    known = squares[np.isfinite(squares)]
+    if not known.size:
+        return math.nan
+    error = float(known.mean())
+    return 10 * math.log10(peak * peak / error) if error else math.inf
+
+
+def ssim(one: np.ndarray, other: np.ndarray, peak: float = 255.0) -> float:
+    """Structural similarity, the mean over channels and over the pixels whose window lies inside.
+
+    Source: Wang et al., Image Quality Assessment, 2004, eq. 13, with its Gaussian window of 11 pixels; biased variances.
+
+    Args:
+        one: (H, W) or (H, W, C).
+        other: The same shape.
+        peak: Value of white.
+
+    Returns:
+        At most 1; NaN for pictures smaller than the window, or with pixels that are not known.
+    """
+    one, other = (np.asarray(image, np.float64) for image in (one, other))
+    if min(one.shape[:2]) < WINDOW or not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return math.nan
+    if one.ndim == 3:
+        return float(np.mean([ssim(one[..., c], other[..., c], peak) for c in range(one.shape[2])]))
+    mean_one, mean_other = _windowed(one), _windowed(other)
+    spread_one = _windowed(one * one) - mean_one**2
+    spread_other = _windowed(other * other) - mean_other**2
+    together = _windowed(one * other) - mean_one * mean_other
+    c1, c2 = ((k * peak) ** 2 for k in STABLE)
+    likeness = (2 * mean_one * mean_other + c1) * (2 * together + c2)
+    return float((likeness / ((mean_one**2 + mean_other**2 + c1) * (spread_one + spread_other + c2))).mean())
+
+
+def comparable(answer: Picture, truth: Picture) -> tuple[np.ndarray, np.ndarray]:
+    """Both pictures from 0 to 255 in float64, the answer rounded to the levels that the truth can hold.
+
+    Raises:
+        DataError: Their sizes or channels differ.
+    """
+    if answer.image.shape != truth.image.shape:
+        problem = "answer and truth differ in height, width or channels"
+        raise DataError(problem, value=f"{answer.image.shape} and {truth.image.shape}")
+    given, wanted = (_unit(picture.image).astype(np.float64) for picture in (answer, truth))
+    if truth.image.dtype.kind == "u":
+        levels = np.iinfo(truth.image.dtype).max
+        given = np.rint(given.clip(0, 1) * levels) / levels
+    return given * 255, wanted * 255
+
+
+class PictureMetric:
+    """PSNR and SSIM of pictures, each the mean of the pictures' own values; mergeable.
+
+    Args:
+        colour: `Y` compares the luma, `RGB` all channels.
+        crop: Width of the border that is left out.
+    """
+
+    def __init__(self, colour: Colour = "RGB", crop: int = 0):
+        self.colour, self.crop = colour, crop
+        self.values: dict[int | str, tuple[float, float]] = {}
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The names of the two numbers."""
+        return quality_names(self.colour, self.crop)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the numbers come about."""
+        colour = "Y of BT.601 in studio range, whole numbers for 8 bits" if self.colour == "Y" else "all channels"
+        return {
+            "colour": colour,
+            "crop": self.crop,
+            "levels": "answers rounded to the levels of the truth",
+            "peak": 255,
+            "SSIM": f"Gaussian window of {WINDOW}, sigma {SIGMA}, K {STABLE[0]} and {STABLE[1]}, inside the picture",
+            "mean": "of the pictures' values",
+        }
+
+    def update(self, result: Picture, truth: Picture, id: int | str) -> None:
+        """Takes the answer and the truth of one picture."""
+        pair = comparable(result, truth)
+        inside = tuple(slice(self.crop, max(0, side - self.crop)) for side in truth.image.shape[:2])
+        pair = [image[inside] for image in pair]
+        if self.colour == "Y" and truth.image.shape[2] in (1, 3):
+            pair = [luma(image) for image in pair]
+            if truth.image.dtype == np.uint8:  # as the papers' rgb2ycbcr gives 8 bits for 8 bits
+                pair = [np.rint(image) for image in pair]
+        self.values[id] = psnr(*pair), ssim(*pair)
+
+    def merge(self, other: PictureMetric) -> None:
+        """Takes what another process gathered."""
+        self.values |= other.values
+
+    def counts(self) -> dict[str, int]:
+        """How many pictures were compared, and how many were too small for SSIM's window."""
+        scores = self.values.values()
+        return {
+            "pictures": sum(not math.isnan(value) for value, _ in scores),
+            "pictures without SSIM": sum(math.isnan(value) for _, value in scores),
+        }
+
+    def compute(self) -> dict[str, float]:
+        """The means by name; NaN where no picture could be compared."""
+        columns = zip(*(self.values[id] for id in sorted(self.values, key=str))) if self.values else ((), ())
+        return {name: _mean(column) for name, column in zip(self.names, columns)}
+
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The numbers of each picture."""
+        rows = {str(id): dict(zip(self.names, self.values[id])) for id in sorted(self.values, key=str)}
+        return {"per picture": rows}
+
+    def plots(self, folder: Path) -> None:
+        """Two numbers a picture need no plot."""
+
+
+def quality_names(colour: Colour, crop: int) -> tuple[str, str]:
+    """The names of PSNR and SSIM under a protocol.
+
+    >>> quality_names("Y", 2)
+    ('PSNR_Y_crop2', 'SSIM_Y_crop2')
+    """
+    return f"PSNR_{colour}_crop{crop}", f"SSIM_{colour}_crop{crop}"
+
+
+def _windowed(image: np.ndarray) -> np.ndarray:
+    blurred = cv2.GaussianBlur(image, (WINDOW, WINDOW), SIGMA)
+    border = WINDOW // 2
+    return blurred[border:-border, border:-border]
+
+
+def _mean(values: tuple[float, ...]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _unit(image: np.ndarray) -> np.ndarray:
+    return image if image.dtype.kind == "f" else to_unit_float(image)

@@ -1,0 +1,81 @@
+"""From the encoder's levels to the answer: one network per architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from densevision.ops.imresize import enlarge
+from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
+from densevision.tasks.superres.networks.edsr import EDSR
+from densevision.tasks.superres.networks.espcn import ESPCN
+from densevision.tasks.superres.networks.fsrcnn import FSRCNN
+from densevision.tasks.superres.networks.interpolation import Interpolation
+from densevision.tasks.superres.networks.nafnet import NAFNet
+from densevision.tasks.superres.networks.rrdb import RRDB
+from densevision.tasks.superres.networks.srcnn import SRCNN
+from densevision.tasks.superres.networks.srvgg import SRVGG
+from densevision.tasks.superres.networks.unet import UNet
+from densevision.tasks.superres.networks.vdsr import VDSR
+
+NETWORKS: dict[str, Any] = {
+    "edsr": EDSR,
+    "edsr-large": partial(EDSR, width=256, depth=32, strength=0.1),
+    "rrdb": RRDB,
+    "srvgg": SRVGG,
+    "srcnn": SRCNN,
+    "fsrcnn": FSRCNN,
+    "espcn": ESPCN,
+    "vdsr": VDSR,
+}
+"""Architectures that see the picture alone, by name: built from channels and scale, and a width and depth if given."""
+
+
+class PictureHead(nn.Module):
+    """Answers a picture with a picture.
+
+    Args:
+        network: See `networks`.
+        scale: How many times larger the answer is.
+        residual: Add the network's output to the bicubic enlargement.
+        pyramid: The network takes all levels, not the picture alone.
+    """
+
+    def __init__(self, network: nn.Module, scale: int, residual: bool = False, pyramid: bool = False):
+        super().__init__()
+        self.network, self.scale, self.residual, self.pyramid = network, scale, residual, pyramid
+
+    @property
+    def reach(self) -> int | None:
+        """How far around it, in pixels of the input, a pixel of the answer looks; None where nobody can say."""
+        reach = self.network.reach
+        return reach if reach is None or not self.residual else max(reach, Interpolation.reach)
+
+    def forward(self, image: list[Tensor]) -> dict[str, Tensor]:
+        """Levels, the picture (B, C, H, W) first, to `image` (B, C, scale * H, scale * W), not clipped to [0, 1]."""
+        answer = self.network(image if self.pyramid else image[0])
+        # Added in float32: half precision would round the picture itself.
+        return {"image": answer.float() + enlarge(image[0], self.scale).float() if self.residual else answer}
+
+
+def build_head(config: SuperresConfig, channels: Sequence[int]) -> PictureHead:
+    """The head that a config names.
+
+    Args:
+        config: Architecture, scale, width and depth.
+        channels: Channels of every level, the picture's first.
+    """
+    sizes = {name: getattr(config, name) for name in ("width", "depth") if getattr(config, name) is not None}
+    pyramid = config.arch == "unet"
+    if pyramid:
+        network: nn.Module = UNet(channels, config.scale, **sizes)
+    elif config.arch == "nafnet":
+        network = NAFNet(channels[0], **sizes)
+    elif config.arch in INTERPOLATIONS:
+        network = Interpolation(config.scale, config.arch)
+    else:
+        network = NETWORKS[config.arch](channels[0], config.scale, **sizes)
+    return PictureHead(network, config.scale, config.residual, pyramid)
