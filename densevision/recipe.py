@@ -192,6 +192,8 @@ class PredictOptions(Config):
     """Let boxes of different classes suppress each other."""
     classes: tuple[str, ...] | None = None
     """Names of the classes to keep."""
+    probabilities: bool = False
+    """Keep the probability of each class at each pixel."""
     iterations: Count | None = None
     """Refinement steps of iterative models."""
     warm_start: bool = False

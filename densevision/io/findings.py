@@ -43,7 +43,13 @@ class Kind(Enum):
     PICTURE_BROKEN = ("a picture", "pictures", "that cannot be read", "Replace the file, or take it off the list.")
     PICTURE_SIZE = ("a picture", "pictures", "of another size than stated", "Correct it.", "taken at their own size")
     LABELS_MISSING = ("a picture", "pictures", "without a label file", "Write its label file, or take it off the list.")
+    MASK_SIZE = ("a mask", "masks", "of another size than its picture", "Make it anew from this picture.")
+    MASK_VALUE = ("a mask", "masks", "with pixels of no class", "List the value.", "with those pixels unknown")
+    MASK_UNKNOWN = ("a mask", "masks", "without a known pixel", "Look whether data.unknown says too much.")
     PICTURE_ABSENT = ("a label file", "label files", "without a picture", "Bring the picture, or remove the file.")
+    PARTNER_MISSING = ("a picture", "pictures", "without its partner", "Bring the partner, or remove the file.")
+    PAIR_SIZE = ("a pair", "pairs", "whose sizes do not fit the scale", "Make one anew from the other.")
+    PICTURE_SMALL = ("a picture", "pictures", "too small for a sample", "Lower data.crop.", "continued by its mirror")
 
     def __init__(self, one: str, many: str, wrong: str, mend: str, fixed: str | None = None):
         self.one, self.many, self.wrong, self.mend, self.fixed = one, many, wrong, mend, fixed

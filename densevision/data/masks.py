@@ -1,0 +1,253 @@
+"""Pictures with class maps as samples: from files, or from the procedural world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from densevision.data.mask_layouts import MaskFolders
+from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
+from densevision.errors import DataError
+from densevision.io.box_table import Strings
+from densevision.io.coco_masks import CocoMasks
+from densevision.io.findings import Findings, Kind
+from densevision.io.image import read_image, read_index, to_channels
+from densevision.io.masks import UNKNOWN, Coding
+from densevision.io.pictures import measure_pictures
+from densevision.results import SemanticMap
+from densevision.sample import Sample
+
+
+class Masks(Protocol):
+    """Class maps by number."""
+
+    def read(self, index: int, size: tuple[int, int], multilabel: bool = False) -> np.ndarray:
+        """(H, W) labels as `SemanticMap` holds them, of the picture of this size."""
+
+
+@dataclass(frozen=True)
+class MaskFiles:
+    """Masks as pictures.
+
+    Attributes:
+        folder: Where their names start.
+        files: Their names.
+        coding: What their values mean.
+        max_pixels: Largest mask that is decoded.
+    """
+
+    folder: Path
+    files: Strings
+    coding: Coding
+    max_pixels: int
+
+    def read(self, index: int, size: tuple[int, int], multilabel: bool = False) -> np.ndarray:
+        """The labels of a mask; with `multilabel` its values are sets of classes.
+
+        Raises:
+            DataError: The mask cannot be read, is of another size than its picture, or holds what is no class.
+        """
+        path = self.folder / self.files[index]
+        if multilabel:
+            labels = read_index(path, self.max_pixels).astype(np.uint16)
+            stray = (labels != 65535) & (labels >> np.uint16(self.coding.classes) > 0)
+            if stray.any():
+                mend = f"Bit i stands for class i of {self.coding.classes}; 65535 is unknown."
+                raise DataError("a pixel is of a class that is none", file=path, value=int(labels[stray][0]), mend=mend)
+        else:
+            labels = self.coding.read(path, self.max_pixels)
+        if labels.shape != tuple(size):
+            mend = f"The picture is {size[0]} x {size[1]}. Make the mask anew from it."
+            raise DataError("the mask is of another size than its picture", file=path, value=labels.shape, mend=mend)
+        return labels
+
+
+class MaskSet:
+    """A semantic dataset on disk. Reading is pure, so workers may share it.
+
+    Args:
+        folder: Where the pictures' names start.
+        pictures: Their names.
+        masks: Their class maps.
+        own: The dataset's class names.
+        names: The class names that are wanted; pixels of other classes are unknown.
+        channels: Channels that the network wants.
+        max_pixels: Limit of a picture.
+        multilabel: Read sets of classes.
+        notes: What was mended or left out.
+
+    Raises:
+        DataError: The dataset has none of the wanted classes, or sets of other ones.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pictures: Sequence[str],
+        masks: Masks,
+        own: tuple[str, ...],
+        names: tuple[str, ...],
+        channels: int,
+        max_pixels: int,
+        multilabel: bool = False,
+        notes: Sequence[str] = (),
+    ):
+        self.folder, self.pictures, self.masks, self.names = folder, Strings.of(pictures), masks, names
+        self.channels, self.max_pixels, self.multilabel, self.notes = channels, max_pixels, multilabel, tuple(notes)
+        if multilabel and own != names:
+            mend = f"Leave classes out; the dataset has: {', '.join(own[:20])}."
+            raise DataError("sets of classes are read as they are", field="classes", value=names, mend=mend)
+        self.table = None if own == names else mapping(own, names)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The picture, (H, W, `channels`) as read, with its class map.
+
+        Raises:
+            DataError: Picture or mask cannot be read, or they do not belong together.
+        """
+        name = self.pictures[index]
+        path = self.folder / name
+        image = to_channels(read_image(path, self.max_pixels), self.channels)
+        labels = self.masks.read(index, image.shape[:2], self.multilabel)
+        if self.table is not None:
+            labels = self.table[labels]
+        truth = SemanticMap(
+            labels=labels, names=self.names, multilabel=self.multilabel, size=image.shape[:2], source=str(path)
+        )
+        return Sample({"image": image}, truth, name, str(path))
+
+
+class SceneMasks:
+    """Scenes with their class maps.
+
+    Args:
+        scenes: The scenes.
+        names: The class names that are wanted.
+        channels: Channels that the network wants.
+        mode: "multiclass": room and things by name; "binary": 1 where there is a thing; "multilabel": sets of one.
+    """
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, scenes: Scenes, names: tuple[str, ...], channels: int = 3, mode: str = "multiclass"):
+        self.scenes, self.names, self.channels, self.multilabel = scenes, names, channels, mode == "multilabel"
+        if mode == "binary":
+            self.table = np.array([name in scenes.classes for name in SEMANTIC_CLASSES], np.uint8)
+        else:
+            self.table = mapping(SEMANTIC_CLASSES, names)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A scene with its class map."""
+        scene = self.scenes[index]
+        image = to_channels(scene.image, self.channels)
+        labels = self.table[scene.semantic]
+        if self.multilabel:
+            labels = np.where(labels == UNKNOWN, 65535, 1 << labels.astype(np.uint32)).astype(np.uint16)
+        truth = SemanticMap(
+            labels=labels, names=self.names, multilabel=self.multilabel, size=image.shape[:2], source=image
+        )
+        return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
+
+
+def open_folders(
+    source: MaskFolders, coding: Coding, findings: Findings, max_pixels: int
+) -> tuple[list[str], MaskFiles]:
+    """The pictures and masks of a split that are there and belong together.
+
+    Every header is looked at. What the pixels of the masks say is only looked at where the policy is not to fail: for
+    then it must be counted before a worker meets it.
+
+    Raises:
+        DataError: Something is missing or does not fit, and the policy is `fail`.
+    """
+    for stray in source.strays:
+        findings.add(Kind.PICTURE_ABSENT, source.root / stray, None, stray, stray)
+    pairs = []
+    for picture, mask in source.pairs:
+        if mask is None:
+            findings.add(Kind.LABELS_MISSING, source.root / picture, None, picture, picture)
+        else:
+            pairs.append((picture, mask))
+    sizes = [_measured(source.root, [pair[side] for pair in pairs], findings, max_pixels) for side in (0, 1)]
+    kept = []
+    for (picture, mask), of_picture, of_mask in zip(pairs, *sizes):
+        if not of_picture.all() or not of_mask.all():
+            continue
+        if (of_picture != of_mask).any():
+            stated = f"{of_mask[0]} x {of_mask[1]}, the picture {of_picture[0]} x {of_picture[1]}"
+            findings.add(Kind.MASK_SIZE, source.root / mask, "height x width", stated, picture)
+        else:
+            kept.append((picture, mask))
+    return _with_sound_values(source.root, kept, coding, findings, max_pixels)
+
+
+def open_coco(masks: CocoMasks, folder: Path, findings: Findings, max_pixels: int) -> tuple[list[str], CocoMasks]:
+    """The pictures of a COCO json that are there, with their class maps."""
+    sizes = _measured(folder, masks.pictures, findings, max_pixels, masks.file)
+    kept = np.flatnonzero(sizes.all(1)).tolist()
+    chosen = CocoMasks(
+        masks.file,
+        masks.folder,
+        tuple(masks.pictures[row] for row in kept),
+        tuple(masks.truths[row] for row in kept),
+        masks.names,
+    )
+    return list(chosen.pictures), chosen
+
+
+def mapping(own: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
+    """(256,) uint8: the index of each own class among the wanted ones, 255 where it is none of them.
+
+    Raises:
+        DataError: None of the own classes is wanted.
+    """
+    index = {name: position for position, name in enumerate(wanted)}
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[: len(own)] = [index.get(name, UNKNOWN) for name in own]
+    if (table == UNKNOWN).all():
+        mend = f"The dataset has: {', '.join(own[:20])}."
+        raise DataError("the dataset has none of the wanted classes", field="classes", value=wanted, mend=mend)
+    return table
+
+
+def _measured(
+    root: Path, files: Sequence[str], findings: Findings, max_pixels: int, listing: Path | None = None
+) -> np.ndarray:
+    """(n, 2) sizes of pictures; 0 for those that are left out."""
+    packed = Strings.of(files)
+
+    def listed(row: int) -> tuple[str, str]:
+        return str(listing or root / packed[row]), "file_name"
+
+    return measure_pictures(packed, root, np.ones(len(packed), bool), findings, max_pixels, listed)
+
+
+def _with_sound_values(
+    root: Path, pairs: Sequence[tuple[str, str]], coding: Coding, findings: Findings, max_pixels: int
+) -> tuple[list[str], MaskFiles]:
+    kept = list(pairs)
+    if findings.on_error != "fail":
+        kept = []
+        for picture, mask in pairs:
+            try:
+                labels = coding.read(root / mask, max_pixels)
+            except DataError as failure:
+                if not findings.add(Kind.MASK_VALUE, root / mask, failure.field, failure.problem, picture):
+                    continue
+                labels = coding.tolerant().read(root / mask, max_pixels)
+            if (labels == UNKNOWN).all():
+                findings.mention(Kind.MASK_UNKNOWN, root / mask, about=picture)
+            kept.append((picture, mask))
+        coding = coding.tolerant()
+    files = Strings.of(mask for _, mask in kept)
+    return [picture for picture, _ in kept], MaskFiles(root, files, coding, max_pixels)

@@ -1,0 +1,136 @@
+"""Label pictures: what the values or colours of their pixels mean, and palette PNGs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+
+import numpy as np
+from PIL import Image
+
+from densevision.errors import DataError
+from densevision.io.files import whole
+from densevision.io.image import MAX_PIXELS, read_image, read_index, to_rgb
+
+UNKNOWN = 255
+"""Value of pixels whose class is not known, in files and in answers."""
+
+Colour = tuple[int, int, int]
+
+CITYSCAPES_NAMES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
+    *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),
+)
+"""The 19 classes that Cityscapes judges, in the order of their trainIds."""
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""Their labelIds."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What the pixels of a label picture mean.
+
+    Attributes:
+        classes: Number of classes.
+        values: Pixel value of each class; 0, 1, 2, ... when neither these nor colours are given.
+        colours: RGB colour of each class.
+        unknown: Other values that mean unknown; 255 always does.
+        unknown_colours: Colours that mean unknown.
+        others_unknown: Every value that is no class means unknown.
+    """
+
+    classes: int
+    values: tuple[int, ...] | None = None
+    colours: tuple[Colour, ...] | None = None
+    unknown: tuple[int, ...] = ()
+    unknown_colours: tuple[Colour, ...] = ()
+    others_unknown: bool = False
+
+    @classmethod
+    def cityscapes(cls) -> Coding:
+        """labelIds of Cityscapes to its 19 trainIds; every other id is unknown."""
+        return cls(len(CITYSCAPES_IDS), CITYSCAPES_IDS, others_unknown=True)
+
+    def tolerant(self) -> Coding:
+        """The same, but what is no class means unknown."""
+        return replace(self, others_unknown=True)
+
+    def read(self, path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """Reads a label picture.
+
+        Returns:
+            (H, W) uint8 indices of classes, 255 unknown.
+
+        Raises:
+            DataError: The picture cannot be read, or a pixel's value or colour is no class.
+        """
+        if self.colours is None:
+            return self.decode(read_index(path, max_pixels), path)
+        return self.decode_colours(to_rgb(read_image(path, max_pixels)), path)
+
+    def decode(self, values: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
+        """(H, W) values as in a file to (H, W) uint8 indices of classes; `path` is for messages."""
+        table = np.full(max(256, int(values.max(initial=0)) + 1), UNKNOWN if self.others_unknown else -1, np.int16)
+        codes = self.values if self.values is not None else tuple(range(self.classes))
+        for code in (*self.unknown, UNKNOWN):
+            table[code : code + 1] = UNKNOWN
+        for index, code in enumerate(codes):
+            table[code : code + 1] = index
+        labels = table[values]
+        if (labels < 0).any():
+            strange = int(values[labels < 0][0])
+            many = int((labels < 0).sum())
+            known = f"Classes are {_listed(codes)}; unknown are {_listed((*self.unknown, UNKNOWN))}."
+            mend = f"{known} Add the value to data.unknown, or correct {many} pixels."
+            raise DataError("a pixel's value is no class", file=path, field=_place(labels), value=strange, mend=mend)
+        return labels.astype(np.uint8)
+
+    def decode_colours(self, pixels: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
+        """(H, W, 3) uint8 colours to (H, W) uint8 indices of classes; `path` is for messages."""
+        colours = (*(self.colours or ()), *self.unknown_colours)
+        indices = [*range(len(self.colours or ())), *[UNKNOWN] * len(self.unknown_colours)]
+        codes = _packed(np.array(colours, np.uint8).reshape(-1, 3))
+        order = np.argsort(codes, kind="stable")
+        packed = _packed(pixels)
+        found = np.searchsorted(codes[order], packed).clip(max=len(codes) - 1)
+        labels = np.array(indices, np.int16)[order][found]
+        labels[codes[order][found] != packed] = UNKNOWN if self.others_unknown else -1
+        if (labels < 0).any():
+            strange = tuple(pixels[labels < 0][0].tolist())
+            mend = "Add it to data.colours or data.unknown_colours. Mixtures of two colours come from resizing or JPEG."
+            raise DataError(
+                "a pixel's colour is not in the palette", file=path, field=_place(labels), value=strange, mend=mend
+            )
+        return labels.astype(np.uint8)
+
+
+def write_palette_png(path: str | os.PathLike[str], labels: np.ndarray, colours: np.ndarray) -> None:
+    """Writes class numbers as a PNG with a palette, whole or not at all.
+
+    Args:
+        path: The file to write.
+        labels: (H, W) uint8; 255 is shown black.
+        colours: (n, 3) uint8 RGB, one per class.
+    """
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(colours)] = colours
+    picture = Image.fromarray(labels, "L")
+    picture.putpalette(palette.tobytes())
+    with whole(path) as temporary:
+        picture.save(temporary, "PNG")
+
+
+def _packed(colours: np.ndarray) -> np.ndarray:
+    """Colours (..., 3) as one number each."""
+    red, green, blue = (colours[..., channel].astype(np.int32) for channel in range(3))
+    return red << 16 | green << 8 | blue
+
+
+def _place(labels: np.ndarray) -> str:
+    row, column = np.argwhere(labels < 0)[0].tolist()
+    return f"pixel ({row}, {column})"
+
+
+def _listed(numbers: tuple[int, ...]) -> str:
+    consecutive = len(numbers) > 3 and list(numbers) == list(range(numbers[0], numbers[-1] + 1))
+    return f"{numbers[0]} to {numbers[-1]}" if consecutive else ", ".join(map(str, numbers))

@@ -1,0 +1,125 @@
+"""Pictures with class maps for training and evaluation: which they are, and what their classes are."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from densevision.data.mask_layouts import CocoJson, MaskFolders, Source, find_masks
+from densevision.data.masks import MaskSet, SceneMasks, open_coco, open_folders
+from densevision.data.scene_splits import SceneSource
+from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
+from densevision.errors import DataError, UsageError
+from densevision.io.coco_masks import read_coco_masks
+from densevision.io.findings import Findings
+from densevision.io.masks import Coding
+from densevision.ops.view import Size
+from densevision.sample import SampleSet
+from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.loss import enet_weights, median_weights
+
+BINARY = ("background", "foreground")
+SCENE = 320
+"""Side of a rendered scene, when the crop is not larger."""
+COUNTED = 500
+"""Most masks from which class weights are computed, evenly spaced over the training split."""
+
+
+def completed(config: SemanticConfig) -> SemanticConfig:
+    """The config with its classes, and with class weights as numbers.
+
+    Raises:
+        DataError: The dataset is not recognised, or neither it nor the config names the classes.
+    """
+    if config.classes is None:
+        config = config.changed(classes=_names(config))
+    if isinstance(config.loss.class_weights, str):
+        config = config.changed(loss__class_weights=_weights(config))
+    return config
+
+
+def open_split(config: SemanticConfig, split: str) -> SampleSet:
+    """The samples of "train" or "val".
+
+    Raises:
+        DataError: There is no such split, nothing in it, or a bad mask under `on_error: fail`.
+    """
+    sources = _sources(config)
+    source = sources.get(split)
+    if source is None:
+        mend = f"The dataset has only: {', '.join(sources)}. Name one as data.{split}."
+        raise DataError(f"there is no {split} split", file=config.data.path, field=f"data.{split}", mend=mend)
+    names = config.classes or _names(config)
+    channels, limit, multilabel = config.backbone.channels, config.data.max_pixels, config.mode == "multilabel"
+    if isinstance(source, SceneSource):
+        size = tuple(max(SCENE, side) for side in canvas_size(config))
+        scenes = Scenes(source.count, source.seed, (size[0], size[1]), first=source.first)
+        return SceneMasks(scenes, names, channels, config.mode)
+    findings = Findings(config.data.on_error)
+    if isinstance(source, CocoJson):
+        folder = source.pictures
+        pictures, masks = open_coco(read_coco_masks(source.file, source.labels), folder, findings, limit)
+        own = masks.names[1:] if multilabel and source.labels is None else masks.names
+    else:
+        folder, own = source.root, names if _codes(config) else source.names or names
+        pictures, masks = open_folders(source, _coding(config, source, names), findings, limit)
+    if not pictures:
+        raise DataError("no picture is left", file=config.data.path, field=f"data.{split}", value=findings.notes)
+    return MaskSet(folder, pictures, masks, own, names, channels, limit, multilabel, findings.notes)
+
+
+def canvas_size(config: SemanticConfig) -> Size:
+    """(height, width) of a training crop."""
+    size = config.data.size
+    return (size, size) if isinstance(size, int) else size
+
+
+def _sources(config: SemanticConfig) -> dict[str, Source]:
+    if config.data.path is None:
+        raise UsageError("no data is named", field="data.path", mend="Give a dataset's folder, or scenes.")
+    return find_masks(config.data.path, config.data.train, config.data.val)
+
+
+def _names(config: SemanticConfig) -> tuple[str, ...]:
+    """The classes that the dataset states."""
+    source = next(iter(_sources(config).values()))
+    if config.mode == "binary":
+        return BINARY
+    if isinstance(source, SceneSource):
+        return SEMANTIC_CLASSES
+    if isinstance(source, CocoJson):
+        names = read_coco_masks(source.file, source.labels).names
+        return names[1:] if config.mode == "multilabel" and source.labels is None else names
+    if source.names is None:
+        mend = (
+            "Set classes, or write their names into classes.txt in this folder, one a line in the order of the values."
+        )
+        raise DataError("the class names are not known", file=source.root, field="classes", mend=mend)
+    return source.names
+
+
+def _codes(config: SemanticConfig) -> bool:
+    """Whether the config says what the masks' pixels mean."""
+    data = config.data
+    return data.values is not None or data.colours is not None or bool(data.unknown)
+
+
+def _coding(config: SemanticConfig, source: MaskFolders, names: tuple[str, ...]) -> Coding:
+    """What the masks' pixels mean: the config's word, else the dataset's, else 0, 1, 2, ..."""
+    data = config.data
+    if not _codes(config) and source.coding is not None:
+        return source.coding
+    return Coding(len(names), data.values, data.colours, data.unknown, data.unknown_colours)
+
+
+def _weights(config: SemanticConfig) -> tuple[float, ...]:
+    """Weights of the classes from the training masks."""
+    samples = open_split(config, "train")
+    count = len(config.classes or ())
+    pixels, present = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    for index in np.unique(np.linspace(0, len(samples) - 1, COUNTED).round().astype(int)).tolist():
+        truth = samples[index].truth
+        areas = np.array([np.count_nonzero(truth.mask(one)) for one in range(count)])
+        pixels += areas
+        present += np.where(areas > 0, np.count_nonzero(truth.known), 0)
+    weights = median_weights(pixels, present) if config.loss.class_weights == "median" else enet_weights(pixels)
+    return tuple(round(float(weight), 6) for weight in weights)

@@ -1,0 +1,100 @@
+"""Semantic segmentation: the class of every pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from torch import nn
+
+from densevision.errors import UsageError
+from densevision.ops.view import View
+from densevision.recipe import PredictOptions
+from densevision.results import SemanticMap
+from densevision.sample import Batch, InputSpec, Sample
+from densevision.tasks.contract import Net, SampleSet, Task, Tensors
+from densevision.tasks.semantic import data, decode
+from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.crop import GREY, cropped
+from densevision.tasks.semantic.head import SemanticHead
+from densevision.tasks.semantic.loss import semantic_losses, stack
+from densevision.tasks.semantic.metric import MultilabelMetric, SemanticMetric
+
+MULTIPLE = 32
+"""What the sides of a canvas are multiples of: the deepest stride. The dilated FCN takes pictures as they are."""
+
+
+class Semantic(Task[SemanticConfig, SemanticMap]):
+    """What does each pixel show?"""
+
+    name = "semantic"
+    Config = SemanticConfig
+    Result = SemanticMap
+    watch = ("mIoU", "max")
+    heeds = frozenset({"tile", "overlap", "tta", "probabilities"})
+    tiling = "pixels"
+
+    @property
+    def inputs(self) -> dict[str, InputSpec]:
+        """One picture in its own size."""
+        multiple = 1 if self.config.arch == "fcn" else MULTIPLE
+        return {"image": InputSpec(self.config.backbone.channels, "pad", multiple_of=multiple, fill=GREY)}
+
+    def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
+        """The decoder of the architecture, with a score for each class."""
+        return SemanticHead(self.config, channels, strides, len(self._classes()))
+
+    @classmethod
+    def complete(cls, config: SemanticConfig) -> SemanticConfig:
+        """Reads the classes and their weights from the data, where the config leaves them to it."""
+        return data.completed(config)
+
+    def dataset(self, split: str) -> SampleSet:
+        """The pictures of a split with their class maps."""
+        return data.open_split(self.config, split)
+
+    def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
+        """A crop, in other colours."""
+        return cropped(self.config.augment, dataset[index], rng, data.canvas_size(self.config))
+
+    def without_truth(self, sample: Sample) -> Sample:
+        """The sample with every pixel unknown."""
+        return replace(sample, truth=SemanticMap.unknown(sample.size, self._classes(), self._multilabel))
+
+    def targets(self, truths: Sequence[SemanticMap | None]) -> Tensors:
+        """Labels on the canvas; see `loss.stack`."""
+        return stack(truths, self._multilabel)
+
+    def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
+        """The weighted losses that the config names."""
+        return semantic_losses(net(**batch.inputs), batch.targets, self.config.loss, self._multilabel)
+
+    def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
+        """The probability of each class."""
+        return decode.answers(outputs, self.config)
+
+    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[SemanticMap]:
+        """Class maps of the original pictures."""
+        return decode.results(answers, views, self._classes(), self.config, options)
+
+    def encode(self, truths: Sequence[SemanticMap]) -> Tensors:
+        """Certain logits."""
+        return decode.encode(truths, len(self._classes()), self._multilabel)
+
+    def metric(self) -> SemanticMetric | MultilabelMetric:
+        """Confusion, and the overlap of borders."""
+        return MultilabelMetric(self._classes()) if self._multilabel else SemanticMetric(self._classes())
+
+    @property
+    def _multilabel(self) -> bool:
+        return self.config.mode == "multilabel"
+
+    def _classes(self) -> tuple[str, ...]:
+        if self.config.classes is None:
+            mend = "Set data.path to a dataset, or classes to their names."
+            raise UsageError("the classes are not known", field="classes", mend=mend)
+        return self.config.classes
+
+
+TASK = Semantic

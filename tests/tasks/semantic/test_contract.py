@@ -1,0 +1,24 @@
+"""Semantic segmentation keeps the contract, in each mode and for each kind of head."""
+
+from __future__ import annotations
+
+import pytest
+
+from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.task import Semantic
+from densevision.testing import check_task
+
+TINY = {"data.path": "scenes:8:0", "data.size": 64, "backbone.name": "mobilenetv2_050", "train.batch": 2}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"arch": "fcn8s", "options": {"width": 64, "dropout": 0.0}},
+        {"arch": "unet", "options": {"decoder_channels": [32, 16, 16]}, "mode": "binary", "loss.lovasz": 1.0},
+        {"arch": "fcn", "loss.auxiliary": 0.5, "mode": "multilabel", "loss.dice": 0.2},
+    ],
+    ids=["fcn8s", "unet-binary", "fcn-multilabel"],
+)
+def test_contract(settings: dict) -> None:
+    check_task(Semantic, SemanticConfig.resolve(None, {**TINY, **settings}))
