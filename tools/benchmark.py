@@ -122,15 +122,13 @@ def _peak(path: Path, stream: bool) -> float:
 
 
 def _video(folder: Path, frames: int) -> Path:
-    import cv2
+    from densevision.io.video import VideoWriter
 
     path = folder / f"{frames}.mp4"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 25, (320, 240))
-    rng = np.random.default_rng(0)
-    pictures = rng.integers(0, 255, (8, 240, 320, 3), np.uint8)
-    for number in range(frames):
-        writer.write(pictures[number % 8])
-    writer.release()
+    pictures = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
+    with VideoWriter(path, 25) as writer:
+        for number in range(frames):
+            writer.write(pictures[number % 8])
     return path
 
 
