@@ -7,38 +7,14 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 
 from densevision.errors import UsageError, WeightsError, did_you_mean
 from densevision.io.files import whole
-from densevision.io.weights import Card, load_card
+from densevision.io.weights import Card, NamedWeights, load_card
 from densevision.tasks import TASKS, known
-
-
-@dataclass(frozen=True)
-class NamedWeights:
-    """Weights that other people published.
-
-    Attributes:
-        name: What a person types, e.g. "torchvision/raft_large".
-        task: The task that they are for.
-        address: Where they are downloaded from.
-        sha256: Start of the file's hash, in hexadecimal, as its publisher states it.
-        licence: The terms.
-        megabytes: Size of the download.
-        trained_on: What they were trained on.
-    """
-
-    name: str
-    task: str
-    address: str
-    sha256: str
-    licence: str
-    megabytes: float
-    trained_on: str
 
 
 def named_weights() -> dict[str, NamedWeights]:

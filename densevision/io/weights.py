@@ -95,6 +95,29 @@ class Card:
         return cls(**values)
 
 
+@dataclass(frozen=True)
+class NamedWeights:
+    """Weights that other people published.
+
+    Attributes:
+        name: What a person types, e.g. "torchvision/raft_large".
+        task: The task that they are for.
+        address: Where they are downloaded from.
+        sha256: Start of the file's hash, in hexadecimal, as its publisher states it.
+        licence: The terms.
+        megabytes: Size of the download.
+        trained_on: What they were trained on.
+    """
+
+    name: str
+    task: str
+    address: str
+    sha256: str
+    licence: str
+    megabytes: float
+    trained_on: str
+
+
 _KINDS: dict[str, tuple[type, ...]] = {
     "task": (str,),
     "config": (dict,),
