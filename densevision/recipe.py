@@ -179,9 +179,9 @@ class PredictOptions(Config):
     tile: Count | None = None
     """Side in pixels of the tiles that a large picture is cut into; whole pictures when not given."""
     overlap: Fraction = 0.25
-    """Part of a tile that it shares with its neighbour."""
-    tta: tuple[Literal["flip", "scale"], ...] = ()
-    """Test-time augmentation: mirror the picture, change its scale, merge the answers."""
+    """Part of a tile that it shares with its neighbour; more where the network's reach is known and needs it."""
+    tta: tuple[Literal["flip", "scale", "rotate"], ...] = ()
+    """Test-time augmentation: mirror the picture, change its scale, turn it by quarters, merge the answers."""
     min_score: Fraction | None = None
     """Lowest score of an object that is kept."""
     max_detections: Count | None = None
@@ -200,6 +200,8 @@ class PredictOptions(Config):
     """Take the pictures as one sequence, and start each answer from the one before."""
     consistency: bool = False
     """Follow the motion back as well, and call occluded what does not return."""
+    focal: Positive | None = None
+    """Focal length in pixels of the pictures: corrects metric depth for the camera, and places its points in space."""
     max_pixels: Count = 400_000_000
     """Largest picture that is decoded, in pixels."""
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from densevision.io.image import to_unit_float
-from densevision.ops.view import Fit, Size, View, fit
+from densevision.io.image import to_channels, to_unit_float
+from densevision.ops.view import Fit, Interpolation, Size, View, fit
 from densevision.results import Result
 
 
@@ -22,12 +22,13 @@ class InputSpec:
     Attributes:
         channels: Channels of the picture.
         how: How a picture is brought to the network; see `ops.view.fit`.
-        size: Target of `letterbox` and `shortest`: a side, or (height, width).
+        size: Target of `letterbox`, `shortest` and `cover`: a side, or (height, width).
         longest: Limit of the longer side under `shortest`.
         multiple_of: Each side of the canvas is a multiple of this.
         minimum: Least side of the canvas.
         whole: `letterbox` fills the whole of `size`.
         fill: Value in [0, 1] per channel, or for all, of the canvas outside the picture; `edge` continues the picture.
+        interpolation: How a picture is resized; `auto` averages over areas or interpolates linearly.
         kind: `image` goes through the encoder; `size` is the (height, width) that the picture covers on its canvas,
             handed to the head as it is.
     """
@@ -40,6 +41,7 @@ class InputSpec:
     minimum: int = 1
     whole: bool = False
     fill: float | tuple[float, ...] | Literal["edge"] = 0.0
+    interpolation: Interpolation = "auto"
     kind: Literal["image", "size"] = "image"
 
     def view(self, original: Size) -> View:
@@ -144,11 +146,12 @@ def truth_on_canvas(sample: Sample, view: View) -> Result | None:
 
 
 def _on_canvas(sample: Sample, name: str, spec: InputSpec) -> np.ndarray:
-    image = sample.images[name]
+    image = to_channels(sample.images[name], spec.channels)
+    view = spec.view(image.shape[:2])
     if spec.fill == "edge":
-        return spec.view(image.shape[:2]).image_to_network(image, "edge")
+        return view.image_to_network(image, "edge", spec.interpolation)
     fill: Any = np.asarray(spec.fill) * {"u1": 255, "u2": 65535}.get(image.dtype.str[1:], 1.0)
-    return spec.view(image.shape[:2]).image_to_network(image, fill if fill.ndim else float(fill))
+    return view.image_to_network(image, fill if fill.ndim else float(fill), spec.interpolation)
 
 
 def _stack(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:

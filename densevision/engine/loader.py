@@ -40,7 +40,10 @@ class Collate:
         """Samples of any sizes to one batch."""
         inputs, views = to_inputs(samples, self.task.inputs)
         truths = [truth_on_canvas(sample, view) for sample, view in zip(samples, views)]
-        return Batch(inputs, views, self.task.targets(truths), truths, [sample.id for sample in samples])
+        targets = self.task.targets(truths)
+        if self.task.witnesses:
+            targets = targets | to_inputs(samples, self.task.witnesses)[0]
+        return Batch(inputs, views, targets, truths, [sample.id for sample in samples])
 
 
 class TrainingSet(Dataset):

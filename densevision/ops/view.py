@@ -13,7 +13,10 @@ import cv2
 import numpy as np
 
 Size = tuple[int, int]
-Fit = Literal["letterbox", "shortest", "pad", "centre"]
+Fit = Literal["letterbox", "shortest", "cover", "pad", "centre"]
+Interpolation = Literal["auto", "linear", "cubic"]
+
+_CURVES = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 
 @dataclass(frozen=True)
@@ -66,17 +69,24 @@ class View:
         height, width = self.original
         return corners.clip(0, (width, height)).reshape(-1, 4)
 
-    def image_to_network(self, image: np.ndarray, fill: float | tuple[float, ...] | Literal["edge"] = 0) -> np.ndarray:
+    def image_to_network(
+        self,
+        image: np.ndarray,
+        fill: float | tuple[float, ...] | Literal["edge"] = 0,
+        interpolation: Interpolation = "auto",
+    ) -> np.ndarray:
         """Resizes a picture (H, W, C) of any type into the canvas and fills the rest, or continues its edge there.
 
-        Shrinking averages over areas and growing interpolates linearly; memory is that of the canvas.
+        By itself, shrinking averages over areas and growing interpolates linearly; memory is that of the canvas.
         """
         if self.identity:
             return image
         height, width = self.content
         if (height, width) != image.shape[:2]:
-            shrinking = height < image.shape[0]
-            image = resize_image(image, (height, width), cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+            usual = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
+            image = resize_image(image, (height, width), _CURVES.get(interpolation, usual))
+            if interpolation == "cubic" and image.dtype.kind == "f":
+                image = image.clip(0, 1)  # cubic curves overshoot, and a picture of floats ends at white
         x, y = round(self.offset[0]), round(self.offset[1])
         if fill == "edge":
             return np.pad(image, ((y, self.size[0] - height - y), (x, self.size[1] - width - x), (0, 0)), "edge")
@@ -109,11 +119,12 @@ def fit(
     Args:
         original: Size of the picture, (height, width).
         how: `letterbox` scales it to fit into `size`, centred; `shortest` scales its shorter side to `size`, its longer
-            side to at most `longest`; `pad` leaves the scale, and so does `centre`. All then pad: `letterbox` and
+            side to at most `longest`; `cover` scales both to the multiples nearest to the shorter side being `size`, and
+            never below it; `pad` leaves the scale, and so does `centre`. All then pad, but for `cover`: `letterbox` and
             `centre` on all sides, the others at the right and the bottom.
         size: Side or (height, width) of the canvas.
         longest: Limit of the longer side under `shortest`.
-        multiple_of: Each side of the canvas is rounded up to this.
+        multiple_of: Each side of the canvas is rounded up to this; under `cover` to the nearest.
         minimum: Least side of the canvas.
         whole: `letterbox`: fill the whole of `size` instead of the least canvas that holds the picture.
     """
@@ -129,6 +140,9 @@ def fit(
         else:
             ratio = min(target[0] / min(height, width), (longest or math.inf) / max(height, width))
         content = max(1, round(height * ratio)), max(1, round(width * ratio))
+        if how == "cover":
+            sides = (round(side * ratio / multiple_of) * multiple_of for side in (height, width))
+            content = tuple(max(side, math.ceil(low / multiple_of) * multiple_of) for side, low in zip(sides, target))
         scale = (content[1] / width, content[0] / height)
     least = target if how == "letterbox" and whole else content
     canvas = tuple(max(minimum, math.ceil(max(a, b) / multiple_of) * multiple_of) for a, b in zip(least, content))

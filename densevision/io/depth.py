@@ -1,0 +1,238 @@
+"""Depth and disparity in files: 16-bit .png, .pfm, .npy, .npz and float .tif, read and written; points as .ply."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densevision.errors import DataError, UsageError, did_you_mean
+from densevision.io.files import whole, write_bytes
+from densevision.io.image import read_image, write_image
+
+SATURATED = 65535
+"""Largest 16-bit number: depth sensors write it where they saw nothing."""
+
+_AGAIN = "Fetch or write it again."
+_HEADER = re.compile(rb"(Pf|PF)\s+(\d+)\s+(\d+)\s+([-+0-9.eE]+)\s")
+
+
+@dataclass(frozen=True)
+class DepthFile:
+    """What a file of depth or disparity holds.
+
+    Attributes:
+        depth: (H, W) float32; 0 where it is not known.
+        valid: (H, W) bool.
+        kind: What the numbers are, where the file says: "metric", "relative" or "disparity".
+        unit: Their unit, where the file says.
+    """
+
+    depth: np.ndarray
+    valid: np.ndarray
+    kind: str | None = None
+    unit: str | None = None
+
+
+def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: bool = False) -> DepthFile:
+    """Reads depth or disparity; the suffix tells the format. Zero and infinity mean that it is not known.
+
+    Args:
+        path: `.png` (grey, 16 bits; 65535 is not known either), `.pfm` (one channel), `.npy`, `.npz` (ours, or a single
+            array), `.tif` (grey, 16 bits or float).
+        scale: Steps per unit by which the numbers are divided; a file of integers needs it. KITTI 256; NYU 1000 or
+            5000; TUM 5000; 7-Scenes 1000.
+        mend: Take negative numbers and NaN as not known, instead of refusing them.
+
+    Raises:
+        DataError: The file is missing, damaged, in 8 bits, without a stated scale, or holds NaN or negative numbers.
+        UsageError: The suffix is none of these.
+    """
+    path = Path(path)
+    found = _format(path, _READERS)(path)
+    numbers = found.depth
+    if numbers.ndim != 2:
+        raise DataError("depth has one number per pixel, (H, W)", file=path, value=numbers.shape)
+    if numbers.dtype.kind in "ui" and scale is None:
+        hint = "Set data.scale to its steps per unit: KITTI 256, millimetres 1000, TUM 5000."
+        raise DataError("integers whose scale is not stated", file=path, field="data.scale", value=None, mend=hint)
+    lost = ~np.isfinite(numbers) | (numbers == 0) | ~found.valid
+    if numbers.dtype == np.uint16:
+        lost |= numbers == SATURATED
+    wrong = (np.isnan(numbers) | (numbers < 0)) & found.valid
+    if wrong.any() and not mend:
+        row, column = np.argwhere(wrong)[0].tolist()
+        way = "Write 0 where nothing is known, or set data.on_error to fix, which takes these pixels as not known."
+        problem = f"{int(wrong.sum())} numbers are negative or NaN"
+        field, value = f"pixel ({row}, {column})", float(numbers[row, column])
+        raise DataError(problem, file=path, field=field, value=value, mend=way)
+    valid = ~(lost | wrong)
+    depth = np.where(valid, numbers, 0).astype(np.float32) / np.float32(scale or 1)
+    return replace(found, depth=depth, valid=valid)
+
+
+def write_depth(
+    path: str | os.PathLike[str],
+    depth: np.ndarray,
+    valid: np.ndarray | None = None,
+    scale: float = 1.0,
+    kind: str | None = None,
+    unit: str | None = None,
+) -> None:
+    """Writes depth or disparity; the inverse of `read_depth`. The file is written whole or not at all.
+
+    Args:
+        path: Its suffix picks the format.
+        depth: (H, W).
+        valid: (H, W) bool, where it is known; everywhere when not given.
+        scale: Steps per unit by which the numbers are multiplied. A 16-bit picture rounds to whole steps, and to one
+            step at least; what it cannot hold is written as the largest number that it can.
+        kind: What the numbers are; `.npz` alone holds it.
+        unit: Their unit; `.npz` alone holds it.
+
+    Raises:
+        UsageError: The suffix is none of `read_depth`'s, or cannot hold kind and unit.
+    """
+    path = Path(path)
+    known = np.ones(depth.shape, bool) if valid is None else np.asarray(valid, bool)
+    numbers = np.where(known, np.asarray(depth, np.float32) * np.float32(scale), np.float32(0))
+    if (kind or unit) and path.suffix.lower() != ".npz":
+        raise UsageError("only .npz holds what the numbers are", file=path, field="kind", value=kind)
+    if path.suffix.lower() == ".npz":
+        words = {name: word for name, word in (("kind", kind), ("unit", unit)) if word is not None}
+        with whole(path) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, depth=numbers, valid=known, **words)
+        return
+    _format(path, _WRITERS)(path, numbers, known)
+
+
+def write_points(path: str | os.PathLike[str], points: np.ndarray, colours: np.ndarray | None = None) -> None:
+    """Writes a point cloud as binary PLY, whole or not at all.
+
+    Args:
+        path: The file.
+        points: (N, 3) x, y, z.
+        colours: (N, 3) uint8 RGB; without colours when not given.
+    """
+    fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
+    fields += [(name, "u1") for name in ("red", "green", "blue")] if colours is not None else []
+    rows = np.empty(len(points), fields)
+    for column, name in enumerate("xyz"):
+        rows[name] = points[:, column]
+    for column, (name, _) in enumerate(fields[3:]):
+        rows[name] = colours[:, column]
+    kinds = {"<f4": "float", "u1": "uchar"}
+    properties = "".join(f"property {kinds[kind]} {name}\n" for name, kind in fields)
+    header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
+    write_bytes(path, header.encode("ascii") + rows.tobytes())
+
+
+def _format(path: Path, table: dict[str, Callable]) -> Callable:
+    suffix = path.suffix.lower()
+    if suffix not in table:
+        raise UsageError("no format of depth has this suffix", file=path, mend=did_you_mean(suffix, table))
+    return table[suffix]
+
+
+def _plain(numbers: np.ndarray) -> DepthFile:
+    return DepthFile(numbers, np.ones(numbers.shape[:2], bool))
+
+
+def _read_picture(path: Path) -> DepthFile:
+    image = read_image(path)
+    if image.dtype == np.uint8 or image.shape[2] != 1:
+        found = f"{image.shape[2]} channels of {image.dtype}"
+        mend = "A picture of 8 bits is a drawing of depth, or was converted with loss: take the original file."
+        raise DataError("depth needs one channel of 16 bits", file=path, value=found, mend=mend)
+    return _plain(image[..., 0])
+
+
+def _write_picture(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
+    steps = np.rint(numbers).clip(1, SATURATED - 1)
+    write_image(path, np.where(known, steps, 0).astype(np.uint16))
+
+
+def _read_pfm(path: Path) -> DepthFile:
+    data = _bytes(path)
+    header = _HEADER.match(data)
+    if header is None or header[1] != b"Pf":
+        raise DataError("not a .pfm file of one channel", file=path, field="header", value=data[:20], mend=_AGAIN)
+    width, height, order = int(header[2]), int(header[3]), float(header[4])
+    expected = 4 * width * height
+    if len(data) - header.end() != expected or not expected:
+        problem = f"{width} x {height} pixels take {expected} bytes"
+        raise DataError(problem, file=path, field="body", value=len(data) - header.end(), mend=_AGAIN)
+    rows = np.frombuffer(data, "<f4" if order < 0 else ">f4", offset=header.end()).reshape(height, width)
+    # Rows run from the bottom up.
+    return _plain(rows[::-1].astype(np.float32))
+
+
+def _write_pfm(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
+    height, width = numbers.shape
+    rows = np.where(known, numbers, np.inf)[::-1].astype("<f4")
+    write_bytes(path, f"Pf\n{width} {height}\n-1.0\n".encode() + rows.tobytes())
+
+
+def _read_npy(path: Path) -> DepthFile:
+    array = _loaded(path)
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise DataError("depth needs an array of numbers", file=path, value=str(getattr(array, "dtype", "archive")))
+    return _plain(array.squeeze() if array.ndim == 3 else array)
+
+
+def _read_npz(path: Path) -> DepthFile:
+    archive = _loaded(path)
+    names = list(getattr(archive, "files", ()))
+    name = "depth" if "depth" in names else names[0] if len(names) == 1 else None
+    if name is None:
+        raise DataError("which array is the depth?", file=path, value=names, mend="Name it depth.")
+    found = _plain(archive[name])
+    valid = archive["valid"].astype(bool) if "valid" in names else found.valid
+    if valid.shape != found.depth.shape:
+        raise DataError("valid is not of the depth's size", file=path, field="valid", value=valid.shape)
+    kind, unit = (str(archive[word]) if word in names else None for word in ("kind", "unit"))
+    return DepthFile(found.depth, valid, kind, unit)
+
+
+def _write_npy(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
+    with whole(path) as temporary, open(temporary, "wb") as stream:
+        np.save(stream, np.where(known, numbers, np.float32(0)))
+
+
+def _loaded(path: Path) -> Any:
+    try:
+        return np.load(path, allow_pickle=False)
+    except FileNotFoundError:
+        raise DataError("no such file", file=path) from None
+    except (ValueError, OSError, EOFError) as failure:
+        raise DataError(f"not an array in NumPy's format: {failure}", file=path, mend=_AGAIN) from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as failure:
+        raise DataError(f"cannot be read: {os.strerror(failure.errno or 0)}", file=path) from None
+
+
+_READERS: dict[str, Callable[[Path], DepthFile]] = {
+    ".png": _read_picture,
+    ".pgm": _read_picture,
+    ".tif": _read_picture,
+    ".tiff": _read_picture,
+    ".pfm": _read_pfm,
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+}
+_WRITERS: dict[str, Callable[[Path, np.ndarray, np.ndarray], None]] = {
+    ".png": _write_picture,
+    ".pfm": _write_pfm,
+    ".npy": _write_npy,
+}
+SUFFIXES = tuple(_READERS)
+"""Suffixes that may hold depth or disparity."""
