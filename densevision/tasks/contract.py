@@ -99,8 +99,6 @@ class Task(ABC, Generic[C, R]):
     With "pixels", `answers` gives (B, C, h, w) floats whose weighted mean makes sense, `fields` brings them to the
     picture's pixels, `results` makes records of rectangles of them, and the record names its arrays in `rows`.
     """
-    guided: ClassVar[bool] = False
-    """With "pixels": answers float from tile to tile, so `align` fits each to an answer to the whole picture."""
 
     def __init__(self, config: C):
         self.config = config
@@ -111,6 +109,11 @@ class Task(ABC, Generic[C, R]):
     @abstractmethod
     def inputs(self) -> dict[str, InputSpec]:
         """The named inputs of the network with their size rules."""
+
+    @property
+    def witnesses(self) -> dict[str, InputSpec]:
+        """Pictures of a training sample that the losses see and the network does not: stacked into the targets."""
+        return {}
 
     def encoder(self) -> nn.Module:
         """Builds the timm pyramid that the config names; has `channels` and `strides`, level 0 the picture."""
@@ -164,6 +167,11 @@ class Task(ABC, Generic[C, R]):
         """
 
     # -- answers -----------------------------------------------------------------------------------------------------
+
+    @property
+    def guided(self) -> bool:
+        """With "pixels": answers float from tile to tile, so `align` fits each to an answer to the whole picture."""
+        return False
 
     def steering(self, options: PredictOptions) -> dict[str, Any]:
         """Further arguments of the head that the options ask for, such as a number of iterations."""
