@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TASKS: dict[str, str] = {
     "detection": "Objects as boxes: YOLO-style or Faster R-CNN.",
     "semantic": "The class of every pixel: FCN, and the decoders of smp by name.",
+    "flow": "Where every pixel goes between two pictures, and which are lost: RAFT.",
 }
 """Task name -> what it answers. The task lives in the module of its name."""
 

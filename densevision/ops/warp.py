@@ -1,0 +1,38 @@
+"""Pictures and fields read at other places than their pixels: differentiable warping."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Tensor:
+    """x and y of every pixel, (2, H, W), (0, 0) the centre of the first; of the type and on the device of `like`.
+
+    >>> pixel_grid(1, 3, torch.zeros(1))[0]
+    tensor([[0., 1., 2.]])
+    """
+    rows = torch.arange(height, device=like.device, dtype=like.dtype)
+    columns = torch.arange(width, device=like.device, dtype=like.dtype)
+    return torch.stack([columns.expand(height, width), rows[:, None].expand(height, width)])
+
+
+def fetch_along(field: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
+    """What lies at the other end of the flow, interpolated linearly, and where that is inside.
+
+    Args:
+        field: (B, C, H, W) of the second picture.
+        flow: (B, 2, H, W) from the first picture to the second, right and down in pixels.
+
+    Returns:
+        (B, C, H, W) as the first picture would see it, outside continued by its border; and (B, H, W) bool, whether
+        the flow ends inside the picture.
+    """
+    height, width = flow.shape[2:]
+    target = pixel_grid(height, width, flow) + flow
+    sides = torch.tensor([width, height], dtype=flow.dtype, device=flow.device).view(2, 1, 1)
+    corners = (target + 0.5) / sides
+    places = (2 * corners - 1).permute(0, 2, 3, 1)
+    fetched = F.grid_sample(field, places.to(field.dtype), padding_mode="border", align_corners=False)
+    return fetched, ((corners >= 0) & (corners < 1)).all(1)

@@ -1,0 +1,82 @@
+"""What chance does to a training pair: one warp for both pictures, colours for each, and holes in the second.
+
+Source: Teed and Deng, RAFT, ECCV 2020, section 4, and its published training code.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from densevision.data.augment import recolour
+from densevision.data.geometry import warp_sample
+from densevision.ops.view import Size
+from densevision.sample import Sample
+from densevision.tasks.flow.config import FlowAugment
+
+
+def augmented(config: FlowAugment, sample: Sample, rng: np.random.Generator, crop: Size) -> Sample:
+    """A training pair on its crop.
+
+    Args:
+        config: What chance may do.
+        sample: A pair with its truth.
+        rng: All the chance.
+        crop: (height, width) of the result.
+    """
+    sample = warp_sample(sample, random_crop(config, rng, sample.size, crop), crop, 0.0)
+    return erase(config, recolour_pair(config, sample, rng), rng)
+
+
+def random_crop(config: FlowAugment, rng: np.random.Generator, size: Size, crop: Size) -> np.ndarray:
+    """A map that scales, stretches, turns and mirrors a picture and then cuts a crop out of it.
+
+    The picture is at least made large enough to fill the crop. As many numbers are drawn whatever the config says, so
+    that an option changes nothing but itself.
+
+    Args:
+        config: The ranges.
+        rng: All the chance.
+        size: Of the picture, (height, width).
+        crop: (height, width).
+
+    Returns:
+        (2, 3) map from picture to crop, in corner coordinates.
+    """
+    scale = math.exp(rng.uniform(*np.log(config.scale)))
+    stretch = math.exp(rng.uniform(-1, 1) * math.log(config.stretch)) if rng.random() < config.stretched else 1.0
+    angle = math.radians(rng.uniform(-config.rotate, config.rotate))
+    mirror = np.where(rng.random(2) < (config.flip, config.flip_vertical), -1.0, 1.0)
+    sides, target = np.array(size[::-1], float), np.array(crop[::-1], float)
+    factors = np.maximum(scale * np.array([stretch, 1 / stretch]) ** 0.5, target / sides)
+    turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    linear = turn * (factors * mirror)
+    slack = sides * factors - target
+    middle = target / 2 + rng.uniform(-0.5, 0.5, 2) * slack
+    return np.column_stack([linear, middle - linear @ (sides / 2)])
+
+
+def recolour_pair(config: FlowAugment, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Other colours, alike for both pictures, or for each its own."""
+    if rng.random() >= config.asymmetric:
+        return recolour(config, sample, rng)
+    images = {}
+    for name, image in sample.images.items():
+        images |= recolour(config, replace(sample, images={name: image}), rng).images
+    return replace(sample, images=images)
+
+
+def erase(config: FlowAugment, sample: Sample, rng: np.random.Generator) -> Sample:
+    """One or two rectangles of the second picture in its mean colour, as if something stood before it."""
+    if rng.random() >= config.erase:
+        return sample
+    second = sample.images["second"].copy()
+    colour = second.reshape(-1, second.shape[2]).mean(0)
+    height, width = second.shape[:2]
+    for _ in range(int(rng.integers(1, 3))):
+        x, y = rng.integers(0, width), rng.integers(0, height)
+        right, down = rng.integers(config.erased[0], config.erased[1] + 1, 2)
+        second[y : y + down, x : x + right] = colour
+    return replace(sample, images={**sample.images, "second": second})

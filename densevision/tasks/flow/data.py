@@ -1,0 +1,182 @@
+"""Pairs with truth for training and evaluation: from files, or from the procedural world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from densevision.data.scene_splits import SceneSource, scene_splits
+from densevision.data.scenes import Scenes
+from densevision.errors import DataError, UsageError
+from densevision.io.flow import read_flow
+from densevision.io.image import read_image, to_channels
+from densevision.io.pictures import held_out
+from densevision.results import FlowField
+from densevision.sample import Sample, SampleSet
+from densevision.tasks.flow.config import FlowConfig
+from densevision.tasks.flow.pairs import Pair, recognise
+
+MARGIN = 1.25
+"""Sides of a rendered scene, in sides of the training crop: room for the crop to be chosen in."""
+
+
+def open_split(config: FlowConfig, split: str) -> SampleSet:
+    """The samples of "train" or "val".
+
+    A folder may hold both as `train/` and `val/` (or as `data.train` and `data.val` name them; `.` is all of it). A
+    dataset that says itself what validates is believed. Otherwise a tenth of its sequences, chosen by a hash of their
+    names, validates.
+
+    Raises:
+        UsageError: No data is named.
+        DataError: There is no such folder, split or pair.
+    """
+    if config.data.path is None:
+        raise UsageError("no data is named", field="data.path", mend="Give a dataset's folder, or scenes.")
+    scenes = scene_splits(config.data.path)
+    channels = config.backbone.channels
+    if scenes is not None:
+        height, width = (round(side * MARGIN) for side in config.data.size)
+        return SceneFlow(scenes[split], (height, width), channels)
+    pairs, notes = _pairs(config, split)
+    return FlowSet(pairs, channels, config.data.max_pixels, notes)
+
+
+class FlowSet:
+    """Pairs on disk. Reading is pure, so workers may share it.
+
+    Args:
+        pairs: Their files.
+        channels: Channels that the network wants.
+        max_pixels: Limit of a picture.
+        notes: What was chosen or left out.
+    """
+
+    def __init__(self, pairs: Sequence[Pair], channels: int, max_pixels: int, notes: Sequence[str] = ()):
+        self.pairs, self.channels, self.max_pixels, self.notes = list(pairs), channels, max_pixels, tuple(notes)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Both frames, with their truth.
+
+        Raises:
+            DataError: A file is missing or broken, or frames and truth are of different sizes.
+        """
+        pair = self.pairs[index]
+        first, second = (
+            to_channels(read_image(path, self.max_pixels), self.channels) for path in (pair.first, pair.second)
+        )
+        if first.shape != second.shape:
+            problem = f"the second frame is not of the size of {pair.first.name}, {first.shape[:2]}"
+            raise DataError(problem, file=pair.second, value=second.shape[:2], mend="Crop or resize one of them.")
+        truth = None if pair.flow is None else read_truth(pair, first.shape[:2])
+        return Sample({"first": first, "second": second}, truth, pair.name, str(pair.first))
+
+
+def read_truth(pair: Pair, size: tuple[int, int]) -> FlowField:
+    """The truth of a pair, with what its dataset says of occlusion.
+
+    Args:
+        pair: Its files; `flow` is one of them.
+        size: Of the frames, (height, width).
+
+    Raises:
+        DataError: A file is missing, broken, or of another size than the frames.
+    """
+    flow, valid = read_flow(pair.flow)
+    if pair.doubled:
+        flow, valid = flow[:, ::2, ::2], valid[::2, ::2]
+    occlusion = None
+    if pair.invalid is not None:
+        valid = valid & ~_mask(pair.invalid)
+    if pair.occlusion is not None:
+        occlusion = _mask(pair.occlusion)
+    if pair.visible is not None:
+        occlusion = ~read_flow(pair.visible)[1]
+    if pair.mask is not None:
+        occlusion = np.load(pair.mask, allow_pickle=False) > 0
+    for file, array in ((pair.flow, valid), (pair.occlusion or pair.visible or pair.mask, occlusion)):
+        if array is not None and array.shape != tuple(size):
+            problem = f"not of the size of its picture, {tuple(size)}"
+            raise DataError(problem, file=file, value=array.shape, mend="Is it the truth of another picture?")
+    return FlowField.of(flow, valid, occlusion, str(pair.first))
+
+
+class SceneFlow:
+    """Two frames of procedural scenes, with flow and occlusion.
+
+    Args:
+        source: Which scenes.
+        size: Of the pictures, (height, width).
+        channels: Channels that the network wants.
+    """
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, source: SceneSource, size: tuple[int, int], channels: int = 3):
+        self.source, self.size, self.channels = source, size, channels
+        self.scenes = Scenes(source.count, source.seed, size, first=source.first)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A scene's two frames."""
+        return self.fresh(index, 0)
+
+    def fresh(self, index: int, epoch: int) -> Sample:
+        """A scene's two frames; every epoch has scenes of its own, so that training never sees one twice."""
+        number = self.source.first + epoch * len(self) + index
+        scene = Scenes(1, self.source.seed, self.size, first=number)[0] if epoch else self.scenes[index]
+        first, second = (to_channels(image, self.channels) for image in (scene.image, scene.next))
+        truth = FlowField.of(scene.flow, occlusion=scene.occlusion, source=first)
+        return Sample({"first": first, "second": second}, truth, index, f"scene {self.source.seed}:{number}")
+
+
+def _pairs(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:
+    root = Path(config.data.path)
+    if not root.is_dir():
+        raise DataError("no such folder", file=root, mend="Give a dataset's folder, or scenes.")
+    named = getattr(config.data, split)
+    folder = root / (named or split)
+    if named is not None and not folder.is_dir():
+        raise DataError("no such folder", file=folder, field=f"data.{split}")
+    divided = recognise(root).pairs.__name__ == "plain" and folder.is_dir()
+    if named is not None or divided:
+        found, notes = _listed(folder, config), []
+    else:
+        found, notes = _divided(_listed(root, config), split)
+    if not found:
+        mend = "Frames and truth lie side by side (frame10.png, frame11.png, flow10.flo), or as a known dataset does."
+        raise DataError(f"no pair of frames for {split}", file=folder if divided else root, mend=mend)
+    return found, notes
+
+
+def _listed(folder: Path, config: FlowConfig) -> list[Pair]:
+    return list(recognise(folder).pairs(folder, config.data.passes))
+
+
+def _divided(pairs: list[Pair], split: str) -> tuple[list[Pair], list[str]]:
+    """The pairs of a split, as the dataset says, or else by whole groups."""
+    if any(pair.split is not None for pair in pairs):
+        return [pair for pair in pairs if pair.split == split], []
+    groups = sorted({_scene(pair) for pair in pairs})
+    if len(groups) < 2:
+        return pairs, ["one sequence only: it trains and validates"]
+    validating = {group for group, held in zip(groups, held_out(groups)) if held}
+    chosen = [pair for pair in pairs if (_scene(pair) in validating) == (split == "val")]
+    return chosen, [f"no validation split: {len(validating)} of {len(groups)} sequences are held out"]
+
+
+def _scene(pair: Pair) -> str:
+    """The group without its rendering, so that the passes of one scene stay together; one word, as hashes want it."""
+    head, _, tail = pair.group.partition("/")
+    return (tail if head in ("clean", "final") else pair.group).replace("/", "-")
+
+
+def _mask(path: Path) -> np.ndarray:
+    return read_image(path)[..., 0] > 0

@@ -1,0 +1,164 @@
+"""A flow's numbers: end-point error and angular error, outliers, by speed and by visibility; and occlusion.
+
+Errors are counted over all pixels whose truth is valid. Sums are kept per picture and added up exactly, so that neither
+the order of the pictures nor that of the processes changes a number.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from densevision.errors import DataError
+from densevision.results import FlowField
+
+OUTLIER, SHARE = 3.0, 0.05
+"""KITTI counts a pixel as wrong whose error is more than 3 pixels and more than 5 % of the motion."""
+SPEEDS = {"s0-10": (0.0, 10.0), "s10-40": (10.0, 40.0), "s40+": (40.0, math.inf)}
+"""Ranges of the true speed in pixels per frame, the upper end excluded (Sintel's)."""
+LIMITS = np.array([0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50])
+"""Errors, in pixels, beyond which the plot counts."""
+WORST = 20
+"""Pictures in the table."""
+
+
+class FlowMetric:
+    """Mergeable sums over the valid pixels."""
+
+    protocol: ClassVar[dict[str, Any]] = {
+        "average": "over all valid pixels of all pictures; EPE_pictures over the pictures' means",
+        "1px 3px 5px": "share of pixels with an end-point error above",
+        "Fl": "share of pixels with an end-point error above 3 px and above 5 % of the true motion",
+        "AAE": "mean angle in degrees between (u, v, 1) and its truth",
+        "speeds": "true motion in pixels: s0-10, s10-40, s40+",
+        "F1_occ": "of occluded pixels, probability at least 0.5",
+    }
+
+    def __init__(self) -> None:
+        self.pictures: dict[str, dict[str, float]] = {}
+        self.beyond = np.zeros(len(LIMITS), np.int64)
+
+    def update(self, result: FlowField, truth: FlowField, id: int | str) -> None:
+        """Takes the answer and the truth of one pair.
+
+        Raises:
+            DataError: They are of different sizes.
+        """
+        if result.flow.shape != truth.flow.shape:
+            problem = f"the flow is not of the truth's size, {truth.size}"
+            raise DataError(problem, file=str(id), value=result.size, mend="Answer in the size of the picture.")
+        error = end_point_error(result.flow, truth.flow)
+        self.pictures[str(id)] = {
+            **_flow_sums(error, result, truth),
+            **_visibility_sums(error, truth),
+            **_occlusion_sums(result, truth),
+        }
+        self.beyond += (error[truth.valid][:, None] > LIMITS).sum(0)
+
+    def merge(self, other: FlowMetric) -> None:
+        """Takes what another process gathered."""
+        self.pictures.update(other.pictures)
+        self.beyond = self.beyond + other.beyond
+
+    def counts(self) -> dict[str, int]:
+        """Pixels with truth, those of them that the answers left open, and those whose occlusion is known."""
+        names = {"pixels": "pixels", "pixels left open": "open", "pixels of known occlusion": "told"}
+        return {name: int(self._total(key)) for name, key in names.items()}
+
+    def compute(self) -> dict[str, float]:
+        """EPE EPE_pictures 1px 3px 5px Fl AAE, EPE by speed and visibility, F1_occ; NaN where no pixel is of the kind.
+
+        Pixels that an answer leaves open are judged as standing still.
+        """
+        pixels = self._total("pixels")
+        numbers = {"EPE": _ratio(self._total("error"), pixels), "EPE_pictures": self._mean_of_pictures()}
+        numbers |= {name: _ratio(self._total(name), pixels) for name in ("1px", "3px", "5px", "Fl")}
+        numbers["AAE"] = _ratio(self._total("angle"), pixels)
+        parts = (*SPEEDS, "EPE_occ", "EPE_noc")
+        numbers |= {name: _ratio(self._total(name), self._total(f"{name} pixels")) for name in parts}
+        return {**numbers, "F1_occ": _ratio(2 * self._total("hits"), self._total("claims") + self._total("hidden"))}
+
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The pictures with the largest errors."""
+        rows = {id: _picture(sums) for id, sums in sorted(self.pictures.items()) if sums["pixels"]}
+        worst = sorted(rows, key=lambda id: -rows[id]["EPE"])[:WORST]
+        return {"worst pictures": {id: rows[id] for id in worst}}
+
+    def plots(self, folder: Path) -> None:
+        """The share of pixels whose error is above a limit, over the limit."""
+        from densevision.draw.plots import curves
+
+        pixels = max(1.0, self._total("pixels"))
+        table = {"error above [px]": LIMITS.tolist(), "share of pixels": (self.beyond / pixels).tolist()}
+        curves(folder / "errors.png", table, x="error above [px]")
+
+    def _total(self, name: str) -> float:
+        return math.fsum(sums[name] for sums in self.pictures.values())
+
+    def _mean_of_pictures(self) -> float:
+        means = [sums["error"] / sums["pixels"] for sums in self.pictures.values() if sums["pixels"]]
+        return _ratio(math.fsum(means), len(means))
+
+
+def end_point_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Length of the difference of two flows (2, H, W): (H, W) float64 pixels.
+
+    Source: Baker et al., A Database and Evaluation Methodology for Optical Flow, IJCV 2011, section 4.1.
+    """
+    difference = flow.astype(np.float64) - truth
+    return np.hypot(difference[0], difference[1])
+
+
+def angular_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Angle between (u, v, 1) and its truth, for flows (2, N): (N,) float64 degrees.
+
+    Source: Barron, Fleet and Beauchemin, Performance of Optical Flow Techniques, IJCV 1994, section 3.3. By the cross
+    product, which is exact for small angles where the arc cosine is not.
+    """
+    one, other = (np.stack([*motion.astype(np.float64), np.ones(motion.shape[1])]) for motion in (flow, truth))
+    sine = np.linalg.norm(np.cross(one, other, axis=0), axis=0)
+    return np.degrees(np.arctan2(sine, (one * other).sum(0)))
+
+
+def _flow_sums(error: np.ndarray, result: FlowField, truth: FlowField) -> dict[str, float]:
+    valid = truth.valid
+    own, speed = error[valid], np.hypot(*truth.flow[:, valid].astype(np.float64))
+    sums = {
+        "pixels": float(valid.sum()),
+        "open": float((valid & ~result.valid).sum()),
+        "error": float(own.sum()),
+        "angle": float(angular_error(result.flow[:, valid], truth.flow[:, valid]).sum()),
+        "Fl": float(((own > OUTLIER) & (own > SHARE * speed)).sum()),
+    }
+    sums |= {f"{limit}px": float((own > limit).sum()) for limit in (1, 3, 5)}
+    for name, (low, high) in SPEEDS.items():
+        within = (speed >= low) & (speed < high)
+        sums |= {name: float(own[within].sum()), f"{name} pixels": float(within.sum())}
+    return sums
+
+
+def _visibility_sums(error: np.ndarray, truth: FlowField) -> dict[str, float]:
+    sums = {}
+    for name, wanted in (("EPE_occ", True), ("EPE_noc", False)):
+        within = truth.valid & (truth.hidden == wanted) if truth.hidden is not None else np.zeros(truth.size, bool)
+        sums |= {name: float(error[within].sum()), f"{name} pixels": float(within.sum())}
+    return sums
+
+
+def _occlusion_sums(result: FlowField, truth: FlowField) -> dict[str, float]:
+    if truth.hidden is None or result.hidden is None:
+        return dict.fromkeys(("told", "hits", "claims", "hidden"), 0.0)
+    claimed, hidden = result.hidden & truth.valid, truth.hidden & truth.valid
+    counts = {"told": truth.valid, "hits": claimed & hidden, "claims": claimed, "hidden": hidden}
+    return {name: float(mask.sum()) for name, mask in counts.items()}
+
+
+def _picture(sums: dict[str, float]) -> dict[str, float]:
+    return {"EPE": sums["error"] / sums["pixels"], "Fl": sums["Fl"] / sums["pixels"], "pixels": sums["pixels"]}
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan

@@ -1,0 +1,41 @@
+"""Where the flow of a pair leads the flow of the next one to begin.
+
+Source: Teed and Deng, RAFT, ECCV 2020, section 4.2: the previous flow is carried along itself.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from densevision.tasks.flow.features import STRIDE
+
+
+def carried(flow: np.ndarray) -> np.ndarray:
+    """The flow to start the next pair from: each cell's motion, at the cell that it led to.
+
+    Cells that nothing moved to take the motion of the nearest that something did.
+
+    Args:
+        flow: (2, H, W) of the previous pair on the network's canvas, whose sides are multiples of 8.
+
+    Returns:
+        (2, H / 8, W / 8) float32, in cells.
+    """
+    cells = flow.reshape(2, flow.shape[1] // STRIDE, STRIDE, flow.shape[2] // STRIDE, STRIDE).mean((2, 4)) / STRIDE
+    height, width = cells.shape[1:]
+    x, y = (np.rint(cells[axis] + np.indices((height, width))[1 - axis]).astype(int) for axis in (0, 1))
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    if not inside.any():
+        return np.zeros_like(cells, np.float32)
+    # Where several arrive the fastest stays: it is the likeliest to be in front.
+    order = np.argsort(np.hypot(*cells)[inside], kind="stable")
+    arrived, empty = np.zeros_like(cells, np.float32), np.ones((height, width), np.uint8)
+    arrived[:, y[inside][order], x[inside][order]] = cells[:, inside][:, order]
+    empty[y[inside], x[inside]] = 0
+    labels = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)[1]
+    owner = np.zeros((labels.max() + 1, 2), int)
+    rows, columns = np.nonzero(empty == 0)
+    owner[labels[rows, columns]] = np.stack([rows, columns], 1)
+    nearest = owner[labels]
+    return arrived[:, nearest[..., 0], nearest[..., 1]]
