@@ -29,6 +29,7 @@ class InputSpec:
         whole: `letterbox` fills the whole of `size`.
         fill: Value in [0, 1] per channel, or for all, of the canvas outside the picture; `edge` continues the picture.
         interpolation: How a picture is resized; `auto` averages over areas or interpolates linearly.
+        floats: Bring the picture to floats before it is resized and filled, so that nothing is rounded on the way.
         kind: `image` goes through the encoder; `size` is the (height, width) that the picture covers on its canvas,
             handed to the head as it is.
     """
@@ -42,6 +43,7 @@ class InputSpec:
     whole: bool = False
     fill: float | tuple[float, ...] | Literal["edge"] = 0.0
     interpolation: Interpolation = "auto"
+    floats: bool = False
     kind: Literal["image", "size"] = "image"
 
     def view(self, original: Size) -> View:
@@ -147,6 +149,7 @@ def truth_on_canvas(sample: Sample, view: View) -> Result | None:
 
 def _on_canvas(sample: Sample, name: str, spec: InputSpec) -> np.ndarray:
     image = to_channels(sample.images[name], spec.channels)
+    image = to_unit_float(image) if spec.floats else image
     view = spec.view(image.shape[:2])
     if spec.fill == "edge":
         return view.image_to_network(image, "edge", spec.interpolation)

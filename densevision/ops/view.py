@@ -119,9 +119,10 @@ def fit(
     Args:
         original: Size of the picture, (height, width).
         how: `letterbox` scales it to fit into `size`, centred; `shortest` scales its shorter side to `size`, its longer
-            side to at most `longest`; `cover` scales both to the multiples nearest to the shorter side being `size`, and
-            never below it; `pad` leaves the scale, and so does `centre`. All then pad, but for `cover`: `letterbox` and
-            `centre` on all sides, the others at the right and the bottom.
+            side to at most `longest`, and drops fractions of pixels as torchvision does; `cover` scales both to the
+            multiples nearest to the shorter side being `size`, and never below it; `pad` leaves the scale, and so does
+            `centre`. All then pad, but for `cover`: `letterbox` and `centre` on all sides, the others at the right and
+            the bottom.
         size: Side or (height, width) of the canvas.
         longest: Limit of the longer side under `shortest`.
         multiple_of: Each side of the canvas is rounded up to this; under `cover` to the nearest.
@@ -139,7 +140,8 @@ def fit(
             ratio = min(target[0] / height, target[1] / width)
         else:
             ratio = min(target[0] / min(height, width), (longest or math.inf) / max(height, width))
-        content = max(1, round(height * ratio)), max(1, round(width * ratio))
+        whole_pixels = math.floor if how == "shortest" else round
+        content = max(1, whole_pixels(height * ratio)), max(1, whole_pixels(width * ratio))
         if how == "cover":
             sides = (round(side * ratio / multiple_of) * multiple_of for side in (height, width))
             content = tuple(max(side, math.ceil(low / multiple_of) * multiple_of) for side, low in zip(sides, target))
