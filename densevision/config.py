@@ -54,7 +54,7 @@ class Config(BaseModel):
     @classmethod
     def _sequences_are_tuples(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+            return {key: _tupled(value) for key, value in values.items()}
         return values
 
     @classmethod
@@ -145,6 +145,10 @@ def parse_setting(text: str) -> tuple[str, Any]:
         return name.strip(), yaml.load(value, _Loader)
     except yaml.YAMLError:
         raise UsageError("the value is not plain YAML", field=name, value=value) from None
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
 
 
 def _line(failure: Exception) -> str | None:
