@@ -93,9 +93,7 @@ def run(arguments: list[str] | None = None) -> None:
     """Entry point: exit code 0 done, 1 failed while running, 2 usage, 3 data, 4 weights or model, 5 export."""
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
     try:
-        root.main(arguments, prog_name="densevision", standalone_mode=False)
-    except click.exceptions.Exit as ending:
-        sys.exit(ending.exit_code)
+        code = root.main(arguments, prog_name="densevision", standalone_mode=False)
     except click.ClickException as failure:
         failure.show()
         sys.exit(2)
@@ -112,6 +110,8 @@ def run(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         _fail(f"{type(failure).__name__}: {failure}. Run again with 'densevision --debug ...' for the traceback.", 1)
+    if isinstance(code, int) and code:  # what a command gave to `ctx.exit`
+        sys.exit(code)
 
 
 def _fail(message: str, code: int) -> None:
