@@ -1,0 +1,108 @@
+"""The command line: complete help, one JSON object, files where they were asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from densevision.cli.main import COMMANDS, VERBS, run
+from densevision.tasks import TASKS, load_config
+
+
+def printed(capsys: pytest.CaptureFixture, *arguments: str) -> str:
+    with pytest.raises(SystemExit) as ending:
+        run(list(arguments))
+        raise SystemExit(0)
+    captured = capsys.readouterr()
+    assert not ending.value.code, captured.err
+    return captured.out
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_help__every_verb(task: str, verb: str, capsys) -> None:
+    text = printed(capsys, task, verb, "--help")
+    assert text.startswith(f"Usage: densevision {task} {verb}")
+
+
+def test_help__names_tasks_and_commands(capsys) -> None:
+    text = printed(capsys, "--help")
+    assert all(name in text for name in (*TASKS, *COMMANDS))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_help__train_names_every_option(task: str, capsys) -> None:
+    text = printed(capsys, task, "train", "--help")
+    assert all(f"{option.name}=" in text for option in load_config(task).leaves() if option.name != "task")
+
+
+def test_score__json_equals_pycocotools(tmp_path: Path, capsys) -> None:
+    rng = np.random.default_rng(0)
+    boxes = np.concatenate([rng.uniform(0, 50, (20, 2)), rng.uniform(5, 40, (20, 2))], 1).tolist()
+    images = [{"id": n, "width": 100, "height": 100, "file_name": f"{n}.jpg"} for n in (3, 7)]
+    truths = [
+        {"id": n + 1, "image_id": (3, 7)[n % 2], "category_id": 5, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for n, box in enumerate(boxes)
+    ]
+    found = [
+        {"image_id": (3, 7)[n % 2], "category_id": 5, "bbox": [*(np.array(box) + 1)], "score": float(rng.random())}
+        for n, box in enumerate(boxes)
+    ]
+    (tmp_path / "t.json").write_text(
+        json.dumps({"images": images, "annotations": truths, "categories": [{"id": 5, "name": "x"}]})
+    )
+    (tmp_path / "p.json").write_text(json.dumps(found))
+    command = ("detection", "score", "--truth", str(tmp_path / "t.json"), "--predictions", str(tmp_path / "p.json"))
+    report = json.loads(printed(capsys, *command, "--json"))
+    assert set(report) >= {"task", "metrics", "protocol", "counts"} and report["counts"]["predictions"] == 20
+    truth = COCO(str(tmp_path / "t.json"))
+    judge = COCOeval(truth, truth.loadRes(str(tmp_path / "p.json")), "bbox")
+    judge.evaluate(), judge.accumulate(), judge.summarize()
+    capsys.readouterr()
+    numbers = [-1 if value is None else value for value in report["metrics"].values()]
+    np.testing.assert_allclose(numbers, judge.stats, atol=1e-9)
+    assert "protocol" in printed(capsys, *command)
+
+
+def test_predict__files_and_json(tmp_path: Path, capsys) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    out = tmp_path / "out"
+    printed(capsys, "detection", "predict", str(tmp_path / "a.png"), "--out", str(out), "--save", "jpg", "--save", "json")
+    assert cv2.imread(str(out / "a.jpg")).shape == (64, 80, 3)
+    assert json.loads((out / "a.json").read_text())["size"] == [64, 80]
+    lines = printed(capsys, "detection", "predict", str(tmp_path / "a.png"), "--json").splitlines()
+    assert json.loads(lines[-1])["source"].endswith("a.png")
+
+
+def test_info__tells_the_card(capsys) -> None:
+    card = json.loads(printed(capsys, "detection", "info", "--json"))
+    assert card["task"] == "detection" and card["licence"] and card["classes"]
+
+
+def test_models__lists_starter_weights_and_backbones(capsys) -> None:
+    assert "starter weights for detection" in printed(capsys, "models")
+    assert "mobilenetv2_100" in printed(capsys, "models", "--backbones", "--filter", "mobilenetv2*").split()
+
+
+def test_check__clean_and_faulty(tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "images" / "train"
+    (tmp_path / "labels" / "train").mkdir(parents=True)
+    folder.mkdir(parents=True)
+    for number in range(30):
+        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((32, 32, 3), np.uint8))
+        (tmp_path / "labels" / "train" / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [thing]\n")
+    printed(capsys, "detection", "check", str(tmp_path))
+    (tmp_path / "labels" / "train" / "3.txt").write_text("0 0.5 0.5 2.0 0.2\n")
+    with pytest.raises(SystemExit) as ending:
+        run(["detection", "check", str(tmp_path), "--json"])
+    assert ending.value.code == 3
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert any("3.txt" in note for note in findings["train"])
