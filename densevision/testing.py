@@ -121,7 +121,9 @@ def check_gradients(bench: _Bench) -> None:
         sum(bench.losses(net, batch, phase, critic).values()).backward()
         wanted = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         without = [name for name, weight in wanted.items() if weight.grad is None]
-        broken = [name for name, weight in wanted.items() if weight.grad is not None and not weight.grad.isfinite().all()]
+        broken = [
+            name for name, weight in wanted.items() if weight.grad is not None and not weight.grad.isfinite().all()
+        ]
         assert not without, f"no gradient: {without[:5]} (and {max(0, len(without) - 5)} more)"
         assert not broken, f"gradient not finite: {broken[:5]}"
 
@@ -145,7 +147,9 @@ def check_drawing(bench: _Bench) -> None:
     image = next(iter(sample.images.values()))
     for record in (result, sample.truth):
         drawn = bench.task.draw(image, record)
-        assert drawn.dtype == np.uint8 and drawn.ndim == 3 and drawn.shape[2] == 3, f"drawn: {drawn.dtype} {drawn.shape}"
+        assert drawn.dtype == np.uint8 and drawn.ndim == 3 and drawn.shape[2] == 3, (
+            f"drawn: {drawn.dtype} {drawn.shape}"
+        )
         json.dumps(record.to_dict(), allow_nan=False)
 
 
@@ -156,7 +160,7 @@ def check_decode_encode(bench: _Bench) -> None:
         batch = Collate(bench.task)([bench.samples[position]])
         (truth,) = batch.truths
         (view,) = batch.views
-        same = type(view)(truth.size, truth.size)
+        same = type(view)(view.size, view.size)
         (again,) = bench.task.decode(bench.task.encode([truth]), [same], bench.task.evaluation_options())
         metric.update(again, truth, position)
     _assert_perfect(bench, metric.compute(), 1e-3)

@@ -12,6 +12,7 @@ depends on the window and on the picture's width, not on its area.
 from __future__ import annotations
 
 import math
+import tempfile
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,21 +28,21 @@ from densevision.results import Result
 from densevision.sample import Sample, to_inputs
 from densevision.tasks.contract import Task, Tensors
 
-LARGEST = 4096 * 4096
-"""Pictures of more pixels are answered in windows even when no `tile` is asked for."""
-WINDOW = 1024
-"""Side of those windows."""
 STEP = 32
 """Windows start at multiples of this, so that strided networks see the same grid of pixels as in the whole picture."""
 UNSEEN = 0.25
 """Part of the overlap, at a window's rim, that counts nothing: what lies beyond was not seen from there."""
+SHARED = 0.75
+"""Largest part of a window that may be overlap for the sake of the network's reach."""
+IN_MEMORY = 256 * 2**20
+"""Bytes from which an answer is kept in a temporary file instead of the memory."""
 
 
 def in_windows(task: Task, size: Size, options: PredictOptions) -> PredictOptions:
     """The options, with a `tile` where the picture is too large to be answered as a whole."""
-    if task.tiling != "pixels" or options.tile is not None or size[0] * size[1] <= LARGEST:
+    if task.tiling != "pixels" or options.tile is not None or size[0] * size[1] <= task.largest:
         return options
-    return options.changed(tile=WINDOW)
+    return options.changed(tile=task.window)
 
 
 def blended(model: Model, sample: Sample, options: PredictOptions) -> Result:
@@ -54,7 +55,8 @@ def blended(model: Model, sample: Sample, options: PredictOptions) -> Result:
     """
     task = model.task
     scale = task.answer_size((1, 1))[0]
-    rows, columns = (strips(side, options, scale) for side in sample.size)
+    reach = task.reach
+    rows, columns = (strips(side, options, scale, reach) for side in sample.size)
     guide = _Guide(model, sample, options) if task.guided and options.tile is not None else None
     overlaps = Overlaps()
     canvas = _Canvas(task.answer_size(sample.size))
@@ -67,6 +69,7 @@ def blended(model: Model, sample: Sample, options: PredictOptions) -> Result:
             finished = overlaps.add(fields, window)
             height, width = row.done - row.start, column.done - column.start
             (record,) = task.results(finished, [View((height, width), (height, width))], options)
+            record = task.finish(record, sample, (row.start, column.start))
             whole = canvas.write(record, row.start * scale, column.start * scale)
     return whole
 
@@ -100,24 +103,27 @@ class Window:
     column: Strip
 
 
-def strips(length: int, options: PredictOptions, scale: int = 1) -> list[Strip]:
+def strips(length: int, options: PredictOptions, scale: int = 1, reach: int | None = None) -> list[Strip]:
     """The windows along one side, with weights that sum to 1 at every pixel.
 
     Args:
         length: Pixels of the side.
         options: `tile` and `overlap`; one window when there is no `tile`.
         scale: Pixels of the answer per pixel of the picture.
+        reach: How far a pixel of the answer looks. The windows then overlap by twice as much at least, and what did not
+            see all that it looks at counts nothing; unless so much overlap would leave too little of a window.
     """
     tile = max(options.tile or length, STEP)
-    starts = window_starts(length, tile, options.overlap)
+    unseen = reach if reach is not None and 2 * reach <= SHARED * tile else 0
+    starts = window_starts(length, tile, max(options.overlap, 2 * unseen / tile))
     stops = [*(start + tile for start in starts[:-1]), length]
     raw = []
     for index, (start, stop) in enumerate(zip(starts, stops)):
         weight = np.ones((stop - start) * scale)
         if index > 0:
-            weight = np.minimum(weight, _ramp(weight.size, (stops[index - 1] - start) * scale))
+            weight = np.minimum(weight, _ramp(weight.size, (stops[index - 1] - start) * scale, unseen * scale))
         if index + 1 < len(starts):
-            weight = np.minimum(weight, _ramp(weight.size, (stop - starts[index + 1]) * scale)[::-1])
+            weight = np.minimum(weight, _ramp(weight.size, (stop - starts[index + 1]) * scale, unseen * scale)[::-1])
         raw.append(weight)
     total = np.zeros(length * scale)
     for start, weight in zip(starts, raw):
@@ -142,12 +148,12 @@ def window_starts(length: int, tile: int, overlap: float) -> list[int]:
     return [0, *(index * last // count * STEP for index in range(1, count + 1))]
 
 
-def _ramp(length: int, overlap: int) -> np.ndarray:
+def _ramp(length: int, overlap: int, unseen: int) -> np.ndarray:
     """Weights of a window that fades in over an overlap, at pixels' centres: 0 at the rim, then a line up to 1."""
     if not overlap:
         return np.ones(length)
-    unseen = UNSEEN * overlap
-    return ((np.arange(length) + 0.5 - unseen) / (overlap - 2 * unseen)).clip(0, 1)
+    rim = min(max(UNSEEN * overlap, unseen), overlap / 2)
+    return ((np.arange(length) + 0.5 - rim) / max(overlap - 2 * rim, 1e-9)).clip(0, 1)
 
 
 class Overlaps:
@@ -205,10 +211,17 @@ class _Canvas:
                 continue
             if name not in self.arrays:
                 shape = (*part.shape[:axis], *self.size, *part.shape[axis + 2 :])
-                self.arrays[name] = np.empty(shape, part.dtype)
+                self.arrays[name] = _room(shape, part.dtype)
             place = (slice(None),) * axis + (slice(top, top + height), slice(left, left + width))
             self.arrays[name][place] = part
         return replace(record, size=self.size, **self.arrays)
+
+
+def _room(shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
+    """An array to be filled: in memory, or as a temporary file that vanishes with it where it would be large."""
+    if math.prod(shape) * kind.itemsize <= IN_MEMORY:
+        return np.empty(shape, kind)
+    return np.memmap(tempfile.TemporaryFile(), kind, "w+", shape=shape)
 
 
 class _Guide:
@@ -245,10 +258,12 @@ def _mean_of_looks(model: Model, sample: Sample, options: PredictOptions) -> Ten
     found = list(variants(sample, options.changed(tile=None)))
     for variant in found:
         inputs, (seen,) = to_inputs([variant.sample], model.task.inputs)
-        view = _through(seen, variant, sample.size)
-        mirrored = bool(variant.back[0, 0] < 0)
+        size = sample.size if variant.turns % 2 == 0 else sample.size[::-1]
+        view = _through(seen, variant, size)
+        mirrored = bool(np.linalg.det(variant.back[:, :2]) < 0)
         fields = model.task.fields(model.answers(inputs, options), view, mirrored)
-        total = {name: field / len(found) + total.get(name, 0) for name, field in fields.items()}
+        for name, field in fields.items():
+            total[name] = torch.rot90(field, -variant.turns, (-2, -1)) / len(found) + total.get(name, 0)
     return total
 
 

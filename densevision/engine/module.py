@@ -72,9 +72,12 @@ class Module(LightningModule):
         updating = last or (index + 1) % self.train_config.accumulate == 0
         optimizers = self.optimizers()
         optimizers = optimizers if isinstance(optimizers, list) else [optimizers]
+        critic = self.critic if self.current_epoch >= self.task.alone else None
         for phase, optimizer in zip(self.task.phases, optimizers):
+            if critic is None and phase != "net":
+                continue
             self.toggle_optimizer(optimizer)
-            losses = self.task.losses(self.forward_net, batch, self.critic, phase)
+            losses = self.task.losses(self.forward_net, batch, critic, phase)
             self._refuse_non_finite(losses, batch)
             self.manual_backward(sum(losses.values()) / self.train_config.accumulate)
             if updating:

@@ -59,6 +59,10 @@ def checked_options(model: Model, options: dict[str, Any]) -> PredictOptions:
     chosen = PredictOptions.checked({name: _tuple(value) for name, value in values.items()})
     if chosen.tile is None and "overlap" in given:
         raise UsageError("has no effect without tile", field="overlap", value=chosen.overlap)
+    for look in chosen.tta:
+        if look not in model.task.looks:
+            mend = f"Known here: {', '.join(sorted(model.task.looks))}."
+            raise UsageError(f"has no effect on {model.task.name}", field="tta", value=look, mend=mend)
     _check_single_pass(model, chosen)
     return chosen
 
@@ -70,7 +74,9 @@ def _check_single_pass(model: Model, options: PredictOptions) -> None:
             mend = "Use the weights that it was exported from."
             raise UsageError("is not part of an exported file", field=name, value=True, mend=mend)
     if options.warm_start and (options.tile or options.tta or options.batch > 1):
-        raise UsageError("has no effect with tile, tta or batch", field="warm_start", value=True, mend="Leave them out.")
+        raise UsageError(
+            "has no effect with tile, tta or batch", field="warm_start", value=True, mend="Leave them out."
+        )
 
 
 def answer(model: Model, samples: Iterable[Sample], options: PredictOptions) -> Iterator[tuple[Sample, Result]]:
@@ -95,7 +101,7 @@ def _answer_sequence(
     for sample in samples:
         known = previous if previous is not None and previous.size == sample.size else None
         (previous,) = model.infer([sample], options, known)
-        yield sample, replace(previous, source=_source(sample))
+        yield sample, replace(model.task.finish(previous, sample), source=_source(sample))
 
 
 def _answer_chunk(model: Model, chunk: list[Sample], options: PredictOptions) -> Iterator[tuple[Sample, Result]]:
@@ -122,7 +128,7 @@ def _answer_by_size(model: Model, chunk: list[Sample], options: PredictOptions) 
     results: dict[int, Result] = {}
     for positions in groups.values():
         results.update(zip(positions, model.infer([chunk[position] for position in positions], options)))
-    return [results[position] for position in range(len(chunk))]
+    return [model.task.finish(results[position], sample) for position, sample in enumerate(chunk)]
 
 
 def _answer_by_parts(model: Model, sample: Sample, options: PredictOptions) -> Result:
@@ -133,8 +139,8 @@ def _answer_by_parts(model: Model, sample: Sample, options: PredictOptions) -> R
     for variant in variants(sample, options):
         (result,) = model.infer([variant.sample], options)
         results.append(result.warp(variant.back, sample.size))
-    return model.task.merge(results, options)
+    return model.task.finish(model.task.merge(results, options), sample)
 
 
 def _tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) and value in ("flip", "scale") else value
+    return (value,) if isinstance(value, str) and value in ("flip", "scale", "rotate") else value

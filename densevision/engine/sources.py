@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from densevision.errors import DataError
-from densevision.io.image import as_image, to_rgb
+from densevision.io.image import as_image, to_channels
 from densevision.io.video import is_video, read_video
 from densevision.sample import InputSpec, Sample
 
@@ -65,14 +67,23 @@ class _Reader:
     def sample(self, pictures: Sequence[Any], id: int | str) -> Sample:
         images = {}
         for name, picture in zip(self.names, pictures):
-            image = as_image(picture, self.max_pixels)
-            images[name] = to_rgb(image) if self.channels == 3 else image
+            images[name] = self._read(picture)
         file = str(pictures[0]) if isinstance(pictures[0], (str, Path)) else ""
         sizes = {name: image.shape[:2] for name, image in images.items()}
         if len(set(sizes.values())) > 1:
             mend = "The pictures of one sample must have the same size."
             raise DataError("pictures of different sizes", file=file or None, value=sizes, mend=mend)
         return Sample(images, None, Path(file).name if file else id, file)
+
+    def _read(self, picture: Any) -> np.ndarray:
+        """The picture as it is, once it is sure that the network's channels can be made of it."""
+        image = as_image(picture, self.max_pixels)
+        try:
+            to_channels(image[:1, :1], self.channels)
+        except DataError as failure:
+            file = picture if isinstance(picture, (str, Path)) else None
+            raise DataError(failure.problem, file=file, value=image.shape, mend=failure.mend) from None
+        return image
 
     def windows(self, pictures: Iterable[Any]) -> Iterator[Sample]:
         """Consecutive pictures as samples: each alone, or each with its successors."""

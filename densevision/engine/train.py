@@ -141,7 +141,7 @@ def _trainer_options(config: TaskConfig, folder: RunFolder, quiet: bool) -> dict
 
 def config_phases(config: TaskConfig) -> tuple[str, ...]:
     """The optimisation phases of the config's task."""
-    return load_task(config.task).phases
+    return load_task(config.task)(config).phases
 
 
 def _loggers(names: tuple[str, ...], folder: RunFolder) -> list[Any] | bool:

@@ -24,20 +24,24 @@ class Variant:
     Attributes:
         sample: The picture as it is looked at.
         back: (2, 3) affine map from the look to the picture, in corner coordinates.
+        turns: Quarter turns to the left that the picture was given, before anything else.
     """
 
     sample: Sample
     back: np.ndarray
+    turns: int = 0
 
 
 def variants(sample: Sample, options: PredictOptions) -> Iterator[Variant]:
     """Every look that the options ask for; the picture itself, or its tiles, always among them."""
     for tile in _tiles(sample, options):
-        yield tile
-        if "flip" in options.tta:
-            yield _flipped(tile)
-        if "scale" in options.tta:
-            yield from (scaled(tile, factor) for factor in SCALES)
+        for turns in range(4) if "rotate" in options.tta else (0,):
+            look = _turned(tile, turns)
+            yield look
+            if "flip" in options.tta:
+                yield _flipped(look)
+            if "scale" in options.tta:
+                yield from (scaled(look, factor) for factor in SCALES)
 
 
 def grid(length: int, tile: int, overlap: float) -> list[int]:
@@ -68,7 +72,16 @@ def _flipped(variant: Variant) -> Variant:
     sample = variant.sample
     images = {name: np.ascontiguousarray(image[:, ::-1]) for name, image in sample.images.items()}
     mirror = np.array([[-1.0, 0, sample.size[1]], [0, 1, 0]])
-    return Variant(replace(sample, images=images), compose(variant.back, mirror))
+    return Variant(replace(sample, images=images), compose(variant.back, mirror), variant.turns)
+
+
+def _turned(variant: Variant, turns: int) -> Variant:
+    images = {name: np.ascontiguousarray(np.rot90(image, turns)) for name, image in variant.sample.images.items()}
+    (height, width), back = variant.sample.size, variant.back
+    for number in range(turns):
+        before = width if number % 2 == 0 else height
+        back = compose(back, np.array([[0.0, -1, before], [1, 0, 0]]))
+    return Variant(replace(variant.sample, images=images), back, turns)
 
 
 def scaled(variant: Variant, factor: float) -> Variant:
@@ -77,7 +90,7 @@ def scaled(variant: Variant, factor: float) -> Variant:
     size = max(1, round(height * factor)), max(1, round(width * factor))
     images = {name: _resized(image, size) for name, image in variant.sample.images.items()}
     shrink = np.array([[width / size[1], 0.0, 0], [0, height / size[0], 0]])
-    return Variant(replace(variant.sample, images=images), compose(variant.back, shrink))
+    return Variant(replace(variant.sample, images=images), compose(variant.back, shrink), variant.turns)
 
 
 def compose(outer: np.ndarray, inner: np.ndarray) -> np.ndarray:

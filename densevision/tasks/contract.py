@@ -89,16 +89,20 @@ class Task(ABC, Generic[C, R]):
     """The metric that picks the best weights, and whether it should be "max" or "min"."""
     perfect: ClassVar[float] = 1.0
     """Value of the watched metric when the answer is the truth."""
-    phases: ClassVar[tuple[str, ...]] = ("net",)
-    """Optimisation phases of a step; the phase "net" trains the network, any other the critic."""
     heeds: ClassVar[frozenset[str]] = frozenset()
     """Options of `predict` that this task heeds besides device, precision, batch and max_pixels."""
+    looks: ClassVar[frozenset[str]] = frozenset({"flip", "scale"})
+    """The kinds of test-time augmentation that make sense here, where `tta` is heeded."""
     tiling: ClassVar[Literal["objects", "pixels"]] = "objects"
     """How tiles and looks become one answer: "objects" are records that `merge` joins; "pixels" are averaged as fields.
 
     With "pixels", `answers` gives (B, C, h, w) floats whose weighted mean makes sense, `fields` brings them to the
     picture's pixels, `results` makes records of rectangles of them, and the record names its arrays in `rows`.
     """
+    largest: ClassVar[int] = 4096 * 4096
+    """With "pixels": pictures of more pixels are answered in windows even when no `tile` is asked for."""
+    window: ClassVar[int] = 1024
+    """Side of those windows."""
 
     def __init__(self, config: C):
         self.config = config
@@ -127,6 +131,24 @@ class Task(ABC, Generic[C, R]):
 
     def critic(self) -> nn.Module | None:
         """Builds what exists only for training: discriminators, perceptual networks."""
+        return None
+
+    @property
+    def phases(self) -> tuple[str, ...]:
+        """Optimisation phases of a step; the phase "net" trains the network, any other the critic."""
+        return ("net",)
+
+    @property
+    def alone(self) -> int:
+        """First epochs in which the network learns alone: only phase "net" runs, and it sees no critic."""
+        return 0
+
+    @property
+    def reach(self) -> int | None:
+        """How far around it, in pixels of the picture, a pixel of the answer looks; None where nobody can say.
+
+        Tiles whose overlap covers twice this are joined without a trace.
+        """
         return None
 
     def net(self) -> Net:
@@ -202,6 +224,16 @@ class Task(ABC, Generic[C, R]):
     @abstractmethod
     def encode(self, truths: Sequence[R]) -> Tensors:
         """The outputs of a perfect network for truths on its canvas: the inverse of `decode`."""
+
+    def finish(self, result: R, sample: Sample, corner: tuple[int, int] = (0, 0)) -> R:
+        """Gives an answer what the network never saw of its picture, such as the type of its numbers or its alpha.
+
+        Args:
+            result: In original pixels; with "pixels" perhaps a rectangle of the answer.
+            sample: The whole picture that was asked about.
+            corner: Where in it the rectangle begins, (row, column).
+        """
+        return result
 
     def answer_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of the answer to a picture of this size; its own, unless the answer is scaled."""

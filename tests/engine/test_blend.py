@@ -40,7 +40,7 @@ class Local:
     """A model whose answer is a function of each pixel's near surroundings, `scale` times as large."""
 
     tiling, guided = "pixels", False
-    fields = Task.fields
+    fields, finish = Task.fields, Task.finish
 
     def __init__(self, reach: int = 0, scale: int = 1, how: str = "pad", multiple_of: int = 32):
         self.reach, self.scale, self.seen = reach, scale, []
@@ -116,6 +116,30 @@ def test_blended__equals_the_whole_where_surroundings_are_seen() -> None:
     np.testing.assert_allclose(tiled.values, whole.values, atol=1e-5)
 
 
+@pytest.mark.parametrize("reach", [7, 30, 40])
+def test_blended__equals_the_whole_because_the_reach_is_known(reach: int) -> None:
+    sample = picture(250, 330)
+    whole = blended(Local(reach), sample, PredictOptions(tta=("flip",)))
+    tiled = blended(Local(reach), sample, PredictOptions(tile=128, overlap=0.0))
+    np.testing.assert_allclose(tiled.values, whole.values, atol=1e-5)
+
+
+def test_blended__turned_looks_come_back_upright() -> None:
+    sample = picture(50, 70)
+    model = Local(how="pad", multiple_of=1)
+    result = blended(model, sample, PredictOptions(tta=("flip", "rotate")))
+    np.testing.assert_allclose(result.values, sample.images["image"].transpose(2, 0, 1) / 255, atol=1e-5)
+    assert len(model.seen) == 8 and set(model.seen) == {(50, 70), (70, 50)}
+
+
+def test_blended__large_answers_are_kept_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("densevision.engine.blend.IN_MEMORY", 1000)
+    sample = picture(100, 90)
+    result = blended(Local(), sample, PredictOptions(tile=64))
+    assert isinstance(result.values, np.memmap)
+    np.testing.assert_allclose(result.values, sample.images["image"].transpose(2, 0, 1) / 255, atol=1e-5)
+
+
 def test_blended__enlarged_answers() -> None:
     sample = picture(150, 170)
     result = blended(Enlarging(scale=2), sample, PredictOptions(tile=64))
@@ -139,7 +163,7 @@ def test_blended__floating_answers_follow_the_guide() -> None:
 
 
 def test_in_windows__only_what_is_too_large() -> None:
-    task, options = SimpleNamespace(tiling="pixels"), PredictOptions()
+    task, options = SimpleNamespace(tiling="pixels", largest=Task.largest, window=Task.window), PredictOptions()
     assert in_windows(task, (1000, 1000), options).tile is None
     assert in_windows(task, (10_000, 10_000), options).tile
     assert in_windows(SimpleNamespace(tiling="objects"), (10_000, 10_000), options).tile is None
