@@ -1,0 +1,175 @@
+"""Which pictures a restoration dataset holds: targets alone, or inputs beside their targets, by what lies there."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from densevision.errors import DataError, did_you_mean
+from densevision.io.findings import Findings, Kind
+from densevision.io.pictures import SUFFIXES, held_out, list_pictures
+
+TARGETS = frozenset({"hr", "gt", "target", "targets", "sharp", "clean", "high"})
+INPUTS = frozenset({"lr", "lq", "input", "inputs", "blur", "blurred", "blurry", "noisy", "low"})
+SPLITS = {"train": frozenset({"train", "training"}), "val": frozenset({"val", "valid", "validation", "test"})}
+"""Words in the names of folders and files, whatever surrounds them: DIV2K_train_LR_bicubic is of `train` and `lr`."""
+USUAL = "bicubic"
+"""Of several kinds of inputs the one that is taken."""
+EXPECTED = (
+    "Expected: a folder of pictures; folders train and val of them; HR and LR beside each other; or DIV2K's names. "
+    "Folders of other names are said as data.train and data.val."
+)
+
+
+@dataclass(frozen=True)
+class PicturePairs:
+    """The files of a split.
+
+    Attributes:
+        targets: What the pictures should become.
+        inputs: What they are, one per target; None where they are made of the targets.
+        notes: Choices that were made on the way.
+    """
+
+    targets: tuple[Path, ...]
+    inputs: tuple[Path, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+def find_pairs(
+    root: Path, split: str, named: Sequence[str], scale: int, findings: Findings, hold_out: str | None = None
+) -> PicturePairs:
+    """The pictures of a split.
+
+    Args:
+        root: The dataset.
+        split: "train" or "val".
+        named: Folders below it, instead of the usual ones.
+        scale: Pixels of a target per pixel of its input.
+        findings: Decides about pictures without partners.
+        hold_out: "train" or "val": only that part of what is found, of which "val" is a tenth.
+
+    Raises:
+        DataError: Nothing is found, or several things could be meant; the message says what is there.
+    """
+    if not root.is_dir():
+        raise DataError("there is no such folder", file=root, mend=EXPECTED)
+    places = [_place(root / name) for name in named] if named else [_usual_place(root, split)]
+    found = [_paired(*place, scale, findings) for place in places]
+    made = {inputs is None for _, inputs in found}
+    if len(made) > 1:
+        problem = "some folders bring inputs and some do not"
+        raise DataError(problem, file=root, field=f"data.{split}", value=", ".join(named), mend="Keep them apart.")
+    targets = [path for paths, _ in found for path in paths]
+    inputs = None if made == {True} else [path for _, paths in found for path in paths or ()]
+    if hold_out is not None:
+        keep = held_out(str(path) for path in targets)
+        rows = [row for row, held in enumerate(keep.tolist()) if held == (hold_out == "val")]
+        targets = [targets[row] for row in rows]
+        inputs = None if inputs is None else [inputs[row] for row in rows]
+    if not targets:
+        raise DataError(f"no picture for {split}", file=root, value=list(named) or None, mend=EXPECTED)
+    notes = () if inputs is None else (f"{split}: inputs are read from {_folders(inputs, root)}, not made",)
+    return PicturePairs(tuple(targets), None if inputs is None else tuple(inputs), notes)
+
+
+def is_undivided(root: Path) -> bool:
+    """Whether a folder's names tell no split, so that the same pictures would train and validate."""
+    return not any(_words(folder) & SPLITS["val"] for folder in _subfolders(root))
+
+
+def _usual_place(root: Path, split: str) -> tuple[Path, Path | None]:
+    """The folders of targets and inputs of a split, by their names."""
+    folders = _subfolders(root)
+    ours = [folder for folder in folders if _words(folder) & SPLITS[split]]
+    others = [folder for folder in folders if _words(folder) & frozenset().union(*SPLITS.values())]
+    if not others:
+        return _place(root)
+    if not ours:
+        names = ", ".join(folder.name for folder in others)
+        raise DataError(f"there is no {split} split", file=root, value=names, mend=f"Name a folder as data.{split}.")
+    plain = [folder for folder in ours if not _words(folder) & (TARGETS | INPUTS)]
+    if len(plain) == 1:
+        return _place(plain[0])
+    return _by_roles(root, ours)
+
+
+def _place(folder: Path) -> tuple[Path, Path | None]:
+    """The folders of targets and inputs inside one folder; the folder itself, where its pictures lie there."""
+    if not folder.is_dir():
+        mend = did_you_mean(folder.name, [other.name for other in _subfolders(folder.parent)] or ["(no folders)"])
+        raise DataError("there is no such folder", file=folder, mend=mend)
+    if any(_words(sub) & TARGETS for sub in _subfolders(folder)):
+        return _by_roles(folder, _subfolders(folder))
+    if not any(entry.name.lower().endswith(SUFFIXES) for entry in os.scandir(folder)):
+        names = ", ".join(sub.name for sub in _subfolders(folder)) or "nothing"
+        problem = "no picture lies in this folder itself"
+        raise DataError(problem, file=folder, value=names, mend=EXPECTED)
+    return folder, None
+
+
+def _by_roles(root: Path, folders: Sequence[Path]) -> tuple[Path, Path | None]:
+    targets = [folder for folder in folders if _words(folder) & TARGETS]
+    inputs = [folder for folder in folders if _words(folder) & INPUTS and folder not in targets]
+    if len(inputs) > 1:
+        inputs = [folder for folder in inputs if USUAL in _words(folder)] or inputs
+    for role, found in (("targets", targets), ("inputs", inputs)):
+        if len(found) > 1 or (role == "targets" and not found):
+            names = ", ".join(folder.name for folder in found or folders)
+            problem = f"several folders could hold the {role}" if found else f"no folder holds the {role}"
+            raise DataError(problem, file=root, value=names, mend=EXPECTED)
+    return targets[0], inputs[0] if inputs else None
+
+
+def _paired(targets: Path, inputs: Path | None, scale: int, findings: Findings) -> tuple[list[Path], list[Path] | None]:
+    """The targets of a folder, each with its input where there is a folder of inputs."""
+    wanted = _by_key(targets)
+    if inputs is None:
+        return list(wanted.values()), None
+    given = _by_key(_of_scale(inputs, scale))
+    for key, path in [*wanted.items(), *given.items()]:
+        if (key in wanted) != (key in given):
+            findings.add(Kind.PARTNER_MISSING, path, None, path.name)
+    both = [key for key in wanted if key in given]
+    return [wanted[key] for key in both], [given[key] for key in both]
+
+
+def _of_scale(folder: Path, scale: int) -> Path:
+    """The folder of inputs, or its own subfolder for the scale: X2, x2, 2."""
+    scaled = {sub.name.lower().lstrip("x"): sub for sub in _subfolders(folder) if re.fullmatch(r"[xX]?\d+", sub.name)}
+    if not scaled:
+        return folder
+    if str(scale) not in scaled:
+        names = ", ".join(sub.name for sub in scaled.values())
+        raise DataError(
+            "there are no inputs at this scale", file=folder, field="scale", value=scale, mend=f"Known: {names}."
+        )
+    return scaled[str(scale)]
+
+
+def _by_key(folder: Path) -> dict[str, Path]:
+    """The pictures of a folder by what their names have in common with those of their partners."""
+    found: dict[str, Path] = {}
+    for name in list_pictures(folder):
+        stem = re.sub(r"[_-]?x\d+$", "", os.path.splitext(name)[0].lower())
+        key = "_".join(word for word in re.split(r"[^a-z0-9/]+", stem) if word not in TARGETS | INPUTS)
+        if key in found:
+            problem = f"two pictures share one name, {found[key].name} and {Path(name).name}"
+            raise DataError(problem, file=folder, mend="Rename one.")
+        found[key] = folder / name
+    return found
+
+
+def _words(folder: Path) -> frozenset[str]:
+    return frozenset(re.split(r"[^a-z0-9]+", folder.name.lower()))
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
+
+
+def _folders(paths: Iterable[Path], root: Path) -> str:
+    return ", ".join(sorted({os.path.relpath(path.parent, root) for path in paths}))

@@ -1,0 +1,107 @@
+"""What exists only in training: the discriminator, and the network whose features are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from densevision.errors import UsageError
+from densevision.nn.backbone import Backbone
+from densevision.recipe import BackboneConfig
+from densevision.tasks.superres.config import LossConfig
+
+SLOPE = 0.2
+DEPTH = 3
+"""Times that the discriminator halves the picture."""
+
+
+class Critic(nn.Module):
+    """The parts that the config's losses need.
+
+    Attributes:
+        discriminator: Trained beside the network, or None.
+        perceptual: Never trained, or None.
+    """
+
+    def __init__(self, config: LossConfig, channels: int):
+        super().__init__()
+        adversarial, perceptual = config.adversarial, config.perceptual
+        self.discriminator = UNetDiscriminator(channels, adversarial.width) if adversarial.weight else None
+        self.perceptual = Perceptual(perceptual.backbone, perceptual.strides) if perceptual.weight else None
+
+
+class UNetDiscriminator(nn.Module):
+    """Judges every pixel, with and without its surroundings; spectral norms keep it from growing steep.
+
+    Source: Wang et al., Real-ESRGAN, ICCVW 2021, section 3.4; after Schoenfeld et al., A U-Net Based Discriminator, 2020.
+
+    Args:
+        channels: Of the pictures.
+        width: Channels of the first level.
+    """
+
+    def __init__(self, channels: int, width: int = 64):
+        super().__init__()
+        widths = [width << level for level in range(DEPTH + 1)]
+        pairs = list(zip(widths, widths[1:]))
+        self.first = nn.Conv2d(channels, width, 3, padding=1)
+        self.downs = nn.ModuleList(_normed(a, b, 4, stride=2) for a, b in pairs)
+        self.ups = nn.ModuleList(_normed(b, a, 3) for a, b in reversed(pairs))
+        self.last = nn.Sequential(
+            _normed(width, width, 3),
+            nn.LeakyReLU(SLOPE),
+            _normed(width, width, 3),
+            nn.LeakyReLU(SLOPE),
+            nn.Conv2d(width, 1, 3, padding=1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) to logits of being real, (B, 1, H, W); H and W are at least 16."""
+        x = F.leaky_relu(self.first(image), SLOPE)
+        skips = []
+        for down in self.downs:
+            skips.append(x)
+            x = F.leaky_relu(down(x), SLOPE)
+        for up, skip in zip(self.ups, reversed(skips)):
+            x = F.interpolate(x, skip.shape[-2:], mode="bilinear", align_corners=False)
+            x = F.leaky_relu(up(x), SLOPE) + skip
+        return self.last(x)
+
+
+class Perceptual(nn.Module):
+    """The mean absolute difference of the features that a timm backbone has of two pictures.
+
+    Source: Johnson et al., Perceptual Losses, ECCV 2016, eq. 2, with absolute differences.
+
+    Args:
+        backbone: Whose features; its parameters never learn.
+        strides: The levels that are compared.
+    """
+
+    def __init__(self, backbone: BackboneConfig, strides: Sequence[int]):
+        super().__init__()
+        self.backbone = Backbone(backbone, deepest=max(strides)).requires_grad_(False).eval()
+        absent = [stride for stride in strides if stride not in self.backbone.strides[1:]]
+        if absent:
+            mend = f"{backbone.name} has the strides {', '.join(map(str, self.backbone.strides[1:]))}."
+            raise UsageError("no such level", field="loss.perceptual.strides", value=absent, mend=mend)
+        self.levels = [self.backbone.strides.index(stride) for stride in strides]
+
+    def train(self, mode: bool = True) -> Perceptual:
+        """Stays in evaluation mode: statistics of norms are part of the features."""
+        return super().train(False)
+
+    def forward(self, answer: Tensor, target: Tensor) -> Tensor:
+        """(B, C, H, W) pictures in [0, 1] to a scalar; the gradient flows into the answer alone."""
+        with torch.no_grad():
+            wanted = self.backbone(target)
+        found = self.backbone(answer)
+        return torch.stack([F.l1_loss(found[level].float(), wanted[level].float()) for level in self.levels]).mean()
+
+
+def _normed(inputs: int, outputs: int, kernel: int, stride: int = 1) -> nn.Module:
+    return spectral_norm(nn.Conv2d(inputs, outputs, kernel, stride, padding=1, bias=False))
