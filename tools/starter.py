@@ -1,0 +1,39 @@
+"""Makes starter weights of a run: half precision, judged anew as they ship, with their terms in the card.
+
+    python tools/starter.py runs/detection/scenes/best.safetensors
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from densevision import api
+from densevision.engine.model import TorchModel, load_torch
+from densevision.errors import WeightsError
+
+LARGEST = 6_000_000
+"""Bytes that a task may add to the package."""
+FOLDER = Path(__file__).parent.parent / "densevision" / "starter"
+
+
+@click.command(help=__doc__)
+@click.argument("weights", type=click.Path(exists=True, dir_okay=False))
+@click.option("--licence", default="Apache-2.0", show_default=True, help="Terms of these weights and of their data.")
+def main(weights: str, licence: str) -> None:
+    trained = load_torch(weights)
+    path = FOLDER / f"{trained.task.name}.safetensors"
+    trained.save(path, half=True)
+    shipped = load_torch(path)
+    report = api.evaluate(shipped, quiet=False)
+    card = trained.card.changed(licence=licence, metrics={"metrics": report.metrics, "protocol": report.protocol})
+    TorchModel(shipped.task, shipped.net, card).save(path, half=True)
+    if path.stat().st_size > LARGEST:
+        path.unlink()
+        raise WeightsError("larger than starter weights may be", file=path, value=path.stat().st_size)
+    click.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB, {report.metrics}")
+
+
+if __name__ == "__main__":
+    main()
