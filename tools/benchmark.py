@@ -164,7 +164,8 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
                     int(rng.integers(1, 81)),
                 )
             score = float(rng.beta(3, 2) if hit else rng.beta(1, 6))
-            predictions.append({"image_id": image, "category_id": label, "bbox": box.clip([0, 0, 1, 1]).round(2).tolist(),
+            bbox = box.clip([0, 0, 1, 1]).round(2).tolist()
+            predictions.append({"image_id": image, "category_id": label, "bbox": bbox,
                                 "score": round(score, 5)})  # fmt: skip
     images = [{"id": image, "width": 640, "height": 480, "file_name": f"{image}.jpg"} for image in range(1, 5001)]
     categories = [{"id": label, "name": str(label)} for label in range(1, 81)]
