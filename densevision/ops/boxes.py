@@ -75,13 +75,14 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
     >>> pairwise_iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1], [1, 1, 3, 3]]))
     tensor([[0.5000, 0.1429]])
     """
-    left, top, right, bottom = boxes[..., :, None, :].unbind(-1)
-    left2, top2, right2, bottom2 = others[..., None, :, :].unbind(-1)
-    width = (torch.minimum(right, right2) - torch.maximum(left, left2)).clamp(min=0)
-    height = (torch.minimum(bottom, bottom2) - torch.maximum(top, top2)).clamp(min=0)
-    common = width * height
-    union = (right - left) * (bottom - top) + (right2 - left2) * (bottom2 - top2) - common
-    return common / union.clamp(min=torch.finfo(union.dtype).tiny)
+    left, top, right, bottom = boxes.mT.contiguous()[..., :, None].unbind(-3)
+    left2, top2, right2, bottom2 = others.mT.contiguous()[..., None, :].unbind(-3)
+    # In place, for what this costs is memory: each (N, M) temporary is touched once.
+    width = torch.minimum(right, right2).sub_(torch.maximum(left, left2)).clamp_(min=0)
+    common = torch.minimum(bottom, bottom2).sub_(torch.maximum(top, top2)).clamp_(min=0).mul_(width)
+    areas, areas2 = (right - left) * (bottom - top), (right2 - left2) * (bottom2 - top2)
+    union = (areas + areas2).sub_(common).clamp_(min=torch.finfo(boxes.dtype).tiny)
+    return common.div_(union)
 
 
 def expectation(logits: Tensor, lowest: float = 0.0) -> Tensor:

@@ -39,7 +39,11 @@ def answers(outputs: Tensors, options: PredictOptions, config: DetectionConfig) 
     limit = options.max_detections or chosen.max_detections
     least = chosen.min_score if options.min_score is None else options.min_score
     threshold = chosen.nms if options.nms is None else options.nms
-    scores, rows, labels = _candidates(_class_scores(outputs["logits"], options, config), max(limit, chosen.candidates))
+    scores = _class_scores(outputs["logits"], options, config)
+    count = max(limit, chosen.candidates)
+    if not torch.compiler.is_exporting():  # a graph has one size for all pictures; here no more enter than take part
+        count = min(count, max(limit, int((scores >= least).sum((1, 2)).max())))
+    scores, rows, labels = _candidates(scores, count)
     distances = outputs["distances"].gather(1, rows[..., None].expand(-1, -1, outputs["distances"].shape[2]))
     boxes = predicted_boxes(distances, outputs["anchors"][rows])
     keep = suppressed(boxes, (scores >= least) & (scores > 0), threshold, None if options.agnostic else labels)
@@ -122,9 +126,12 @@ def _candidates(scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     classes = scores.shape[2]
     flat = scores.flatten(1)
     padded = torch.cat([flat, flat.new_zeros(flat.shape[0], count)], 1)  # a small canvas has fewer than `count`
-    position = padded.topk(count).indices.sort().values
-    strength, order = padded.gather(1, position).sort(descending=True, stable=True)
-    position = position.gather(1, order).clamp(max=flat.shape[1] - 1)
+    strength, position = padded.topk(count)
+    if not torch.compiler.is_exporting():  # ONNX orders equal scores by position; PyTorch leaves it open
+        position = position.sort().values
+        strength, order = padded.gather(1, position).sort(descending=True, stable=True)
+        position = position.gather(1, order)
+    position = position.clamp(max=flat.shape[1] - 1)
     return strength, position // classes, position % classes
 
 
