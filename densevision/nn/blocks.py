@@ -1,56 +1,57 @@
-"""Building blocks of necks and heads."""
+"""Blocks that necks and heads are made of."""
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
-from timm.layers import ConvNormAct
 from torch import Tensor, nn
+from torchvision.ops import Conv2dNormActivation
+
+ConvNormAct = partial(Conv2dNormActivation, activation_layer=nn.SiLU)
+"""Convolution without bias, batch norm, SiLU: `ConvNormAct(inputs, outputs, kernel_size=3, stride=1)`, size kept."""
 
 
-def conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Module:
-    """Convolution, batch norm, SiLU; padded so that the size is divided by the stride, rounded up."""
-    return ConvNormAct(inputs, outputs, kernel, stride=stride, padding=kernel // 2, groups=groups, act_layer=nn.SiLU)
+class Bottleneck(nn.Module):
+    """Two 3x3 convolutions beside an identity.
 
-
-class Residual(nn.Module):
-    """Two convolutions 3x3 beside an identity (He et al., Deep Residual Learning, CVPR 2016).
-
-    Args:
-        width: Channels in and out.
+    Source: He et al., Deep Residual Learning for Image Recognition, CVPR 2016, with SiLU.
     """
 
-    def __init__(self, width: int):
+    def __init__(self, channels: int):
         super().__init__()
-        self.first = conv(width, width)
-        self.second = conv(width, width)
+        self.convolve = nn.Sequential(ConvNormAct(channels, channels), ConvNormAct(channels, channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W) to the same."""
-        return x + self.second(self.first(x))
+        """(B, channels, H, W) to the same."""
+        return x + self.convolve(x)
 
 
-class PartialStage(nn.Module):
-    """A cross-stage partial stage: half of the channels pass by, the other half through residual blocks, all are joined.
+class CSPStage(nn.Module):
+    """A stage in which only a part of the channels takes the long way, and every step of it is heard at the end.
 
-    The output of every block is kept for the join, so that short and long paths reach it alike. Sources: Wang et al.,
-    CSPNet, CVPRW 2020; Wang et al., Designing Network Design Strategies Through Gradient Path Analysis (ELAN), 2022.
+    Half of the channels run through the blocks one after the other; the untouched half and what each block answers are
+    joined and mixed. Gradients reach every block by a short path, for half the computation.
+
+    Source: Wang et al., CSPNet, CVPR Workshops 2020, for the split; Wang et al., Designing Network Design Strategies
+    Through Gradient Path Analysis (ELAN), 2022, for the joined steps.
 
     Args:
-        inputs: Channels in.
-        outputs: Channels out, an even number.
-        depth: Residual blocks.
+        inputs: Channels that come in.
+        outputs: Channels that go out, even.
+        depth: Number of blocks.
     """
 
     def __init__(self, inputs: int, outputs: int, depth: int):
         super().__init__()
         half = outputs // 2
-        self.enter = conv(inputs, 2 * half, kernel=1)
-        self.blocks = nn.ModuleList(Residual(half) for _ in range(depth))
-        self.join = conv((2 + depth) * half, outputs, kernel=1)
+        self.enter = ConvNormAct(inputs, 2 * half, kernel_size=1)
+        self.blocks = nn.ModuleList(Bottleneck(half) for _ in range(depth))
+        self.leave = ConvNormAct((2 + depth) * half, outputs, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
-        parts = list(self.enter(x).chunk(2, 1))
+        steps = list(self.enter(x).chunk(2, 1))
         for block in self.blocks:
-            parts.append(block(parts[-1]))
-        return self.join(torch.cat(parts, 1))
+            steps.append(block(steps[-1]))
+        return self.leave(torch.cat(steps, 1))

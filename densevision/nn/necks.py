@@ -1,9 +1,8 @@
-"""Necks: levels of a pyramid exchange what they know."""
+"""Necks: levels of a pyramid that learn from one another before a head reads them."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -11,54 +10,66 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from densevision.nn.blocks import PartialStage, conv
+from densevision.nn.blocks import ConvNormAct, CSPStage
 
 
 class PAN(nn.Module):
-    """Path aggregation: from deep to shallow, then from shallow to deep.
+    """Context comes down from the deep levels, detail goes back up from the shallow ones; each meeting is a CSP stage.
 
-    Source: Liu et al., Path Aggregation Network, CVPR 2018, with cross-stage partial stages for convolutions.
+    Source: Liu et al., Path Aggregation Network for Instance Segmentation, CVPR 2018, section 3.1, with CSP stages in
+    place of single convolutions and concatenation in place of addition.
 
     Args:
-        channels: Channels of the levels, shallow to deep.
-        width: Channels of every level that comes out.
-        depth: Residual blocks per stage.
+        channels: Channels of the levels, shallow to deep, each of twice the stride of the one before.
+        width: Channels of every level that goes out, even.
+        depth: Blocks per stage.
     """
 
     def __init__(self, channels: Sequence[int], width: int, depth: int):
         super().__init__()
-        steps = range(len(channels) - 1)
-        self.lateral = nn.ModuleList(conv(count, width, kernel=1) for count in channels)
-        self.top_down = nn.ModuleList(PartialStage(2 * width, width, depth) for _ in steps)
-        self.shrink = nn.ModuleList(conv(width, width, stride=2) for _ in steps)
-        self.bottom_up = nn.ModuleList(PartialStage(2 * width, width, depth) for _ in steps)
+        meetings = range(len(channels) - 1)
+        self.enter = nn.ModuleList(ConvNormAct(inputs, width, kernel_size=1) for inputs in channels)
+        self.down = nn.ModuleList(CSPStage(2 * width, width, depth) for _ in meetings)
+        self.shrink = nn.ModuleList(ConvNormAct(width, width, stride=2) for _ in meetings)
+        self.up = nn.ModuleList(CSPStage(2 * width, width, depth) for _ in meetings)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Levels (B, C, H, W), each half the size of the one before (rounded up), to as many of `width` channels."""
-        levels = [lateral(level) for lateral, level in zip(self.lateral, levels)]
-        for index in reversed(range(len(self.top_down))):
-            above = F.interpolate(levels[index + 1], size=levels[index].shape[-2:], mode="nearest")
-            levels[index] = self.top_down[index](torch.cat([levels[index], above], 1))
-        for index, (shrink, stage) in enumerate(zip(self.shrink, self.bottom_up)):
-            levels[index + 1] = stage(torch.cat([levels[index + 1], shrink(levels[index])], 1))
-        return levels
+        """Levels (B, channels[i], H_i, W_i) to as many (B, width, H_i, W_i), where H_(i+1) = ceil(H_i / 2)."""
+        entered = [enter(level) for enter, level in zip(self.enter, levels)]
+        descending = [entered.pop()]
+        for mix, level in zip(self.down, reversed(entered)):
+            enlarged = F.interpolate(descending[-1], size=level.shape[-2:], mode="nearest")
+            descending.append(mix(torch.cat([level, enlarged], 1)))
+        ascending = [descending.pop()]
+        for mix, shrink, level in zip(self.up, self.shrink, reversed(descending)):
+            ascending.append(mix(torch.cat([shrink(ascending[-1]), level], 1)))
+        return ascending
 
 
 class FPN(nn.Module):
-    """The feature pyramid network of two-stage detectors: torchvision's, over a list.
+    """Top-down pathway with lateral connections, in torchvision's shape.
 
-    Source: Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017.
+    Source: Lin et al., Feature Pyramid Networks for Object Detection, CVPR 2017; torchvision.ops.FeaturePyramidNetwork.
 
     Args:
         channels: Channels of the levels, shallow to deep.
-        width: Channels of every level that comes out.
-        extra: Add a level of half the size to the deepest, by max pooling.
+        width: Channels of every level that goes out.
+        extra: Add a level of twice the deepest stride by taking every second cell of the last one.
+        norm: Builds the norms behind the convolutions; none when not given.
     """
 
-    def __init__(self, channels: Sequence[int], width: int, extra: bool = True):
+    def __init__(
+        self,
+        channels: Sequence[int],
+        width: int = 256,
+        extra: bool = False,
+        norm: Callable[[int], nn.Module] | None = None,
+    ):
         super().__init__()
-        self.pyramid = FeaturePyramidNetwork(list(channels), width, LastLevelMaxPool() if extra else None)
+        deeper = LastLevelMaxPool() if extra else None
+        self.pyramid = FeaturePyramidNetwork(list(channels), width, deeper, norm_layer=norm)
 
     def forward(self, levels: Sequence[Tensor]) -> list[Tensor]:
-        """Levels (B, C, H, W) to as many, or one more, of `width` channels."""
-        return list(self.pyramid(OrderedDict((str(index), level) for index, level in enumerate(levels))).values())
+        """Levels (B, channels[i], H_i, W_i) to as many (B, width, H_i, W_i), and the extra one."""
+        named = {str(i): level for i, level in enumerate(levels)}
+        return list(self.pyramid(named).values())

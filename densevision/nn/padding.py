@@ -1,0 +1,51 @@
+"""TensorFlow's SAME padding in whole numbers."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from timm.layers import Conv2dSame
+from torch import Tensor, nn
+
+
+class SameConv2d(nn.Conv2d):
+    """A convolution whose output is the input divided by the stride and rounded up, padded as TensorFlow does.
+
+    The sum equals timm's `Conv2dSame`, which divides in floating point: torch.export cannot keep the picture's size
+    symbolic through that, and can through this.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride)); the odd row and column of padding come last."""
+        padding = []
+        for size, kernel, stride, dilation in zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation):
+            reach = (kernel - 1) * dilation + 1
+            total = reach - stride + -size % stride
+            if reach < stride:
+                total = torch.sym_max(total, 0)
+            padding = [total // 2, total - total // 2, *padding]
+        x = F.pad(x, padding)
+        return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
+
+
+def with_integer_padding(network: nn.Module) -> None:
+    """Replaces, in place, every `Conv2dSame` of a timm model by a `SameConv2d` with the same parameters."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if type(child) is Conv2dSame:
+                setattr(parent, name, _in_whole_numbers(child))
+
+
+def _in_whole_numbers(conv: Conv2dSame) -> SameConv2d:
+    same = SameConv2d(
+        conv.in_channels,
+        conv.out_channels,
+        conv.kernel_size,
+        conv.stride,
+        dilation=conv.dilation,
+        groups=conv.groups,
+        bias=conv.bias is not None,
+        device="meta",
+    )
+    same.weight, same.bias = conv.weight, conv.bias
+    return same
