@@ -1,0 +1,231 @@
+"""Dataset layouts, splits, sparse truth, and frames that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.errors import DataError, UsageError
+from densevision.io.flow import write_flow
+from densevision.io.image import write_image
+from densevision.tasks.flow.config import FlowConfig
+from densevision.tasks.flow.data import SceneFlow, open_split
+from densevision.tasks.flow.pairs import recognise
+from densevision.tasks.flow.task import Flow
+
+SIZE = (6, 8)
+
+
+def frame(path: Path, value: int = 0, size: tuple[int, int] = SIZE) -> None:
+    """A picture of one colour, which tells the frames apart."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".ppm":
+        height, width = size
+        path.write_bytes(b"P6\n%d %d\n255\n" % (width, height) + bytes([value]) * (height * width * 3))
+    else:
+        write_image(path, np.full((*size, 3), value, np.uint8))
+
+
+def motion(path: Path, value: float = 1.0, size: tuple[int, int] = SIZE, valid: np.ndarray | None = None) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_flow(path, np.full((2, *size), value), valid)
+
+
+def mask(path: Path, where: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_image(path, (255 * where[..., None]).astype(np.uint8))
+
+
+def config(path: Path, **more) -> FlowConfig:
+    return FlowConfig.resolve(None, {"data.path": str(path), **more})
+
+
+def chairs(root: Path) -> None:
+    for number in (1, 2):
+        frame(root / f"data/0000{number}_img1.ppm", 1)
+        frame(root / f"data/0000{number}_img2.ppm", 2)
+        motion(root / f"data/0000{number}_flow.flo")
+    (root / "FlyingChairs_train_val.txt").write_text("1\n2\n")
+
+
+def things(root: Path) -> None:
+    for part in ("TRAIN", "TEST"):
+        for number in (6, 7):
+            frame(root / f"frames_cleanpass/{part}/A/0000/left/{number:04d}.png", number - 5)
+        folder = root / f"optical_flow/{part}/A/0000"
+        motion(folder / "into_future/left/OpticalFlowIntoFuture_0006_L.pfm")
+        motion(folder / "into_future/left/OpticalFlowIntoFuture_0007_L.pfm")
+
+
+def sintel(root: Path) -> None:
+    for scene in ("alley_1", "market_2"):
+        for rendering in ("clean", "final"):
+            for number in (1, 2):
+                frame(root / f"training/{rendering}/{scene}/frame_000{number}.png", number)
+        motion(root / f"training/flow/{scene}/frame_0001.flo")
+        mask(root / f"training/occlusions/{scene}/frame_0001.png", np.indices(SIZE)[1] < 2)
+        mask(root / f"training/invalid/{scene}/frame_0001.png", np.indices(SIZE)[0] < 1)
+
+
+def kitti(root: Path, images: str) -> None:
+    for number in (0, 1):
+        frame(root / f"training/{images}/00000{number}_10.png", 1)
+        frame(root / f"training/{images}/00000{number}_11.png", 2)
+        motion(root / f"training/flow_occ/00000{number}_10.png")
+        motion(root / f"training/flow_noc/00000{number}_10.png", valid=np.indices(SIZE)[1] >= 2)
+
+
+def hd1k(root: Path) -> None:
+    for sequence in (0, 1):
+        for number in (10, 11):
+            frame(root / f"hd1k_input/image_2/00000{sequence}_00{number}.png", number - 9)
+            motion(root / f"hd1k_flow_gt/flow_occ/00000{sequence}_00{number}.png")
+
+
+def middlebury(root: Path) -> None:
+    for scene in ("Grove2", "Urban2"):
+        frame(root / f"other-data/{scene}/frame10.png", 1)
+        frame(root / f"other-data/{scene}/frame11.png", 2)
+        motion(root / f"other-gt-flow/{scene}/flow10.flo")
+
+
+def tartanair(root: Path) -> None:
+    for name in ("P000", "P001"):
+        sequence = root / f"abandonedfactory/Easy/{name}"
+        frame(sequence / "image_left/000000_left.png", 1)
+        frame(sequence / "image_left/000001_left.png", 2)
+        motion(sequence / "flow/000000_000001_flow.npy")
+        np.save(sequence / "flow/000000_000001_mask.npy", (np.indices(SIZE)[1] < 2).astype(np.uint8))
+
+
+LAYOUTS = {
+    "FlyingChairs": (chairs, 1),
+    "FlyingThings3D": (things, 1),
+    "Sintel": (sintel, 2),
+    "KITTI 2015": (lambda root: kitti(root, "image_2"), 1),
+    "KITTI 2012": (lambda root: kitti(root, "colored_0"), 1),
+    "HD1K": (hd1k, 1),
+    "Middlebury": (middlebury, 1),
+    "TartanAir": (tartanair, 1),
+}
+OCCLUDED = ("Sintel", "KITTI 2015", "KITTI 2012", "TartanAir")
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_layout__gives_pairs_with_truth_for_both_splits(tmp_path, name):
+    build, count = LAYOUTS[name]
+    build(tmp_path)
+    assert name.startswith(recognise(tmp_path).name)
+    ids = []
+    for split in ("train", "val"):
+        samples = open_split(config(tmp_path), split)
+        assert len(samples) == count
+        for sample in (samples[index] for index in range(count)):
+            assert (sample.images["first"] == 1).all() and (sample.images["second"] == 2).all()
+            assert (sample.truth.flow[:, sample.truth.valid] == 1).all() and sample.truth.valid.any()
+            if name in OCCLUDED:
+                np.testing.assert_array_equal(sample.truth.hidden, np.indices(SIZE)[1] < 2)
+            ids.append(sample.id)
+    assert len(set(ids)) == 2 * count
+
+
+def test_sintel__invalid_pixels_are_not_valid_and_a_scene_stays_in_one_split(tmp_path):
+    sintel(tmp_path)
+    train, val = (open_split(config(tmp_path), split) for split in ("train", "val"))
+    assert not train[0].truth.valid[0].any() and train[0].truth.valid[1:].all()
+    scenes = [{sample.id.split("/")[1] for sample in map(split.__getitem__, range(2))} for split in (train, val)]
+    assert len(scenes[0]) == len(scenes[1]) == 1 and scenes[0] != scenes[1]
+    assert "held out" in train.notes[0]
+
+
+def test_passes__are_chosen(tmp_path):
+    sintel(tmp_path)
+    assert len(open_split(config(tmp_path, **{"data.passes": ["final"]}), "train")) == 1
+
+
+def test_plain_folders__by_numbers_or_because_there_are_only_two_frames(tmp_path):
+    for number in (10, 11, 12):
+        frame(tmp_path / f"train/a/frame{number}.png", number - 9)
+    motion(tmp_path / "train/a/flow11.flo")
+    frame(tmp_path / "val/b/left.png", 1)
+    frame(tmp_path / "val/b/right.png", 2)
+    motion(tmp_path / "val/b/flow_gt.png")
+    train, val = (open_split(config(tmp_path), split) for split in ("train", "val"))
+    assert (train[0].images["first"] == 2).all() and (train[0].images["second"] == 3).all()
+    assert (val[0].images["second"] == 2).all()
+    assert len(open_split(config(tmp_path, **{"data.val": "."}), "val")) == 2
+
+
+def test_one_pair__trains_and_validates_and_says_so(tmp_path):
+    frame(tmp_path / "a.png")
+    frame(tmp_path / "b.png")
+    motion(tmp_path / "flow.flo")
+    for split in ("train", "val"):
+        samples = open_split(config(tmp_path), split)
+        assert len(samples) == 1 and "one sequence only" in samples.notes[0]
+
+
+def test_sizes_that_differ__are_named(tmp_path):
+    frame(tmp_path / "a/1.png")
+    frame(tmp_path / "a/2.png", size=(6, 9))
+    motion(tmp_path / "a/flow1.flo")
+    with pytest.raises(DataError, match="second frame is not of the size"):
+        open_split(config(tmp_path), "val")[0]
+    frame(tmp_path / "a/2.png")
+    motion(tmp_path / "a/flow1.flo", size=(7, 8))
+    with pytest.raises(DataError, match=r"flow1.flo: not of the size of its picture, \(6, 8\)"):
+        open_split(config(tmp_path), "val")[0]
+
+
+def test_nothing_there__is_told(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
+        open_split(config(tmp_path / "absent"), "train")
+    with pytest.raises(DataError, match="no pair of frames"):
+        open_split(config(tmp_path), "train")
+    with pytest.raises(UsageError, match=r"data\.path"):
+        open_split(FlowConfig(), "train")
+
+
+def test_scenes__are_new_in_every_epoch_and_the_same_again():
+    chosen = FlowConfig.resolve(None, {"data.path": "scenes:2:0", "data.size": [128, 128]})
+    task, samples = Flow(chosen), Flow(chosen).dataset("train")
+    assert isinstance(samples, SceneFlow)
+    seen = [task.augment(samples, 0, np.random.default_rng(0), epoch).images["first"].tobytes() for epoch in (0, 1, 1)]
+    assert seen[0] != seen[1] and seen[1] == seen[2]
+
+
+def test_augmented_pair__still_fits_its_truth():
+    """The second picture, fetched back by the warped flow, is the first, but for what is occluded."""
+    from densevision.results.flow_field import fetch
+
+    chosen = FlowConfig.resolve(
+        None,
+        {
+            "data.path": "scenes:4:0",
+            "data.size": [128, 160],
+            "augment.rotate": 20,
+            "augment.erase": 0,
+            "augment.asymmetric": 0,
+        },
+    )
+    task, samples = Flow(chosen), Flow(chosen).dataset("train")
+    for index in range(4):
+        sample = task.augment(samples, index, np.random.default_rng(index), 0)
+        assert sample.size == (128, 160) == sample.truth.size
+        seen = sample.truth.valid & ~sample.truth.hidden
+        apart = [
+            np.abs(fetch(sample.images["second"], flow).astype(float) - sample.images["first"])[seen].mean()
+            for flow in (sample.truth.flow, np.zeros_like(sample.truth.flow))
+        ]
+        assert apart[0] < 0.5 * apart[1] or apart[0] < 4
+
+
+@pytest.mark.realdata
+def test_real_data__by_config_alone(real_data):
+    middlebury = config(real_data / "data/flow_middlebury")
+    assert [len(open_split(middlebury, split)) for split in ("train", "val")] == [4, 1]
+    assert open_split(middlebury, "val")[0].truth.size == (388, 584)
+    sample = open_split(config(real_data / "data/flow_kitti_sample"), "val")[0]
+    assert sample.size == (375, 1242) and sample.truth.valid.mean() == pytest.approx(0.162, abs=1e-3)

@@ -1,0 +1,126 @@
+"""Losses beside their formulas, without truth, and what they teach."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from densevision.results import FlowField
+from densevision.tasks.flow.config import FlowConfig
+from densevision.tasks.flow.loss import flow_distance, occlusion_distance, stack, supervised_losses, unsupervised_losses
+from densevision.tasks.flow.occlusion import unreturned
+from densevision.tasks.flow.photometric import census_distance, smoothness
+from densevision.tasks.flow.task import Flow
+
+TINY = {"preset": "tiny", "iterations": 2, "train_iterations": 3}
+
+
+def tiny(**more) -> Flow:
+    torch.manual_seed(0)
+    return Flow(FlowConfig.resolve(None, {**TINY, **more}))
+
+
+def inputs() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return {name: torch.rand(1, 3, 128, 128, generator=generator) for name in ("first", "second")}
+
+
+def truth(seed: int = 0, occlusion: bool = True) -> FlowField:
+    rng = np.random.default_rng(seed)
+    hidden = rng.random((128, 128)) < 0.2 if occlusion else None
+    return FlowField.of(rng.normal(0, 4, (2, 128, 128)), rng.random((128, 128)) < 0.5, hidden)
+
+
+def test_flow_distance__of_l1_and_robust():
+    flow, wanted = torch.randn(2, 2, 2, 4, 5)
+    valid = torch.rand(2, 4, 5) < 0.5
+    apart = [
+        (abs(float(flow[b, c, y, x] - wanted[b, c, y, x])))
+        for b in range(2)
+        for c in range(2)
+        for y in range(4)
+        for x in range(5)
+        if valid[b, y, x]
+    ]
+    assert flow_distance(flow, wanted, valid, "l1").item() == pytest.approx(np.mean(apart), rel=1e-5)
+    robust = np.mean([(one + 0.01) ** 0.4 for one in apart])
+    assert flow_distance(flow, wanted, valid, "robust").item() == pytest.approx(robust, rel=1e-5)
+
+
+def test_distances__without_truth_are_zero():
+    nothing = torch.zeros(1, 4, 5, dtype=torch.bool)
+    assert flow_distance(torch.ones(1, 2, 4, 5), torch.zeros(1, 2, 4, 5), nothing, "robust") == 0
+    assert occlusion_distance(torch.ones(1, 4, 5), torch.zeros(1, 4, 5), nothing) == 0
+
+
+def test_sequence_loss__weighs_later_steps_more():
+    task = tiny(**{"loss.gamma": 0.5, "loss.occlusion": 0.25})
+    net, targets = task.net(), stack([truth()])
+    losses = supervised_losses(net, inputs(), targets, task.config)
+    total, hidden = 0.0, 0.0
+    for iterations in (1, 2, 3):
+        outputs = net(**inputs(), iterations=iterations)
+        total += 0.5 ** (3 - iterations) * flow_distance(outputs["flow"], targets["flow"], targets["valid"], "l1")
+        logits = outputs["occlusion"].sigmoid()[targets["valid"]]
+        wanted = targets["occlusion"][targets["valid"]]
+        hidden += 0.5 ** (3 - iterations) * torch.nn.functional.binary_cross_entropy(logits, wanted)
+    assert losses["flow"].item() == pytest.approx(total.item(), rel=1e-4)
+    assert losses["occlusion"].item() == pytest.approx(0.25 * hidden.item(), rel=1e-4)
+
+
+def test_truths_too_fast__are_left_out():
+    task, fast = tiny(**{"loss.largest": 5.0}), truth()
+    flow = fast.flow.copy()
+    flow[:, :64] = 1000
+    losses = supervised_losses(task.net(), inputs(), stack([FlowField.of(flow, fast.valid)]), task.config)
+    assert losses["flow"] < 100
+
+
+def test_stack__pads_and_tells_what_is_known():
+    targets = stack([FlowField.of(np.ones((2, 3, 4))), None, truth()])
+    assert targets["flow"].shape == (3, 2, 128, 128)
+    assert targets["valid"][0].sum() == 12 and not targets["valid"][1].any()
+    assert not targets["told"][:2].any() and targets["told"][2].sum() == truth().valid.sum()
+
+
+def test_unreturned__is_what_the_other_picture_does_not_show():
+    """A square moves right by 8 over a still ground: it hides the ground that it comes to lie on."""
+    forward, backward = torch.zeros(2, 1, 2, 32, 48)
+    forward[:, 0, 8:24, 8:24] = 8
+    backward[:, 0, 8:24, 16:32] = -8
+    hidden = torch.zeros(32, 48, dtype=torch.bool)
+    hidden[8:24, 24:32] = True
+    assert torch.equal(unreturned(forward, backward)[0], hidden)
+
+
+def test_unreturned__leaves_the_picture():
+    flow = torch.full((1, 2, 10, 10), 0.0)
+    flow[:, 0] = 3
+    lost = unreturned(flow, -flow)[0]
+    assert lost[:, 7:].all() and not lost[:, :7].any()
+
+
+def test_census__does_not_mind_the_light_but_minds_a_shift():
+    picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))
+    assert census_distance(picture, picture + 0.3, 3)[inner].max() < 1e-5
+    assert census_distance(picture, picture.roll(2, 3), 3)[inner].mean() > 0.3
+
+
+def test_smoothness__is_waived_at_edges_of_the_picture():
+    flow, picture = torch.zeros(1, 2, 8, 8), torch.zeros(1, 3, 8, 8)
+    flow[..., 4:] = 5
+    rough = smoothness(picture, flow)
+    picture[..., 4:] = 1
+    assert smoothness(picture, flow) < 1e-6 < rough
+
+
+@pytest.mark.parametrize("occlusion", [True, False])
+def test_photometric__learns_without_truth(occlusion):
+    task = tiny(**{"loss.supervision": "photometric", "occlusion": occlusion})
+    net = task.net()
+    losses = unsupervised_losses(net, inputs(), task.config)
+    assert set(losses) == {"census", "smoothness"} | ({"occlusion"} if occlusion else set())
+    sum(losses.values()).backward()
+    assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in net.parameters())
