@@ -9,30 +9,48 @@ from pathlib import Path
 from typing import Any
 
 from densevision.config import read_yaml
-from densevision.engine.model import Model, load_torch
+from densevision.engine.model import Model, TorchModel, load_torch, without_weights
 from densevision.engine.report import Report
 from densevision.errors import UsageError, WeightsError
+from densevision.io.weights import Card
 from densevision.recipe import TaskConfig
-from densevision.tasks import known, load_config
-from densevision.zoo import announcement, resolve
+from densevision.tasks import known, load_config, load_task
+from densevision.zoo import announcement, built_in, opener, resolve
 
 PathLike = str | os.PathLike[str]
 
 _loaded: dict[tuple[str, float], Model] = {}
 
 
-def load(weights: PathLike | None = None, task: str | None = None) -> Model:
+def load(weights: PathLike | None = None, task: str | None = None, set: Mapping[str, Any] | None = None) -> Model:
     """Loads weights, an exported model, or a name, into something that predicts.
 
     Args:
         weights: A `.safetensors`, `.onnx`, `.xml` (OpenVINO) or `.pt2` (torch.export) file, or a name that
             `densevision models` lists. The starter weights of the task when not given.
         task: Refuse weights of any other task.
+        set: Dotted names to values of the weights' own config, such as `{"scale": 3}` for a network that has any scale.
 
     Raises:
-        WeightsError: There is no such file or name, or it is truncated, foreign, newer, or of another task.
+        WeightsError: There is no such file or name, or it is truncated, foreign, newer, or of another task; or it does
+            not fit what is set.
     """
+    model = _opened(weights, task)
+    if set:
+        model.configure(set)
+    return model
+
+
+def _opened(weights: PathLike | None, task: str | None) -> Model:
+    found = built_in(weights, task)
+    if found is not None:
+        return without_weights(*found)
     path = resolve(weights, task)
+    open_file = opener(path, task)
+    if open_file is not None and task is not None:
+        config, net = open_file(path)
+        card = Card(task=task, config=config.plain(), source=str(path), licence="as its publisher says")
+        return TorchModel(load_task(task)(config), net.eval(), card)
     if path.suffix in (".onnx", ".xml", ".pt2"):
         from densevision.engine.exported import load_exported
 
@@ -43,7 +61,14 @@ def load(weights: PathLike | None = None, task: str | None = None) -> Model:
     return model
 
 
-def predict(source: Any, task: str | None = None, weights: Any = None, stream: bool = False, **options: Any) -> Any:
+def predict(
+    source: Any,
+    task: str | None = None,
+    weights: Any = None,
+    stream: bool = False,
+    set: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
     """Answers a picture, or many.
 
     One picture gives one record; a list, folder or glob a list; a video or `stream=True` an iterator whose memory
@@ -55,6 +80,7 @@ def predict(source: Any, task: str | None = None, weights: Any = None, stream: b
         task: A name in `TASKS`; needed when no weights are given.
         weights: A file, a name, or a model from `load`; the starter weights when not given.
         stream: Give an iterator.
+        set: Dotted names to values of the weights' own config.
         **options: Fields of `densevision.recipe.PredictOptions`.
 
     Raises:
@@ -66,7 +92,11 @@ def predict(source: Any, task: str | None = None, weights: Any = None, stream: b
         >>> import densevision
         >>> densevision.predict("street.jpg", task="detection").save("street.png")  # doctest: +SKIP
     """
-    model = weights if isinstance(weights, Model) else _load_once(weights, task)
+    if isinstance(weights, Model) or set or built_in(weights, task):
+        model = weights if isinstance(weights, Model) else load(weights, task)
+        model.configure(set or {})
+    else:
+        model = _load_once(weights, task)
     return model.predict(source, stream=stream, **options)
 
 
@@ -128,10 +158,9 @@ def evaluate(
     from densevision.engine.progress import bar, silent
 
     model = weights if isinstance(weights, Model) else load(weights, task)
-    settings = {**({"data.path": data} if data else {}), **(set or {})}
-    model.task.config = model.task.config.changed(
-        **{name.replace(".", "__"): value for name, value in settings.items()}
-    )
+    # The names of splits belong to the data that the weights were trained on.
+    elsewhere = {"data.path": data, "data.train": None, "data.val": None} if data else {}
+    model.configure({**elsewhere, **(set or {})})
     if model.task.config.data.path is None:
         raise UsageError("no data to evaluate on", field="data", mend="Give --data FOLDER, or --data scenes.")
     model.options = model.task.evaluation_options()
@@ -164,14 +193,17 @@ def export(
 
     Args:
         weights: A file, a name, or a model from `load`.
-        out: The file to write; beside the weights when not given.
+        out: The file to write; beside the weights when not given, or in the working folder when they came by name.
         task: Refuse weights of any other task.
         format: "onnx", "openvino" or "torch".
         **options: See `densevision.engine.export.export`.
     """
+    from densevision.engine.export import SUFFIXES
     from densevision.engine.export import export as write
 
     model = weights if isinstance(weights, Model) else load(weights, task)
+    if out is None and isinstance(weights, (str, os.PathLike)) and Path(weights).is_file() and format in SUFFIXES:
+        out = Path(weights).with_suffix(SUFFIXES[format])
     return write(model, out, format, **options)
 
 

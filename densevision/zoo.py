@@ -10,11 +10,20 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, WeightsError, did_you_mean
 from densevision.io.files import whole
 from densevision.io.weights import Card, NamedWeights, load_card
 from densevision.tasks import TASKS, known
+
+if TYPE_CHECKING:
+    from densevision.recipe import TaskConfig
+    from densevision.tasks.contract import Net
+
+FOREIGN = (".pth", ".pt", ".ckpt")
+"""Suffixes of files that other tools wrote."""
 
 
 def named_weights() -> dict[str, NamedWeights]:
@@ -54,8 +63,33 @@ def resolve(weights: str | os.PathLike[str] | None, task: str | None) -> Path:
     names = named_weights()
     if str(weights) in names:
         return _downloaded(names[str(weights)])
-    near = did_you_mean(str(weights), names) if names else ""
+    known_names = [*names, *(name for owner in TASKS for name in getattr(_foreign_module(owner), "BUILT_IN", {}))]
+    near = did_you_mean(str(weights), known_names) if known_names else ""
     raise WeightsError("no such file and no such name", value=str(weights), mend=near or "See densevision models.")
+
+
+def built_in(name: str | os.PathLike[str] | None, task: str | None) -> tuple[str, dict[str, Any]] | None:
+    """The task and the settings of a model that needs no file, by its name; None where the name means no such model.
+
+    Args:
+        name: What a person gave as weights; a file of this name comes first.
+        task: Look for models of this task alone.
+    """
+    if name is None or Path(name).exists():
+        return None
+    for owner in TASKS if task is None else (known(task),):
+        settings = getattr(_foreign_module(owner), "BUILT_IN", {}).get(str(name))
+        if settings is not None:
+            return owner, settings
+    return None
+
+
+def opener(path: Path, task: str | None) -> Callable[[Path], tuple[TaskConfig, Net]] | None:
+    """What opens a file of other tools as it is, where the task offers that and the file is not one of ours."""
+    module = None if task is None else _foreign_module(known(task))
+    if module is None or not hasattr(module, "open_file") or path.suffix not in FOREIGN:
+        return None
+    return module.open_file
 
 
 def announcement(card: Card) -> str:
@@ -85,12 +119,16 @@ def cache_folder() -> Path:
 
 
 def _foreign(task: str) -> tuple[NamedWeights, ...]:
+    return getattr(_foreign_module(task), "NAMED", ())
+
+
+def _foreign_module(task: str) -> ModuleType | None:
     try:
-        return import_module(f"densevision.tasks.{task}.foreign").NAMED
+        return import_module(f"densevision.tasks.{task}.foreign")
     except ModuleNotFoundError as failure:
         if failure.name != f"densevision.tasks.{task}.foreign":
             raise
-        return ()
+        return None
 
 
 def _converter(task: str) -> Callable[[NamedWeights, Path, Path], None]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from densevision.engine.device import autocast, pick_device, pick_precision
 from densevision.errors import WeightsError
@@ -38,9 +39,11 @@ class Model(ABC):
     def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
         """Inputs on the network's canvas to the task's answers, as float32 tensors on the CPU."""
 
-    def infer(
-        self, samples: Sequence[Sample], options: PredictOptions, previous: Result | None = None
-    ) -> list[Result]:
+    def precision(self, options: PredictOptions) -> str:
+        """The precision that it computes in under these options."""
+        return pick_precision(options.precision, pick_device(options.device))
+
+    def infer(self, samples: Sequence[Sample], options: PredictOptions, previous: Result | None = None) -> list[Result]:
         """Records of samples whose canvases have the same size.
 
         Args:
@@ -57,6 +60,11 @@ class Model(ABC):
         """The task's records of its answers."""
         return self.task.results(answers, views, options)
 
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Replaces options of the config, by dotted names: what data to be judged on, how to judge."""
+        dotted = {name.replace(".", "__"): value for name, value in settings.items()}
+        self.task = type(self.task)(self.task.config.changed(**dotted))
+
     def predict(self, source: Any, **options: Any) -> Any:
         """Answers a source; the same as `densevision.predict(source, weights=...)`."""
         from densevision.engine.predict import predict
@@ -71,6 +79,25 @@ class TorchModel(Model):
         super().__init__(task, card, options)
         self.net = net.to(memory_format=torch.channels_last)
 
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Replaces options of the config; those that shape the network build it anew around the same weights.
+
+        Raises:
+            WeightsError: The weights do not fit that network.
+        """
+        before = self.task.config
+        super().configure(settings)
+        others = [name for name in settings if not name.startswith(("data.", "train."))]
+        if self.task.config.changed(data=before.plain()["data"], train=before.plain()["train"]) == before:
+            return
+        try:
+            self.net = _built(self.task, self.net.state_dict()).eval()
+        except RuntimeError:
+            self.task = type(self.task)(before)
+            value = ", ".join(f"{name}={settings[name]}" for name in others)
+            mend = "Leave it out, or take weights that were trained with it."
+            raise WeightsError("the weights are of a network without this", value=value, mend=mend) from None
+
     def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
         """Runs the network on the device and in the precision that the options name."""
         device = pick_device(options.device)
@@ -78,7 +105,7 @@ class TorchModel(Model):
         training = net.training
         net.eval()
         try:
-            with torch.inference_mode(), autocast(device, pick_precision(options.precision, device)):
+            with torch.inference_mode(), autocast(device, self.precision(options)):
                 moved = {name: tensor.to(device) for name, tensor in inputs.items()}
                 outputs = net(**moved, **self.task.steering(options))
             with torch.inference_mode():
@@ -107,19 +134,37 @@ def load_torch(path: str | Path, task: str | None = None) -> TorchModel:
     backbone = {**config.get("backbone", {}), "pretrained": False}
     task_config = load_config(card.task).checked({**config, "backbone": backbone}, path)
     built = load_task(card.task)(task_config)
-    with torch.device("meta"):
-        net = built.net()
     try:
-        net.load_state_dict(tensors, strict=True, assign=True)
+        net = _built(built, tensors)
     except RuntimeError as failure:
         detail = str(failure).splitlines()[1].strip() if "\n" in str(failure) else str(failure)
         raise WeightsError(
             "the tensors do not fit the network that the card describes", file=path, value=detail
         ) from None
-    _fill_unsaved(net, built)
     restored = load_config(card.task).checked(config, path)
     built.config = restored
     return TorchModel(built, net.eval(), card)
+
+
+def without_weights(task: str, settings: Mapping[str, Any]) -> TorchModel:
+    """A model whose network has nothing to learn, such as an interpolation.
+
+    Args:
+        task: Name of the task.
+        settings: Dotted names to values of its config.
+    """
+    config = load_config(task).resolve(None, settings)
+    built = load_task(task)(config)
+    return TorchModel(built, built.net().eval(), Card(task=task, config=config.plain(), licence="none needed"))
+
+
+def _built(task: Task, tensors: Mapping[str, Tensor]) -> Net:
+    """The task's network with these weights; RuntimeError where they do not fit."""
+    with torch.device("meta"):
+        net = task.net()
+    net.load_state_dict(tensors, strict=True, assign=True)
+    _fill_unsaved(net, task)
+    return net
 
 
 def _fill_unsaved(net: Net, task: Task) -> None:

@@ -63,7 +63,7 @@ def psnr(one: np.ndarray, other: np.ndarray, peak: float = 255.0) -> float:
 def ssim(one: np.ndarray, other: np.ndarray, peak: float = 255.0) -> float:
     """Structural similarity, the mean over channels and over the pixels whose window lies inside.
 
-    Source: Wang et al., Image Quality Assessment, 2004, eq. 13, with its Gaussian window of 11 pixels; biased variances.
+    Source: Wang et al., Image Quality Assessment, 2004, eq. 13, with its Gaussian window; biased variances.
 
     Args:
         one: (H, W) or (H, W, C).

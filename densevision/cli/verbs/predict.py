@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from densevision.cli.options import given, predict_options, quiet_flag, weights_option
+from densevision.cli.options import given, predict_options, quiet_flag, set_option, weights_option
 
 
 def command(task: str) -> click.Command:
@@ -16,6 +16,7 @@ def command(task: str) -> click.Command:
     @click.command("predict", help=f"Answer pictures, a folder, a pattern or a video: {task}.")
     @click.argument("source", nargs=-1, required=True)
     @weights_option
+    @set_option
     @click.option("--out", metavar="FOLDER", help="Where the answers go; predictions/ when not given.")
     @click.option(
         "--save", metavar="SUFFIX", multiple=True, help="Form of the answers: png (drawn), json, ...; repeatable."
@@ -23,13 +24,13 @@ def command(task: str) -> click.Command:
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture instead of writing files.")
     @quiet_flag
     @predict_options
-    def predict(source, weights, out, save, as_json, quiet, **options):
+    def predict(source, weights, settings, out, save, as_json, quiet, **options):
         if as_json and (out or save):
             raise click.UsageError("--out and --save have no effect with --json.")
         from densevision import api
 
         target = source[0] if len(source) == 1 else list(source)
-        results = api.predict(target, task, weights, stream=True, **given(options))
+        results = api.predict(target, task, weights, stream=True, set=settings, **given(options))
         folder = Path(out or "predictions")
         for number, result in enumerate(results):
             if as_json:

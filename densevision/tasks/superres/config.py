@@ -11,7 +11,7 @@ from densevision.recipe import BackboneConfig, DataConfig, TaskConfig
 
 Arch = Literal[
     "edsr", "edsr-large", "rrdb", "srvgg", "srcnn", "fsrcnn", "espcn", "vdsr", "nafnet", "unet",
-    "nearest", "bilinear", "bicubic",
+    "nearest", "bilinear", "bicubic", "community",
 ]  # fmt: skip
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 """The architectures without weights."""
@@ -144,7 +144,7 @@ class SuperresConfig(TaskConfig):
     """The task that this config is for."""
     arch: Arch = "edsr"
     """The family: see tasks/superres/networks. `edsr` is the paper's baseline, `unet` stands on `backbone`, `nafnet`
-    restores at scale 1, and the last three interpolate."""
+    restores at scale 1, the next three interpolate, and `community` only comes from a file of its own."""
     scale: Literal[1, 2, 3, 4, 8, 16] = 2
     """How many times larger the answer is; 1 restores."""
     width: Count | None = None

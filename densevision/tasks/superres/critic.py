@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -37,7 +38,7 @@ class Critic(nn.Module):
 class UNetDiscriminator(nn.Module):
     """Judges every pixel, with and without its surroundings; spectral norms keep it from growing steep.
 
-    Source: Wang et al., Real-ESRGAN, ICCVW 2021, section 3.4; after Schoenfeld et al., A U-Net Based Discriminator, 2020.
+    Source: Wang et al., Real-ESRGAN, ICCVW 2021, section 3.4; after Schoenfeld et al., 2020.
 
     Args:
         channels: Of the pictures.
@@ -47,7 +48,7 @@ class UNetDiscriminator(nn.Module):
     def __init__(self, channels: int, width: int = 64):
         super().__init__()
         widths = [width << level for level in range(DEPTH + 1)]
-        pairs = list(zip(widths, widths[1:]))
+        pairs = list(itertools.pairwise(widths))
         self.first = nn.Conv2d(channels, width, 3, padding=1)
         self.downs = nn.ModuleList(_normed(a, b, 4, stride=2) for a, b in pairs)
         self.ups = nn.ModuleList(_normed(b, a, 3) for a, b in reversed(pairs))

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from densevision.errors import UsageError
 from densevision.ops.imresize import enlarge
 from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
 from densevision.tasks.superres.networks.edsr import EDSR
@@ -76,6 +77,9 @@ def build_head(config: SuperresConfig, channels: Sequence[int]) -> PictureHead:
         network = NAFNet(channels[0], **sizes)
     elif config.arch in INTERPOLATIONS:
         network = Interpolation(config.scale, config.arch)
+    elif config.arch == "community":
+        problem = "the network of a community file cannot be built without the file, nor changed"
+        raise UsageError(problem, field="arch", value=config.arch, mend="Take another arch.")
     else:
         network = NETWORKS[config.arch](channels[0], config.scale, **sizes)
     return PictureHead(network, config.scale, config.residual, pyramid)

@@ -74,7 +74,7 @@ def where_known(answer: Tensor, targets: Tensors) -> tuple[Tensor, Tensor]:
 def generator_loss(critic: torch.nn.Module, fake: Tensor, real: Tensor, kind: str) -> Tensor:
     """How far the answers are from being taken for real.
 
-    Source: Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019, eq. 4 to 8 with mean; Goodfellow et al., 2014.
+    Source: Jolicoeur-Martineau, The relativistic discriminator, ICLR 2019, section 4; Goodfellow et al., 2014.
 
     Args:
         critic: (B, C, H, W) pictures to logits of any shape.

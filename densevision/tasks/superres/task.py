@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from densevision.errors import UsageError
 from densevision.metrics.picture import PictureMetric, quality_names
 from densevision.nn.backbone import Backbone, ImageOnly
 from densevision.ops.fields import to_original
@@ -18,7 +19,7 @@ from densevision.results import Picture
 from densevision.sample import Batch, InputSpec, Sample
 from densevision.tasks.contract import Net, SampleSet, Task, Tensors
 from densevision.tasks.superres import data, decode
-from densevision.tasks.superres.config import SuperresConfig
+from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
 from densevision.tasks.superres.critic import Critic
 from densevision.tasks.superres.head import PictureHead, build_head
 from densevision.tasks.superres.loss import discriminator_loss, generator_loss, pixel_losses, stack, where_known
@@ -55,8 +56,10 @@ class Superres(Task[SuperresConfig, Picture]):
     @property
     def reach(self) -> int | None:
         """Of the network; None on a timm encoder."""
+        if self.config.arch in ("unet", "community"):
+            return None
         with torch.device("meta"):
-            return None if self.config.arch == "unet" else build_head(self.config, self._channels()).reach
+            return build_head(self.config, [self.config.backbone.channels]).reach
 
     @property
     def inputs(self) -> dict[str, InputSpec]:
@@ -81,7 +84,13 @@ class Superres(Task[SuperresConfig, Picture]):
 
     @classmethod
     def complete(cls, config: SuperresConfig) -> SuperresConfig:
-        """Holds out a tenth of the pictures, where the data has no validation split."""
+        """Holds out a tenth of the pictures, where the data has no validation split.
+
+        Raises:
+            UsageError: The architecture has nothing to learn.
+        """
+        if config.arch in INTERPOLATIONS:
+            raise UsageError("interpolation has nothing to learn", field="arch", value=config.arch)
         return data.completed(config)
 
     def dataset(self, split: str) -> SampleSet:
@@ -148,9 +157,6 @@ class Superres(Task[SuperresConfig, Picture]):
     def metric(self) -> PictureMetric:
         """PSNR and SSIM under the config's protocol."""
         return PictureMetric(self.config.quality.colour, self.config.crop)
-
-    def _channels(self) -> list[int]:
-        return [self.config.backbone.channels]
 
 
 TASK = Superres

@@ -1,0 +1,71 @@
+"""Networks of the community: any file that spandrel knows, answering by the same path as ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from densevision.errors import WeightsError
+from densevision.nn.backbone import ImageOnly
+from densevision.tasks.contract import Net
+from densevision.tasks.superres.config import SuperresConfig
+from densevision.tasks.superres.head import PictureHead
+
+SCALES = (1, 2, 3, 4, 8, 16)
+
+
+class Community(nn.Module):
+    """A network that spandrel built, one picture at a time and in float32: not every family bears less.
+
+    Args:
+        descriptor: spandrel's ImageModelDescriptor, which pads pictures to what its network needs.
+    """
+
+    reach = None
+
+    def __init__(self, descriptor: object):
+        super().__init__()
+        self.model = descriptor.model  # a part of this module, so that it moves to devices with it
+        self.descriptor = descriptor
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, scale * H, scale * W), clipped to [0, 1]."""
+        with torch.autocast(image.device.type, enabled=False):
+            return torch.cat([self.descriptor(one[None].float()) for one in image])
+
+
+def open_community(file: Path) -> tuple[SuperresConfig, Net]:
+    """The config and the network of a file.
+
+    Raises:
+        WeightsError: spandrel is missing, does not know the file, or its network answers no picture with a picture.
+    """
+    try:
+        import spandrel
+    except ModuleNotFoundError:
+        mend = "pip install 'densevision[community]', or convert it: python tools/convert.py NAME FILE OUT."
+        raise WeightsError("not weights of ours, and spandrel is not installed", file=file, mend=mend) from None
+    try:
+        descriptor = spandrel.ModelLoader(device="cpu").load_from_file(file)
+    except Exception as failure:  # readers of foreign bytes raise anything
+        raise WeightsError(f"spandrel cannot load it: {failure}", file=file) from None
+    if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.scale not in SCALES:
+        found = getattr(descriptor, "scale", type(descriptor).__name__)
+        raise WeightsError("no network from pictures to pictures of a known scale", file=file, value=found)
+    channels = descriptor.input_channels
+    if descriptor.output_channels != channels:
+        found = f"{channels} in, {descriptor.output_channels} out"
+        raise WeightsError("the network changes the number of channels", file=file, value=found)
+    config = SuperresConfig.checked(
+        {"arch": "community", "scale": descriptor.scale, "backbone": {"channels": channels}}
+    )
+    net = Net(ImageOnly(channels), PictureHead(Community(descriptor.eval()), descriptor.scale), _inputs(config))
+    return config, net
+
+
+def _inputs(config: SuperresConfig) -> dict:
+    from densevision.tasks.superres.task import Superres
+
+    return Superres(config).inputs
