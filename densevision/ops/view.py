@@ -88,7 +88,7 @@ class View:
             if interpolation == "cubic" and image.dtype.kind == "f":
                 image = image.clip(0, 1)  # cubic curves overshoot, and a picture of floats ends at white
         x, y = round(self.offset[0]), round(self.offset[1])
-        if fill == "edge":
+        if isinstance(fill, str):
             return np.pad(image, ((y, self.size[0] - height - y), (x, self.size[1] - width - x), (0, 0)), "edge")
         canvas = np.empty((*self.size, image.shape[2]), image.dtype)
         canvas[:] = fill
