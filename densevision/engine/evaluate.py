@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 
-from densevision.engine.device import pick_device, pick_precision
 from densevision.engine.loader import Collate, reading_loader
 from densevision.engine.model import Model, TorchModel
 from densevision.engine.predict import answer
@@ -123,5 +122,5 @@ def _protocol(model: Model, options: PredictOptions, metric: Metric) -> dict[str
     asked = {
         name: value for name, value in options.model_dump(mode="json").items() if name in heeded and value is not None
     }
-    precision = pick_precision(options.precision, pick_device(options.device))
-    return {**metric.protocol, "prediction": {**asked, "precision": precision}, "densevision": __version__}
+    prediction = {**asked, "precision": model.precision(options)}
+    return {**metric.protocol, "prediction": prediction, "densevision": __version__}

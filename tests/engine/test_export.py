@@ -242,7 +242,7 @@ def test_export__several_pictures_by_name(form, tmp_path, pictures):
     swapped = {"next": inputs["next"], "image": inputs["image"]}
     options = PredictOptions(precision="float32")
     torch.testing.assert_close(again.answers(swapped, options)["flow"], model.answers(inputs, options)["flow"])
-    with pytest.raises(UsageError, match="iterations.*for good"):
+    with pytest.raises(UsageError, match=r"iterations.*for good"):
         again.answers(inputs, PredictOptions(iterations=3))
 
 
@@ -271,8 +271,9 @@ def test_export__tells_why_a_network_cannot_be_traced(tmp_path, monkeypatch):
         export(built(), tmp_path / "spots.onnx")
 
 
-def test_export__own_pictures_are_compared_too(model, tmp_path, pictures, caplog):
+def test_export__own_pictures_are_compared_too(model, tmp_path, pictures, caplog, monkeypatch):
     caplog.set_level(logging.INFO, "densevision")
+    monkeypatch.setattr(logging.getLogger("densevision"), "propagate", True)
     path = export(model, tmp_path / "spots.pt2", "torch", pictures=pictures)
     assert load_exported(path).stamp.pictures == 7 + len(pictures)
     assert "largest difference from PyTorch in boxes" in caplog.text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from densevision.cli.options import weights_option
+from densevision.cli.options import quiet_flag, weights_option
 
 
 def command(task: str) -> click.Command:
@@ -20,12 +20,16 @@ def command(task: str) -> click.Command:
         "--decode/--raw", default=True, show_default=True, help="Include decoding, or stop at the network's outputs."
     )
     @click.option("--half", is_flag=True, help="Store and compute in half precision.")
-    @click.option("--tolerance", type=float, help="Largest difference that is accepted.")
-    def export(weights, form, out, decode, half, tolerance):
+    @click.option("--tolerance", type=float, help="Largest difference from PyTorch that is accepted.")
+    @click.option("--pictures", metavar="SOURCE", help="Pictures to verify it on, beside scenes of odd sizes.")
+    @quiet_flag
+    def export(weights, form, out, decode, half, tolerance, pictures, quiet):
         from densevision import api
+        from densevision.cli.printing import remarks
 
-        options = {} if tolerance is None else {"tolerance": tolerance}
-        path = api.export(weights, out, task, form, decode=decode, half=half, **options)
+        remarks(quiet)
+        options = {"decode": decode, "half": half, "tolerance": tolerance, "pictures": pictures}
+        path = api.export(weights, out, task, form, **options)
         click.echo(str(path))
 
     return export
