@@ -1,0 +1,98 @@
+"""Focal lengths and baselines from the files that datasets state them in."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from densevision.errors import DataError
+from densevision.results.depth_map import Camera
+
+INTRINSICS = ("intrinsics.txt", "camera-intrinsics.txt", "intrinsic.txt")
+_CENTRE = np.array([0.5, 0.5])
+
+
+@lru_cache(maxsize=1024)
+def kitti_camera(file: Path, number: str) -> Camera | None:
+    """A camera of KITTI's calib.txt or calib_cam_to_cam.txt, with its distance to the camera at its right.
+
+    Args:
+        file: Lines of `name: numbers`; P_rect_02 or P2 is the projection of camera 2.
+        number: "02" or "2", as the file's names have it.
+
+    Returns:
+        None where there is no such file.
+
+    Raises:
+        DataError: The file does not hold this projection.
+    """
+    if not file.exists():
+        return None
+    rows = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
+    index = int(number)
+    names = {which: (f"P_rect_{which:02d}", f"P{which}") for which in (index, index + 1)}
+    own, other = (next((rows[name] for name in names[which] if name in rows), None) for which in names)
+    if own is None:
+        raise DataError("no projection of this camera", file=file, field=names[index][0], value=sorted(rows)[:8])
+    projection = _matrix(own, file, names[index][0])
+    baseline = None
+    if other is not None and index % 2 == 0:
+        beside = _matrix(other, file, names[index + 1][0])
+        baseline = float((projection[0, 3] - beside[0, 3]) / projection[0, 0])
+    return Camera(float(projection[0, 0]), _corner(projection), baseline)
+
+
+@lru_cache(maxsize=1024)
+def middlebury_camera(file: Path) -> Camera | None:
+    """The left camera of Middlebury's calib.txt, whose baseline is in millimetres; None where there is none."""
+    if not file.exists():
+        return None
+    rows = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
+    numbers = [float(word) for word in re.findall(r"[-+0-9.eE]+", rows.get("cam0", ""))]
+    if len(numbers) != 9:
+        raise DataError("no intrinsics of the left camera", file=file, field="cam0", value=rows.get("cam0"))
+    baseline = float(rows["baseline"]) / 1000 if "baseline" in rows else None
+    return Camera(numbers[0], _corner(np.array(numbers).reshape(3, 3)), baseline)
+
+
+def intrinsics_near(image: Path, root: Path) -> Camera | None:
+    """The camera that an `intrinsics.txt` states: a 3x3 matrix, beside the picture or in a folder above it.
+
+    It is looked for up to the folder that holds the root, so that a split finds what its dataset says.
+    """
+    for folder in image.parents:
+        for name in INTRINSICS:
+            found = _intrinsics(folder / name)
+            if found is not None:
+                return found
+        if folder == root.parent:
+            return None
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _intrinsics(file: Path) -> Camera | None:
+    if not file.is_file():
+        return None
+    numbers = file.read_text().split()
+    try:
+        matrix = np.array(numbers, float).reshape(3, -1)[:, :3]
+        return Camera(float(matrix[0, 0]), _corner(matrix.reshape(3, 3)))
+    except ValueError:
+        raise DataError("not a matrix of 3 x 3 numbers", file=file, value=" ".join(numbers[:12])) from None
+
+
+def _corner(matrix: np.ndarray) -> tuple[float, float]:
+    """The principal point; these files count from the first pixel's centre, our coordinates from its corner."""
+    x, y = matrix[:2, 2] + _CENTRE
+    return float(x), float(y)
+
+
+def _matrix(text: str, file: Path, field: str) -> np.ndarray:
+    try:
+        return np.array(text.split(), float).reshape(3, 4)
+    except ValueError:
+        raise DataError("not a matrix of 3 x 4 numbers", file=file, field=field, value=text.strip()) from None

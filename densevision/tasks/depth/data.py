@@ -1,0 +1,242 @@
+"""Pictures with depth for training and evaluation: from files, or from the procedural world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from densevision.data.scene_splits import SceneSource, scene_splits
+from densevision.data.scenes import Scenes
+from densevision.errors import DataError, UsageError
+from densevision.io.depth import read_depth
+from densevision.io.findings import Findings, Kind
+from densevision.io.image import image_size, read_image, to_channels
+from densevision.io.pictures import held_out
+from densevision.results.depth_map import Camera, DepthMap
+from densevision.sample import Sample, SampleSet
+from densevision.tasks.depth.config import DepthConfig
+from densevision.tasks.depth.layouts import LAYOUTS, Frame, listed, recognise
+from densevision.tasks.depth.sgbm import match
+
+PICTURE_TRUTHS = (".png", ".pgm", ".tif", ".tiff")
+
+
+def open_split(config: DepthConfig, split: str) -> SampleSet:
+    """The samples of "train" or "val".
+
+    A folder may hold both as `train/` and `val/` (or as `data.train` and `data.val` name them; `.` is all of it), or
+    these name lists of files. A dataset that says itself what validates is believed. Otherwise a tenth of its
+    sequences, or of its pictures where there is one sequence, validates, chosen by a hash of their names.
+
+    Raises:
+        UsageError: No data is named.
+        DataError: There is no such folder, split or picture; or under `on_error: fail`, something is wrong with one.
+    """
+    if config.data.path is None:
+        raise UsageError("no data is named", field="data.path", mend="Give a dataset's folder, or scenes.")
+    scenes = scene_splits(config.data.path)
+    if scenes is not None:
+        return SceneDepth(config, scenes[split])
+    frames, notes = _frames(config, split)
+    findings = Findings(config.data.on_error)
+    frames = [frame for frame in frames if _is_sound(frame, findings)]
+    if not frames:
+        raise DataError(f"no picture of {split} is left", file=config.data.path, value=list(findings.notes))
+    judging = split == "val" and config.data.judge == "sgbm"
+    return DepthSet(config, frames, judging, (*notes, *findings.notes))
+
+
+class DepthSet:
+    """Pictures on disk. Reading is pure, so workers may share it.
+
+    Args:
+        config: How to read them.
+        frames: Their files.
+        judging: Give pairs without truth what semi-global matching says of them.
+        notes: What was chosen or left out.
+    """
+
+    def __init__(self, config: DepthConfig, frames: Sequence[Frame], judging: bool, notes: Sequence[str] = ()):
+        self.config, self.frames, self.judging, self.notes = config, list(frames), judging, tuple(notes)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A picture with its truth, and the right picture where the losses want it.
+
+        Raises:
+            DataError: A file is missing or broken, or sizes differ.
+        """
+        frame, data = self.frames[index], self.config.data
+        image = to_channels(read_image(frame.image, data.max_pixels), self.config.backbone.channels)
+        images = {"image": image}
+        if frame.right is not None and (self.config.stereo or self.judging):
+            images["right"] = to_channels(read_image(frame.right, data.max_pixels), image.shape[2])
+        truth = None if frame.truth is None else self._truth(frame, image.shape[:2])
+        if truth is None and self.judging and "right" in images:
+            truth = match(image, images["right"], self.config.max, self.camera(frame))
+        if not self.config.stereo:
+            images.pop("right", None)
+        return Sample(images, truth, f"{frame.group}/{frame.image.stem}", str(frame.image))
+
+    def camera(self, frame: Frame) -> Camera | None:
+        """What is known of a frame's camera: from its dataset, completed by the config."""
+        stated, found = self.config.camera, frame.camera
+        focal = found.focal if found is not None else stated.focal
+        if focal is None:
+            return None
+        baseline = found.baseline if found is not None and found.baseline is not None else stated.baseline
+        return Camera(focal, found.principal if found is not None else None, baseline)
+
+    def _truth(self, frame: Frame, size: tuple[int, int]) -> DepthMap:
+        data = self.config.data
+        found = read_depth(frame.truth, data.scale or frame.scale, data.on_error != "fail")
+        if found.depth.shape != tuple(size):
+            problem = f"not of the size of its picture, {tuple(size)}"
+            raise DataError(
+                problem, file=frame.truth, value=found.depth.shape, mend="Is it the depth of another picture?"
+            )
+        kind = data.truth or found.kind or frame.kind
+        unit = "px" if kind == "disparity" else "m"
+        return DepthMap.of(found.depth, found.valid, kind=kind, unit=unit, camera=self.camera(frame))
+
+
+class SceneDepth:
+    """Procedural scenes with exact depth, or with exact disparity where the answers are disparities.
+
+    Args:
+        config: Their size is that of the training crop.
+        source: Which scenes.
+    """
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, config: DepthConfig, source: SceneSource):
+        self.config, self.source = config, source
+        side = config.data.size
+        self.size = (side, side) if isinstance(side, int) else side
+        self.scenes = Scenes(source.count, source.seed, self.size, first=source.first)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Sample:
+        """A scene's picture."""
+        return self.fresh(index, 0)
+
+    def fresh(self, index: int, epoch: int) -> Sample:
+        """A scene's picture; every epoch has scenes of its own, so that training never sees one twice."""
+        number = self.source.first + epoch * len(self) + index
+        scene = Scenes(1, self.source.seed, self.size, first=number)[0] if epoch else self.scenes[index]
+        camera = Camera(scene.focal, baseline=scene.baseline)
+        names = {"image": "image", "right": "right"} if self.config.stereo else {"image": "image"}
+        channels = self.config.backbone.channels
+        images = {name: to_channels(getattr(scene, part), channels) for name, part in names.items()}
+        disparity = self.config.output == "disparity"
+        kind = {"kind": "disparity", "unit": "px"} if disparity else {"kind": "metric", "unit": "m"}
+        truth = DepthMap.of(
+            scene.disparity if disparity else scene.depth, camera=camera, source=images["image"], **kind
+        )
+        return Sample(images, truth, index, f"scene {self.source.seed}:{number}")
+
+
+def with_camera(config: DepthConfig) -> DepthConfig:
+    """The config with the focal length and the baseline of the first training picture, where it names none.
+
+    Raises:
+        DataError: Metric depth is to be learnt from pairs whose calibration is missing.
+    """
+    wanted = config.camera
+    if wanted.focal is None or wanted.baseline is None:
+        samples = open_split(config.changed(data__on_error="skip"), "train")
+        if isinstance(samples, DepthSet):
+            found = next((camera for camera in map(samples.camera, samples.frames[:1]) if camera is not None), None)
+        else:
+            found = samples[0].truth.camera
+        if found is not None:
+            focal = wanted.focal or _on_canvas(found.focal, samples, config)
+            config = config.changed(camera__focal=focal, camera__baseline=wanted.baseline or found.baseline)
+    if config.stereo and config.output == "metric" and None in (config.camera.focal, config.camera.baseline):
+        problem = "metric depth from pairs needs their calibration: focal length and baseline"
+        mend = "Set camera.focal (pixels) and camera.baseline (metres), or ask for disparity: output=disparity."
+        raise DataError(problem, file=config.data.path, field="camera", value=config.camera.plain(), mend=mend)
+    return config
+
+
+def _on_canvas(focal: float, samples: SampleSet, config: DepthConfig) -> float:
+    if config.data.shorter is None:
+        return focal
+    return focal * config.data.shorter / min(samples[0].size)
+
+
+def _frames(config: DepthConfig, split: str) -> tuple[list[Frame], list[str]]:
+    root = Path(config.data.path)
+    if not root.is_dir():
+        raise DataError("no such folder", file=root, mend="Give a dataset's folder, or scenes.")
+    named = getattr(config.data, split)
+    lists = [path for path in (Path(named), root / named) if path.is_file()] if named else []
+    folder = root / (named or split)
+    if named and not lists and not folder.is_dir():
+        raise DataError("no such folder or list", file=folder, field=f"data.{split}")
+    if lists:
+        found, notes = listed(lists[0], root), []
+    elif folder.is_dir() and (named or recognise(root) is LAYOUTS[-1]):
+        found, notes = list(recognise(folder).frames(folder)), []
+    else:
+        found, notes = _divided(list(recognise(root).frames(root)), split)
+    useful = [frame for frame in found if frame.truth is not None or _teaches(frame, config, split)]
+    if useful and len(useful) < len(found):
+        notes.append(f"{len(found) - len(useful)} of {len(found)} pictures of {split} have no depth and no pair")
+    if not useful:
+        mend = "Pictures and depth lie in rgb/ and depth/, pairs in left/ and right/, or as a known dataset has them."
+        raise DataError(f"nothing to learn from for {split}", file=folder if folder.is_dir() else root, mend=mend)
+    return useful, notes
+
+
+def _teaches(frame: Frame, config: DepthConfig, split: str) -> bool:
+    """Whether a picture without truth is of use."""
+    return frame.right is not None and (config.stereo or (split == "val" and config.data.judge == "sgbm"))
+
+
+def _divided(frames: list[Frame], split: str) -> tuple[list[Frame], list[str]]:
+    """The pictures of a split: as the dataset says, else by whole groups, or by pictures where there is one group."""
+    if any(frame.split is not None for frame in frames):
+        return [frame for frame in frames if frame.split == split], []
+    groups = sorted({frame.group.replace("/", "-") for frame in frames})
+    if len(groups) > 1:
+        validating = {group for group, held in zip(groups, held_out(groups)) if held}
+        chosen = [frame for frame in frames if (frame.group.replace("/", "-") in validating) == (split == "val")]
+        return chosen, [f"no validation split: {len(validating)} of {len(groups)} sequences are held out"]
+    held = held_out([frame.image.name for frame in frames])
+    chosen = [frame for frame, out in zip(frames, held) if out == (split == "val")]
+    return chosen, [f"no validation split: {int(held.sum())} of {len(frames)} pictures of one sequence are held out"]
+
+
+def _is_sound(frame: Frame, findings: Findings) -> bool:
+    """Looks at the files' headers: whether sizes agree, and numbers have 16 bits."""
+    try:
+        size = image_size(frame.image)
+    except DataError as failure:
+        return findings.add(Kind.PICTURE_BROKEN, frame.image, failure.field, failure.problem)
+    if frame.right is not None and (other := image_size(frame.right)) != size:
+        return findings.add(Kind.STEREO_SIZE, frame.right, None, f"{other} beside {size}")
+    if frame.truth is None or frame.truth.suffix.lower() not in PICTURE_TRUTHS:
+        return True
+    if (found := image_size(frame.truth)) != size:
+        return findings.add(Kind.DEPTH_SIZE, frame.truth, None, f"{found} for {size}")
+    if frame.truth.suffix.lower() == ".png":
+        with Image.open(frame.truth) as header:
+            if not header.mode.startswith("I"):
+                return findings.add(Kind.DEPTH_BITS, frame.truth, None, f"mode {header.mode}")
+    return True
+
+
+def without_truth(sample: Sample) -> Sample:
+    """The sample with every pixel unknown."""
+    nothing = np.zeros(sample.size, np.float32)
+    return replace(sample, truth=DepthMap.of(nothing, nothing > 0))

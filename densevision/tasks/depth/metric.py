@@ -1,0 +1,204 @@
+"""A depth network's numbers, each under a protocol that its name tells.
+
+Depth is judged picture by picture and averaged over the pictures, as the field does; disparity over all pixels. Sums
+are kept per picture and added up exactly, so that neither order nor shards change a number.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from densevision.errors import DataError
+from densevision.results.depth_map import DepthMap
+from densevision.tasks.depth.align import comparable
+
+DEPTH = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "delta1", "delta2", "delta3")
+DISPARITY = ("EPE", "D1", "bad1", "bad2", "bad3")
+CROPS = {
+    "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+    "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
+}
+"""Name -> first and last row, first and last column, as parts of the picture (Eigen 2014, Garg 2016)."""
+BINS = np.geomspace(0.25, 256, 41)
+"""Distances by which the plot groups errors."""
+WORST = 20
+"""Pictures in the table."""
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How answers and truths are compared; see `config.EvaluationConfig`."""
+
+    align: Literal["none", "median", "lstsq"] = "none"
+    crop: Literal["none", "eigen", "garg", "nyu"] = "none"
+    nearest: float = 1e-3
+    farthest: float | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What distinguishes numbers under this protocol from those under the plain one.
+
+        >>> Protocol("median", "garg", 1e-3, 80.0).suffix
+        '/median/garg/80m'
+        """
+        parts = [part for part in (self.align, self.crop) if part != "none"]
+        parts += [f"{self.farthest:g}m"] if self.farthest is not None else []
+        parts += [f"from{self.nearest:g}m"] if self.nearest != Protocol().nearest else []
+        return "".join(f"/{part}" for part in parts)
+
+    def window(self, size: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns that count in a picture of this size."""
+        if self.crop == "none":
+            return slice(None), slice(None)
+        (top, bottom, left, right), (height, width) = CROPS[self.crop], size
+        rows = slice(round(top * height) if self.crop == "nyu" else int(top * height), int(bottom * height + 1e-6))
+        return rows, slice(int(left * width + 1e-6), int(right * width + 1e-6))
+
+
+class DepthMetric:
+    """Mergeable numbers of one evaluation.
+
+    Args:
+        protocol: How answers and truths are compared.
+    """
+
+    def __init__(self, protocol: Protocol | None = None):
+        self.rules = protocol or Protocol()
+        self.pictures: dict[str, dict[str, float]] = {}
+        self.by_distance = np.zeros((2, len(BINS) + 1))
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the numbers come about."""
+        farthest = "unlimited" if self.rules.farthest is None else self.rules.farthest
+        return {
+            "align": self.rules.align,
+            "crop": self.rules.crop,
+            "range_m": [self.rules.nearest, farthest],
+            "average": "depth: mean over the pictures' means; disparity: over all valid pixels of all pictures",
+            "SILog": "100 x root of the variance of log differences (KITTI)",
+            "delta": "share of pixels with max(answer/truth, truth/answer) below 1.25, 1.25^2, 1.25^3",
+            "D1": "share of pixels with an error above 3 px and above 5 % of the true disparity",
+            "bad": "share of pixels with an error above 1, 2, 3 px",
+            "medRel": "mean over the pictures of the median relative disparity error",
+        }
+
+    def update(self, result: DepthMap, truth: DepthMap, id: int | str) -> None:
+        """Takes the answer and the truth of one picture.
+
+        Raises:
+            DataError: They are of different sizes.
+            UsageError: They are of kinds that cannot be compared without alignment.
+        """
+        if result.size != truth.size:
+            problem = f"the answer is not of the truth's size, {truth.size}"
+            raise DataError(problem, file=str(id), value=result.size, mend="Answer in the size of the picture.")
+        rules = self.rules
+        pair = comparable(result, truth, rules.window(truth.size), rules.align, rules.nearest, rules.farthest)
+        numbers = {"pixels": float(pair.truth.size), "open": float(pair.left_open)}
+        if pair.truth.size:
+            numbers |= depth_errors(pair.answer, pair.truth, pair.in_metres)
+            self._bin(pair.answer, pair.truth)
+        if pair.disparities is not None:
+            numbers |= disparity_sums(*pair.disparities)
+        self.pictures[str(id)] = numbers
+
+    def merge(self, other: DepthMetric) -> None:
+        """Takes what another process gathered."""
+        self.pictures.update(other.pictures)
+        self.by_distance = self.by_distance + other.by_distance
+
+    def counts(self) -> dict[str, int]:
+        """Pixels with truth, those of them that answers left open, and pictures without any."""
+        empty = sum(not numbers["pixels"] for numbers in self.pictures.values())
+        return {
+            "pixels": int(self._total("pixels")),
+            "pixels left open": int(self._total("open")),
+            "pictures without known pixels": empty,
+        }
+
+    def compute(self) -> dict[str, float]:
+        """The numbers of depth, and those of disparity where the truth is one; NaN where no pixel defines them.
+
+        SqRel and RMSE are NaN where the truth is a disparity without calibration: they need metres.
+        """
+        numbers = {name: self._mean(name) for name in DEPTH}
+        if any("disparities" in picture for picture in self.pictures.values()):
+            pixels = self._total("disparities")
+            numbers |= {name: self._total(name) / pixels if pixels else math.nan for name in DISPARITY}
+            numbers["medRel"] = self._mean("medRel")
+        return {f"{name}{self.rules.suffix}": value for name, value in numbers.items()}
+
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The pictures with the largest relative errors."""
+        told = {id: numbers for id, numbers in sorted(self.pictures.items()) if numbers["pixels"]}
+        worst = sorted(told, key=lambda id: -told[id]["AbsRel"])[:WORST]
+        columns = ("AbsRel", "RMSE", "delta1")
+        rows = {id: {f"{name}{self.rules.suffix}": told[id][name] for name in columns} for id in worst}
+        return {"worst pictures": rows}
+
+    def plots(self, folder: Path) -> None:
+        """The relative error over the distance."""
+        from densevision.draw.plots import curves
+
+        sums, counts = self.by_distance[:, 1:-1]
+        held = counts > 0
+        middles = np.sqrt(BINS[1:] * BINS[:-1])[held]
+        table = {"distance": middles.tolist(), f"AbsRel{self.rules.suffix}": (sums[held] / counts[held]).tolist()}
+        if held.any():
+            curves(folder / "by_distance.png", table, x="distance")
+
+    def _bin(self, answer: np.ndarray, truth: np.ndarray) -> None:
+        place = np.searchsorted(BINS, truth)
+        error = np.abs(answer - truth) / truth
+        for row, weights in enumerate((error, None)):
+            self.by_distance[row] += np.bincount(place, weights, len(BINS) + 1)
+
+    def _mean(self, name: str) -> float:
+        values = [numbers[name] for numbers in self.pictures.values() if not math.isnan(numbers.get(name, math.nan))]
+        return math.fsum(values) / len(values) if values else math.nan
+
+    def _total(self, name: str) -> float:
+        return math.fsum(numbers.get(name, 0.0) for numbers in self.pictures.values())
+
+
+def depth_errors(answer: np.ndarray, truth: np.ndarray, in_metres: bool = True) -> dict[str, float]:
+    """The errors of one picture.
+
+    Source: Eigen et al., Depth Map Prediction from a Single Image, NeurIPS 2014, section 4.2; SILog as in KITTI's
+    depth benchmark.
+
+    Args:
+        answer: (N,) positive float64.
+        truth: (N,) positive float64.
+        in_metres: Whether both have a unit; SqRel and RMSE are NaN otherwise.
+    """
+    difference, ratio = answer - truth, np.maximum(answer / truth, truth / answer)
+    log = np.log(answer) - np.log(truth)
+    errors = {
+        "AbsRel": float(np.mean(np.abs(difference) / truth)),
+        "SqRel": float(np.mean(difference**2 / truth)) if in_metres else math.nan,
+        "RMSE": float(np.sqrt(np.mean(difference**2))) if in_metres else math.nan,
+        "RMSElog": float(np.sqrt(np.mean(log**2))),
+        "log10": float(np.mean(np.abs(log)) / math.log(10)),
+        "SILog": float(100 * np.std(log)),
+    }
+    return errors | {f"delta{power}": float(np.mean(ratio < 1.25**power)) for power in (1, 2, 3)}
+
+
+def disparity_sums(answer: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Sums over the pixels of one picture, from which EPE, D1 and the rest come; all (N,) in pixels."""
+    error = np.abs(answer - truth)
+    sums = {
+        "disparities": float(truth.size),
+        "EPE": float(error.sum()),
+        "D1": float(((error > 3) & (error > 0.05 * truth)).sum()),
+    }
+    sums |= {f"bad{limit}": float((error > limit).sum()) for limit in (1, 2, 3)}
+    return sums | {"medRel": float(np.median(error / truth)) if truth.size else math.nan}

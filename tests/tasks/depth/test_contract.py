@@ -1,0 +1,34 @@
+"""Depth keeps the contract: metric, relative, disparity, and learnt from pairs; by each kind of network."""
+
+from __future__ import annotations
+
+import pytest
+
+from densevision.tasks.depth.config import DepthConfig
+from densevision.tasks.depth.task import Depth
+from densevision.testing import check_task
+
+TINY = {"data.path": "scenes:8:0", "data.size": 64, "backbone.name": "mobilenetv2_050", "width": 16, "train.batch": 2}
+PAIRS = {"loss.silog": 0.0, "loss.photometric": 1.0, "loss.consistency": 0.5, "loss.smoothness": 0.05, "max": 40.0}
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"augment.rotate": 5.0, "augment.hide": 0.5},
+        {"arch": "dpt", "output": "relative", "loss.silog_variance": 1.0},
+        {
+            "arch": "dpt_vit",
+            "backbone.name": "vit_tiny_patch16_224",
+            "output": "disparity",
+            "loss.silog": 0.0,
+            "loss.invariant": 1.0,
+            "loss.gradient": 0.5,
+        },
+        {"output": "disparity", **PAIRS},
+    ],
+    ids=["unet-metric", "dpt-relative", "vit-disparity", "pairs"],
+)
+def test_contract(settings: dict) -> None:
+    skip = ("overfit",) if "loss.photometric" in settings else ()
+    check_task(Depth, DepthConfig.resolve(None, {**TINY, **settings}), skip)
