@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from densevision.data.recognise import picture_folder
 from densevision.data.scene_splits import SceneSource, scene_splits
 from densevision.errors import DataError
 from densevision.io.lines import read_lines
@@ -127,17 +127,8 @@ def _coco(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
             continue
         file = files[0]
         labels = file.with_suffix("") if file.name.startswith("panoptic") else None
-        pictures = [root / "images", *sorted((root / "images").glob(f"{split}*")), *sorted(root.glob(f"{split}*"))]
-        folders = [one for one in pictures if one.is_dir() and any(list_one(one))]
-        if not folders:
-            raise DataError("no folder of pictures is there", file=root, value=file.name, mend="Expected: images/.")
-        found[split] = CocoJson(file, labels, folders[0])
+        found[split] = CocoJson(file, labels, picture_folder(file))
     return found
-
-
-def list_one(folder: Path) -> Iterator[str]:
-    """The pictures that lie in a folder itself."""
-    return (entry.name for entry in os.scandir(folder) if entry.name.lower().endswith((".jpg", ".jpeg", ".png")))
 
 
 def _split_folders(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:

@@ -77,7 +77,7 @@ def _recognise_file(file: Path, wanted: dict[str, str | None]) -> Recognised:
         if named:
             mend = "Give the folder of the dataset as data.path."
             raise UsageError("has no effect when data.path is a json", field=named[0], value=file.name, mend=mend)
-        return _divided(lambda part: CocoSource(file, _picture_folder(file), part))
+        return _divided(lambda part: CocoSource(file, picture_folder(file), part))
     raise DataError("is no dataset", file=file, mend=EXPECTED)
 
 
@@ -166,9 +166,9 @@ def _coco(root: Path, wanted: dict[str, str | None]) -> Recognised | None:
     for split, name in wanted.items():
         file = _named_json(root, files, split, name) if name else _usual_json(root, files, split, notes)
         if file is not None:
-            splits[split] = CocoSource(file, _picture_folder(file))
+            splits[split] = CocoSource(file, picture_folder(file))
     if not splits and len(files) == 1:
-        return _divided(lambda part: CocoSource(files[0], _picture_folder(files[0]), part))
+        return _divided(lambda part: CocoSource(files[0], picture_folder(files[0]), part))
     if not splits:
         names = ", ".join(str(file.relative_to(root)) for file in files)
         mend = "Say which is which: data.train and data.val."
@@ -207,7 +207,7 @@ def _named_json(root: Path, files: list[Path], split: str, name: str) -> Path:
     return fitting[0]
 
 
-def _picture_folder(file: Path) -> Path:
+def picture_folder(file: Path) -> Path:
     """Where the pictures of a json are: of the folders near it, the one that holds most of the first few."""
     base = file.parent.parent if file.parent.name.lower().startswith("annotation") else file.parent
     inner = [folder for parent in (base / "images", base) if parent.is_dir() for folder in sorted(parent.iterdir())]

@@ -98,7 +98,7 @@ class BoundaryOverlap:
         width = max(1, round(BAND * float(np.hypot(*truth.shape))))
         known = truth != UNKNOWN
         answer = np.where(known, answer, UNKNOWN)
-        near_truth, near_answer = (border_band(labels, width) & known for labels in (truth, answer))
+        near_truth, near_answer = (border_band(labels, width) for labels in (truth, answer))
         both = near_truth & near_answer & (truth == answer)
         common = np.bincount(truth[both], minlength=classes)[:classes]
         single = sum(
@@ -119,7 +119,7 @@ class BoundaryOverlap:
 
 
 def border_band(labels: np.ndarray, width: int) -> np.ndarray:
-    """(H, W) bool: pixels within `width` rows and columns of another class or of the picture's rim.
+    """(H, W) bool: known pixels within `width` rows and columns of another class or of the picture's rim.
 
     Args:
         labels: (H, W) integers, 255 unknown.
@@ -130,11 +130,11 @@ def border_band(labels: np.ndarray, width: int) -> np.ndarray:
     rim = 256.0  # a class of its own outside the picture
 
     def spread(fill: int, method: int) -> np.ndarray:
-        filled = np.where(known, labels, fill).astype(np.int16)
+        filled = np.where(known, labels.astype(np.int16), np.int16(fill))
         bordered = cv2.copyMakeBorder(filled, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=rim)
         return cv2.morphologyEx(bordered, method, square)[1:-1, 1:-1]
 
-    return spread(-1, cv2.MORPH_DILATE) != spread(1024, cv2.MORPH_ERODE)
+    return (spread(-1, cv2.MORPH_DILATE) != spread(1024, cv2.MORPH_ERODE)) & known
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

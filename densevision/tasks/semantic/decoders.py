@@ -25,7 +25,7 @@ class Recipe:
     """How one decoder is built.
 
     Attributes:
-        name: Of its class, in the module `segmentation_models_pytorch.decoders.<arch>.decoder`.
+        name: Its folder among smp's decoders, and its class.
         arguments: From the levels' channels and the deepest stride to the arguments that smp's own model gives.
         width: From all arguments to the channels that the decoder answers.
         kernel: Side of the last convolution.
@@ -47,17 +47,17 @@ def _last_step(arguments: Arguments) -> int:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "unet": Recipe("UnetDecoder", _stepwise, _last_step),
-    "unetplusplus": Recipe("UnetPlusPlusDecoder", _stepwise, _last_step),
-    "manet": Recipe("MAnetDecoder", lambda c, s: {**_stepwise(c, s), "pab_channels": 64}, _last_step),
+    "unet": Recipe("unet.UnetDecoder", _stepwise, _last_step),
+    "unetplusplus": Recipe("unetplusplus.UnetPlusPlusDecoder", _stepwise, _last_step),
+    "manet": Recipe("manet.MAnetDecoder", lambda c, s: {**_stepwise(c, s), "pab_channels": 64}, _last_step),
     "linknet": Recipe(
-        "LinknetDecoder",
+        "linknet.LinknetDecoder",
         lambda c, s: {"encoder_channels": c, "n_blocks": DEPTH, "prefinal_channels": 32},
         lambda a: a["prefinal_channels"],
         kernel=1,
     ),
     "fpn": Recipe(
-        "FPNDecoder",
+        "fpn.FPNDecoder",
         lambda c, s: {
             "encoder_channels": c,
             "encoder_depth": DEPTH,
@@ -68,10 +68,10 @@ RECIPES: Mapping[str, Recipe] = {
         kernel=1,
     ),
     "pspnet": Recipe(
-        "PSPDecoder", lambda c, s: {"encoder_channels": c[:4], "out_channels": 512}, lambda a: a["out_channels"]
+        "pspnet.PSPDecoder", lambda c, s: {"encoder_channels": c[:4], "out_channels": 512}, lambda a: a["out_channels"]
     ),
     "deeplabv3": Recipe(
-        "DeepLabV3Decoder",
+        "deeplabv3.DeepLabV3Decoder",
         lambda c, s: {
             "in_channels": c[-1],
             "out_channels": 256,
@@ -83,7 +83,7 @@ RECIPES: Mapping[str, Recipe] = {
         kernel=1,
     ),
     "deeplabv3plus": Recipe(
-        "DeepLabV3PlusDecoder",
+        "deeplabv3.DeepLabV3PlusDecoder",
         lambda c, s: {
             "encoder_channels": c,
             "encoder_depth": DEPTH,
@@ -97,24 +97,24 @@ RECIPES: Mapping[str, Recipe] = {
         kernel=1,
     ),
     "pan": Recipe(
-        "PANDecoder",
+        "pan.PANDecoder",
         lambda c, s: {"encoder_channels": c, "encoder_depth": DEPTH, "decoder_channels": 32},
         lambda a: a["decoder_channels"],
     ),
     "upernet": Recipe(
-        "UPerNetDecoder",
+        "upernet.UPerNetDecoder",
         lambda c, s: {"encoder_channels": c, "encoder_depth": DEPTH, "decoder_channels": 256},
         lambda a: a["decoder_channels"],
         kernel=1,
     ),
     "segformer": Recipe(
-        "SegformerDecoder",
+        "segformer.SegformerDecoder",
         lambda c, s: {"encoder_channels": c, "encoder_depth": DEPTH, "segmentation_channels": 256},
         lambda a: a["segmentation_channels"],
         kernel=1,
     ),
     "dpt": Recipe(
-        "DPTDecoder",
+        "dpt.DPTDecoder",
         lambda c, s: {
             "encoder_out_channels": c[-4:],
             "encoder_output_strides": STRIDES[-4:],
@@ -155,12 +155,16 @@ class SmpHead(nn.Module):
         if self.without_half and arch in ("unetplusplus", "linknet"):
             mend = "Take a backbone with a level of stride 2, or another arch."
             raise UsageError(f"{arch} needs a level of stride 2", field="arch", value=arch, mend=mend)
-        module = import_module(f"segmentation_models_pytorch.decoders.{arch}.decoder")
-        kind = getattr(module, recipe.name)
+        folder, _, name = recipe.name.partition(".")
+        kind = getattr(import_module(f"segmentation_models_pytorch.decoders.{folder}.decoder"), name)
         arguments = {**_defaults(kind), **recipe.arguments(channels, strides[-1]), **_checked(arch, kind, options)}
         if "decoder_channels" in options and "n_blocks" in arguments:
             arguments["n_blocks"] = len(arguments["decoder_channels"])
-        self.decoder = kind(**arguments)
+        try:
+            self.decoder = kind(**arguments)
+        except (TypeError, ValueError, RuntimeError) as failure:
+            problem = f"smp cannot build {arch} so: {failure}"
+            raise UsageError(problem, field="options", value=dict(options)) from failure
         self.score = nn.Conv2d(recipe.width(arguments), outputs, recipe.kernel, padding=recipe.kernel // 2)
         _initialise(arch, self.decoder, self.score)
 

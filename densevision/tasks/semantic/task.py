@@ -38,8 +38,11 @@ class Semantic(Task[SemanticConfig, SemanticMap]):
     @property
     def inputs(self) -> dict[str, InputSpec]:
         """One picture in its own size."""
-        multiple = 1 if self.config.arch == "fcn" else MULTIPLE
-        return {"image": InputSpec(self.config.backbone.channels, "pad", multiple_of=multiple, fill=GREY)}
+        arch, backbone = self.config.arch, self.config.backbone
+        multiple = 1 if arch == "fcn" else MULTIPLE
+        # PAN halves its deepest level three times.
+        minimum = 8 * (backbone.output_stride or MULTIPLE) if arch == "pan" else multiple
+        return {"image": InputSpec(backbone.channels, "pad", multiple_of=multiple, minimum=minimum, fill=GREY)}
 
     def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
         """The decoder of the architecture, with a score for each class."""

@@ -1,0 +1,191 @@
+"""Semantic datasets: every layout is recognised, and what does not fit is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.data.mask_layouts import CocoJson, MaskFolders, find_masks
+from densevision.data.masks import mapping
+from densevision.errors import DataError
+from densevision.io.image import write_image
+from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.data import completed, open_split
+
+SIZE = (12, 16)
+
+
+def put(root: Path, picture: str, mask: str | None, value: int = 1, size: tuple[int, int] = SIZE) -> None:
+    """Writes a picture and its mask, whose left half is 0."""
+    write_image(root / picture, np.zeros((*SIZE, 3), np.uint8))
+    if mask is not None:
+        labels = np.full(size, value, np.uint8)
+        labels[:, : size[1] // 2] = 0
+        write_image(root / mask, labels)
+
+
+def config(root: Path, **settings) -> SemanticConfig:
+    return SemanticConfig.resolve(None, {"data.path": str(root), "classes": ("a", "b"), **settings})
+
+
+LAYOUTS = {
+    "split/images": lambda split, n: (f"{split}/images/{n}.png", f"{split}/masks/{n}.png"),
+    "images/split": lambda split, n: (f"images/{split}/{n}.jpg", f"labels/{split}/{n}_mask.png"),
+    "cityscapes": lambda split, n: (
+        f"leftImg8bit/{split}/ulm/ulm_{n}_leftImg8bit.png",
+        f"gtFine/{split}/ulm/ulm_{n}_gtFine_labelIds.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts__splits_and_pairs(layout: str, tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("val", 2)):
+        for number in range(count):
+            put(tmp_path, *LAYOUTS[layout](split, number), value=7)
+    found = find_masks(str(tmp_path))
+    assert {split: len(source.pairs) for split, source in found.items()} == {"train": 3, "val": 2}
+    settings = {} if layout == "cityscapes" else {"data.values": [0, 7]}
+    full = completed(config(tmp_path, **({"classes": None} if layout == "cityscapes" else {}), **settings))
+    sample = open_split(full, "val")[0]
+    assert sample.size == SIZE and sample.truth.labels.shape == SIZE
+    assert sample.truth.labels[0, -1] == (0 if layout == "cityscapes" else 1)
+    assert sample.truth.labels[0, 0] == (255 if layout == "cityscapes" else 0)
+
+
+def test_layouts__lists_choose_the_pictures(tmp_path: Path) -> None:
+    for number in range(4):
+        put(tmp_path, f"images/{number}.png", f"masks/{number}.png")
+    (tmp_path / "train.txt").write_text("images/2.png\n0\n\n")
+    (tmp_path / "val.txt").write_text("3\n")
+    found = find_masks(str(tmp_path))
+    assert [pair[0] for pair in found["train"].pairs] == ["images/2.png", "images/0.png"]
+    (tmp_path / "val.txt").write_text("9\n")
+    with pytest.raises(DataError, match=r"val.txt: line 1: no picture has this name \(got '9'\)"):
+        find_masks(str(tmp_path))
+
+
+def test_layouts__without_splits_a_tenth_is_held_out(tmp_path: Path) -> None:
+    for number in range(20):
+        put(tmp_path, f"images/{number}.png", f"masks/{number}.png")
+    found = find_masks(str(tmp_path))
+    train, val = ({pair[0] for pair in found[split].pairs} for split in ("train", "val"))
+    assert len(val) == 2 and len(train) == 18 and not train & val
+
+
+def test_voc__has_its_classes(tmp_path: Path) -> None:
+    put(tmp_path, "JPEGImages/a.jpg", "SegmentationClass/a.png")
+    put(tmp_path, "JPEGImages/b.jpg", None)
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("a\n")
+    source = find_masks(str(tmp_path))["train"]
+    assert isinstance(source, MaskFolders) and source.names[15] == "person" and len(source.pairs) == 1
+
+
+def test_class_list__a_dash_means_unknown(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png", value=2)
+    (tmp_path / "classes.txt").write_text("-\nroad\nsky\n")
+    full = completed(config(tmp_path, classes=None))
+    assert full.classes == ("road", "sky")
+    assert set(np.unique(open_split(full, "train")[0].truth.labels)) == {1, 255}
+
+
+def test_classes__are_matched_by_name(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png")
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    labels = open_split(config(tmp_path, classes=["sky", "tree"]), "train")[0].truth.labels
+    assert labels[0, 0] == 255 and labels[0, -1] == 0
+    with pytest.raises(DataError, match="none of the wanted classes"):
+        mapping(("a",), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: put(root, "images/a.png", "masks/a.png", size=(5, 6)), "of another size than its picture"),
+        (lambda root: put(root, "images/a.png", "masks/a.png", value=9), r"value is no class \(got 9\)"),
+        (lambda root: put(root, "images/b.png", None), "a picture without a label file"),
+        (lambda root: put(root, "images/a.png", "masks/z.png"), "a label file without a picture"),
+        (lambda root: (root / "images/a.png").write_bytes(b"no"), "a.png"),
+    ],
+    ids=["size", "value", "no mask", "no picture", "broken"],
+)
+def test_bad_input__is_named_or_counted(change, message: str, tmp_path: Path) -> None:
+    for name in ("a", "c"):
+        put(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    (tmp_path / "train.txt").write_text("a\nc\n")
+    (tmp_path / "train.txt").unlink()
+    change(tmp_path)
+    both = {"data.train": "all", "data.val": "all"}
+    (tmp_path / "all.txt").write_text("".join(f"{file.stem}\n" for file in sorted((tmp_path / "images").iterdir())))
+    settings = both if "without a picture" not in message else {}
+    with pytest.raises(DataError, match=message):
+        samples = open_split(config(tmp_path, **settings), "train")
+        [samples[index] for index in range(len(samples))]
+    left = open_split(config(tmp_path, **settings, **{"data.on_error": "skip"}), "train")
+    assert left.notes and all(left[index].truth is not None for index in range(len(left)))
+
+
+def test_names__must_be_told(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png")
+    with pytest.raises(DataError, match=r"classes\.txt"):
+        completed(config(tmp_path, classes=None))
+    with pytest.raises(DataError, match="no semantic dataset is recognised"):
+        find_masks(str(tmp_path / "images"))
+
+
+def coco(root: Path, kind: str, annotations: list[dict]) -> None:
+    """A json of one picture and two categories with a gap between their ids."""
+    put(root, "images/a.png", None)
+    categories = [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}]
+    value = {"images": [{"id": 5, "file_name": "a.png"}], "annotations": annotations, "categories": categories}
+    (root / "annotations").mkdir()
+    (root / "annotations" / f"{kind}_train.json").write_text(json.dumps(value))
+
+
+def test_panoptic__segments_to_classes(tmp_path: Path) -> None:
+    segments = [{"id": 1, "category_id": 9}, {"id": 70_000, "category_id": 3}]
+    coco(tmp_path, "panoptic", [{"image_id": 5, "file_name": "a.png", "segments_info": segments}])
+    ids = np.zeros(SIZE, np.int64)
+    ids[:4], ids[8:] = 1, 70_000
+    pixels = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+    write_image(tmp_path / "annotations" / "panoptic_train" / "a.png", pixels)
+    source = find_masks(str(tmp_path))["train"]
+    assert isinstance(source, CocoJson)
+    full = completed(config(tmp_path, classes=None))
+    labels = open_split(full, "train")[0].truth.labels
+    assert full.classes == ("cat", "dog")
+    assert (labels[:4] == 1).all() and (labels[4:8] == 255).all() and (labels[8:] == 0).all()
+
+
+@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
+def test_instances__small_ones_lie_above_large_ones(mode: str, tmp_path: Path) -> None:
+    large, small = [0, 0, 16, 0, 16, 12, 0, 12], [4, 4, 8, 4, 8, 8, 4, 8]
+    rows = [
+        {"image_id": 5, "category_id": 9, "segmentation": [small], "area": 16.0, "iscrowd": 0},
+        {"image_id": 5, "category_id": 3, "segmentation": [large], "area": 192.0, "iscrowd": 0},
+    ]
+    coco(tmp_path, "instances", rows)
+    full = completed(config(tmp_path, classes=None, mode=mode))
+    truth = open_split(full, "train")[0].truth
+    if mode == "multiclass":
+        assert full.classes == ("background", "cat", "dog") and truth.labels[5, 5] == 2 and truth.labels[0, 0] == 1
+    else:
+        assert full.classes == ("cat", "dog") and truth.labels[5, 5] == 0b11 and truth.labels[0, 0] == 0b01
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize(("folder", "split", "count"), [("camvid", "val", 60), ("coco128", "val", 64)])
+def test_real_data__is_read(folder: str, split: str, count: int, real_data: Path) -> None:
+    settings = {"data.path": str(real_data / "data" / folder)}
+    if folder == "camvid":
+        settings |= {"classes": [str(index) for index in range(11)], "data.unknown": [11]}
+    full = completed(SemanticConfig.resolve(None, settings))
+    samples = open_split(full, split)
+    assert len(samples) == count
+    labels = samples[3].truth.labels
+    assert labels.max() == 255 and len(np.unique(labels)) > 3
