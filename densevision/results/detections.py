@@ -82,10 +82,7 @@ class Detections(Result):
         """Boxes around the warped boxes, clipped to the canvas; those nearly out of it are left out."""
         if not len(self):
             return replace(self, size=size, source=None)
-        x1, y1, x2, y2 = self.boxes.astype(np.float64).T
-        corners = np.stack([np.stack([x1, x2, x2, x1], 1), np.stack([y1, y1, y2, y2], 1)], 2)
-        corners = corners @ matrix[:, :2].T + matrix[:, 2]
-        whole = np.concatenate([corners.min(1), corners.max(1)], 1)
+        whole = enclosing(self.boxes, matrix)
         clipped = whole.clip(0, (size[1], size[0]) * 2)
         before, after = _area(whole), _area(clipped)
         keep = (after > 0) & (after >= VISIBLE * before)
@@ -131,6 +128,14 @@ class Detections(Result):
 
     def _save_yolo(self, path: Path) -> None:
         write_text(path, self.to_yolo())
+
+
+def enclosing(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """The boxes (N, 4) float64 around boxes (N, 4) that an affine map (2, 3) has moved."""
+    x1, y1, x2, y2 = boxes.astype(np.float64).T
+    corners = np.stack([np.stack([x1, x2, x2, x1], 1), np.stack([y1, y1, y2, y2], 1)], 2)
+    corners = corners @ matrix[:, :2].T + matrix[:, 2]
+    return np.concatenate([corners.min(1), corners.max(1)], 1)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
