@@ -1,0 +1,1 @@
+"""Two-stage detectors, stage by stage: anchors, proposals, matching, pooling, heads, detections, losses."""

@@ -1,0 +1,79 @@
+"""The end of the second stage: the strongest boxes with their classes, as many as the rules allow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from densevision.nn.rcnn.coding import BOX_SCALES, clipped, decode, least_side
+from densevision.nn.rcnn.proposals import Proposals
+from densevision.nn.rcnn.suppression import rows_of, strongest, survivors
+
+LEAST_SIDE = 1e-2
+"""Shorter side in pixels below which a box is nothing."""
+
+
+class Rules(NamedTuple):
+    """Which boxes are answers.
+
+    Attributes:
+        min_score: A box scores more than this.
+        nms: Intersection over union above which the weaker of two boxes of a class is dropped.
+        limit: Most boxes per picture.
+        candidates: Most boxes per picture that enter the suppression.
+        agnostic: Boxes of different classes suppress each other too.
+        classes: The classes that are wanted; all when not given.
+    """
+
+    min_score: float = 0.05
+    nms: float = 0.5
+    limit: int = 100
+    candidates: int = 1000
+    agnostic: bool = False
+    classes: tuple[int, ...] | None = None
+
+
+class Detected(NamedTuple):
+    """Boxes of a batch, strongest first.
+
+    Attributes:
+        boxes: (B, K, 4) xyxy in pixels of the canvas.
+        scores: (B, K) in [0, 1].
+        labels: (B, K) classes from 0.
+        valid: (B, K) bool; the others only fill the tensor.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    valid: Tensor
+
+
+def detect(logits: Tensor, offsets: Tensor, proposals: Proposals, size: Tensor, rules: Rules) -> Detected:
+    """Decodes what the box head says of every proposal.
+
+    Args:
+        logits: (B, K, 1 + classes), background first.
+        offsets: (B, K, 1 + classes, 4).
+        proposals: The K of every picture.
+        size: (B, 2) height and width of each picture on its canvas.
+        rules: How many, how strong, how far apart.
+    """
+    scores = logits.softmax(-1)[..., 1:]
+    classes = scores.shape[-1]
+    scores = torch.where(proposals.valid[..., None] & _wanted(classes, rules, scores), scores, 0.0)
+    best, position = strongest(scores.flatten(1), rules.candidates)
+    row, label = position // classes, position % classes
+    moves = rows_of(offsets.flatten(1, 2), row * (classes + 1) + label + 1)
+    boxes = clipped(decode(moves, rows_of(proposals.boxes, row), BOX_SCALES), size)
+    valid = (best > rules.min_score) & (best > 0) & (least_side(boxes) >= LEAST_SIDE)
+    kept = survivors(boxes, best, valid, rules.nms, torch.zeros_like(label) if rules.agnostic else label)
+    best, order = strongest(torch.where(kept, best, -1.0), rules.limit)
+    return Detected(rows_of(boxes, order), best.clamp(min=0), rows_of(label, order), best > 0)
+
+
+def _wanted(classes: int, rules: Rules, like: Tensor) -> Tensor:
+    asked = range(classes) if rules.classes is None else rules.classes
+    return torch.tensor([label in asked for label in range(classes)], device=like.device)
