@@ -20,7 +20,7 @@ import numpy as np
 from densevision.errors import DataError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from hotcoco import COCO, COCOeval
+    from hotcoco import COCO, Params
 
 CURVE_IOU = 0.5
 
@@ -36,7 +36,8 @@ class Objects(Protocol):
         areas: (N,) areas in pixels, by which small, medium and large are told apart; read of a truth only.
         crowd: (N,) bool; read of a truth only.
 
-    For the IoU of masks also `masks`, N run-length encodings as COCO writes them ({"size", "counts"}).
+    For the IoU of masks also `masks`, N run-length encodings as COCO writes them ({"size", "counts"}); for keypoints
+    `keypoints`, (N, K, 3) x, y and visibility.
     """
 
     size: tuple[int, int]
@@ -102,7 +103,9 @@ class Scored:
         return {name: dict(zip(self.table, row)) for name, row in zip(self.names, rows)}
 
 
-def score(truth: COCO, predictions: COCO, names: Sequence[str], iou_type: str = "bbox") -> Scored:
+def score(
+    truth: COCO, predictions: COCO, names: Sequence[str], iou_type: str = "bbox", sigmas: Sequence[float] = ()
+) -> Scored:
     """Matches predictions with truth by COCO's rules.
 
     Args:
@@ -110,17 +113,25 @@ def score(truth: COCO, predictions: COCO, names: Sequence[str], iou_type: str = 
         predictions: Results loaded against `truth`.
         names: Class names in the order of the category ids.
         iou_type: What overlaps: "bbox", "segm" or "keypoints".
+        sigmas: Spread of each keypoint; COCO's when not given.
     """
     from hotcoco import COCOeval
 
     evaluation = COCOeval(truth, predictions, iou_type)
+    if sigmas:
+        evaluation.params.kpt_oks_sigmas = list(sigmas)
     evaluation.evaluate()
     evaluation.accumulate()
     arrays, params = evaluation.eval, evaluation.params
+    curves = curves_of(params, arrays, names)
+    return Scored(tuple(names), table(evaluation.metric_defs(), params, arrays["precision"], arrays["recall"]), curves)
+
+
+def curves_of(params: Params, arrays: Any, names: Sequence[str]) -> Curves:
+    """The curves that an evaluation's arrays hold; `params` says what their axes are."""
     at = int(np.argmin(np.abs(np.array(params.iou_thrs) - CURVE_IOU)))
     precision, confidence = (_known(arrays[key][at, :, :, 0, -1].T) for key in ("precision", "scores"))
-    curves = Curves(tuple(names), np.array(params.rec_thrs), precision, confidence)
-    return Scored(tuple(names), _table(evaluation, arrays["precision"], arrays["recall"]), curves)
+    return Curves(tuple(names), np.array(params.rec_thrs), precision, confidence)
 
 
 def protocol(iou_type: str = "bbox") -> dict[str, Any]:
@@ -149,23 +160,28 @@ class AveragePrecision:
 
     Args:
         names: Class names, in the order of the labels.
-        iou_type: What overlaps: boxes ("bbox") or masks ("segm").
+        iou_type: What overlaps: boxes ("bbox"), masks ("segm"), masks and their boundaries ("boundary"), or "keypoints".
+        sigmas: Spread of each keypoint; COCO's when not given.
     """
 
-    iou_types = ("bbox", "segm")
+    iou_types = ("bbox", "segm", "boundary", "keypoints")
 
-    def __init__(self, names: Sequence[str], iou_type: str = "bbox"):
+    def __init__(self, names: Sequence[str], iou_type: str = "bbox", sigmas: Sequence[float] = ()):
         if iou_type not in self.iou_types:
             raise UsageError(
                 "no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, self.iou_types)
             )
-        self.names, self.iou_type = tuple(names), iou_type
+        self.names, self.iou_type, self.sigmas = tuple(names), iou_type, tuple(sigmas)
         self._pictures: dict[int | str, _Picture] = {}
         self._scored: Scored | None = None
 
     @property
     def protocol(self) -> dict[str, Any]:
         """How the numbers come about."""
+        if self.iou_type == "boundary":
+            from densevision.metrics.boundary import boundary_protocol
+
+            return protocol("segm") | boundary_protocol()
         return protocol(self.iou_type)
 
     def update(self, answer: Objects, truth: Objects, id: int | str) -> None:
@@ -174,7 +190,7 @@ class AveragePrecision:
         Raises:
             DataError: A picture that was already taken, a box that is not finite, a label that has no name.
         """
-        self._take({id: _Picture.of(answer, truth, masks=self.iou_type == "segm").checked(len(self.names), id)})
+        self._take({id: _Picture.of(answer, truth, self.iou_type).checked(len(self.names), id)})
 
     def merge(self, other: AveragePrecision) -> None:
         """Takes the pictures that another accumulator gathered."""
@@ -210,9 +226,16 @@ class AveragePrecision:
         if self._scored is None:
             order = sorted(self._pictures, key=lambda id: (isinstance(id, str), id))
             pictures = _Columns([self._pictures[id] for id in order])
-            truth = pictures.truth(self.names)
-            self._scored = score(truth, pictures.predictions(truth), self.names, self.iou_type)
+            self._scored = self._match(pictures)
         return self._scored
+
+    def _match(self, pictures: _Columns) -> Scored:
+        if self.iou_type == "boundary":
+            from densevision.metrics.boundary import score_boundaries
+
+            return score_boundaries(pictures.pictures, self.names)
+        truth = pictures.truth(self.names)
+        return score(truth, pictures.predictions(truth), self.names, self.iou_type, self.sigmas)
 
     def _take(self, pictures: dict[int | str, _Picture]) -> None:
         if twice := self._pictures.keys() & pictures.keys():
@@ -234,9 +257,12 @@ class _Picture(NamedTuple):
     crowd: np.ndarray
     masks: Sequence[dict[str, Any]] | None
     true_masks: Sequence[dict[str, Any]] | None
+    keypoints: np.ndarray | None
+    true_keypoints: np.ndarray | None
 
     @classmethod
-    def of(cls, answer: Any, truth: Any, masks: bool) -> _Picture:
+    def of(cls, answer: Any, truth: Any, iou_type: str) -> _Picture:
+        masks, points = iou_type in ("segm", "boundary"), iou_type == "keypoints"
         return cls(
             size=tuple(truth.size),
             boxes=np.array(answer.boxes).reshape(-1, 4),
@@ -248,6 +274,8 @@ class _Picture(NamedTuple):
             crowd=np.array(truth.crowd, bool),
             masks=list(answer.masks) if masks else None,
             true_masks=list(truth.masks) if masks else None,
+            keypoints=np.array(answer.keypoints, np.float64) if points else None,
+            true_keypoints=np.array(truth.keypoints, np.float64) if points else None,
         )
 
     def checked(self, classes: int, id: int | str) -> _Picture:
@@ -277,7 +305,7 @@ class _Columns:
         from hotcoco import COCO
 
         sizes = enumerate((picture.size for picture in self.pictures), 1)
-        return COCO.from_arrays(
+        objects = COCO.from_arrays(
             [{"id": number, "height": height, "width": width} for number, (height, width) in sizes],
             [{"id": number, "name": name} for number, name in enumerate(names, 1)],
             self._numbers("true_labels"),
@@ -287,6 +315,9 @@ class _Columns:
             iscrowd=self._column("crowd", bool),
             segmentation=self._masks("true_masks"),
         )
+        if self._points("true_keypoints"):
+            objects.update_anns(self._points("true_keypoints"))
+        return objects
 
     def predictions(self, truth: COCO) -> COCO:
         boxes = _xywh(self._column("boxes", np.float64).reshape(-1, 4))
@@ -299,6 +330,8 @@ class _Columns:
 
             # An array's rows get the areas of their boxes, where COCO's size ranges want those of the masks.
             found.update_anns(ids=np.arange(1, len(masks) + 1), area=area(masks))
+        if points := self._points("keypoints"):
+            found.update_anns([{**entry, "area": _extent(entry["keypoints"])} for entry in points])
         return found
 
     def _numbers(self, column: str) -> np.ndarray:
@@ -314,6 +347,21 @@ class _Columns:
         masks: Iterable[Any] = [getattr(picture, name) for picture in self.pictures]
         return None if any(part is None for part in masks) else [mask for part in masks for mask in part]
 
+    def _points(self, name: str) -> list[dict[str, Any]]:
+        """The keypoints of all objects, as changes of annotations."""
+        parts = [getattr(picture, name) for picture in self.pictures]
+        rows = [points for part in parts if part is not None for points in part]
+        return [
+            {"id": number, "keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
+            for number, points in enumerate(rows, 1)
+        ]
+
+
+def _extent(points: list[float]) -> float:
+    """Area of the box around predicted keypoints, by which COCO sorts them."""
+    x, y = points[::3], points[1::3]
+    return (max(x) - min(x)) * (max(y) - min(y))
+
 
 def _xywh(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
@@ -323,14 +371,23 @@ def _known(values: np.ndarray) -> np.ndarray:
     return np.where(values < 0, np.nan, values)
 
 
-def _table(evaluation: COCOeval, precision: np.ndarray, recall: np.ndarray) -> dict[str, np.ndarray]:
-    """Reads the named metrics off the arrays (threshold, [recall,] class, size, number of predictions)."""
-    params, table = evaluation.params, {}
-    for metric in evaluation.metric_defs():
+def table(
+    definitions: Sequence[dict[str, Any]], params: Params, precision: np.ndarray, recall: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Reads the named metrics off arrays (threshold, [recall,] class, size, number of predictions).
+
+    Args:
+        definitions: hotcoco's: name, area, most predictions and threshold of each metric.
+        params: What the axes of the arrays are.
+        precision: With recall as its second axis; -1 where there is no truth.
+        recall: Without.
+    """
+    numbers = {}
+    for metric in definitions:
         size, most = params.area_rng_lbl.index(metric["area"]), params.max_dets.index(metric["max_det"])
         values = (precision if metric["ap"] else recall)[..., size, most]
         if metric["iou_thr"] is not None:
             values = values[np.isclose(params.iou_thrs, metric["iou_thr"])]
         # -1 fills whole classes, never a part of one, so the mean shows it as well as the parts do.
-        table[metric["name"]] = _known(values.mean(axis=tuple(range(values.ndim - 1))))
-    return table
+        numbers[metric["name"]] = _known(values.mean(axis=tuple(range(values.ndim - 1))))
+    return numbers
