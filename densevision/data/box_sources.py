@@ -36,7 +36,7 @@ class CocoSource:
 
     def read(self, findings: Findings, max_pixels: int) -> BoxTable:
         """The table of this split."""
-        return coco.read_coco(self.file, self.folder, findings, max_pixels, _chooser(self.part))
+        return coco.read_coco(self.file, self.folder, findings, max_pixels, chooser(self.part))
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class YoloSource:
 
     def read(self, findings: Findings, max_pixels: int) -> BoxTable:
         """The table of this split."""
-        return yolo.read_yolo(self.dataset, self.entries, findings, max_pixels, _chooser(self.part))
+        return yolo.read_yolo(self.dataset, self.entries, findings, max_pixels, chooser(self.part))
 
 
 @dataclass(frozen=True)
@@ -76,14 +76,14 @@ class VocSource:
 
     def read(self, findings: Findings, max_pixels: int) -> BoxTable:
         """The table of this split."""
-        return voc.read_voc(self.folder, self.split, findings, max_pixels, _chooser(self.part))
+        return voc.read_voc(self.folder, self.split, findings, max_pixels, chooser(self.part))
 
 
 FileSource = CocoSource | YoloSource | VocSource
 Source = FileSource | SceneSource
 
 
-def _chooser(part: str | None) -> Choose | None:
+def chooser(part: str | None) -> Choose | None:
     """Takes the pictures of one part of a dataset that has no split of its own."""
     if part is None:
         return None

@@ -97,7 +97,7 @@ class SceneBoxes:
         ids: tuple[int, ...] | None = None,
     ):
         self.scenes, self.channels, self.names, self.ids = scenes, channels, names, ids
-        self.mapping = _mapping(CLASSES, names)
+        self.mapping = class_mapping(CLASSES, names)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -125,7 +125,7 @@ def with_classes(table: BoxTable, names: tuple[str, ...], ids: tuple[int, ...] |
     """
     if names == table.names:
         return (table if ids is None else replace(table, ids=ids)), 0
-    mapping = _mapping(table.names, names)
+    mapping = class_mapping(table.names, names)
     if ids is None:
         own = dict(zip(table.names, table.ids))
         unused = iter(set(range(1, 2 * len(names) + 1)) - set(table.ids))
@@ -138,7 +138,7 @@ def with_classes(table: BoxTable, names: tuple[str, ...], ids: tuple[int, ...] |
     return moved, int(len(keep) - kept[-1])
 
 
-def _mapping(own: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
+def class_mapping(own: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
     """(len(own),) int32: the index of each own class among the wanted ones, -1 where it is none of them."""
     index = {name: position for position, name in enumerate(wanted)}
     mapping = np.array([index.get(name, -1) for name in own], np.int32)

@@ -1,0 +1,149 @@
+"""Pictures with masks and keypoints, each drawn when its picture is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from densevision.data.boxes import BoxSet, class_mapping
+from densevision.data.scenes import CLASSES, Scenes
+from densevision.io.box_table import BoxTable
+from densevision.io.image import to_channels
+from densevision.io.segmentations import Segmentations
+from densevision.ops.masks import areas, encode
+from densevision.ops.skeleton import Skeleton
+from densevision.ops.view import Size
+from densevision.results import Instances
+from densevision.sample import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class InstanceTable:
+    """The truth of a dataset of objects.
+
+    Attributes:
+        boxes: Boxes, classes and pictures.
+        masks: One for each box; None where the task has no masks.
+        keypoints: (M, K, 3) x, y, visibility; None where the task has no keypoints.
+        skeleton: What the keypoints are.
+    """
+
+    boxes: BoxTable
+    masks: Segmentations | None = None
+    keypoints: np.ndarray | None = None
+    skeleton: Skeleton | None = None
+
+    def kept(self, keep: np.ndarray) -> InstanceTable:
+        """Only the objects that (M,) bool picks; masks are taken to be picked already."""
+        points = None if self.keypoints is None else self.keypoints[keep]
+        return replace(self, boxes=kept_rows(self.boxes, keep), keypoints=points)
+
+
+class InstanceSet(BoxSet):
+    """A dataset on disk. Reading is pure, so workers may share it; what they share are arrays.
+
+    Args:
+        table: The truth.
+        folder: Where the table's files start.
+        channels: Channels that the network wants.
+        max_pixels: Limit of a picture.
+        notes: What was mended or left out.
+    """
+
+    def __init__(
+        self,
+        table: InstanceTable,
+        folder: str | os.PathLike[str],
+        channels: int,
+        max_pixels: int,
+        notes: Sequence[str] = (),
+    ):
+        super().__init__(table.boxes, folder, channels, max_pixels, notes)
+        self.objects = table
+
+    def size(self, index: int) -> Size:
+        """(height, width) of a picture, without reading it."""
+        height, width = self.table.sizes[index].tolist()
+        return height, width
+
+    def truth(self, index: int) -> Instances:
+        """The objects of one picture, without reading it."""
+        found = super().truth(index)
+        rows = range(int(self.table.offsets[index]), int(self.table.offsets[index + 1]))
+        masks, points = self.objects.masks, self.objects.keypoints
+        return Instances(
+            boxes=found.boxes,
+            scores=found.scores,
+            labels=found.labels,
+            names=found.names,
+            ids=found.ids,
+            crowd=found.crowd,
+            areas=found.areas,
+            size=found.size,
+            source=found.source,
+            masks=None if masks is None else tuple(masks.mask(row, found.size) for row in rows),
+            keypoints=None if points is None else points[rows.start : rows.stop].copy(),
+            skeleton=self.objects.skeleton,
+        )
+
+
+class SceneInstances:
+    """The objects of procedural scenes, with the parts of them that are seen.
+
+    Args:
+        scenes: The scenes.
+        channels: Channels that the network wants.
+        names: Classes that the labels are indices into; things of other classes are left out.
+        ids: Category ids of the classes.
+
+    Raises:
+        DataError: The scenes show none of the classes.
+    """
+
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self,
+        scenes: Scenes,
+        channels: int = 3,
+        names: tuple[str, ...] = CLASSES,
+        ids: tuple[int, ...] | None = None,
+    ):
+        self.scenes, self.channels, self.names, self.ids = scenes, channels, names, ids
+        self.mapping = class_mapping(CLASSES, names)
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def size(self, index: int) -> Size:
+        """(height, width) of a scene."""
+        return self.scenes.size
+
+    def __getitem__(self, index: int) -> Sample:
+        """A scene with its objects."""
+        scene = self.scenes[index]
+        image = to_channels(scene.image, self.channels)
+        labels = self.mapping[scene.labels]
+        keep = labels >= 0
+        masks = tuple(encode(mask) for mask in scene.masks[keep])
+        truth = Instances.of(
+            scene.boxes[keep],
+            labels[keep],
+            self.names,
+            image.shape[:2],
+            ids=self.ids,
+            source=image,
+            masks=masks,
+            areas=areas(masks),
+        )
+        return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
+
+
+def kept_rows(table: BoxTable, keep: np.ndarray) -> BoxTable:
+    """The table with only the boxes that (M,) bool picks; its pictures stay."""
+    kept = np.concatenate([[0], np.cumsum(keep)])
+    rows = {name: getattr(table, name)[keep] for name in ("boxes", "labels", "crowd", "areas", "origin")}
+    return replace(table, offsets=kept[table.offsets], **rows)
