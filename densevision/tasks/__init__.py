@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 TASKS: dict[str, str] = {
     "detection": "Objects as boxes: YOLO-style or Faster R-CNN.",
     "semantic": "The class of every pixel: FCN, and the decoders of smp by name.",
+    "instance": "Which pixels each object covers, or where its keypoints are: Mask R-CNN.",
     "depth": "How far away every pixel is: DPT and U-Net, learnt from truth or from stereo pairs.",
     "flow": "Where every pixel goes between two pictures, and which are lost: RAFT.",
     "superres": "A larger or better picture: EDSR, RRDB, U-Net and others; scale 1 restores.",

@@ -1,0 +1,152 @@
+"""Pictures with objects for training and evaluation: which they are, and what chance does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from densevision.data.augment import augmented
+from densevision.data.boxes import with_classes
+from densevision.data.copy_paste import copy_paste
+from densevision.data.instance_sets import InstanceSet, InstanceTable, SceneInstances
+from densevision.data.instance_sources import LabelmeSource, read_objects, recognise_objects
+from densevision.data.recognise import Recognised
+from densevision.data.scene_splits import SceneSource
+from densevision.data.scenes import CLASSES, Scenes
+from densevision.errors import DataError, UsageError
+from densevision.io.findings import Findings
+from densevision.ops.skeleton import Skeleton
+from densevision.ops.view import Size
+from densevision.results import Instances
+from densevision.sample import InputSpec, Sample, SampleSet
+from densevision.tasks.instance.config import InstanceConfig
+
+GREY = 114 / 255
+"""What surrounds a picture that is moved on its training canvas: near the mean of photographs."""
+SCENE = 320
+"""Largest side of a rendered scene; larger canvases see it enlarged."""
+COCO_SIGMAS = (
+    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087),
+    *(0.089, 0.089),
+)
+"""Spread of COCO's 17 keypoints."""
+
+
+def complete(config: InstanceConfig) -> InstanceConfig:
+    """Fills in classes, category ids and keypoints from the training split, or the only one.
+
+    Raises:
+        DataError: The dataset is not recognised, or lists no classes or keypoints.
+    """
+    if config.classes is None:
+        source = next(iter(_recognised(config).splits.values()))
+        scenes = isinstance(source, SceneSource)
+        names, ids = (CLASSES, tuple(range(1, len(CLASSES) + 1))) if scenes else source.classes()
+        config = config.changed(classes=names, category_ids=ids)
+    if config.keypoints and config.joints is None:
+        skeleton = _skeleton(config)
+        config = config.changed(joints=skeleton.names, limbs=skeleton.limbs)
+    if config.keypoints and config.sigmas is None:
+        count = len(config.joints or ())
+        config = config.changed(sigmas=COCO_SIGMAS if count == len(COCO_SIGMAS) else (1 / count,) * count)
+    return config
+
+
+def open_split(config: InstanceConfig, split: str) -> SampleSet:
+    """The samples of "train" or "val". Labels are indices into the config's classes where it names them.
+
+    Raises:
+        DataError: There is no such split, nothing in it, or a bad label under `on_error: fail`.
+    """
+    found = _recognised(config)
+    source = found.splits.get(split)
+    if source is None:
+        there = ", ".join(found.splits)
+        mend = f"The dataset has only: {there}. Name a file or folder as data.{split}."
+        raise DataError(f"there is no {split} split", file=config.data.path, field=f"data.{split}", mend=mend)
+    if isinstance(source, SceneSource):
+        _refuse_keypoints(config)
+        side = min(SCENE, config.data.size)
+        scenes = Scenes(source.count, source.seed, (side, side), first=source.first)
+        return SceneInstances(scenes, config.backbone.channels, config.classes or CLASSES, config.category_ids)
+    return _open_files(config, source, found.notes)
+
+
+def augment(
+    config: InstanceConfig, spec: InputSpec, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int
+) -> Sample:
+    """A training sample on its canvas. The last epochs see single pictures."""
+    plain = epoch >= config.train.epochs - config.augment.plain_epochs
+    canvas = _canvas(config, spec, dataset.size(index))
+    sample = augmented(config.augment, dataset, index, rng, canvas, GREY, plain)
+    if rng.random() >= config.augment.copy_paste:
+        return sample
+    other = augmented(config.augment, dataset, int(rng.integers(len(dataset))), rng, canvas, GREY, plain)
+    return copy_paste(sample, other, rng)
+
+
+def nothing(config: InstanceConfig, size: Size) -> Instances:
+    """A record without objects."""
+    joints = len(config.joints or ())
+    return Instances.of(
+        [],
+        [],
+        config.classes or (),
+        size,
+        ids=config.category_ids,
+        masks=() if config.masks else None,
+        keypoints=np.zeros((0, joints, 3), np.float32) if config.keypoints else None,
+    )
+
+
+def _canvas(config: InstanceConfig, spec: InputSpec, original: Size) -> Size:
+    canvas = config.data.canvas
+    if canvas is None:
+        return spec.view(original).content
+    return (canvas, canvas) if isinstance(canvas, int) else canvas
+
+
+def _recognised(config: InstanceConfig) -> Recognised:
+    if config.data.path is None:
+        raise UsageError("no data is named", field="data.path", mend="Give a dataset's folder, or scenes.")
+    return recognise_objects(config.data.path, config.data.train, config.data.val)
+
+
+def _skeleton(config: InstanceConfig) -> Skeleton:
+    from densevision.data.box_sources import CocoSource
+    from densevision.io.coco_objects import read_skeleton
+
+    source = next(iter(_recognised(config).splits.values()))
+    _refuse_keypoints(config, source if isinstance(source, CocoSource) else None)
+    return read_skeleton(source.file)
+
+
+def _refuse_keypoints(config: InstanceConfig, source: object | None = None) -> None:
+    """Only COCO json holds keypoints."""
+    if config.keypoints and source is None:
+        mend = "Give a COCO json with keypoints, or leave keypoints out."
+        raise DataError("this data has no keypoints", file=config.data.path, field="keypoints", mend=mend)
+
+
+def _open_files(config: InstanceConfig, source, choices: Sequence[str]) -> InstanceSet:
+    findings = Findings(config.data.on_error)
+    skeleton = Skeleton(config.joints or (), config.limbs or ()) if config.keypoints else None
+    limit, notes = config.data.max_pixels, list(choices)
+    if isinstance(source, LabelmeSource):
+        table = source.read_objects(config.classes or source.classes().names, findings, limit)
+    else:
+        boxes = source.read(findings, limit)
+        if config.classes is not None:
+            boxes, others = with_classes(boxes, config.classes, config.category_ids)
+            if others:
+                notes.append(f"{others} objects of other classes than {', '.join(config.classes)}, left out")
+        table = read_objects(source, boxes, config.masks, skeleton, findings)
+    notes += findings.notes
+    if not len(table.boxes):
+        raise DataError("no picture is left", file=config.data.path, value=notes, mend="Look at what was left out.")
+    return InstanceSet(table, Path(source.folder), config.backbone.channels, limit, notes)
+
+
+__all__ = ["InstanceTable", "augment", "complete", "nothing", "open_split"]

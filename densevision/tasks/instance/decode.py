@@ -1,0 +1,100 @@
+"""Outputs to records: boxes back to the picture, masks pasted into them, heatmaps read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+from densevision.errors import UsageError, did_you_mean
+from densevision.nn.rcnn.detections import Rules
+from densevision.ops.masks import areas
+from densevision.ops.merging import strongest_of_parts
+from densevision.ops.paste import paste, snapped
+from densevision.ops.skeleton import Skeleton
+from densevision.ops.view import View
+from densevision.recipe import PredictOptions
+from densevision.results import Instances
+from densevision.tasks.instance.config import InstanceConfig
+from densevision.tasks.instance.keypoints import peaks
+
+
+def rules(options: PredictOptions, config: InstanceConfig) -> Rules:
+    """Which boxes are answers: what the options ask for, and where they are silent, the config.
+
+    Raises:
+        UsageError: A class that does not exist.
+    """
+    chosen = config.decode
+    limit = options.max_detections or chosen.max_detections
+    return Rules(
+        min_score=chosen.min_score if options.min_score is None else options.min_score,
+        nms=chosen.nms if options.nms is None else options.nms,
+        limit=limit,
+        candidates=max(limit, chosen.candidates),
+        agnostic=options.agnostic,
+        classes=None if options.classes is None else _positions(options.classes, config.classes or ()),
+    )
+
+
+def results(answers: dict[str, Tensor], views: Sequence[View], config: InstanceConfig) -> list[Instances]:
+    """Records in pixels of the original pictures; boxes that lie outside are left out.
+
+    Args:
+        answers: What the head returns, on the CPU.
+        views: How the network saw each picture.
+        config: Class names, joints, and how masks are pasted.
+    """
+    rows = (dict(zip(answers, row)) for row in zip(*(answer.numpy() for answer in answers.values())))
+    return [_record(row, view, config) for row, view in zip(rows, views)]
+
+
+def merge(found: Sequence[Instances], options: PredictOptions, config: InstanceConfig) -> Instances:
+    """One record from several about the same picture: the strongest objects that do not suppress one another."""
+    everything = Instances.joined(found)
+    groups = np.zeros_like(everything.labels) if options.agnostic else everything.labels
+    threshold = config.decode.nms if options.nms is None else options.nms
+    tiled = options.tile is not None
+    keep = strongest_of_parts(everything.boxes, everything.scores, groups, threshold, pieces=tiled)
+    return everything[keep[: options.max_detections or config.decode.max_detections]]
+
+
+def skeleton(config: InstanceConfig) -> Skeleton | None:
+    """What the keypoints of this config are."""
+    return Skeleton(config.joints or (), config.limbs or ()) if config.keypoints else None
+
+
+def _record(answer: dict[str, np.ndarray], view: View, config: InstanceConfig) -> Instances:
+    boxes = view.boxes_to_original(answer["boxes"]).astype(np.float32)
+    keep = np.flatnonzero(answer["valid"] & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    boxes = boxes[keep]
+    more = {}
+    if config.masks:
+        more["masks"] = masks = _pasted(answer["masks"][keep], boxes, view, config.decode.whole_pixels)
+        more["areas"] = areas(masks)
+    if config.keypoints:
+        points, scores = peaks(answer["heatmaps"][keep], answer["boxes"][keep])
+        more["keypoints"] = np.dstack([view.points_to_original(points), np.full(scores.shape, 2)]).astype(np.float32)
+        more |= {"joint_scores": scores, "skeleton": skeleton(config)}
+    return Instances.of(
+        boxes,
+        answer["labels"][keep],
+        config.classes or (),
+        view.original,
+        scores=answer["scores"][keep],
+        ids=config.category_ids,
+        **more,
+    )
+
+
+def _pasted(masks: np.ndarray, boxes: np.ndarray, view: View, whole_pixels: bool) -> tuple[dict, ...]:
+    places = snapped(boxes, masks.shape[-1]) if whole_pixels else boxes
+    return tuple(paste(mask, place, view.original) for mask, place in zip(masks, places))
+
+
+def _positions(asked: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    for name in asked:
+        if name not in names:
+            raise UsageError("no such class", field="classes", value=name, mend=did_you_mean(name, names))
+    return tuple(label for label, name in enumerate(names) if name in asked)
