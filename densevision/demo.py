@@ -15,7 +15,6 @@ from densevision.engine.evaluate import evaluate
 from densevision.engine.model import Model
 from densevision.engine.predict import answer
 from densevision.engine.run_folder import RunFolder, versions
-from densevision.io.image import read_image
 from densevision.tasks import TASKS
 from densevision.version import __version__
 from densevision.zoo import announcement, starter
@@ -104,7 +103,7 @@ def _show_training(page: Page, seed: int, out: Path) -> None:
     shown = ("train/loss", "val/loss", "AP", "AP50", "images_per_second")
     page.numbers({name: float(last[name]) for name in shown})
     for picture, caption in ((run.batches / "0.jpg", "First training batch"), (run.plots / "curves.png", "Curves")):
-        page.picture(read_image(picture), caption)
+        page.picture(picture, caption)
 
 
 def _free(folder: Path) -> Path:

@@ -20,7 +20,7 @@ from densevision.tasks.contract import Net, Task
 
 log = logging.getLogger("densevision")
 HEALTHY = (1e-5, 1e-1)
-"""Range of update norm / weight norm outside which a group is named in a warning; near 1e-3 is healthy."""
+"""Range of update norm / weight norm, at the peak of the rate, outside which a group is named in a warning."""
 
 
 class Module(LightningModule):
@@ -105,23 +105,24 @@ class Module(LightningModule):
         self.schedule.load_state_dict(checkpoint["densevision"]["schedule"])
 
     def _update(self, optimizer: Any, measure: bool) -> None:
-        self.schedule.apply(optimizer, self.updates)
+        fraction = self.schedule.apply(optimizer, self.updates)
         if self.train_config.clip:
             self.clip_gradients(optimizer, self.train_config.clip, "norm")
         before = _copies(optimizer) if measure else None
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         if before is not None:
-            self._measure(optimizer, before)
+            self._measure(optimizer, before, fraction)
 
-    def _measure(self, optimizer: Any, before: dict[str, list[Tensor]]) -> None:
+    def _measure(self, optimizer: Any, before: dict[str, list[Tensor]], fraction: float) -> None:
         for group in optimizer.param_groups:
             old = before[group["name"]]
             step = torch.stack([(new.detach() - was).norm() for new, was in zip(group["params"], old)]).norm()
             weight = torch.stack([was.norm() for was in old]).norm()
             ratio = float(step / weight.clamp_min(1e-12))
             self.measured[f"ratio/{group['name']}"] = ratio
-            if not HEALTHY[0] <= ratio <= HEALTHY[1] and self.current_epoch > self.train_config.warmup:
+            at_peak = ratio / max(fraction, 1e-6)
+            if not HEALTHY[0] <= at_peak <= HEALTHY[1] and self.current_epoch > self.train_config.warmup:
                 log.warning(
                     "%s: update / weight norm is %.1e; healthy is near 1e-3, mend train.lr", group["name"], ratio
                 )
