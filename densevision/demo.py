@@ -77,8 +77,9 @@ def _show_task(page: Page, task: str, seed: int, out: Path) -> None:
     page.text(announcement(model.card))
     page.picture(_sheet(model, [samples[index] for index in range(SHOWN)]), f"{task}: truth and answer, in turn")
     page.numbers(evaluation.report.metrics)
-    page.text(f"{evaluation.report.counts['images']} pictures in {seconds:.1f} s. Protocol: {evaluation.report.protocol}")
-    evaluation.report.write(out / task / "report.json")
+    report = evaluation.report
+    page.text(f"{report.counts['images']} pictures in {seconds:.1f} s. Protocol: {report.protocol}")
+    report.write(out / task / "report.json")
 
 
 def _sheet(model: Model, samples: list) -> np.ndarray:
@@ -99,7 +100,8 @@ def _show_training(page: Page, seed: int, out: Path) -> None:
     run = RunFolder(folder)
     last = run.rows()[-1]
     page.heading("A detector trained just now")
-    page.text(f"{TRAINING['train.epochs']} epochs over {TRAINING_SCENES} scenes in {seconds:.0f} s, from random weights.")
+    epochs = TRAINING["train.epochs"]
+    page.text(f"{epochs} epochs over {TRAINING_SCENES} scenes in {seconds:.0f} s, from random weights.")
     shown = ("train/loss", "val/loss", "AP", "AP50", "images_per_second")
     page.numbers({name: float(last[name]) for name in shown})
     for picture, caption in ((run.batches / "0.jpg", "First training batch"), (run.plots / "curves.png", "Curves")):
