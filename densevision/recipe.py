@@ -105,6 +105,8 @@ class AugmentConfig(ColourConfig):
 class TrainConfig(Config):
     """How the weights are found."""
 
+    start: str | None = None
+    """Weights file to start from, such as an earlier stage's; what does not fit starts from chance and is named."""
     epochs: Count = 100
     """Passes over the training set."""
     batch: Count | Literal["auto"] = 16

@@ -158,6 +158,25 @@ def without_weights(task: str, settings: Mapping[str, Any]) -> TorchModel:
     return TorchModel(built, built.net().eval(), Card(task=task, config=config.plain(), licence="none needed"))
 
 
+def start_from(net: Net, path: str | Path, task: str) -> list[str]:
+    """Gives a network the tensors of a weights file that fit it: all of them, or all but a head's of other classes.
+
+    Returns:
+        Names of the network's tensors that the file does not hold in their shape.
+
+    Raises:
+        WeightsError: The file cannot be read, is of another task, or nothing in it fits.
+    """
+    tensors, _ = load_weights(path, task)
+    own = net.state_dict()
+    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    if not fitting:
+        mend = "Give weights of a network of the same kind."
+        raise WeightsError("none of its tensors fits the network", file=path, field="train.start", mend=mend)
+    net.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
 def _built(task: Task, tensors: Mapping[str, Tensor]) -> Net:
     """The task's network with these weights; RuntimeError where they do not fit."""
     with torch.device("meta"):

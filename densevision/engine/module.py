@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from densevision.engine.model import start_from
 from densevision.engine.optimizer import Schedule, build_optimizer
 from densevision.engine.processes import rank_and_world
 from densevision.engine.seed import seed_everything
@@ -39,7 +40,7 @@ class Module(LightningModule):
         self.automatic_optimization = False
         self.task, self.train_config, self.steps_per_epoch = task, train, steps_per_epoch
         # One memory format from start to end: convolutions in another would round differently after a resume.
-        self.net: Net = task.net().to(memory_format=torch.channels_last)
+        self.net: Net = self._first_net().to(memory_format=torch.channels_last)
         self.critic: nn.Module | None = task.critic()
         self.average = averaged(self.net, train.ema) if train.ema else None
         updates = max(1, steps_per_epoch // train.accumulate)
@@ -49,6 +50,14 @@ class Module(LightningModule):
         self.measured: dict[str, float] = {}
         self.totals: dict[str, Tensor] = {}
         self.pictures = 0
+
+    def _first_net(self) -> Net:
+        net = self.task.net()
+        if self.train_config.start is not None:
+            anew = start_from(net, self.train_config.start, self.task.name)
+            if anew:
+                log.warning("%d tensors start from chance: %s", len(anew), ", ".join(anew[:5]))
+        return net
 
     @property
     def best_net(self) -> Net:
