@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.io.image import to_unit_float
 from densevision.results.picture import Picture
 
 Colour = Literal["Y", "RGB"]
@@ -96,11 +95,11 @@ def comparable(answer: Picture, truth: Picture) -> tuple[np.ndarray, np.ndarray]
     if answer.image.shape != truth.image.shape:
         problem = "answer and truth differ in height, width or channels"
         raise DataError(problem, value=f"{answer.image.shape} and {truth.image.shape}")
-    given, wanted = (_unit(picture.image).astype(np.float64) for picture in (answer, truth))
-    if truth.image.dtype.kind == "u":
-        levels = np.iinfo(truth.image.dtype).max
-        given = np.rint(given.clip(0, 1) * levels) / levels
-    return given * 255, wanted * 255
+    if truth.image.dtype.kind == "f":
+        return answer.unit() * 255.0, truth.unit() * 255.0
+    levels = float(np.iinfo(truth.image.dtype).max)
+    given = answer.image if answer.image.dtype == truth.image.dtype else np.rint(answer.unit().clip(0, 1) * levels)
+    return given * (255 / levels), truth.image * (255 / levels)
 
 
 class PictureMetric:
@@ -188,7 +187,3 @@ def _windowed(image: np.ndarray) -> np.ndarray:
 def _mean(values: tuple[float, ...]) -> float:
     known = [value for value in values if not math.isnan(value)]
     return math.fsum(known) / len(known) if known else math.nan
-
-
-def _unit(image: np.ndarray) -> np.ndarray:
-    return image if image.dtype.kind == "f" else to_unit_float(image)

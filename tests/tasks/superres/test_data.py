@@ -1,0 +1,173 @@
+"""Which pictures are taken, how inputs are made, and what is said about those that do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.data import degradations as ways
+from densevision.errors import DataError, UsageError
+from densevision.io.image import write_image
+from densevision.tasks.superres.config import HELD_OUT, SuperresConfig
+from densevision.tasks.superres.data import completed, open_split
+from densevision.tasks.superres.score import score
+
+
+def picture(height: int = 40, width: int = 48, seed: int = 0, kind: type = np.uint8) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.random((5, 6, 3))
+    smooth = ways.bicubic(coarse, (height, width))
+    return np.rint(smooth * np.iinfo(kind).max).astype(kind)
+
+
+def folder(root: Path, *names: str, size: tuple[int, int] = (40, 48), kind: type = np.uint8) -> Path:
+    for seed, name in enumerate(names):
+        write_image(root / name, picture(*size, seed=seed, kind=kind))
+    return root
+
+
+def config(path: Path | str, **more) -> SuperresConfig:
+    settings = {
+        "data.path": str(path),
+        "data.crop": 8,
+        **{key.replace("__", "."): value for key, value in more.items()},
+    }
+    return SuperresConfig.resolve(None, settings)
+
+
+def test_flat_folder__validates_whole_unless_it_trains(tmp_path: Path):
+    folder(tmp_path, *(f"{number}.png" for number in range(12)))
+    assert len(open_split(config(tmp_path), "val")) == 12
+    trained = completed(config(tmp_path))
+    assert trained.data.val == HELD_OUT
+    splits = {split: {open_split(trained, split)[i].id for i in range(len(open_split(trained, split)))}
+              for split in ("train", "val")}  # fmt: skip
+    assert len(splits["val"]) == 2 and not splits["train"] & splits["val"] and len(splits["train"]) == 10
+
+
+def test_folders__named_and_usual(tmp_path: Path):
+    for name in ("T91", "more", "Set5"):
+        folder(tmp_path / name, "a.png", "b.png")
+    named = config(tmp_path, data__train=("T91", "more"), data__val="Set5")
+    assert (len(open_split(named, "train")), len(open_split(named, "val"))) == (4, 2)
+    with pytest.raises(DataError, match=r"no picture lies in this folder itself.*Set5, T91, more"):
+        open_split(config(tmp_path), "train")
+    with pytest.raises(DataError, match="Did you mean 'Set5'"):
+        open_split(config(tmp_path, data__val="Set6"), "val")
+
+
+def test_div2k_names__pair_targets_with_inputs_of_the_scale(tmp_path: Path):
+    folder(tmp_path / "DIV2K_train_HR", "0001.png", "0002.png")
+    folder(tmp_path / "DIV2K_valid_HR", "0801.png")
+    for scale in (2, 4):
+        size = (40 // scale, 48 // scale)
+        folder(tmp_path / f"DIV2K_train_LR_bicubic/X{scale}", f"0001x{scale}.png", f"0002x{scale}.png", size=size)
+        folder(tmp_path / f"DIV2K_valid_LR_bicubic/X{scale}", f"0801x{scale}.png", size=size)
+    for scale in (2, 4):
+        samples = open_split(config(tmp_path, scale=scale), "train")
+        assert [Path(samples[i].file).name for i in range(2)] == [f"0001x{scale}.png", f"0002x{scale}.png"]
+        assert samples[0].images["image"].shape == (40 // scale, 48 // scale, 3)
+        assert "not made" in samples.notes[0]
+    assert completed(config(tmp_path)).data.val is None
+    with pytest.raises(DataError, match="no inputs at this scale"):
+        open_split(config(tmp_path, scale=3), "train")
+
+
+def test_pairs__partners_and_sizes(tmp_path: Path):
+    folder(tmp_path / "HR", "a_HR.png", "b_HR.png", "c_HR.png")
+    folder(tmp_path / "LR", "a_LR.png", "b_LR.png", size=(20, 24))
+    with pytest.raises(DataError, match=r"c_HR.png.*a picture without its partner"):
+        open_split(config(tmp_path), "val")
+    samples = open_split(config(tmp_path, data__on_error="skip"), "val")
+    assert len(samples) == 2 and "without its partner, left out: c_HR.png" in samples.notes[-1]
+    with pytest.raises(DataError, match=r"sizes do not fit the scale \(got '24 x 20 to 48 x 40 at scale 4'\)"):
+        open_split(config(tmp_path, scale=4, data__on_error="fail", data__val="."), "val")
+
+
+def test_pairs__bring_their_own_flaws(tmp_path: Path):
+    folder(tmp_path / "sharp", "a.png")
+    folder(tmp_path / "blur", "a.png")
+    assert open_split(config(tmp_path, scale=1), "val")[0].images["image"].shape == (40, 48, 3)
+    with pytest.raises(UsageError, match="degrade: has no effect: the data brings its inputs"):
+        open_split(config(tmp_path, scale=1, degrade__motion=(3.0, 5.0)), "val")
+
+
+def test_crop__larger_than_a_picture(tmp_path: Path):
+    folder(tmp_path, "small.png", size=(20, 30))
+    with pytest.raises(
+        DataError, match=r"data.crop: a picture too small for a sample \(got '30 x 20, needed are 32'\)"
+    ):
+        open_split(config(tmp_path, data__crop=16), "train")
+    grown = open_split(config(tmp_path, data__crop=16, data__on_error="fix"), "train")
+    assert grown.crop(0, np.random.default_rng(0)).truth.size == (32, 32)
+
+
+def test_nothing_to_restore__is_said(tmp_path: Path):
+    folder(tmp_path, "a.png")
+    with pytest.raises(UsageError, match="nothing is to be restored at scale 1"):
+        open_split(config(tmp_path, scale=1), "val")
+
+
+def test_crop__is_the_same_place_in_both_whatever_the_turn(tmp_path: Path):
+    folder(tmp_path, "a.png", size=(96, 80))
+    samples = open_split(config(tmp_path, data__crop=24), "train")
+    seen = set()
+    for seed in range(40):
+        sample = samples.crop(0, np.random.default_rng(seed))
+        small, truth = sample.images["image"], sample.truth.image
+        assert small.shape == (24, 24, 3) and truth.shape == (48, 48, 3)
+        reduced = ways.bicubic(truth, (24, 24))[3:-3, 3:-3].astype(int)
+        assert np.abs(reduced - small[3:-3, 3:-3]).max() <= 1
+        seen.add(truth.tobytes())
+    assert len(seen) > 30
+
+
+def test_degraded__same_seed_same_numbers_and_another_crop_each_epoch(tmp_path: Path):
+    folder(tmp_path, "a.png", size=(96, 80))
+    samples = open_split(config(tmp_path, degrade__chain="real-esrgan"), "train")
+    one, again = (samples.crop(0, np.random.default_rng(5)).images["image"] for _ in range(2))
+    other = samples.crop(0, np.random.default_rng(6)).images["image"]
+    assert np.array_equal(one, again) and not np.array_equal(one, other)
+    assert np.array_equal(samples[0].images["image"], samples[0].images["image"])
+
+
+def test_16_bits__stay(tmp_path: Path):
+    folder(tmp_path, "a.png", kind=np.uint16)
+    sample = open_split(config(tmp_path, degrade__noise=(0.01, 0.02)), "val")[0]
+    assert sample.images["image"].dtype == sample.truth.image.dtype == np.uint16
+    assert len(np.unique(sample.images["image"])) > 256
+
+
+def test_cache__reads_each_picture_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder(tmp_path, "a.png", "b.png")
+    samples = open_split(config(tmp_path, data__repeat=3), "train")
+    read = samples.reader.read
+    calls: list[int] = []
+    monkeypatch.setattr(samples.reader, "read", lambda index: (calls.append(index), read(index))[1])
+    for index in range(len(samples)):
+        samples.crop(index, np.random.default_rng(index))
+    assert len(samples) == 6 and sorted(calls) == [0, 1]
+
+
+def test_scenes__have_a_split_of_their_own():
+    chosen = config("scenes:10:3")
+    train, val = open_split(chosen, "train"), open_split(chosen, "val")
+    assert len(train) == 10 and len(val) == 16
+    assert not np.array_equal(train[0].truth.image, val[0].truth.image)
+    assert completed(chosen) == chosen
+
+
+def test_score__pictures_of_any_tool(tmp_path: Path):
+    folder(tmp_path / "truth", "a.png", "b.png")
+    for name, seed in (("a", 0), ("b", 1)):
+        write_image(
+            tmp_path / "given" / f"{name}.bmp", np.clip(picture(seed=seed).astype(int) + 2, 0, 255).astype(np.uint8)
+        )
+    found = score(tmp_path / "truth", tmp_path / "given")
+    assert 41 < found["metrics"]["PSNR_RGB_crop0"] < 43 and found["counts"] == {"pictures": 2}
+    assert "PSNR_Y_crop2" in found["metrics"]
+    (tmp_path / "given" / "b.bmp").unlink()
+    with pytest.raises(DataError, match="b.png: has no prediction"):
+        score(tmp_path / "truth", tmp_path / "given")

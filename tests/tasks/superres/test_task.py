@@ -1,0 +1,200 @@
+"""Superres as a whole: its networks, what it keeps of a picture, its tiles, its two phases, its configs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import densevision
+from densevision import api
+from densevision.engine.model import TorchModel, without_weights
+from densevision.errors import UsageError, WeightsError
+from densevision.io.image import write_image
+from densevision.io.weights import Card
+from densevision.ops.imresize import imresize
+from densevision.results import Picture
+from densevision.tasks.superres.config import SIZED, SuperresConfig
+from densevision.tasks.superres.head import build_head
+from densevision.tasks.superres.task import Superres
+from densevision.testing import check_task
+
+ROOT = Path(__file__).parents[3]
+TINY = {"data.path": "scenes:8:0", "width": 8, "depth": 2, "data.crop": 16}
+GAN = {
+    "loss.adversarial.weight": 0.1,
+    "loss.adversarial.width": 4,
+    "loss.perceptual.weight": 0.1,
+    "loss.perceptual.backbone.name": "mobilenetv3_small_050",
+    "loss.perceptual.strides": (2, 4),
+}
+ARCHITECTURES = [
+    ("edsr", 2), ("edsr", 3), ("edsr", 8), ("edsr", 1), ("rrdb", 1), ("rrdb", 2), ("rrdb", 3), ("srvgg", 4), ("srcnn", 2),
+    ("fsrcnn", 3), ("espcn", 2), ("vdsr", 2), ("nafnet", 1), ("nearest", 2), ("bilinear", 3), ("bicubic", 4),
+]  # fmt: skip
+
+
+def config(arch: str = "edsr", scale: int = 2, **more) -> SuperresConfig:
+    sizes = {"width": 8, "depth": 2} if arch in SIZED else {}
+    return SuperresConfig.checked({"arch": arch, "scale": scale, **sizes, **more})
+
+
+def model(arch: str = "edsr", scale: int = 2, **more) -> TorchModel:
+    torch.manual_seed(0)
+    chosen = config(arch, scale, **more)
+    task = Superres(chosen)
+    return TorchModel(task, task.net().eval(), Card(task="superres", config=chosen.plain()))
+
+
+def noise(*shape: int, kind: type = np.uint8) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.random(shape, np.float32) if kind is np.float32 else rng.integers(0, np.iinfo(kind).max, shape, kind)
+
+
+def test_contract():
+    check_task(Superres, SuperresConfig.resolve(None, TINY))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        GAN,
+        {"arch": "unet", "depth": None, "backbone.name": "mobilenetv3_small_050"},
+        {"arch": "nafnet", "scale": 1, "degrade.chain": "real-esrgan"},
+    ],
+)
+def test_contract__of_every_kind(more: dict):
+    check_task(Superres, SuperresConfig.resolve(None, {**TINY, **more}))
+
+
+@pytest.mark.parametrize(("arch", "scale"), ARCHITECTURES)
+def test_network__any_size_and_no_further_than_it_says(arch: str, scale: int):
+    torch.manual_seed(0)
+    head = build_head(config(arch, scale), [3]).eval()
+    for size in ((1, 1), (7, 5)):
+        answer = head([torch.rand(2, 3, *size)])["image"]
+        assert answer.shape == (2, 3, size[0] * scale, size[1] * scale)
+    if head.reach is None:
+        return
+    side = 4 * (2 * head.reach // 4 + 4)
+    image = torch.rand(1, 3, side, side, requires_grad=True)
+    answer = head([image])["image"]
+    for pixel in range(side // 2 * scale, side // 2 * scale + max(scale, 4)):
+        (gradient,) = torch.autograd.grad(answer[0, :, pixel, pixel].sum(), image, retain_graph=True)
+        seen = gradient[0].abs().sum(0).nonzero() - pixel // scale
+        assert seen.abs().max() <= head.reach
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_predict__keeps_type_grey_and_alpha(kind: type, channels: int):
+    image = noise(13, 9, channels, kind=kind)
+    whole = densevision.predict(image, weights=model())
+    assert whole.image.shape == (26, 18, channels) and whole.image.dtype == kind
+    tiled = densevision.predict(image, weights=model(), tile=32)
+    np.testing.assert_allclose(tiled.image, whole.image, atol=1 if kind is not np.float32 else 1e-4)
+    if channels in (2, 4):
+        alpha = torch.from_numpy(image[..., -1].astype(np.float64))[None, None]
+        wanted = imresize(alpha, (26, 18))[0, 0].numpy().clip(0, 1 if kind is np.float32 else np.iinfo(kind).max)
+        np.testing.assert_allclose(whole.image[..., -1], wanted, atol=0.51 if kind is not np.float32 else 1e-6)
+
+
+@pytest.mark.parametrize(("arch", "scale"), [("edsr", 2), ("rrdb", 2), ("fsrcnn", 3), ("vdsr", 2)])
+def test_predict__tiled_equals_whole(arch: str, scale: int):
+    image = noise(150, 170, 4, kind=np.float32)
+    network = model(arch, scale, **({"depth": 1} if arch == "rrdb" else {}))
+    whole = densevision.predict(image, weights=network, precision="float32")
+    tiled = densevision.predict(image, weights=network, precision="float32", tile=128, overlap=0.0)
+    assert np.abs(tiled.image - whole.image).max() < 1e-4
+
+
+def test_predict__eightfold_ensemble_of_a_turned_picture():
+    image = noise(20, 30, 3, kind=np.float32)
+    network = model()
+    options = {"weights": network, "precision": "float32", "tta": ("flip", "rotate")}
+    upright, turned = (densevision.predict(one, **options).image for one in (image, np.rot90(image).copy()))
+    np.testing.assert_allclose(np.rot90(upright), turned, atol=1e-5)
+    with pytest.raises(UsageError, match="has no effect on superres"):
+        densevision.predict(image, weights=network, tta="scale")
+
+
+def test_built_in__interpolation_by_name_at_any_scale():
+    image = noise(8, 6, 3)
+    for scale in (2, 3):
+        result = densevision.predict(
+            image, task="superres", weights="bicubic", set={"scale": scale}, precision="float32"
+        )
+        pixels = torch.from_numpy(image.astype(np.float64)).permute(2, 0, 1)[None]
+        wanted = imresize(pixels, (8 * scale, 6 * scale))[0].permute(1, 2, 0).numpy().clip(0, 255)
+        np.testing.assert_allclose(result.image, wanted, atol=0.51)
+
+
+def test_set__a_scale_that_the_weights_do_not_have(tmp_path: Path):
+    model("edsr", 2).save(tmp_path / "x2.safetensors")
+    with pytest.raises(WeightsError, match=r"network without this \(got 'scale=3'\)"):
+        api.load(tmp_path / "x2.safetensors", "superres", set={"scale": 3})
+    model("vdsr", 2).save(tmp_path / "any.safetensors")
+    network = api.load(tmp_path / "any.safetensors", "superres", set={"scale": 3})
+    assert network.predict(noise(5, 4, 3)).size == (15, 12)
+
+
+def test_evaluate__weights_of_another_data_set_forget_its_splits(tmp_path: Path):
+    for number in range(2):
+        write_image(tmp_path / "other" / f"{number}.png", noise(32, 40, 3))
+    network = model("edsr", 2, data={"path": "there", "train": ("a", "b"), "val": "c"})
+    report = api.evaluate(network, str(tmp_path / "other"))
+    assert report.counts["images"] == 2
+    assert list(report.metrics) == ["PSNR_Y_crop2", "SSIM_Y_crop2"]
+
+
+def test_losses__the_network_learns_alone_first(tmp_path: Path):
+    settings = {**TINY, **GAN, "data.path": "scenes:4:0", "loss.alone": 1, "train.epochs": 2, "train.batch": 2,
+                "train.precision": "float32"}  # fmt: skip
+    folder = api.train("superres", set=settings, out=tmp_path / "run")
+    rows = (folder / "metrics.csv").read_text().splitlines()
+    names = rows[0].split(",")
+    first, second = (dict(zip(names, row.split(","))) for row in rows[1:])
+    assert not first.get("train/adversarial") and not first.get("train/discriminator")
+    assert float(second["train/adversarial"]) > 0 and float(second["train/discriminator"]) > 0
+
+
+def test_train__interpolation_has_nothing_to_learn(tmp_path: Path):
+    with pytest.raises(UsageError, match="nothing to learn"):
+        api.train("superres", "scenes:4", set={"arch": "bicubic"}, out=tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"arch": "nafnet", "scale": 2}, "nafnet restores at scale 1"),
+        ({"arch": "espcn", "width": 8}, "width has no effect with arch=espcn"),
+        ({"arch": "bicubic", "residual": True}, "residual has no effect"),
+        ({"backbone": {"name": "resnet18"}}, "backbone has no effect with arch=edsr"),
+        ({"loss": {"l1": 0}}, "all losses have the weight 0"),
+        ({"loss": {"alone": 3}}, "loss.alone has no effect"),
+        ({"degrade": {"noise": (0.2, 0.1)}}, "degrade.noise reads"),
+        ({"degrade": {"chain": "real-esrgan", "blur": (1.0, 2.0)}}, "degrade.blur has no effect"),
+    ],
+)
+def test_config__refuses_what_has_no_effect(values: dict, message: str):
+    with pytest.raises(UsageError, match=message):
+        SuperresConfig.checked(values)
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs" / "superres").glob("*.yaml")), ids=lambda file: file.stem)
+def test_recipes__are_valid(file: Path):
+    chosen = SuperresConfig.resolve(file)
+    with torch.device("meta"):
+        net = Superres(chosen).net()
+    if file.stem == "scenes":
+        assert sum(weight.numel() for weight in net.parameters()) < 3e6
+
+
+def test_without_weights__knows_what_it_is():
+    network = without_weights("superres", {"arch": "bicubic", "scale": 4})
+    assert network.task.answer_size((3, 5)) == (12, 20)
+    assert not list(network.net.parameters())
+    assert isinstance(network.predict(noise(4, 4, 3)), Picture)
