@@ -1,0 +1,58 @@
+"""The detector's numbers: perfect where the answer is the truth, whatever the order, and drawn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from densevision.results import Detections
+from densevision.tasks.detection.metric import DetectionMetric
+
+NAMES = ("a", "b")
+
+
+def record(boxes, labels, scores=None, **more) -> Detections:
+    scores = np.ones(len(boxes)) if scores is None else scores
+    return Detections.of(boxes, labels, NAMES, (100, 100), scores=scores, **more)
+
+
+TRUTHS = [
+    record([[0, 0, 10, 10], [20, 20, 90, 90]], [0, 1]),
+    record([], []),
+    record([[5, 5, 6, 6], [0, 0, 80, 80]], [1, 0], crowd=np.array([False, True])),
+]
+
+
+def test_metric__is_perfect_where_the_answer_is_the_truth_in_any_order_and_shards():
+    shards = [DetectionMetric(NAMES) for _ in range(2)]
+    for number in (2, 0, 1):
+        shards[number % 2].update(TRUTHS[number], TRUTHS[number], number)
+    shards[1].merge(shards[0])
+    numbers = shards[1].compute()
+    assert numbers["AP"] == pytest.approx(1) and numbers["AR100"] == pytest.approx(1)
+    assert shards[1].counts()["truths"] == 4
+
+
+def test_metric__halves_the_class_that_is_half_found():
+    metric = DetectionMetric(NAMES)
+    truth = record([[0, 0, 10, 10], [40, 40, 60, 60], [20, 20, 90, 90]], [0, 0, 1])
+    metric.update(truth[[0, 2]], truth, 0)
+    table = metric.tables()["per class"]
+    assert table["b"]["AP"] == pytest.approx(1)
+    assert table["a"]["AP50"] == pytest.approx(51 / 101)  # full precision up to a recall of one half
+    assert metric.compute()["AP50"] == pytest.approx((1 + 51 / 101) / 2)
+
+
+def test_metric__names_its_protocol():
+    assert DetectionMetric(NAMES).protocol["max_detections"] == [1, 10, 100]
+
+
+def test_plots__are_written_whatever_there_is_to_draw(tmp_path):
+    for number, truths in enumerate((TRUTHS, TRUTHS[1:2], [])):
+        metric = DetectionMetric(NAMES)
+        for position, truth in enumerate(truths):
+            metric.update(truth, truth, position)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        metric.plots(folder)
+        assert sorted(path.name for path in folder.iterdir()) == ["confusion.png", "f1.png", "precision_recall.png"]
