@@ -134,7 +134,7 @@ def test_data__json_that_is_not_coco(dataset, capsys) -> None:
 def test_predict__too_many_pixels(dataset, capsys) -> None:
     folder, _ = dataset
     command = ["detection", "predict", str(folder / "images" / "0.jpg"), "--max-pixels", "100", "--json"]
-    fails(capsys, 3, ["0.jpg", "3072", "100", "max_pixels"], lambda: run(command))
+    fails(capsys, 3, ["0.jpg", "3,072", "100", "max_pixels"], lambda: run(command))
 
 
 USAGE = [

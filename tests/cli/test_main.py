@@ -105,4 +105,4 @@ def test_check__clean_and_faulty(tmp_path: Path, capsys) -> None:
         run(["detection", "check", str(tmp_path), "--json"])
     assert ending.value.code == 3
     findings = json.loads(capsys.readouterr().out)["findings"]
-    assert any("3.txt" in note for note in findings["train"])
+    assert any("train/3.png" in note for note in findings["train"])
