@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,8 @@ from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.head import PLANS, RaftHead
 from densevision.tasks.flow.task import Flow
 from densevision.tasks.flow.warm_start import carried
+
+RECIPES = Path(__file__).parents[3] / "configs" / "flow"
 
 
 def model(**settings) -> TorchModel:
@@ -57,6 +61,11 @@ def test_presets__have_the_published_numbers_of_parameters():
 def test_options_without_effect__are_refused(settings):
     with pytest.raises(UsageError):
         FlowConfig.checked(settings)
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes__hold_only_options_that_exist(recipe):
+    assert FlowConfig.resolve(recipe).task == "flow"
 
 
 def test_head__says_which_level_is_missing():
