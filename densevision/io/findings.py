@@ -53,6 +53,7 @@ class Kind(Enum):
     DEPTH_SIZE = ("a depth map", "depth maps", "of another size than its picture", "Resize or crop one of them.")
     DEPTH_BITS = ("a depth map", "depth maps", "without 16 bits", "A picture of 8 bits is a drawing: bring the numbers.")
     STEREO_SIZE = ("a right picture", "right pictures", "of another size than the left one", "Crop one of them.")
+    FRAME_SIZE = ("a second frame", "second frames", "of another size than the first", "Crop one of them.")
     PICTURE_ABSENT = ("a label file", "label files", "without a picture", "Bring the picture, or remove the file.")
     PARTNER_MISSING = ("a picture", "pictures", "without its partner", "Bring the partner, or remove the file.")
     PAIR_SIZE = ("a pair", "pairs", "whose sizes do not fit the scale", "Make one anew from the other.")

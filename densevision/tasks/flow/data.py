@@ -10,8 +10,9 @@ import numpy as np
 from densevision.data.scene_splits import SceneSource, scene_splits
 from densevision.data.scenes import Scenes
 from densevision.errors import DataError, UsageError
+from densevision.io.findings import Findings, Kind
 from densevision.io.flow import read_flow
-from densevision.io.image import read_image, to_channels
+from densevision.io.image import image_size, read_image, to_channels
 from densevision.io.pictures import held_out
 from densevision.results import FlowField
 from densevision.sample import Sample, SampleSet
@@ -31,7 +32,7 @@ def open_split(config: FlowConfig, split: str) -> SampleSet:
 
     Raises:
         UsageError: No data is named.
-        DataError: There is no such folder, split or pair.
+        DataError: There is no such folder, split or pair; or a bad pair under `on_error: fail`.
     """
     if config.data.path is None:
         raise UsageError("no data is named", field="data.path", mend="Give a dataset's folder, or scenes.")
@@ -41,7 +42,12 @@ def open_split(config: FlowConfig, split: str) -> SampleSet:
         height, width = (round(side * MARGIN) for side in config.data.size)
         return SceneFlow(scenes[split], (height, width), channels)
     pairs, notes = _pairs(config, split)
-    return FlowSet(pairs, channels, config.data.max_pixels, notes)
+    findings = Findings(config.data.on_error)
+    sound = [pair for pair in pairs if _is_sound(pair, findings)]
+    if not sound:
+        mend = "Look at what was left out."
+        raise DataError("no pair is left", file=config.data.path, value=findings.notes, mend=mend)
+    return FlowSet(sound, channels, config.data.max_pixels, [*notes, *findings.notes])
 
 
 class FlowSet:
@@ -64,15 +70,12 @@ class FlowSet:
         """Both frames, with their truth.
 
         Raises:
-            DataError: A file is missing or broken, or frames and truth are of different sizes.
+            DataError: A file is broken, or the truth is not of the size of its frames.
         """
         pair = self.pairs[index]
         first, second = (
             to_channels(read_image(path, self.max_pixels), self.channels) for path in (pair.first, pair.second)
         )
-        if first.shape != second.shape:
-            problem = f"the second frame is not of the size of {pair.first.name}, {first.shape[:2]}"
-            raise DataError(problem, file=pair.second, value=second.shape[:2], mend="Crop or resize one of them.")
         truth = None if pair.flow is None else read_truth(pair, first.shape[:2])
         return Sample({"first": first, "second": second}, truth, pair.name, str(pair.first))
 
@@ -154,6 +157,21 @@ def _pairs(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:
         mend = "Frames and truth lie side by side (frame10.png, frame11.png, flow10.flo), or as a known dataset does."
         raise DataError(f"no pair of frames for {split}", file=folder if divided else root, mend=mend)
     return found, notes
+
+
+def _is_sound(pair: Pair, findings: Findings) -> bool:
+    """Whether both frames are there and of one size, by their headers."""
+    sizes = []
+    for frame in (pair.first, pair.second):
+        try:
+            sizes.append(image_size(frame))
+        except DataError as failure:
+            kind = Kind.PICTURE_BROKEN if frame.exists() else Kind.PICTURE_MISSING
+            findings.add(kind, frame, None, failure.problem)
+            return False
+    if sizes[0] != sizes[1]:
+        findings.add(Kind.FRAME_SIZE, pair.second, None, sizes[1])
+    return sizes[0] == sizes[1]
 
 
 def _listed(folder: Path, config: FlowConfig) -> list[Pair]:

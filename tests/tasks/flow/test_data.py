@@ -171,12 +171,38 @@ def test_sizes_that_differ__are_named(tmp_path):
     frame(tmp_path / "a/1.png")
     frame(tmp_path / "a/2.png", size=(6, 9))
     motion(tmp_path / "a/flow1.flo")
-    with pytest.raises(DataError, match="second frame is not of the size"):
-        open_split(config(tmp_path), "val")[0]
+    with pytest.raises(DataError, match=r"2.png: a second frame of another size than the first \(got \(6, 9\)\)"):
+        open_split(config(tmp_path), "val")
     frame(tmp_path / "a/2.png")
     motion(tmp_path / "a/flow1.flo", size=(7, 8))
     with pytest.raises(DataError, match=r"flow1.flo: not of the size of its picture, \(6, 8\)"):
         open_split(config(tmp_path), "val")[0]
+
+
+def test_bad_pairs__are_counted_and_named_where_that_is_asked_for(tmp_path):
+    for folder in "abc":
+        frame(tmp_path / f"train/{folder}/1.png")
+        frame(tmp_path / f"train/{folder}/2.png")
+        motion(tmp_path / f"train/{folder}/flow1.flo")
+    frame(tmp_path / "train/b/2.png", size=(6, 9))
+    (tmp_path / "train/c/2.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match="second frame"):
+        open_split(config(tmp_path), "train")
+    samples = open_split(config(tmp_path, **{"data.on_error": "skip"}), "train")
+    assert len(samples) == 1 and len(samples.notes) == 2 and "left out: 2.png" in samples.notes[0]
+
+
+def test_spring__pairs_run_forwards_and_backwards(tmp_path):
+    for number in (1, 2, 3):
+        frame(tmp_path / f"train/0001/frame_left/frame_left_000{number}.png", number)
+    for kind, numbers in (("FW", (1, 2)), ("BW", (2, 3))):
+        for number in numbers:
+            path = tmp_path / f"train/0001/flow_{kind}_left/flow_{kind}_left_000{number}.flo5"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    layout = recognise(tmp_path)
+    steps = [(int(pair.first.stem[-1]), int(pair.second.stem[-1])) for pair in layout.pairs(tmp_path, ())]
+    assert layout.name == "Spring" and sorted(steps) == [(1, 2), (2, 1), (2, 3), (3, 2)]
 
 
 def test_nothing_there__is_told(tmp_path):
