@@ -9,12 +9,15 @@ from typing import Any, NamedTuple, NoReturn
 
 from densevision.errors import DataError
 
-GEOMETRY = {"bbox": "bbox", "segm": "segmentation"}
+GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 """What overlaps -> the key under which an entry holds it."""
 
 SECTIONS = ("images", "annotations", "categories")
 
 LARGEST = 1e300
+
+FIRST = 1 << 20
+"""Characters in which the first entry of a results file ends."""
 
 
 class Known(NamedTuple):
@@ -66,6 +69,17 @@ def examine_predictions(path: Path, truth: Path, iou_type: str = "bbox") -> None
         entry.number("score", "Write the confidence as a number.")
 
 
+def first_prediction(path: Path) -> dict[str, Any] | None:
+    """The first entry of a results file; None where there is none, or none that can be read."""
+    try:
+        with open(path, encoding="utf-8") as stream:
+            text = stream.read(FIRST).lstrip()
+        value, _ = json.JSONDecoder().raw_decode(text, len(text) - len(text[1:].lstrip()))
+    except (OSError, ValueError):
+        return None
+    return value if text.startswith("[") and isinstance(value, dict) else None
+
+
 class _Entry(NamedTuple):
     """One entry and its place, such as annotations[17]."""
 
@@ -103,6 +117,10 @@ class _Entry(NamedTuple):
         if key == "segmentation":
             if not value:
                 self.refuse("no mask", key, "Write polygons or a run-length encoding.")
+            return
+        if key == "keypoints":
+            if not isinstance(value, list) or len(value) % 3 or not all(map(_finite, value)):
+                self.refuse("not three finite numbers for each keypoint", key, "Write x, y and visibility of each.")
             return
         mend = "A box is [x, y, width, height] in pixels."
         if not isinstance(value, list) or len(value) != 4 or not all(map(_finite, value)):

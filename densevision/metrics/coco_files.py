@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.metrics.average_precision import protocol, score
-from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth
+from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth, first_prediction
 
 if TYPE_CHECKING:
     from hotcoco import COCO
@@ -47,7 +47,7 @@ def score_files(
         truth: COCO json: images, categories, and annotations with id, image_id, category_id, area and the geometry;
             iscrowd is 0 where absent.
         predictions: COCO results: a json list, maybe empty, of {image_id, category_id, score, and the geometry}.
-        iou_type: What overlaps: boxes ("bbox", the geometry is bbox) or masks ("segm", it is segmentation).
+        iou_type: What overlaps: boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints.
 
     Returns:
         metrics (name -> number, NaN where no truth defines it), protocol, counts, and tables (numbers per class).
@@ -146,3 +146,12 @@ def _predictions_are_suspect(found: COCO, path: Path, health: dict[str, Any], me
             or not text[:64].lstrip().startswith(b"[")
             or (iou_type == "bbox" and NEGATIVE_SIDE.search(text))
         )
+
+
+def kinds_of(predictions: str | os.PathLike[str]) -> list[str]:
+    """What a predictions file holds, as IoU types, read off its first entry: "bbox", "segm", "keypoints".
+
+    A file without entries is judged as boxes and masks are.
+    """
+    first = first_prediction(Path(predictions))
+    return ["bbox", "segm"] if first is None else [kind for kind, key in GEOMETRY.items() if key in first]

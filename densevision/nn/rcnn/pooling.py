@@ -64,11 +64,12 @@ def rois_of(boxes: Tensor, slots: Tensor | None) -> Tensor:
     return rois if slots is None else rois[slots]
 
 
-def into_slots(values: Tensor, slots: Tensor | None, like: Tensor) -> Tensor:
-    """Values (N, ...) of the slots back in their places, zero elsewhere: (B, K, ...) for `like` (B, K)."""
+def into_slots(values: Tensor, slots: Tensor | None, valid: Tensor) -> Tensor:
+    """Values (N, ...) of the slots back in their places, zero elsewhere: (B, K, ...) for `valid` (B, K)."""
     if slots is not None:
-        values = values.new_zeros((like.numel(), *values.shape[1:])).index_copy(0, slots, values)
-    return values.reshape(like.shape[0], like.shape[1], *values.shape[1:])
+        values = values.new_zeros((valid.numel(), *values.shape[1:])).index_copy(0, slots, values)
+    values = values.reshape(valid.shape[0], valid.shape[1], *values.shape[1:])
+    return values if slots is not None else values * valid.reshape(*valid.shape, *[1] * (values.ndim - 2))
 
 
 def _aligned(level: Tensor, rois: Tensor, stride: int, resolution: int) -> Tensor:
