@@ -31,6 +31,13 @@ class DepthData(DataConfig):
     judge: Literal["files", "sgbm"] = "files"
     """`sgbm`: where a stereo pair has no truth, judge by OpenCV's semi-global matching, where it agrees both ways."""
 
+    @model_validator(mode="after")
+    def _crop_is_seen_as_it_is(self) -> DepthData:
+        sides = (self.size, self.size) if isinstance(self.size, int) else self.size
+        if self.shorter is not None and min(sides) != self.shorter:
+            raise ValueError(f"the shorter side of data.size must be data.shorter={self.shorter}")
+        return self
+
 
 class CameraConfig(Config):
     """The camera for which the network states its numbers; read from the data when not given."""
