@@ -57,8 +57,9 @@ class Protocol:
         if self.crop == "none":
             return slice(None), slice(None)
         (top, bottom, left, right), (height, width) = CROPS[self.crop], size
-        rows = slice(round(top * height) if self.crop == "nyu" else int(top * height), int(bottom * height + 1e-6))
-        return rows, slice(int(left * width + 1e-6), int(right * width + 1e-6))
+        # The parts for KITTI are cut off, as the authors' code does; those for NYU are whole pixels of 480 x 640.
+        whole = round if self.crop == "nyu" else int
+        return slice(whole(top * height), whole(bottom * height)), slice(whole(left * width), whole(right * width))
 
 
 class DepthMetric:
