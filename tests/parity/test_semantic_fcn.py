@@ -39,8 +39,8 @@ def test_convert__gives_torchvisions_logits(weights, classes: int, tmp_path: Pat
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     with torch.inference_mode():
         wanted, found = theirs((x - mean) / std), model.net(image=x)
-    assert (wanted["out"] - found["logits"]).abs().max() < 1e-4
-    assert (wanted["aux"] - found["auxiliary"]).abs().max() < 1e-4
+    torch.testing.assert_close(found["logits"], wanted["out"], rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(found["auxiliary"], wanted["aux"], rtol=1e-5, atol=1e-4)
     labels = model.predict(image, precision="float32").labels
     assert (labels == wanted["out"].argmax(1)[0].numpy()).mean() > 0.9999
 
