@@ -19,6 +19,9 @@ from densevision.ops.view import Size
 from densevision.results import Instances
 from densevision.sample import Sample
 
+ROWS = ("boxes", "labels", "crowd", "areas", "origin")
+"""The columns of a table with one row per object."""
+
 
 @dataclass(frozen=True, eq=False)
 class InstanceTable:
@@ -142,8 +145,22 @@ class SceneInstances:
         return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
 
 
+def first_pictures(table: BoxTable, count: int) -> BoxTable:
+    """The table of the first pictures only."""
+    rows = slice(0, int(table.offsets[: count + 1][-1]))
+    columns = {name: getattr(table, name)[rows] for name in ROWS}
+    return replace(
+        table,
+        files=table.files.take(np.arange(len(table))[:count]),
+        sizes=table.sizes[:count],
+        image_ids=table.image_ids[:count],
+        offsets=table.offsets[: count + 1],
+        **columns,
+    )
+
+
 def kept_rows(table: BoxTable, keep: np.ndarray) -> BoxTable:
     """The table with only the boxes that (M,) bool picks; its pictures stay."""
     kept = np.concatenate([[0], np.cumsum(keep)])
-    rows = {name: getattr(table, name)[keep] for name in ("boxes", "labels", "crowd", "areas", "origin")}
+    rows = {name: getattr(table, name)[keep] for name in ROWS}
     return replace(table, offsets=kept[table.offsets], **rows)

@@ -18,8 +18,20 @@ class InstanceData(DataConfig):
     """Shorter side that a picture is scaled to."""
     longest: Count = 800
     """Limit of the longer side, where it wins over `size`."""
+    first: Count | None = None
+    """Only the first so many pictures of a dataset in files, such as a few to learn by heart."""
     canvas: Count | tuple[Count, Count] | None = None
     """Training canvas that pictures are scaled to fit into; when not given, each picture's own shape at `size`."""
+
+    @model_validator(mode="after")
+    def _canvas_is_seen_as_it_is(self) -> InstanceData:
+        """Refuses a canvas that would be scaled once more before the network sees it."""
+        sides = (self.canvas,) * 2 if isinstance(self.canvas, int) else self.canvas
+        if sides is not None and (min(sides) != self.size or max(sides) > self.longest):
+            raise ValueError("data.canvas must have data.size as its shorter side, and no side above data.longest")
+        if self.longest < self.size:
+            raise ValueError("data.longest must not be below data.size")
+        return self
 
 
 class InstanceAugment(AugmentConfig):

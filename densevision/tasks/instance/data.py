@@ -10,7 +10,7 @@ import numpy as np
 from densevision.data.augment import augmented
 from densevision.data.boxes import with_classes
 from densevision.data.copy_paste import copy_paste
-from densevision.data.instance_sets import InstanceSet, InstanceTable, SceneInstances
+from densevision.data.instance_sets import InstanceSet, SceneInstances, first_pictures
 from densevision.data.instance_sources import LabelmeSource, read_objects, recognise_objects
 from densevision.data.recognise import Recognised
 from densevision.data.scene_splits import SceneSource
@@ -138,6 +138,7 @@ def _open_files(config: InstanceConfig, source, choices: Sequence[str]) -> Insta
         table = source.read_objects(config.classes or source.classes().names, findings, limit)
     else:
         boxes = source.read(findings, limit)
+        boxes = boxes if config.data.first is None else first_pictures(boxes, config.data.first)
         if config.classes is not None:
             boxes, others = with_classes(boxes, config.classes, config.category_ids)
             if others:
@@ -147,6 +148,3 @@ def _open_files(config: InstanceConfig, source, choices: Sequence[str]) -> Insta
     if not len(table.boxes):
         raise DataError("no picture is left", file=config.data.path, value=notes, mend="Look at what was left out.")
     return InstanceSet(table, Path(source.folder), config.backbone.channels, limit, notes)
-
-
-__all__ = ["InstanceTable", "augment", "complete", "nothing", "open_split"]
