@@ -92,9 +92,11 @@ class _LossTally:
             return
         task, net = self.model.task, self.model.net
         device = next(net.parameters()).device
+        training = net.training
         net.eval()
         with torch.no_grad():
             losses = task.losses(net, self.collate(told).to(device), None, "net")
+        net.train(training)  # the net may be the one that is being trained
         for name, value in losses.items():
             total, count = self.totals.get(name, (0.0, 0))
             self.totals[name] = total + float(value) * len(told), count + len(told)

@@ -22,7 +22,6 @@ TINY: dict[str, Any] = {
     "train.batch": 4,
     "train.seed": 3,
     "train.precision": "float32",
-    "train.ema": 0.9,
 }
 
 
