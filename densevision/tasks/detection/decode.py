@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from densevision.errors import UsageError, did_you_mean
 from densevision.ops.boxes import suppressed
+from densevision.ops.merging import strongest_of_parts
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions
 from densevision.results import Detections
@@ -85,15 +85,12 @@ def results(answers: Tensors, views: Sequence[View], config: DetectionConfig) ->
 def merge(results: Sequence[Detections], options: PredictOptions, config: DetectionConfig) -> Detections:
     """One record from several about the same picture: the strongest boxes that do not suppress one another.
 
-    Where tiles cut an object, its pieces overlap the whole too little to be suppressed by it. Under `tile` a box that
-    lies in a stronger one of its class, rather than beside it, is therefore taken for a piece and left out as well.
+    Under `tile` the pieces of an object that a tile's border cut give way to the whole.
     """
     threshold = config.decode.nms if options.nms is None else options.nms
     boxes, scores, labels = (np.concatenate([getattr(one, name) for one in results]) for name in _ROWS)
     groups = np.zeros_like(labels) if options.agnostic else labels
-    keep = batched_nms(*(torch.from_numpy(rows) for rows in (boxes, scores, groups)), threshold).numpy()
-    if options.tile is not None:
-        keep = keep[~_pieces(boxes[keep], groups[keep], threshold)]
+    keep = strongest_of_parts(boxes, scores, groups, threshold, pieces=options.tile is not None)
     keep = keep[: options.max_detections or config.decode.max_detections]
     return Detections(
         boxes=boxes[keep],
@@ -139,13 +136,3 @@ def _kept_first(keep: Tensor, count: int) -> Tensor:
     """(B, count) positions: the kept ones in their order, then the others."""
     rank = torch.arange(keep.shape[1], device=keep.device)
     return torch.where(keep, rank, rank + keep.shape[1]).topk(count, largest=False).indices
-
-
-def _pieces(boxes: np.ndarray, groups: np.ndarray, threshold: float) -> np.ndarray:
-    """(N,) bool: boxes, strongest first, of which more than the threshold lies in a stronger one of their group."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    common = (high - low).clip(0).prod(2)
-    own = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    within = (common > threshold * own[:, None]) & (groups[:, None] == groups[None])
-    return np.tril(within, -1).any(1)
