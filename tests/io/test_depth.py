@@ -1,0 +1,113 @@
+"""Depth in files: what is written is read again, other tools agree, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from densevision.errors import DataError, UsageError
+from densevision.io.depth import read_depth, write_depth, write_points
+
+
+@pytest.fixture
+def numbers() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    valid = rng.random((5, 7)) < 0.8
+    return np.where(valid, rng.uniform(0.5, 90, (5, 7)), 0).astype(np.float32), valid
+
+
+@pytest.mark.parametrize("suffix", [".pfm", ".npy", ".npz"])
+def test_floats__come_back_exactly(numbers: tuple[np.ndarray, np.ndarray], suffix: str, tmp_path: Path) -> None:
+    depth, valid = numbers
+    write_depth(tmp_path / f"a{suffix}", depth, valid)
+    found = read_depth(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(found.depth, depth)
+    np.testing.assert_array_equal(found.valid, valid)
+
+
+def test_png__holds_steps_that_opencv_reads(numbers: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    depth, valid = numbers
+    write_depth(tmp_path / "a.png", depth, valid, scale=256)
+    steps = cv2.imread(str(tmp_path / "a.png"), cv2.IMREAD_UNCHANGED)
+    assert steps.dtype == np.uint16
+    np.testing.assert_array_equal(steps, np.where(valid, np.rint(depth * 256), 0))
+    found = read_depth(tmp_path / "a.png", 256)
+    np.testing.assert_array_equal(found.valid, valid)
+    np.testing.assert_allclose(found.depth, depth, atol=0.5 / 256)
+
+
+def test_pfm__opencv_reads_the_same(numbers: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    depth, _ = numbers
+    write_depth(tmp_path / "a.pfm", depth)
+    np.testing.assert_array_equal(cv2.imread(str(tmp_path / "a.pfm"), cv2.IMREAD_UNCHANGED), depth)
+
+
+def test_npz__says_what_it_holds(tmp_path: Path) -> None:
+    write_depth(tmp_path / "a.npz", np.ones((2, 3)), kind="disparity", unit="px")
+    found = read_depth(tmp_path / "a.npz")
+    assert (found.kind, found.unit) == ("disparity", "px")
+    with pytest.raises(UsageError, match="npz"):
+        write_depth(tmp_path / "a.npy", np.ones((2, 3)), kind="disparity")
+
+
+def test_png__what_a_sensor_did_not_see_is_unknown(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 65535, 1000]], np.uint16))
+    np.testing.assert_array_equal(read_depth(tmp_path / "a.png", 1000).valid, [[False, False, True]])
+
+
+def test_infinity__is_unknown(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[np.inf, 2.0]]))
+    np.testing.assert_array_equal(read_depth(tmp_path / "a.npy").valid, [[False, True]])
+
+
+def test_8_bits__are_refused(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.ones((2, 2), np.uint8))
+    with pytest.raises(DataError, match="16 bits"):
+        read_depth(tmp_path / "a.png", 256)
+
+
+def test_scale__must_be_stated(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.ones((2, 2), np.uint16))
+    with pytest.raises(DataError, match=r"data\.scale.*KITTI 256"):
+        read_depth(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -1.0])
+def test_wrong_number__is_named_or_mended(wrong: float, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1.0, wrong]]))
+    with pytest.raises(DataError, match=r"pixel \(0, 1\)"):
+        read_depth(tmp_path / "a.npy")
+    np.testing.assert_array_equal(read_depth(tmp_path / "a.npy", mend=True).valid, [[True, False]])
+
+
+@pytest.mark.parametrize("cut", [5, 20, 40])
+def test_pfm__truncated(numbers: tuple[np.ndarray, np.ndarray], cut: int, tmp_path: Path) -> None:
+    write_depth(tmp_path / "a.pfm", numbers[0])
+    (tmp_path / "a.pfm").write_bytes((tmp_path / "a.pfm").read_bytes()[:cut])
+    with pytest.raises(DataError):
+        read_depth(tmp_path / "a.pfm")
+
+
+@pytest.mark.parametrize("name", ["missing.npy", "missing.pfm", "missing.png"])
+def test_missing_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError):
+        read_depth(tmp_path / name, 1)
+
+
+def test_shape__two_dimensions(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones((2, 3, 4)))
+    with pytest.raises(DataError, match=r"\(H, W\)"):
+        read_depth(tmp_path / "a.npy")
+
+
+def test_points__are_laid_out_as_the_header_says(tmp_path: Path) -> None:
+    points = np.array([[1.0, 2, 3], [-4, 5, 6]], np.float32)
+    write_points(tmp_path / "a.ply", points, np.array([[255, 0, 1], [2, 3, 4]], np.uint8))
+    head, body = (tmp_path / "a.ply").read_bytes().split(b"end_header\n")
+    assert b"element vertex 2\n" in head and head.count(b"property") == 6
+    rows = np.frombuffer(body, [("p", "<f4", 3), ("c", "u1", 3)])
+    np.testing.assert_array_equal(rows["p"], points)
+    np.testing.assert_array_equal(rows["c"], [[255, 0, 1], [2, 3, 4]])

@@ -1,0 +1,220 @@
+"""Datasets: each layout as it lies on the disk, real ones by their configs alone, and what is wrong is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from densevision.errors import DataError
+from densevision.tasks.depth.config import DepthConfig
+from densevision.tasks.depth.data import open_split
+from densevision.tasks.depth.score import score
+
+SIZE = (24, 32)
+
+
+def put(path: Path, value: float = 1000, size: tuple[int, int] = SIZE, kind: type = np.uint16) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full(size, value, kind))
+    return path
+
+
+def picture(path: Path, size: tuple[int, int] = SIZE) -> Path:
+    return put(path, 90, size, np.uint8)
+
+
+def opened(root: Path, split: str = "val", **settings):
+    plain = {"data.path": str(root), **{name.replace("__", "."): value for name, value in settings.items()}}
+    return open_split(DepthConfig.resolve(None, plain), split)
+
+
+def test_plain__rgb_beside_depth_and_intrinsics_above(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("val", 2)):
+        for number in range(count):
+            picture(tmp_path / split / "rgb" / f"{number}.jpg")
+            put(tmp_path / split / "depth" / f"{number}.png", 1500)
+    (tmp_path / "intrinsics.txt").write_text("50 0 15.5\n0 50 11.5\n0 0 1\n")
+    samples = opened(tmp_path, data__scale=1000.0)
+    assert len(samples) == 2 and len(opened(tmp_path, "train", data__scale=1000.0)) == 3
+    truth = samples[0].truth
+    assert truth.depth[0, 0] == 1.5 and truth.camera.focal == 50 and truth.camera.principal == (16, 12)
+
+
+def test_plain__suffixed_and_single_files(tmp_path: Path) -> None:
+    picture(tmp_path / "a" / "one.png")
+    np.save(tmp_path / "a" / "one_depth.npy", np.full(SIZE, 2.0))
+    picture(tmp_path / "b" / "left.png")
+    picture(tmp_path / "b" / "right.png")
+    put(tmp_path / "b" / "disp_left.png", 512)
+    samples = opened(tmp_path, data__val=".", data__scale=256.0)
+    kinds = {sample.truth.kind: sample.truth.depth[0, 0] for sample in (samples[0], samples[1])}
+    assert kinds == {"metric": np.float32(2 / 256), "disparity": 2.0}
+
+
+def test_one_sequence__a_tenth_of_its_pictures_validates(tmp_path: Path) -> None:
+    for number in range(20):
+        picture(tmp_path / "rgb" / f"{number}.png")
+        put(tmp_path / "depth" / f"{number}.png")
+    train, val = (opened(tmp_path, split, data__scale=1000.0) for split in ("train", "val"))
+    assert (len(train), len(val)) == (18, 2) and "held out" in val.notes[0]
+    assert not {frame.image for frame in train.frames} & {frame.image for frame in val.frames}
+
+
+def test_kitti_raw__annotated_depth_and_calibration(tmp_path: Path) -> None:
+    drive = "2011_09_26_drive_0001_sync"
+    for camera in ("02", "03"):
+        picture(tmp_path / "2011_09_26" / drive / f"image_{camera}" / "data" / "0000000005.png")
+    put(tmp_path / "val" / drive / "proj_depth" / "groundtruth" / "image_02" / "0000000005.png", 2560)
+    rows = {"P_rect_02": "720 0 610 36 0 720 172 0 0 0 1 0", "P_rect_03": "720 0 610 -324 0 720 172 0 0 0 1 0"}
+    lines = [f"{name}: {numbers}" for name, numbers in rows.items()]
+    (tmp_path / "2011_09_26" / "calib_cam_to_cam.txt").write_text("\n".join(lines))
+    (frame,) = opened(tmp_path).frames
+    assert frame.right is not None and frame.camera.baseline == pytest.approx(0.5)
+    assert opened(tmp_path)[0].truth.depth[0, 0] == 10
+
+
+def test_kitti_stereo__disparity(tmp_path: Path) -> None:
+    for name in ("image_2", "image_3"):
+        picture(tmp_path / "training" / name / "000000_10.png")
+    put(tmp_path / "training" / "disp_occ_0" / "000000_10.png", 256 * 7)
+    truth = opened(tmp_path, data__val="training")[0].truth
+    assert (truth.kind, truth.unit, truth.depth[0, 0]) == ("disparity", "px", 7)
+
+
+def test_nyu__millimetres_and_its_own_split(tmp_path: Path) -> None:
+    for part in ("train/kitchen", "test/bathroom"):
+        picture(tmp_path / part / "rgb_00045.jpg")
+        put(tmp_path / part / "sync_depth_00045.png", 2500)
+    assert [len(opened(tmp_path, split)) for split in ("train", "val")] == [1, 1]
+    assert opened(tmp_path)[0].truth.depth[0, 0] == 2.5
+
+
+def test_seven_scenes__its_own_lists(tmp_path: Path) -> None:
+    for number, name in (("01", "TrainSplit.txt"), ("02", "TestSplit.txt")):
+        picture(tmp_path / "chess" / f"seq-{number}" / "frame-000000.color.png")
+        put(tmp_path / "chess" / f"seq-{number}" / "frame-000000.depth.png", 65535)
+        (tmp_path / "chess" / name).write_text(f"sequence{int(number)}\n")
+    (frame,) = opened(tmp_path).frames
+    assert frame.group == "chess/seq-02" and not opened(tmp_path)[0].truth.valid.any()
+
+
+def test_tum__depth_nearest_in_time(tmp_path: Path) -> None:
+    folder = tmp_path / "freiburg1"
+    picture(folder / "rgb" / "1.00.png"), put(folder / "depth" / "1.01.png", 5000), put(folder / "depth" / "1.5.png", 9)
+    (folder / "rgb.txt").write_text("# time file\n1.00 rgb/1.00.png\n3.0 rgb/none.png\n")
+    (folder / "depth.txt").write_text("1.01 depth/1.01.png\n1.5 depth/1.5.png\n")
+    (frame,) = opened(tmp_path, data__val="freiburg1").frames
+    assert frame.truth.name == "1.01.png" and opened(tmp_path, data__val="freiburg1")[0].truth.depth[0, 0] == 1
+
+
+def test_middlebury__calibration_in_millimetres(tmp_path: Path) -> None:
+    from densevision.io.depth import write_depth
+
+    picture(tmp_path / "Bike" / "im0.png"), picture(tmp_path / "Bike" / "im1.png")
+    write_depth(tmp_path / "Bike" / "disp0.pfm", np.full(SIZE, 30.0))
+    (tmp_path / "Bike" / "calib.txt").write_text("cam0=[900 0 15.5; 0 900 11.5; 0 0 1]\nbaseline=193.0\n")
+    sample = opened(tmp_path, data__val=".", backbone__channels=1)[0]
+    assert sample.truth.metric().depth[0, 0] == pytest.approx(900 * 0.193 / 30)
+
+
+def test_list__of_eigens_form(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png"), put(tmp_path / "sync_depth_a.png", 3000), picture(tmp_path / "b.png")
+    (tmp_path / "eigen.txt").write_text("/a.png /sync_depth_a.png 518.8\nb.png None 518.8\n")
+    samples = opened(tmp_path, data__val="eigen.txt")
+    assert len(samples) == 1 and samples[0].truth.depth[0, 0] == 3 and samples[0].truth.camera.focal == 518.8
+    assert "no depth" in samples.notes[0]
+    (tmp_path / "eigen.txt").write_text("a.png b.png c.png d.png\n")
+    with pytest.raises(DataError, match="line 1"):
+        opened(tmp_path, data__val="eigen.txt")
+
+
+def rgbd(root: Path) -> Path:
+    picture(root / "val" / "rgb" / "0.png")
+    put(root / "val" / "depth" / "0.png")
+    return root
+
+
+def test_size__differs(tmp_path: Path) -> None:
+    put(rgbd(tmp_path) / "val" / "depth" / "0.png", size=(12, 32))
+    with pytest.raises(DataError, match="another size than its picture"):
+        opened(tmp_path, data__scale=1000.0)
+    with pytest.raises(DataError, match="no picture of val is left"):
+        opened(tmp_path, data__scale=1000.0, data__on_error="skip")
+
+
+def test_depth__in_8_bits(tmp_path: Path) -> None:
+    put(rgbd(tmp_path) / "val" / "depth" / "0.png", 9, kind=np.uint8)
+    with pytest.raises(DataError, match="16 bits"):
+        opened(tmp_path, data__scale=1000.0)
+
+
+def test_scale__missing(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.scale"):
+        opened(rgbd(tmp_path))[0]
+
+
+def test_nan__in_an_array(tmp_path: Path) -> None:
+    root = rgbd(tmp_path)
+    (root / "val" / "depth" / "0.png").unlink()
+    np.save(root / "val" / "depth" / "0.npy", np.where(np.eye(*SIZE) > 0, np.nan, 1))
+    with pytest.raises(DataError, match="negative or NaN"):
+        opened(root)[0]
+    assert opened(root, data__on_error="fix")[0].truth.valid.mean() < 1
+
+
+def test_pair__of_different_sizes(tmp_path: Path) -> None:
+    picture(tmp_path / "val" / "left" / "0.png"), picture(tmp_path / "val" / "right" / "0.png", (24, 30))
+    settings = {"loss__silog": 0.0, "loss__photometric": 1.0, "output": "disparity"}
+    with pytest.raises(DataError, match="right picture of another size"):
+        opened(tmp_path, **settings)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such folder"):
+        opened(tmp_path / "absent")
+    picture(tmp_path / "val" / "rgb" / "0.png")
+    with pytest.raises(DataError, match="nothing to learn from"):
+        opened(tmp_path)
+
+
+def test_score__files_of_any_form(tmp_path: Path) -> None:
+    put(tmp_path / "truth" / "a.kitti.png", 256 * 4), put(tmp_path / "answers" / "a.depth.png", 5000)
+    found = score(tmp_path / "truth", tmp_path / "answers")
+    assert found["metrics"]["AbsRel"] == pytest.approx(0.25) and found["counts"]["images"] == 1
+    (tmp_path / "answers" / "a.depth.png").unlink()
+    with pytest.raises(DataError, match="missing"):
+        score(tmp_path / "truth", tmp_path / "answers")
+
+
+@pytest.mark.realdata
+def test_real_data__by_the_configs_alone(real_data: Path) -> None:
+    root = Path(__file__).parents[3] / "configs" / "depth"
+    rooms = DepthConfig.resolve(root / "7scenes.yaml", {"data.path": str(real_data / "data/depth_7scenes")})
+    train, val = (open_split(rooms, split) for split in ("train", "val"))
+    truth = val[0].truth
+    assert (len(train), len(val)) == (220, 33) and truth.camera.focal == 292.5
+    assert truth.depth[truth.valid].min() >= 0.8 and truth.depth.max() < 3.7 and 0.8 < truth.valid.mean() < 0.95
+    streets = DepthConfig.resolve(
+        root / "kitti_stereo.yaml", {"data.path": str(real_data / "data/stereo_kitti_odometry")}
+    )
+    train, val = (open_split(streets, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (51, 20) and train[0].truth is None
+    truth = val[0].truth
+    assert truth.valid.mean() > 0.5 and 4 < np.median(truth.depth[truth.valid]) < 9
+
+
+@pytest.mark.realdata
+def test_middlebury__matching_agrees_with_the_truth(real_data: Path) -> None:
+    from densevision.io.image import read_image
+    from densevision.tasks.depth.sgbm import match
+
+    samples = opened(real_data / "data/stereo_middlebury", data__val=".", data__scale=256.0)
+    assert len(samples) == 2
+    truth = samples[1].truth
+    frame = samples.frames[1]
+    found = match(*(read_image(path) for path in (frame.image, frame.right)), 64)
+    both = found.valid & truth.valid
+    assert both.mean() > 0.5 and np.median(np.abs(found.depth - truth.depth)[both]) < 1
