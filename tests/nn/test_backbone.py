@@ -9,7 +9,7 @@ import timm
 import torch
 
 from densevision.errors import UsageError
-from densevision.nn.backbone import Backbone, ImageOnly, pyramid_models
+from densevision.nn.backbone import _FAMILIES, Backbone, ImageOnly, pyramid_models
 from densevision.recipe import BackboneConfig
 
 STAGED = {
@@ -208,6 +208,15 @@ def test_pyramid_models__without_building(monkeypatch) -> None:
     names = pyramid_models()
     assert {*STAGED, *PLAIN} <= set(names) <= set(timm.list_models())
     assert names == sorted(set(names)) and "beit_base_patch16_224" not in names
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", _FAMILIES)
+def test_pyramid_models__first_and_last_of_each_family(family: str) -> None:
+    names = timm.list_models(module=family, exclude_filters="bat_*")
+    for name in {names[0], names[-1]}:
+        with torch.device("meta"):
+            Backbone(BackboneConfig(name=name))
 
 
 def test_seed__same_weights_and_the_rehearsal_draws_nothing() -> None:
