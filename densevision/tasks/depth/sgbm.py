@@ -33,21 +33,21 @@ def match(left: np.ndarray, right: np.ndarray, largest: float, camera: Camera | 
     grey = [to_channels(picture, 1)[..., 0] for picture in (left, right)]
     width = grey[0].shape[1]
     count = STEPS * max(1, int(np.ceil(min(largest, width - 1) / STEPS)))
-    if width <= count + BLOCK:
-        nothing = np.zeros(grey[0].shape, np.float32)
-        return DepthMap.of(nothing, nothing > 0, kind="disparity", unit="px", camera=camera)
     own = _disparity(grey[0], grey[1], count)
     # The right picture's disparity is the left one's in a mirror, where the right picture is the left one.
     other = _disparity(grey[1][:, ::-1], grey[0][:, ::-1], count)[:, ::-1]
-    column = np.arange(width)[None]
-    there = np.rint(column - own).astype(int)
+    there = np.rint(np.arange(width) - own).astype(int)
     back = np.take_along_axis(other, there.clip(0, width - 1), 1)
     agreed = (own > 0) & (there >= 0) & (back > 0) & (np.abs(own - back) <= AGREE)
     return DepthMap.of(own, agreed, kind="disparity", unit="px", camera=camera)
 
 
 def _disparity(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
-    """(H, W) float32 pixels; negative where nothing fits."""
+    """(H, W) float32 pixels; negative where nothing fits.
+
+    OpenCV answers only where the whole range lies in the picture; so both are continued at their left by the range.
+    """
+    wide = [cv2.copyMakeBorder(picture, 0, 0, count + BLOCK, 0, cv2.BORDER_REPLICATE) for picture in (left, right)]
     matcher = cv2.StereoSGBM_create(
         minDisparity=0,
         numDisparities=count,
@@ -59,5 +59,4 @@ def _disparity(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
         speckleRange=2,
         mode=cv2.STEREO_SGBM_MODE_SGBM_3WAY,
     )
-    found = matcher.compute(np.ascontiguousarray(left), np.ascontiguousarray(right))
-    return found.astype(np.float32) / STEPS
+    return matcher.compute(*wide)[:, count + BLOCK :].astype(np.float32) / STEPS

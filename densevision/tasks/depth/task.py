@@ -43,12 +43,14 @@ class Depth(Task[DepthConfig, DepthMap]):
 
     @property
     def inputs(self) -> dict[str, InputSpec]:
-        """One picture: as it is, or with its shorter side brought to the config's, as Depth Anything does it."""
+        """One picture: as it is, or with its shorter side brought to the config's; for `dpt_vit` as its authors do."""
         channels, shorter = self.config.backbone.channels, self.config.data.shorter
-        cell = patch_size(self.config.backbone) if self.config.arch == "dpt_vit" else CELL
-        if shorter is not None:
+        tokens = self.config.arch == "dpt_vit"
+        cell = patch_size(self.config.backbone) if tokens else CELL
+        if shorter is not None and tokens:
             return {"image": InputSpec(channels, "cover", shorter, multiple_of=cell, interpolation="cubic")}
-        return {"image": InputSpec(channels, "pad", multiple_of=cell, minimum=2 * cell, fill="edge")}
+        how = "pad" if shorter is None else "shortest"
+        return {"image": InputSpec(channels, how, shorter, multiple_of=cell, minimum=2 * cell, fill="edge")}
 
     @property
     def witnesses(self) -> dict[str, InputSpec]:

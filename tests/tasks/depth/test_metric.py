@@ -1,0 +1,163 @@
+"""Depth's numbers: against scikit-learn and formulas written out, under every protocol."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import mean_absolute_percentage_error, mean_squared_error
+
+from densevision.errors import DataError, UsageError
+from densevision.results import DepthMap
+from densevision.results.depth_map import Camera
+from densevision.tasks.depth.metric import DepthMetric, Protocol
+
+SHAPE = (12, 16)
+
+
+def pair(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    truth = rng.uniform(1, 9, SHAPE)
+    return (truth * np.exp(rng.normal(0, 0.2, SHAPE))).astype(np.float32), truth.astype(np.float32)
+
+
+def judged(result: DepthMap, truth: DepthMap, **rules) -> dict[str, float]:
+    metric = DepthMetric(Protocol(**rules))
+    metric.update(result, truth, 0)
+    return metric.compute()
+
+
+def test_numbers__equal_scikit_learn_and_the_formulas() -> None:
+    answer, truth = pair()
+    found = judged(DepthMap.of(answer), DepthMap.of(truth))
+    a, t = (array.astype(np.float64).ravel() for array in (answer, truth))
+    log = np.log(a / t)
+    wanted = {
+        "AbsRel": mean_absolute_percentage_error(t, a),
+        "SqRel": sum((x - y) ** 2 / y for x, y in zip(a, t)) / a.size,
+        "RMSE": math.sqrt(mean_squared_error(t, a)),
+        "RMSElog": math.sqrt(mean_squared_error(np.log(t), np.log(a))),
+        "log10": np.abs(np.log10(a) - np.log10(t)).mean(),
+        "SILog": 100 * math.sqrt((log**2).mean() - log.mean() ** 2),
+    }
+    wanted |= {f"delta{k}": (np.exp(np.abs(log)) < 1.25**k).mean() for k in (1, 2, 3)}
+    assert found == pytest.approx(wanted, rel=1e-6)
+
+
+def test_unknown_pixels__count_nowhere() -> None:
+    answer, truth = pair()
+    valid = np.random.default_rng(1).random(SHAPE) < 0.5
+    spoilt = np.where(valid, answer, 1e6)
+    kept = judged(DepthMap.of(answer[valid][None]), DepthMap.of(truth[valid][None]))
+    assert judged(DepthMap.of(spoilt), DepthMap.of(truth, valid)) == pytest.approx(kept)
+
+
+def test_average__is_over_pictures() -> None:
+    metric = DepthMetric()
+    metric.update(DepthMap.of(np.full((1, 1), 2.0)), DepthMap.of(np.full((1, 1), 1.0)), "a")
+    metric.update(DepthMap.of(np.full((9, 9), 1.0)), DepthMap.of(np.full((9, 9), 1.0)), "b")
+    assert metric.compute()["AbsRel"] == 0.5
+
+
+def test_nothing_known__is_nan_and_counted() -> None:
+    metric = DepthMetric()
+    metric.update(DepthMap.of(np.ones(SHAPE)), DepthMap.of(np.ones(SHAPE), np.zeros(SHAPE, bool)), 0)
+    assert math.isnan(metric.compute()["AbsRel"]) and metric.counts()["pictures without known pixels"] == 1
+
+
+def test_merge__order_changes_nothing() -> None:
+    metrics = [DepthMetric() for _ in range(2)]
+    whole = DepthMetric()
+    for number in range(6):
+        answer, truth = pair(number)
+        for metric in (whole, metrics[number % 2]):
+            metric.update(DepthMap.of(answer), DepthMap.of(truth), number)
+    metrics[1].merge(metrics[0])
+    assert metrics[1].compute() == whole.compute() and metrics[1].counts() == whole.counts()
+
+
+def test_median__forgives_a_factor() -> None:
+    truth = pair()[1]
+    relative = DepthMap.of(truth * 37, kind="relative", unit="")
+    found = judged(relative, DepthMap.of(truth), align="median")
+    assert found["AbsRel/median"] == pytest.approx(0, abs=1e-6)
+
+
+@given(st.floats(0.1, 50), st.floats(-3, 3))
+def test_lstsq__forgives_factor_and_offset_of_disparity(factor: float, offset: float) -> None:
+    truth = pair()[1]
+    answer = DepthMap.of(factor / truth + offset + 5, kind="disparity", unit="")
+    assert judged(answer, DepthMap.of(truth), align="lstsq")["AbsRel/lstsq"] < 1e-3
+
+
+def test_lstsq__equals_polyfit() -> None:
+    answer, truth = pair()
+    slope, intercept = np.polyfit(answer.ravel().astype(float), truth.ravel().astype(float), 1)
+    wanted = judged(DepthMap.of(slope * answer.astype(float) + intercept), DepthMap.of(truth))
+    found = judged(DepthMap.of(answer), DepthMap.of(truth), align="lstsq")
+    assert found["AbsRel/lstsq"] == pytest.approx(wanted["AbsRel"], rel=1e-4)
+
+
+def test_range__truth_beyond_is_left_out_and_answers_are_clipped() -> None:
+    truth, answer = np.array([[1.0, 5.0, 90.0]]), np.array([[1.0, 500.0, 1.0]])
+    found = judged(DepthMap.of(answer), DepthMap.of(truth), farthest=80.0)
+    assert found["AbsRel/80m"] == pytest.approx((0 + 75 / 5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "window"),
+    [
+        ("garg", (375, 1242), (153, 371, 44, 1197)),
+        ("eigen", (375, 1242), (124, 342, 44, 1197)),
+        ("nyu", (480, 640), (45, 471, 41, 601)),
+    ],
+)
+def test_crops__are_the_published_ones(crop: str, size: tuple[int, int], window: tuple[int, ...]) -> None:
+    rows, columns = Protocol(crop=crop).window(size)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == window
+
+
+def test_crop__what_lies_outside_does_not_count() -> None:
+    truth = np.full((375, 1242), 2.0)
+    answer = np.full_like(truth, 9.0)
+    answer[153:371, 44:1197] = 2.0
+    assert judged(DepthMap.of(answer), DepthMap.of(truth), crop="garg")["AbsRel/garg"] == 0
+
+
+def test_disparity__end_point_error_and_outliers_by_hand() -> None:
+    truth = np.array([[10.0, 100.0, 100.0, 50.0]])
+    answer = truth + np.array([[4.0, 4.0, 6.0, 1.5]])
+    kind = {"kind": "disparity", "unit": "px"}
+    found = judged(DepthMap.of(answer, **kind), DepthMap.of(truth, **kind))
+    assert found["EPE"] == pytest.approx(15.5 / 4)
+    # Four pixels are more than 5 % of ten, but less of a hundred.
+    assert found["D1"] == 0.5 and (found["bad1"], found["bad2"], found["bad3"]) == (1, 0.75, 0.75)
+    assert found["medRel"] == pytest.approx(np.median([0.4, 0.04, 0.06, 0.03]))
+    assert found["AbsRel"] == pytest.approx(np.mean(np.abs(truth / answer - 1))) and math.isnan(found["RMSE"])
+
+
+def test_disparity__against_metres_through_the_camera() -> None:
+    camera = Camera(720.0, baseline=0.5)
+    truth = DepthMap.of(np.array([[9.0, 36.0]]), camera=camera)
+    answer = DepthMap.of(np.array([[40.0, 10.0]]), kind="disparity", unit="px")
+    assert judged(answer, truth)["RMSE"] == pytest.approx(0)
+
+
+def test_left_open__is_judged_as_far_and_counted() -> None:
+    metric = DepthMetric(Protocol(farthest=10.0))
+    metric.update(DepthMap.of(np.zeros((1, 2)), np.zeros((1, 2), bool)), DepthMap.of(np.full((1, 2), 5.0)), 0)
+    assert metric.compute()["AbsRel/10m"] == 1 and metric.counts()["pixels left open"] == 2
+
+
+def test_without_unit__needs_alignment() -> None:
+    answer = DepthMap.of(np.ones((2, 2)), kind="disparity", unit="")
+    with pytest.raises(UsageError, match="lstsq"):
+        judged(answer, DepthMap.of(np.ones((2, 2))))
+
+
+def test_sizes__must_agree() -> None:
+    with pytest.raises(DataError, match="size"):
+        judged(DepthMap.of(np.ones((2, 2))), DepthMap.of(np.ones((2, 3))))
