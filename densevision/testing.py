@@ -194,7 +194,7 @@ def check_overfit(bench: _Bench) -> None:
     net, critic, batch = bench.net().train(), bench.critic(), bench.batch(2)
     optimizer = torch.optim.Adam([weight for weight in net.parameters() if weight.requires_grad], lr=1e-3)
     history = []
-    for _ in range(40):
+    for _ in range(60):
         optimizer.zero_grad()
         total = sum(bench.losses(net, batch, "net", critic).values())
         total.backward()
