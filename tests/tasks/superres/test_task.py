@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import densevision
 from densevision import api
+from densevision.engine.keeper import Keeper
 from densevision.engine.model import TorchModel, without_weights
 from densevision.errors import UsageError, WeightsError
 from densevision.io.image import write_image
@@ -31,8 +33,9 @@ GAN = {
     "loss.perceptual.strides": (2, 4),
 }
 ARCHITECTURES = [
-    ("edsr", 2), ("edsr", 3), ("edsr", 8), ("edsr", 1), ("rrdb", 1), ("rrdb", 2), ("rrdb", 3), ("srvgg", 4), ("srcnn", 2),
-    ("fsrcnn", 3), ("espcn", 2), ("vdsr", 2), ("nafnet", 1), ("nearest", 2), ("bilinear", 3), ("bicubic", 4),
+    ("edsr", 2), ("edsr", 3), ("edsr", 8), ("edsr", 1), ("rrdb", 1), ("rrdb", 2), ("rrdb", 3), ("srvgg", 4),
+    ("srcnn", 2), ("fsrcnn", 3), ("espcn", 2), ("vdsr", 2), ("nafnet", 1), ("nearest", 2), ("bilinear", 3),
+    ("bicubic", 4),
 ]  # fmt: skip
 
 
@@ -150,15 +153,40 @@ def test_evaluate__weights_of_another_data_set_forget_its_splits(tmp_path: Path)
     assert list(report.metrics) == ["PSNR_Y_crop2", "SSIM_Y_crop2"]
 
 
+def adversarial(folder: Path, **more) -> dict:
+    """A run of two epochs with a discriminator, on four small pictures."""
+    for number in range(4):
+        write_image(folder / "data" / f"{number}.png", noise(36, 36, 3))
+    path = str(folder / "data")
+    run = {"data.path": path, "train.epochs": 2, "train.batch": 2, "train.precision": "float32"}
+    return {**TINY, **run, "loss.adversarial.weight": 0.1, "loss.adversarial.width": 4, **more}
+
+
 def test_losses__the_network_learns_alone_first(tmp_path: Path):
-    settings = {**TINY, **GAN, "data.path": "scenes:4:0", "loss.alone": 1, "train.epochs": 2, "train.batch": 2,
-                "train.precision": "float32"}  # fmt: skip
-    folder = api.train("superres", set=settings, out=tmp_path / "run")
+    folder = api.train("superres", set=adversarial(tmp_path, **{"loss.alone": 1}), out=tmp_path / "run")
     rows = (folder / "metrics.csv").read_text().splitlines()
     names = rows[0].split(",")
     first, second = (dict(zip(names, row.split(","))) for row in rows[1:])
     assert not first.get("train/adversarial") and not first.get("train/discriminator")
     assert float(second["train/adversarial"]) > 0 and float(second["train/discriminator"]) > 0
+
+
+def test_resume__two_optimisers_continue_as_if_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    settings = adversarial(tmp_path, **{"train.epochs": 3, "train.ema": 0.9})
+    whole = api.train("superres", set=settings, out=tmp_path / "whole")
+    kept = Keeper.on_train_epoch_end
+
+    def killed(self, trainer, module):
+        kept(self, trainer, module)
+        if trainer.current_epoch == 1:
+            raise KeyError("killed")
+
+    with monkeypatch.context() as patched, pytest.raises(KeyError):
+        patched.setattr(Keeper, "on_train_epoch_end", killed)
+        api.train("superres", set=settings, out=tmp_path / "cut")
+    cut = api.train(resume=tmp_path / "cut")
+    one, other = (load_file(run / "last.safetensors") for run in (whole, cut))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_train__interpolation_has_nothing_to_learn(tmp_path: Path):
