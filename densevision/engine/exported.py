@@ -9,6 +9,7 @@ import pickle
 import sys
 import zipfile
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
@@ -31,6 +32,9 @@ DECODING = ("min_score", "max_detections", "nms", "agnostic", "classes", "iterat
 """Options of `predict` that the network or its decoding reads, so that an export holds their values for good.
 
 Without its decoding it holds only those that steer the network."""
+
+CHANGEABLE = ("data.", "train.", "decode.", "evaluation.", "quality.", "boundary")
+"""Beginnings of the names of config options that say what to read and how to judge, not what the network is."""
 
 _STRICTER = {"min_score": operator.gt, "max_detections": operator.lt}
 """Options whose stricter values can be had by leaving rows out afterwards."""
@@ -100,6 +104,18 @@ class Exported(Model):
     @abstractmethod
     def run(self, inputs: Tensors, device: str) -> Tensors:
         """What the file itself answers to inputs on the network's canvas: tensors on the CPU, by name."""
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Replaces options of the config that are not the network's.
+
+        Raises:
+            UsageError: It is the network's, which the file holds as it was.
+        """
+        for name, value in settings.items():
+            if not name.startswith(CHANGEABLE):
+                mend = "Set it on the weights, and export them anew."
+                raise UsageError("an exported file holds its network for good", field=name, value=value, mend=mend)
+        super().configure(settings)
 
     def precision(self, options: PredictOptions) -> str:
         """The precision that the file computes in.

@@ -14,6 +14,7 @@ import numpy as np
 
 from densevision.io.files import whole
 from densevision.io.image import as_image, to_display, to_unit_float, write_image
+from densevision.io.png import write_png
 from densevision.ops.view import warp_image
 from densevision.results.record import PICTURES, Result
 
@@ -21,6 +22,10 @@ KNOWN = 1 - 1e-3
 """Share of known pixels from which a warped pixel counts as known."""
 GAP = 4
 """Pixels between before and after."""
+STREAMED = 128 * 2**20
+"""Bytes from which a PNG is written strip by strip."""
+STRIP = 256
+"""Rows of a strip."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -106,14 +111,23 @@ class Picture(Result):
 
     def _save_picture(self, path: Path) -> None:
         """The answer alone, as it is; floats as 16 bits where the format holds them."""
-        image = self.image
-        if image.shape[2] == 2:
-            image = image[..., [0, 0, 0, 1]]
-        if image.dtype.kind == "f":
-            levels, kind = (65535, np.uint16) if path.suffix.lower() in (".png", ".tif", ".tiff") else (255, np.uint8)
-            image = np.rint(np.nan_to_num(image).clip(0, 1) * levels).astype(kind)
-        write_image(path, image)
+        suffix = path.suffix.lower()
+        if suffix == ".png" and self.image.nbytes > STREAMED:
+            starts = range(0, len(self.image), STRIP)
+            write_png(path, (_writable(self.image[start : start + STRIP], suffix) for start in starts), self.size)
+        else:
+            write_image(path, _writable(self.image, suffix))
 
     def _save_npy(self, path: Path) -> None:
         with whole(path) as temporary, open(temporary, "wb") as stream:
             np.save(stream, self.image)
+
+
+def _writable(image: np.ndarray, suffix: str) -> np.ndarray:
+    """The picture in channels and a type that files of this suffix hold."""
+    if image.shape[2] == 2:
+        image = image[..., [0, 0, 0, 1]]
+    if image.dtype.kind == "f":
+        levels, kind = (65535, np.uint16) if suffix in (".png", ".tif", ".tiff") else (255, np.uint8)
+        image = np.rint(np.nan_to_num(image).clip(0, 1) * levels).astype(kind)
+    return image

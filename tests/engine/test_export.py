@@ -208,12 +208,22 @@ def test_export__stricter_options_are_followed_and_others_refused(form, model, f
         again.predict(pictures[0], precision="bfloat16")
 
 
+def test_configure__changes_data_but_not_the_network(files):
+    again = load_exported(files["torch"])
+    again.configure({"data.path": "scenes:4"})
+    assert again.task.config.data.path == "scenes:4"
+    with pytest.raises(UsageError, match="holds its network for good"):
+        again.configure({"backbone.name": "resnet50"})
+
+
 def test_export__onnx_names_its_ends_and_keeps_no_paths(files):
     import onnx
 
     graph = onnx.load(files["onnx"]).graph
     assert [value.name for value in graph.input] == ["image"]
     assert [value.name for value in graph.output] == ["boxes", "scores", "valid"]
+    axes = [axis.dim_param or axis.dim_value for axis in graph.input[0].type.tensor_type.shape.dim]
+    assert axes == ["batch", 3, "height", "width"]
     assert str(Path(__file__).parent).encode() not in files["onnx"].read_bytes()
     with zipfile.ZipFile(files["torch"]) as archive:
         assert not any(str(Path(__file__).parent).encode() in archive.read(name) for name in archive.namelist())

@@ -1,0 +1,1 @@
+"""Detection: objects as boxes, by an anchor-free detector."""

@@ -32,7 +32,7 @@ class RaftEncoder(nn.Module):
         self.strides = [1, STRIDE]
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5), persistent=False)
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.5), persistent=False)
-        self.features = ConvEncoder(widths, bottleneck, nn.InstanceNorm2d, channels)
+        self.features = ConvEncoder(widths, bottleneck, instance_norm, channels)
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, C, H, W) in [0, 1] to the picture and its features (B, D, H / 8, W / 8)."""
@@ -109,6 +109,11 @@ def normed(before: int, after: int, kernel: int, norm: Norm, stride: int = 1) ->
     The bias stays beside the norm: the published weights have one, for they were fine-tuned with their norms frozen.
     """
     return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2), norm(after), nn.ReLU(inplace=True))
+
+
+def instance_norm(channels: int) -> nn.Module:
+    """RAFT's norm of features; as groups of one channel it keeps the memory format, and so takes a tenth of the time."""
+    return nn.GroupNorm(channels, channels, affine=False)
 
 
 def no_norm(channels: int) -> nn.Module:

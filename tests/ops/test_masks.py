@@ -1,0 +1,113 @@
+"""Run lengths against pycocotools, and what maps and outlines do to them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from densevision.ops import masks
+from densevision.ops.paste import paste, snapped
+
+
+def noise(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.random(rng.integers(1, 30, 2)) < rng.choice([0.0, 0.1, 0.5, 0.9, 1.1])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_encode__equals_pycocotools(seed):
+    mask = noise(seed)
+    ours = masks.encode(mask)
+    assert ours["counts"].encode() == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+    assert np.array_equal(masks.decode(ours), mask)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_encode_window__equals_encoding_the_whole(seed):
+    mask, rng = noise(seed), np.random.default_rng(seed)
+    x, y, right, down = rng.integers(0, 4, 4)
+    whole = np.pad(mask, ((y, down), (x, right)))
+    assert masks.encode_window(mask.T, (x, y), whole.shape) == masks.encode(whole)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_warp__shifts_mirrors_and_doubles_exactly(seed):
+    mask = noise(seed)
+    height, width = mask.shape
+    runs = masks.encode(mask)
+    mirrored = masks.warp(runs, np.array([[-1.0, 0, width], [0, 1, 0]]), mask.shape)
+    assert np.array_equal(masks.decode(mirrored), mask[:, ::-1])
+    shifted = masks.warp(runs, np.array([[1.0, 0, 3], [0, 1, -2]]), (height, width + 3))
+    assert np.array_equal(masks.decode(shifted), np.pad(mask, ((0, 2), (3, 0)))[2:])
+
+
+def test_warp__scales_a_square_to_its_corners():
+    mask = np.zeros((20, 20), bool)
+    mask[5:9, 6:12] = True
+    doubled = masks.warp(masks.encode(mask), np.array([[2.0, 0, 0], [0, 3, 0]]), (60, 40))
+    assert masks.boxes([doubled])[0].tolist() == [12, 15, 24, 27]
+    assert 140 <= masks.areas([doubled])[0] <= 12 * 12, "at most the four corners are rounded off"
+
+
+def test_warp__out_of_the_canvas_is_empty():
+    away = masks.warp(masks.encode(np.ones((4, 4), bool)), np.array([[1.0, 0, 99], [0, 1, 0]]), (10, 10))
+    assert not masks.decode(away).any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_polygons__drawn_again_give_the_mask(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros((40, 50), bool)
+    for _ in range(3):
+        y, x = rng.integers(0, 30, 2)
+        mask[y : y + rng.integers(1, 12), x : x + rng.integers(1, 12)] = True
+    from scipy.ndimage import binary_fill_holes
+
+    filled = binary_fill_holes(mask)
+    again = masks.decode(masks.from_polygons(masks.polygons(masks.encode(mask)), mask.shape))
+    assert (again & filled).sum() / (again | filled).sum() > 0.97
+
+
+def test_nothing__is_normal_input():
+    runs = masks.encode(np.zeros((7, 5), bool))
+    assert runs == masks.empty((7, 5))
+    assert masks.polygons(runs) == []
+    assert masks.boxes([]).shape == (0, 4) and masks.areas([]).shape == (0,)
+    assert np.array_equal(masks.decode(masks.warp(runs, np.eye(2, 3), (3, 3))), np.zeros((3, 3), bool))
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("seed", range(30))
+def test_paste__into_snapped_boxes_equals_torchvision(seed):
+    import cv2
+    import torch
+    from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+    rng = np.random.default_rng(seed)
+    height, width = (int(side) for side in rng.integers(20, 200, 2))
+    box = np.sort(rng.random((2, 2)) * (width, height), 0).ravel().astype(np.float32)
+    mask = cv2.GaussianBlur(rng.random((28, 28), np.float32), (0, 0), 3)
+    mask = (mask - mask.min()) / np.ptp(mask)
+    theirs = paste_masks_in_image(torch.tensor(mask)[None, None], torch.tensor(box)[None], (height, width))
+    ours = masks.decode(paste(mask, snapped(box[None], 28)[0], (height, width)))
+    assert np.array_equal(ours, theirs[0, 0].numpy() > 0.5)
+
+
+@pytest.mark.parametrize("box", [(3, 4, 13, 9), (0, 0, 20, 20), (-5, -5, 4, 4), (30, 30, 40, 40), (5, 5, 5, 5)])
+def test_paste__fills_the_pixels_of_its_box(box):
+    pasted = masks.decode(paste(np.ones((28, 28)), np.array(box, np.float64), (20, 20)))
+    expected = np.zeros((20, 20), bool)
+    expected[max(0, box[1]) : max(0, box[3]), max(0, box[0]) : max(0, box[2])] = True
+    assert np.array_equal(pasted, expected)
+
+
+def test_paste__hundreds_into_a_large_picture_stay_small():
+    import tracemalloc
+
+    tracemalloc.start()
+    runs = [paste(np.ones((28, 28)), np.array([5.0 * i, 10, 5.0 * i + 900, 900]), (4000, 6000)) for i in range(300)]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(runs) == 300
+    assert peak < 100 * 2**20

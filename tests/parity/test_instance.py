@@ -1,0 +1,209 @@
+"""Whole networks beside torchvision's with the same random weights: answers, and the losses of the same samples.
+
+ResNet-18 in the place of ResNet-50 keeps this quick; names, layers and rules are the same.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection import KeypointRCNN, MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.faster_rcnn import FastRCNNConvFCHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
+from torchvision.models.detection.rpn import RPNHead
+from torchvision.ops import FrozenBatchNorm2d
+
+from densevision.engine.loader import Collate
+from densevision.nn.rcnn import torchvision_weights as theirs
+from densevision.ops.masks import areas, encode
+from densevision.recipe import PredictOptions
+from densevision.results import Instances
+from densevision.sample import Sample, to_inputs
+from densevision.tasks.instance.config import InstanceConfig
+from densevision.tasks.instance.foreign import _options
+from densevision.tasks.instance.task import Instance
+
+pytestmark = pytest.mark.parity
+
+SIZES = ((60, 80), (96, 64), (48, 150))
+CLASSES = 5
+
+
+def picture(size: tuple[int, int], seed: int) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (size[0] // 8 + 2, size[1] // 8 + 2, 3)).astype(np.uint8)
+    return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def backbone(norm) -> nn.Module:
+    return resnet_fpn_backbone(backbone_name="resnet18", weights=None, norm_layer=norm, trainable_layers=5)
+
+
+def mask_rcnn(norm=nn.BatchNorm2d, **rules) -> nn.Module:
+    return MaskRCNN(backbone(norm), CLASSES, min_size=96, max_size=160, **rules)
+
+
+def mask_rcnn_v2(**rules) -> nn.Module:
+    body = backbone(nn.BatchNorm2d)
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+
+    layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
+    body = BackboneWithFPN(body.body, layers, [64, 128, 256, 512], 256, norm_layer=nn.BatchNorm2d)
+    return MaskRCNN(
+        body,
+        CLASSES,
+        min_size=96,
+        max_size=160,
+        rpn_head=RPNHead(256, 3, conv_depth=2),
+        box_head=FastRCNNConvFCHead((256, 7, 7), [256] * 4, [1024], norm_layer=nn.BatchNorm2d),
+        mask_head=MaskRCNNHeads(256, [256] * 4, 1, norm_layer=nn.BatchNorm2d),
+        **rules,
+    )
+
+
+def keypoint_rcnn(norm=nn.BatchNorm2d, **rules) -> nn.Module:
+    return KeypointRCNN(backbone(norm), 2, num_keypoints=5, min_size=96, max_size=160, **rules)
+
+
+BUILDERS = {
+    "v1": mask_rcnn,
+    "v2": mask_rcnn_v2,
+    "frozen": partial(mask_rcnn, FrozenBatchNorm2d),
+    "keypoints": keypoint_rcnn,
+}
+
+
+def pair(kind: str, min_score: float, scale: float = 1.0) -> tuple[nn.Module, Instance, nn.Module]:
+    """torchvision's network, our task and our network with the same weights."""
+    torch.manual_seed(0)
+    reference = BUILDERS[kind](box_score_thresh=min_score)
+    with torch.no_grad():
+        reference.roi_heads.box_predictor.cls_score.weight.mul_(scale)
+        for name, tensor in reference.state_dict().items():
+            if name.endswith("running_var"):
+                tensor.uniform_(0.5, 1.5)
+            elif name.endswith("running_mean"):
+                tensor.uniform_(-0.1, 0.1)
+    state = reference.state_dict()
+    frozen = theirs.has_frozen_norms(state)
+    options = _options(state, theirs.options(state), frozen)
+    options["backbone"]["name"] = "resnet18"
+    options["data"] = {"size": 96, "longest": 160}
+    task = Instance(InstanceConfig.checked(options))
+    net = task.net()
+    tensors = theirs.renamed(state)
+    tensors = theirs.with_unit_variance(tensors, theirs.EPSILON) if frozen else tensors
+    net.load_state_dict(theirs.fitted(net, tensors, "state"))
+    return reference, task, net
+
+
+@pytest.mark.parametrize("kind, min_score, scale", [("v1", 0.2, 1), ("v1", 0.0, 8), ("v2", 0.2, 1), ("frozen", 0.2, 1)])
+def test_masks__of_a_mixed_batch_equal_torchvision(kind, min_score, scale):
+    reference, task, net = pair(kind, min_score, scale)
+    expected, found = answers(reference, task, net, min_score)
+    assert sum(len(one["boxes"]) for one in expected) > 0
+    for want, own in zip(expected, found):
+        assert_equal(want, own)
+        masks = want["masks"][:, 0].numpy() > 0.5
+        unequal = (masks != own.dense()).sum()
+        assert unequal <= 0.001 * masks.sum() + 1
+
+
+def test_keypoints__equal_torchvision():
+    reference, task, net = pair("keypoints", 0.3)
+    expected, found = answers(reference, task, net, 0.3)
+    assert sum(len(one["boxes"]) for one in expected) > 0
+    for want, own in zip(expected, found):
+        assert_equal(want, own)
+        # Where two cells of a heatmap are equal up to rounding, either is its peak.
+        apart = np.abs(own.keypoints[..., :2] - want["keypoints"][..., :2].numpy()).max(-1, initial=0)
+        assert np.mean(apart < 0.02) > 0.97 if apart.size else True
+        assert np.allclose(own.joint_scores, want["keypoints_scores"].numpy(), atol=1e-3)
+
+
+def test_masks__nothing_found_is_nothing():
+    reference, task, net = pair("v1", 0.999)
+    expected, found = answers(reference, task, net, 0.999)
+    assert [len(one["boxes"]) for one in expected] == [len(one) for one in found] == [0, 0, 0]
+
+
+def answers(reference: nn.Module, task: Instance, net: nn.Module, min_score: float):
+    pictures = [picture(size, seed) for seed, size in enumerate(SIZES)]
+    with torch.inference_mode():
+        expected = reference.eval()([torch.from_numpy(one).permute(2, 0, 1).float() / 255 for one in pictures])
+        options = PredictOptions(min_score=min_score)
+        inputs, views = to_inputs([Sample({"image": one}) for one in pictures], task.inputs)
+        outputs = net.eval()(**inputs, **task.steering(options))
+    return expected, task.decode(outputs, views, options)
+
+
+def assert_equal(want: dict, own: Instances) -> None:
+    assert len(own) == len(want["boxes"])
+    if not len(own):
+        return
+    assert np.allclose(own.boxes, want["boxes"].numpy(), atol=0.01)
+    assert np.allclose(own.scores, want["scores"].numpy(), atol=1e-4)
+    assert np.array_equal(own.labels + 1, want["labels"].numpy())
+
+
+@pytest.mark.parametrize("kind", ["v1", "v2", "keypoints"])
+def test_losses__of_the_same_samples_equal_torchvision(kind):
+    reference, task, net = pair(kind, 0.05)
+    samples = [Sample({"image": picture(size, seed)}, truth(task, size, seed)) for seed, size in enumerate(SIZES[:2])]
+    batch = Collate(task)(samples)
+    reference.train()
+    reference.transform._skip_resize = True
+    images, targets = theirs_of(task, batch)
+    torch.manual_seed(3)
+    expected = reference(images, targets)
+    torch.manual_seed(3)
+    found = task.losses(net.train(), batch, None, "net")
+    names = {
+        "objectness": "loss_objectness",
+        "proposal": "loss_rpn_box_reg",
+        "class": "loss_classifier",
+        "box": "loss_box_reg",
+        "mask": "loss_mask",
+        "keypoint": "loss_keypoint",
+    }
+    assert {names[name] for name in found} == expected.keys()
+    for name, value in found.items():
+        assert torch.isclose(value, expected[names[name]], rtol=1e-3, atol=1e-5), name
+
+
+def truth(task: Instance, size: tuple[int, int], seed: int) -> Instances:
+    rng = np.random.default_rng(seed)
+    corner = rng.random((3, 2)) * 0.5 * size[::-1]
+    boxes = np.concatenate([corner, corner + 8 + rng.random((3, 2)) * 0.4 * size[::-1]], 1).round()
+    names = task.config.classes
+    more = {}
+    if task.config.masks:
+        masks = np.zeros((3, *size), bool)
+        for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int)):
+            mask[y1:y2, x1:x2] = rng.random((y2 - y1, x2 - x1))[: size[0] - y1, : size[1] - x1] > 0.3
+        more = {"masks": tuple(encode(mask) for mask in masks)}
+        more["areas"] = areas(more["masks"])
+    if task.config.keypoints:
+        points = boxes[:, None, :2] + rng.random((3, 5, 2)) * (boxes[:, None, 2:] - boxes[:, None, :2])
+        more["keypoints"] = np.dstack([points, rng.integers(0, 3, (3, 5))]).astype(np.float32)
+    return Instances.of(boxes, rng.integers(0, len(names), 3), names, size, **more)
+
+
+def theirs_of(task: Instance, batch) -> tuple[list, list]:
+    """The same pictures and truths on the same canvas, as torchvision takes them."""
+    images, targets = [], []
+    for row, (image, size) in enumerate(zip(batch.inputs["image"], batch.inputs["size"].long().tolist())):
+        images.append(image[:, : size[0], : size[1]])
+        count = int(batch.targets["valid"][row].sum())
+        target = {"boxes": batch.targets["boxes"][row, :count], "labels": batch.targets["labels"][row, :count] + 1}
+        if task.config.masks:
+            target["masks"] = batch.targets["masks"][row, :count].to(torch.uint8)
+        if task.config.keypoints:
+            target["keypoints"] = batch.targets["keypoints"][row, :count]
+        targets.append(target)
+    return images, targets

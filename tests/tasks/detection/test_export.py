@@ -1,0 +1,104 @@
+"""The starter detector in other runtimes: same boxes, same scores, on pictures of any size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import densevision
+from densevision.data.scenes import Scenes
+from densevision.engine.export import SUFFIXES, export
+from densevision.engine.exported import Exported, OpenVinoModel, load_exported
+from densevision.engine.model import TorchModel
+from densevision.errors import UsageError
+from densevision.results import Detections
+from densevision.zoo import starter
+
+pytestmark = pytest.mark.export
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module")
+def model() -> TorchModel:
+    return densevision.load(starter("detection"))
+
+
+@pytest.fixture(scope="module")
+def onnx(model, tmp_path_factory) -> Path:
+    pytest.importorskip("onnxruntime")
+    return export(model, tmp_path_factory.mktemp("exports") / "detection.onnx")
+
+
+@pytest.fixture(scope="module")
+def runtimes(onnx) -> dict[str, Exported]:
+    """The same graph under ONNX Runtime and under OpenVINO, which reads it as it does for its own files."""
+    openvino = pytest.importorskip("openvino")
+    first = load_exported(onnx, "detection")
+    second = OpenVinoModel(first.task, first.card, first.stamp, openvino.Core().read_model(str(onnx)))
+    return {"onnx": first, "openvino": second}
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[np.ndarray]:
+    sizes = [(61 + 37 * i, 401 - 17 * i) for i in range(16)] + [(33, 400), (401, 29), (24, 24), (1025, 771)]
+    return [Scenes(1, seed, size)[0].image for seed, size in enumerate(sizes)]
+
+
+def assert_alike(ours: list[Detections], theirs: list[Detections]) -> int:
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(other.labels, one.labels)
+        np.testing.assert_allclose(other.boxes, one.boxes, atol=TOLERANCE, rtol=0)
+        np.testing.assert_allclose(other.scores, one.scores, atol=TOLERANCE, rtol=0)
+    return sum(map(len, ours))
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_answers__equal_pytorchs_on_twenty_sizes(runtime, model, runtimes, pictures):
+    assert len({picture.shape for picture in pictures}) == 20
+    ours = model.predict(pictures, min_score=0.05, precision="float32")
+    assert assert_alike(ours, runtimes[runtime].predict(pictures, min_score=0.05)) > 100
+    few = {"max_detections": 3}
+    assert_alike(
+        model.predict(pictures[:4], **few, precision="float32"), runtimes[runtime].predict(pictures[:4], **few)
+    )
+
+
+@pytest.mark.realdata
+@pytest.mark.parametrize("runtime", ["onnx", "openvino"])
+def test_answers__equal_pytorchs_on_photographs(runtime, model, runtimes, real_data):
+    photographs = sorted(str(file) for file in (real_data / "data" / "bccd").rglob("*.jpg"))[:4]
+    low = {"min_score": 0.02}
+    ours = model.predict(photographs, **low, precision="float32")
+    assert assert_alike(ours, runtimes[runtime].predict(photographs, **low)) > 10
+
+
+def test_evaluation__gives_the_same_numbers(model, onnx):
+    options = {"data": "scenes:8:3", "set": {"data.val": None}}
+    numbers = [
+        densevision.evaluate(each, **options, precision="float32").metrics for each in (model, load_exported(onnx))
+    ]
+    assert numbers[0]["AP"] > 0
+    assert numbers[1] == pytest.approx(numbers[0], abs=1e-6, nan_ok=True)
+
+
+def test_options__that_suppression_went_by_are_fixed(runtimes, pictures):
+    for option, value in (("nms", 0.4), ("agnostic", True), ("classes", ("moon",))):
+        with pytest.raises(UsageError, match=f"holds {option}"):
+            runtimes["onnx"].predict(pictures[0], **{option: value})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", SUFFIXES)
+def test_half__stays_near(form, model, tmp_path, pictures):
+    half = load_exported(export(model, tmp_path / f"half{SUFFIXES[form]}", form, half=True))
+    counts = [len(result) for result in half.predict(pictures)]
+    assert np.abs(np.subtract(counts, [len(result) for result in model.predict(pictures)])).mean() < 0.5
+
+
+@pytest.mark.slow
+def test_raw__takes_every_option(model, tmp_path, pictures):
+    raw = load_exported(export(model, tmp_path / "raw.onnx", decode=False))
+    options = {"nms": 0.4, "agnostic": True, "classes": ("moon", "disk"), "min_score": 0.02}
+    assert assert_alike(model.predict(pictures, **options, precision="float32"), raw.predict(pictures, **options)) > 20
