@@ -32,6 +32,17 @@ class BackboneConfig(Config):
     """Extra arguments for `timm.create_model`, e.g. `{pad_type: same}`."""
 
 
+class PerceptualConfig(Config):
+    """The loss that compares features of a network that stays as it is."""
+
+    weight: NonNegative = 0.0
+    """Weight of the loss; 0 turns it off."""
+    backbone: BackboneConfig = BackboneConfig()
+    """Whose features: any timm model; `pretrained` names its weights."""
+    strides: tuple[Count, ...] = (2, 4, 8)
+    """The levels that are compared, by their strides."""
+
+
 class DataConfig(Config):
     """Where the samples come from and how they are read."""
 

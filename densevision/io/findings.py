@@ -58,6 +58,8 @@ class Kind(Enum):
     PARTNER_MISSING = ("a picture", "pictures", "without its partner", "Bring the partner, or remove the file.")
     PAIR_SIZE = ("a pair", "pairs", "whose sizes do not fit the scale", "Make one anew from the other.")
     PICTURE_SMALL = ("a picture", "pictures", "too small for a sample", "Lower data.crop.", "continued by its mirror")
+    PARTNER_SIZE = ("a picture", "pictures", "of another size than its partner", "Resize or crop one of them.")
+    HALVES_ODD = ("a picture", "pictures", "of odd width, which has no halves", "Crop it, or see data.layout.")
 
     def __init__(self, one: str, many: str, wrong: str, mend: str, fixed: str | None = None):
         self.one, self.many, self.wrong, self.mend, self.fixed = one, many, wrong, mend, fixed

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative
-from densevision.recipe import BackboneConfig, DataConfig, TaskConfig
+from densevision.recipe import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig
 
 Arch = Literal[
     "edsr", "edsr-large", "rrdb", "srvgg", "srcnn", "fsrcnn", "espcn", "vdsr", "nafnet", "unet",
@@ -77,17 +77,6 @@ class DegradeConfig(Config):
 
 
 _RANGES = ("blur", "motion", "noise", "poisson", "jpeg")
-
-
-class PerceptualConfig(Config):
-    """The loss that compares features of a network that stays as it is."""
-
-    weight: NonNegative = 0.0
-    """Weight of the loss; 0 turns it off."""
-    backbone: BackboneConfig = BackboneConfig()
-    """Whose features: any timm model; `pretrained` names its weights."""
-    strides: tuple[Count, ...] = (2, 4, 8)
-    """The levels that are compared, by their strides."""
 
 
 class AdversarialConfig(Config):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from densevision.errors import DataError
-from densevision.io.pictures import list_pictures
+from densevision.io.pictures import judged_pairs
 from densevision.metrics.picture import Colour, PictureMetric
 from densevision.results.picture import Picture
 
@@ -21,7 +21,7 @@ def score(truth: Path, predictions: Path) -> dict[str, Any]:
         DataError: A true picture has no prediction, or the sizes of a pair differ.
     """
     metrics = [PictureMetric(*protocol) for protocol in PROTOCOLS]
-    pairs = _pairs(truth, predictions)
+    pairs = judged_pairs(truth, predictions)
     for wanted, given in pairs:
         pair = Picture.of(wanted), Picture.of(given)
         for metric in metrics:
@@ -35,23 +35,3 @@ def score(truth: Path, predictions: Path) -> dict[str, Any]:
         "counts": {"pictures": len(pairs)},
         "tables": {},
     }
-
-
-def _pairs(truth: Path, predictions: Path) -> list[tuple[Path, Path]]:
-    """True pictures with the predictions of the same name, whatever their suffixes."""
-    if truth.is_file() and predictions.is_file():
-        return [(truth, predictions)]
-    for folder in (truth, predictions):
-        if not folder.is_dir():
-            raise DataError("there is no such folder", file=folder, mend="Give two folders of pictures, or two files.")
-    given = {str(Path(name).with_suffix("")): predictions / name for name in list_pictures(predictions)}
-    pairs = []
-    for name in list_pictures(truth):
-        partner = given.get(str(Path(name).with_suffix("")))
-        if partner is None:
-            mend = "Predictions have the names of the true pictures."
-            raise DataError("has no prediction", file=truth / name, value=str(predictions), mend=mend)
-        pairs.append((truth / name, partner))
-    if not pairs:
-        raise DataError("no picture in this folder", file=truth)
-    return pairs

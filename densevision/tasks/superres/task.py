@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from densevision.data.picture_targets import stack_pictures, where_known
 from densevision.errors import UsageError
 from densevision.metrics.picture import PictureMetric, quality_names
+from densevision.nn.adversarial import discriminator_loss, generator_loss
 from densevision.nn.backbone import Backbone, ImageOnly
 from densevision.ops.fields import to_original
 from densevision.ops.view import Size, View
@@ -22,7 +24,7 @@ from densevision.tasks.superres import data, decode
 from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
 from densevision.tasks.superres.critic import Critic
 from densevision.tasks.superres.head import PictureHead, build_head
-from densevision.tasks.superres.loss import discriminator_loss, generator_loss, pixel_losses, stack, where_known
+from densevision.tasks.superres.loss import pixel_losses
 
 
 class Superres(Task[SuperresConfig, Picture]):
@@ -108,8 +110,8 @@ class Superres(Task[SuperresConfig, Picture]):
         return replace(sample, truth=Picture.of(nothing, self.config.scale))
 
     def targets(self, truths: Sequence[Picture | None]) -> Tensors:
-        """Pictures with what is known of them; see `loss.stack`."""
-        return stack(truths, self.config.backbone.channels, self.config.scale)
+        """Pictures with what is known of them; see `stack_pictures`."""
+        return stack_pictures(truths, self.config.backbone.channels, self.config.scale)
 
     def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
         """Differences of pixels; of features and of belief, where there is a critic; or the discriminator's own."""
@@ -117,7 +119,8 @@ class Superres(Task[SuperresConfig, Picture]):
         if phase != "net":
             with torch.no_grad():
                 fake, real = where_known(net(**batch.inputs)["image"], batch.targets)
-            return {"discriminator": discriminator_loss(critic.discriminator, fake, real, loss.adversarial.kind)}
+            judge = critic.discriminator
+            return {"discriminator": discriminator_loss(judge(fake), judge(real), loss.adversarial.kind)}
         answer = net(**batch.inputs)["image"]
         losses = pixel_losses(answer, batch.targets, loss)
         if critic is not None:
@@ -129,7 +132,8 @@ class Superres(Task[SuperresConfig, Picture]):
         if critic.perceptual is not None:
             losses["perceptual"] = loss.perceptual.weight * critic.perceptual(fake, real)
         if critic.discriminator is not None:
-            believed = generator_loss(critic.discriminator, fake, real, loss.adversarial.kind)
+            judge, kind = critic.discriminator, loss.adversarial.kind
+            believed = generator_loss(judge(fake), judge(real) if kind == "relativistic" else None, kind)
             losses["adversarial"] = loss.adversarial.weight * believed
         return losses
 
