@@ -176,6 +176,23 @@ def check_perfect_metric(bench: _Bench) -> None:
     _assert_perfect(bench, metrics[1].compute(), 1e-6)
 
 
+def check_by_picture(bench: _Bench) -> None:
+    """The numbers follow from what the metric keeps of each picture, whatever the answers."""
+    metric, model = bench.task.metric(), bench.model()
+    for position in range(min(4, len(bench.samples))):
+        sample = bench.samples[position]
+        (answer,) = model.infer([sample], bench.task.evaluation_options().changed(precision="float32"))
+        metric.update(answer if position % 2 else sample.truth, sample.truth, position)
+    pictures, wanted = metric.by_picture(), metric.compute()
+    again = pictures.numbers(np.ones((1, len(pictures.ids))))
+    watched = bench.task.watch[0]
+    assert watched in again, f"by_picture() lacks {watched}"
+    for name, values in again.items():
+        same = np.isclose(values[0], wanted[name], rtol=1e-9, atol=1e-12, equal_nan=True)
+        assert same, f"{name} is {wanted[name]}, of the pictures {values[0]}"
+    assert all(len(values) == len(pictures.ids) for values in pictures.each().values())
+
+
 def check_empty_truth(bench: _Bench) -> None:
     """A batch in which nothing is known or nothing is there trains and is judged."""
     empty = [bench.task.without_truth(sample) for sample in (bench.samples[0], bench.samples[1])]
@@ -257,6 +274,7 @@ CHECKS: tuple[Callable[[_Bench], None], ...] = (
     check_drawing,
     check_decode_encode,
     check_perfect_metric,
+    check_by_picture,
     check_empty_truth,
     check_overfit,
     check_same_seed,

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from densevision.errors import DataError, UsageError, did_you_mean
+from densevision.metrics.curves import Curves, curves_of, known
+from densevision.metrics.matches import Matches, Rules
 
 if TYPE_CHECKING:
-    from hotcoco import COCO, Params
-
-CURVE_IOU = 0.5
+    from hotcoco import COCO, COCOeval, Params
 
 
 class Objects(Protocol):
@@ -46,36 +46,6 @@ class Objects(Protocol):
     labels: np.ndarray
     areas: np.ndarray
     crowd: np.ndarray
-
-
-@dataclass(frozen=True)
-class Curves:
-    """Precision and confidence over recall, at an IoU of 0.5, all sizes, the largest number of predictions.
-
-    Attributes:
-        names: Class names, K of them.
-        recall: (R,) recall, 0 to 1.
-        precision: (K, R) interpolated precision; 0 beyond the recall that was reached, NaN for a class without truth.
-        confidence: (K, R) score of the prediction at which that recall is reached; 0 beyond, NaN without truth.
-    """
-
-    names: tuple[str, ...]
-    recall: np.ndarray
-    precision: np.ndarray
-    confidence: np.ndarray
-
-    def f1(self, confidences: np.ndarray) -> np.ndarray:
-        """F1 when only predictions of at least a confidence are kept: (K, C) for (C,) confidences.
-
-        Recall is known to 1/(R - 1), so F1 is too.
-        """
-        harmonic = 2 * self.precision * self.recall / np.maximum(self.precision + self.recall, 1e-12)
-        scores = np.where(self.precision > 0, self.confidence, -np.inf)
-        rows = []
-        for values, falling in zip(harmonic, scores):
-            reached = np.searchsorted(-falling, -np.asarray(confidences), side="right") - 1
-            rows.append(np.where(np.isnan(values[0]), np.nan, np.where(reached < 0, 0.0, values[reached])))
-        return np.array(rows).reshape(len(self.names), -1)
 
 
 @dataclass(frozen=True)
@@ -115,23 +85,22 @@ def score(
         iou_type: What overlaps: "bbox", "segm" or "keypoints".
         sigmas: Spread of each keypoint; COCO's when not given.
     """
-    from hotcoco import COCOeval
-
-    evaluation = COCOeval(truth, predictions, iou_type)
-    if sigmas:
-        evaluation.params.kpt_oks_sigmas = list(sigmas)
-    evaluation.evaluate()
+    evaluation = matched(truth, predictions, iou_type, sigmas)
     evaluation.accumulate()
     arrays, params = evaluation.eval, evaluation.params
     curves = curves_of(params, arrays, names)
     return Scored(tuple(names), table(evaluation.metric_defs(), params, arrays["precision"], arrays["recall"]), curves)
 
 
-def curves_of(params: Params, arrays: Any, names: Sequence[str]) -> Curves:
-    """The curves that an evaluation's arrays hold; `params` says what their axes are."""
-    at = int(np.argmin(np.abs(np.array(params.iou_thrs) - CURVE_IOU)))
-    precision, confidence = (_known(arrays[key][at, :, :, 0, -1].T) for key in ("precision", "scores"))
-    return Curves(tuple(names), np.array(params.rec_thrs), precision, confidence)
+def matched(truth: COCO, predictions: COCO, iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> COCOeval:
+    """An evaluation whose pictures are matched and whose numbers are not yet accumulated; see `score`."""
+    from hotcoco import COCOeval
+
+    evaluation = COCOeval(truth, predictions, iou_type)
+    if sigmas:
+        evaluation.params.kpt_oks_sigmas = list(sigmas)
+    evaluation.evaluate()
+    return evaluation
 
 
 def protocol(iou_type: str = "bbox") -> dict[str, Any]:
@@ -160,7 +129,7 @@ class AveragePrecision:
 
     Args:
         names: Class names, in the order of the labels.
-        iou_type: What overlaps: boxes ("bbox"), masks ("segm"), masks and their boundaries ("boundary"), or "keypoints".
+        iou_type: What overlaps: boxes ("bbox"), masks ("segm"), masks with their boundaries ("boundary"), "keypoints".
         sigmas: Spread of each keypoint; COCO's when not given.
     """
 
@@ -210,6 +179,17 @@ class AveragePrecision:
         """Precision over recall, and F1 over confidence, by class."""
         return self.scored().curves
 
+    def by_picture(self) -> Matches:
+        """The matches of each picture, from which the numbers of any choice of pictures follow."""
+        from hotcoco import Params
+
+        ids, columns = self._ordered()
+        matched, definitions = self._evaluation(columns)
+        params = Params(self._geometry)
+        areas = dict(zip(params.area_rng_lbl, params.area_rng))
+        rules = Rules(definitions, np.array(params.iou_thrs), np.array(params.rec_thrs), areas)
+        return Matches(ids, matched, rules)
+
     def counts(self) -> dict[str, int]:
         """How many truths and predictions the numbers rest on."""
         pictures = self._pictures.values()
@@ -224,10 +204,26 @@ class AveragePrecision:
     def scored(self) -> Scored:
         """Matches all pictures, once until the next update."""
         if self._scored is None:
-            order = sorted(self._pictures, key=lambda id: (isinstance(id, str), id))
-            pictures = _Columns([self._pictures[id] for id in order])
-            self._scored = self._match(pictures)
+            self._scored = self._match(self._ordered()[1])
         return self._scored
+
+    @property
+    def _geometry(self) -> str:
+        return "segm" if self.iou_type == "boundary" else self.iou_type
+
+    def _ordered(self) -> tuple[list[int | str], _Columns]:
+        order = sorted(self._pictures, key=lambda id: (isinstance(id, str), id))
+        return order, _Columns([self._pictures[id] for id in order])
+
+    def _evaluation(self, pictures: _Columns) -> tuple[list[dict[str, Any] | None], Sequence[dict[str, Any]]]:
+        """Every picture's matches, and what the metrics are made of."""
+        if self.iou_type == "boundary":
+            from densevision.metrics.boundary import definitions, matched_boundaries
+
+            return matched_boundaries(pictures.pictures, self.names).evalImgs, definitions()
+        truth = pictures.truth(self.names)
+        evaluation = matched(truth, pictures.predictions(truth), self.iou_type, self.sigmas)
+        return evaluation.eval_imgs, evaluation.metric_defs()
 
     def _match(self, pictures: _Columns) -> Scored:
         if self.iou_type == "boundary":
@@ -367,10 +363,6 @@ def _xywh(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
 
 
-def _known(values: np.ndarray) -> np.ndarray:
-    return np.where(values < 0, np.nan, values)
-
-
 def table(
     definitions: Sequence[dict[str, Any]], params: Params, precision: np.ndarray, recall: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -389,5 +381,5 @@ def table(
         if metric["iou_thr"] is not None:
             values = values[np.isclose(params.iou_thrs, metric["iou_thr"])]
         # -1 fills whole classes, never a part of one, so the mean shows it as well as the parts do.
-        numbers[metric["name"]] = _known(values.mean(axis=tuple(range(values.ndim - 1))))
+        numbers[metric["name"]] = known(values.mean(axis=tuple(range(values.ndim - 1))))
     return numbers

@@ -1,7 +1,7 @@
 """Average precision of boundaries: two masks match as well as they overlap, and as well as their rims do.
 
-Source: Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021; the smaller of the
-two intersections over union decides. pycocotools does the matching, because hotcoco cannot be told another overlap.
+Source: Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021; the smaller of
+the two intersections over union decides. pycocotools does the matching, because hotcoco cannot be told another overlap.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from densevision.metrics.average_precision import Scored, curves_of, table
+from densevision.metrics.average_precision import Scored, table
+from densevision.metrics.curves import curves_of
 from densevision.ops.masks import RLE, areas, boxes, encode_window, window
 
 RIM = 0.02
@@ -50,7 +51,26 @@ def score_boundaries(pictures: Sequence[Any], names: Sequence[str]) -> Scored:
         pictures: With size, scores, labels, masks and true_labels, true_masks, areas, crowd.
         names: Class names in the order of the labels.
     """
+    evaluation = matched_boundaries(pictures, names)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
     import hotcoco
+
+    params, arrays = hotcoco.Params("segm"), evaluation.eval
+    numbers = table(definitions(), params, arrays["precision"], arrays["recall"])
+    return Scored(tuple(names), numbers, curves_of(params, arrays, names))
+
+
+def definitions() -> list[dict[str, Any]]:
+    """What COCO's metrics of masks are made of."""
+    import hotcoco
+
+    empty = hotcoco.COCO.from_arrays([], [], np.zeros(0), np.zeros(0), np.zeros((0, 4)))
+    return hotcoco.COCOeval(empty, empty, "segm").metric_defs()
+
+
+def matched_boundaries(pictures: Sequence[Any], names: Sequence[str]) -> Any:
+    """A pycocotools evaluation whose pictures are matched and whose numbers are not yet accumulated."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -73,12 +93,7 @@ def score_boundaries(pictures: Sequence[Any], names: Sequence[str]) -> Scored:
         found.createIndex()
         evaluation = _Rims(truth, found, "segm")
         evaluation.evaluate()
-        evaluation.accumulate()
-    empty = hotcoco.COCO.from_arrays([], [], np.zeros(0), np.zeros(0), np.zeros((0, 4)))
-    definitions = hotcoco.COCOeval(empty, empty, "segm").metric_defs()
-    params, arrays = hotcoco.Params("segm"), evaluation.eval
-    numbers = table(definitions, params, arrays["precision"], arrays["recall"])
-    return Scored(tuple(names), numbers, curves_of(params, arrays, names))
+    return evaluation
 
 
 def _dataset(pictures: Sequence[Any], names: Sequence[str], true: bool) -> dict[str, Any]:

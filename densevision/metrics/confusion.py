@@ -5,6 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from densevision.metrics.pictures import ratio
+
 UNKNOWN = 255
 BAND = 0.02
 """Width of a boundary's band, as a part of the picture's diagonal."""
@@ -70,15 +72,26 @@ class Confusion:
 
     def compute(self) -> dict[str, float]:
         """mIoU mAcc aAcc fwIoU mDice in [0, 1]; means over the classes for which they are defined."""
-        total, iou = self.truths.sum(), self.iou()
-        shares = ratio(self.truths, np.full(len(iou), total))
-        return {
-            "mIoU": mean(iou),
-            "mAcc": mean(self.accuracy()),
-            "aAcc": float(ratio(self.matrix.diagonal().sum(), total)),
-            "fwIoU": float(np.nansum(shares * iou)) if total else float("nan"),
-            "mDice": mean(self.dice()),
-        }
+        numbers = overlaps(self.matrix.diagonal(), self.truths, self.answers)
+        return {name: float(value) for name, value in numbers.items()}
+
+
+def overlaps(hits: np.ndarray, truths: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
+    """mIoU mAcc aAcc fwIoU mDice from counts of pixels, (..., C) each: name -> (...).
+
+    Args:
+        hits: Pixels of each class that are answered right.
+        truths: Pixels of each class.
+        answers: Pixels taken for each class.
+    """
+    iou, total = ratio(hits, truths + answers - hits), truths.sum(-1)
+    return {
+        "mIoU": mean(iou),
+        "mAcc": mean(ratio(hits, truths)),
+        "aAcc": ratio(hits.sum(-1), total),
+        "fwIoU": np.where(total > 0, np.nansum(ratio(truths, total[..., None]) * iou, -1), np.nan),
+        "mDice": mean(ratio(2 * hits, truths + answers)),
+    }
 
 
 class BoundaryOverlap:
@@ -137,13 +150,7 @@ def border_band(labels: np.ndarray, width: int) -> np.ndarray:
     return (spread(-1, cv2.MORPH_DILATE) != spread(1024, cv2.MORPH_ERODE)) & known
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole as float64, NaN where the whole is 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
-
-
-def mean(values: np.ndarray) -> float:
-    """Mean of the values that are defined; NaN when none is."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if len(defined) else float("nan")
+def mean(values: np.ndarray) -> np.ndarray:
+    """Mean along the last axis of the values that are defined; NaN where none is."""
+    known = ~np.isnan(values)
+    return ratio(np.where(known, values, 0).sum(-1), known.sum(-1))

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.metrics.pictures import Sums, means, meant, unmeant
 from densevision.results.picture import Picture
 
 Colour = Literal["Y", "RGB"]
@@ -157,8 +158,12 @@ class PictureMetric:
 
     def compute(self) -> dict[str, float]:
         """The means by name; NaN where no picture could be compared."""
-        columns = zip(*(self.values[id] for id in sorted(self.values, key=str))) if self.values else ((), ())
-        return {name: _mean(column) for name, column in zip(self.names, columns)}
+        return self.by_picture().compute()
+
+    def by_picture(self) -> Sums:
+        """The values of each picture, from which the means of any choice of pictures follow."""
+        rows = {str(id): meant(dict(zip(self.names, values))) for id, values in self.values.items()}
+        return Sums(rows, unmeant(self.names), lambda sums: means(sums, self.names))
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """The numbers of each picture."""
@@ -182,8 +187,3 @@ def _windowed(image: np.ndarray) -> np.ndarray:
     blurred = cv2.GaussianBlur(image, (WINDOW, WINDOW), SIGMA)
     border = WINDOW // 2
     return blurred[border:-border, border:-border]
-
-
-def _mean(values: tuple[float, ...]) -> float:
-    known = [value for value in values if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan

@@ -22,6 +22,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
+from densevision.metrics.pictures import Pictures
 from densevision.ops.fields import to_original
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions, TaskConfig
@@ -49,6 +50,12 @@ class Metric(Protocol):
 
     def compute(self) -> dict[str, float]:
         """The headline numbers by name; NaN where nothing defines them."""
+
+    def by_picture(self) -> Pictures:
+        """What was kept of each picture, so that the numbers follow for any choice of them; see `metrics.pictures`.
+
+        Numbers that no choice of pictures defines, such as distances between sets, may be left out.
+        """
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """Numbers below the headline: table name -> row name -> column -> number, e.g. per class."""

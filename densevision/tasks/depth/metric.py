@@ -6,6 +6,7 @@ are kept per picture and added up exactly, so that neither order nor shards chan
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.metrics.pictures import Columns, Sums, means, meant, ratio, unmeant
 from densevision.results.depth_map import DepthMap
 from densevision.tasks.depth.align import comparable
 
@@ -25,8 +27,10 @@ CROPS = {
     "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
 }
 """Name -> first and last row, first and last column, as parts of the picture (Eigen 2014, Garg 2016)."""
-BINS = np.geomspace(0.25, 256, 41)
-"""Distances by which the plot groups errors."""
+BINS = 2.0 ** (np.arange(41) / 4 - 2)
+"""Distances in metres, or disparities in pixels, by which the plot groups errors; the table joins four to an octave."""
+OCTAVES = [*range(9, len(BINS), 4)]
+"""Where the rows of the table begin: from 1, 2, 4, ... on."""
 WORST = 20
 """Pictures in the table."""
 
@@ -71,8 +75,7 @@ class DepthMetric:
 
     def __init__(self, protocol: Protocol | None = None):
         self.rules = protocol or Protocol()
-        self.pictures: dict[str, dict[str, float]] = {}
-        self.by_distance = np.zeros((2, len(BINS) + 1))
+        self.pictures: dict[str, dict[str, Any]] = {}
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -102,10 +105,11 @@ class DepthMetric:
             raise DataError(problem, file=str(id), value=result.size, mend="Answer in the size of the picture.")
         rules = self.rules
         pair = comparable(result, truth, rules.window(truth.size), rules.align, rules.nearest, rules.farthest)
-        numbers = {"pixels": float(pair.truth.size), "open": float(pair.left_open)}
+        numbers: dict[str, Any] = {"pixels": float(pair.truth.size), "open": float(pair.left_open)}
         if pair.truth.size:
             numbers |= depth_errors(pair.answer, pair.truth, pair.in_metres)
-            self._bin(pair.answer, pair.truth)
+            if pair.in_metres or truth.kind == "disparity":
+                numbers["m" if pair.in_metres else "px"] = _binned(pair.answer, pair.truth, pair.in_metres)
         if pair.disparities is not None:
             numbers |= disparity_sums(*pair.disparities)
         self.pictures[str(id)] = numbers
@@ -113,7 +117,26 @@ class DepthMetric:
     def merge(self, other: DepthMetric) -> None:
         """Takes what another process gathered."""
         self.pictures.update(other.pictures)
-        self.by_distance = self.by_distance + other.by_distance
+
+    def by_picture(self) -> Sums:
+        """The sums of each picture, from which the numbers of any choice of pictures follow."""
+        averaged = (*DEPTH, "medRel")
+        disparity = any("disparities" in numbers for numbers in self.pictures.values())
+        rows = {
+            id: meant({name: numbers[name] for name in averaged if name in numbers})
+            | {name: numbers[name] for name in ("disparities", *DISPARITY) if name in numbers}
+            for id, numbers in self.pictures.items()
+        }
+
+        def formulas(sums: Columns) -> Columns:
+            numbers = means(sums, DEPTH)
+            if disparity:
+                numbers |= {name: ratio(sums[name], sums["disparities"]) for name in DISPARITY}
+                numbers |= means(sums, ["medRel"])
+            return {f"{name}{self.rules.suffix}": value for name, value in numbers.items()}
+
+        blank = unmeant(averaged) | dict.fromkeys(("disparities", *DISPARITY), 0.0)
+        return Sums(rows, blank, formulas)
 
     def counts(self) -> dict[str, int]:
         """Pixels with truth, those of them that answers left open, and pictures without any."""
@@ -129,44 +152,65 @@ class DepthMetric:
 
         SqRel and RMSE are NaN where the truth is a disparity without calibration: they need metres.
         """
-        numbers = {name: self._mean(name) for name in DEPTH}
-        if any("disparities" in picture for picture in self.pictures.values()):
-            pixels = self._total("disparities")
-            numbers |= {name: self._total(name) / pixels if pixels else math.nan for name in DISPARITY}
-            numbers["medRel"] = self._mean("medRel")
-        return {f"{name}{self.rules.suffix}": value for name, value in numbers.items()}
+        return self.by_picture().compute()
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The pictures with the largest relative errors."""
+        """The errors by distance, over all pixels of all pictures; and the pictures with the largest."""
+        tables = {}
+        for unit, title in (("m", "by distance [m]"), ("px", "by disparity [px]")):
+            rows = self._by_distance(unit)
+            tables |= {title: rows} if rows else {}
         told = {id: numbers for id, numbers in sorted(self.pictures.items()) if numbers["pixels"]}
         worst = sorted(told, key=lambda id: -told[id]["AbsRel"])[:WORST]
         columns = ("AbsRel", "RMSE", "delta1")
         rows = {id: {f"{name}{self.rules.suffix}": told[id][name] for name in columns} for id in worst}
-        return {"worst pictures": rows}
+        return {**tables, "worst pictures": rows}
 
     def plots(self, folder: Path) -> None:
         """The relative error over the distance."""
         from densevision.draw.plots import curves
 
-        sums, counts = self.by_distance[:, 1:-1]
-        held = counts > 0
-        middles = np.sqrt(BINS[1:] * BINS[:-1])[held]
-        table = {"distance": middles.tolist(), f"AbsRel{self.rules.suffix}": (sums[held] / counts[held]).tolist()}
-        if held.any():
-            curves(folder / "by_distance.png", table, x="distance")
+        for unit, name in (("m", "distance"), ("px", "disparity")):
+            pixels, relative = self._bins(unit)[:2, 1:-1]
+            held = pixels > 0
+            middles = np.sqrt(BINS[1:] * BINS[:-1])[held]
+            table = {
+                f"{name} [{unit}]": middles.tolist(),
+                f"AbsRel{self.rules.suffix}": (relative[held] / pixels[held]).tolist(),
+            }
+            if held.any():
+                curves(folder / f"by_{name}.png", table, x=f"{name} [{unit}]")
 
-    def _bin(self, answer: np.ndarray, truth: np.ndarray) -> None:
-        place = np.searchsorted(BINS, truth)
-        error = np.abs(answer - truth) / truth
-        for row, weights in enumerate((error, None)):
-            self.by_distance[row] += np.bincount(place, weights, len(BINS) + 1)
+    def _bins(self, unit: str) -> np.ndarray:
+        """(4, 42) pixels, and sums of relative errors, of squares and of pixels within delta1, by distance."""
+        parts = [numbers[unit] for _, numbers in sorted(self.pictures.items()) if unit in numbers]
+        return np.sum(parts, 0) if parts else np.zeros((4, len(BINS) + 1))
 
-    def _mean(self, name: str) -> float:
-        values = [numbers[name] for numbers in self.pictures.values() if not math.isnan(numbers.get(name, math.nan))]
-        return math.fsum(values) / len(values) if values else math.nan
+    def _by_distance(self, unit: str) -> dict[str, dict[str, float]]:
+        rows = {}
+        ends = [0, *OCTAVES, len(BINS) + 1]
+        for start, end in itertools.pairwise(ends):
+            pixels, relative, squares, near = self._bins(unit)[:, start:end].sum(1).tolist()
+            low, high = (0 if not start else BINS[start - 1]), (BINS[end - 1] if end <= len(BINS) else math.inf)
+            name = f"{low:g} to {high:g}" if math.isfinite(high) else f"{low:g} and more"
+            if pixels:
+                numbers = {"AbsRel": relative / pixels, "RMSE": math.sqrt(squares / pixels), "delta1": near / pixels}
+                rows[name] = {f"{key}{self.rules.suffix}": value for key, value in numbers.items()} | {"pixels": pixels}
+                if unit == "px":
+                    del rows[name][f"RMSE{self.rules.suffix}"]
+        return rows
 
     def _total(self, name: str) -> float:
         return math.fsum(numbers.get(name, 0.0) for numbers in self.pictures.values())
+
+
+def _binned(answer: np.ndarray, truth: np.ndarray, in_metres: bool) -> np.ndarray:
+    """What `_bins` sums, of one picture; without metres, both are the reciprocals of disparities."""
+    place = np.searchsorted(BINS, truth if in_metres else 1 / truth, side="right")
+    difference = np.abs(answer - truth)
+    near = np.maximum(answer / truth, truth / answer) < 1.25
+    weights = (None, difference / truth, difference**2, near.astype(np.float64))
+    return np.array([np.bincount(place, weight, len(BINS) + 1) for weight in weights], np.float64)
 
 
 def depth_errors(answer: np.ndarray, truth: np.ndarray, in_metres: bool = True) -> dict[str, float]:

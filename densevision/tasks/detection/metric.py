@@ -10,6 +10,7 @@ import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.box_confusion import BoxConfusion
+from densevision.metrics.matches import Matches
 from densevision.results import Detections
 
 
@@ -46,6 +47,10 @@ class DetectionMetric:
     def compute(self) -> dict[str, float]:
         """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN where there is no truth."""
         return self.precision.compute()
+
+    def by_picture(self) -> Matches:
+        """The matches of each picture, from which the numbers of any choice of pictures follow."""
+        return self.precision.by_picture()
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """The same numbers for each class."""

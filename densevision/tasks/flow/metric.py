@@ -7,18 +7,27 @@ the order of the pictures nor that of the processes changes a number.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.metrics.pictures import Columns, Sums, means, meant, ratio, unmeant
 from densevision.results import FlowField
 
 OUTLIER, SHARE = 3.0, 0.05
 """KITTI counts a pixel as wrong whose error is more than 3 pixels and more than 5 % of the motion."""
 SPEEDS = {"s0-10": (0.0, 10.0), "s10-40": (10.0, 40.0), "s40+": (40.0, math.inf)}
 """Ranges of the true speed in pixels per frame, the upper end excluded (Sintel's)."""
+SIGHTS = ("EPE_noc", "EPE_occ")
+"""What both pictures show, and what the second does not."""
+SUMS = (
+    *("pixels", "open", "error", "angle", "Fl", "1px", "3px", "5px", "told", "hits", "claims", "hidden"),
+    *(f"{prefix}{part}" for part in (*SPEEDS, *SIGHTS) for prefix in ("", "Fl ", "pixels ")),
+)
+"""What is summed over the pixels of each pair."""
 LIMITS = np.array([0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50])
 """Errors, in pixels, beyond which the plot counts."""
 WORST = 20
@@ -73,19 +82,31 @@ class FlowMetric:
 
         Pixels that an answer leaves open are judged as standing still.
         """
-        pixels = self._total("pixels")
-        numbers = {"EPE": _ratio(self._total("error"), pixels), "EPE_pictures": self._mean_of_pictures()}
-        numbers |= {name: _ratio(self._total(name), pixels) for name in ("1px", "3px", "5px", "Fl")}
-        numbers["AAE"] = _ratio(self._total("angle"), pixels)
-        parts = (*SPEEDS, "EPE_occ", "EPE_noc")
-        numbers |= {name: _ratio(self._total(name), self._total(f"{name} pixels")) for name in parts}
-        return {**numbers, "F1_occ": _ratio(2 * self._total("hits"), self._total("claims") + self._total("hidden"))}
+        return self.by_picture().compute()
+
+    def by_picture(self) -> Sums:
+        """The sums of each pair, from which the numbers of any choice of pairs follow."""
+        rows = {id: {**sums, **meant(_of_picture(sums))} for id, sums in self.pictures.items()}
+        return Sums(rows, {**dict.fromkeys(SUMS, 0.0), **unmeant(["EPE_pictures"])}, _numbers)
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The pictures with the largest errors."""
+        """The errors by speed and by visibility, and the pairs with the largest."""
+        tables = {"by speed [px]": self._rows(SPEEDS), "by visibility": self._rows(SIGHTS)}
         rows = {id: _picture(sums) for id, sums in sorted(self.pictures.items()) if sums["pixels"]}
         worst = sorted(rows, key=lambda id: -rows[id]["EPE"])[:WORST]
-        return {"worst pictures": {id: rows[id] for id in worst}}
+        return {
+            **{title: table for title, table in tables.items() if table},
+            "worst pictures": {id: rows[id] for id in worst},
+        }
+
+    def _rows(self, parts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+        """The numbers of parts of the pixels, those parts left out that have none."""
+        rows = {}
+        for part in parts:
+            error, outliers, pixels = (self._total(f"{name}{part}") for name in ("", "Fl ", "pixels "))
+            if pixels:
+                rows[part.removeprefix("EPE_")] = {"EPE": error / pixels, "Fl": outliers / pixels, "pixels": pixels}
+        return rows
 
     def plots(self, folder: Path) -> None:
         """The share of pixels whose error is above a limit, over the limit."""
@@ -96,11 +117,7 @@ class FlowMetric:
         curves(folder / "errors.png", table, x="error above [px]")
 
     def _total(self, name: str) -> float:
-        return math.fsum(sums[name] for sums in self.pictures.values())
-
-    def _mean_of_pictures(self) -> float:
-        means = [sums["error"] / sums["pixels"] for sums in self.pictures.values() if sums["pixels"]]
-        return _ratio(math.fsum(means), len(means))
+        return math.fsum(sums.get(name, 0.0) for sums in self.pictures.values())
 
 
 def end_point_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -126,25 +143,33 @@ def angular_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def _flow_sums(error: np.ndarray, result: FlowField, truth: FlowField) -> dict[str, float]:
     valid = truth.valid
     own, speed = error[valid], np.hypot(*truth.flow[:, valid].astype(np.float64))
+    outliers = (own > OUTLIER) & (own > SHARE * speed)
     sums = {
         "pixels": float(valid.sum()),
         "open": float((valid & ~result.valid).sum()),
         "error": float(own.sum()),
         "angle": float(angular_error(result.flow[:, valid], truth.flow[:, valid]).sum()),
-        "Fl": float(((own > OUTLIER) & (own > SHARE * speed)).sum()),
+        "Fl": float(outliers.sum()),
     }
     sums |= {f"{limit}px": float((own > limit).sum()) for limit in (1, 3, 5)}
-    for name, (low, high) in SPEEDS.items():
-        within = (speed >= low) & (speed < high)
-        sums |= {name: float(own[within].sum()), f"{name} pixels": float(within.sum())}
-    return sums
+    place = np.searchsorted([low for low, _ in SPEEDS.values()], speed, side="right") - 1
+    return sums | _parts(SPEEDS, place, own, outliers)
 
 
 def _visibility_sums(error: np.ndarray, truth: FlowField) -> dict[str, float]:
+    if truth.hidden is None:
+        return {}
+    own, speed = error[truth.valid], np.hypot(*truth.flow[:, truth.valid].astype(np.float64))
+    outliers = (own > OUTLIER) & (own > SHARE * speed)
+    return _parts(SIGHTS, truth.hidden[truth.valid].astype(np.int64), own, outliers)
+
+
+def _parts(names: Iterable[str], place: np.ndarray, error: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
+    """Sums by part: errors under the part's name, outliers and pixels; (N,) each, `place` the index of the name."""
     sums = {}
-    for name, wanted in (("EPE_occ", True), ("EPE_noc", False)):
-        within = truth.valid & (truth.hidden == wanted) if truth.hidden is not None else np.zeros(truth.size, bool)
-        sums |= {name: float(error[within].sum()), f"{name} pixels": float(within.sum())}
+    for prefix, weights in (("", error), ("Fl ", outliers.astype(np.float64)), ("pixels ", None)):
+        counted = np.bincount(place, weights, len(list(names))).tolist()
+        sums |= {f"{prefix}{name}": float(value) for name, value in zip(names, counted)}
     return sums
 
 
@@ -160,5 +185,14 @@ def _picture(sums: dict[str, float]) -> dict[str, float]:
     return {"EPE": sums["error"] / sums["pixels"], "Fl": sums["Fl"] / sums["pixels"], "pixels": sums["pixels"]}
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else math.nan
+def _of_picture(sums: dict[str, float]) -> dict[str, float]:
+    return {"EPE_pictures": sums["error"] / sums["pixels"] if sums["pixels"] else math.nan}
+
+
+def _numbers(sums: Columns) -> Columns:
+    pixels = sums["pixels"]
+    numbers = {"EPE": ratio(sums["error"], pixels), **means(sums, ["EPE_pictures"])}
+    numbers |= {name: ratio(sums[name], pixels) for name in ("1px", "3px", "5px", "Fl")}
+    numbers["AAE"] = ratio(sums["angle"], pixels)
+    numbers |= {name: ratio(sums[name], sums[f"pixels {name}"]) for name in (*SPEEDS, "EPE_occ", "EPE_noc")}
+    return {**numbers, "F1_occ": ratio(2 * sums["hits"], sums["claims"] + sums["hidden"])}

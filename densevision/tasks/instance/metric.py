@@ -10,6 +10,7 @@ import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.box_confusion import BoxConfusion
+from densevision.metrics.pictures import Joined
 from densevision.results import Instances
 
 
@@ -54,6 +55,10 @@ class InstanceMetric:
     def compute(self) -> dict[str, float]:
         """bbox/AP bbox/AP50 ... segm/AP ... keypoints/AP ...; NaN where there is no truth."""
         return {f"{kind}/{name}": value for kind, part in self.parts.items() for name, value in part.compute().items()}
+
+    def by_picture(self) -> Joined:
+        """The matches of each picture, from which the numbers of any choice of pictures follow."""
+        return Joined({f"{kind}/": part.by_picture() for kind, part in self.parts.items()})
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """The same numbers for each class."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from densevision.metrics.confusion import BAND, BoundaryOverlap, Confusion, mean, ratio
+from densevision.metrics.confusion import BAND, BoundaryOverlap, Confusion, mean, overlaps
+from densevision.metrics.pictures import Columns, Sums, ratio
 from densevision.results import SemanticMap
 
 
@@ -23,7 +24,7 @@ class SemanticMetric:
         self.names = tuple(names)
         self.confusion = Confusion(len(names))
         self.borders = BoundaryOverlap(len(names))
-        self.blank = 0
+        self.pictures: dict[str, dict[str, np.ndarray]] = {}
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -36,15 +37,29 @@ class SemanticMetric:
 
     def update(self, result: SemanticMap, truth: SemanticMap, id: int | str) -> None:
         """Takes the answer and the truth of one picture."""
-        self.blank += not truth.known.any()
-        self.confusion.update(result.labels, truth.labels)
-        self.borders.update(result.labels, truth.labels)
+        pixels, borders = Confusion(len(self.names)), BoundaryOverlap(len(self.names))
+        pixels.update(result.labels, truth.labels)
+        borders.update(result.labels, truth.labels)
+        self.confusion.merge(pixels)
+        self.borders.merge(borders)
+        self.pictures[str(id)] = {
+            "hits": pixels.matrix.diagonal().copy(),
+            "truths": pixels.truths,
+            "answers": pixels.answers,
+            "common": borders.common,
+            "either": borders.either,
+        }
 
     def merge(self, other: SemanticMetric) -> None:
         """Takes what another process gathered."""
         self.confusion.merge(other.confusion)
         self.borders.merge(other.borders)
-        self.blank += other.blank
+        self.pictures |= other.pictures
+
+    def by_picture(self) -> Sums:
+        """The counts of each picture, from which the numbers of any choice of pictures follow."""
+        blank = np.zeros(len(self.names), np.int64)
+        return Sums(self.pictures, dict.fromkeys(("hits", "truths", "answers", "common", "either"), blank), _numbers)
 
     def counts(self) -> dict[str, int]:
         """What the numbers rest on."""
@@ -52,14 +67,14 @@ class SemanticMetric:
         return {
             "pixels": int(self.confusion.truths.sum()),
             "unknown pixels": self.confusion.unknown,
-            "images without a known pixel": self.blank,
+            "images without a known pixel": sum(not row["truths"].any() for row in self.pictures.values()),
             "classes": len(self.names) - absent,
             "absent classes": absent,
         }
 
     def compute(self) -> dict[str, float]:
         """The headline numbers; NaN where no pixel defines them."""
-        return {**self.confusion.compute(), "boundaryIoU": mean(self.borders.iou())}
+        return {**self.confusion.compute(), "boundaryIoU": float(mean(self.borders.iou()))}
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """IoU, Dice, accuracy, precision, boundary IoU and pixels of each class."""
@@ -113,6 +128,19 @@ class MultilabelMetric:
         for mine, theirs in zip(self.each, other.each):
             mine.merge(theirs)
 
+    def by_picture(self) -> Sums:
+        """The counts of each picture, from which the numbers of any choice of pictures follow."""
+        blank = np.zeros(len(self.names), np.int64)
+        rows = {id: self._row(id) for id in (self.each[0].pictures if self.each else ())}
+        kinds = ("hits", "truths", "answers", "common", "either")
+        return Sums(rows, {**dict.fromkeys(kinds, blank), "right": 0, "decided": 0}, _set_numbers)
+
+    def _row(self, id: str) -> dict[str, Any]:
+        rows = [metric.pictures[id] for metric in self.each]
+        columns = {name: np.array([row[name][1] for row in rows]) for name in rows[0]}
+        decided = sum(int(row["truths"].sum()) for row in rows)
+        return {**columns, "right": sum(int(row["hits"].sum()) for row in rows), "decided": decided}
+
     def counts(self) -> dict[str, int]:
         """What the numbers rest on."""
         first = self.each[0].counts()
@@ -121,19 +149,7 @@ class MultilabelMetric:
 
     def compute(self) -> dict[str, float]:
         """The headline numbers; NaN where no pixel defines them."""
-        found = [metric.confusion for metric in self.each]
-        iou = np.array([one.iou()[1] for one in found])
-        pixels = np.array([one.truths[1] for one in found])
-        right, all_of_them = (sum(values) for values in zip(*((c.matrix.trace(), c.truths.sum()) for c in found)))
-        shares = ratio(pixels, np.full(len(iou), pixels.sum()))
-        return {
-            "mIoU": mean(iou),
-            "mAcc": mean(np.array([one.accuracy()[1] for one in found])),
-            "aAcc": float(ratio(right, all_of_them)),
-            "fwIoU": float(np.nansum(shares * iou)) if pixels.any() else float("nan"),
-            "mDice": mean(np.array([one.dice()[1] for one in found])),
-            "boundaryIoU": mean(np.array([metric.borders.iou()[1] for metric in self.each])),
-        }
+        return self.by_picture().compute()
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """The same columns for each class."""
@@ -142,6 +158,15 @@ class MultilabelMetric:
 
     def plots(self, folder: Path) -> None:
         """Nothing: no class is taken for another."""
+
+
+def _numbers(sums: Columns) -> Columns:
+    numbers = overlaps(sums["hits"], sums["truths"], sums["answers"])
+    return {**numbers, "boundaryIoU": mean(ratio(sums["common"], sums["either"]))}
+
+
+def _set_numbers(sums: Columns) -> Columns:
+    return {**_numbers(sums), "aAcc": ratio(sums["right"], sums["decided"])}
 
 
 def _single(record: SemanticMap, index: int) -> SemanticMap:
