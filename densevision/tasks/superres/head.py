@@ -81,5 +81,6 @@ def build_head(config: SuperresConfig, channels: Sequence[int]) -> PictureHead:
         problem = "the network of a community file cannot be built without the file, nor changed"
         raise UsageError(problem, field="arch", value=config.arch, mend="Take another arch.")
     else:
-        network = NETWORKS[config.arch](channels[0], config.scale, **sizes)
+        centred = {"detail": config.residual} if config.arch.startswith("edsr") else {}
+        network = NETWORKS[config.arch](channels[0], config.scale, **sizes, **centred)
     return PictureHead(network, config.scale, config.residual, pyramid)

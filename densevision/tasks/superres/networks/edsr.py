@@ -38,6 +38,7 @@ class EDSR(nn.Module):
         depth: Number of blocks.
         strength: What each block's residual is multiplied by.
         mean: Colour that is taken off before and added after; repeated or cut to the channels.
+        detail: The answer is added to a picture, which has the mean already: nothing is added after.
     """
 
     def __init__(
@@ -48,8 +49,10 @@ class EDSR(nn.Module):
         depth: int = 16,
         strength: float = 1.0,
         mean: Sequence[float] = DIV2K_MEAN,
+        detail: bool = False,
     ):
         super().__init__()
+        self.detail = detail
         self.reach = 2 * depth + 2 + len(steps_of(scale)) + 1
         centre = torch.tensor([mean[index % len(mean)] for index in range(channels)])
         self.register_buffer("mean", centre.reshape(1, -1, 1, 1), persistent=False)
@@ -60,4 +63,5 @@ class EDSR(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, scale * H, scale * W)."""
         shallow = self.head(image - self.mean)
-        return self.tail(shallow + self.body(shallow)) + self.mean
+        answer = self.tail(shallow + self.body(shallow))
+        return answer if self.detail else answer + self.mean
