@@ -11,9 +11,9 @@ from densevision.tasks import TASKS
 from densevision.version import __version__
 
 if TYPE_CHECKING:
-    from densevision.api import evaluate, export, load, predict, score, train
+    from densevision.api import check, evaluate, export, load, predict, score, train
 
-__all__ = ["TASKS", "__version__", "evaluate", "export", "load", "predict", "score", "train"]
+__all__ = ["TASKS", "__version__", "check", "evaluate", "export", "load", "predict", "score", "train"]
 
 
 def __getattr__(name: str) -> Any:

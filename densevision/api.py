@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from densevision.checks.report import CheckReport, examine
 from densevision.config import read_yaml
 from densevision.engine.model import Model, TorchModel, load_torch, without_weights
 from densevision.engine.report import Report
 from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card
 from densevision.recipe import TaskConfig
-from densevision.tasks import known, load_config, load_task
+from densevision.tasks import known, load_check, load_config, load_task
 from densevision.zoo import announcement, built_in, opener, resolve
 
 PathLike = str | os.PathLike[str]
@@ -183,7 +184,32 @@ def score(task: str, truth: PathLike, predictions: PathLike) -> Report:
     """
     from densevision.tasks import load_score
 
-    return Report(task=known(task), **load_score(task)(Path(truth), Path(predictions)))
+    return Report(task=known(task), **load_score(task)(Path(truth), Path(predictions), on_error))
+
+
+def check(
+    task: str,
+    data: PathLike,
+    set: Mapping[str, Any] | None = None,
+    fix: PathLike | None = None,
+    quiet: bool = True,
+) -> CheckReport:
+    """Looks for faults in a dataset: in files, labels, and what they say of each other.
+
+    Args:
+        task: A name in `TASKS`.
+        data: A dataset, as `train` takes it.
+        set: Dotted names to values of the task's config, e.g. `{"data.val": "test"}`.
+        fix: Write a cleaned copy into this new folder; the dataset itself is never changed.
+        quiet: No bars.
+
+    Raises:
+        DataError: The dataset is not recognised, or so broken that nothing in it can be read.
+    """
+    from densevision.engine.progress import bar, silent
+
+    config = resolved_config(task, os.fspath(data), None, set)
+    return examine(task, config, load_check(task).check, fix, silent if quiet else bar)
 
 
 def export(

@@ -34,6 +34,45 @@ def print_report(report: Any, as_json: bool) -> None:
     console.print("protocol: " + json.dumps(report.protocol, ensure_ascii=False), highlight=False, style="dim")
 
 
+def print_findings(report: Any, as_json: bool) -> None:
+    """Prints what a check found: one JSON object, or a table for people."""
+    if as_json:
+        click.echo(report.to_json())
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    for split, counts in report.counts.items():
+        looked_at = ", ".join(f"{count} {what}" for what, count in counts.items())
+        console.print(f"{split}: {looked_at}", highlight=False, markup=False)
+    for note in report.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
+    if report.findings:
+        table = Table(show_lines=True)
+        for name in ("severity", "name", "count", "examples", "mend"):
+            table.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
+        for found in report.findings:
+            examples = [*map(str, found.places[:3]), *(["..."] if found.count > 3 else [])]
+            texts = (found.severity, found.check.name, str(found.count), "\n".join(examples), found.check.mend)
+            table.add_row(*map(escape, texts), style="red" if found.severity == "error" else None)
+        console.print(table)
+    else:
+        console.print("nothing was found", highlight=False)
+    for change in report.changes if report.changes is not None else ():
+        console.print(f"cleaned copy: {change}", highlight=False, markup=False)
+    if report.changes == []:
+        console.print("cleaned copy: nothing had to change", highlight=False)
+
+
+def warn_of(report: Any) -> None:
+    """Says on the standard error what a score leaves out."""
+    for kind, names in report.named.items():
+        if kind in LEFT_OUT:
+            click.echo(f"warning: not judged: {len(names)} {kind}{_examples(names)}", err=True)
+
+
 def remarks(quiet: bool) -> None:
     """Sends the package's remarks to the standard error, or only its warnings when quiet."""
     log = logging.getLogger("densevision")

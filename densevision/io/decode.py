@@ -242,9 +242,13 @@ def jpeg_is_whole(path: str | os.PathLike[str]) -> bool:
     return False
 
 
-def damaged(path: str | os.PathLike[str]) -> DataError:
+class Damaged(DataError):
+    """A file that begins as a picture and cannot be decoded to its end."""
+
+
+def damaged(path: str | os.PathLike[str]) -> Damaged:
     """The error of a file that begins as a picture and cannot be decoded to its end."""
-    return DataError("the picture is corrupt or truncated", file=path, mend="Fetch it again, or leave it out.")
+    return Damaged("the picture is corrupt or truncated", file=path, mend="Fetch it again, or leave it out.")
 
 
 def _swapped_in_place(pixels: np.ndarray, band: int = 64) -> np.ndarray:

@@ -54,10 +54,8 @@ def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: b
         UsageError: The suffix is none of these.
     """
     path = Path(path)
-    found = _format(path, _READERS)(path)
+    found = read_numbers(path)
     numbers = found.depth
-    if numbers.ndim != 2:
-        raise DataError("depth has one number per pixel, (H, W)", file=path, value=numbers.shape)
     if numbers.dtype.kind in "ui" and scale is None:
         hint = "Set data.scale to its steps per unit: KITTI 256, millimetres 1000, TUM 5000."
         raise DataError("integers whose scale is not stated", file=path, field="data.scale", value=None, mend=hint)
@@ -74,6 +72,20 @@ def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: b
     valid = ~(lost | wrong)
     depth = np.where(valid, numbers, 0).astype(np.float32) / np.float32(scale or 1)
     return replace(found, depth=depth, valid=valid)
+
+
+def read_numbers(path: str | os.PathLike[str]) -> DepthFile:
+    """Reads the numbers of a file as they stand there: neither scaled nor judged; `valid` is what the file itself says.
+
+    Raises:
+        DataError: The file is missing, damaged, in 8 bits, or does not hold one number per pixel.
+        UsageError: The suffix is none of `read_depth`'s.
+    """
+    path = Path(path)
+    found = _format(path, _READERS)(path)
+    if found.depth.ndim != 2:
+        raise DataError("depth has one number per pixel, (H, W)", file=path, value=found.depth.shape)
+    return found
 
 
 def write_depth(

@@ -113,17 +113,17 @@ def _objects(file: Path, entry: dict[str, Any], findings: Findings) -> list[tupl
     """Index of the first shape, label and outlines of each object."""
     objects: dict[Any, tuple[int, str, list[list[float]]]] = {}
     for index, shape in enumerate(entry["shapes"]):
-        outline = _outline(shape)
-        if outline is None:
+        points = outline(shape)
+        if points is None:
             findings.add(Kind.ENTRY_MALFORMED, file, f"shapes[{index}]", shape)
             continue
         label, group = str(shape.get("label")), shape.get("group_id")
         key = index if group is None else (label, group)
-        objects.setdefault(key, (index, label, []))[2].append(outline)
+        objects.setdefault(key, (index, label, []))[2].append(points)
     return list(objects.values())
 
 
-def _outline(shape: Any) -> list[float] | None:
+def outline(shape: Any) -> list[float] | None:
     """x y x y ... of a shape, or None where it has no area or is malformed."""
     try:
         points = np.asarray(shape["points"], np.float64).reshape(-1, 2)

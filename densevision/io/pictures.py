@@ -11,6 +11,7 @@ import numpy as np
 
 from densevision.errors import DataError
 from densevision.io.box_table import Strings
+from densevision.io.decode import Damaged
 from densevision.io.findings import Findings, Kind
 from densevision.io.image import image_size, read_image
 
@@ -118,7 +119,8 @@ def judged_pairs(truth: Path, predictions: Path) -> list[tuple[Path, Path]]:
         except DataError as failure:
             if findings.on_error == "fail":
                 raise
-            findings.add(Kind.PICTURE_BROKEN, path, failure.field, failure.problem, files[row])
+            kind = Kind.PICTURE_TRUNCATED if isinstance(failure, Damaged) else Kind.PICTURE_BROKEN
+            findings.add(kind, path, failure.field, failure.problem, files[row])
     return sizes
 
 
@@ -131,12 +133,13 @@ def _inspect(path: Path, max_pixels: int) -> tuple[int, int]:
         problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"
         mend = "Raise data.max_pixels if the picture is meant to be so large."
         raise DataError(problem, file=path, field="data.max_pixels", value=max_pixels, mend=mend)
-    if _lacks_its_end(path):
+    if not is_whole(path):
         read_image(path, max_pixels)
     return height, width
 
 
-def _lacks_its_end(path: Path) -> bool:
+def is_whole(path: str | os.PathLike[str]) -> bool:
+    """Whether the end of a JPEG or PNG is where it should be; other formats have none to look for."""
     with open(path, "rb") as stream:
         end = ENDS.get(stream.read(2))
         stream.seek(max(0, os.path.getsize(path) - TAIL))

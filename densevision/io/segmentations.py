@@ -38,13 +38,19 @@ class Segmentations:
 
     def mask(self, row: int, size: Size) -> RLE:
         """The mask of an object on a picture of this (height, width)."""
-        part = self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
         if self.kinds[row] == RUNS:
-            return {"size": [int(side) for side in size], "counts": part.decode("ascii")}
-        numbers = np.frombuffer(part, np.float32)
+            return {"size": [int(side) for side in size], "counts": self._part(row).decode("ascii")}
+        return from_polygons(self.outlines(row), size)
+
+    def outlines(self, row: int) -> list[np.ndarray]:
+        """The parts, (points, 2) float32 xy each, of an object that is kept by its outlines."""
+        numbers = np.frombuffer(self._part(row), np.float32)
         count = int(numbers[0])
         ends = np.cumsum(numbers[1 : count + 1]).astype(int)
-        return from_polygons([part.reshape(-1, 2) for part in np.split(numbers[count + 1 :], ends[:-1])], size)
+        return [part.reshape(-1, 2) for part in np.split(numbers[count + 1 :], ends[:-1])]
+
+    def _part(self, row: int) -> bytes:
+        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
     def take(self, rows: np.ndarray) -> Segmentations:
         """The objects of these rows, in this order."""

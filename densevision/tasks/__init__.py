@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
@@ -37,6 +38,11 @@ def load_config(name: str) -> type[TaskConfig]:
 def load_score(name: str) -> Callable[[Path, Path], dict[str, Any]]:
     """The function that judges prediction files against truth files; imports no torch."""
     return import_module(f"densevision.tasks.{known(name)}.score").score
+
+
+def load_check(name: str) -> ModuleType:
+    """The module that says what is looked for in a task's datasets (`CHECKS`) and looks for it; imports no torch."""
+    return import_module(f"densevision.tasks.{known(name)}.check")
 
 
 def known(name: str) -> str:

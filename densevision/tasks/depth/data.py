@@ -41,7 +41,7 @@ def open_split(config: DepthConfig, split: str) -> SampleSet:
     scenes = scene_splits(config.data.path)
     if scenes is not None:
         return SceneDepth(config, scenes[split])
-    frames, notes = _frames(config, split)
+    frames, notes = frames_of(config, split)
     findings = Findings(config.data.on_error)
     frames = [frame for frame in frames if _is_sound(frame, findings)]
     if not frames:
@@ -174,7 +174,8 @@ def _on_canvas(focal: float, samples: SampleSet, config: DepthConfig) -> float:
     return focal * config.data.shorter / min(samples[0].size)
 
 
-def _frames(config: DepthConfig, split: str) -> tuple[list[Frame], list[str]]:
+def frames_of(config: DepthConfig, split: str, every: bool = False) -> tuple[list[Frame], list[str]]:
+    """The files of a split, and what was chosen on the way; `every` pair, even where the config has no use for it."""
     root = Path(config.data.path)
     if not root.is_dir():
         raise DataError("no such folder", file=root, mend="Give a dataset's folder, or scenes.")
@@ -189,7 +190,9 @@ def _frames(config: DepthConfig, split: str) -> tuple[list[Frame], list[str]]:
         found, notes = list(recognise(folder).frames(folder)), []
     else:
         found, notes = _divided(list(recognise(root).frames(root)), split)
-    useful = [frame for frame in found if frame.truth is not None or _teaches(frame, config, split)]
+    useful = [
+        frame for frame in found if frame.truth is not None or (frame.right and every) or _teaches(frame, config, split)
+    ]
     if useful and len(useful) < len(found):
         notes.append(f"{len(found) - len(useful)} of {len(found)} pictures of {split} have no depth and no pair")
     if not useful:

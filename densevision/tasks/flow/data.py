@@ -41,7 +41,7 @@ def open_split(config: FlowConfig, split: str) -> SampleSet:
     if scenes is not None:
         height, width = (round(side * MARGIN) for side in config.data.size)
         return SceneFlow(scenes[split], (height, width), channels)
-    pairs, notes = _pairs(config, split)
+    pairs, notes = pairs_of(config, split)
     findings = Findings(config.data.on_error)
     sound = [pair for pair in pairs if _is_sound(pair, findings)]
     if not sound:
@@ -140,7 +140,8 @@ class SceneFlow:
         return Sample({"first": first, "second": second}, truth, index, f"scene {self.source.seed}:{number}")
 
 
-def _pairs(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:
+def pairs_of(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:
+    """The files of a split, and what was chosen on the way."""
     root = Path(config.data.path)
     if not root.is_dir():
         raise DataError("no such folder", file=root, mend="Give a dataset's folder, or scenes.")

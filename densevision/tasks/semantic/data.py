@@ -31,7 +31,7 @@ def completed(config: SemanticConfig) -> SemanticConfig:
         DataError: The dataset is not recognised, or neither it nor the config names the classes.
     """
     if config.classes is None:
-        config = config.changed(classes=_names(config))
+        config = config.changed(classes=class_names(config))
     if isinstance(config.loss.class_weights, str):
         config = config.changed(loss__class_weights=_weights(config))
     return config
@@ -48,7 +48,7 @@ def open_split(config: SemanticConfig, split: str) -> SampleSet:
     if source is None:
         mend = f"The dataset has only: {', '.join(sources)}. Name one as data.{split}."
         raise DataError(f"there is no {split} split", file=config.data.path, field=f"data.{split}", mend=mend)
-    names = config.classes or _names(config)
+    names = config.classes or class_names(config)
     channels, limit, multilabel = config.backbone.channels, config.data.max_pixels, config.mode == "multilabel"
     if isinstance(source, SceneSource):
         size = tuple(max(SCENE, side) for side in canvas_size(config))
@@ -61,7 +61,7 @@ def open_split(config: SemanticConfig, split: str) -> SampleSet:
         own = masks.names[1:] if multilabel and source.labels is None else masks.names
     else:
         folder, own = source.root, names if _codes(config) else source.names or names
-        pictures, masks = open_folders(source, _coding(config, source, names), findings, limit)
+        pictures, masks = open_folders(source, coding_of(config, source, names), findings, limit)
     if not pictures:
         raise DataError("no picture is left", file=config.data.path, field=f"data.{split}", value=findings.notes)
     return MaskSet(folder, pictures, masks, own, names, channels, limit, multilabel, findings.notes)
@@ -79,7 +79,7 @@ def _sources(config: SemanticConfig) -> dict[str, Source]:
     return find_masks(config.data.path, config.data.train, config.data.val)
 
 
-def _names(config: SemanticConfig) -> tuple[str, ...]:
+def class_names(config: SemanticConfig) -> tuple[str, ...]:
     """The classes that the dataset states."""
     source = next(iter(_sources(config).values()))
     if config.mode == "binary":
@@ -103,7 +103,7 @@ def _codes(config: SemanticConfig) -> bool:
     return data.values is not None or data.colours is not None or bool(data.unknown)
 
 
-def _coding(config: SemanticConfig, source: MaskFolders, names: tuple[str, ...]) -> Coding:
+def coding_of(config: SemanticConfig, source: MaskFolders, names: tuple[str, ...]) -> Coding:
     """What the masks' pixels mean: the config's word, else the dataset's, else 0, 1, 2, ..."""
     data = config.data
     if not _codes(config) and source.coding is not None:

@@ -1,0 +1,278 @@
+"""Label files written anew with what a reader mended, in their own format and with all else that they hold."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+
+from densevision.checks.repair import Repair
+from densevision.data.box_sources import CocoSource, FileSource, VocSource, YoloSource
+from densevision.io import labelme
+from densevision.io.box_table import BoxTable
+from densevision.io.coco_objects import LEAST_POINTS
+from densevision.io.files import write_bytes, write_text
+from densevision.io.image import image_size
+from densevision.io.lines import read_lines
+from densevision.io.pictures import list_pictures
+from densevision.io.segmentations import holds_pixels
+from densevision.io.voc import CORNERS
+from densevision.io.yolo import NOT_LABELS, label_path
+from densevision.ops.view import Size
+
+DIGITS = 3
+"""Of pixels that a mended box is written with."""
+UNLISTED = "without a picture that can be used"
+
+
+class _BoxEdit:
+    """What of a dataset stays."""
+
+    def __init__(self, source: FileSource):
+        self.source = source
+        self.tables: list[BoxTable] = []
+
+    def keep(self, table: BoxTable) -> None:
+        """Everything in a table stays, as it is there."""
+        self.tables.append(table)
+
+    @cached_property
+    def kept(self) -> dict[str, dict[int, tuple[np.ndarray, float]]]:
+        """Picture -> its boxes and their areas by their place in the label file."""
+        found: dict[str, dict[int, tuple[np.ndarray, float]]] = {}
+        for table in self.tables:
+            for picture in range(len(table)):
+                rows = range(int(table.offsets[picture]), int(table.offsets[picture + 1]))
+                boxes = {int(table.origin[row]): (table.boxes[row], float(table.areas[row])) for row in rows}
+                found.setdefault(table.files[picture], {}).update(boxes)
+        return found
+
+    def stays(self, repair: Repair, name: str) -> bool:
+        """Whether a picture, named as in the table, stays."""
+        return name in self.kept and not repair.is_left_out(Path(self.source.folder) / name)
+
+
+class CocoEdit(_BoxEdit):
+    """A COCO json without the pictures and annotations that were left out, and with mended boxes."""
+
+    def apply(self, repair: Repair) -> None:
+        """Rewrites the json where something changes."""
+        path = self.source.file
+        content = json.loads(path.read_bytes())
+        before = len(content["images"]), len(content["annotations"])
+        images = [entry for entry in _objects(content["images"]) if self._stays(repair, entry)]
+        first: dict[Any, dict[str, Any]] = {}
+        for entry in images:
+            first.setdefault(entry["id"], entry)
+        kept, mended = [], 0
+        for index, entry in enumerate(content["annotations"]):
+            image = first.get(entry.get("image_id")) if isinstance(entry, dict) else None
+            found = self.kept[image["file_name"]].get(index) if image is not None else None
+            if found is not None:
+                changed = _coco_box(entry, *found)
+                mended += changed is not entry
+                kept.append(changed)
+        content["images"], content["annotations"] = list(first.values()), kept
+        lost = before[0] - len(first), before[1] - len(kept)
+        if any(lost) or mended:
+            what = f"written anew: {lost[0]} pictures and {lost[1]} objects left out, {mended} boxes mended"
+            text = json.dumps(content, ensure_ascii=False)
+            repair.rewrite(path, lambda target: write_text(target, text), what)
+
+    def _stays(self, repair: Repair, entry: dict[str, Any]) -> bool:
+        return isinstance(entry.get("file_name"), str) and self.stays(repair, entry["file_name"])
+
+
+class YoloEdit(_BoxEdit):
+    """Label files of a YOLO dataset without the lines that were left out, and with mended boxes."""
+
+    def __init__(self, source: YoloSource):
+        super().__init__(source)
+        self.entries: set[str] = set()
+
+    def apply(self, repair: Repair) -> None:
+        """Rewrites labels and lists, and leaves out what nothing uses."""
+        root = self.source.dataset.root
+        for entry in sorted(self.entries):
+            path = next(place for place in (root / entry, root / entry.removeprefix("../")) if place.exists())
+            if path.is_dir():
+                self._leave_out_unused(path, repair)
+            else:
+                self._rewrite_list(path, repair)
+        for name, boxes in self.kept.items():
+            label = root / label_path(name)
+            if not self.stays(repair, name):
+                repair.leave_out(label, UNLISTED)
+            elif label.is_file():
+                _rewrite_lines(label, boxes, root / name, repair)
+
+    def _leave_out_unused(self, folder: Path, repair: Repair) -> None:
+        root = self.source.dataset.root
+        names = {os.path.normpath(os.path.relpath(folder / name, root)) for name in list_pictures(folder)}
+        for name in names - self.kept.keys():
+            repair.leave_out(root / name, "which cannot be used")
+        expected = {label_path(name) for name in names if self.stays(repair, name)}
+        probe = label_path(os.path.normpath(os.path.relpath(folder / "x.jpg", root)))
+        for base, _, files in os.walk((root / probe).parent):
+            for file in files:
+                path = os.path.normpath(os.path.relpath(os.path.join(base, file), root))
+                if file.endswith(".txt") and file.lower() not in NOT_LABELS and path not in expected:
+                    repair.leave_out(root / path, UNLISTED)
+
+    def _rewrite_list(self, path: Path, repair: Repair) -> None:
+        root = self.source.dataset.root
+
+        def stays(line: str) -> bool:
+            name = line.strip()
+            base = path.parent if name.startswith("./") else root
+            return not name or self.stays(repair, os.path.relpath(os.path.join(base, name), root))
+
+        rewrite_list(path, stays, repair)
+
+
+class VocEdit(_BoxEdit):
+    """Annotations of a Pascal VOC dataset without the objects that were left out, and with mended boxes."""
+
+    def __init__(self, source: VocSource):
+        super().__init__(source)
+        self.splits: set[str | None] = set()
+
+    def apply(self, repair: Repair) -> None:
+        """Rewrites annotations and lists, and leaves out what nothing uses."""
+        root = self.source.folder
+        stems = {Path(name).stem: name for name in self.kept if self.stays(repair, name)}
+        listed = {line.split()[0] for split in self.splits - {None} for line in self._lines(split) if line.split()}
+        if None in self.splits:
+            listed |= {file.stem for file in (root / "Annotations").glob("*.xml")}
+        for stem in sorted(listed - stems.keys()):
+            repair.leave_out(root / "Annotations" / f"{stem}.xml", UNLISTED)
+        for split in sorted(self.splits - {None}):
+            path = root / "ImageSets" / "Main" / f"{split}.txt"
+            rewrite_list(path, lambda line: not line.split() or line.split()[0] in stems, repair)
+        for stem, name in stems.items():
+            self._rewrite_annotation(root / "Annotations" / f"{stem}.xml", self.kept[name], repair)
+
+    def _lines(self, split: str | None) -> list[str]:
+        return read_lines(self.source.folder / "ImageSets" / "Main" / f"{split}.txt")
+
+    def _rewrite_annotation(self, path: Path, boxes: dict[int, tuple[np.ndarray, float]], repair: Repair) -> None:
+        tree = ElementTree.parse(path)
+        root, lost, mended = tree.getroot(), 0, 0
+        for number, item in enumerate(list(root.iter("object")), 1):
+            if number not in boxes:
+                root.remove(item)
+                lost += 1
+                continue
+            corners = (boxes[number][0] + [1, 1, 0, 0]).tolist()
+            for name, value in zip(CORNERS, corners):
+                element = item.find(f"bndbox/{name}")
+                if element is not None and abs(float(element.text or 0) - value) > 0.5 * 10**-DIGITS:
+                    element.text, mended = f"{round(value, DIGITS):g}", mended + 1
+        if lost or mended:
+            data = ElementTree.tostring(root, "utf-8")
+            what = "written anew without objects that were left out, and with mended boxes"
+            repair.rewrite(path, lambda target: write_bytes(target, data), what)
+
+
+class LabelmeEdit:
+    """Files of labelme without the shapes that no object can be made of."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.kept: set[str] = set()
+
+    def keep(self, table: BoxTable) -> None:
+        """The pictures of a table stay."""
+        self.kept |= {table.files[row] for row in range(len(table))}
+
+    def apply(self, repair: Repair) -> None:
+        """Rewrites files, and leaves out those without a picture."""
+        for file in sorted(self.folder.glob("*.json")):
+            content = json.loads(file.read_bytes())
+            picture = str(content.get("imagePath") or f"{file.stem}.jpg")
+            if picture not in self.kept or repair.is_left_out(self.folder / picture):
+                repair.leave_out(file, UNLISTED)
+                continue
+            size = image_size(self.folder / picture)
+            shapes = [shape for shape in content["shapes"] if _is_usable(labelme.outline(shape), size)]
+            if len(shapes) < len(content["shapes"]):
+                text = json.dumps(content | {"shapes": shapes}, ensure_ascii=False)
+                what = "written anew without shapes that were left out"
+                repair.rewrite(file, lambda target, text=text: write_text(target, text), what)
+
+
+def edit_of(repair: Repair, source: FileSource) -> _BoxEdit:
+    """The edit of a source's files; splits that lie in the same files share it."""
+    if isinstance(source, CocoSource):
+        return repair.edit(source.file, lambda: CocoEdit(source))
+    if isinstance(source, YoloSource):
+        edit = repair.edit(source.dataset.file, lambda: YoloEdit(source))
+        edit.entries.update(source.entries)
+        return edit
+    edit = repair.edit(source.folder, lambda: VocEdit(source))
+    edit.splits.add(source.split)
+    return edit
+
+
+def rewrite_list(path: Path, stays: Any, repair: Repair) -> None:
+    """Writes a list of files anew without the lines that do not stay."""
+    lines = read_lines(path)
+    kept = [line for line in lines if stays(line)]
+    if len(kept) < len(lines):
+        text = "".join(f"{line}\n" for line in kept)
+        what = "written anew without what was left out"
+        repair.rewrite(path, lambda target: write_text(target, text), what)
+
+
+def _objects(entries: Iterable[Any]) -> Iterable[dict[str, Any]]:
+    return (entry for entry in entries if isinstance(entry, dict))
+
+
+def _coco_box(entry: dict[str, Any], box: np.ndarray, area: float) -> dict[str, Any]:
+    """The annotation with this box; itself where it has it already."""
+    x1, y1, x2, y2 = box.astype(float).tolist()
+    wanted = [x1, y1, x2 - x1, y2 - y1]
+    if np.allclose(entry["bbox"], wanted, atol=10**-DIGITS, rtol=1e-6):
+        return entry
+    changed = {**entry, "bbox": [round(value, DIGITS) for value in wanted]}
+    return changed | ({"area": round(area, DIGITS)} if "area" in entry else {})
+
+
+def _is_usable(outline: list[float] | None, size: Size) -> bool:
+    return outline is not None and len(outline) >= 2 * LEAST_POINTS and holds_pixels([outline], size)
+
+
+def _rewrite_lines(label: Path, boxes: dict[int, tuple[np.ndarray, float]], picture: Path, repair: Repair) -> None:
+    height, width = image_size(picture)
+    lines, result = read_lines(label), []
+    for number, line in enumerate(lines, 1):
+        if number in boxes:
+            result.append(_yolo_line(line, boxes[number][0], (width, height, width, height)))
+        elif not line.strip():
+            result.append(line)
+    if result != lines:
+        text = "".join(f"{line}\n" for line in result)
+        what = "written anew without lines that were left out, and with mended boxes"
+        repair.rewrite(label, lambda target: write_text(target, text), what)
+
+
+def _yolo_line(line: str, box: np.ndarray, scale: tuple[int, int, int, int]) -> str:
+    """The line with this box; itself where it has it already, and where it is an outline, which is clipped instead."""
+    label, *values = line.split()
+    x1, y1, x2, y2 = (float(value) / side for value, side in zip(box.tolist(), scale))
+    numbers = [float(value) for value in values]
+    if len(numbers) > 4:
+        limits = [(x1, x2), (y1, y2)]
+        clipped = [min(max(value, limits[place % 2][0]), limits[place % 2][1]) for place, value in enumerate(numbers)]
+        same = np.allclose(clipped, numbers, atol=1e-6)
+        return line if same else " ".join([label, *(f"{value:.9g}" for value in clipped)])
+    wanted = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+    if np.allclose(numbers, wanted, atol=1e-6):
+        return line
+    return " ".join([label, *(f"{value:.9g}" for value in wanted)])

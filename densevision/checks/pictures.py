@@ -1,0 +1,178 @@
+"""Each picture file on its own: whether it can be read, what it is, and a print of what it shows."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from densevision.checks import table
+from densevision.checks.likeness import leaks, nearly_twice, prints
+from densevision.checks.survey import Survey
+from densevision.errors import DataError
+from densevision.io import decode, tiff
+from densevision.io.image import image_size, read_image, to_display
+from densevision.io.pictures import is_whole
+
+SUFFIXES = {
+    "JPEG": (".jpg", ".jpeg", ".jpe"),
+    "MPO": (".jpg", ".jpeg", ".jpe", ".mpo"),
+    "PNG": (".png",),
+    "TIFF": (".tif", ".tiff"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "DIB": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+}
+"""Format -> the suffixes that name it."""
+USUAL = 0.9
+"""Share of the pictures that must have one mode before the others are odd."""
+REDUCTIONS = ((256, cv2.IMREAD_REDUCED_GRAYSCALE_8), (128, cv2.IMREAD_REDUCED_GRAYSCALE_4), (0, cv2.IMREAD_GRAYSCALE))
+"""Shorter side from which a JPEG is decoded at a part of its size, which is all that its print needs."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What one look at a picture file tells.
+
+    Attributes:
+        file: The file.
+        fault: "missing", "broken" or "truncated"; None where it can be read.
+        words: What is wrong with it.
+        format: Pillow's name of the format.
+        mode: Pillow's name of the pixels' layout, and bits beyond 8.
+        size: (height, width), upright.
+        orientation: EXIF orientation, 1 to 8.
+        digest: Of the bytes.
+        dhash: 64 bits that tell where the small picture gets brighter to the right.
+        thumbnail: (256,) uint8, the picture in 16 x 16 grey pixels.
+    """
+
+    file: str
+    fault: str | None = None
+    words: str = ""
+    format: str = ""
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 1
+    digest: bytes = b""
+    dhash: int = 0
+    thumbnail: np.ndarray | None = None
+
+
+FAULTS = {"missing": table.MISSING, "broken": table.BROKEN, "truncated": table.TRUNCATED}
+
+
+def look(path: str | os.PathLike[str]) -> Facts:
+    """Reads a picture file once; never raises for what is wrong with it."""
+    name = os.fspath(path)
+    if not os.path.isfile(name):
+        return Facts(name, "missing", "no such file")
+    try:
+        is_tiff = decode.first_bytes(name) in tiff.MAGIC
+        header = tiff.read_tiff_header(name) if is_tiff else decode.read_header(name)
+        if not is_whole(name):
+            read_image(name)
+        data = Path(name).read_bytes()
+        grey, bits = _grey(name, data, header)
+    except (DataError, OSError) as failure:
+        cut = isinstance(failure, decode.Damaged) and not is_whole(name)
+        return Facts(name, "truncated" if cut else "broken", getattr(failure, "problem", str(failure)))
+    dhash, thumbnail = prints(grey)
+    mode = header.mode if bits == 8 else f"{header.mode} of {bits} bits".strip()
+    digest = blake2b(data, digest_size=16).digest()
+    size = image_size(name)
+    return Facts(name, None, "", header.format, mode, size, header.orientation, digest, dhash, thumbnail)
+
+
+class Album:
+    """The pictures of a dataset, split by split.
+
+    Args:
+        survey: Where findings go.
+        sequences: The pictures are frames, of which neighbours look alike by nature.
+    """
+
+    def __init__(self, survey: Survey, sequences: bool = False):
+        self.survey, self.sequences = survey, sequences
+        self.splits: dict[str, list[Facts]] = {}
+
+    def look(self, split: str, files: Sequence[str | os.PathLike[str]]) -> list[Facts]:
+        """Looks at the pictures of a split, and reports those that cannot be read."""
+        found = list(self.survey.spread(look, list(files), f"{split}: pictures"))
+        for facts in found:
+            if facts.fault is not None:
+                self.survey.add(FAULTS[facts.fault], facts.file, None, facts.words)
+                self.survey.repair.leave_out(facts.file, FAULTS[facts.fault].name)
+        self.splits.setdefault(split, []).extend(facts for facts in found if facts.fault is None)
+        self.survey.counted(split, pictures=len(found))
+        return found
+
+    def judge(self) -> None:
+        """Reports what the pictures tell when they are laid beside each other."""
+        everything = [facts for split in self.splits.values() for facts in split]
+        for facts in everything:
+            known = SUFFIXES.get(facts.format)
+            if known and not facts.file.lower().endswith(known):
+                self.survey.add(table.WRONG_SUFFIX, facts.file, None, facts.format)
+            if facts.orientation != 1:
+                self.survey.add(table.ORIENTATION, facts.file, "Orientation", facts.orientation)
+        self._judge_modes(everything)
+        self._judge_names(everything)
+        for facts in self.splits.values():
+            self._judge_copies(facts)
+        train, val = (self.splits.get(split, []) for split in ("train", "val"))
+        for ours, theirs, same in leaks(train, val):
+            check = table.LEAK if same else table.NEAR_LEAK
+            self.survey.add(check, theirs.file, None, f"as {os.path.basename(ours.file)} in training")
+            if same:
+                self.survey.repair.leave_out(ours.file, table.LEAK.name)
+
+    def _judge_modes(self, everything: list[Facts]) -> None:
+        modes = Counter(facts.mode for facts in everything)
+        usual, count = modes.most_common(1)[0] if modes else ("", 0)
+        if len(modes) > 1 and count >= USUAL * len(everything):
+            for facts in everything:
+                if facts.mode != usual:
+                    self.survey.add(table.ODD_MODE, facts.file, None, f"{facts.mode}, the others {usual}")
+
+    def _judge_names(self, everything: list[Facts]) -> None:
+        seen: dict[str, str] = {}
+        for facts in everything:
+            other = seen.setdefault(facts.file.lower(), facts.file)
+            if other != facts.file:
+                self.survey.add(table.CASE, facts.file, None, f"beside {os.path.basename(other)}")
+
+    def _judge_copies(self, split: list[Facts]) -> None:
+        first: dict[bytes, Facts] = {}
+        single = []
+        for facts in split:
+            other = first.setdefault(facts.digest, facts)
+            if other is facts:
+                single.append(facts)
+            elif other.file != facts.file:
+                self.survey.add(table.TWICE, facts.file, None, f"as {os.path.basename(other.file)}")
+                self.survey.repair.leave_out(facts.file, table.TWICE.name)
+        for other, facts in () if self.sequences else nearly_twice(single):
+            self.survey.add(table.NEAR, facts.file, None, f"like {os.path.basename(other.file)}")
+
+
+def _grey(name: str, data: bytes, header: decode.Header) -> tuple[np.ndarray, int]:
+    """The picture in grey, perhaps smaller, and its bits per channel."""
+    if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
+        flag = next(flag for side, flag in REDUCTIONS if min(header.size) >= side)
+        with decode.quiet:
+            grey = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+        if grey is None:
+            raise decode.damaged(name)
+        return grey, 8
+    image = read_image(name)
+    shown = to_display(image)
+    return cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), 8 * image.dtype.itemsize

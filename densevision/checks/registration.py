@@ -1,0 +1,83 @@
+"""How far apart two pictures of one thing lie: measured by points that both show, or by their outlines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+LARGEST = 640
+"""Longer side, in pixels, to which pictures are reduced before outlines are compared."""
+POINTS = 1000
+"""Points of a picture that are described."""
+RATIO = 0.75
+"""How much nearer the best partner of a point must be than the second best (Lowe 2004)."""
+LEAST_POINTS = 20
+"""Partners from which a statistic is made."""
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """Where points of the left picture are in the right one.
+
+    Attributes:
+        count: Points that were found in both.
+        vertical: Median of the vertical offsets, in pixels.
+        spread: Median of their absolute values.
+        horizontal: Median of the horizontal offsets; negative where the right picture is the right one.
+    """
+
+    count: int
+    vertical: float
+    spread: float
+    horizontal: float
+
+
+def point_offsets(left: np.ndarray, right: np.ndarray) -> Offsets | None:
+    """Offsets of the points that two grey pictures share (SIFT, Lowe 2004); None where they share too few.
+
+    Args:
+        left: (H, W) uint8.
+        right: (H, W) uint8.
+    """
+    finder = cv2.SIFT_create(POINTS)
+    (first, ours), (second, theirs) = (finder.detectAndCompute(picture, None) for picture in (left, right))
+    if ours is None or theirs is None or len(ours) < LEAST_POINTS or len(theirs) < 2:
+        return None
+    matches = cv2.BFMatcher().knnMatch(ours, theirs, k=2)
+    good = [best for best, other in matches if best.distance < RATIO * other.distance]
+    if len(good) < LEAST_POINTS:
+        return None
+    moves = np.array([np.subtract(second[m.trainIdx].pt, first[m.queryIdx].pt) for m in good])
+    # A handful of false partners lies anywhere; medians do not heed them.
+    horizontal, vertical = np.median(moves, 0).tolist()
+    return Offsets(len(good), vertical, float(np.median(np.abs(moves[:, 1]))), horizontal)
+
+
+def outline_shift(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
+    """How far the outlines of the second picture lie from those of the first, whatever their colours mean.
+
+    Phase correlation (Kuglin and Hines 1975) of gradient magnitudes.
+
+    Args:
+        first: (H, W) uint8 grey.
+        second: (H, W) uint8 grey, of the same size.
+
+    Returns:
+        Right and down in pixels, and how peaked the correlation is, 0 to 1.
+    """
+    scale = min(1.0, LARGEST / max(first.shape))
+    outlines = [_outlines(picture, scale) for picture in (first, second)]
+    if min(outline.shape[0] for outline in outlines) < 8 or min(outlines[0].shape) < 8:
+        return 0.0, 0.0, 0.0
+    window = cv2.createHanningWindow(outlines[0].shape[::-1], cv2.CV_32F)
+    (x, y), response = cv2.phaseCorrelate(outlines[0], outlines[1], window)
+    return x / scale, y / scale, float(response)
+
+
+def _outlines(picture: np.ndarray, scale: float) -> np.ndarray:
+    grey = picture.astype(np.float32)
+    if scale < 1:
+        grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.hypot(cv2.Sobel(grey, cv2.CV_32F, 1, 0), cv2.Sobel(grey, cv2.CV_32F, 0, 1))
