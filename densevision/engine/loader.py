@@ -113,6 +113,9 @@ def training_loader(
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
         worker_init_fn=_one_thread,
+        # Each iteration draws a seed for its workers. Of the global generator it would be missing after a resume, which
+        # iterates before the epoch is seeded and not after, and losses that sample would draw other numbers.
+        generator=torch.Generator(),
     )
 
 

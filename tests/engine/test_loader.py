@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densevision.engine.loader import EpochBatches
+from densevision.engine.loader import EpochBatches, training_loader
+from densevision.tasks.detection.config import DetectionConfig
+from densevision.tasks.detection.task import Detection
 
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5))
@@ -47,3 +50,12 @@ def test_epoch_batches__small_sets_are_not_lost(length: int) -> None:
 def test_pick__generator_is_a_function_of_the_pick() -> None:
     draws = [np.random.default_rng((0, epoch, index)).random() for epoch in range(3) for index in range(3)]
     assert len(set(draws)) == 9
+
+
+def test_training_loader__draws_nothing_of_the_global_generator() -> None:
+    settings = {"preset": "nano", "data.path": "scenes:4:0", "data.size": 64, "train.batch": 2}
+    task = Detection(Detection.complete(DetectionConfig.resolve(None, settings)))
+    loader = training_loader(task, task.dataset("train"), 0)
+    before = torch.get_rng_state()
+    next(iter(loader))
+    assert torch.equal(torch.get_rng_state(), before)
