@@ -13,6 +13,7 @@ from densevision.data.scenes import CLASSES, Scenes
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable
 from densevision.io.image import read_image, to_channels
+from densevision.ops.view import Size
 from densevision.results import Detections
 from densevision.sample import Sample
 
@@ -57,16 +58,20 @@ class BoxSet:
             raise DataError(problem, file=path, value=image.shape[:2])
         return Sample({"image": image}, truth, int(self.table.image_ids[index]), path)
 
+    def size(self, index: int) -> Size:
+        """(height, width) of a picture, without reading it."""
+        height, width = self.table.sizes[index].tolist()
+        return height, width
+
     def truth(self, index: int) -> Detections:
         """The boxes of one picture, without reading it."""
         table = self.table
         rows = slice(int(table.offsets[index]), int(table.offsets[index + 1]))
-        height, width = table.sizes[index].tolist()
         return Detections.of(
             table.boxes[rows].copy(),
             table.labels[rows],
             table.names,
-            (height, width),
+            self.size(index),
             ids=table.ids,
             crowd=table.crowd[rows].copy(),
             areas=table.areas[rows].copy(),
@@ -101,6 +106,10 @@ class SceneBoxes:
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+    def size(self, index: int) -> Size:
+        """(height, width) of a scene."""
+        return self.scenes.size
 
     def __getitem__(self, index: int) -> Sample:
         """A scene with its boxes."""

@@ -67,11 +67,6 @@ class InstanceSet(BoxSet):
         super().__init__(table.boxes, folder, channels, max_pixels, notes)
         self.objects = table
 
-    def size(self, index: int) -> Size:
-        """(height, width) of a picture, without reading it."""
-        height, width = self.table.sizes[index].tolist()
-        return height, width
-
     def truth(self, index: int) -> Instances:
         """The objects of one picture, without reading it."""
         found = super().truth(index)

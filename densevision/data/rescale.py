@@ -20,7 +20,7 @@ def rescale_batch(batch: Batch, factor: float, multiple_of: int, boxes: Sequence
     """The batch with its pictures resized to a factor of their size, and everything in pixels with them.
 
     Args:
-        batch: Its inputs are pictures (B, C, H, W) of one size.
+        batch: Its inputs are pictures (B, C, H, W) of one size, and perhaps the size (B, 2) of what they show.
         factor: Wanted factor; each side is rounded to a multiple and is at least one.
         multiple_of: Of this.
         boxes: Names of targets (..., 4) that are xyxy in pixels; other targets do not depend on the size.
@@ -31,7 +31,12 @@ def rescale_batch(batch: Batch, factor: float, multiple_of: int, boxes: Sequence
         return batch
     y, x = size[0] / height, size[1] / width
     # Without antialiasing a smaller picture would show what the network never sees in prediction.
-    inputs = {name: F.interpolate(image, size, mode="bilinear", antialias=True) for name, image in batch.inputs.items()}
+    inputs = {
+        name: F.interpolate(given, size, mode="bilinear", antialias=True)
+        if given.ndim == 4
+        else (given * given.new_tensor([y, x])).floor()
+        for name, given in batch.inputs.items()
+    }
     targets = {
         name: target * target.new_tensor([x, y, x, y]) if name in boxes else target
         for name, target in batch.targets.items()

@@ -115,8 +115,8 @@ class Backbone(nn.Module):
             self.pyramid = None
             self.channels = [config.channels, *(stage.channels for stage in self.stages)]
         usual = timm.get_pretrained_cfg(config.name)
-        self.register_buffer("mean", _per_channel("mean", config.mean, usual.mean, config.channels))
-        self.register_buffer("std", _per_channel("std", config.std, usual.std, config.channels))
+        self.register_buffer("mean", per_channel("mean", config.mean, usual.mean, config.channels))
+        self.register_buffer("std", per_channel("std", config.std, usual.std, config.channels))
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Normalises a picture and answers its levels, shallow to deep.
@@ -164,7 +164,7 @@ def _freeze(network: nn.Module, names: Sequence[str]) -> list[str]:
     return [name for name, own in modules.items() if own and not any(part.requires_grad for part in own)]
 
 
-def _per_channel(name: str, given: Sequence[float] | None, usual: Sequence[float], channels: int) -> Tensor:
+def per_channel(name: str, given: Sequence[float] | None, usual: Sequence[float], channels: int) -> Tensor:
     """Numbers for all channels, (1, C, 1, 1): those given, or the usual ones of RGB, repeated as often as they fit.
 
     A grey picture takes the average of the usual ones, as timm adds up the first convolution over the colours for it.

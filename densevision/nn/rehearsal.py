@@ -63,7 +63,7 @@ def rehearse(config: BackboneConfig) -> Rehearsal:
     Raises:
         UsageError: The model or one of its options does not exist, or it cannot serve as a pyramid.
     """
-    _check_names(config)
+    check_names(config)
     arguments, network = _of_any_size(config)
     stages = stages_of(network)
     if is_plain(stages) and not math.log2(stages[0].stride).is_integer():
@@ -76,7 +76,12 @@ def rehearse(config: BackboneConfig) -> Rehearsal:
     return Rehearsal(arguments, stages, _multiple(config, network, stages), _frozen(config, network, stages))
 
 
-def _check_names(config: BackboneConfig) -> None:
+def check_names(config: BackboneConfig) -> None:
+    """Refuses a model that timm does not have, and options that have a place of their own.
+
+    Raises:
+        UsageError: There is one.
+    """
     tagged = timm.list_pretrained()
     if config.name not in tagged and ("." in config.name or not timm.is_model(config.name)):
         near = difflib.get_close_matches(config.name, [*timm.list_models(), *tagged], n=1)

@@ -90,15 +90,12 @@ def pair(kind: str, min_score: float, scale: float = 1.0) -> tuple[nn.Module, In
             elif name.endswith("running_mean"):
                 tensor.uniform_(-0.1, 0.1)
     state = reference.state_dict()
-    frozen = theirs.has_frozen_norms(state)
-    options = _options(state, theirs.options(state), frozen)
+    options = _options(state, theirs.backbone_options(state), theirs.options(state))
     options["backbone"]["name"] = "resnet18"
     options["data"] = {"size": 96, "longest": 160}
     task = Instance(InstanceConfig.checked(options))
     net = task.net()
-    tensors = theirs.renamed(state)
-    tensors = theirs.with_unit_variance(tensors, theirs.EPSILON) if frozen else tensors
-    net.load_state_dict(theirs.fitted(net, tensors, "state"))
+    net.load_state_dict(theirs.converted(net, state, "state", "", exact=False))
     return reference, task, net
 
 

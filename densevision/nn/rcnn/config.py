@@ -100,6 +100,9 @@ class RcnnConfig(Config):
     """Channels of the feature pyramid."""
     strides: tuple[Count, ...] = (4, 8, 16, 32)
     """Levels of the backbone from which the pyramid is made; one more is added by taking every second cell."""
+    levels: tuple[str, ...] | None = None
+    """Modules of the timm model whose outputs are those levels, as in torchvision's MobileNet detectors; the ends of
+    its stages when not given."""
     norm: Literal["none", "batch"] = "none"
     """Batch norms in the pyramid and in the heads' convolutions."""
     anchors: AnchorConfig = AnchorConfig()
@@ -110,6 +113,8 @@ class RcnnConfig(Config):
     def _levels_have_anchors(self) -> RcnnConfig:
         """Refuses sizes that are not one for each level."""
         levels = len(self.strides) + 1
+        if self.levels is not None and len(self.levels) != len(self.strides):
+            raise ValueError("levels must name one module for each of strides")
         if not self.anchors.everywhere and len(self.anchors.sizes) != levels:
             raise ValueError(f"anchors.sizes must name {levels} sizes: one for each of strides, and one for the pooled")
         return self

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from densevision.errors import UsageError, did_you_mean
 from densevision.nn.rcnn.coding import BOX_SCALES, clipped, decode, least_side
 from densevision.nn.rcnn.proposals import Proposals
 from densevision.nn.rcnn.suppression import rows_of, strongest, survivors
+from densevision.recipe import PredictOptions
 
 LEAST_SIDE = 1e-2
 """Shorter side in pixels below which a box is nothing."""
@@ -33,6 +36,28 @@ class Rules(NamedTuple):
     candidates: int = 1000
     agnostic: bool = False
     classes: tuple[int, ...] | None = None
+
+
+def asked_for(options: PredictOptions, usual: Rules, names: Sequence[str]) -> Rules:
+    """The rules that options of `predict` ask for; where they are silent, the usual ones.
+
+    Args:
+        options: `min_score`, `nms`, `max_detections`, `agnostic` and `classes` are heeded.
+        usual: What the config says.
+        names: Class names.
+
+    Raises:
+        UsageError: A class that does not exist.
+    """
+    limit = options.max_detections or usual.limit
+    return Rules(
+        min_score=usual.min_score if options.min_score is None else options.min_score,
+        nms=usual.nms if options.nms is None else options.nms,
+        limit=limit,
+        candidates=max(limit, usual.candidates),
+        agnostic=options.agnostic,
+        classes=None if options.classes is None else _labels(options.classes, names),
+    )
 
 
 class Detected(NamedTuple):
@@ -77,3 +102,10 @@ def detect(logits: Tensor, offsets: Tensor, proposals: Proposals, size: Tensor, 
 def _wanted(classes: int, rules: Rules, like: Tensor) -> Tensor:
     asked = range(classes) if rules.classes is None else rules.classes
     return torch.tensor([label in asked for label in range(classes)], device=like.device)
+
+
+def _labels(asked: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
+    for name in asked:
+        if name not in names:
+            raise UsageError("no such class", field="classes", value=name, mend=did_you_mean(name, names))
+    return tuple(label for label, name in enumerate(names) if name in asked)

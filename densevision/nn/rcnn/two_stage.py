@@ -51,11 +51,8 @@ class TwoStage(nn.Module):
         keypoints: int = 0,
     ):
         super().__init__()
-        if missing := set(config.strides) - set(strides):
-            mend = f"Take another backbone, or set rcnn.strides to some of {', '.join(map(str, strides[1:]))}."
-            raise UsageError("the backbone has no level of stride", value=missing, mend=mend)
         self.config, self.rules, self.mask_config, self.keypoint_config = config, rules, mask, keypoint
-        self.levels, self.strides = [list(strides).index(stride) for stride in config.strides], config.strides
+        self.levels, self.strides = _positions(config.strides, strides), config.strides
         norm = nn.BatchNorm2d if config.norm == "batch" else None
         sizes, levels = config.anchors.sizes, len(config.strides) + 1
         self.neck = FPN([channels[level] for level in self.levels], config.width, extra=True, norm=norm)
@@ -154,3 +151,15 @@ class TwoStage(nn.Module):
 
     def _pooled(self, levels: Sequence[Tensor], rois: Tensor, resolution: int) -> Tensor:
         return pool(levels[: len(self.strides)], self.strides, rois, resolution)
+
+
+def _positions(wanted: Sequence[int], there: Sequence[int]) -> list[int]:
+    """The level of each wanted stride; of several levels of one stride, the first that is not taken."""
+    found: list[int] = []
+    for stride in wanted:
+        free = [level for level, own in enumerate(there) if own == stride and level not in found]
+        if not free:
+            mend = f"Take another backbone, or set rcnn.strides to some of {', '.join(map(str, there[1:]))}."
+            raise UsageError("the backbone has no level of stride", field="rcnn.strides", value=stride, mend=mend)
+        found.append(free[0])
+    return found

@@ -58,16 +58,24 @@ def open_split(config: DetectionConfig, split: str) -> SampleSet:
     return _open_files(config, source, found.notes)
 
 
-def canvas_size(config: DetectionConfig) -> Size:
-    """(height, width) of the canvas of a training sample."""
+def canvas_size(config: DetectionConfig, original: Size | None = None) -> Size:
+    """(height, width) of the canvas of a training sample.
+
+    Args:
+        config: With `data.longest`, pictures keep their shapes; without, all have one.
+        original: Size of the picture; square when not given.
+    """
     size = config.data.size
+    if config.data.longest is not None:
+        return fit(original or (size, size), "shortest", size, config.data.longest).content
     return fit((size, size) if isinstance(size, int) else size, "pad", multiple_of=max(STRIDES)).size
 
 
 def augment(config: DetectionConfig, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
     """A training sample on its canvas. The last epochs see single pictures."""
     plain = epoch >= config.train.epochs - config.augment.plain_epochs
-    return augmented(config.augment, dataset, index, rng, canvas_size(config), GREY, plain)
+    canvas = canvas_size(config, dataset.size(index)) if config.data.longest is not None else canvas_size(config)
+    return augmented(config.augment, dataset, index, rng, canvas, GREY, plain)
 
 
 def _recognised(config: DetectionConfig) -> Recognised:

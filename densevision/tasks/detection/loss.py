@@ -2,44 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import complete_box_iou_loss
 
 from densevision.ops.boxes import boxes_to_distances, two_hot
-from densevision.results import Detections
 from densevision.tasks.detection.assign import Assignment, assign
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.head import LOWEST, predicted_boxes
 
 Tensors = dict[str, Tensor]
-
-
-def stack(truths: Sequence[Detections | None]) -> Tensors:
-    """Truths on the canvas, padded to the same number of objects.
-
-    Args:
-        truths: One record per picture; None where nothing is known.
-
-    Returns:
-        "boxes" (B, N, 4), "labels" (B, N), and as bool "valid" (B, N): no padding; "crowd" (B, N): regions of many
-        objects; "known" (B,): pictures whose background is background. N is at least 1.
-    """
-    batch, most = len(truths), max((len(truth) for truth in truths if truth is not None), default=0)
-    boxes = np.zeros((batch, max(1, most), 4), np.float32)
-    labels = np.zeros(boxes.shape[:2], np.int64)
-    valid, crowd = np.zeros(boxes.shape[:2], bool), np.zeros(boxes.shape[:2], bool)
-    for row, truth in enumerate(truths):
-        if truth is not None:
-            filled = row, slice(len(truth))
-            boxes[filled], labels[filled], valid[filled], crowd[filled] = truth.boxes, truth.labels, True, truth.crowd
-    known = np.array([truth is not None for truth in truths], bool)
-    arrays = {"boxes": boxes, "labels": labels, "valid": valid, "crowd": crowd, "known": known}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def detection_losses(outputs: Tensors, targets: Tensors, config: DetectionConfig) -> Tensors:

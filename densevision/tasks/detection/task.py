@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from densevision.data.rescale import random_factor, rescale_batch
+from densevision.data.targets import stack
 from densevision.errors import UsageError
+from densevision.nn.rcnn.named_levels import encoder
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions
 from densevision.results import Detections
 from densevision.sample import Batch, InputSpec, Sample
 from densevision.tasks.contract import Net, SampleSet, Task, Tensors
-from densevision.tasks.detection import data, decode
+from densevision.tasks.detection import data, decode, two_stage
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.encode import encode
 from densevision.tasks.detection.head import STRIDES, YoloHead
-from densevision.tasks.detection.loss import detection_losses, stack
+from densevision.tasks.detection.loss import detection_losses
 from densevision.tasks.detection.metric import DetectionMetric
 
 PRESETS = {"nano": (64, 1), "small": (96, 1), "medium": (192, 2), "large": (256, 3)}
@@ -37,13 +40,27 @@ class Detection(Task[DetectionConfig, Detections]):
 
     @property
     def inputs(self) -> dict[str, InputSpec]:
-        """One picture, scaled to fit into the config's size."""
+        """One picture, scaled to fit into the config's size; with two stages also the size that it then has."""
+        if self.two_stage:
+            return two_stage.inputs(self.config)
         size, channels, cell = self.config.data.size, self.config.backbone.channels, max(STRIDES)
         # At least two cells a side: an exported graph takes a side of one for a constant.
         return {"image": InputSpec(channels, "letterbox", size, multiple_of=cell, minimum=2 * cell, fill=data.GREY)}
 
+    @property
+    def two_stage(self) -> bool:
+        """Whether the detector proposes first, and then says what each proposal is."""
+        return self.config.arch == "faster_rcnn"
+
+    def encoder(self) -> nn.Module:
+        """The backbone's stages; with two stages perhaps the modules that `rcnn.levels` names."""
+        return encoder(self.config.backbone, self.config.rcnn) if self.two_stage else super().encoder()
+
     def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
-        """The neck of the preset and the branches."""
+        """The neck of the preset and the branches, or both stages."""
+        if self.two_stage:
+            self._classes()
+            return two_stage.build_head(self.config, channels, strides)
         width, depth = PRESETS[self.config.preset]
         return YoloHead(channels, strides, len(self._classes()), width, depth, self.config.bins)
 
@@ -69,27 +86,33 @@ class Detection(Task[DetectionConfig, Detections]):
         return replace(sample, truth=nothing)
 
     def targets(self, truths: Sequence[Detections | None]) -> Tensors:
-        """Boxes padded to the same number; see `loss.stack`."""
+        """Boxes padded to the same number; see `data.targets.stack`."""
         return stack(truths)
 
     def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
-        """Classification, overlap and distribution."""
+        """Classification, overlap and distribution; or those of both stages."""
         amount = self.config.augment.multi_scale
         if amount and net.training:
             batch = rescale_batch(batch, random_factor(amount), max(STRIDES))
+        if self.two_stage:
+            return two_stage.losses(net, batch, self.config)
         return detection_losses(net(**batch.inputs), batch.targets, self.config)
+
+    def steering(self, options: PredictOptions) -> dict[str, Any]:
+        """With two stages, which boxes are answers: the head itself suppresses the others."""
+        return {"rules": two_stage.rules(options, self.config)} if self.two_stage else {}
 
     def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
         """Boxes on the canvas after suppression, padded to a fixed number."""
-        return decode.answers(outputs, options, self.config)
+        return outputs if self.two_stage else decode.answers(outputs, options, self.config)
 
     def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[Detections]:
         """Boxes in pixels of the original pictures."""
         return decode.results(answers, views, self.config)
 
     def encode(self, truths: Sequence[Detections]) -> Tensors:
-        """Each object spoken by one anchor point."""
-        return encode(truths, len(self._classes()), self.config.bins)
+        """Each object spoken by one anchor point; with two stages, by its own box."""
+        return two_stage.encode(truths) if self.two_stage else encode(truths, len(self._classes()), self.config.bins)
 
     def merge(self, results: Sequence[Detections], options: PredictOptions) -> Detections:
         """Suppression among the boxes of all tiles and views."""

@@ -119,6 +119,8 @@ class InstanceConfig(TaskConfig):
             raise ValueError("joints, limbs and sigmas have no effect without keypoints")
         if not self.masks and (self.boundary or self.augment.copy_paste):
             raise ValueError("boundary and augment.copy_paste have no effect without masks")
+        if self.augment.multi_scale:
+            raise ValueError("augment.multi_scale has no effect here; widen augment.scale instead")
         return self
 
 

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from densevision.errors import UsageError, did_you_mean
-from densevision.nn.rcnn.detections import Rules
+from densevision.nn.rcnn.detections import Rules, asked_for
 from densevision.ops.masks import areas
 from densevision.ops.merging import strongest_of_parts
 from densevision.ops.paste import paste, snapped
@@ -27,15 +26,8 @@ def rules(options: PredictOptions, config: InstanceConfig) -> Rules:
         UsageError: A class that does not exist.
     """
     chosen = config.decode
-    limit = options.max_detections or chosen.max_detections
-    return Rules(
-        min_score=chosen.min_score if options.min_score is None else options.min_score,
-        nms=chosen.nms if options.nms is None else options.nms,
-        limit=limit,
-        candidates=max(limit, chosen.candidates),
-        agnostic=options.agnostic,
-        classes=None if options.classes is None else _positions(options.classes, config.classes or ()),
-    )
+    usual = Rules(chosen.min_score, chosen.nms, chosen.max_detections, chosen.candidates)
+    return asked_for(options, usual, config.classes or ())
 
 
 def results(answers: dict[str, Tensor], views: Sequence[View], config: InstanceConfig) -> list[Instances]:
@@ -91,10 +83,3 @@ def _record(answer: dict[str, np.ndarray], view: View, config: InstanceConfig) -
 def _pasted(masks: np.ndarray, boxes: np.ndarray, view: View, whole_pixels: bool) -> tuple[dict, ...]:
     places = snapped(boxes, masks.shape[-1]) if whole_pixels else boxes
     return tuple(paste(mask, place, view.original) for mask, place in zip(masks, places))
-
-
-def _positions(asked: Sequence[str], names: Sequence[str]) -> tuple[int, ...]:
-    for name in asked:
-        if name not in names:
-            raise UsageError("no such class", field="classes", value=name, mend=did_you_mean(name, names))
-    return tuple(label for label, name in enumerate(names) if name in asked)

@@ -57,12 +57,7 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
     from densevision.tasks.instance.task import Instance
 
     state = theirs.read_state(file, weights.name)
-    frozen = theirs.has_frozen_norms(state)
-    config = InstanceConfig.checked(_options(state, theirs.options(state), frozen))
-    tensors = theirs.renamed(state)
-    if frozen:
-        published = theirs.is_published(file, weights.sha256)
-        tensors = theirs.with_unit_variance(tensors, 0.0 if published else theirs.EPSILON)
+    config = InstanceConfig.checked(_options(state, theirs.backbone_options(state), theirs.options(state)))
     with torch.device("meta"):
         net = Instance(config).net()
     card = Card(
@@ -73,13 +68,11 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
         licence=LICENCE,
         source=weights.name,
     )
-    save_weights(out, theirs.fitted(net, tensors, file), card)
+    save_weights(out, theirs.converted(net, state, file, weights.sha256, exact=True), card)
 
 
-def _options(state: dict[str, torch.Tensor], rcnn: dict[str, Any], frozen: bool) -> dict[str, Any]:
+def _options(state: dict[str, torch.Tensor], backbone: dict[str, Any], rcnn: dict[str, Any]) -> dict[str, Any]:
     """The config that a state dict tells, with torchvision's sizes and rules."""
-    from densevision.nn.rcnn.torchvision_weights import FROZEN, MEAN, STD
-
     keypoints = "roi_heads.keypoint_predictor.kps_score_lowres.weight" in state
     count = len(state["roi_heads.box_predictor.cls_score.weight"])
     options: dict[str, Any] = {
@@ -87,12 +80,7 @@ def _options(state: dict[str, torch.Tensor], rcnn: dict[str, Any], frozen: bool)
         "keypoints": keypoints,
         "classes": _classes(count, keypoints),
         "category_ids": tuple(range(1, count)),
-        "backbone": {
-            "name": "resnet50",
-            "mean": MEAN,
-            "std": STD,
-            "options": {"norm_layer": FROZEN} if frozen else {},
-        },
+        "backbone": backbone,
         "data": {"size": 800, "longest": 1333},
         "rcnn": rcnn,
         "mask": {"width": 256},

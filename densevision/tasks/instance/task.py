@@ -11,6 +11,7 @@ import timm
 from torch import nn
 
 from densevision.errors import UsageError
+from densevision.nn.rcnn.named_levels import encoder
 from densevision.nn.rcnn.two_stage import TwoStage
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions
@@ -57,6 +58,10 @@ class Instance(Task[InstanceConfig, Instances]):
             floats=True,
         )
         return {"image": image, "size": InputSpec(kind="size")}
+
+    def encoder(self) -> nn.Module:
+        """The backbone's stages, or the modules that `rcnn.levels` names."""
+        return encoder(self.config.backbone, self.config.rcnn)
 
     def head(self, channels: Sequence[int], strides: Sequence[int]) -> TwoStage:
         """Both stages, with the heads that the config asks for."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from densevision.data.targets import stack
 from densevision.ops.boxes import anchor_points, inside, pairwise_iou
 from densevision.results import Detections
 from densevision.tasks.detection.assign import assign
 from densevision.tasks.detection.head import STRIDES
-from densevision.tasks.detection.loss import stack
 
 SIDE, CLASSES = 32, 2
 ANCHORS = anchor_points([torch.empty(1, 1, SIDE // stride, SIDE // stride) for stride in STRIDES], STRIDES)

@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import complete_box_iou_loss
 
+from densevision.data.targets import stack
 from densevision.results import Detections
 from densevision.tasks.detection.assign import assign
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.head import YoloHead, predicted_boxes
-from densevision.tasks.detection.loss import detection_losses, distribution_loss, stack
+from densevision.tasks.detection.loss import detection_losses, distribution_loss
 
 CONFIG = DetectionConfig(classes=("a", "b"), bins=8)
 

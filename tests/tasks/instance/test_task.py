@@ -153,6 +153,7 @@ def test_canvas__of_training_samples():
         ({"rcnn.anchors.sizes": [16, 32]}, "anchors.sizes"),
         ({"rcnn.proposals.negative": 0.9}, "proposals.negative"),
         ({"data.longest": 64}, "data.longest"),
+        ({"augment.multi_scale": 0.2}, "augment.multi_scale"),
     ],
 )
 def test_config__contradictions_are_refused(settings, words):
