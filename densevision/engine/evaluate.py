@@ -15,17 +15,26 @@ from densevision.engine.processes import gathered, rank_and_world
 from densevision.engine.progress import Progress, silent
 from densevision.engine.report import Report
 from densevision.recipe import PredictOptions
+from densevision.results import Result
 from densevision.sample import Sample, SampleSet
 from densevision.tasks.contract import Metric
 
 
 @dataclass
 class Evaluation:
-    """A report together with the metric that it came from, which still can draw its plots."""
+    """A report together with the metric that it came from, which still can draw its plots.
+
+    Attributes:
+        report: The numbers.
+        metric: What they came from.
+        losses: Mean losses by name.
+        shown: The first samples with their answers.
+    """
 
     report: Report
     metric: Metric
     losses: dict[str, float] = field(default_factory=dict)
+    shown: list[tuple[Sample, Result]] = field(default_factory=list)
 
 
 def evaluate(
@@ -35,6 +44,7 @@ def evaluate(
     workers: int = 0,
     losses: bool = False,
     progress: Progress = silent,
+    examples: int = 0,
 ) -> Evaluation:
     """Judges a model on a dataset.
 
@@ -47,10 +57,12 @@ def evaluate(
         workers: Processes that read.
         losses: Also compute the mean validation losses (PyTorch models only).
         progress: Draws a bar over the samples.
+        examples: Samples that are kept with their answers, to be drawn; those with truth that this process reads first.
     """
     options = options or model.task.evaluation_options()
     rank, world = rank_and_world()
     metric, judged, untold = model.task.metric(), 0, 0
+    shown: list[tuple[Sample, Result]] = []
     tally = _LossTally(model) if losses and isinstance(model, TorchModel) else None
     reading = progress(reading_loader(samples, range(rank, len(samples), world), workers), "evaluating")
     for sample, result in answer(model, tally.watch(reading, options.batch) if tally else reading, options):
@@ -59,12 +71,14 @@ def evaluate(
             continue
         judged += 1
         metric.update(result, sample.truth, sample.id)
+        if len(shown) < examples:
+            shown.append((sample, result))
     shards = gathered((metric, judged, untold, tally.sums() if tally else {}))
     metric, judged, untold, sums = _merged(shards)
     counts = {"images": judged, "images without truth": untold, "notes": list(samples.notes), **metric.counts()}
     report = Report(model.task.name, metric.compute(), _protocol(model, options, metric), counts, metric.tables())
     means = {name: total / max(count, 1) for name, (total, count) in sums.items()}
-    return Evaluation(report, metric, means)
+    return Evaluation(report, metric, means, shown)
 
 
 class _LossTally:

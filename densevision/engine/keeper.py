@@ -13,6 +13,7 @@ from densevision.engine.evaluate import evaluate
 from densevision.engine.memory import peak_megabytes
 from densevision.engine.model import TorchModel
 from densevision.engine.module import Module
+from densevision.engine.preview import EXAMPLES, draw_answers
 from densevision.engine.processes import rank_and_world
 from densevision.engine.progress import Progress
 from densevision.engine.report import Report
@@ -20,7 +21,8 @@ from densevision.engine.run_folder import RunFolder
 from densevision.io.files import whole
 from densevision.io.weights import Card
 from densevision.recipe import TaskConfig
-from densevision.sample import SampleSet
+from densevision.results import Result
+from densevision.sample import Sample, SampleSet
 from densevision.tasks.contract import Metric
 
 log = logging.getLogger("densevision")
@@ -40,6 +42,7 @@ class Keeper(Callback):
         self.started = time.monotonic()
         self.report: Report | None = None
         self.metric: Metric | None = None
+        self.shown: list[tuple[Sample, Result]] = []
 
     def state_dict(self) -> dict[str, Any]:
         """What resume needs to know of the best validation."""
@@ -84,9 +87,15 @@ class Keeper(Callback):
         options = module.task.evaluation_options().changed(device=module.device.type, batch=train.batch)
         model = TorchModel(module.task, module.best_net, self.card)
         evaluation = evaluate(
-            model, self.validation, options, self.config.data.workers, losses=True, progress=self.progress
+            model,
+            self.validation,
+            options,
+            self.config.data.workers,
+            losses=True,
+            progress=self.progress,
+            examples=EXAMPLES,
         )
-        self.report, self.metric = evaluation.report, evaluation.metric
+        self.report, self.metric, self.shown = evaluation.report, evaluation.metric, evaluation.shown
         losses = {f"val/{name}": value for name, value in evaluation.losses.items()}
         return {"val/loss": sum(losses.values()), **losses, **self.report.metrics}
 
@@ -110,4 +119,8 @@ class Keeper(Callback):
             model.save(self.folder.best)
             if self.metric is not None:
                 self.metric.plots(self.folder.plots)
+                draw_answers(self.folder.plots / "answers.jpg", self.shown)
         model.save(self.folder.last)
+        if self.shown:  # only after a validation
+            draw_answers(self.folder.plots / "answers_last.jpg", self.shown)
+            self.shown = []

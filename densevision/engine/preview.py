@@ -1,7 +1,8 @@
-"""Pictures of a run: its first batches with their labels, and its curves."""
+"""Pictures of a run: its first batches with their labels, its answers beside the truth, and its curves."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,15 @@ from densevision.draw.plots import curves
 from densevision.draw.sheet import contact_sheet
 from densevision.engine.loader import Collate, EpochBatches
 from densevision.engine.run_folder import RunFolder
-from densevision.io.image import write_image
+from densevision.io.image import to_display, write_image
+from densevision.results import Result
+from densevision.sample import Sample
 from densevision.tasks.contract import Task
 
 BATCHES = 2
 PICTURES = 16
+EXAMPLES = 8
+"""Validation samples whose answers are drawn."""
 
 
 def draw_batches(folder: Path, task: Task, loader: DataLoader) -> None:
@@ -29,6 +34,17 @@ def draw_batches(folder: Path, task: Task, loader: DataLoader) -> None:
         drawn = [_drawn(task, picture, truth) for picture, truth in zip(pictures, batch.truths)]
         captions = [str(identity) for identity in batch.ids]
         write_image(folder / f"{number}.jpg", contact_sheet(drawn, captions))
+
+
+def draw_answers(file: Path, shown: Sequence[tuple[Sample, Result]]) -> None:
+    """Draws validation pictures in rows: as they are, with the answer, and with the truth."""
+    drawn, captions = [], []
+    for sample, result in shown:
+        picture = to_display(next(iter(sample.images.values())))
+        drawn += [picture, result.overlay(picture), sample.truth.overlay(picture)]
+        captions += [str(sample.id), "answer", "truth"]
+    if drawn:
+        write_image(file, contact_sheet(drawn, captions, columns=3 if len(shown) < 4 else 6))
 
 
 def draw_curves(folder: RunFolder) -> None:

@@ -21,6 +21,7 @@ TASKS: dict[str, str] = {
     "depth": "How far away every pixel is: DPT and U-Net, learnt from truth or from stereo pairs.",
     "flow": "Where every pixel goes between two pictures, and which are lost: RAFT.",
     "superres": "A larger or better picture: EDSR, RRDB, U-Net and others; scale 1 restores.",
+    "translation": "A picture of another kind, such as a photo from a drawing of labels: pix2pix.",
 }
 """Task name -> what it answers. The task lives in the module of its name."""
 

@@ -1,0 +1,219 @@
+"""Pairs of pictures for training and evaluation: from files, or from the procedural world."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from densevision.data.scene_splits import scene_splits
+from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
+from densevision.draw.colours import palette
+from densevision.errors import DataError, UsageError
+from densevision.io.findings import Findings
+from densevision.io.image import read_image, to_channels, to_display
+from densevision.ops.view import Size, resize_image
+from densevision.results import Picture
+from densevision.sample import Sample
+from densevision.tasks.translation.config import HELD_OUT, TranslationConfig
+from densevision.tasks.translation.pairs import Pairs, find_pairs, is_undivided
+
+Two = tuple[np.ndarray, np.ndarray]
+CANNY = (60, 150)
+"""Gradients, of grey levels from 0 to 255, from which an edge goes on and begins."""
+BLUR = 1.0
+"""Standard deviation in pixels of the blur before edges are looked for."""
+
+
+class Reader(Protocol):
+    """Where pairs come from."""
+
+    def __len__(self) -> int: ...
+
+    def name(self, index: int) -> str:
+        """Identity of a pair."""
+
+    def file(self, index: int) -> str:
+        """The file that is the question and nothing else, or an empty string."""
+
+    def read(self, index: int) -> Two:
+        """A and B, (H, W, C) each."""
+
+
+def open_split(config: TranslationConfig, split: str) -> PairSet:
+    """The samples of "train" or "val".
+
+    Raises:
+        UsageError: No data is named.
+        DataError: There is no such split, or a picture does not fit.
+    """
+    data = config.data
+    if data.path is None:
+        raise UsageError("no data is named", field="data.path", mend="Give a folder of pairs, or scenes.")
+    scenes = scene_splits(data.path)
+    if scenes is not None:
+        source, side = scenes[split], data.padded if split == "train" else data.size
+        reader: Reader = SceneReader(Scenes(source.count, source.seed, (side, side), first=source.first))
+        return PairSet(reader, config)
+    findings = Findings(data.on_error)
+    pairs = find_pairs(config, split, findings)
+    return PairSet(FileReader(pairs, config), config, findings.notes)
+
+
+def completed(config: TranslationConfig) -> TranslationConfig:
+    """The config with the depth of its network, and with a held-out validation split where the folder has none."""
+    if config.arch != "timm" and config.depth is None:
+        config = config.changed(depth=config.levels if config.arch == "unet" else config.blocks)
+    data = config.data
+    if data.path is None or scene_splits(data.path) is not None or data.val is not None:
+        return config
+    return config.changed(data__val=HELD_OUT) if data.train is not None or is_undivided(config) else config
+
+
+class FileReader:
+    """Pairs of files.
+
+    Args:
+        pairs: Which files.
+        config: Limits, and which of the two is the question.
+    """
+
+    def __init__(self, pairs: Pairs, config: TranslationConfig):
+        self.pairs, self.config = pairs, config
+
+    def __len__(self) -> int:
+        return len(self.pairs.files)
+
+    def name(self, index: int) -> str:
+        """The name of A's file."""
+        return self.pairs.files[index][0].name
+
+    def file(self, index: int) -> str:
+        """The question's file, where it is a file of its own."""
+        if self.pairs.layout != "folders" or self.config.data.derive != "none":
+            return ""
+        return str(self.pairs.files[index][self.config.data.direction == "BtoA"])
+
+    def read(self, index: int) -> Two:
+        """A and B; both the same picture where there is only one."""
+        a, b = self.pairs.files[index]
+        first = read_image(a, self.config.data.max_pixels)
+        if self.pairs.layout == "pictures":
+            return first, first
+        if self.pairs.layout == "side-by-side":
+            half = first.shape[1] // 2
+            return first[:, :half], first[:, half:]
+        return first, read_image(b, self.config.data.max_pixels)
+
+
+class SceneReader:
+    """The procedural world: A is a drawing of what each pixel shows, in the classes' colours, and B the picture."""
+
+    def __init__(self, scenes: Scenes):
+        self.scenes = scenes
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def name(self, index: int) -> str:
+        """The scene's number."""
+        return str(index)
+
+    def file(self, index: int) -> str:
+        """Scenes lie in no file."""
+        return ""
+
+    def read(self, index: int) -> Two:
+        """Labels and picture."""
+        scene = self.scenes[index]
+        return palette(len(SEMANTIC_CLASSES))[scene.semantic], scene.image
+
+
+class PairSet:
+    """Samples: the picture that is asked about, and the answer as truth.
+
+    Args:
+        reader: Where pairs come from.
+        config: Which is the question, what is derived, and how samples are cut.
+        notes: What was mended or left out.
+    """
+
+    def __init__(self, reader: Reader, config: TranslationConfig, notes: Sequence[str] = ()):
+        self.reader, self.config, self.notes = reader, config, tuple(notes)
+        self.room = config.data.cache * 10**6
+        self.kept: dict[int, Two] = {}
+
+    def __len__(self) -> int:
+        return len(self.reader)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The whole pictures."""
+        return self._sample(*self._read(index), index)
+
+    def crop(self, index: int, rng: np.random.Generator) -> Sample:
+        """Both resized to a square, of which a smaller one is cut out, perhaps mirrored.
+
+        Source: Isola et al., section 6.2.
+        """
+        data = self.config.data
+        pair = self._resized(index)
+        top, left = (int(rng.integers(data.padded - data.size + 1)) for _ in range(2))
+        mirrored = data.flip and rng.random() < 0.5
+        parts = [picture[top : top + data.size, left : left + data.size] for picture in pair]
+        question, answer = (part[:, ::-1] if mirrored else part for part in parts)
+        return self._sample(question, answer, index)
+
+    def _resized(self, index: int) -> Two:
+        """A pair decoded and resized once, as long as the cache has room."""
+        if index in self.kept:
+            return self.kept[index]
+        side = self.config.data.padded
+        question, answer = (_resized(picture, (side, side)) for picture in self._read(index))
+        size = question.nbytes + answer.nbytes
+        if size <= self.room:
+            self.room -= size
+            self.kept[index] = question, answer
+        return question, answer
+
+    def _read(self, index: int) -> Two:
+        """Question and answer in their channels."""
+        config = self.config
+        try:
+            pair = self.reader.read(index)
+            question, answer = pair if config.data.direction == "AtoB" else pair[::-1]
+            if config.data.derive != "none":
+                question = derived(answer, config.data.derive)
+            return to_channels(question, config.backbone.channels), to_channels(answer, config.channels)
+        except DataError as failure:
+            name = self.reader.name(index)
+            raise failure if failure.file else DataError(failure.problem, file=name, mend=failure.mend) from None
+
+    def _sample(self, question: np.ndarray, answer: np.ndarray, index: int) -> Sample:
+        truth = Picture.of(np.ascontiguousarray(answer))
+        images = {"image": np.ascontiguousarray(question)}
+        return Sample(images, truth, self.reader.name(index), self.reader.file(index))
+
+
+def derived(picture: np.ndarray, kind: str) -> np.ndarray:
+    """What is left of a picture: `grey`, its luma in its own type; or `edges`, black lines on white in 8 bits.
+
+    Args:
+        picture: (H, W, C).
+        kind: `grey` or `edges`; edges are Canny's, of the blurred luma.
+
+    Returns:
+        (H, W, 1).
+    """
+    if kind == "grey":
+        return to_channels(picture, 1)
+    grey = cv2.GaussianBlur(to_display(to_channels(picture, 1))[..., 0], (0, 0), BLUR)
+    return 255 - cv2.Canny(grey, *CANNY)[..., None]
+
+
+def _resized(picture: np.ndarray, size: Size) -> np.ndarray:
+    """The picture in another size: averaged over areas where it shrinks, by cubic curves where it grows."""
+    shrinks = size[0] < picture.shape[0] or size[1] < picture.shape[1]
+    resized = resize_image(picture, size, cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    return resized.clip(0, 1) if resized.dtype.kind == "f" else resized
