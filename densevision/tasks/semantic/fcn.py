@@ -103,7 +103,8 @@ def enlarged(scores: Tensor, picture: Tensor) -> Tensor:
     """Scores (B, C, h, w) linearly resized to the picture (B, ., H, W)."""
     if scores.shape[-2:] == picture.shape[-2:]:
         return scores
-    return F.interpolate(scores, picture.shape[-2:], mode="bilinear", align_corners=False)
+    # Losses and answers run over the channels of every pixel: plane by plane they need no copies.
+    return F.interpolate(scores.contiguous(), picture.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()

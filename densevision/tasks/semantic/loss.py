@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torchvision.ops import sigmoid_focal_loss
 from densevision.results import SemanticMap
 from densevision.results.semantic_map import UNKNOWN, UNKNOWN_SET
 from densevision.tasks.semantic.config import LossConfig
+from densevision.tasks.semantic.overlap import areas_of_classes, areas_of_sets, overlap_losses
 
 Tensors = dict[str, Tensor]
 
@@ -70,10 +71,10 @@ def _of_classes(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensors:
         found["ohem"] = ohem(logits, labels, weight, config.ohem_fraction)
     if config.focal:
         found["focal"] = focal(logits, labels, config.focal_gamma)
-    overlaps = _overlap_losses(config, "multiclass")
-    if overlaps:
-        pixels, classes = logits.movedim(1, -1)[known], labels[known]
-        found |= {name: _over(pixels, classes, loss) for name, loss in overlaps.items()}
+    if config.dice or config.jaccard or config.tversky:
+        found |= overlap_losses(areas_of_classes(logits.softmax(1), labels), config)
+    if config.lovasz:
+        found["lovasz"] = _lovasz(logits.movedim(1, -1)[known], labels[known], "multiclass")
     return found
 
 
@@ -92,8 +93,9 @@ def _of_sets(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensors:
         found["cross_entropy"] = total / count
     if config.focal:
         found["focal"] = sigmoid_focal_loss(pixels, wanted, alpha=-1, gamma=config.focal_gamma, reduction="sum") / count
-    overlaps = _overlap_losses(config, "multilabel")
-    return found | {name: _over(pixels, wanted, loss) for name, loss in overlaps.items()}
+    if config.lovasz:
+        found["lovasz"] = _lovasz(pixels, wanted, "multilabel")
+    return found | overlap_losses(areas_of_sets(pixels.sigmoid(), wanted), config)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
@@ -156,28 +158,18 @@ def enet_weights(pixels: np.ndarray) -> np.ndarray:
     return weights / weights.mean()
 
 
-def _overlap_losses(config: LossConfig, mode: str) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
-    """The losses of smp that compare areas."""
-    from segmentation_models_pytorch import losses as smp
+def _lovasz(pixels: Tensor, truth: Tensor, mode: str) -> Tensor:
+    """The Lovasz extension of the Jaccard loss of known pixels (P, C) against classes (P,) or sets (P, C).
 
-    found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {}
-    if config.dice:
-        found["dice"] = smp.DiceLoss(mode)
-    if config.jaccard:
-        found["jaccard"] = smp.JaccardLoss(mode)
-    if config.lovasz:
-        found["lovasz"] = smp.LovaszLoss(mode)
-    if config.tversky:
-        found["tversky"] = smp.TverskyLoss(mode, alpha=config.tversky_alpha, beta=config.tversky_beta)
-    return found
+    Source: Berman et al., The Lovasz-Softmax Loss, CVPR 2018; by segmentation_models_pytorch, as if they were one
+    picture.
+    """
+    from segmentation_models_pytorch.losses import LovaszLoss
 
-
-def _over(pixels: Tensor, truth: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """An area loss over known pixels (P, C) against classes (P,) or sets (P, C), as if they were one picture."""
     if not len(pixels):
         return pixels.sum()
     pixels, truth = (tensor.movedim(-1, 0)[None, ..., None] for tensor in (pixels, truth))
-    return loss(pixels, truth)
+    return LovaszLoss(mode)(pixels, truth)
 
 
 def _covering(labels: Tensor, logits: Tensor, multilabel: bool) -> Tensor:

@@ -48,6 +48,47 @@ def test_ohem__is_the_mean_of_the_hardest(batch) -> None:
     torch.testing.assert_close(ohem(*batch, None, 0.25), hardest.mean())
 
 
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky"])
+def test_overlap__equals_smp_on_the_known_pixels(batch, name: str, multilabel: bool) -> None:
+    from segmentation_models_pytorch import losses as smp
+
+    logits, labels = batch
+    known = labels != 255
+    config = LossConfig.checked({"cross_entropy": 0.0, name: 1.0})
+    if multilabel:
+        sets = torch.randint(0, 16, labels.shape, dtype=torch.int32)
+        told = (sets[known][:, None] >> torch.arange(4) & 1).T[None]
+        labels = torch.where(known, sets, 65535)
+    else:
+        labels[labels == 3] = 0  # a class that no pixel is of
+        told = labels[known][None]
+    mode = "multilabel" if multilabel else "multiclass"
+    theirs = {
+        "dice": smp.DiceLoss(mode),
+        "jaccard": smp.JaccardLoss(mode),
+        "tversky": smp.TverskyLoss(mode, alpha=0.3, beta=0.7),
+    }[name]
+    logits.requires_grad_()
+    wanted = theirs(logits.movedim(1, -1)[known].T[None], told)
+    found = semantic_losses({"logits": logits}, {"labels": labels}, config, multilabel)[name]
+    torch.testing.assert_close(found, wanted)
+    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (found, wanted)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_lovasz__hard_answers_cost_their_jaccard_distance(batch) -> None:
+    """At the corners of the cube the extension is the set function itself (Berman et al., CVPR 2018, section 2.2)."""
+    labels = batch[1]
+    answer = torch.randint(0, 4, labels.shape)
+    logits = 80.0 * F.one_hot(answer, 4).movedim(-1, 1)
+    config = LossConfig.checked({"cross_entropy": 0.0, "lovasz": 1.0})
+    found = semantic_losses({"logits": logits}, {"labels": labels}, config, False)["lovasz"]
+    said, told = answer[labels != 255], labels[labels != 255]
+    distances = [1 - ((said == c) & (told == c)).sum() / ((said == c) | (told == c)).sum() for c in range(4)]
+    torch.testing.assert_close(found, torch.stack(distances).mean())
+
+
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses__unknown_pixels_change_nothing(batch, name: str) -> None:
     logits, labels = batch
