@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from densevision.io.coco_objects import LEAST_POINTS
 from densevision.io.files import write_bytes, write_text
 from densevision.io.image import image_size
 from densevision.io.lines import read_lines
-from densevision.io.pictures import list_pictures
+from densevision.io.pictures import is_inside, list_pictures
 from densevision.io.segmentations import holds_pixels
 from densevision.io.voc import CORNERS
 from densevision.io.yolo import NOT_LABELS, label_path
@@ -29,6 +28,7 @@ from densevision.ops.view import Size
 DIGITS = 3
 """Of pixels that a mended box is written with."""
 UNLISTED = "without a picture that can be used"
+UNUSED = "which cannot be used"
 
 
 class _BoxEdit:
@@ -66,7 +66,13 @@ class CocoEdit(_BoxEdit):
         path = self.source.file
         content = json.loads(path.read_bytes())
         before = len(content["images"]), len(content["annotations"])
-        images = [entry for entry in _objects(content["images"]) if self._stays(repair, entry)]
+        images = []
+        for entry in (entry for entry in content["images"] if isinstance(entry, dict)):
+            name = entry.get("file_name")
+            if isinstance(name, str) and self.stays(repair, name):
+                images.append(entry)
+            elif isinstance(name, str) and is_inside(name):
+                repair.leave_out(self.source.folder / name, UNUSED)
         first: dict[Any, dict[str, Any]] = {}
         for entry in images:
             first.setdefault(entry["id"], entry)
@@ -84,9 +90,6 @@ class CocoEdit(_BoxEdit):
             what = f"written anew: {lost[0]} pictures and {lost[1]} objects left out, {mended} boxes mended"
             text = json.dumps(content, ensure_ascii=False)
             repair.rewrite(path, lambda target: write_text(target, text), what)
-
-    def _stays(self, repair: Repair, entry: dict[str, Any]) -> bool:
-        return isinstance(entry.get("file_name"), str) and self.stays(repair, entry["file_name"])
 
 
 class YoloEdit(_BoxEdit):
@@ -116,7 +119,7 @@ class YoloEdit(_BoxEdit):
         root = self.source.dataset.root
         names = {os.path.normpath(os.path.relpath(folder / name, root)) for name in list_pictures(folder)}
         for name in names - self.kept.keys():
-            repair.leave_out(root / name, "which cannot be used")
+            repair.leave_out(root / name, UNUSED)
         expected = {label_path(name) for name in names if self.stays(repair, name)}
         probe = label_path(os.path.normpath(os.path.relpath(folder / "x.jpg", root)))
         for base, _, files in os.walk((root / probe).parent):
@@ -228,10 +231,6 @@ def rewrite_list(path: Path, stays: Any, repair: Repair) -> None:
         text = "".join(f"{line}\n" for line in kept)
         what = "written anew without what was left out"
         repair.rewrite(path, lambda target: write_text(target, text), what)
-
-
-def _objects(entries: Iterable[Any]) -> Iterable[dict[str, Any]]:
-    return (entry for entry in entries if isinstance(entry, dict))
 
 
 def _coco_box(entry: dict[str, Any], box: np.ndarray, area: float) -> dict[str, Any]:

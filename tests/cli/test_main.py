@@ -92,17 +92,19 @@ def test_models__lists_starter_weights_and_backbones(capsys) -> None:
 
 
 def test_check__clean_and_faulty(tmp_path: Path, capsys) -> None:
-    folder = tmp_path / "images" / "train"
-    (tmp_path / "labels" / "train").mkdir(parents=True)
-    folder.mkdir(parents=True)
-    for number in range(30):
-        cv2.imwrite(str(folder / f"{number}.png"), np.zeros((32, 32, 3), np.uint8))
-        (tmp_path / "labels" / "train" / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [thing]\n")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 12), ("val", 4)):
+        folder = tmp_path / "images" / split
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        folder.mkdir(parents=True)
+        for number in range(count):
+            cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 255, (32, 32, 3), np.uint8))
+            (tmp_path / "labels" / split / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
     printed(capsys, "detection", "check", str(tmp_path))
     (tmp_path / "labels" / "train" / "3.txt").write_text("0 0.5 0.5 2.0 0.2\n")
     with pytest.raises(SystemExit) as ending:
         run(["detection", "check", str(tmp_path), "--json"])
     assert ending.value.code == 3
-    findings = json.loads(capsys.readouterr().out)["findings"]
-    assert any("train/3.png" in note for note in findings["train"])
+    (found,) = json.loads(capsys.readouterr().out)["findings"]
+    assert found["name"] == "box-outside" and found["examples"][0]["file"] == "labels/train/3.txt"
