@@ -174,13 +174,15 @@ def evaluate(
     return evaluation.report
 
 
-def score(task: str, truth: PathLike, predictions: PathLike) -> Report:
+def score(task: str, truth: PathLike, predictions: PathLike, on_error: str = "fail") -> Report:
     """Judges prediction files of any tool against truth files, without a model.
 
     Args:
         task: A name in `TASKS`.
-        truth: For boxes a COCO json.
-        predictions: For boxes a COCO result json.
+        truth: For boxes, masks and keypoints a COCO json; otherwise a folder of files, or one file.
+        predictions: A COCO result json; otherwise a folder of files of the same names but for the suffixes, or one
+            file. Pictures without prediction are not judged, but counted and named.
+        on_error: "fail" stops at files that cannot be read or compared, "skip" counts and names them.
     """
     from densevision.tasks import load_score
 

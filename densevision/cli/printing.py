@@ -10,6 +10,11 @@ from typing import Any
 
 import click
 
+LEFT_OUT = ("images without prediction", "predictions without truth", "broken files")
+"""What is counted and named, and does not change the numbers; see `metrics.scoring`."""
+EXAMPLES = 5
+"""Names that are printed of what was left out; the JSON has them all."""
+
 
 def print_report(report: Any, as_json: bool) -> None:
     """Prints a report: one JSON object, or tables for people; the protocol is always with the numbers."""
@@ -19,18 +24,22 @@ def print_report(report: Any, as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from densevision.metrics.glossary import meaning
+
     console = Console()
     headline = Table(title=f"{report.task}", title_justify="left")
-    for name in report.metrics:
-        headline.add_column(name, justify="right")
-    headline.add_row(*(_number(value) for value in report.metrics.values()))
+    headline.add_column("")
+    headline.add_column("value", justify="right")
+    headline.add_column("what it is", overflow="fold")
+    for name, value in report.metrics.items():
+        headline.add_row(name, _number(value), meaning(name).text)
     console.print(headline)
     for title, rows in report.tables.items():
         if rows:
             console.print(_table(title, rows))
     for name, value in report.counts.items():
         if value != []:
-            console.print(f"{name}: {value}", highlight=False)
+            console.print(f"{name}: {value}{_examples(report.named.get(name, []))}", highlight=False, markup=False)
     console.print("protocol: " + json.dumps(report.protocol, ensure_ascii=False), highlight=False, style="dim")
 
 
@@ -94,6 +103,12 @@ def _table(title: str, rows: dict[str, dict[str, float]]) -> Any:
     for name, row in rows.items():
         table.add_row(name, *(_number(row.get(column, math.nan)) for column in columns))
     return table
+
+
+def _examples(names: list[str]) -> str:
+    """The first few names in brackets."""
+    some = ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
+    return f" ({some})" if names else ""
 
 
 def _number(value: float) -> str:

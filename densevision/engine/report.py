@@ -18,6 +18,7 @@ class Report:
         metrics: Headline numbers; NaN where nothing defines them.
         protocol: Everything that a reader needs in order to reproduce the numbers.
         counts: Pictures, truths, predictions, and whatever was left out.
+        named: What was counted -> the names of the pictures or files, such as those without prediction.
         tables: Table -> row -> column -> number, below the headline.
     """
 
@@ -26,11 +27,13 @@ class Report:
     protocol: dict[str, Any]
     counts: dict[str, Any]
     tables: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    named: dict[str, list[str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; NaN is null."""
         values = {"task": self.task, "metrics": self.metrics, "protocol": self.protocol, "counts": self.counts}
-        return _finite(values | ({"tables": self.tables} if self.tables else {}))
+        further = {"named": self.named, "tables": self.tables}
+        return _finite(values | {name: part for name, part in further.items() if part})
 
     def to_json(self) -> str:
         """The report as one JSON object."""

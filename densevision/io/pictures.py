@@ -61,34 +61,6 @@ def held_out(names: Iterable[str]) -> np.ndarray:
 
 
 def measure_pictures(
-def judged_pairs(truth: Path, predictions: Path) -> list[tuple[Path, Path]]:
-    """True pictures with the predictions of the same name, whatever their suffixes; or one file with another.
-
-    Args:
-        truth: Folder or file of true pictures.
-        predictions: Folder or file of predictions.
-
-    Raises:
-        DataError: There is no such folder, no picture in it, or a true picture without a prediction.
-    """
-    if truth.is_file() and predictions.is_file():
-        return [(truth, predictions)]
-    for folder in (truth, predictions):
-        if not folder.is_dir():
-            raise DataError("there is no such folder", file=folder, mend="Give two folders of pictures, or two files.")
-    given = {str(Path(name).with_suffix("")): predictions / name for name in list_pictures(predictions)}
-    pairs = []
-    for name in list_pictures(truth):
-        partner = given.get(str(Path(name).with_suffix("")))
-        if partner is None:
-            mend = "Predictions have the names of the true pictures."
-            raise DataError("has no prediction", file=truth / name, value=str(predictions), mend=mend)
-        pairs.append((truth / name, partner))
-    if not pairs:
-        raise DataError("no picture in this folder", file=truth)
-    return pairs
-
-
     files: Strings,
     folder: Path,
     chosen: np.ndarray,
@@ -143,4 +115,4 @@ def is_whole(path: str | os.PathLike[str]) -> bool:
     with open(path, "rb") as stream:
         end = ENDS.get(stream.read(2))
         stream.seek(max(0, os.path.getsize(path) - TAIL))
-        return end is not None and end not in stream.read()
+        return end is None or end in stream.read()

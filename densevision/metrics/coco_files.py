@@ -50,7 +50,8 @@ def score_files(
         iou_type: What overlaps: boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints.
 
     Returns:
-        metrics (name -> number, NaN where no truth defines it), protocol, counts, and tables (numbers per class).
+        metrics (name -> number, NaN where no truth defines it), protocol, counts, named (pictures without objects, and
+        without predictions), and tables (numbers per class).
 
     Raises:
         DataError: A file that is missing or broken, or an entry with an absent, unknown, repeated or impossible value.
@@ -63,7 +64,7 @@ def score_files(
     with ThreadPoolExecutor(max_workers=1) as pool:
         scoring = pool.submit(score, objects, found, _names(objects), iou_type)
         health = objects.healthcheck(found)
-        counts = _counts(objects, found, health)
+        counts, named = _counts(objects, found, health)
         if _truth_is_suspect(objects, truth, health, iou_type):
             examine_truth(truth, iou_type)
         if _predictions_are_suspect(found, predictions, health, counts["predictions"], iou_type):
@@ -73,6 +74,7 @@ def score_files(
         "metrics": scored.summary(),
         "protocol": protocol(iou_type) | _deviations(objects),
         "counts": counts,
+        "named": named,
         "tables": {"per class": scored.per_class()},
     }
 
@@ -103,9 +105,20 @@ def _names(objects: COCO) -> list[str]:
     ]
 
 
-def _counts(objects: COCO, found: COCO, health: dict[str, Any]) -> dict[str, int]:
+def image_name(entry: dict[str, Any]) -> str:
+    """The file name of an entry of `images`, or its id."""
+    return str(entry.get("file_name") or entry["id"])
+
+
+def _counts(objects: COCO, found: COCO, health: dict[str, Any]) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """What the numbers rest on, and the pictures without objects or predictions by name."""
     images = objects.get_img_ids()
     measured = [len(found.get_ann_ids(img_ids=image, area_rng=MEASURED)) for image in images]
+    without = {"images without predictions": [image for image, count in zip(images, measured) if not count]}
+    if health["summary"]["images_without_annotations"]:
+        told = [image for image in images if not objects.get_ann_ids(img_ids=image)]
+        without["images without objects"] = told
+    named = {kind: [image_name(entry) for entry in objects.load_imgs(ids)] for kind, ids in without.items() if ids}
     return {
         "images": len(images),
         "truths": health["summary"]["num_annotations"],
@@ -113,7 +126,7 @@ def _counts(objects: COCO, found: COCO, health: dict[str, Any]) -> dict[str, int
         "predictions": sum(measured),
         "images without objects": health["summary"]["images_without_annotations"],
         "images without predictions": measured.count(0),
-    }
+    }, named
 
 
 def _deviations(objects: COCO) -> dict[str, str]:

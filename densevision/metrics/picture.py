@@ -8,6 +8,7 @@ restoration compare all colours of the whole picture. The two differ by decibels
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ import cv2
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.metrics.pictures import Sums, means, meant, unmeant
+from densevision.metrics.pictures import Joined, Sums, means, meant, unmeant
 from densevision.results.picture import Picture
 
 Colour = Literal["Y", "RGB"]
@@ -172,6 +173,54 @@ class PictureMetric:
 
     def plots(self, folder: Path) -> None:
         """Two numbers a picture need no plot."""
+
+
+class PictureMetrics:
+    """PSNR and SSIM under several protocols at once.
+
+    Args:
+        parts: One for each protocol, each under names of its own.
+    """
+
+    def __init__(self, parts: Sequence[PictureMetric]):
+        self.parts = list(parts)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the numbers come about."""
+        return {**self.parts[0].protocol, "colour": "as the names say", "crop": "as the names say"}
+
+    def update(self, result: Picture, truth: Picture, id: int | str) -> None:
+        """Takes the answer and the truth of one picture."""
+        for part in self.parts:
+            part.update(result, truth, id)
+
+    def merge(self, other: PictureMetrics) -> None:
+        """Takes what another process gathered."""
+        for mine, theirs in zip(self.parts, other.parts):
+            mine.merge(theirs)
+
+    def counts(self) -> dict[str, int]:
+        """How many pictures were compared, and how many were too small for SSIM's window under some protocol."""
+        counts = [part.counts() for part in self.parts]
+        few, many = (pick(count[name] for count in counts) for name, pick in zip(counts[0], (min, max)))
+        return dict(zip(counts[0], (few, many)))
+
+    def compute(self) -> dict[str, float]:
+        """The means by name; NaN where no picture could be compared."""
+        return {name: value for part in self.parts for name, value in part.compute().items()}
+
+    def by_picture(self) -> Joined:
+        """The values of each picture, from which the means of any choice of pictures follow."""
+        return Joined(("", part.by_picture()) for part in self.parts)
+
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The numbers of each picture."""
+        tables = [part.tables()["per picture"] for part in self.parts]
+        return {"per picture": {id: {name: v for table in tables for name, v in table[id].items()} for id in tables[0]}}
+
+    def plots(self, folder: Path) -> None:
+        """A few numbers a picture need no plot."""
 
 
 def quality_names(colour: Colour, crop: int) -> tuple[str, str]:

@@ -83,12 +83,12 @@ class Joined:
     """Several sets of numbers of the same pictures, under names that differ.
 
     Args:
-        parts: Prefix of the names -> pictures; all with the same ids.
+        parts: Prefixes of the names, and pictures; all with the same ids.
     """
 
-    def __init__(self, parts: Mapping[str, Pictures]):
-        self.parts = dict(parts)
-        self.ids = next(iter(self.parts.values())).ids
+    def __init__(self, parts: Iterable[tuple[str, Pictures]]):
+        self.parts = list(parts)
+        self.ids = self.parts[0][1].ids
 
     def numbers(self, weights: np.ndarray) -> Columns:
         """Name -> (B,) numbers for (B, N) weights."""
@@ -99,7 +99,7 @@ class Joined:
         return self._named(lambda part: part.each())
 
     def _named(self, ask: Callable[[Pictures], Columns]) -> Columns:
-        return {f"{prefix}{name}": values for prefix, part in self.parts.items() for name, values in ask(part).items()}
+        return {f"{prefix}{name}": values for prefix, part in self.parts for name, values in ask(part).items()}
 
 
 def meant(values: Mapping[str, float]) -> dict[str, float]:

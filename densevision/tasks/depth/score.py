@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
-from densevision.errors import DataError
 from densevision.io.depth import SUFFIXES, read_depth
+from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.depth_map import PNG16, DepthMap
 from densevision.tasks.depth.metric import DepthMetric, Protocol
 
 
-def score(truth: Path, predictions: Path) -> dict[str, Any]:
-    """The numbers of files against files: metrics, protocol, counts, tables.
+def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
+    """The numbers of files against files: metrics, protocol, counts, named, tables; see `open_files`."""
+    return open_files(truth, predictions, on_error).report()
+
+
+def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
+    """Pairs files of depth with files of truth.
 
     A file is disparity where it says so (`.npz`) or where its name or folder has "disp" in it, otherwise metric depth.
     Answers without a unit are aligned as their kind needs; the numbers' names then say so.
@@ -21,18 +25,18 @@ def score(truth: Path, predictions: Path) -> dict[str, Any]:
     Args:
         truth: A file, or a folder with files below it; see `io.depth.read_depth` for the formats. A 16-bit picture says
             its scale by its name: `a.kitti.png` is 256 steps per unit, `a.depth.png` 1000.
-        predictions: A file, or a folder with a file of the same name, but for the suffixes, for each truth.
+        predictions: A file, or a folder with files of the same names, but for the suffixes.
+        on_error: See `metrics.scoring.Scoring`.
 
     Raises:
-        DataError: A file is missing or broken, or two are of different sizes.
+        DataError: There is nothing to compare, or the first prediction cannot be read.
     """
-    pairs = _pairs(truth, predictions)
-    first = _read(pairs[0][2])
-    metric = DepthMetric(Protocol("none" if first.unit else "median" if first.kind == "relative" else "lstsq"))
-    for name, true, answered in pairs:
-        metric.update(_read(answered), _read(true), name)
-    counts = {"images": len(metric.pictures), **metric.counts()}
-    return {"metrics": metric.compute(), "protocol": metric.protocol, "counts": counts, "tables": metric.tables()}
+
+    def metric(answer: Path, truth: Path) -> DepthMetric:
+        first = _read(answer)
+        return DepthMetric(Protocol("none" if first.unit else "median" if first.kind == "relative" else "lstsq"))
+
+    return score_folders(truth, predictions, SUFFIXES, (_read, _read), metric, on_error)
 
 
 def _read(path: Path) -> DepthMap:
@@ -42,21 +46,3 @@ def _read(path: Path) -> DepthMap:
     kind = found.kind or named
     unit = found.unit if found.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
     return DepthMap.of(found.depth, found.valid, kind=kind, unit=unit)
-
-
-def _pairs(truth: Path, predictions: Path) -> list[tuple[str, Path, Path]]:
-    if truth.is_file() or not truth.exists():
-        return [(truth.name, truth, predictions)]
-    true, answered = _files(truth), _files(predictions)
-    if not true:
-        raise DataError("no file of depth below this folder", file=truth, mend=f"Known: {', '.join(SUFFIXES)}.")
-    missing = sorted(true.keys() - answered.keys())
-    if missing:
-        problem = f"{len(missing)} of {len(true)} answers are missing"
-        raise DataError(problem, file=predictions, value=missing[:3], mend="Name them as the truth.")
-    return [(name, true[name], answered[name]) for name in sorted(true)]
-
-
-def _files(folder: Path) -> dict[str, Path]:
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    return {os.path.join(path.parent.relative_to(folder), path.name.split(".")[0]): path for path in found}

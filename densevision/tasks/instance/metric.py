@@ -58,7 +58,7 @@ class InstanceMetric:
 
     def by_picture(self) -> Joined:
         """The matches of each picture, from which the numbers of any choice of pictures follow."""
-        return Joined({f"{kind}/": part.by_picture() for kind, part in self.parts.items()})
+        return Joined((f"{kind}/", part.by_picture()) for kind, part in self.parts.items())
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """The same numbers for each class."""

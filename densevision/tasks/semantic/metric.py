@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from densevision.errors import DataError
 from densevision.metrics.confusion import BAND, BoundaryOverlap, Confusion, mean, overlaps
 from densevision.metrics.pictures import Columns, Sums, ratio
 from densevision.results import SemanticMap
@@ -37,6 +38,9 @@ class SemanticMetric:
 
     def update(self, result: SemanticMap, truth: SemanticMap, id: int | str) -> None:
         """Takes the answer and the truth of one picture."""
+        if result.labels.shape != truth.labels.shape:
+            problem = f"the classes are not of the truth's size, {truth.size}"
+            raise DataError(problem, file=str(id), value=result.size, mend="Answer in the size of the picture.")
         pixels, borders = Confusion(len(self.names)), BoundaryOverlap(len(self.names))
         pixels.update(result.labels, truth.labels)
         borders.update(result.labels, truth.labels)

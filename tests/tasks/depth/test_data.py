@@ -185,7 +185,7 @@ def test_score__files_of_any_form(tmp_path: Path) -> None:
     found = score(tmp_path / "truth", tmp_path / "answers")
     assert found["metrics"]["AbsRel"] == pytest.approx(0.25) and found["counts"]["images"] == 1
     (tmp_path / "answers" / "a.depth.png").unlink()
-    with pytest.raises(DataError, match="missing"):
+    with pytest.raises(DataError, match="no prediction"):
         score(tmp_path / "truth", tmp_path / "answers")
 
 

@@ -173,11 +173,18 @@ def test_score__of_files_equals_the_metric(tmp_path):
     assert single["metrics"]["EPE"] == measured(known[:1])["EPE"]
 
 
-def test_score__names_what_is_missing(tmp_path):
-    _, truth = pair(0)
-    write_flow(tmp_path / "truth/a.flo", truth.flow)
-    (tmp_path / "answers").mkdir()
-    with pytest.raises(DataError, match="1 of 1 answers are missing"):
+def test_score__counts_and_names_what_is_missing(tmp_path):
+    answer, truth = pair(0)
+    for name in ("a", "b"):
+        write_flow(tmp_path / f"truth/{name}.flo", truth.flow)
+    for name in ("b", "c"):
+        write_flow(tmp_path / f"answers/{name}.flo", answer.flow)
+    scored = score(tmp_path / "truth", tmp_path / "answers")
+    assert scored["counts"]["images"] == scored["counts"]["images without prediction"] == 1
+    assert scored["named"] == {"images without prediction": ["a"], "predictions without truth": ["c"]}
+    (tmp_path / "answers/b.flo").unlink()
+    with pytest.raises(DataError, match="no prediction has the name of a truth"):
         score(tmp_path / "truth", tmp_path / "answers")
-    with pytest.raises(DataError, match="no file of optical flow"):
-        score(tmp_path / "answers", tmp_path / "answers")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no file of truth"):
+        score(tmp_path / "empty", tmp_path / "answers")

@@ -149,5 +149,5 @@ def test_score__equals_the_metric_and_needs_no_torch(tmp_path: Path) -> None:
     code = "import sys, densevision.tasks.semantic.score; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     (tmp_path / "found" / "a.png").unlink()
-    with pytest.raises(DataError, match="no mask is there"):
+    with pytest.raises(DataError, match="no prediction"):
         score(tmp_path / "truth", tmp_path / "found")

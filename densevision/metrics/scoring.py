@@ -1,0 +1,195 @@
+"""Prediction files of any tool against truth files: paired by name, read two at a time, judged one by one."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from densevision.errors import DataError, UsageError
+from densevision.metrics.pictures import Pictures
+from densevision.results.record import Result
+
+R = TypeVar("R", bound=Result)
+OnError = Literal["fail", "skip"]
+UNANSWERED, UNTOLD, BROKEN = "images without prediction", "predictions without truth", "broken files"
+FORMS = (".kitti", ".depth")
+"""Inner endings that say how a picture's numbers are written, and are no part of its name."""
+AHEAD = 4
+"""Pairs that are read before they are asked for."""
+
+
+class Judge(Protocol):
+    """What is asked of a metric here; see `tasks.contract.Metric`."""
+
+    protocol: dict[str, Any]
+
+    def update(self, result: Any, truth: Any, id: int | str) -> None: ...
+
+    def compute(self) -> dict[str, float]: ...
+
+    def counts(self) -> dict[str, int]: ...
+
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]: ...
+
+    def by_picture(self) -> Pictures: ...
+
+
+class Scoring:
+    """Files that are ready to be judged.
+
+    Args:
+        metric: What judges them.
+        ids: Names of the pictures that have both.
+        read: Name -> (answer, truth).
+        named: What was left out, by kind.
+        on_error: "skip" counts and names pairs that cannot be read or compared, "fail" raises the first failure.
+
+    Attributes:
+        named: Kind -> names of what the numbers do not rest on.
+    """
+
+    def __init__(
+        self,
+        metric: Judge,
+        ids: Sequence[str],
+        read: Callable[[str], tuple[Any, Any]],
+        named: Mapping[str, Sequence[str]] | None = None,
+        on_error: OnError = "fail",
+    ):
+        self.metric, self.ids, self.read, self.on_error = metric, list(ids), read, on_error
+        self.named: dict[str, list[str]] = {kind: list(names) for kind, names in (named or {}).items()}
+        self.judged: int | None = None
+
+    def pairs(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, Any, Any]]:
+        """Name, answer and truth of all pictures, or of some; a few are read ahead, while others are judged.
+
+        Raises:
+            DataError: A file cannot be read, unless such are skipped.
+        """
+        waiting: deque[tuple[str, Future]] = deque()
+        with ThreadPoolExecutor(max_workers=min(AHEAD, os.cpu_count() or 1)) as pool:
+            for id in self.ids if ids is None else ids:
+                waiting.append((id, pool.submit(self.read, id)))
+                if len(waiting) > AHEAD:
+                    yield from self._next(waiting)
+            while waiting:
+                yield from self._next(waiting)
+
+    def run(self) -> Scoring:
+        """Judges all pairs, once.
+
+        Raises:
+            DataError: A pair cannot be read or compared, unless such are skipped; or nothing is left.
+        """
+        if self.judged is None:
+            self.judged = 0
+            for id, answer, truth in self.pairs():
+                try:
+                    self.metric.update(answer, truth, id)
+                    self.judged += 1
+                except DataError as failure:
+                    self._broken(id, failure)
+        return self
+
+    def report(self) -> dict[str, Any]:
+        """metrics, protocol, counts, named and tables."""
+        self.run()
+        metric = self.metric
+        counts = {"images": self.judged, **{kind: len(names) for kind, names in self.named.items()}, **metric.counts()}
+        return {
+            "metrics": metric.compute(),
+            "protocol": metric.protocol,
+            "counts": counts,
+            "named": {kind: names for kind, names in self.named.items() if names},
+            "tables": metric.tables(),
+        }
+
+    def _next(self, waiting: deque[tuple[str, Future]]) -> Iterator[tuple[str, Any, Any]]:
+        id, reading = waiting.popleft()
+        try:
+            answer, truth = reading.result()
+        except DataError as failure:
+            self._broken(id, failure)
+        else:
+            yield id, answer, truth
+
+    def _broken(self, id: str, failure: DataError) -> None:
+        if self.on_error == "fail":
+            raise failure if failure.file else DataError(str(failure).rstrip("."), file=id) from failure
+        names = self.named.setdefault(BROKEN, [])
+        names += [] if id in names else [id]
+
+
+def read_whole(on_error: OnError) -> None:
+    """Refuses to skip where the predictions are one file.
+
+    Raises:
+        UsageError: `on_error` is "skip".
+    """
+    if on_error == "skip":
+        problem, mend = "has no effect: the predictions are one file, read whole or not at all", "Leave it out."
+        raise UsageError(problem, field="on_error", value=on_error, mend=mend)
+
+
+def score_folders(
+    truth: Path,
+    predictions: Path,
+    suffixes: Iterable[str],
+    read: tuple[Callable[[Path], R], Callable[[Path], R]],
+    metric: Callable[[Path, Path], Judge],
+    on_error: OnError = "fail",
+) -> Scoring:
+    """Pairs files by their paths below the two folders, whatever their suffixes.
+
+    Args:
+        truth: A folder with files below it, or a file.
+        predictions: A folder, or a file where the truth is one.
+        suffixes: Of the files that count.
+        read: Reads a prediction, and reads a truth.
+        metric: Makes the judge, from the first prediction and its truth.
+        on_error: See `Scoring`.
+
+    Raises:
+        DataError: There is no such folder, it is empty, or no prediction has the name of a truth.
+    """
+    suffixes = tuple(suffixes)
+    if truth.is_file():
+        told, said = {truth.name: truth}, {truth.name: predictions}
+    else:
+        told, said = (_files(folder, suffixes) for folder in (truth, predictions))
+        if not told:
+            raise DataError("no file of truth is there", file=truth, mend=f"Known: {', '.join(suffixes)}.")
+    ids = sorted(told.keys() & said.keys())
+    if not ids:
+        problem, mend = "no prediction has the name of a truth", "Give each the name of its truth; suffixes may differ."
+        raise DataError(problem, file=predictions, value=sorted(said)[:3], mend=f"{mend} Truth is {sorted(told)[:3]}.")
+    read_answer, read_truth = read
+    named = {UNANSWERED: sorted(told.keys() - said.keys()), UNTOLD: sorted(said.keys() - told.keys())}
+
+    def both(id: str) -> tuple[R, R]:
+        return read_answer(said[id]), read_truth(told[id])
+
+    return Scoring(metric(said[ids[0]], told[ids[0]]), ids, both, named, on_error)
+
+
+def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
+    """Path below the folder, without suffix -> file."""
+    if not folder.is_dir():
+        raise DataError("there is no such folder", file=folder, mend="Give two folders, or two files.")
+    found: dict[str, Path] = {}
+    for root, _, names in os.walk(folder, followlinks=True):
+        for name in sorted(names):
+            path = Path(root) / name
+            if path.suffix.lower() not in suffixes:
+                continue
+            key = path.relative_to(folder).with_suffix("").as_posix()
+            key = next((key.removesuffix(form) for form in FORMS if key.lower().endswith(form)), key)
+            if key in found:
+                mend = "Keep one of them, or put them into folders of their own."
+                raise DataError("two files of one name", file=path, value=found[key].name, mend=mend)
+            found[key] = path
+    return found

@@ -1,0 +1,124 @@
+"""`score` of every task: files of other tools, what is left out counted and named, and no torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.cli.main import run
+from densevision.io.depth import write_depth
+from densevision.io.flow import write_flow
+from densevision.io.image import write_image
+from densevision.metrics.glossary import meaning
+from densevision.tasks import TASKS
+
+SIZE = (24, 32)
+NAMES = ("a", "b", "only told", "broken")
+
+
+def write(task: str, path: Path, seed: int) -> None:
+    """One file of truth or prediction."""
+    rng = np.random.default_rng(seed)
+    if task == "semantic":
+        write_image(path.with_suffix(".png"), rng.integers(0, 3, (*SIZE, 1)).astype(np.uint8))
+    elif task == "depth":
+        write_depth(path.with_suffix(".pfm"), rng.uniform(1, 9, SIZE).astype(np.float32))
+    elif task == "flow":
+        write_flow(path.with_suffix(".flo"), rng.normal(0, 9, (2, *SIZE)).astype(np.float32))
+    else:
+        write_image(path.with_suffix(".png"), rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8))
+
+
+@pytest.fixture(params=[task for task in TASKS if task not in ("detection", "instance")])
+def folders(request, tmp_path: Path) -> tuple[str, Path, Path]:
+    """Two pairs that fit; a truth and a prediction alone; and a pair whose prediction is cut short."""
+    task = request.param
+    for seed, name in enumerate(NAMES):
+        write(task, tmp_path / "truth" / name, seed)
+    for seed, name in enumerate(("a", "b", "only said", "broken")):
+        write(task, tmp_path / "found" / name, seed + 9)
+    broken = next((tmp_path / "found").glob("broken.*"))
+    broken.write_bytes(broken.read_bytes()[:30])
+    return task, tmp_path / "truth", tmp_path / "found"
+
+
+def asked(capsys, *arguments: str) -> tuple[int, str, str]:
+    code = 0
+    try:
+        run(list(arguments))
+    except SystemExit as ending:
+        code = ending.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_folders__what_is_left_out_is_counted_and_named(folders, capsys) -> None:
+    task, truth, found = folders
+    command = (task, "score", "--truth", str(truth), "--predictions", str(found))
+    code, _, err = asked(capsys, *command)
+    assert code == 3 and "broken" in err
+    code, out, err = asked(capsys, *command, "--on-error", "skip", "--json")
+    report = json.loads(out)
+    assert code == 0 and set(report) >= {"task", "metrics", "protocol", "counts", "named"}
+    wanted = {
+        "images without prediction": ["only told"],
+        "predictions without truth": ["only said"],
+        "broken files": ["broken"],
+    }
+    assert report["named"] == wanted and all(f"1 {kind}" in err for kind in wanted)
+    assert report["counts"]["images"] == 2 and all(report["counts"][kind] == 1 for kind in wanted)
+    code, out, _ = asked(capsys, *command, "--on-error", "skip")
+    assert code == 0 and "only told" in out and "protocol" in out
+
+
+def test_folders__of_other_sizes_are_refused_by_name(folders, capsys) -> None:
+    task, truth, found = folders
+    for path in (*truth.glob("broken.*"), *found.glob("broken.*")):
+        path.unlink()
+    other = next(found.glob("b.*"))
+    rng = np.random.default_rng(0)
+    if task == "depth":
+        write_depth(other, rng.uniform(1, 2, (4, 4)).astype(np.float32))
+    elif task == "flow":
+        write_flow(other, np.zeros((2, 4, 4), np.float32))
+    else:
+        write_image(other, np.zeros((4, 4, 1 if task == "semantic" else 3), np.uint8))
+    code, _, err = asked(capsys, task, "score", "--truth", str(truth), "--predictions", str(found))
+    assert code == 3 and err.startswith("error: b")
+
+
+def test_objects__without_predictions_or_objects_are_named(tmp_path: Path, capsys) -> None:
+    images = [{"id": n, "width": 32, "height": 32, "file_name": f"{name}.jpg"} for n, name in enumerate("xyz", 1)]
+    box = {"bbox": [1, 1, 9, 9], "category_id": 1}
+    mask = {"segmentation": [[1, 1, 10, 1, 10, 10, 1, 10]]}
+    truths = [{"id": n, "image_id": n, "area": 81, "iscrowd": 0, **box, **mask} for n in (1, 2)]
+    truth = {"images": images, "annotations": truths, "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "t.json").write_text(json.dumps(truth))
+    (tmp_path / "p.json").write_text(json.dumps([{"image_id": 1, "score": 0.5, **box, **mask}]))
+    for task in ("detection", "instance"):
+        command = (task, "score", "--truth", str(tmp_path / "t.json"), "--predictions", str(tmp_path / "p.json"))
+        report = json.loads(asked(capsys, *command, "--json")[1])
+        named = {"images without predictions": ["y.jpg", "z.jpg"], "images without objects": ["z.jpg"]}
+        assert report["named"] == named and report["counts"]["images without predictions"] == 2
+        assert asked(capsys, *command, "--on-error", "skip")[0] == 2
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_score__needs_no_torch(task: str) -> None:
+    code = (
+        f"import sys; from densevision.tasks import load_score; load_score({task!r});"
+        "import densevision.cli.verbs.score; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_names__all_say_what_they_are(folders, capsys) -> None:
+    task, truth, found = folders
+    command = (task, "score", "--truth", str(truth), "--predictions", str(found), "--on-error", "skip", "--json")
+    report = json.loads(asked(capsys, *command)[1])
+    assert not [name for name in report["metrics"] if not meaning(name).text]
