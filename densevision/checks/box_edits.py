@@ -92,6 +92,25 @@ class CocoEdit(_BoxEdit):
             repair.rewrite(path, lambda target: write_text(target, text), what)
 
 
+class CocoPicturesEdit:
+    """A json of COCO's kind without the pictures that were left out, and what is said of them."""
+
+    def __init__(self, file: Path, folder: Path):
+        self.file, self.folder = file, folder
+
+    def apply(self, repair: Repair) -> None:
+        """Rewrites the json where something changes."""
+        content = json.loads(self.file.read_bytes())
+        images = [entry for entry in content["images"] if not repair.is_left_out(self.folder / entry["file_name"])]
+        if len(images) == len(content["images"]):
+            return
+        ids = {entry["id"] for entry in images}
+        kept = [entry for entry in content["annotations"] if entry["image_id"] in ids]
+        text = json.dumps(content | {"images": images, "annotations": kept}, ensure_ascii=False)
+        what = f"written anew: {len(content['images']) - len(images)} pictures left out"
+        repair.rewrite(self.file, lambda target: write_text(target, text), what)
+
+
 class YoloEdit(_BoxEdit):
     """Label files of a YOLO dataset without the lines that were left out, and with mended boxes."""
 

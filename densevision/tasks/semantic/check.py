@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from densevision.checks import table
-from densevision.checks.box_edits import rewrite_list
+from densevision.checks.box_edits import CocoPicturesEdit, rewrite_list
 from densevision.checks.boxes import judge_classes
 from densevision.checks.pictures import Album, Facts
 from densevision.checks.repair import Repair
@@ -246,11 +246,13 @@ def _check_coco(
     """A json of segments or objects: its pictures, and the class maps that are drawn of it."""
     masks = read_coco_masks(source.file, source.labels)
     facts = album.look(split, [source.pictures / name for name in masks.pictures])
+    survey.repair.edit(source.file, lambda: CocoPicturesEdit(source.file, source.pictures))
     total = np.zeros(UNKNOWN + 1, np.int64)
     rows = [row for row, of_picture in enumerate(facts) if of_picture.fault is None]
     for row, found in zip(rows, survey.spread(_drawer(masks, facts), rows, f"{split}: masks")):
         if isinstance(found, str):
             survey.add(MASK_BROKEN, source.file, masks.pictures[row], found)
+            survey.repair.leave_out(facts[row].file, MASK_BROKEN.name)
         else:
             total += found
     return masks.names, np.append(total[: len(masks.names)], total[UNKNOWN])

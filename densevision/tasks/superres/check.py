@@ -121,7 +121,7 @@ def check(config: SuperresConfig, survey: Survey) -> None:
             continue
         survey.notes += pairs.notes
         facts = album.look(split, pairs.targets)
-        _check_targets(survey, split, facts)
+        _check_targets(config, survey, split, facts)
         if pairs.inputs is not None:
             inputs = Album(survey)
             given = inputs.look(f"{split} inputs", pairs.inputs)
@@ -168,9 +168,13 @@ def _listed(config: SuperresConfig, split: str, survey: Survey) -> PicturePairs 
     return pairs
 
 
-def _check_targets(survey: Survey, split: str, facts: Sequence[Facts]) -> None:
-    """Whether targets were ever JPEGs, by their tables where they still are, else by their blocks."""
+def _check_targets(config: SuperresConfig, survey: Survey, split: str, facts: Sequence[Facts]) -> None:
+    """Whether targets are large enough, and were ever JPEGs: by their tables where they are there, or by blocks."""
     sound = [facts for facts in facts if facts.fault is None]
+    least = config.data.crop * config.scale if split == "train" else config.scale
+    for found in sound:
+        if min(found.size) < least:
+            survey.add(SMALL, found.file, None, f"{found.size}, needed are {least}", "warning")
     for found, words in zip(sound, survey.spread(_compression, sound, f"{split}: compression")):
         if words:
             survey.add(COMPRESSED, found.file, None, words)
