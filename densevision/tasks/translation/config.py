@@ -32,7 +32,7 @@ class TranslationData(DataConfig):
     """Which of the two is asked about, and which is the answer. Scenes are labels (A) and their picture (B)."""
     derive: Literal["none", "grey", "edges"] = "none"
     """What the network sees instead of the pair's input: the answer without its colours, or its edges."""
-    size: Count = 256
+    size: Count = 128
     """Side of a training sample; and of the picture in prediction, see `inference.resize`."""
     resize: Count | None = None
     """Side to which a training picture is resized before a square of `size` is cut out; 286 / 256 of it by default."""
