@@ -77,6 +77,8 @@ class LossConfig(Config):
     """Truths that move farther, in pixels, are left out."""
     occlusion: NonNegative = 0.5
     """Weight of the cross-entropy of occlusion, where it is predicted and known."""
+    matching: NonNegative = 0.0
+    """Weight of the cross-entropy of each cell's match among all cells, which teaches the features directly."""
     smoothness: NonNegative = 2.0
     """`photometric`: weight of the flow's changes where the picture does not change."""
     census: Annotated[int, Field(ge=1)] = 3
@@ -113,6 +115,8 @@ class FlowConfig(TaskConfig):
             raise ValueError("backbone has no effect on arch raft but for channels; set arch to raft_timm")
         if self.frozen_norms and (self.arch == "raft_timm" or self.preset != "large"):
             raise ValueError("frozen_norms has no effect: only arch raft, preset large, has batch norms of its own")
+        if self.loss.matching and self.loss.supervision == "photometric":
+            raise ValueError("loss.matching has no effect with loss.supervision=photometric; leave it out")
         if self.loss.supervision == "truth":
             for name in ("smoothness", "census"):
                 if getattr(self.loss, name) != LossConfig.model_fields[name].default:

@@ -19,7 +19,7 @@ from densevision.sample import Sample, SampleSet
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.pairs import Pair, recognise
 
-MARGIN = 1.25
+MARGIN = 1.5
 """Sides of a rendered scene, in sides of the training crop: room for the crop to be chosen in."""
 
 

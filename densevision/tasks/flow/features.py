@@ -12,50 +12,56 @@ import torch
 from torch import Tensor, nn
 
 STRIDE = 8
-"""Pixels per cell of the features."""
+"""Pixels per cell of the features of the published networks."""
 
 Norm = Callable[[int], nn.Module]
 
+_STEPS = {8: (1, 2, 2), 4: (2, 1, 1)}
+"""Strides of the three stages; the stem halves the picture before them."""
+
 
 class RaftEncoder(nn.Module):
-    """RAFT's feature encoder as the encoder of a Net: the picture itself, and its features at stride 8.
+    """RAFT's feature encoder as the encoder of a Net: the picture itself, and its features.
 
     Args:
         widths: Channels of the stem, of the three stages, and of the features.
         bottleneck: Whether the blocks are RAFT-small's.
         channels: Channels of the picture.
+        stride: Pixels per cell of the features, 4 or 8.
     """
 
-    def __init__(self, widths: Sequence[int], bottleneck: bool, channels: int = 3):
+    def __init__(self, widths: Sequence[int], bottleneck: bool, channels: int = 3, stride: int = STRIDE):
         super().__init__()
         self.channels = [channels, widths[-1]]
-        self.strides = [1, STRIDE]
+        self.strides = [1, stride]
         self.register_buffer("mean", torch.full((1, channels, 1, 1), 0.5), persistent=False)
         self.register_buffer("std", torch.full((1, channels, 1, 1), 0.5), persistent=False)
-        self.features = ConvEncoder(widths, bottleneck, instance_norm, channels)
+        self.features = ConvEncoder(widths, bottleneck, InstanceNorm, channels, stride)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, C, H, W) in [0, 1] to the picture and its features (B, D, H / 8, W / 8)."""
+        """(B, C, H, W) in [0, 1] to the picture and its features (B, D, H / stride, W / stride)."""
         return [image, self.features((image - self.mean) / self.std)]
 
 
 class ConvEncoder(nn.Module):
-    """A stem and three stages of two residual blocks, to stride 8.
+    """A stem and three stages of two residual blocks.
 
     Args:
         widths: Channels of the stem, of the three stages, and of the output.
         bottleneck: Whether the blocks are RAFT-small's.
         norm: Makes the norm of so many channels: instance norm for features, batch norm for context, or none.
         channels: Channels of the picture.
+        stride: 8 as published; 4 has its only stride after the stem in the first stage, so that the maps are small
+            where most of the work is.
     """
 
-    def __init__(self, widths: Sequence[int], bottleneck: bool, norm: Norm, channels: int = 3):
+    def __init__(self, widths: Sequence[int], bottleneck: bool, norm: Norm, channels: int = 3, stride: int = STRIDE):
         super().__init__()
         block = BottleneckBlock if bottleneck else ResidualBlock
         self.stem = normed(channels, widths[0], 7, norm, stride=2)
         self.stages = nn.ModuleList(
-            nn.Sequential(block(before, after, norm, stride), block(after, after, norm))
-            for before, after, stride in zip(widths, widths[1:4], (1, 2, 2))
+            nn.Sequential(block(before, after, norm, step), block(after, after, norm))
+            for before, after, step in zip(widths, widths[1:4], _STEPS[stride])
         )
         self.project = nn.Conv2d(widths[3], widths[4], 1)
         for module in self.modules():
@@ -63,7 +69,7 @@ class ConvEncoder(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) in [-1, 1] to (B, widths[4], H / 8, W / 8)."""
+        """(B, C, H, W) in [-1, 1] to (B, widths[4], H / stride, W / stride)."""
         x = self.stem(image)
         for stage in self.stages:
             x = stage(x)
@@ -111,9 +117,22 @@ def normed(before: int, after: int, kernel: int, norm: Norm, stride: int = 1) ->
     return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2), norm(after), nn.ReLU(inplace=True))
 
 
-def instance_norm(channels: int) -> nn.Module:
-    """RAFT's norm of features; as groups of one channel it keeps the memory format, and so takes a tenth of the time."""
-    return nn.GroupNorm(channels, channels, affine=False)
+class InstanceNorm(nn.GroupNorm):
+    """RAFT's norm of features; as groups of one channel it keeps the memory format, and so takes a tenth of the time.
+
+    Args:
+        channels: Of the features.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels, channels, affine=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) to the same, each channel of each picture with mean 0 and deviation 1."""
+        if x.requires_grad and x.device.type == "cpu":
+            # PyTorch's backward pass of this norm on the processor is four times slower in bfloat16 than in float32.
+            return super().forward(x.float()).to(x.dtype)
+        return super().forward(x)
 
 
 def no_norm(channels: int) -> nn.Module:
@@ -122,4 +141,6 @@ def no_norm(channels: int) -> nn.Module:
 
 
 def _shortcut(before: int, after: int, norm: Norm, stride: int) -> nn.Module:
-    return nn.Identity() if stride == 1 else nn.Sequential(nn.Conv2d(before, after, 1, stride), norm(after))
+    if stride == 1 and before == after:
+        return nn.Identity()
+    return nn.Sequential(nn.Conv2d(before, after, 1, stride), norm(after))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from densevision.errors import UsageError
 from densevision.ops.warp import pixel_grid
 from densevision.tasks.flow.correlation import Kind, correlate
-from densevision.tasks.flow.features import STRIDE, ConvEncoder, no_norm
+from densevision.tasks.flow.features import ConvEncoder, no_norm
 from densevision.tasks.flow.occlusion import OcclusionHead, unreturned
 from densevision.tasks.flow.update import Memory, MotionEncoder, Predictor
 from densevision.tasks.flow.upsample import BilinearUpsampler, ConvexUpsampler
@@ -43,6 +43,9 @@ class Plan:
         separable: Whether the memory is two units, along rows and columns.
         predictor: Channels between the memory and what it says.
         convex: Whether the flow is upsampled by learned weights.
+        stride: Pixels per cell.
+        shared: Whether the context is taken from the feature encoder, which then runs on two pictures in all instead of
+            three.
     """
 
     encoder: tuple[int, int, int, int, int]
@@ -58,6 +61,13 @@ class Plan:
     separable: bool
     predictor: int
     convex: bool
+    stride: int = 8
+    shared: bool = False
+
+    @property
+    def least(self) -> int:
+        """Least side of the canvas: the coarsest scale of the correlation needs two cells."""
+        return 2 * self.stride * 2 ** (self.levels - 1)
 
     @property
     def samples(self) -> int:
@@ -66,15 +76,16 @@ class Plan:
 
 
 PLANS = {
-    "tiny": Plan((24, 24, 48, 64, 96), True, False, 64, 48, 3, 3, (64,), (32, 16), 64, False, 64, True),
+    "tiny": Plan((32, 32, 48, 64, 64), False, False, 48, 48, 4, 3, (64,), (32, 16), 48, False, 64, True, 4, True),
     "small": Plan((32, 32, 64, 96, 128), True, False, 96, 64, 4, 3, (96,), (64, 32), 82, False, 128, False),
     "large": Plan((64, 64, 96, 128, 256), False, True, 128, 128, 4, 4, (256, 192), (128, 64), 128, True, 256, True),
 }
-"""`small` and `large` are RAFT's own; `tiny` is for training without a GPU."""
+"""`small` and `large` are RAFT's own; `tiny` learns in an hour on a processor: narrow, but with cells of half the side,
+because the error of a match grows with the cell."""
 
 
 class State(NamedTuple):
-    """What one step leaves behind, per cell of eight pixels.
+    """What one step leaves behind, per cell.
 
     Attributes:
         memory: (B, hidden, H, W).
@@ -96,12 +107,11 @@ class RaftHead(nn.Module):
         plan: The widths.
         iterations: Steps, where a call asks for no other number.
         occlusion: Whether occlusion is predicted too, and fed back.
-        shared: Take the context from the encoder's own level, rather than from an encoder of its own on the picture.
         correlation: How pairs are compared; see `correlation.correlate`.
         frozen_norms: Keep the statistics of the batch norms as they are, as in fine-tuning.
 
     Raises:
-        UsageError: The encoder has no level of stride 8.
+        UsageError: The encoder has no level of the plan's stride.
     """
 
     def __init__(
@@ -111,27 +121,25 @@ class RaftHead(nn.Module):
         plan: Plan,
         iterations: int = 12,
         occlusion: bool = False,
-        shared: bool = False,
         correlation: Kind = "auto",
         frozen_norms: bool = False,
     ):
         super().__init__()
-        if STRIDE not in strides:
+        if plan.stride not in strides:
             mend = "Choose a backbone with that level, such as mobilenetv2_100 or resnet50."
-            raise UsageError(f"RAFT reads a level of stride {STRIDE}; there are", value=list(strides), mend=mend)
+            raise UsageError(f"RAFT reads a level of stride {plan.stride}; there are", value=list(strides), mend=mend)
         self.plan, self.iterations, self.correlation, self.frozen_norms = plan, iterations, correlation, frozen_norms
-        self.level = list(strides).index(STRIDE)
-        self.shared = shared
+        self.level = list(strides).index(plan.stride)
         width, both = channels[self.level], plan.hidden + plan.context
-        self.features = nn.Conv2d(width, plan.encoder[-1], 1) if shared else nn.Identity()
-        norm = nn.BatchNorm2d if plan.context_norm else no_norm
-        own = (*plan.encoder[:-1], both)
-        self.context = nn.Conv2d(width, both, 1) if shared else ConvEncoder(own, plan.bottleneck, norm, channels[0])
+        self.features = nn.Conv2d(width, plan.encoder[-1], 1) if plan.shared else nn.Identity()
+        self.context = nn.Conv2d(width, both, 1) if plan.shared else _context_encoder(plan, channels[0])
         self.motion = MotionEncoder(plan.samples, plan.correlation, plan.flow, plan.motion)
         self.memory = Memory(plan.hidden, plan.context, plan.motion + occlusion, plan.separable)
         self.change = Predictor(plan.hidden, plan.predictor, 2)
         self.occlusion = OcclusionHead(plan.hidden, plan.predictor // 2) if occlusion else None
-        self.upsample = ConvexUpsampler(plan.hidden, plan.predictor) if plan.convex else BilinearUpsampler()
+        self.upsample = (
+            ConvexUpsampler(plan.hidden, plan.predictor, plan.stride) if plan.convex else BilinearUpsampler(plan.stride)
+        )
 
     def forward(
         self,
@@ -147,7 +155,7 @@ class RaftHead(nn.Module):
             first: Levels of the first picture, level 0 the picture in [0, 1].
             second: Levels of the second one.
             iterations: Steps.
-            start: (B, 2, H / 8, W / 8) flow to start from, in cells; standing still when not given.
+            start: (B, 2, H / stride, W / stride) flow to start from, in cells; standing still when not given.
             consistency: Also go back, and call occluded what does not return, whatever the head itself thinks.
 
         Returns:
@@ -169,7 +177,7 @@ class RaftHead(nn.Module):
         start: Tensor | None = None,
     ) -> Iterator[State]:
         """The state after every step; the flow that a step starts from carries no gradient, as in the paper."""
-        here, there = self.features(first[self.level]), self.features(second[self.level])
+        here, there = self.compared(first, second)
         look_up = correlate(here, there, self.plan.levels, self.plan.radius, self.correlation)
         memory, context = self._context(first).split([self.plan.hidden, self.plan.context], 1)
         memory, step = torch.tanh(memory), self.memory.given(torch.relu(context))
@@ -187,12 +195,17 @@ class RaftHead(nn.Module):
             occlusion = None if self.occlusion is None else self.occlusion(memory).float()
             yield State(memory, flow, occlusion)
 
+    def compared(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """What the correlation compares: features (B, D, H / stride, W / stride) of both pictures."""
+        return self.features(first[self.level]), self.features(second[self.level])
+
     def outputs(self, state: State) -> dict[str, Tensor]:
         """A state brought to the pixels: what `forward` returns."""
-        outputs = {"flow": self.upsample(STRIDE * state.flow, state.memory)}
-        if state.occlusion is not None:
-            outputs["occlusion"] = self.upsample(state.occlusion, state.memory)[:, 0]
-        return outputs
+        flow = self.plan.stride * state.flow
+        if state.occlusion is None:
+            return {"flow": self.upsample(flow, state.memory)}
+        both = self.upsample(torch.cat([flow, state.occlusion], 1), state.memory)
+        return {"flow": both[:, :2], "occlusion": both[:, 2]}
 
     def train(self, mode: bool = True) -> RaftHead:
         """Sets the mode of everything but frozen norms."""
@@ -203,4 +216,10 @@ class RaftHead(nn.Module):
         return self
 
     def _context(self, first: Sequence[Tensor]) -> Tensor:
-        return self.context(first[self.level]) if self.shared else self.context(2 * first[0] - 1)
+        return self.context(first[self.level]) if self.plan.shared else self.context(2 * first[0] - 1)
+
+
+def _context_encoder(plan: Plan, channels: int) -> ConvEncoder:
+    widths = (*plan.encoder[:-1], plan.hidden + plan.context)
+    norm = nn.BatchNorm2d if plan.context_norm else no_norm
+    return ConvEncoder(widths, plan.bottleneck, norm, channels, plan.stride)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densevision.ops.warp import pixel_grid
 from densevision.results import FlowField
 from densevision.tasks.contract import Net
 from densevision.tasks.flow.config import FlowConfig
@@ -54,9 +56,11 @@ def supervised_losses(net: Net, inputs: Tensors, targets: Tensors, config: FlowC
         config: The weights.
 
     Returns:
-        "flow", and "occlusion" where it is predicted; finite for any truth, also none.
+        "flow", "occlusion" where it is predicted, and "matching" where it has a weight; finite for any truth, also
+        none.
     """
-    steps = [net.head.outputs(state) for state in net.head.steps(**net.features(**inputs), **_steps(config))]
+    features = net.features(**inputs)
+    steps = [net.head.outputs(state) for state in net.head.steps(**features, **_steps(config))]
     weights = [config.loss.gamma ** (len(steps) - 1 - number) for number in range(len(steps))]
     valid = targets["valid"] & (targets["flow"].norm(dim=1) < config.loss.largest)
     flows = [flow_distance(step["flow"], targets["flow"], valid, config.loss.kind) for step in steps]
@@ -64,6 +68,10 @@ def supervised_losses(net: Net, inputs: Tensors, targets: Tensors, config: FlowC
     if config.occlusion and config.loss.occlusion:
         hidden = [occlusion_distance(step["occlusion"], targets["occlusion"], targets["told"]) for step in steps]
         losses["occlusion"] = config.loss.occlusion * sum(weight * loss for weight, loss in zip(weights, hidden))
+    if config.loss.matching:
+        seen = targets["valid"] & ~(targets["told"] & (targets["occlusion"] > 0.5))
+        compared = net.head.compared(**features)
+        losses["matching"] = config.loss.matching * matching_distance(*compared, targets["flow"], seen)
     return losses
 
 
@@ -114,6 +122,40 @@ def occlusion_distance(logits: Tensor, occlusion: Tensor, told: Tensor) -> Tenso
     """Mean cross-entropy over the pixels of which it is known; all (B, H, W)."""
     loss = F.binary_cross_entropy_with_logits(logits, occlusion, reduction="none")
     return (loss * told).sum() / told.sum().clamp(min=1)
+
+
+def matching_distance(here: Tensor, there: Tensor, flow: Tensor, seen: Tensor) -> Tensor:
+    """Mean cross-entropy of where each cell is found, its alikeness to all cells being the logits; 0 without any cell.
+
+    The truth lies between four cells, which share the probability as in bilinear interpolation. The steps of refinement
+    can only learn to read a correlation that says something: this makes it do so from the first hundred batches on.
+
+    Source: the classification over all matches of Sun et al., LoFTR, CVPR 2021, section 3.5.
+
+    Args:
+        here: (B, D, H, W) features of the first picture.
+        there: (B, D, H, W) features of the second one.
+        flow: (B, 2, s H, s W) the truth, in pixels.
+        seen: (B, s H, s W) bool: where it is known and the second picture shows it. Cells count that are seen whole.
+    """
+    height, width = here.shape[2:]
+    stride = flow.shape[2] // height
+    motion = F.avg_pool2d(flow, stride) / stride
+    match = motion + pixel_grid(height, width, motion)
+    corner = match.floor()
+    part = match - corner
+    x, y = corner.long().unbind(1)
+    whole = F.avg_pool2d(seen.to(flow.dtype)[:, None], stride)[:, 0] == 1
+    whole &= (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
+    logits = here.flatten(2).transpose(1, 2).float() @ there.flatten(2).float() / math.sqrt(here.shape[1])
+    log_probability = logits.log_softmax(2)
+    loss = flow.new_zeros(())
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        share = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if down else 1 - part[:, 1])
+        place = (y + down).clamp(0, height - 1) * width + (x + right).clamp(0, width - 1)
+        found = log_probability.gather(2, place.flatten(1)[..., None])[..., 0].unflatten(1, (height, width))
+        loss = loss - (found * share * whole).sum()
+    return loss / whole.sum().clamp(min=1)
 
 
 def _steps(config: FlowConfig) -> dict[str, int]:

@@ -19,13 +19,10 @@ from densevision.tasks.flow import data, decode
 from densevision.tasks.flow.augment import augmented
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.features import STRIDE, RaftEncoder
-from densevision.tasks.flow.head import PLANS, RaftHead
+from densevision.tasks.flow.head import PLANS, Plan, RaftHead
 from densevision.tasks.flow.loss import stack, supervised_losses, unsupervised_losses
 from densevision.tasks.flow.metric import FlowMetric
 from densevision.tasks.flow.warm_start import carried
-
-LEAST = 128
-"""Least side of the canvas: the coarsest of four scales of the correlation needs two cells."""
 
 
 class Flow(Task[FlowConfig, FlowField]):
@@ -40,16 +37,23 @@ class Flow(Task[FlowConfig, FlowField]):
     tiling = "pixels"
 
     @property
+    def plan(self) -> Plan:
+        """The widths that the config names; on a timm pyramid, at the stride of RAFT and with its context shared."""
+        plan = PLANS[self.config.preset]
+        return replace(plan, stride=STRIDE, shared=True) if self.config.arch == "raft_timm" else plan
+
+    @property
     def inputs(self) -> dict[str, InputSpec]:
-        """Two pictures as they are, their edges continued on all sides to multiples of 8 (RAFT's "sintel" padding)."""
-        spec = InputSpec(self.config.backbone.channels, "centre", multiple_of=STRIDE, minimum=LEAST, fill="edge")
+        """Two pictures as they are, their edges continued on all sides to whole cells (RAFT's "sintel" padding)."""
+        channels, plan = self.config.backbone.channels, self.plan
+        spec = InputSpec(channels, "centre", multiple_of=plan.stride, minimum=plan.least, fill="edge")
         return {"first": spec, "second": spec}
 
     def encoder(self) -> nn.Module:
         """RAFT's feature encoder, or a timm pyramid's stride-8 level."""
         if self.config.arch == "raft":
-            plan = PLANS[self.config.preset]
-            return RaftEncoder(plan.encoder, plan.bottleneck, self.config.backbone.channels)
+            plan = self.plan
+            return RaftEncoder(plan.encoder, plan.bottleneck, self.config.backbone.channels, plan.stride)
         from densevision.nn.backbone import Backbone
 
         return Backbone(self.config.backbone, shallowest=STRIDE, deepest=STRIDE)
@@ -60,10 +64,9 @@ class Flow(Task[FlowConfig, FlowField]):
         return RaftHead(
             channels,
             strides,
-            PLANS[config.preset],
+            self.plan,
             config.iterations,
             config.occlusion,
-            shared=config.arch == "raft_timm",
             correlation=config.correlation,
             frozen_norms=config.frozen_norms,
         )
@@ -105,7 +108,7 @@ class Flow(Task[FlowConfig, FlowField]):
     def continued(self, previous: FlowField, view: View) -> Tensors:
         """The previous flow, carried along itself."""
         moved = previous.warp(view.matrix, view.size)
-        return {"start": torch.from_numpy(carried(moved.flow))[None]}
+        return {"start": torch.from_numpy(carried(moved.flow, self.plan.stride))[None]}
 
     def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
         """Flow, and occlusion as a probability."""

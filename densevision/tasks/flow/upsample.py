@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densevision.tasks.flow.features import STRIDE
-
 NEIGHBOURS = 9
 DAMPED = 0.25
 """Factor of the logits, which balances their gradients with those of the flow."""
@@ -21,30 +19,40 @@ class ConvexUpsampler(nn.Module):
     Args:
         hidden: Channels of the memory.
         width: Channels between.
+        stride: Pixels per cell.
     """
 
-    def __init__(self, hidden: int, width: int):
+    def __init__(self, hidden: int, width: int, stride: int):
         super().__init__()
+        self.stride = stride
         self.weights = nn.Sequential(
             nn.Conv2d(hidden, width, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(width, STRIDE * STRIDE * NEIGHBOURS, 1),
+            nn.Conv2d(width, stride * stride * NEIGHBOURS, 1),
         )
 
     def forward(self, field: Tensor, memory: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, hidden, H, W) to (B, C, 8 H, 8 W)."""
+        """(B, C, H, W) and (B, hidden, H, W) to (B, C, stride H, stride W)."""
         batch, channels, height, width = field.shape
         weights = DAMPED * self.weights(memory).float()
-        weights = weights.view(batch, 1, NEIGHBOURS, STRIDE, STRIDE, height, width).softmax(2)
+        weights = weights.view(batch, 1, NEIGHBOURS, self.stride, self.stride, height, width).softmax(2)
         around = F.unfold(field, 3, padding=1).view(batch, channels, NEIGHBOURS, 1, 1, height, width)
         fine = (weights * around).sum(2)
-        return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, STRIDE * height, STRIDE * width)
+        return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, self.stride * height, self.stride * width)
 
 
 class BilinearUpsampler(nn.Module):
-    """Interpolates between the cells; the corners of both grids coincide, as RAFT-small was trained."""
+    """Interpolates between the cells; the corners of both grids coincide, as RAFT-small was trained.
+
+    Args:
+        stride: Pixels per cell.
+    """
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
 
     def forward(self, field: Tensor, memory: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, 8 H, 8 W); the memory has no say."""
-        size = (STRIDE * field.shape[2], STRIDE * field.shape[3])
+        """(B, C, H, W) to (B, C, stride H, stride W); the memory has no say."""
+        size = (self.stride * field.shape[2], self.stride * field.shape[3])
         return F.interpolate(field, size, mode="bilinear", align_corners=True)

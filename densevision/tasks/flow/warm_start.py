@@ -8,21 +8,20 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from densevision.tasks.flow.features import STRIDE
 
-
-def carried(flow: np.ndarray) -> np.ndarray:
+def carried(flow: np.ndarray, stride: int) -> np.ndarray:
     """The flow to start the next pair from: each cell's motion, at the cell that it led to.
 
     Cells that nothing moved to take the motion of the nearest that something did.
 
     Args:
-        flow: (2, H, W) of the previous pair on the network's canvas, whose sides are multiples of 8.
+        flow: (2, H, W) of the previous pair on the network's canvas, whose sides are multiples of the stride.
+        stride: Pixels per cell.
 
     Returns:
-        (2, H / 8, W / 8) float32, in cells.
+        (2, H / stride, W / stride) float32, in cells.
     """
-    cells = flow.reshape(2, flow.shape[1] // STRIDE, STRIDE, flow.shape[2] // STRIDE, STRIDE).mean((2, 4)) / STRIDE
+    cells = flow.reshape(2, flow.shape[1] // stride, stride, flow.shape[2] // stride, stride).mean((2, 4)) / stride
     height, width = cells.shape[1:]
     x, y = (np.rint(cells[axis] + np.indices((height, width))[1 - axis]).astype(int) for axis in (0, 1))
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)

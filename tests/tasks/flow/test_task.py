@@ -70,7 +70,7 @@ def test_recipes__hold_only_options_that_exist(recipe):
 
 def test_head__says_which_level_is_missing():
     with pytest.raises(UsageError, match="stride 8"):
-        RaftHead([3, 16], [1, 4], PLANS["tiny"])
+        RaftHead([3, 16], [1, 4], PLANS["small"])
 
 
 def test_timm_level__shares_its_features():
