@@ -48,7 +48,7 @@ def train(folder: Path, content: Dataset | None, *more: str) -> None:
     run(["detection", "train", "--data", str(folder), "--out", str(folder / "run"), "--quiet", *SETTINGS, *more])
 
 
-def fails(capsys: pytest.CaptureFixture, code: int, words: list[str], call: Callable[[], None]) -> None:
+def assert_fails(capsys: pytest.CaptureFixture, code: int, words: list[str], call: Callable[[], None]) -> None:
     with pytest.raises(SystemExit) as ending:
         call()
     message = capsys.readouterr().err
@@ -86,7 +86,7 @@ def test_labels__fault_is_named(fault: str, dataset, capsys) -> None:
     folder, content = dataset
     spoil, words = LABELS[fault]
     spoil(content)
-    fails(capsys, 3, ["instances_", *words], lambda: train(folder, content))
+    assert_fails(capsys, 3, ["instances_", *words], lambda: train(folder, content))
 
 
 PICTURES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
@@ -101,7 +101,7 @@ def test_pictures__fault_is_named(fault: str, dataset, capsys) -> None:
     folder, content = dataset
     spoil, words = PICTURES[fault]
     spoil(folder / "images" / "1.jpg")
-    fails(capsys, 3, words, lambda: train(folder, content))
+    assert_fails(capsys, 3, words, lambda: train(folder, content))
 
 
 @pytest.mark.parametrize("fault", PICTURES)
@@ -109,32 +109,32 @@ def test_predict__fault_is_named(fault: str, dataset, capsys) -> None:
     folder, _ = dataset
     spoil, words = PICTURES[fault]
     spoil(folder / "images" / "1.jpg")
-    fails(capsys, 3, words, lambda: run(["detection", "predict", str(folder / "images" / "1.jpg"), "--json"]))
+    assert_fails(capsys, 3, words, lambda: run(["detection", "predict", str(folder / "images" / "1.jpg"), "--json"]))
 
 
 def test_data__missing(tmp_path, capsys) -> None:
-    fails(capsys, 3, ["absent"], lambda: run(["detection", "train", "--data", str(tmp_path / "absent")]))
+    assert_fails(capsys, 3, ["absent"], lambda: run(["detection", "train", "--data", str(tmp_path / "absent")]))
 
 
 def test_data__not_given(capsys) -> None:
-    fails(capsys, 2, ["data.path", "--data"], lambda: run(["detection", "train"]))
+    assert_fails(capsys, 2, ["data.path", "--data"], lambda: run(["detection", "train"]))
 
 
 def test_data__unrecognised_says_what_is_there(tmp_path, capsys) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    fails(capsys, 3, [str(tmp_path), ".txt", "COCO"], lambda: run(["detection", "train", "--data", str(tmp_path)]))
+    assert_fails(capsys, 3, [str(tmp_path), ".txt", "COCO"], lambda: run(["detection", "train", "--data", str(tmp_path)]))
 
 
 def test_data__json_that_is_not_coco(dataset, capsys) -> None:
     folder, _ = dataset
     (folder / "annotations" / "instances_train.json").write_text('{"a": ')
-    fails(capsys, 3, ["instances_train.json"], lambda: train(folder, None))
+    assert_fails(capsys, 3, ["instances_train.json"], lambda: train(folder, None))
 
 
 def test_predict__too_many_pixels(dataset, capsys) -> None:
     folder, _ = dataset
     command = ["detection", "predict", str(folder / "images" / "0.jpg"), "--max-pixels", "100", "--json"]
-    fails(capsys, 3, ["0.jpg", "3,072", "100", "max_pixels"], lambda: run(command))
+    assert_fails(capsys, 3, ["0.jpg", "3,072", "100", "max_pixels"], lambda: run(command))
 
 
 USAGE = [
@@ -148,19 +148,19 @@ USAGE = [
 @pytest.mark.parametrize(("more", "words"), USAGE)
 def test_usage__bad_setting(more: list[str], words: list[str], dataset, capsys) -> None:
     folder, content = dataset
-    fails(capsys, 2, words, lambda: train(folder, content, *more))
+    assert_fails(capsys, 2, words, lambda: train(folder, content, *more))
 
 
 def test_usage__yaml_with_tags(tmp_path, capsys) -> None:
     file = tmp_path / "evil.yaml"
     file.write_text("task: !!python/object/apply:os.system ['true']\n")
-    fails(capsys, 2, ["evil.yaml", "line 1"], lambda: run(["detection", "train", "--config", str(file)]))
+    assert_fails(capsys, 2, ["evil.yaml", "line 1"], lambda: run(["detection", "train", "--config", str(file)]))
 
 
 def test_usage__config_of_another_task(tmp_path, capsys) -> None:
     file = tmp_path / "other.yaml"
     file.write_text("task: depth\n")
-    fails(capsys, 2, ["other.yaml", "depth"], lambda: run(["detection", "train", "--config", str(file)]))
+    assert_fails(capsys, 2, ["other.yaml", "depth"], lambda: run(["detection", "train", "--config", str(file)]))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_usage__config_of_another_task(tmp_path, capsys) -> None:
     ],
 )
 def test_usage__unknown_or_void(command: list[str], words: list[str], capsys) -> None:
-    fails(capsys, 2, words, lambda: run(command))
+    assert_fails(capsys, 2, words, lambda: run(command))
 
 
 def weights_file(folder: Path, kind: str) -> Path:
@@ -212,13 +212,13 @@ def test_weights__refused(kind: str, words: list[str], dataset, tmp_path, capsys
     path = weights_file(tmp_path, kind)
     picture = str(dataset[0] / "images" / "0.jpg")
     command = ["detection", "predict", picture, "--weights", str(path), "--json"]
-    fails(capsys, 4, ["weights.safetensors", *words], lambda: run(command))
+    assert_fails(capsys, 4, ["weights.safetensors", *words], lambda: run(command))
 
 
 def test_train__unwritable_folder(dataset, capsys) -> None:
     folder, content = dataset
     (folder / "run").write_text("a file where the folder should be")
-    fails(capsys, 1, ["run", "cannot write", "--out"], lambda: train(folder, content))
+    assert_fails(capsys, 1, ["run", "cannot write", "--out"], lambda: train(folder, content))
 
 
 def test_train__full_disk(dataset, capsys, monkeypatch) -> None:
@@ -228,5 +228,5 @@ def test_train__full_disk(dataset, capsys, monkeypatch) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
-    fails(capsys, 1, ["cannot write", "No space left"], lambda: train(folder, content))
+    assert_fails(capsys, 1, ["cannot write", "No space left"], lambda: train(folder, content))
     assert not [path for path in (folder / "run").glob("*") if path.is_file()]

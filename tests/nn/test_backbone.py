@@ -216,7 +216,7 @@ def test_pyramid_models__first_and_last_of_each_family(family: str) -> None:
     names = timm.list_models(module=family, exclude_filters="bat_*")
     for name in {names[0], names[-1]}:
         with torch.device("meta"):
-            Backbone(BackboneConfig(name=name))
+            assert Backbone(BackboneConfig(name=name)).channels
 
 
 def test_seed__same_weights_and_the_rehearsal_draws_nothing() -> None:
