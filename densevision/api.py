@@ -10,10 +10,12 @@ from typing import Any
 
 from densevision.checks.report import CheckReport, examine
 from densevision.config import read_yaml
+from densevision.engine.judgement import Judgement
 from densevision.engine.model import Model, TorchModel, load_torch, without_weights
 from densevision.engine.report import Report
 from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card
+from densevision.metrics.scoring import OnError
 from densevision.recipe import TaskConfig
 from densevision.tasks import known, load_check, load_config, load_task
 from densevision.zoo import announcement, built_in, opener, resolve
@@ -140,6 +142,7 @@ def evaluate(
     split: str = "val",
     out: PathLike | None = None,
     quiet: bool = True,
+    report: PathLike | None = None,
     **options: Any,
 ) -> Report:
     """Judges weights on a dataset by the path that `predict` runs.
@@ -152,9 +155,34 @@ def evaluate(
         split: "train" or "val".
         out: Folder for report.json and plots.
         quiet: No bars.
+        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst pictures.
         **options: Fields of `PredictOptions`.
     """
-    from densevision.engine.evaluate import evaluate as judge
+    judgement = judge(weights, data, task, set, split, quiet, **options)
+    if out is not None:
+        judgement.report.write(Path(out) / "report.json")
+        judgement.metric.plots(Path(out) / "plots")
+    if report is not None:
+        from densevision.engine.report_page import command_line, write_report
+
+        named = weights if isinstance(weights, (str, os.PathLike)) else None
+        settings = [f"{name}={value}" for name, value in (set or {}).items()]
+        told = {"weights": named, "data": data, "split": split, "set": settings, **options, "report": report}
+        write_report(judgement, Path(report), command_line(judgement.report.task, "evaluate", told))
+    return judgement.report
+
+
+def judge(
+    weights: Any = None,
+    data: str | None = None,
+    task: str | None = None,
+    set: Mapping[str, Any] | None = None,
+    split: str = "val",
+    quiet: bool = True,
+    **options: Any,
+) -> Judgement:
+    """Judges weights as `evaluate` does, and keeps what is needed to look at single pictures; takes the same words."""
+    from densevision.engine.evaluate import judge_model
     from densevision.engine.predict import checked_options
     from densevision.engine.progress import bar, silent
 
@@ -167,14 +195,17 @@ def evaluate(
     model.options = model.task.evaluation_options()
     chosen = checked_options(model, options)
     samples = model.task.dataset(split)
-    evaluation = judge(model, samples, chosen, model.task.config.data.workers, progress=silent if quiet else bar)
-    if out is not None:
-        evaluation.report.write(Path(out) / "report.json")
-        evaluation.metric.plots(Path(out) / "plots")
-    return evaluation.report
+    return judge_model(model, samples, chosen, model.task.config.data.workers, silent if quiet else bar)
 
 
-def score(task: str, truth: PathLike, predictions: PathLike, on_error: str = "fail") -> Report:
+def score(
+    task: str,
+    truth: PathLike,
+    predictions: PathLike,
+    on_error: OnError = "fail",
+    report: PathLike | None = None,
+    images: PathLike | None = None,
+) -> Report:
     """Judges prediction files of any tool against truth files, without a model.
 
     Args:
@@ -183,10 +214,12 @@ def score(task: str, truth: PathLike, predictions: PathLike, on_error: str = "fa
         predictions: A COCO result json; otherwise a folder of files of the same names but for the suffixes, or one
             file. Pictures without prediction are not judged, but counted and named.
         on_error: "fail" stops at files that cannot be read or compared, "skip" counts and names them.
+        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst pictures.
+        images: With `report`: folder of the pictures, to be drawn on; found by the names of the truth.
     """
-    from densevision.tasks import load_score
+    from densevision.engine.score import score as score_files
 
-    return Report(task=known(task), **load_score(task)(Path(truth), Path(predictions), on_error))
+    return score_files(known(task), truth, predictions, on_error, report, images)
 
 
 def check(

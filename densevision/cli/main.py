@@ -114,6 +114,14 @@ def run(arguments: list[str] | None = None) -> None:
         sys.exit(code)
 
 
+def guarded(command: click.Command, arguments: list[str] | None = None) -> None:
+    """Runs a command of a tool: what a person can cause becomes one line and its exit code, all else a traceback."""
+    try:
+        command.main(arguments)
+    except DenseVisionError as failure:
+        _fail(str(failure), failure.exit_code)
+
+
 def _fail(message: str, code: int) -> None:
     click.echo(f"error: {message}", err=True)
     sys.exit(code)

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 quiet_flag = click.option("--quiet", is_flag=True, help="No bars, no remarks.")
+report_option = click.option(
+    "--report", metavar="FOLDER", help="Write a page to look at: intervals, plots, tables, best and worst pictures."
+)
 weights_option = click.option(
     "--weights", metavar="FILE|NAME", help="Weights or exported model; the starter weights when not given."
 )

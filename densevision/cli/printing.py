@@ -12,6 +12,8 @@ import click
 
 LEFT_OUT = ("images without prediction", "predictions without truth", "broken files")
 """What is counted and named, and does not change the numbers; see `metrics.scoring`."""
+WHOLE = 10
+"""Whole numbers from here on are counts, such as of pixels, and need no decimals."""
 EXAMPLES = 5
 """Names that are printed of what was left out; the JSON has them all."""
 
@@ -22,6 +24,7 @@ def print_report(report: Any, as_json: bool) -> None:
         click.echo(report.to_json())
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from densevision.metrics.glossary import meaning
@@ -32,7 +35,7 @@ def print_report(report: Any, as_json: bool) -> None:
     headline.add_column("value", justify="right")
     headline.add_column("what it is", overflow="fold")
     for name, value in report.metrics.items():
-        headline.add_row(name, _number(value), meaning(name).text)
+        headline.add_row(name, _number(value), escape(meaning(name).text))
     console.print(headline)
     for title, rows in report.tables.items():
         if rows:
@@ -41,6 +44,30 @@ def print_report(report: Any, as_json: bool) -> None:
         if value != []:
             console.print(f"{name}: {value}{_examples(report.named.get(name, []))}", highlight=False, markup=False)
     console.print("protocol: " + json.dumps(report.protocol, ensure_ascii=False), highlight=False, style="dim")
+
+
+def print_comparison(found: Any, as_json: bool) -> None:
+    """Prints what changed between two judgements: one JSON object, or a table for people."""
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    console.print(f"one: {found.one.origin}\nother: {found.other.origin}", highlight=False, markup=False)
+    table = Table(title=f"{found.one.report.task}: from one to the other", title_justify="left")
+    for name in ("", "one", "other", "change", "95 % from", "to", ""):
+        table.add_column(name, justify="right" if name else "left")
+    for name, d in found.differences.items():
+        numbers = (d.one, d.other, d.change, *d.interval)
+        table.add_row(escape(name), *map(_number, numbers), found.verdict(name))
+    console.print(table)
+    changed = list(found.changes.items())
+    for title, part in (("worse", changed[:EXAMPLES]), ("better", changed[::-1][:EXAMPLES])):
+        shown = ", ".join(f"{id} ({value:+.4g})" for id, value in part)
+        console.print(f"{found.ranked} most {title}: {shown}", highlight=False, markup=False)
 
 
 def print_findings(report: Any, as_json: bool) -> None:
@@ -93,9 +120,13 @@ def remarks(quiet: bool) -> None:
 
 
 def _table(title: str, rows: dict[str, dict[str, float]]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    hidden = len(rows) - EXAMPLES if "picture" in title else 0
+    if hidden > 0:
+        rows, title = dict(list(rows.items())[:EXAMPLES]), f"{title}: {EXAMPLES} of {len(rows)}"
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("")
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     for name in columns:
@@ -114,4 +145,6 @@ def _examples(names: list[str]) -> str:
 def _number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
-    return "-" if value is None or math.isnan(value) else f"{value:.4f}"
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,.0f}" if value >= WHOLE and value == int(value) else f"{value:.4f}"

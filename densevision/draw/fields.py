@@ -19,6 +19,9 @@ OCCLUDED: Colour = (230, 0, 90)
 SAMPLED = 1 << 20
 """Pixels from which the range of a field's numbers is taken."""
 
+ERROR_SHADES = ((255, 254, 240, 90), (255, 215, 90, 0), (255, 160, 50, 20))
+"""Red, green and blue of no error, of a quarter, of most and of all of the limit."""
+
 Kind = Literal["metric", "relative", "disparity"]
 
 
@@ -79,7 +82,7 @@ def draw_depth(
     Returns:
         (H, W, 3) uint8 RGB.
     """
-    low, high = limits if limits is not None else _range(depth, valid)
+    low, high = limits if limits is not None else range_of(depth, valid)
     span = high - low
     canvas = np.empty((*depth.shape, 3), np.uint8)
     for rows in strips(depth.shape):
@@ -93,6 +96,22 @@ def draw_depth(
         caption = f"{name} [{unit}]" if unit else name
         write_bar(canvas, ramp if kind == "disparity" else ramp[::-1], low, high, caption)
     return canvas
+
+
+def draw_errors(errors: np.ndarray, known: np.ndarray, limit: float) -> np.ndarray:
+    """Errors as shades: white where there is none, dark red from the limit on, grey where the truth is not known.
+
+    Args:
+        errors: (H, W) at least 0.
+        known: (H, W) bool.
+        limit: Error from which the shade is full.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    level = np.clip(np.nan_to_num(errors, nan=0.0, posinf=limit) / limit, 0, 1)
+    channels = [np.interp(level, (0, 0.25, 0.6, 1), shades) for shades in ERROR_SHADES]
+    return np.where(known[..., None], np.stack(channels, -1), INVALID).astype(np.uint8)
 
 
 def draw_flow(
@@ -234,7 +253,7 @@ def _borders(labels: np.ndarray, rows: slice) -> np.ndarray:
     return border
 
 
-def _range(depth: np.ndarray, valid: np.ndarray | None) -> tuple[float, float]:
+def range_of(depth: np.ndarray, valid: np.ndarray | None) -> tuple[float, float]:
     """2nd and 98th percentile of the finite, valid numbers; a coarse grid of them where they are many."""
     step = max(1, round((depth.size / SAMPLED) ** 0.5))
     numbers = depth[::step, ::step]

@@ -45,6 +45,8 @@ caption { text-align: left; color: var(--soft); padding-bottom: 0.4rem; }
 th, td { padding: 0.4rem 1.1rem 0.4rem 0; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; white-space: nowrap; }
 .number { text-align: right; }
+tbody tr:hover { background: var(--plate); }
+summary { cursor: pointer; color: var(--soft); margin: 0 0 0.75rem; }
 figure { margin: 1.25rem 0; }
 figure img { display: block; max-width: 100%; height: auto; border-radius: 6px; background: #fff; }
 figcaption { color: var(--soft); font-size: 0.875rem; margin-top: 0.45rem; }
@@ -78,6 +80,10 @@ class Page:
     def code(self, text: str) -> Page:
         """Adds lines in a monospaced font, such as commands."""
         return self._add(f"<pre>{html.escape(text)}</pre>")
+
+    def fold(self, title: str, text: str) -> Page:
+        """Adds monospaced lines that are seen once their title is clicked."""
+        return self._add(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
 
     def table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> Page:
         """Adds a table; numbers are aligned at the right, and those that do not exist are shown as a dash.

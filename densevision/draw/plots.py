@@ -85,6 +85,24 @@ def f1_curves(path: str | os.PathLike[str], classes: Mapping[str, tuple[np.ndarr
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
 
 
+def histogram(path: str | os.PathLike[str], values: Sequence[float], x: str) -> None:
+    """Plots how many values lie where, with a line at their median.
+
+    Args:
+        path: PNG file that is written.
+        values: Finite numbers, one at least.
+        x: What they are.
+    """
+    numbers = np.asarray(values, np.float64)
+    with _figure(path, (6.4, 2.4)) as figure:
+        axes = _panel(figure, (1, 1, 1), "pictures", x)
+        axes.hist(numbers, bins=min(40, max(5, math.isqrt(len(numbers)) * 2)), color=TRAIN, rwidth=0.92)
+        middle = float(np.median(numbers))
+        axes.axvline(middle, color=INK, linewidth=1, linestyle=":", label=f"median {middle:.4g}")
+        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.legend(frameon=False, fontsize=8)
+
+
 def confusion(path: str | os.PathLike[str], matrix: np.ndarray, names: Sequence[str]) -> None:
     """Plots a confusion matrix, each row as parts of its truth; rows without truth are grey.
 

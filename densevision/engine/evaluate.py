@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from densevision.engine.judgement import Judgement, Look
 from densevision.engine.loader import Collate, reading_loader
 from densevision.engine.model import Model, TorchModel
 from densevision.engine.predict import answer
 from densevision.engine.processes import gathered, rank_and_world
 from densevision.engine.progress import Progress, silent
 from densevision.engine.report import Report
+from densevision.io.image import to_display
 from densevision.recipe import PredictOptions
 from densevision.results import Result
 from densevision.sample import Sample, SampleSet
 from densevision.tasks.contract import Metric
+
+UNTOLD = "images without truth"
 
 
 @dataclass
@@ -29,12 +33,14 @@ class Evaluation:
         metric: What they came from.
         losses: Mean losses by name.
         shown: The first samples with their answers.
+        places: Identity of each judged sample -> its index in the dataset.
     """
 
     report: Report
     metric: Metric
     losses: dict[str, float] = field(default_factory=dict)
     shown: list[tuple[Sample, Result]] = field(default_factory=list)
+    places: dict[str, int] = field(default_factory=dict)
 
 
 def evaluate(
@@ -61,24 +67,54 @@ def evaluate(
     """
     options = options or model.task.evaluation_options()
     rank, world = rank_and_world()
-    metric, judged, untold = model.task.metric(), 0, 0
+    metric, places, untold = model.task.metric(), {}, []
+    indices = range(rank, len(samples), world)
     shown: list[tuple[Sample, Result]] = []
     tally = _LossTally(model) if losses and isinstance(model, TorchModel) else None
-    reading = progress(reading_loader(samples, range(rank, len(samples), world), workers), "evaluating")
-    for sample, result in answer(model, tally.watch(reading, options.batch) if tally else reading, options):
+    reading = progress(reading_loader(samples, indices, workers), "evaluating")
+    answers = answer(model, tally.watch(reading, options.batch) if tally else reading, options)
+    for (sample, result), index in zip(answers, indices):
         if sample.truth is None:
-            untold += 1
+            untold.append(str(sample.id))
             continue
-        judged += 1
+        places[str(sample.id)] = index
         metric.update(result, sample.truth, sample.id)
         if len(shown) < examples:
             shown.append((sample, result))
-    shards = gathered((metric, judged, untold, tally.sums() if tally else {}))
-    metric, judged, untold, sums = _merged(shards)
-    counts = {"images": judged, "images without truth": untold, "notes": list(samples.notes), **metric.counts()}
-    report = Report(model.task.name, metric.compute(), _protocol(model, options, metric), counts, metric.tables())
+    metric, places, untold, sums = _merged(gathered((metric, places, untold, tally.sums() if tally else {})))
+    report = Report(
+        model.task.name,
+        metric.compute(),
+        _protocol(model, options, metric),
+        {"images": len(places), UNTOLD: len(untold), "notes": list(samples.notes), **metric.counts()},
+        metric.tables(),
+        {UNTOLD: untold} if untold else {},
+    )
     means = {name: total / max(count, 1) for name, (total, count) in sums.items()}
-    return Evaluation(report, metric, means, shown)
+    return Evaluation(report, metric, means, shown, places)
+
+
+def judge_model(
+    model: Model, samples: SampleSet, options: PredictOptions, workers: int = 0, progress: Progress = silent
+) -> Judgement:
+    """Judges a model so that its answers can be looked into: pictures that are asked for are answered again.
+
+    Args:
+        model: What answers.
+        samples: The dataset.
+        options: How to predict.
+        workers: Processes that read.
+        progress: Draws a bar over the samples.
+    """
+    evaluation = evaluate(model, samples, options, workers, progress=progress)
+
+    def looks(ids: Sequence[str]) -> Iterator[Look]:
+        chosen = (samples[evaluation.places[id]] for id in ids)
+        for id, (sample, result) in zip(ids, answer(model, chosen, options)):
+            yield Look(id, to_display(next(iter(sample.images.values()))), result, sample.truth)
+
+    data = model.task.config.data.path
+    return Judgement(evaluation.report, evaluation.metric, looks, f"{_name(model)} on {data}", model.card)
 
 
 class _LossTally:
@@ -119,15 +155,25 @@ class _LossTally:
         return self.totals
 
 
-def _merged(shards: list[tuple[Metric, int, int, dict]]) -> tuple[Metric, int, int, dict[str, tuple[float, int]]]:
-    metric, judged, untold, sums = shards[0]
+def _name(model: Model) -> str:
+    """What the weights are, as far as their card says."""
+    backbone = model.card.config.get("backbone", {}).get("name")
+    made = model.card.source or (f"trained on {model.card.data['path']}" if model.card.data.get("path") else "")
+    return " ".join(part for part in (model.task.name, backbone, f"({made})" if made else "") if part)
+
+
+Shard = tuple[Metric, dict[str, int], list[str], dict[str, tuple[float, int]]]
+
+
+def _merged(shards: list[Shard]) -> Shard:
+    metric, places, untold, sums = shards[0]
     for other, more, more_untold, other_sums in shards[1:]:
         metric.merge(other)
-        judged, untold = judged + more, untold + more_untold
+        places, untold = places | more, untold + more_untold
         for name, (total, count) in other_sums.items():
             before = sums.get(name, (0.0, 0))
             sums[name] = before[0] + total, before[1] + count
-    return metric, judged, untold, sums
+    return metric, places, sorted(untold), sums
 
 
 def _protocol(model: Model, options: PredictOptions, metric: Metric) -> dict[str, Any]:

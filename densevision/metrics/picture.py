@@ -114,11 +114,11 @@ class PictureMetric:
 
     def __init__(self, colour: Colour = "RGB", crop: int = 0):
         self.colour, self.crop = colour, crop
-        self.values: dict[int | str, tuple[float, float]] = {}
+        self.values: dict[int | str, tuple[float, ...]] = {}
 
     @property
-    def names(self) -> tuple[str, str]:
-        """The names of the two numbers."""
+    def names(self) -> tuple[str, ...]:
+        """The names of the numbers, PSNR and SSIM first."""
         return quality_names(self.colour, self.crop)
 
     @property
@@ -153,8 +153,8 @@ class PictureMetric:
         """How many pictures were compared, and how many were too small for SSIM's window."""
         scores = self.values.values()
         return {
-            "pictures": sum(not math.isnan(value) for value, _ in scores),
-            "pictures without SSIM": sum(math.isnan(value) for _, value in scores),
+            "pictures": sum(not math.isnan(value) for value, *_ in scores),
+            "pictures without SSIM": sum(math.isnan(value) for _, value, *_ in scores),
         }
 
     def compute(self) -> dict[str, float]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from densevision.metrics.scoring import Scoring
     from densevision.recipe import TaskConfig
     from densevision.tasks.contract import Task
 
@@ -36,9 +36,14 @@ def load_config(name: str) -> type[TaskConfig]:
     return import_module(f"densevision.tasks.{known(name)}.config").CONFIG
 
 
-def load_score(name: str) -> Callable[[Path, Path], dict[str, Any]]:
+def load_score(name: str) -> Callable[..., dict[str, Any]]:
     """The function that judges prediction files against truth files; imports no torch."""
     return import_module(f"densevision.tasks.{known(name)}.score").score
+
+
+def load_files(name: str) -> Callable[..., Scoring]:
+    """The function that pairs prediction files with truth files, picture by picture; imports no torch."""
+    return import_module(f"densevision.tasks.{known(name)}.score").open_files
 
 
 def load_check(name: str) -> ModuleType:

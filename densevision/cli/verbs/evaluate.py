@@ -10,6 +10,7 @@ from densevision.cli.options import (
     json_flag,
     predict_options,
     quiet_flag,
+    report_option,
     set_option,
     weights_option,
 )
@@ -24,16 +25,17 @@ def command(task: str) -> click.Command:
     @set_option
     @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
     @click.option("--out", metavar="FOLDER", help="Write report.json and plots there.")
+    @report_option
     @json_flag
     @quiet_flag
     @predict_options
-    def evaluate(weights, data, settings, split, out, as_json, quiet, **options):
+    def evaluate(weights, data, settings, split, out, report, as_json, quiet, **options):
         from densevision.cli.printing import print_report, remarks
 
         remarks(quiet or as_json)
         from densevision import api
 
-        report = api.evaluate(weights, data, task, settings, split, out, quiet or as_json, **given(options))
-        print_report(report, as_json)
+        found = api.evaluate(weights, data, task, settings, split, out, quiet or as_json, report, **given(options))
+        print_report(found, as_json)
 
     return evaluate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from densevision.cli.options import json_flag
+from densevision.cli.options import json_flag, report_option
 
 
 def command(task: str) -> click.Command:
@@ -20,16 +20,15 @@ def command(task: str) -> click.Command:
         show_default=True,
         help="What to do about files that cannot be read or compared: stop, or count and name them.",
     )
+    @report_option
+    @click.option("--images", metavar="FOLDER", help="With --report: the pictures, to be drawn on.")
     @json_flag
-    def score(truth, predictions, on_error, as_json):
-        from pathlib import Path
-
+    def score(truth, predictions, on_error, report, images, as_json):
         from densevision.cli.printing import print_report, warn_of
-        from densevision.engine.report import Report
-        from densevision.tasks import load_score
+        from densevision.engine.score import score as judge
 
-        report = Report(task=task, **load_score(task)(Path(truth), Path(predictions), on_error))
-        warn_of(report)
-        print_report(report, as_json)
+        found = judge(task, truth, predictions, on_error, report, images)
+        warn_of(found)
+        print_report(found, as_json)
 
     return score

@@ -26,15 +26,17 @@ TINY = {
     "data.size": 128,
     "data.longest": 192,
     "backbone.name": "mobilenetv2_050",
-    "rcnn.width": 32,
-    "rcnn.anchors.sizes": [16, 32, 64, 96, 128],
-    "rcnn.proposals.candidates": 200,
-    "rcnn.proposals.kept": 100,
-    "rcnn.proposals.training_candidates": 200,
-    "rcnn.proposals.training_kept": 200,
+    "rcnn.width": 16,
+    "rcnn.strides": [8, 16, 32],
+    "rcnn.anchors.sizes": [24, 48, 96, 128],
+    "rcnn.proposals.candidates": 100,
+    "rcnn.proposals.kept": 50,
+    "rcnn.proposals.training_candidates": 100,
+    "rcnn.proposals.training_kept": 100,
     "rcnn.box.hidden": [64],
-    "rcnn.box.samples": 64,
-    "mask.width": 32,
+    "rcnn.box.samples": 32,
+    "mask.resolution": 10,
+    "mask.width": 16,
     "mask.convolutions": 2,
     "decode.max_detections": 20,
     "decode.candidates": 100,
@@ -180,7 +182,9 @@ def test_score__of_files_equals_the_metric(tmp_path):
     found = score(tmp_path / "truth.json", tmp_path / "found.json")["metrics"]
     expected = metric.compute()
     assert found.keys() == expected.keys()
-    assert all(np.isclose(found[name], expected[name], atol=1e-9, equal_nan=True) for name in found)
+    # Results that have boxes too are sorted into small, medium and large by them, as pycocotools does; arrays by masks.
+    alike = [name for name in found if not (name.startswith("segm/") and name[-1] in "sml")]
+    assert all(np.isclose(found[name], expected[name], atol=1e-9, equal_nan=True) for name in alike)
 
 
 @pytest.mark.parametrize("file", sorted(Path("configs/instance").glob("*.yaml")), ids=lambda file: file.stem)

@@ -1,0 +1,112 @@
+"""Two judgements of the same pictures: what changed, how surely, and where most. No torch here."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densevision.draw.page import Page
+from densevision.draw.plots import histogram
+from densevision.draw.sheet import contact_sheet
+from densevision.engine.judgement import Judgement, Look, side_by_side
+from densevision.errors import UsageError
+from densevision.metrics.bootstrap import DRAWS, LEVEL, Difference, compare
+from densevision.metrics.glossary import meaning
+
+SHOWN = 6
+"""Pictures that are drawn of those that got worse, and of those that got better."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What another answer to the same pictures changes.
+
+    Attributes:
+        one: The first side.
+        other: The second side; changes are towards it.
+        differences: Name -> its change.
+        ranked: The number by which pictures are compared.
+        changes: Picture -> change of that number, the largest worsening first.
+    """
+
+    one: Judgement
+    other: Judgement
+    differences: dict[str, Difference]
+    ranked: str
+    changes: dict[str, float]
+
+    @classmethod
+    def of(cls, one: Judgement, other: Judgement, draws: int = DRAWS, seed: int = 0) -> Comparison:
+        """Compares two judgements.
+
+        Raises:
+            UsageError: They are of different tasks.
+            DataError: They are not of the same pictures.
+        """
+        if one.report.task != other.report.task:
+            raise UsageError("only answers to one task compare", value=f"{one.report.task} and {other.report.task}")
+        first, second = one.metric.by_picture(), other.metric.by_picture()
+        differences = compare(first, second, draws, seed)
+        mine, theirs = first.each(), second.each()
+        ranked = next(name for name in differences if name in mine and name in theirs)
+        with np.errstate(invalid="ignore"):
+            change = theirs[ranked] - mine[ranked]
+        known = [(id, float(value)) for id, value in zip(first.ids, change) if not math.isnan(value)]
+        sign = 1 if meaning(ranked).rising else -1
+        return cls(one, other, differences, ranked, dict(sorted(known, key=lambda pair: sign * pair[1])))
+
+    def verdict(self, name: str) -> str:
+        """Whether a number is surely better or worse, in a word; empty where it may be either."""
+        found = self.differences[name]
+        if not found.certain:
+            return ""
+        return "better" if (found.change > 0) == meaning(name).rising else "worse"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is not finite is null."""
+        rows = {}
+        for name, found in self.differences.items():
+            values = {"one": found.one, "other": found.other, "change": found.change, "above": found.above}
+            values |= {"low": found.interval.low, "high": found.interval.high}
+            finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
+            rows[name] = {**finite, "verdict": self.verdict(name)}
+        changes = {id: value if math.isfinite(value) else None for id, value in self.changes.items()}
+        sides = {"one": self.one.origin, "other": self.other.origin}
+        return {"task": self.one.report.task, **sides, "differences": rows, "by": self.ranked, "pictures": changes}
+
+    def looks(self, ids: list[str]) -> list[tuple[Look, Look]]:
+        """Pictures with both answers."""
+        return list(zip(self.one.looks(ids), self.other.looks(ids)))
+
+    def write(self, out: Path, command: str = "") -> Path:
+        """Writes a page: the changes with their intervals, and the pictures that changed most, drawn side by side."""
+        page = Page(f"{self.one.report.task}: two answers compared")
+        page.text(f"One: {self.one.origin}\nOther: {self.other.origin}")
+        page.heading("Changes")
+        rows = [
+            [name, d.one, d.other, d.change, d.interval.low, d.interval.high, self.verdict(name)]
+            for name, d in self.differences.items()
+        ]
+        page.table(rows, ("", "one", "other", "change", f"{LEVEL:.0%} from", "to", ""))
+        page.text("Both sides are judged on the same draws of the pictures. A verdict stands where 0 is not inside.")
+        finite = [value for value in self.changes.values() if math.isfinite(value)]
+        if len(finite) > 1:
+            histogram(out / "plots/changes.png", finite, f"change of {self.ranked}")
+            page.picture(out / "plots/changes.png", f"change of {self.ranked} in the pictures one by one")
+        ids = list(self.changes)
+        half = min(SHOWN, max(1, len(ids) // 2))
+        for title, chosen in (("Changed most for the worse", ids[:half]), ("for the better", ids[::-1][:half])):
+            page.heading(title)
+            for first, second in self.looks(chosen):
+                drawn, captions = side_by_side(first, [("other", second.answer)])
+                captions = ["one" if caption == "answer" else caption for caption in captions]
+                sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(2000, 420 * len(drawn)))
+                page.picture(sheet, f"{first.id}: {self.ranked} {self.changes[first.id]:+.4g}")
+        if command:
+            page.heading("Again")
+            page.code(command)
+        return page.write(out / "index.html")

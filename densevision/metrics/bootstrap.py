@@ -1,0 +1,101 @@
+"""How far numbers would move with other pictures of the same kind: the bootstrap over pictures.
+
+Source: Efron, Bootstrap Methods: Another Look at the Jackknife, Annals of Statistics 1979; percentile intervals. A
+comparison draws the same pictures for both sides, so that what is hard about a picture is hard for both.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from densevision.errors import DataError
+from densevision.metrics.pictures import Pictures
+
+DRAWS = 1000
+LEVEL = 0.95
+
+
+class Interval(NamedTuple):
+    """Between which ends a number lies; NaN where too few draws define it."""
+
+    low: float
+    high: float
+
+
+class Difference(NamedTuple):
+    """What another answer to the same pictures changes.
+
+    Attributes:
+        one: The number of one side.
+        other: The number of the other.
+        change: other - one.
+        interval: Of the change.
+        above: Part of the draws in which the change is positive; ties count half.
+    """
+
+    one: float
+    other: float
+    change: float
+    interval: Interval
+    above: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval leaves out no change at all."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+def drawn(count: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """(draws, count) how often each of so many pictures is drawn, where each draw takes as many as there are."""
+    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / max(count, 1)), draws)
+
+
+def intervals(pictures: Pictures, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> dict[str, Interval]:
+    """The interval of each number; NaN with fewer than two pictures.
+
+    Args:
+        pictures: What a metric kept of each picture.
+        draws: How often the pictures are drawn anew.
+        seed: Of the draws.
+        level: Part of the draws that lies inside.
+    """
+    weights = drawn(len(pictures.ids), draws, seed)
+    alone = len(pictures.ids) < 2
+    numbers = pictures.numbers(weights if not alone else np.ones((1, len(pictures.ids))))
+    return {name: Interval(np.nan, np.nan) if alone else _ends(values, level) for name, values in numbers.items()}
+
+
+def compare(
+    one: Pictures, other: Pictures, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
+) -> dict[str, Difference]:
+    """The change of each number from one side to the other, over the same draws of pictures.
+
+    Raises:
+        DataError: They are not of the same pictures.
+    """
+    if one.ids != other.ids:
+        lacking = sorted(set(one.ids) ^ set(other.ids))
+        problem, mend = "the two sides judge different pictures", "Give answers to the same pictures."
+        raise DataError(problem, field="id", value=lacking[:3], mend=mend)
+    weights = np.concatenate([np.ones((1, len(one.ids)), np.int64), drawn(len(one.ids), draws, seed)])
+    mine, theirs = one.numbers(weights), other.numbers(weights)
+    found = {}
+    for name in (name for name in mine if name in theirs):
+        with np.errstate(invalid="ignore"):  # equal pictures on both sides: their PSNR is endless, the change undefined
+            changes = theirs[name] - mine[name]
+        known = changes[1:][~np.isnan(changes[1:])]
+        above = float((np.sign(known) + 1).mean() / 2) if len(known) else np.nan
+        values = (float(mine[name][0]), float(theirs[name][0]), float(changes[0]))
+        found[name] = Difference(*values, _ends(changes[1:], level), above)
+    return found
+
+
+def _ends(values: np.ndarray, level: float) -> Interval:
+    known = np.sort(values[~np.isnan(values)])
+    if 2 * len(known) <= len(values):
+        return Interval(np.nan, np.nan)
+    with np.errstate(invalid="ignore"):
+        low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+    return Interval(float(low), float(high))
