@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from densevision.errors import DenseVisionError, UsageError
+from densevision.errors import UsageError
+from densevision.io.files import whole_folder
 
 LISTED = 20
 """Changes of one kind that are said one by one."""
@@ -68,26 +68,17 @@ class Repair:
             DenseVisionError: The copy cannot be written; nothing is left of it.
         """
         root, out = Path(root).absolute(), Path(out).absolute()
-        if out.exists() or out == root or root in out.parents:
+        if out == root or root in out.parents:
             mend = "Name a new folder outside the dataset: nothing is changed in place."
-            raise UsageError("is there already, or lies in the dataset", field="--fix", value=str(out), mend=mend)
+            raise UsageError("lies in the dataset", field="--fix", value=str(out), mend=mend)
         for edit in self._edits.values():
             edit.apply(self)
         outside = [path for path in (*self.left_out, *self._rewritten) if root not in path.parents and path.exists()]
         if outside:
             mend = "Give the folder above all files of the dataset."
             raise UsageError("does not lie in the dataset's folder, so no copy can mend it", file=outside[0], mend=mend)
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-            try:
-                self._copy(root, temporary)
-                os.chmod(temporary, 0o755)
-                os.rename(temporary, out)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
-        except OSError as failure:
-            raise DenseVisionError(f"cannot write: {os.strerror(failure.errno or 0)}", file=out) from None
+        with whole_folder(out) as temporary:
+            self._copy(root, temporary)
         return self._changes(root)
 
     def _copy(self, root: Path, target: Path) -> None:

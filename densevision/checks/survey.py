@@ -109,7 +109,7 @@ class Survey:
                 if example.kind is kind and example.action == action
             ]
             check = of_kind(kind)
-            self._add(check, "warning" if action == KEPT else check.severity, count, places)
+            self._add(check, "warning" if action == KEPT and kind.fixed != KEPT else check.severity, count, places)
 
     def counted(self, split: str, **numbers: int) -> None:
         """Says how much of a split was looked at."""

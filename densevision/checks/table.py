@@ -35,10 +35,15 @@ class Check:
     fix: str | None = None
 
 
+MILD = (Kind.BOX_TWICE, Kind.MASK_UNKNOWN, Kind.PICTURE_SMALL)
+"""What readers find and training does not stop at."""
+
+
 def of_kind(kind: Kind) -> Check:
     """The check that a reader of labels makes."""
     name = kind.name.lower().replace("_", "-")
-    return Check(name, "error", f"{kind.one} {kind.wrong}", kind.mend, kind.fixed or LEFT_OUT)
+    severity: Severity = "warning" if kind in MILD else "error"
+    return Check(name, severity, f"{kind.one} {kind.wrong}", kind.mend, kind.fixed or LEFT_OUT)
 
 
 MISSING, BROKEN, TRUNCATED = map(of_kind, (Kind.PICTURE_MISSING, Kind.PICTURE_BROKEN, Kind.PICTURE_TRUNCATED))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from densevision.errors import DenseVisionError
+from densevision.errors import DenseVisionError, UsageError
 
 
 @contextmanager
@@ -38,6 +39,30 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise _unwritable(path, failure) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Gives a temporary folder beside `path` that takes its place when the block succeeds; else nothing is left.
+
+    Raises:
+        UsageError: There is something at `path` already.
+        DenseVisionError: The folder cannot be written or the disk is full.
+    """
+    path = Path(path).absolute()
+    if path.exists():
+        raise UsageError("is there already", file=path, mend="Name a new folder: nothing is written over.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        try:
+            yield temporary
+            os.chmod(temporary, 0o777 & ~_umask())
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as failure:
+        raise _unwritable(path, failure) from None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

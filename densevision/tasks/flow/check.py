@@ -27,8 +27,9 @@ INVALID_SHARE = 0.98
 """Of a field's pixels; sparse laser scans know 15 %, so only more than this is worth a look."""
 OUTSIDE_SHARE = 0.5
 """Of the known pixels; that so many leave the picture is no motion of a video."""
-BETTER = 0.8
-"""How much of the difference between the frames another reading of the field may leave, to be believed instead."""
+BETTER = 0.7
+"""What another reading of the field may leave of what the given one leaves of the difference, to be believed instead;
+and of the difference itself."""
 
 BROKEN = Check(
     "flow-broken",
@@ -222,13 +223,14 @@ def _faults(reading: Reading) -> list[tuple[Check, str]]:
     if reading.outside > OUTSIDE_SHARE:
         return [*found, (MAGNITUDE, f"{reading.outside:.0%}")]
     left = reading.left or {}
-    if left and left["given"] > 1:
-        words = ", ".join(f"{name} {part:.0%}" for name, part in left.items())
-        best = min(left, key=left.__getitem__)
-        if best != "given" and left[best] < BETTER:
-            found.append((SWAPPED_FRAMES if best == "frames" else SWAPPED_PARTS, f"left of the difference: {words}"))
-        else:
-            found.append((UNEXPLAINED, f"left of the difference: {words}"))
+    if not left:
+        return found
+    best = min(left, key=left.__getitem__)
+    words = "left of the difference: " + ", ".join(f"{name} {part:.0%}" for name, part in left.items())
+    if left[best] < BETTER * min(left["given"], 1):
+        found.append((SWAPPED_FRAMES if best == "frames" else SWAPPED_PARTS, words))
+    elif left["given"] > 1:
+        found.append((UNEXPLAINED, words))
     return found
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from densevision.checks import table
+from densevision.checks.counterparts import COUNTERPARTS, Likeness, compare, judge_counterparts
 from densevision.checks.pictures import Album
 from densevision.checks.semblance import evenly
-from densevision.checks.survey import Survey
+from densevision.checks.survey import Place, Survey
 from densevision.checks.table import Check, of_kind
 from densevision.data.scene_splits import scene_splits
 from densevision.errors import DataError
@@ -39,7 +40,7 @@ BLANK = Check(
 CHECKS = (
     *table.SHARED,
     *map(of_kind, (Kind.PARTNER_MISSING, Kind.PARTNER_SIZE, Kind.HALVES_ODD)),
-    *(ALIKE, BLANK),
+    *(ALIKE, BLANK, *COUNTERPARTS),
 )
 """All that `check` may find."""
 
@@ -51,7 +52,7 @@ def check(config: TranslationConfig, survey: Survey) -> None:
         DataError: The dataset is not recognised.
     """
     scenes = scene_splits(config.data.path or "")
-    album = Album(survey)
+    album, likenesses = Album(survey), []
     for split in ("train", "val"):
         if scenes is not None:
             survey.counted(split, scenes=scenes[split].count)
@@ -63,8 +64,9 @@ def check(config: TranslationConfig, survey: Survey) -> None:
         if pairs.layout == "folders":
             Album(survey).look(f"{split} B", [b for _, b in pairs.files])
         survey.counted(split, pairs=len(pairs.files))
-        _compare(config, survey, split, pairs)
+        likenesses += _compare(config, survey, split, pairs)
     album.judge()
+    judge_counterparts(survey, likenesses)
 
 
 def _listed(config: TranslationConfig, split: str, survey: Survey) -> Pairs | None:
@@ -85,16 +87,20 @@ def _listed(config: TranslationConfig, split: str, survey: Survey) -> Pairs | No
     return pairs
 
 
-def _compare(config: TranslationConfig, survey: Survey, split: str, pairs: Pairs) -> None:
-    reader = FileReader(pairs, config)
+def _compare(config: TranslationConfig, survey: Survey, split: str, pairs: Pairs) -> list[Likeness]:
+    """Reports pairs that show nothing, or twice the same; gives what the others tell."""
+    reader, found = FileReader(pairs, config), []
     rows = evenly([row for row in range(len(reader)) if _readable(survey, pairs, row)], PAIRS)
-    for row in survey.progress(rows, f"{split}: pairs"):
-        a, b = (to_display(picture).astype(np.float32) for picture in reader.read(row))
+    sides = survey.spread(lambda row: tuple(map(to_display, reader.read(row))), rows, f"{split}: pairs")
+    for row, (a, b) in zip(rows, sides):
         answer = b if config.data.direction == "AtoB" else a
         if answer.std() < FLAT:
             survey.add(BLANK, pairs.files[row][config.data.direction == "AtoB"], None, f"{answer.mean():.0f}")
-        elif pairs.layout != "pictures" and np.abs(a - b).mean() < SAME:
+        elif pairs.layout != "pictures" and np.abs(a.astype(np.float32) - b).mean() < SAME:
             survey.add(ALIKE, pairs.files[row][0])
+        elif pairs.layout != "pictures":
+            found.append(compare(Place(str(pairs.files[row][0])), a, b))
+    return found
 
 
 def _readable(survey: Survey, pairs: Pairs, row: int) -> bool:

@@ -1,0 +1,93 @@
+"""Pairs of two kinds of picture: whether the two lie on each other, and whether some pairs have exchanged sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from densevision.checks.registration import outline_shift
+from densevision.checks.survey import Place, Survey
+from densevision.checks.table import Check
+
+SHIFT = 2.0
+"""Pixels by which outlines may lie apart."""
+PEAK = 0.12
+"""Least peak of the phase correlation for a shift to be believed: labels and photographs share few outlines."""
+LEAST_PAIRS = 6
+"""Pairs from which the two kinds of picture can be told apart."""
+APART = 3.0
+"""Spreads by which the two kinds must differ in some feature to be told apart."""
+CLEARLY = 0.5
+"""How much nearer a pair must be to the others when its sides are exchanged."""
+
+SHIFTED = Check(
+    "pair-misaligned",
+    "error",
+    f"a pair whose outlines lie more than {SHIFT:g} pixels apart",
+    "Register the pictures: a network that must guess the shift learns blur.",
+)
+SWAPPED = Check(
+    "pair-swapped",
+    "error",
+    "a pair whose A looks like the others' B, and its B like their A",
+    "Exchange the two.",
+)
+COUNTERPARTS = (SHIFTED, SWAPPED)
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """What one pair tells.
+
+    Attributes:
+        place: The pair.
+        shift: Right and down, in pixels, from the outlines of A to those of B.
+        peak: How much the shift can be believed, 0 to 1.
+        features: (2, n) of A and B.
+    """
+
+    place: Place
+    shift: tuple[float, float]
+    peak: float
+    features: np.ndarray
+
+
+def compare(place: Place, a: np.ndarray, b: np.ndarray) -> Likeness:
+    """Looks at one pair, (H, W, 3) uint8 each and of one size."""
+    x, y, peak = outline_shift(*(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (a, b)))
+    return Likeness(place, (x, y), peak, np.stack([_features(a), _features(b)]))
+
+
+def judge_counterparts(survey: Survey, pairs: Sequence[Likeness]) -> None:
+    """Reports pairs that are misaligned, or whose sides are exchanged when they are measured by the others."""
+    for pair in pairs:
+        if max(map(abs, pair.shift)) > SHIFT and pair.peak > PEAK:
+            survey.add(SHIFTED, pair.place.file, pair.place.field, "{:+.1f}, {:+.1f} px".format(*pair.shift))
+    for pair in _swapped(pairs):
+        survey.add(SWAPPED, pair.place.file, pair.place.field)
+
+
+def _swapped(pairs: Sequence[Likeness]) -> list[Likeness]:
+    if len(pairs) < LEAST_PAIRS:
+        return []
+    features = np.stack([pair.features for pair in pairs])
+    middle = np.median(features, 0)
+    spread = np.median(np.abs(features - middle), (0, 1)) + 1e-3
+    if (np.abs(middle[0] - middle[1]) / spread).max() < APART:
+        return []
+    own, exchanged = ((np.abs(features - other) / spread).sum((1, 2)) for other in (middle, middle[::-1]))
+    return [pair for pair, mine, other in zip(pairs, own, exchanged) if other < CLEARLY * mine]
+
+
+def _features(picture: np.ndarray) -> np.ndarray:
+    """(5,) numbers that tell drawings from photographs, night from day, grey from colour."""
+    grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+    steps = np.abs(np.diff(grey, axis=1))
+    coarse = (picture >> 4).astype(np.int32)
+    colours = len(np.unique(coarse @ (256, 16, 1)))
+    saturation = (picture.max(2) - picture.min(2)).mean() / 255
+    flat = (steps < 2).mean()
+    return np.array([np.log10(colours) / 2, saturation, flat, steps.mean() / 32, grey.mean() / 255])

@@ -1,0 +1,47 @@
+"""The page lists what the code looks for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from densevision.checks.document import page
+from densevision.checks.table import SEVERITIES
+from densevision.tasks import TASKS, load_check
+
+PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
+
+
+def test_page__is_what_the_tables_say() -> None:
+    """Run `python tools/document_checks.py` where this fails."""
+    assert PAGE.read_text(encoding="utf-8") == page({task: load_check(task).CHECKS for task in TASKS})
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_checks__are_named_once_and_say_a_mend(task: str) -> None:
+    checks = load_check(task).CHECKS
+    assert not [name for name, count in Counter(check.name for check in checks).items() if count > 1]
+    for check in checks:
+        assert check.severity in SEVERITIES and check.meaning
+        assert check.mend.endswith((".", "..."))
+        assert "|" not in check.meaning + check.mend + (check.fix or "")
+
+
+def test_checks__of_one_name_are_the_same_in_all_tasks() -> None:
+    seen = {}
+    for task in TASKS:
+        for check in load_check(task).CHECKS:
+            assert seen.setdefault(check.name, check) == check
+
+
+def test_checks__no_torch_at_import() -> None:
+    tasks = ("detection", "semantic", "instance", "depth", "flow", "superres")
+    program = (
+        f"import sys; from densevision.tasks import load_check\nfor task in {tasks}: load_check(task)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
