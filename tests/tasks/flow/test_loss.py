@@ -8,7 +8,14 @@ import torch
 
 from densevision.results import FlowField
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.loss import flow_distance, occlusion_distance, stack, supervised_losses, unsupervised_losses
+from densevision.tasks.flow.loss import (
+    flow_distance,
+    matching_distance,
+    occlusion_distance,
+    stack,
+    supervised_losses,
+    unsupervised_losses,
+)
 from densevision.tasks.flow.occlusion import unreturned
 from densevision.tasks.flow.photometric import census_distance, smoothness
 from densevision.tasks.flow.task import Flow
@@ -67,6 +74,40 @@ def test_sequence_loss__weighs_later_steps_more():
         hidden += 0.5 ** (3 - iterations) * torch.nn.functional.binary_cross_entropy(logits, wanted)
     assert losses["flow"].item() == pytest.approx(total.item(), rel=1e-4)
     assert losses["occlusion"].item() == pytest.approx(0.25 * hidden.item(), rel=1e-4)
+
+
+def test_matching__is_the_cross_entropy_of_the_four_cells_around_the_match():
+    """Features of two cells' size by loops over cells: bilinear shares, only what is seen whole and stays inside."""
+    generator = torch.Generator().manual_seed(0)
+    here, there = torch.randn(2, 1, 5, 4, 6, generator=generator)
+    flow = (torch.rand(1, 2, 4, 6, generator=generator) * 6 - 3).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    seen = torch.ones(1, 16, 24, dtype=torch.bool)
+    seen[0, 5, 9] = False  # cell (row 1, column 2)
+    losses = []
+    for row in range(4):
+        for column in range(6):
+            u, v = (flow[0, :, 4 * row, 4 * column] / 4).tolist()
+            x, y = column + u, row + v
+            left, top = int(np.floor(x)), int(np.floor(y))
+            if (row, column) == (1, 2) or not (0 <= left < 5 and 0 <= top < 3):
+                continue
+            logits = (here[0, :, row, column, None, None] * there[0]).sum(0) / 5**0.5
+            probability = (logits - logits.logsumexp((0, 1))).numpy()
+            shares = np.outer([top + 1 - y, y - top], [left + 1 - x, x - left])
+            losses.append(-(shares * probability[top : top + 2, left : left + 2]).sum())
+    assert len(losses) > 5
+    assert matching_distance(here, there, flow, seen).item() == pytest.approx(np.mean(losses), rel=1e-4)
+    assert matching_distance(here, there, flow, torch.zeros_like(seen)) == 0
+
+
+def test_matching__is_weighed_and_leaves_out_what_is_occluded():
+    task = tiny(**{"loss.matching": 0.5})
+    net, hidden = task.net(), FlowField.of(np.zeros((2, 128, 128)), occlusion=np.ones((128, 128), bool))
+    visible = FlowField.of(hidden.flow, occlusion=~hidden.hidden)
+    found = [supervised_losses(net, inputs(), stack([each]), task.config)["matching"] for each in (hidden, visible)]
+    features = net.head.compared(**net.features(**inputs()))
+    wanted = matching_distance(*features, torch.zeros(1, 2, 128, 128), torch.ones(1, 128, 128, dtype=torch.bool))
+    assert found[0] == 0 and found[1].item() == pytest.approx(0.5 * wanted.item(), rel=1e-5)
 
 
 def test_truths_too_fast__are_left_out():

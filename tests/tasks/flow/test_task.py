@@ -54,6 +54,7 @@ def test_presets__have_the_published_numbers_of_parameters():
         {"backbone": {"name": "resnet50"}},
         {"frozen_norms": True},
         {"loss": {"census": 2}},
+        {"loss": {"matching": 0.1, "supervision": "photometric"}},
         {"data": {"size": (100, 128)}},
         {"augment": {"scale": (2.0, 1.0)}},
     ],
@@ -122,7 +123,7 @@ def test_warm_start__refuses_what_it_cannot_follow():
 def test_carried__moves_the_motion_along_itself():
     flow = np.zeros((2, 64, 64), np.float32)
     flow[0, 16:32, 8:24] = 24  # cells (2..3, 1..2) move right by three cells
-    cells = carried(flow)
+    cells = carried(flow, 8)
     assert cells.shape == (2, 8, 8)
     np.testing.assert_array_equal(cells[0, 2:4, 4:6], 3)
     assert not cells[0, :2].any() and not cells[1].any() and cells[0, 2, 7] == 0
