@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _PAIRED = "http://efrosgans.eecs.berkeley.edu/pix2pix/models-pytorch"
 _UNPAIRED = "http://efrosgans.eecs.berkeley.edu/cyclegan/pretrained_models"
-_TERMS = "BSD-3-Clause code; the data has terms of its own"
+_TERMS = "BSD-2-Clause code; the data has terms of its own"
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """What old files of instance norms hold, and the norms do not use."""
 

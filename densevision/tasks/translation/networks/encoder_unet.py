@@ -34,4 +34,5 @@ class EncoderUNet(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Levels, the picture (B, C, H, W) first, to (B, outputs, H, W) from -1 to 1."""
-        return self.last(self.decoder([*levels[:-1], self.dropout(levels[-1])])).tanh()
+        answer = self.last(self.decoder([*levels[:-1], self.dropout(levels[-1])]))
+        return answer.float().tanh()  # half precision would round the picture

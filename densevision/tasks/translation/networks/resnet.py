@@ -55,7 +55,7 @@ class ResNetGenerator(nn.Module):
         x = self.first(image)
         for part in (*self.downs, *self.blocks, *self.ups):
             x = part(x)
-        return self.last(x).tanh()
+        return self.last(x).float().tanh()  # half precision would round the picture
 
 
 class ResidualBlock(nn.Module):

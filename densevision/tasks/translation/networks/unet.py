@@ -70,7 +70,7 @@ class UNetGenerator(nn.Module):
             x = self.ups[level](x.relu())
             if level:
                 x = torch.cat([levels[level - 1], x], 1)
-        return x.tanh()
+        return x.float().tanh()  # half precision would round the picture
 
 
 class Step(nn.Module):
