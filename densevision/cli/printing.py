@@ -12,7 +12,7 @@ import click
 
 LEFT_OUT = ("images without prediction", "predictions without truth", "broken files")
 """What is counted and named, and does not change the numbers; see `metrics.scoring`."""
-WHOLE = 10
+WHOLE = 2
 """Whole numbers from here on are counts, such as of pixels, and need no decimals."""
 EXAMPLES = 5
 """Names that are printed of what was left out; the JSON has them all."""
@@ -68,6 +68,21 @@ def print_comparison(found: Any, as_json: bool) -> None:
     for title, part in (("worse", changed[:EXAMPLES]), ("better", changed[::-1][:EXAMPLES])):
         shown = ", ".join(f"{id} ({value:+.4g})" for id, value in part)
         console.print(f"{found.ranked} most {title}: {shown}", highlight=False, markup=False)
+
+
+def print_errors(found: Any, as_json: bool) -> None:
+    """Prints a diagnosis: one JSON object, or tables for people."""
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    for title, rows in found.tables().items():
+        console.print(_table(title, rows))
+    name, ranked = found.judgement.ranked()
+    shown = ", ".join(f"{id} ({value:.4g})" for id, value in ranked[:EXAMPLES])
+    console.print(f"worst by {name}: {shown}", highlight=False, markup=False)
 
 
 def print_findings(report: Any, as_json: bool) -> None:

@@ -103,6 +103,22 @@ def histogram(path: str | os.PathLike[str], values: Sequence[float], x: str) -> 
         axes.legend(frameon=False, fontsize=8)
 
 
+def bars(path: str | os.PathLike[str], values: Mapping[str, float], x: str) -> None:
+    """Plots named values as bars from top to bottom.
+
+    Args:
+        path: PNG file that is written.
+        values: Name -> number; not-a-number draws no bar.
+        x: What they are.
+    """
+    with _figure(path, (6.4, 0.8 + 0.28 * max(1, len(values)))) as figure:
+        axes = _panel(figure, (1, 1, 1), "", x)
+        axes.grid(False, axis="y")
+        axes.barh(range(len(values)), list(values.values()), color=TRAIN, height=0.7)
+        axes.set_yticks(range(len(values)), [_plain(name) for name in values], fontsize=8)
+        axes.invert_yaxis()
+
+
 def confusion(path: str | os.PathLike[str], matrix: np.ndarray, names: Sequence[str]) -> None:
     """Plots a confusion matrix, each row as parts of its truth; rows without truth are grey.
 

@@ -190,6 +190,18 @@ class AveragePrecision:
         rules = Rules(definitions, np.array(params.iou_thrs), np.array(params.rec_thrs), areas)
         return Matches(ids, matched, rules)
 
+    def tide(self, hit: float = 0.5, near: float = 0.1) -> dict[str, Any]:
+        """What each kind of error costs, by hotcoco: `ap_base`, and `delta_ap` and `counts` by kind.
+
+        Args:
+            hit: IoU from which a prediction is in the right place.
+            near: IoU from which it is near.
+        """
+        columns = self._ordered()[1]
+        truth = columns.truth(self.names)
+        evaluation = matched(truth, columns.predictions(truth), self._geometry, self.sigmas)
+        return evaluation.tide_errors(hit, near)
+
     def counts(self) -> dict[str, int]:
         """How many truths and predictions the numbers rest on."""
         pictures = self._pictures.values()

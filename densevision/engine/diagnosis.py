@@ -1,0 +1,133 @@
+"""What kinds of errors there are and what they cost, as tables, plots and the worst pictures drawn. No torch here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from densevision.draw.page import Page
+from densevision.draw.plots import bars
+from densevision.draw.sheet import contact_sheet
+from densevision.engine.judgement import Judgement, every, side_by_side
+from densevision.errors import DataError
+from densevision.io.files import write_text
+from densevision.metrics.object_errors import ObjectErrors
+from densevision.metrics.strata import PixelErrors
+from densevision.results import Detections, Instances, Result
+
+SHOWN = 12
+"""Worst pictures that are drawn."""
+Tables = dict[str, dict[str, dict[str, float]]]
+
+
+class Errors(Protocol):
+    """Errors of one kind of record over pictures that come one at a time."""
+
+    def update(self, answer: Any, truth: Any, image: np.ndarray | None, id: str) -> None:
+        """Takes one picture."""
+
+    def tables(self) -> Tables:
+        """Title -> kind or part -> column -> number."""
+
+    def draw(self, answer: Any, truth: Any, canvas: np.ndarray) -> tuple[np.ndarray, str]:
+        """The errors of one picture drawn, and a caption."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The errors of a judgement.
+
+    Attributes:
+        judgement: Whose errors they are.
+        parts: What looked at them; one for each thing that objects have.
+    """
+
+    judgement: Judgement
+    parts: list[Errors]
+
+    @classmethod
+    def of(cls, judgement: Judgement) -> Diagnosis:
+        """Looks at every picture once more.
+
+        Raises:
+            DataError: Nothing was judged.
+        """
+        parts: list[Errors] = []
+        for look in every(judgement):
+            parts = parts or errors_of(look.truth)
+            for part in parts:
+                part.update(look.answer, look.truth, look.image, look.id)
+        if not parts:
+            raise DataError("no picture was judged", value=judgement.origin)
+        return cls(judgement, parts)
+
+    def tables(self) -> Tables:
+        """All tables."""
+        return {title: rows for part in self.parts for title, rows in part.tables().items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is not finite is null."""
+        name, ranked = self.judgement.ranked()
+        tables = {
+            title: {row: {key: value if math.isfinite(value) else None for key, value in columns.items()}
+                    for row, columns in rows.items()}
+            for title, rows in self.tables().items()
+        }  # fmt: skip
+        worst = {id: value if math.isfinite(value) else None for id, value in ranked}
+        return {"task": self.judgement.report.task, "errors": tables, "by": name, "worst": worst}
+
+    def write(self, out: Path, command: str = "") -> Path:
+        """Writes a page, errors.json and plots."""
+        write_text(out / "errors.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
+        page = Page(f"{self.judgement.report.task}: errors")
+        page.text(self.judgement.origin)
+        page.numbers(dict(list(self.judgement.report.metrics.items())[:12]))
+        for number, (title, rows) in enumerate(self.tables().items()):
+            self._table(page, title, rows, out / f"plots/{number}.png")
+        name, ranked = self.judgement.ranked()
+        page.heading(f"Worst pictures by {name}")
+        values = dict(ranked)
+        for look in self.judgement.looks([id for id, _ in ranked[:SHOWN]]):
+            drawn, captions = side_by_side(look)
+            if isinstance(look.truth, Detections):
+                canvas = look.canvas()
+                for part in self.parts:
+                    picture, caption = part.draw(look.answer, look.truth, canvas)
+                    drawn.append(picture)
+                    captions.append(caption)
+            sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(2000, 480 * len(drawn)))
+            page.picture(sheet, f"{look.id}: {name} {values[look.id]:.4g}")
+        if command:
+            page.heading("Again")
+            page.code(command)
+        return page.write(out / "index.html")
+
+    @staticmethod
+    def _table(page: Page, title: str, rows: Mapping[str, Mapping[str, float]], plot: Path) -> None:
+        columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+        page.heading(title)
+        cells = [[name, *(_whole(row.get(column)) for column in columns)] for name, row in rows.items()]
+        page.table(cells, ("", *columns))
+        shown = next((column for column in columns if "cost" in column), columns[0])
+        bars(plot, {name.partition(":")[0]: row.get(shown, math.nan) for name, row in rows.items()}, shown)
+        page.picture(plot, shown)
+
+
+def errors_of(truth: Result) -> list[Errors]:
+    """What looks at the errors of this kind of record."""
+    if isinstance(truth, Instances) and truth.masks is not None:
+        return [ObjectErrors(truth.names, "bbox"), ObjectErrors(truth.names, "segm")]
+    if isinstance(truth, Detections):
+        return [ObjectErrors(truth.names)]
+    return [PixelErrors()]
+
+
+def _whole(value: float | None) -> float | int | None:
+    """Whole numbers from 1 on, such as counts, without decimals."""
+    return int(value) if value is not None and value > 1 and value == int(value) else value

@@ -1,0 +1,56 @@
+"""tools/errors.py: planted errors from files to the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.io.image import write_image
+
+
+@pytest.fixture
+def boxes(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """Two pictures: one found, one of the wrong class."""
+    images = [{"id": n, "width": 60, "height": 40, "file_name": f"{n}.png"} for n in (1, 2)]
+    truths = [
+        {"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0} for n in (1, 2)
+    ]
+    found = [{"image_id": n, "category_id": n, "bbox": [5, 5, 20, 20], "score": 0.9} for n in (1, 2)]
+    categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
+    (tmp_path / "t.json").write_text(json.dumps({"images": images, "annotations": truths, "categories": categories}))
+    (tmp_path / "p.json").write_text(json.dumps(found))
+    for number in (1, 2):
+        write_image(tmp_path / f"images/{number}.png", np.full((40, 60, 3), 90, np.uint8))
+    return tmp_path / "t.json", tmp_path / "p.json", tmp_path / "images"
+
+
+def test_boxes__kinds_costs_and_pages(boxes, tool, tmp_path: Path) -> None:
+    truth, found, images = boxes
+    code, out, _ = tool("errors", "detection", found, "--truth", truth, "--json")
+    (table,) = json.loads(out)["errors"].values()
+    assert code == 0 and table["classification: right place, wrong class"]["errors"] == 1
+    assert json.loads(out)["worst"]["2.png"] == 0 and next(iter(json.loads(out)["worst"])) == "2.png"
+    code, out, _ = tool("errors", "detection", found, "--truth", truth, "--images", images, "--out", tmp_path / "page")
+    page = (tmp_path / "page/index.html").read_text()
+    assert code == 0 and "classification" in out and "2.png: AP 0" in page and "tools/errors.py" in page
+    assert json.loads((tmp_path / "page/errors.json").read_text())["task"] == "detection"
+
+
+def test_masks__confusions(tool, tmp_path: Path) -> None:
+    truth = np.zeros((20, 30, 1), np.uint8)
+    truth[:, 15:] = 1
+    said = truth.copy()
+    said[:, 15:20] = 0
+    for folder, labels in (("truth", truth), ("found", said)):
+        write_image(tmp_path / folder / "a.png", labels)
+    code, out, _ = tool("errors", "semantic", tmp_path / "found", "--truth", tmp_path / "truth", "--json")
+    tables = json.loads(out)["errors"]
+    (title,) = (title for title in tables if title.startswith("confusions"))
+    assert code == 0 and tables[title]["1 taken for 0"]["pixels"] == 100
+
+
+def test_neither_truth_nor_data__is_refused(tool) -> None:
+    assert tool("errors", "flow", "somewhere")[0] == 2
