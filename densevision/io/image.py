@@ -97,7 +97,7 @@ def read_index(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
     labels = read_image(path, max_pixels)
     if labels.shape[2] != 1 or labels.dtype.kind != "u":
         found = f"{labels.shape[2]} channels of {labels.dtype}"
-        mend = "Save labels as an 8-bit or 16-bit PNG of one channel, grey or with a palette."
+        mend = "Save labels as a PNG of one channel, grey or with a palette; or state what colours mean: data.colours."
         raise DataError("a label picture needs one channel of integers", file=path, value=found, mend=mend)
     return labels[..., 0]
 

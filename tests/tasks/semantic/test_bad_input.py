@@ -1,0 +1,112 @@
+"""Class maps that do not fit: one message with file, field, value and mend, and the exit code of bad data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from densevision.cli.main import run
+from densevision.errors import DataError
+from densevision.io.image import write_image
+from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.data import completed, open_split
+
+SIZE = (40, 48)
+SETTINGS = ("data.size=32", "train.epochs=1", "train.batch=2", "backbone.name=mobilenetv2_050", "arch=fcn32s")
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    """A sound dataset: two pictures to train on, one that validates; sky above, road below."""
+    for place in ("train/{}/a.png", "train/{}/b.png", "val/{}/c.png"):
+        write_image(tmp_path / place.format("images"), np.full((*SIZE, 3), 90, np.uint8))
+        write_image(tmp_path / place.format("masks"), mask(0, 1))
+    (tmp_path / "classes.txt").write_text("sky\nroad\n")
+    return tmp_path
+
+
+def mask(above: Any, below: Any, size: tuple[int, int] = SIZE) -> np.ndarray:
+    rows = np.arange(size[0]).reshape(-1, *[1] * np.ndim([above])) >= size[0] // 2
+    if np.ndim(above):
+        return np.broadcast_to(np.where(rows, np.uint8(below), np.uint8(above)), (*size, 3)).copy()
+    return np.broadcast_to(np.where(rows, np.uint8(below), np.uint8(above)), size).copy()
+
+
+FAULTS: dict[str, tuple[np.ndarray, list[str]]] = {
+    "size": (mask(0, 1, (40, 47)), ["train/masks/a.png", "40 x 47", "40 x 48"]),
+    "value": (mask(0, 7), ["train/masks/a.png", "pixel (20, 0)", "7", "data.unknown"]),
+    "colour picture": (mask(RED, BLUE), ["train/masks/a.png", "data.colours"]),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_train__fault_is_named(fault: str, dataset: Path, capsys: pytest.CaptureFixture) -> None:
+    spoilt, words = FAULTS[fault]
+    write_image(dataset / "train/masks/a.png", spoilt)
+    sets = [word for setting in SETTINGS for word in ("--set", setting)]
+    with pytest.raises(SystemExit) as ending:
+        run(["semantic", "train", "--data", str(dataset), "--out", str(dataset / "run"), "--quiet", *sets])
+    message = capsys.readouterr().err
+    assert ending.value.code == 3 and "Traceback" not in message
+    assert all(word in message for word in words), message
+
+
+def config(dataset: Path, **settings: Any) -> SemanticConfig:
+    return SemanticConfig.resolve(None, {"data.path": str(dataset), **settings})
+
+
+def test_colour__not_in_the_palette(dataset: Path) -> None:
+    for file in dataset.glob("*/masks/*.png"):
+        write_image(file, mask(RED, BLUE))
+    coloured = config(dataset, **{"data.colours": [list(RED), list(BLUE)]})
+    np.testing.assert_array_equal(open_split(coloured, "train")[0].truth.labels, mask(0, 1))
+    write_image(dataset / "train/masks/a.png", mask(RED, (0, 9, 255)))
+    with pytest.raises(DataError, match=r"a\.png: pixel \(20, 0\): .*not in the palette \(got \(0, 9, 255\)\)"):
+        open_split(coloured, "train")[0]
+    mended = open_split(coloured.changed(data__on_error="fix"), "train")
+    np.testing.assert_array_equal(mended[0].truth.labels, mask(0, 255))
+    assert any("a.png" in note for note in mended.notes)
+
+
+@pytest.mark.parametrize(("policy", "left"), [("fix", 2), ("skip", 1)])
+def test_value__is_counted_and_named_where_it_may_be(policy: str, left: int, dataset: Path) -> None:
+    write_image(dataset / "train/masks/a.png", mask(0, 7))
+    samples = open_split(config(dataset, **{"data.on_error": policy}), "train")
+    assert len(samples) == left and any("images/a.png" in note for note in samples.notes)
+
+
+def test_all_unknown__is_learnt_from_without_harm(dataset: Path, capsys: pytest.CaptureFixture) -> None:
+    write_image(dataset / "train/masks/a.png", mask(255, 255))
+    write_image(dataset / "train/masks/b.png", mask(255, 255))
+    write_image(dataset / "val/masks/c.png", mask(255, 255))
+    sets = [word for setting in SETTINGS for word in ("--set", setting)]
+    run(["semantic", "train", "--data", str(dataset), "--out", str(dataset / "run"), "--quiet", *sets])
+    assert "mIoU is undefined on the validation split" in capsys.readouterr().err
+    samples = open_split(config(dataset, **{"data.on_error": "fix"}), "train")
+    assert len(samples) == 2 and any("without a known pixel" in note for note in samples.notes)
+
+
+def test_classes__more_values_than_names(dataset: Path) -> None:
+    with pytest.raises(DataError, match="the class names are not known"):
+        (dataset / "classes.txt").unlink()
+        completed(config(dataset))
+
+
+SPOILERS: dict[str, Callable[[Path], Any]] = {
+    "mask missing": lambda root: (root / "train/masks/a.png").unlink(),
+    "mask is no picture": lambda root: (root / "train/masks/a.png").write_text("no"),
+    "picture is no picture": lambda root: (root / "train/images/a.png").write_text("no"),
+}
+
+
+@pytest.mark.parametrize("fault", SPOILERS)
+def test_open__file_is_named(fault: str, dataset: Path) -> None:
+    SPOILERS[fault](dataset)
+    with pytest.raises(DataError, match=r"a\.png"):
+        samples = open_split(config(dataset), "train")
+        [samples[index] for index in range(len(samples))]
