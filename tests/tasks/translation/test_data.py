@@ -1,0 +1,265 @@
+"""Which pairs are taken from what lies in a folder, how samples are cut, and what is said about what does not fit."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from densevision import api
+from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
+from densevision.draw.colours import palette
+from densevision.errors import DataError, UsageError
+from densevision.io.image import write_image
+from densevision.tasks.translation.config import HELD_OUT, TranslationConfig
+from densevision.tasks.translation.data import completed, derived, open_split
+from densevision.tasks.translation.score import score
+
+SIDE = 40
+
+
+def picture(seed: int, height: int = SIDE, width: int = SIDE, kind: type = np.uint8) -> np.ndarray:
+    coarse = np.random.default_rng(seed).random((5, 5, 3))
+    return np.rint(cv2.resize(coarse, (width, height)).clip(0, 1) * np.iinfo(kind).max).astype(kind)
+
+
+def beside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.concatenate([a, b], 1)
+
+
+def config(path: Path | str, **more) -> TranslationConfig:
+    settings = {name.replace("__", "."): value for name, value in more.items()}
+    return TranslationConfig.resolve(None, {"data.path": str(path), "data.size": 32, **settings})
+
+
+def both(root: Path, form: str, names: tuple[str, ...] = ("1.png", "2.png"), seed: int = 0) -> None:
+    """Folders of A (even seeds) and of B (odd seeds), below the root by a form such as `train/{side}`."""
+    for number, name in enumerate(names):
+        for odd, side in enumerate("AB"):
+            write_image(root / form.format(side=side) / name, picture(seed + 2 * number + odd))
+
+
+def test_side_by_side__halves_in_either_direction(tmp_path: Path):
+    for split in ("train", "val"):
+        write_image(tmp_path / split / "1.png", beside(picture(0), picture(1)))
+    for direction, (question, answer) in {"AtoB": (0, 1), "BtoA": (1, 0)}.items():
+        (sample,) = open_split(config(tmp_path, data__direction=direction), "val")
+        np.testing.assert_array_equal(sample.images["image"], picture(question))
+        np.testing.assert_array_equal(sample.truth.image, picture(answer))
+        assert sample.id == "1.png" and not sample.file  # the file is more than the question
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [("train{side}", "test{side}"), ("{side}/train", "{side}/val"), ("train/{side}", "val/{side}")],
+)
+def test_folders__of_every_layout(tmp_path: Path, train: str, val: str):
+    both(tmp_path, train)
+    both(tmp_path, val, ("9.png",), seed=50)
+    chosen = completed(config(tmp_path))
+    assert chosen.data.val is None
+    assert [len(open_split(chosen, split)) for split in ("train", "val")] == [2, 1]
+    (sample,) = open_split(config(tmp_path, data__direction="BtoA"), "val")
+    np.testing.assert_array_equal(sample.images["image"], picture(51))
+    np.testing.assert_array_equal(sample.truth.image, picture(50))
+    assert Path(sample.file) == tmp_path / val.format(side="B") / "9.png"
+
+
+def test_folders__undivided_hold_out_a_tenth(tmp_path: Path):
+    both(tmp_path, "{side}", tuple(f"{number}.png" for number in range(12)))
+    assert len(open_split(config(tmp_path), "val")) == 12
+    chosen = completed(config(tmp_path))
+    assert chosen.data.val == HELD_OUT
+    ids = [{sample.id for sample in open_split(chosen, split)} for split in ("train", "val")]
+    assert (len(ids[0]), len(ids[1])) == (10, 2) and not ids[0] & ids[1]
+
+
+def test_folders__names_of_other_splits(tmp_path: Path):
+    both(tmp_path, "{side}/spring")
+    both(tmp_path, "{side}/autumn", ("3.png",))
+    chosen = config(tmp_path, data__train="spring", data__val="autumn")
+    assert [len(open_split(chosen, split)) for split in ("train", "val")] == [2, 1]
+    with pytest.raises(DataError, match="there is no such folder"):
+        open_split(config(tmp_path, data__train="summer"), "train")
+
+
+def test_folders__partners_by_name_and_size(tmp_path: Path):
+    both(tmp_path, "{side}")
+    write_image(tmp_path / "A" / "3_A.jpg", picture(7))
+    write_image(tmp_path / "B" / "3_B.png", picture(8))
+    assert len(open_split(config(tmp_path), "val")) == 3
+    write_image(tmp_path / "B" / "alone.png", picture(9))
+    with pytest.raises(DataError, match=r"B/alone\.png.*a picture without its partner"):
+        open_split(config(tmp_path), "val")
+    (tmp_path / "B" / "alone.png").unlink()
+    write_image(tmp_path / "B" / "2.png", picture(3, 20, 30))
+    with pytest.raises(DataError, match=r"A/2\.png.*another size than its partner \(got '40 x 40 and 30 x 20'\)"):
+        open_split(config(tmp_path), "val")
+    samples = open_split(config(tmp_path, data__on_error="skip"), "val")
+    assert len(samples) == 2 and "another size than its partner, left out: 2.png" in samples.notes[0]
+
+
+def test_side_by_side__odd_width(tmp_path: Path):
+    write_image(tmp_path / "train" / "1.png", picture(0, 40, 81))
+    with pytest.raises(DataError, match=r"1\.png.*odd width, which has no halves \(got '81 x 40'\)"):
+        open_split(config(tmp_path), "train")
+    with pytest.raises(DataError, match="no picture for train"):
+        open_split(config(tmp_path, data__on_error="skip"), "train")
+
+
+def test_missing__is_said_with_what_is_there(tmp_path: Path):
+    with pytest.raises(UsageError, match="no data is named"):
+        open_split(TranslationConfig(), "train")
+    with pytest.raises(DataError, match="there is no such folder"):
+        open_split(config(tmp_path / "absent"), "train")
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(DataError, match=r"no picture lies in this folder itself \(got 'pictures'\)"):
+        open_split(config(tmp_path), "train")
+    with pytest.raises(DataError, match="no folders A and B for train"):
+        open_split(config(tmp_path, data__layout="folders"), "train")
+    write_image(tmp_path / "train" / "1.png", beside(picture(0), picture(1)))
+    with pytest.raises(DataError, match=r"there is no val split \(got 'train'\)"):
+        open_split(config(tmp_path), "val")
+    both(tmp_path / "twice", "{side}", ("a.png", "a.jpg"))
+    with pytest.raises(DataError, match=r"two pictures share one name, a\.jpg and a\.png"):
+        open_split(config(tmp_path / "twice"), "train")
+
+
+def test_broken_picture__is_named(tmp_path: Path):
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "1.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"1\.png"):
+        open_split(config(tmp_path), "train")
+
+
+def test_derived__grey_and_edges(tmp_path: Path):
+    write_image(tmp_path / "1.png", picture(0))
+    (sample,) = open_split(config(tmp_path, data__derive="grey", backbone__channels=1), "val")
+    luma = picture(0) @ [0.299, 0.587, 0.114]
+    np.testing.assert_allclose(sample.images["image"][..., 0], luma, atol=0.51)
+    np.testing.assert_array_equal(sample.truth.image, picture(0))
+    disc = np.zeros((64, 64, 3), np.uint8)
+    cv2.circle(disc, (32, 32), 20, (255, 255, 255), -1)
+    edges = derived(disc, "edges")
+    y, x = np.nonzero(edges[..., 0] == 0)
+    assert edges.shape == (64, 64, 1) and set(np.unique(edges)) == {0, 255}
+    assert len(y) > 2 * math.pi * 20 * 0.7 and np.abs(np.hypot(y - 32, x - 32) - 20).max() < 2
+
+
+def test_derived__of_the_half_that_is_the_answer(tmp_path: Path):
+    write_image(tmp_path / "train" / "1.png", beside(picture(0), np.zeros((SIDE, SIDE, 3), np.uint8)))
+    chosen = config(tmp_path, data__layout="side-by-side", data__direction="BtoA", data__derive="grey")
+    (sample,) = open_split(chosen, "train")
+    np.testing.assert_array_equal(sample.truth.image, picture(0))
+    assert sample.images["image"].shape == (SIDE, SIDE, 3) and sample.images["image"].std() > 10
+
+
+def test_crop__is_the_papers(tmp_path: Path):
+    """Resized to 286 / 256 of the crop, cut anywhere, mirrored half of the time, alike in both."""
+    write_image(tmp_path / "train" / "1.png", beside(picture(0, 72, 72), 255 - picture(0, 72, 72)))
+    samples = open_split(config(tmp_path), "train")
+    assert config(tmp_path).data.padded == 36 and config(tmp_path, data__size=256).data.padded == 286
+    whole = cv2.resize(picture(0, 72, 72), (36, 36), interpolation=cv2.INTER_AREA)
+    places, mirrored = set(), 0
+    for seed in range(60):
+        sample = samples.crop(0, np.random.default_rng(seed))
+        question, answer = sample.images["image"].astype(int), sample.truth.image.astype(int)
+        assert question.shape == answer.shape == (32, 32, 3) and np.abs(question + answer - 255).max() <= 1
+        found = [
+            (top, left, flip)
+            for top in range(5)
+            for left in range(5)
+            for flip in (False, True)
+            if np.array_equal(question[:, ::-1] if flip else question, whole[top : top + 32, left : left + 32])
+        ]
+        assert len(found) == 1
+        places.add(found[0][:2])
+        mirrored += found[0][2]
+    assert len(places) > 15 and 15 < mirrored < 45
+    again = [samples.crop(0, np.random.default_rng(3)).images["image"] for _ in range(2)]
+    assert np.array_equal(*again)
+
+
+def test_16_bits__stay(tmp_path: Path):
+    both(tmp_path, "{side}")
+    for side, seed in (("A", 0), ("B", 1)):
+        write_image(tmp_path / side / "1.png", picture(seed, kind=np.uint16))
+    samples = open_split(config(tmp_path), "train")
+    for sample in (samples[0], samples.crop(0, np.random.default_rng(0))):
+        assert sample.images["image"].dtype == sample.truth.image.dtype == np.uint16
+        assert len(np.unique(sample.truth.image)) > 256
+
+
+def test_cache__reads_each_pair_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    both(tmp_path, "{side}")
+    samples = open_split(config(tmp_path), "train")
+    read, calls = samples.reader.read, []
+    monkeypatch.setattr(samples.reader, "read", lambda index: (calls.append(index), read(index))[1])
+    for index in (0, 1, 0, 1):
+        samples.crop(index, np.random.default_rng(index))
+    assert calls == [0, 1]
+
+
+def test_scenes__labels_in_colours_to_the_picture():
+    chosen = config("scenes:6:3")
+    train, val = open_split(chosen, "train"), open_split(chosen, "val")
+    assert len(train) == 6 and len(val) == 16 and completed(chosen).data.val is None
+    scene = Scenes(6, 3, (36, 36))[2]
+    np.testing.assert_array_equal(train[2].images["image"], palette(len(SEMANTIC_CLASSES))[scene.semantic])
+    np.testing.assert_array_equal(train[2].truth.image, scene.image)
+    back = open_split(config("scenes:6:3", data__direction="BtoA"), "train")
+    np.testing.assert_array_equal(back[2].truth.image, train[2].images["image"])
+
+
+@pytest.mark.realdata
+def test_facades__by_config_alone(real_data: Path):
+    chosen = TranslationConfig.resolve(None, {"data.path": str(real_data / "data/facades"), "data.direction": "BtoA"})
+    train, val = open_split(completed(chosen), "train"), open_split(completed(chosen), "val")
+    assert (len(train), len(val)) == (240, 60) and not (*train.notes, *val.notes)
+    sample = val[0]
+    assert sample.images["image"].shape == sample.truth.image.shape == (256, 256, 3)
+    # The drawing has a dozen flat colours: far more of its pixels equal their neighbour than of the photo's.
+    flat = [
+        float((np.diff(one.astype(int), axis=1) == 0).all(2).mean())
+        for one in (sample.images["image"], sample.truth.image)
+    ]
+    assert flat[0] > 2 * flat[1]
+
+
+def test_score__files_of_any_tool(tmp_path: Path):
+    for number in range(2):
+        write_image(tmp_path / "truth" / f"{number}.png", np.full((16, 16, 3), 100, np.uint8))
+        write_image(tmp_path / "given" / f"{number}.bmp", np.full((16, 16, 3), 100 + 10 * number, np.uint8))
+    found = score(tmp_path / "truth", tmp_path / "given")
+    assert found["metrics"]["L1"] == pytest.approx(5 / 255) and found["counts"]["pictures"] == 2
+    write_image(tmp_path / "given" / "1.bmp", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(DataError, match="differ in height, width or channels"):
+        score(tmp_path / "truth", tmp_path / "given")
+
+
+def test_check__finds_planted_faults(tmp_path: Path):
+    for number in range(4):
+        write_image(tmp_path / "train" / f"{number}.png", beside(picture(2 * number), picture(2 * number + 1)))
+    write_image(tmp_path / "val" / "9.png", beside(picture(90), picture(91)))
+    planted = {
+        "halves-odd": ["odd.png"],
+        "picture-broken": ["broken.png"],
+        "leak": ["copy.png"],
+        "pair-alike": ["alike.png"],
+        "answer-blank": ["blank.png"],
+    }
+
+    def found() -> dict[str, list[str]]:
+        findings = api.check("translation", tmp_path).findings
+        return {finding.check.name: [Path(place.file).name for place in finding.places] for finding in findings}
+
+    assert not planted.keys() & found().keys()
+    write_image(tmp_path / "train" / "odd.png", picture(20, 40, 81))
+    write_image(tmp_path / "train" / "alike.png", beside(picture(21), picture(21)))
+    write_image(tmp_path / "train" / "blank.png", beside(picture(22), np.full((SIDE, SIDE, 3), 9, np.uint8)))
+    (tmp_path / "train" / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "val" / "copy.png").write_bytes((tmp_path / "train" / "0.png").read_bytes())
+    assert found().items() >= planted.items()

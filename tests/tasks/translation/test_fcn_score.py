@@ -1,0 +1,73 @@
+"""The FCN score: a segmenter's numbers on generated pictures beside those on real ones."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from densevision.data.scenes import SEMANTIC_CLASSES
+from densevision.engine.model import TorchModel
+from densevision.engine.train import card_of
+from densevision.errors import DataError
+from densevision.io.image import write_image
+from densevision.tasks import load_config, load_task
+from densevision.tasks.translation.config import TranslationConfig
+from densevision.tasks.translation.data import open_split
+
+DATA = "scenes:4:7"
+TOOL = Path(__file__).parents[3] / "tools" / "fcn_score.py"
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("fcn_score", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> TorchModel:
+    settings = {"classes": SEMANTIC_CLASSES, "backbone.name": "mobilenetv2_050", "arch": "fcn8s", "options.width": 8}
+    config = load_config("semantic").resolve(None, {**settings, "data.path": DATA})
+    torch.manual_seed(0)
+    task = load_task("semantic")(config)
+    return TorchModel(task, task.net().eval(), card_of(config, 0))
+
+
+def real(segmenter: TorchModel) -> list:
+    segmenter.configure({"data.path": DATA})
+    samples = segmenter.task.dataset("val")
+    return [samples[index] for index in range(len(samples))]
+
+
+def test_score__of_the_real_pictures_is_that_of_the_truth(tool: ModuleType, segmenter: TorchModel, tmp_path: Path):
+    for sample in real(segmenter):
+        write_image(tmp_path / f"{sample.id}.png", sample.images["image"])
+    found = tool.fcn_score(segmenter, DATA, "val", tool.from_folder(tmp_path))
+    assert found["generated"] == found["real"] and found["counts"]["images"] == 16
+    blank = tool.fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((*sample.size, 3), np.uint8))
+    assert blank["real"] == found["real"] and blank["generated"] != found["real"]
+
+
+def test_score__names_and_sizes(tool: ModuleType, segmenter: TorchModel, tmp_path: Path):
+    samples = real(segmenter)
+    write_image(tmp_path / f"{samples[0].id}.png", samples[0].images["image"])
+    with pytest.raises(DataError, match=rf"no generated picture of this name \(got '{samples[1].id}'\)"):
+        tool.fcn_score(segmenter, DATA, "val", tool.from_folder(tmp_path))
+    with pytest.raises(DataError, match="another size than its truth"):
+        tool.fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((8, 8, 3), np.uint8))
+
+
+def test_labels__are_drawn_as_scenes_of_translation_are(tool: ModuleType, segmenter: TorchModel):
+    drawn = []
+    generator = SimpleNamespace(predict=lambda image: drawn.append(image) or SimpleNamespace(image=image))
+    sample = real(segmenter)[0]
+    tool.from_labels(generator)(sample)
+    config = TranslationConfig.resolve(None, {"data.path": DATA, "data.size": sample.size[0], "depth": 2})
+    np.testing.assert_array_equal(drawn[0], open_split(config, "val")[0].images["image"])
