@@ -10,7 +10,7 @@ import click
 def command() -> click.Command:
     """The command."""
 
-    @click.command("demo", help="Show every task at work on fresh scenes, in one page; at most three minutes, no network.")
+    @click.command("demo", help="Show every task at work on fresh scenes, in one page; three minutes at most, offline.")
     @click.option("--out", metavar="FOLDER", default="demo", show_default=True, help="Where the page goes.")
     @click.option("--seed", type=int, help="Seed of the scenes; fresh ones when not given.")
     def demo(out, seed):

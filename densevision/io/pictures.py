@@ -14,6 +14,7 @@ from densevision.io.box_table import Strings
 from densevision.io.decode import Damaged
 from densevision.io.findings import Findings, Kind
 from densevision.io.image import image_size, read_image
+from densevision.io.watch import watched
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
 ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
@@ -82,7 +83,7 @@ def measure_pictures(
         (n, 2) int32 (height, width) as decoded, EXIF orientation applied; 0 for pictures that are left out.
     """
     sizes = np.zeros((len(files), 2), np.int32)
-    for row in np.flatnonzero(chosen).tolist():
+    for row in watched(np.flatnonzero(chosen).tolist(), "looking at pictures"):
         path = folder / files[row]
         try:
             sizes[row] = _inspect(path, max_pixels)

@@ -14,6 +14,7 @@ from densevision.io.box_table import BoxTable, Records, Strings, build_table
 from densevision.io.findings import Findings, Kind
 from densevision.io.lines import read_lines
 from densevision.io.pictures import LARGEST, Choose, is_inside, list_pictures, measure_pictures
+from densevision.io.watch import watched
 
 PICTURES = ("JPEGImages", "images")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -54,7 +55,7 @@ def read_voc(
 
     sizes = measure_pictures(files, root, chosen, findings, max_pixels, listed)
     records = Records()
-    for row in np.flatnonzero(sizes[:, 0]).tolist():
+    for row in watched(np.flatnonzero(sizes[:, 0]).tolist(), "reading labels"):
         if not _read_labels(_label(root, stems[row]), row, sizes, names, records, findings):
             sizes[row] = 0
     array = records.array()

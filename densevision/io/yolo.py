@@ -16,6 +16,7 @@ from densevision.io.box_table import BoxTable, Records, Strings, build_table
 from densevision.io.findings import Findings, Kind
 from densevision.io.lines import read_lines
 from densevision.io.pictures import LARGEST, Choose, is_inside, list_pictures, measure_pictures
+from densevision.io.watch import watched
 
 SPLITS = ("train", "val", "test")
 NAMES = "Write the class names as `names: [cat, dog]` or `names: {0: cat, 1: dog}`."
@@ -103,7 +104,7 @@ def read_yolo(
     sizes = measure_pictures(files, dataset.root, chosen, findings, max_pixels, listed)
     records = Records()
     found = 0
-    for row in np.flatnonzero(sizes[:, 0]).tolist():
+    for row in watched(np.flatnonzero(sizes[:, 0]).tolist(), "reading labels"):
         label = dataset.root / label_path(files[row])
         if label.is_file():
             found += 1
