@@ -10,10 +10,27 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from densevision.errors import WeightsError
+from densevision.nn.still_norm import stilled
 from densevision.recipe import BackboneConfig
 
+FROZEN = "frozenbatchnorm2d"
+"""timm's name, as the option `norm_layer`, of norms that are never trained."""
 _WAYS_OUT = "Give a file (backbone.pretrained=FILE), or start from random weights (backbone.pretrained=false)."
 _WANTED = "Give the state dict of timm's {name}, as safetensors or by torch.save."
+
+
+def build(name: str, arguments: dict[str, Any], **weights: Any) -> nn.Module:
+    """`timm.create_model`; frozen norms are put in afterwards, for few families take them by name.
+
+    Args:
+        name: Of the model.
+        arguments: Of the model.
+        weights: Of `timm.create_model`.
+    """
+    frozen = arguments.get("norm_layer") == FROZEN
+    arguments = {key: value for key, value in arguments.items() if not (frozen and key == "norm_layer")}
+    network = timm.create_model(name, **arguments, **weights)
+    return stilled(network) if frozen else network
 
 
 def create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
@@ -29,9 +46,9 @@ def create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     if isinstance(config.pretrained, str):
         return _from_file(config.name, arguments, config.pretrained)
     if not config.pretrained:
-        return timm.create_model(config.name, **arguments)
+        return build(config.name, arguments)
     try:
-        return timm.create_model(config.name, pretrained=True, **arguments)
+        return build(config.name, arguments, pretrained=True)
     except Exception as failure:  # network, hub, cache and files fail in many ways, and the model itself was rehearsed
         problem = f"timm's weights of {config.name} cannot be had: {_shortened(failure)}"
         raise WeightsError(problem, field="backbone.pretrained", value=True, mend=_WAYS_OUT) from failure
@@ -47,7 +64,7 @@ def _from_file(name: str, arguments: dict[str, Any], file: str) -> nn.Module:
     arguments = {**arguments, "num_classes": max(rows, default=0)}
     source = {"state_dict": tensors, "num_classes": arguments["num_classes"], "label_offset": None}
     try:
-        network = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=source, **arguments)
+        network = build(name, arguments, pretrained=True, pretrained_cfg_overlay=source)
     except Exception as failure:  # adapters that look for a key of their family raise whatever a dict raises
         problem = f"not the weights of timm's {name}: {_difference(name, arguments, tensors) or _shortened(failure)}"
         raise WeightsError(problem, file=file, mend=_WANTED.format(name=name)) from failure
@@ -72,7 +89,7 @@ def _read(name: str, file: str) -> dict[str, Tensor]:
 def _difference(name: str, arguments: dict[str, Any], tensors: dict[str, Tensor]) -> str:
     """Which keys are missing or unexpected, in a few words; empty when it lies elsewhere."""
     with torch.device("meta"):
-        wanted = timm.create_model(name, **arguments).state_dict()
+        wanted = build(name, arguments).state_dict()
     shapes = [
         f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
         for key in wanted

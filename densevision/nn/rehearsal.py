@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from densevision.errors import UsageError
+from densevision.nn.pretrained import build
 from densevision.nn.stages import Stage, features, is_plain, stages_of
 from densevision.recipe import BackboneConfig
 
@@ -109,7 +110,7 @@ def _of_any_size(config: BackboneConfig) -> tuple[dict[str, Any], nn.Module]:
 def _built(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     try:
         with torch.device("meta"):
-            network = timm.create_model(config.name, **arguments)
+            network = build(config.name, arguments)
     except Exception as failure:  # a model's own complaint about its options may be of any type
         option = re.search(r"unexpected keyword argument '(\w+)'", str(failure))
         if option is not None:

@@ -16,6 +16,9 @@ from densevision.ops.view import Size, warp_image
 
 RLE = dict[str, Any]
 
+BYTE = 255
+"""Largest number that a byte holds."""
+
 
 def encode(mask: np.ndarray) -> RLE:
     """The encoding of a mask (H, W) of bool.
@@ -73,7 +76,9 @@ def decode(mask: RLE) -> np.ndarray:
 
 def areas(masks: Sequence[RLE]) -> np.ndarray:
     """(N,) float64 numbers of pixels."""
-    return np.asarray(coco.area(list(masks)) if len(masks) else [], np.float64)
+    # pycocotools counts the masks of one call in a byte.
+    parts = [coco.area(list(masks[start : start + BYTE])) for start in range(0, len(masks), BYTE)]
+    return np.concatenate([*parts, np.zeros(0)]).astype(np.float64)
 
 
 def boxes(masks: Sequence[RLE]) -> np.ndarray:

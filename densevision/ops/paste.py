@@ -30,19 +30,37 @@ def paste(mask: np.ndarray, box: np.ndarray, size: Size, threshold: float = 0.5)
     return encode_window(columns @ cells.T @ rows.T > threshold, (left, top), size)
 
 
-def snapped(boxes: np.ndarray, resolution: int) -> np.ndarray:
-    """Boxes (N, 4) into which `paste` puts a mask of R cells a side as torchvision puts it into the boxes given.
+def paste_snapped(mask: np.ndarray, box: np.ndarray, size: Size, threshold: float = 0.5) -> RLE:
+    """As `paste`, but as torchvision does it, to the last bit: over whole pixels.
 
     It adds a cell of zeros on each side, drops the fractions of the box that they fill, counts its last pixel in, and
-    stretches the cells over it.
+    stretches the cells over it. Midway between a cell of one and a cell of zero rounding decides, hence PyTorch's own.
+
+    Args:
+        mask: (R, R) in [0, 1].
+        box: xyxy in pixels.
+        size: Of the picture, (height, width).
+        threshold: Between 0 and 1.
     """
-    grown = (resolution + 2) / resolution
-    boxes = np.asarray(boxes, np.float32)
-    half, middle = (boxes[:, 2:] - boxes[:, :2]) * np.float32(0.5), (boxes[:, 2:] + boxes[:, :2]) * np.float32(0.5)
-    start = np.trunc(middle - half * np.float32(grown)).astype(np.float64)
-    stop = np.trunc(middle + half * np.float32(grown)).astype(np.float64)
-    cell = np.maximum(stop - start + 1, 1) / (resolution + 2)
-    return np.concatenate([start + cell, start + cell * (resolution + 1)], 1)
+    import torch
+    from torch.nn.functional import interpolate
+
+    left, top, right, bottom = _grown(np.asarray(box, np.float32), mask.shape[-1])
+    sides = max(bottom - top + 1, 1), max(right - left + 1, 1)
+    cells = torch.from_numpy(np.pad(np.asarray(mask, np.float32), 1))[None, None]
+    first, last = (max(left, 0), max(top, 0)), (min(right + 1, size[1]), min(bottom + 1, size[0]))
+    if first[0] >= last[0] or first[1] >= last[1]:
+        return empty(size)
+    large = interpolate(cells, sides, mode="bilinear", align_corners=False)[0, 0].numpy()
+    seen = large[first[1] - top : last[1] - top, first[0] - left : last[0] - left]
+    return encode_window(np.ascontiguousarray((seen > threshold).T), first, size)
+
+
+def _grown(box: np.ndarray, resolution: int) -> list[int]:
+    """A box (4,) with room for a cell more on each side, without the fractions of pixels."""
+    share = np.float32((resolution + 2) / resolution)
+    half, middle = (box[2:] - box[:2]) * np.float32(0.5), (box[2:] + box[:2]) * np.float32(0.5)
+    return np.trunc(np.concatenate([middle - half * share, middle + half * share])).astype(int).tolist()
 
 
 def _weights(start: float, stop: float, cells: int, limit: int) -> tuple[int, np.ndarray]:

@@ -116,13 +116,18 @@ class Instances(Detections):
         return moved._with_masks(matrix, turned | (whole != boxes).any(1)[keep]) if self.masks is not None else moved
 
     def overlay(self, image: np.ndarray) -> np.ndarray:
-        """Tinted and outlined masks with class and score, or boxes where there are none; skeletons over them."""
+        """Tinted and outlined masks with class and score, or boxes where there are none; skeletons over them.
+
+        Small objects are drawn over large ones.
+        """
         from densevision.draw.shapes import draw_boxes, draw_keypoints, draw_masks
+        from densevision.ops.masks import areas
 
         if self.masks is None:
             image = draw_boxes(image, self.boxes, self.labels, self.names, self.scores)
         else:
-            image = draw_masks(image, self.each_mask(), self.labels, self.names, self.scores)
+            shown = self[np.argsort(-areas(self.masks), kind="stable")]
+            image = draw_masks(image, shown.each_mask(), shown.labels, shown.names, shown.scores)
         if self.keypoints is None:
             return image
         visible = self.keypoints[..., 2] > 0 if self.joint_scores is None else self.joint_scores > SURE

@@ -72,6 +72,27 @@ def test_coco__a_crowd_keeps_its_mask(tmp_path):
     assert np.array_equal(truth.dense()[0], mask())
 
 
+def test_coco__a_dataset_opens_in_the_memory_of_its_packed_masks(tmp_path):
+    import tracemalloc
+
+    height, width, count = 3000, 4000, 600
+    path = dataset(tmp_path, [])
+    content = json.loads(path.read_text())
+    Image.new("L", (width, height)).save(tmp_path / "images" / "a.png")
+    content["images"][0] |= {"height": height, "width": width}
+    forms = {"size": [height, width], "counts": [100, 50, width * height - 150]}, [[9.0, 9, 900, 9, 900, 900]]
+    content["annotations"] = [
+        annotation(forms[number % 2], id=number + 1, bbox=[0, 100, 1 + number, 50]) for number in range(count)
+    ]
+    path.write_text(json.dumps(content))
+    tracemalloc.start()
+    samples = opened(path)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(samples.objects.masks) == count
+    assert kept < 5 * 2**20 and peak < 60 * 2**20, "one decoded mask alone has 12 MB, all of them 7 GB"
+
+
 @pytest.mark.parametrize(
     "segmentation, words",
     [

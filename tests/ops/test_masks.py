@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco
 
 from densevision.ops import masks
-from densevision.ops.paste import paste, snapped
+from densevision.ops.paste import paste, paste_snapped
 
 
 def noise(seed: int) -> np.ndarray:
@@ -69,6 +69,12 @@ def test_polygons__drawn_again_give_the_mask(seed):
     assert (again & filled).sum() / (again | filled).sum() > 0.97
 
 
+def test_areas__of_more_masks_than_a_byte_counts():
+    mask = masks.encode(np.eye(3, dtype=bool))
+    assert masks.areas([mask] * 1000).tolist() == [3.0] * 1000
+    assert masks.boxes([mask] * 1000).shape == (1000, 4)
+
+
 def test_nothing__is_normal_input():
     runs = masks.encode(np.zeros((7, 5), bool))
     assert runs == masks.empty((7, 5))
@@ -79,7 +85,8 @@ def test_nothing__is_normal_input():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("seed", range(30))
-def test_paste__into_snapped_boxes_equals_torchvision(seed):
+@pytest.mark.parametrize("sure", [False, True])
+def test_paste_snapped__equals_torchvision(seed, sure):
     import cv2
     import torch
     from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -89,8 +96,9 @@ def test_paste__into_snapped_boxes_equals_torchvision(seed):
     box = np.sort(rng.random((2, 2)) * (width, height), 0).ravel().astype(np.float32)
     mask = cv2.GaussianBlur(rng.random((28, 28), np.float32), (0, 0), 3)
     mask = (mask - mask.min()) / np.ptp(mask)
+    mask = (mask > 0.5).astype(np.float32) if sure else mask  # sure masks are one half between two cells
     theirs = paste_masks_in_image(torch.tensor(mask)[None, None], torch.tensor(box)[None], (height, width))
-    ours = masks.decode(paste(mask, snapped(box[None], 28)[0], (height, width)))
+    ours = masks.decode(paste_snapped(mask, box, (height, width)))
     assert np.array_equal(ours, theirs[0, 0].numpy() > 0.5)
 
 

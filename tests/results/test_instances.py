@@ -80,6 +80,17 @@ def test_save__every_form(tmp_path):
     assert str(np.load(tmp_path / "a.npz")["masks"][0]) == found.masks[0]["counts"]
 
 
+def test_draw__small_objects_lie_over_large_ones_in_any_order():
+    masks = np.zeros((2, 60, 80), bool)
+    masks[0, 5:55, 5:75] = True
+    masks[1, 20:40, 30:50] = True
+    runs, boxes = tuple(encode(mask) for mask in masks), [[5, 5, 75, 55], [30, 20, 50, 40]]
+    found = Instances.of(boxes, [0, 1], ("a", "b"), (60, 80), masks=runs, areas=areas(runs))
+    drawn = found.draw(np.zeros((60, 80, 3), np.uint8))
+    assert np.array_equal(drawn, found[[1, 0]].draw(np.zeros((60, 80, 3), np.uint8)))
+    assert np.abs(drawn[30, 40].astype(int) - drawn[10, 40]).sum() > 30, "the small one still shows"
+
+
 def test_supervision__holds_the_masks():
     pytest.importorskip("supervision")
     assert record().to_supervision().mask.shape == (2, 20, 30)

@@ -8,7 +8,6 @@ from typing import Any
 
 import timm
 import torch
-from timm.layers import freeze_batch_norm_2d
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
@@ -18,8 +17,6 @@ from densevision.nn.rcnn.config import RcnnConfig
 from densevision.nn.rehearsal import check_names
 from densevision.recipe import BackboneConfig
 
-FROZEN = "frozenbatchnorm2d"
-"""timm's name of norms that are never trained."""
 SIZES = ((64, 64), (97, 66))
 """Heights and widths of the pictures from which the strides are learnt."""
 
@@ -52,13 +49,9 @@ class NamedLevels(nn.Module):
                 problem = "has no effect on named levels"
                 raise UsageError(problem, field=f"backbone.{name}", value=getattr(config, name), mend="Leave it out.")
         options = {"in_chans": config.channels, **config.options}
-        # Not every family knows frozen norms by name; they are put in afterwards.
-        frozen = options.get("norm_layer") == FROZEN and options.pop("norm_layer")
         self.names = tuple(levels)
         self.channels, self.strides = _measured(config, options, self.names)
         self.network = _without_classifier(create(config, options))
-        if frozen:
-            self.network = freeze_batch_norm_2d(self.network)
         usual = timm.get_pretrained_cfg(config.name)
         self.register_buffer("mean", per_channel("mean", config.mean, usual.mean, config.channels))
         self.register_buffer("std", per_channel("std", config.std, usual.std, config.channels))

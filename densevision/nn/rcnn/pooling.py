@@ -9,6 +9,7 @@ import math
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
@@ -32,11 +33,13 @@ def pool(levels: Sequence[Tensor], strides: Sequence[int], rois: Tensor, resolut
         # A graph of fixed form reads every box from every level, and keeps what is wanted.
         pooled = (_aligned(level, rois, stride, resolution) for level, stride in zip(levels, strides))
         return sum(part * (own == i)[:, None, None, None] for i, part in enumerate(pooled))
-    result = levels[0].new_zeros((len(rois), levels[0].shape[1], resolution, resolution), dtype=torch.float32)
+    shape = (rois.shape[0], resolution, resolution, levels[0].shape[1])
+    result = levels[0].new_zeros(shape, dtype=torch.float32)
     for i, (level, stride) in enumerate(zip(levels, strides)):
         rows = (own == i).nonzero().flatten()
-        result = result.index_copy(0, rows, _aligned(level, rois[rows], stride, resolution))
-    return result
+        if rows.numel():
+            result = result.index_copy(0, rows, _read(level, rois[rows], stride, resolution).permute(0, 2, 3, 1))
+    return result.permute(0, 3, 1, 2)
 
 
 def suitable_level(boxes: Tensor, strides: Sequence[int]) -> Tensor:
@@ -74,3 +77,52 @@ def into_slots(values: Tensor, slots: Tensor | None, valid: Tensor) -> Tensor:
 
 def _aligned(level: Tensor, rois: Tensor, stride: int, resolution: int) -> Tensor:
     return roi_align(level.float(), rois, resolution, 1.0 / stride, SAMPLES)
+
+
+def _read(level: Tensor, rois: Tensor, stride: int, resolution: int) -> Tensor:
+    return (summed if level.device.type == "cpu" else _aligned)(level, rois, stride, resolution)
+
+
+def summed(level: Tensor, rois: Tensor, stride: int, resolution: int) -> Tensor:
+    """RoIAlign (N, C, resolution, resolution) as weighted sums of a map's rows of channels.
+
+    A processor reads and adds whole rows several times faster than torchvision's operator gathers numbers one by one,
+    and faster still on the way back.
+
+    Args:
+        level: (B, C, H, W) features.
+        rois: (N, 5): row of the picture in the batch, and the box in pixels of the canvas.
+        stride: Pixels per cell.
+        resolution: Cells a side.
+    """
+    channels, height, width = level.shape[1:]
+    corners = rois[:, 1:] * (1.0 / stride)
+    (x, across), (y, down) = (
+        _neighbours(corners[:, axis], corners[:, axis + 2], resolution, size)
+        for axis, size in ((0, width), (1, height))
+    )
+    rows = (rois[:, 0].long()[:, None, None] * height + y) * width
+    places = rows[:, :, None, :, None] + x[:, None, :, None, :]
+    weights = down[:, :, None, :, None] * across[:, None, :, None, :] / SAMPLES**2
+    table = level.float().permute(0, 2, 3, 1).reshape(-1, channels)
+    count = (2 * SAMPLES) ** 2
+    found = F.embedding_bag(places.reshape(-1, count), table, per_sample_weights=weights.reshape(-1, count), mode="sum")
+    return found.reshape(-1, resolution, resolution, channels).permute(0, 3, 1, 2)
+
+
+def _neighbours(start: Tensor, stop: Tensor, resolution: int, size: int) -> tuple[Tensor, Tensor]:
+    """The two cells on either side of each point at which a box is read along one axis, and their shares.
+
+    Returns:
+        (N, resolution, 2 * SAMPLES) int64 and float32; points outside the map, by a cell or more, have no share.
+    """
+    step = (stop - start).clamp(min=1.0) / resolution
+    cells = torch.arange(resolution, device=start.device)[:, None]
+    within = (torch.arange(SAMPLES, device=start.device) + 0.5) / SAMPLES
+    point = start[:, None, None] + (cells + within) * step[:, None, None]
+    there = (point >= -1.0) & (point <= size)
+    point = point.clamp(0, size - 1)
+    low = point.long().clamp(max=max(0, size - 2))
+    share = point - low
+    pair = torch.stack([low, (low + 1).clamp(max=size - 1)], -1)
+    return pair.flatten(2), (torch.stack([1 - share, share], -1) * there[..., None]).flatten(2)

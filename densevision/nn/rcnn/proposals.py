@@ -60,7 +60,7 @@ class ProposalHead(nn.Module):
         for level in levels:
             x = self.convolve(level)
             logits.append(self.objectness(x).permute(0, 2, 3, 1).flatten(1).float())
-            offsets.append(self.offsets(x).permute(0, 2, 3, 1).reshape(len(x), -1, 4).float())
+            offsets.append(self.offsets(x).permute(0, 2, 3, 1).reshape(x.shape[0], -1, 4).float())
         return logits, offsets
 
 

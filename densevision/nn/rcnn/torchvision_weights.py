@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from densevision.errors import WeightsError
-from densevision.nn.rcnn.named_levels import FROZEN
+from densevision.nn.pretrained import FROZEN
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EPSILON = 1e-5

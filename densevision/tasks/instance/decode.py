@@ -10,7 +10,7 @@ from torch import Tensor
 from densevision.nn.rcnn.detections import Rules, asked_for
 from densevision.ops.masks import areas
 from densevision.ops.merging import strongest_of_parts
-from densevision.ops.paste import paste, snapped
+from densevision.ops.paste import paste, paste_snapped
 from densevision.ops.skeleton import Skeleton
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions
@@ -81,5 +81,5 @@ def _record(answer: dict[str, np.ndarray], view: View, config: InstanceConfig) -
 
 
 def _pasted(masks: np.ndarray, boxes: np.ndarray, view: View, whole_pixels: bool) -> tuple[dict, ...]:
-    places = snapped(boxes, masks.shape[-1]) if whole_pixels else boxes
-    return tuple(paste(mask, place, view.original) for mask, place in zip(masks, places))
+    onto = paste_snapped if whole_pixels else paste
+    return tuple(onto(mask, box, view.original) for mask, box in zip(masks, boxes))

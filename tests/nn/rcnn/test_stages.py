@@ -8,13 +8,13 @@ from torchvision.models.detection import _utils as theirs
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import keypoints_to_heatmap, project_masks_on_boxes
-from torchvision.ops import MultiScaleRoIAlign, box_iou
+from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 
 from densevision.nn.rcnn.anchors import Anchors
 from densevision.nn.rcnn.coding import BOX_SCALES, decode, encode
 from densevision.nn.rcnn.losses import keypoint_targets, mask_targets
 from densevision.nn.rcnn.matching import BACKGROUND, IGNORED, Samples, Truth, match, sample, sample_proposals
-from densevision.nn.rcnn.pooling import pool
+from densevision.nn.rcnn.pooling import pool, summed
 from densevision.nn.rcnn.suppression import strongest
 
 pytestmark = pytest.mark.parity
@@ -99,6 +99,20 @@ def test_pool__equals_torchvision(seed):
     expected = reference(named, own, [(256, 320)] * 2)
     assert torch.allclose(pool(levels, (4, 8, 16, 32), rois, 7), expected, atol=1e-6)
     assert pool(levels, (4, 8, 16, 32), rois[:0], 7).shape == (0, 4, 7, 7)
+
+
+@pytest.mark.parametrize("size", [(12, 20), (1, 3)])
+def test_summed__equals_torchvisions_operator_and_its_gradient(size):
+    generator = torch.Generator().manual_seed(0)
+    level = torch.randn(2, 5, *size, generator=generator, requires_grad=True)
+    inside, around = boxes(20, 60), boxes(20, 160) - 90  # some reach over the borders, some lie outside
+    own = torch.cat([inside, around, inside[:1] * 0])
+    rois = torch.cat([(torch.arange(len(own)) % 2)[:, None].float(), own], 1)
+    ours, theirs_ = summed(level, rois, 8, 7), roi_align(level, rois, 7, 1 / 8, 2)
+    assert torch.allclose(ours, theirs_, atol=1e-5)
+    weights = torch.randn(ours.shape, generator=generator)
+    first, second = (torch.autograd.grad((one * weights).sum(), level)[0] for one in (ours, theirs_))
+    assert torch.allclose(first, second, atol=1e-4)
 
 
 def test_mask_targets__equal_torchvision():
