@@ -6,6 +6,7 @@ All take logits of any shape, such as those of patches, and give a scalar.
 from __future__ import annotations
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,7 +34,7 @@ def generator_loss(fake: Tensor, real: Tensor | None, kind: str) -> Tensor:
     if kind == "hinge":
         return -fake.mean()
     true = real.detach().float()
-    return (_bce(fake - true.mean(), 1.0) + _bce(true - fake.mean(), 0.0)) / 2
+    return (_bce(fake - _mean(true), 1.0) + _bce(true - _mean(fake), 0.0)) / 2
 
 
 def discriminator_loss(fake: Tensor, real: Tensor, kind: str) -> Tensor:
@@ -48,7 +49,16 @@ def discriminator_loss(fake: Tensor, real: Tensor, kind: str) -> Tensor:
         return ((real - 1).square().mean() + fake.square().mean()) / 2
     if kind == "hinge":
         return (F.relu(1 - real).mean() + F.relu(1 + fake).mean()) / 2
-    return (_bce(real - fake.mean(), 1.0) + _bce(fake - real.mean(), 0.0)) / 2
+    return (_bce(real - _mean(fake), 1.0) + _bce(fake - _mean(real), 0.0)) / 2
+
+
+def _mean(logits: Tensor) -> Tensor:
+    """The mean over the batches of all processes, so that several learn what one would; gradients flow between them."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return logits.mean()
+    from torch.distributed.nn.functional import all_reduce  # not in every build of PyTorch
+
+    return all_reduce(logits.mean()) / dist.get_world_size()
 
 
 def _bce(logits: Tensor, label: float) -> Tensor:

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 import densevision
 from densevision import api
-from densevision.engine.keeper import Keeper
 from densevision.engine.model import TorchModel, without_weights
 from densevision.errors import UsageError, WeightsError
 from densevision.io.image import write_image
+from densevision.io.video import VideoWriter
 from densevision.io.weights import Card
 from densevision.ops.imresize import imresize
 from densevision.results import Picture
@@ -124,6 +123,14 @@ def test_predict__eightfold_ensemble_of_a_turned_picture():
         densevision.predict(image, weights=network, tta="scale")
 
 
+def test_predict__video_frame_by_frame(tmp_path: Path):
+    with VideoWriter(tmp_path / "a.mp4", 25) as video:
+        for _ in range(3):
+            video.write(noise(16, 20, 3))
+    answers = densevision.predict(tmp_path / "a.mp4", weights=model())
+    assert iter(answers) is answers and [next(answers).size for _ in range(3)] == [(32, 40)] * 3
+
+
 def test_built_in__interpolation_by_name_at_any_scale():
     image = noise(8, 6, 3)
     for scale in (2, 3):
@@ -151,42 +158,6 @@ def test_evaluate__weights_of_another_data_set_forget_its_splits(tmp_path: Path)
     report = api.evaluate(network, str(tmp_path / "other"))
     assert report.counts["images"] == 2
     assert list(report.metrics) == ["PSNR_Y_crop2", "SSIM_Y_crop2"]
-
-
-def adversarial(folder: Path, **more) -> dict:
-    """A run of two epochs with a discriminator, on four small pictures."""
-    for number in range(4):
-        write_image(folder / "data" / f"{number}.png", noise(36, 36, 3))
-    path = str(folder / "data")
-    run = {"data.path": path, "train.epochs": 2, "train.batch": 2, "train.precision": "float32"}
-    return {**TINY, **run, "loss.adversarial.weight": 0.1, "loss.adversarial.width": 4, **more}
-
-
-def test_losses__the_network_learns_alone_first(tmp_path: Path):
-    folder = api.train("superres", set=adversarial(tmp_path, **{"loss.alone": 1}), out=tmp_path / "run")
-    rows = (folder / "metrics.csv").read_text().splitlines()
-    names = rows[0].split(",")
-    first, second = (dict(zip(names, row.split(","))) for row in rows[1:])
-    assert not first.get("train/adversarial") and not first.get("train/discriminator")
-    assert float(second["train/adversarial"]) > 0 and float(second["train/discriminator"]) > 0
-
-
-def test_resume__two_optimisers_continue_as_if_never_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    settings = adversarial(tmp_path, **{"train.epochs": 3, "train.ema": 0.9})
-    whole = api.train("superres", set=settings, out=tmp_path / "whole")
-    kept = Keeper.on_train_epoch_end
-
-    def killed(self, trainer, module):
-        kept(self, trainer, module)
-        if trainer.current_epoch == 1:
-            raise KeyError("killed")
-
-    with monkeypatch.context() as patched, pytest.raises(KeyError):
-        patched.setattr(Keeper, "on_train_epoch_end", killed)
-        api.train("superres", set=settings, out=tmp_path / "cut")
-    cut = api.train(resume=tmp_path / "cut")
-    one, other = (load_file(run / "last.safetensors") for run in (whole, cut))
-    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_train__interpolation_has_nothing_to_learn(tmp_path: Path):
