@@ -83,6 +83,34 @@ def test_srvgg__equals_spandrel(small: None, tmp_path: Path):
         assert (theirs(picture()) - ours).abs().max() < CLOSE
 
 
+def nafnet_names(state: dict) -> dict:
+    """spandrel's NAFNet names, which are the authors', under ours."""
+    parts = {
+        "norm1": "spatial.0", "conv1": "spatial.1", "conv2": "spatial.2", "sca.1": "spatial.4.weigh",
+        "conv3": "spatial.5", "norm2": "pointwise.0", "conv4": "pointwise.1", "conv5": "pointwise.3",
+        "intro": "first", "ending": "last", "middle_blks": "middle",
+    }  # fmt: skip
+    found = {}
+    for name, tensor in state.items():
+        for theirs, ours in parts.items():
+            name = name.replace(theirs, ours)
+        found[name] = tensor
+    return found
+
+
+def test_nafnet__equals_spandrel():
+    from spandrel.architectures.NAFNet import NAFNet as Theirs
+
+    from densevision.tasks.superres.networks.nafnet import NAFNet
+
+    theirs = randomised(Theirs(width=8, middle_blk_num=1, enc_blk_nums=[1, 1, 1, 3], dec_blk_nums=[1, 1, 1, 1]))
+    ours = NAFNet(3, width=8, depth=3).eval()
+    ours.load_state_dict(nafnet_names(theirs.state_dict()))
+    image = picture((32, 48))  # sides that need no padding: theirs continues a picture by zeros, ours by its rim
+    with torch.no_grad():
+        assert (theirs(image) - ours(image)).abs().max() < CLOSE
+
+
 def edsr_by_its_authors(state: dict, image: torch.Tensor, scale: int, blocks: int, strength: float) -> torch.Tensor:
     """EDSR-PyTorch's forward pass, written out for pictures from 0 to 255."""
 
@@ -118,11 +146,14 @@ def edsr_state(scale: int, width: int, blocks: int) -> dict:
     return state
 
 
-@pytest.mark.parametrize("scale", [2, 3, 4])
-def test_edsr__equals_its_authors_arithmetic(scale: int, small: None, tmp_path: Path):
-    state = edsr_state(scale, 64, 2)
-    ours = answered(f"edsr/baseline_x{scale}", state, tmp_path, None)
-    wanted = edsr_by_its_authors(state, picture(), scale, 2, 1.0)
+@pytest.mark.parametrize(
+    ("name", "scale"), [("baseline_x2", 2), ("baseline_x3", 3), ("baseline_x4", 4), ("large_x2", 2)]
+)
+def test_edsr__equals_its_authors_arithmetic(name: str, scale: int, small: None, tmp_path: Path):
+    width, strength = (256, 0.1) if name.startswith("large") else (64, 1.0)
+    state = edsr_state(scale, width, 2)
+    ours = answered(f"edsr/{name}", state, tmp_path, None)
+    wanted = edsr_by_its_authors(state, picture(), scale, 2, strength)
     assert (wanted - ours).abs().max() < CLOSE * wanted.abs().max()
 
 
