@@ -124,6 +124,8 @@ class QualityConfig(Config):
     """`Y` compares the luma, as the papers of super-resolution do; `RGB` all channels."""
     crop: int | None = Field(None, ge=0)
     """Width of the border that is left out; the scale when not given, and 0 at scale 1."""
+    lpips: str | None = None
+    """File of torchvision's AlexNet or VGG-16 weights, in whose features LPIPS is measured too; needs grey or RGB."""
 
 
 class SuperresConfig(TaskConfig):
@@ -167,6 +169,8 @@ class SuperresConfig(TaskConfig):
                 raise ValueError(f"{name} has no effect with arch={self.arch}; leave it out")
         if self.residual and self.arch in INTERPOLATIONS:
             raise ValueError(f"residual has no effect with arch={self.arch}; leave it out")
+        if self.quality.lpips and self.backbone.channels not in (1, 3):
+            raise ValueError("quality.lpips needs grey or RGB pictures; leave it out")
         if self.arch != "unet" and self.backbone != BackboneConfig(channels=self.backbone.channels):
             raise ValueError(f"backbone has no effect with arch={self.arch} but for its channels; leave it out")
         return self

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from densevision.data.picture_targets import stack_pictures, where_known
 from densevision.errors import UsageError
-from densevision.metrics.picture import PictureMetric, quality_names
+from densevision.metrics.picture import quality_names
 from densevision.nn.adversarial import discriminator_loss, generator_loss
 from densevision.nn.backbone import Backbone, ImageOnly
 from densevision.ops.fields import to_original
@@ -25,6 +25,7 @@ from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
 from densevision.tasks.superres.critic import Critic
 from densevision.tasks.superres.head import PictureHead, build_head
 from densevision.tasks.superres.loss import pixel_losses
+from densevision.tasks.superres.metric import SuperresMetric
 
 
 class Superres(Task[SuperresConfig, Picture]):
@@ -158,9 +159,9 @@ class Superres(Task[SuperresConfig, Picture]):
         """`scale` times the picture's."""
         return size[0] * self.config.scale, size[1] * self.config.scale
 
-    def metric(self) -> PictureMetric:
-        """PSNR and SSIM under the config's protocol."""
-        return PictureMetric(self.config.quality.colour, self.config.crop)
+    def metric(self) -> SuperresMetric:
+        """PSNR and SSIM under the config's protocol, and LPIPS where its weights are given."""
+        return SuperresMetric(self.config.quality, self.config.crop)
 
 
 TASK = Superres

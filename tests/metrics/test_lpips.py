@@ -1,0 +1,99 @@
+"""LPIPS against torchmetrics with the same random features, and what it says of files that are not its weights."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision import models
+
+from densevision.errors import UsageError, WeightsError
+from densevision.metrics.lpips import open_lpips
+from densevision.results import Picture
+from densevision.tasks.superres.config import SuperresConfig
+from densevision.tasks.superres.task import Superres
+
+NETWORKS = {"alex": (models.alexnet, 12), "vgg": (models.vgg16, 30)}
+
+
+def features(name: str, folder: Path) -> Path:
+    """A file of random weights, as torchvision would publish them but for the classifier, which LPIPS leaves alone."""
+    torch.manual_seed(0)
+    build, _ = NETWORKS[name]
+    layers = build(weights=None).features
+    state = {f"features.{key}": tensor for key, tensor in layers.state_dict().items()}
+    save_file(state, folder / f"{name}.safetensors")
+    return folder / f"{name}.safetensors"
+
+
+def pair() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    one = torch.rand(2, 3, 76, 70, generator=generator)
+    return [one, (one + 0.2 * torch.randn(one.shape, generator=generator)).clamp(0, 1)]
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("name", list(NETWORKS))
+def test_lpips__equals_torchmetrics(name: str, tmp_path: Path):
+    from torchmetrics.functional.image.lpips import _LPIPS
+
+    path = features(name, tmp_path)
+    ours = open_lpips(str(path))
+    theirs = _LPIPS(net=name, pnet_rand=True)
+    numbered = {f"{key.split('.', 1)[1]}": tensor for key, tensor in theirs.net.state_dict().items()}
+    assert numbered.keys() == ours.features.state_dict().keys()
+    theirs.net.load_state_dict(
+        {key: ours.features.state_dict()[key.split(".", 1)[1]] for key in theirs.net.state_dict()}
+    )
+    one, other = pair()
+    wanted = theirs(one, other, normalize=True).flatten()
+    assert wanted.min() > 1e-4
+    torch.testing.assert_close(ours(one, other), wanted, rtol=1e-4, atol=1e-6)
+    assert ours(one, one).abs().max() == 0
+
+
+def test_lpips__small_and_unknown_pictures_have_none(tmp_path: Path):
+    network = open_lpips(str(features("alex", tmp_path)))
+    grey = np.full((64, 64, 1), 0.5, np.float32)
+    assert network.of_pictures(grey, grey) == 0
+    assert math.isnan(network.of_pictures(grey[:40], grey[:40]))
+    unknown = grey.copy()
+    unknown[3, 3] = np.nan
+    assert math.isnan(network.of_pictures(grey, unknown))
+
+
+def test_metric__has_a_third_number_where_weights_are_given(tmp_path: Path):
+    path = str(features("alex", tmp_path))
+    config = SuperresConfig.checked({"quality": {"lpips": path}})
+    metric, other = Superres(config).metric(), Superres(config).metric()
+    one, two = (Picture.of(np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()), 2) for image in pair())
+    metric.update(one, one, "same")
+    other.update(two, one, "spoilt")
+    metric.merge(other)
+    table = metric.tables()["per picture"]
+    assert table["same"]["LPIPS"] == 0
+    inside = [image[:1, :, 2:-2, 2:-2] for image in pair()]
+    assert table["spoilt"]["LPIPS"] == pytest.approx(float(open_lpips(path)(*inside)), rel=1e-4)
+    assert metric.compute()["LPIPS"] == pytest.approx(table["spoilt"]["LPIPS"] / 2)
+    assert metric.counts() == {"pictures": 2, "pictures without SSIM": 0} and path in metric.protocol["LPIPS"]
+    assert list(Superres(SuperresConfig()).metric().compute()) == ["PSNR_Y_crop2", "SSIM_Y_crop2"]
+
+
+def test_open_lpips__files_of_something_else(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"gone\.pth.*no such file"):
+        open_lpips(str(tmp_path / "gone.pth"))
+    (tmp_path / "text.pth").write_text("no weights")
+    with pytest.raises(WeightsError, match=r"text\.pth.*cannot be read"):
+        open_lpips(str(tmp_path / "text.pth"))
+    save_file({"features.0.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "small.safetensors")
+    with pytest.raises(WeightsError, match=r"neither AlexNet nor VGG-16.*alexnet-owt"):
+        open_lpips(str(tmp_path / "small.safetensors"))
+    save_file({"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "part.safetensors")
+    with pytest.raises(WeightsError, match="not all of its layers"):
+        open_lpips(str(tmp_path / "part.safetensors"))
+    with pytest.raises(UsageError, match=r"quality\.lpips needs grey or RGB"):
+        SuperresConfig.checked({"quality": {"lpips": "a.pth"}, "backbone": {"channels": 4}})
