@@ -41,7 +41,11 @@ class Picture(Result):
     image: np.ndarray
     scale: int = 1
 
-    layout: ClassVar[Mapping[str, str]] = {**dict.fromkeys(PICTURES, "_save_picture"), ".npy": "_save_npy"}
+    layout: ClassVar[Mapping[str, str]] = {
+        **dict.fromkeys(PICTURES, "_save_picture"),
+        **{f".drawn{suffix}": "_save_drawing" for suffix in PICTURES},
+        ".npy": "_save_npy",
+    }
     rows: ClassVar[Mapping[str, int]] = {"image": 0}
 
     @classmethod
@@ -73,7 +77,7 @@ class Picture(Result):
         return to_display(self.image)
 
     def draw(self, image: Any = None) -> np.ndarray:
-        """Before and after, side by side; the answer alone where there is nothing before it.
+        """Before and after, side by side; `save` writes it as `.drawn.png`; after alone where there is no before.
 
         Args:
             image: The picture asked about, anything that `predict` takes; the source when not given. It is enlarged to

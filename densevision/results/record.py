@@ -86,7 +86,8 @@ class Result(ABC):
             UsageError: The suffix is none of this answer's.
         """
         path = Path(path)
-        write = self._writer(path.suffix.lower(), path)
+        ends = [suffix for suffix in self.layout if path.name.lower().endswith(suffix)]
+        write = self._writer(max(ends, key=len, default=path.suffix.lower()), path)
         write(path)
         return path
 

@@ -81,6 +81,13 @@ def test_draw__before_and_after():
     np.testing.assert_array_equal(Picture.of(image).draw(), image)
 
 
+def test_save__by_two_suffixes_before_and_after(tmp_path: Path):
+    image = pixels(size=(20, 28))
+    answer = Picture.of(image, 2, source=image[::2, ::2])
+    np.testing.assert_array_equal(read_image(answer.save(tmp_path / "a.drawn.png")), answer.draw())
+    np.testing.assert_array_equal(read_image(answer.save(tmp_path / "a.drawing.png")), image)
+
+
 def test_to_dict__holds_the_picture():
     for image in (pixels(4, np.uint16), pixels(kind=np.float32), pixels(5)):
         found = Picture.of(image).to_dict()
