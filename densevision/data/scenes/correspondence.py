@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
 from densevision.data.scenes.render import Frame
@@ -31,16 +32,24 @@ def follow(world: World, source: int, seen: Frame, target: int, later: Frame) ->
         return _affine(onward[:, row], seen.index, x, y)
 
     depth_ratio = mapped(2)
-    to_x, to_y = mapped(0) / depth_ratio, mapped(1) / depth_ratio
+    to_x, to_y = mapped(0), mapped(1)
+    to_x /= depth_ratio
+    to_y /= depth_ratio
     inside = (to_x >= 0) & (to_x < width) & (to_y >= 0) & (to_y < height)
-    column, row = (np.clip(to, 0, side - 1).astype(np.intp) for to, side in ((to_x, width), (to_y, height)))
+    column, row = (np.clip(to, 0, side - 1).astype(np.int32) for to, side in ((to_x, width), (to_y, height)))
     # The surface found at the nearest pixel is compared at the exact place: on a slope half a pixel would count.
-    found = later.index[row, column]
+    found = later.index.ravel()[row * width + column]
     in_front = _affine(back[:, 2], found, to_x, to_y) > seen.inverse / depth_ratio * np.float32(1 + 1e-4)
     return np.stack([to_x - x, to_y - y]), ~inside | (in_front & (found != seen.index))
 
 
 def _affine(rows: np.ndarray, index: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """rows[index] . (x, y, 1), float32."""
-    a, b, c = (np.take(column, index) for column in rows.T.astype(np.float32))
-    return a * x + b * y + c
+    tables = np.zeros((3, 256), np.float32)
+    tables[:, : len(rows)] = rows.T
+    a, b, c = (cv2.LUT(index, table) for table in tables)
+    a *= x
+    b *= y
+    a += b
+    a += c
+    return a

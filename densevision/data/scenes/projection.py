@@ -12,6 +12,8 @@ import numpy as np
 Box = tuple[int, int, int, int]
 """A rectangle of pixels: x, y, width, height."""
 
+_SQUARE = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], np.float64)
+
 NEAREST = 0.1
 """Surfaces nearer than this, in metres, are not drawn."""
 
@@ -22,21 +24,29 @@ def part(box: Box) -> tuple[slice, slice]:
     return np.s_[y : y + height, x : x + width]
 
 
-def corners(projection: np.ndarray, reach: float = 1.0) -> np.ndarray | None:
-    """The corners of the square [-reach, reach] in pixels, (4, 2); None where one is not in front of the camera."""
-    square = reach * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    points = square @ projection[:, :2].T + projection[:, 2]
-    return points[:, :2] / points[:, 2:] if points[:, 2].min() > NEAREST else None
+def corners(projections: np.ndarray, reach: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """The corners of the square [-reach, reach] in pixels under each of (N, 3, 3) projections.
+
+    Returns:
+        (N, 4, 2) float64; and (N,) bool, whether all four are in front of the camera: elsewhere they mean nothing.
+    """
+    points = reach * _SQUARE @ projections[:, :, :2].transpose(0, 2, 1) + projections[:, None, :, 2]
+    depth = points[:, :, 2:]
+    return points[:, :, :2] / np.maximum(depth, NEAREST), depth.min((1, 2)) > NEAREST
 
 
-def bounds(projection: np.ndarray, size: tuple[int, int], reach: float = 1.0) -> Box | None:
-    """The box of pixels that the square [-reach, reach] can touch; None where there are none."""
-    points = corners(projection, reach)
-    if points is None:
-        return None
-    left, top = np.maximum(np.floor(points.min(0)), 0).astype(int)
-    right, bottom = np.minimum(np.ceil(points.max(0)), size[::-1]).astype(int)
-    return (left, top, right - left, bottom - top) if right > left and bottom > top else None
+def bounds(quads: np.ndarray, size: tuple[int, int]) -> list[Box]:
+    """The box of pixels that each of (N, 4, 2) quadrilaterals can touch; its width or height is 0 where it misses."""
+    limit = np.array(size[::-1])
+    start = np.floor(quads.min(1)).clip(0, limit).astype(int)
+    extent = np.ceil(quads.max(1)).clip(start, limit).astype(int) - start
+    return [tuple(box) for box in np.concatenate([start, extent], 1).tolist()]
+
+
+def areas(quads: np.ndarray) -> np.ndarray:
+    """The areas of (N, 4, 2) quadrilaterals, (N,)."""
+    one, other = quads[:, 2] - quads[:, 0], quads[:, 3] - quads[:, 1]
+    return np.abs(one[:, 0] * other[:, 1] - one[:, 1] * other[:, 0]) / 2
 
 
 def inverse_depth(to_surface: np.ndarray, box: Box) -> np.ndarray:

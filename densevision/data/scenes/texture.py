@@ -21,6 +21,7 @@ from densevision.errors import DataError
 _BANK_SEED = 20180
 _MATERIALS = 40
 _PHOTO_SHARE = 0.75
+_APART = (-0.5, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3, 0.5)
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
 
 
@@ -105,7 +106,7 @@ def thing_paint(rng: Rng, material: Material, light: float) -> np.ndarray:
     vivid = rng.random() < 0.8
     hue, value = _hue(rng), rng.uniform(0.45, 1.0)
     saturation = rng.uniform(0.45, 0.95) if vivid else rng.uniform(0.0, 0.25)
-    apart = rng.choice([-0.5, -0.3, -0.1, -0.03, 0.03, 0.1, 0.3, 0.5])
+    apart = _APART[rng.integers(len(_APART))]
     step = rng.uniform(0.2, 0.5) * (1 if value < 0.65 else -1)
     tones = [
         (hue, saturation, value),
@@ -126,9 +127,10 @@ def _mixed(tones: list[tuple[float, float, float]], grain: float, light: float) 
         np.array(colorsys.hsv_to_rgb(hue % 1, min(1, max(0, saturation)), min(1, max(0, value))))
         for hue, saturation, value in tones
     )
-    slopes = np.stack([main - base, 0.7 * (second - base), np.full(3, grain)], 1)
-    offset = base - slopes @ (0, 0.5, 0.5)
-    return (light * np.column_stack([slopes, 255 * offset])).astype(np.float32)
+    paint = np.empty((3, 4))
+    paint[:, 0], paint[:, 1], paint[:, 2] = main - base, 0.7 * (second - base), grain
+    paint[:, 3] = 255 * (base - 0.5 * (paint[:, 1] + paint[:, 2]))
+    return (light * paint).astype(np.float32)
 
 
 def _tinted(rng: Rng, light: float) -> np.ndarray:

@@ -17,6 +17,8 @@ _NEAR, _FAR = 1.3, 7.5
 _LEAST_HALF, _MOST_HALF = 0.2, 0.8
 _STANDING = 0.55
 _LEAST_AREA = 100.0
+_LOG_HALVES = np.log(_LEAST_HALF), np.log(_MOST_HALF)
+_MOST_TURN = np.array([0.6, 0.4, np.pi])
 _MOST_SHARE = 0.4
 _LEAST_VISIBLE = 0.45
 _SLOWEST, _FASTEST = 0.3, 18.0
@@ -96,8 +98,8 @@ def _candidate(rng: Rng, camera: Camera, room: Room, depth: float) -> Thing | No
     label, standing = int(rng.integers(len(CLASSES))), rng.random() < _STANDING
     ray = camera.ray(rng.uniform(0, width), rng.uniform(0, height))
     aspect = np.exp(rng.normal(0, 0.1))
-    half = np.exp(rng.uniform(np.log(_LEAST_HALF), np.log(_MOST_HALF))) * np.array([aspect, 1 / aspect])
-    yaw, pitch, roll = rng.uniform((-0.6, -0.4, -np.pi), (0.6, 0.4, np.pi))
+    half = np.exp(rng.uniform(*_LOG_HALVES)) * np.array([aspect, 1 / aspect])
+    yaw, pitch, roll = _MOST_TURN * (2 * rng.random(3) - 1)
     standing = standing and room.floor is not None
     turn = turned(z=roll / 16) if standing else turned(x=pitch) @ turned(z=roll)
     sides = room.tilt @ turned(y=yaw) @ turn[:, :2] * half

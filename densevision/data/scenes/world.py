@@ -100,15 +100,18 @@ def _card(rng: Rng, camera: Camera, thing: Thing, light: np.ndarray, materials: 
     texels = int(np.clip(1.1 * 2 * lengths.max() * camera.focal / thing.axes[2, 2], 12, 1024))
     material = materials.pick(rng)
     paint = thing_paint(rng, material, rng.uniform(0.85, 1.1))
-    slope = np.tensordot(light @ sides / lengths, bevel(name), 1)
-    shade = _resized((128 - 70 * slope).clip(0, 255).astype(np.uint8), texels)
+    along, across = -70 * (light @ sides) / lengths
+    shade = _resized(_in_bytes(cv2.addWeighted(bevel(name)[0], along, bevel(name)[1], across, 128)), texels)
     depth = _resized(depth_inside(name), texels)
     painted = cv2.transform(cv2.cvtColor(_cut(rng, material.levels[0], texels), cv2.COLOR_RGBA2RGB), paint)
     card = cv2.cvtColor(cv2.multiply(painted, cv2.merge([shade] * 3), scale=1 / 128), cv2.COLOR_RGB2RGBA)
-    # OpenCV's sum rounds and saturates in one pass.
-    code = cv2.addWeighted(depth, texels / 2 * 127 / EDGE, depth, 0, 128, dtype=cv2.CV_8U)
-    cv2.insertChannel(code, card, 3)
+    cv2.insertChannel(_in_bytes(depth, texels / 2 * 127 / EDGE, 128), card, 3)
     return card
+
+
+def _in_bytes(field: np.ndarray, slope: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """slope * field + offset for a slope above 0, rounded and saturated; OpenCV's fast sum would take -1 for 1."""
+    return cv2.convertScaleAbs(np.maximum(field, -offset / slope), alpha=slope, beta=offset)
 
 
 def _cut(rng: Rng, picture: np.ndarray, texels: int) -> np.ndarray:
