@@ -89,6 +89,31 @@ def test_labels__fault_is_named(fault: str, dataset, capsys) -> None:
     assert_fails(capsys, 3, ["instances_", *words], lambda: train(folder, content))
 
 
+def yolo(folder: Path) -> Path:
+    """A YOLO dataset of two pictures; only the first has a label file."""
+    picture = np.zeros((32, 32, 3), np.uint8)
+    (folder / "labels" / "train").mkdir(parents=True)
+    (folder / "images" / "train").mkdir(parents=True)
+    for number in range(2):
+        cv2.imwrite(str(folder / "images" / "train" / f"{number}.png"), picture)
+    (folder / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (folder / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [thing]\n")
+    return folder
+
+
+def test_labels__file_without_picture(tmp_path, capsys) -> None:
+    folder = yolo(tmp_path / "data")
+    (folder / "labels" / "train" / "9.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert_fails(capsys, 3, ["labels/train/9.txt", "images/train"], lambda: train(folder, None))
+
+
+def test_labels__picture_without_a_file_is_one_without_objects(tmp_path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        run(["detection", "check", str(yolo(tmp_path / "data")), "--json"])
+    found = {row["name"]: row for row in json.loads(capsys.readouterr().out)["findings"]}["labels-missing"]
+    assert found["severity"] != "error" and found["examples"][0]["file"] == "images/train/1.png"
+
+
 PICTURES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "empty": (lambda file: file.write_bytes(b""), ["1.jpg", "0"]),
     "corrupt": (lambda file: file.write_bytes(b"no picture at all" * 9), ["1.jpg"]),
@@ -122,7 +147,8 @@ def test_data__not_given(capsys) -> None:
 
 def test_data__unrecognised_says_what_is_there(tmp_path, capsys) -> None:
     (tmp_path / "notes.txt").write_text("x")
-    assert_fails(capsys, 3, [str(tmp_path), ".txt", "COCO"], lambda: run(["detection", "train", "--data", str(tmp_path)]))
+    command = ["detection", "train", "--data", str(tmp_path)]
+    assert_fails(capsys, 3, [str(tmp_path), ".txt", "COCO"], lambda: run(command))
 
 
 def test_data__json_that_is_not_coco(dataset, capsys) -> None:

@@ -74,7 +74,8 @@ def test_predict__files_and_json(tmp_path: Path, capsys) -> None:
     picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
     cv2.imwrite(str(tmp_path / "a.png"), picture)
     out = tmp_path / "out"
-    printed(capsys, "detection", "predict", str(tmp_path / "a.png"), "--out", str(out), "--save", "jpg", "--save", "json")
+    command = ("detection", "predict", str(tmp_path / "a.png"), "--out", str(out))
+    printed(capsys, *command, "--save", "jpg", "--save", "json")
     assert cv2.imread(str(out / "a.jpg")).shape == (64, 80, 3)
     assert json.loads((out / "a.json").read_text())["size"] == [64, 80]
     lines = printed(capsys, "detection", "predict", str(tmp_path / "a.png"), "--json").splitlines()
