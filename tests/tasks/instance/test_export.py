@@ -1,0 +1,89 @@
+"""The whole network with two stages as one ONNX graph: pictures of any size, the same objects as PyTorch's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from densevision.data.scenes import Scenes
+from densevision.engine.export import export
+from densevision.engine.exported import load_exported
+from densevision.engine.loader import Collate
+from densevision.engine.model import TorchModel
+from densevision.engine.train import card_of
+from densevision.results import Instances
+from densevision.tasks.instance.config import InstanceConfig
+from densevision.tasks.instance.task import Instance
+
+pytestmark = [pytest.mark.export, pytest.mark.slow]
+
+TINY = {
+    "data.path": "scenes:8:0",
+    "data.size": 96,
+    "data.longest": 192,
+    "backbone.name": "mobilenetv2_050",
+    "rcnn.width": 16,
+    "rcnn.strides": [8, 16, 32],
+    "rcnn.anchors.sizes": [16, 32, 64, 96],
+    "rcnn.proposals.candidates": 60,
+    "rcnn.proposals.kept": 40,
+    "rcnn.box.hidden": [32],
+    "mask.width": 16,
+    "mask.convolutions": 1,
+    "decode.max_detections": 12,
+    "decode.candidates": 60,
+}
+SIZES = ((96, 96), (61, 137), (150, 80), (33, 200), (24, 24))
+
+
+@pytest.fixture(scope="module")
+def model() -> TorchModel:
+    """Random weights with norms that fit them, and a last layer that tells one proposal from another."""
+    torch.manual_seed(0)
+    task = Instance(Instance.complete(InstanceConfig.resolve(None, TINY)))
+    net, samples = task.net(), task.dataset("train")
+    for module in net.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        net.train()(**Collate(task)([samples[index] for index in range(4)]).inputs)
+        for layer in (net.head.box.classify, net.head.box.regress):
+            layer.weight.mul_(100)
+    return TorchModel(task, net.eval(), card_of(task.config, 1))
+
+
+@pytest.fixture(scope="module")
+def file(model, tmp_path_factory) -> Path:
+    pytest.importorskip("onnxruntime")
+    return export(model, tmp_path_factory.mktemp("exports") / "instance.onnx")
+
+
+def assert_alike(ours: list[Instances], theirs: list[Instances]) -> int:
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(other.labels, one.labels)
+        np.testing.assert_allclose(other.boxes, one.boxes, atol=0.01)
+        np.testing.assert_allclose(other.scores, one.scores, atol=1e-4)
+        unequal = (one.dense() != other.dense()).sum()
+        assert unequal <= 0.001 * one.dense().sum() + 1
+    return sum(map(len, ours))
+
+
+def test_onnx__objects_equal_pytorchs_on_any_size(model, file):
+    pictures = [Scenes(1, seed, size)[0].image for seed, size in enumerate(SIZES)]
+    options = {"min_score": model.task.config.decode.evaluation_score}
+    ours = model.predict(pictures, **options, precision="float32")
+    assert assert_alike(ours, load_exported(file, "instance").predict(pictures, **options)) > 10
+
+
+def test_onnx__is_one_graph_of_free_batch_and_canvas(file):
+    import onnx
+
+    graph = onnx.load(file, load_external_data=False).graph
+    axes = {value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+            for value in graph.input}  # fmt: skip
+    assert axes["image"] == ["batch", 3, "height", "width"] and axes["size"] == ["batch", 2]
+    assert {value.name for value in graph.output} == {"boxes", "scores", "labels", "valid", "masks"}
