@@ -78,6 +78,8 @@ def lively(network: nn.Module, scale: float) -> nn.Module:
         norm.momentum = 1.0
     with torch.no_grad():
         network.backbone.train()(torch.rand(2, 3, 128, 128))
+        for norm in norms:
+            norm.running_var.clamp_(min=0.01)  # of channels that are silent
         for layer in (network.roi_heads.box_predictor.cls_score, network.roi_heads.box_predictor.bbox_pred):
             layer.weight.mul_(scale)
     return network.eval()
@@ -105,6 +107,25 @@ def ours_of(model: TorchModel, min_score: float) -> list[Detections]:
     return model.infer([Sample({"image": one}) for one in PICTURES], options)
 
 
+def assert_alike(want: dict, own: Detections, others: int = 0) -> None:
+    """The same boxes, scores and labels; where scores are equal up to rounding, they may have changed places.
+
+    Args:
+        want: torchvision's answer.
+        own: Ours.
+        others: How many may be others: of the weak and many, rounding decides which suppresses which.
+    """
+    assert len(own) == len(want["boxes"])
+    free = np.ones(len(own), bool)
+    strange = []
+    for box, score, label in zip(want["boxes"].numpy(), want["scores"].numpy(), want["labels"].numpy()):
+        near = (np.abs(own.boxes - box).max(1) < 0.01) & (np.abs(own.scores - score) < 1e-4)
+        same = free & near & (own.labels + 1 == label)
+        strange += [] if same.any() else [f"{label} at {box}, {score}"]
+        free[same.argmax()] &= not same.any()
+    assert len(strange) <= others, strange
+
+
 def gap(found: list[dict]) -> float:
     """A score that no detection has, nor nearly: the middle of the widest gap among the stronger ones."""
     scores = np.sort(np.concatenate([one["scores"].numpy() for one in found]))[::-1][10:60]
@@ -120,21 +141,18 @@ def test_answers__of_a_mixed_batch_equal_torchvision(kind, tmp_path):
     expected, found = theirs_of(reference, least), ours_of(model, least)
     assert 10 < sum(len(one["boxes"]) for one in expected) < sum(len(one["boxes"]) for one in everything)
     for want, own in zip(expected, found):
-        assert len(own) == len(want["boxes"])
-        assert np.allclose(own.boxes, want["boxes"].numpy(), atol=0.01)
-        assert np.allclose(own.scores, want["scores"].numpy(), atol=1e-4)
-        assert np.array_equal(own.labels + 1, want["labels"].numpy())
+        assert_alike(want, own)
 
 
-@pytest.mark.parametrize("min_score, count", [(0.9999, 0), (0.0, 100)])
-def test_answers__of_none_and_of_a_hundred(min_score, count, tmp_path):
+@pytest.mark.parametrize("count", [0, 1, 100])
+def test_answers__of_none_of_one_and_of_a_hundred(count, tmp_path):
     reference, model = pair(MOBILE, tmp_path)
-    for want, own in zip(theirs_of(reference, min_score), ours_of(model, min_score)):
-        assert len(own) == len(want["boxes"]) == count
-        assert np.allclose(own.scores, want["scores"].numpy(), atol=1e-4)
-        # Scores that are equal up to rounding may change places.
-        apart = np.abs(own.boxes - want["boxes"].numpy()).max(1, initial=0)
-        assert np.mean(apart < 0.01) > 0.95 if count else True
+    scores = np.sort(np.concatenate([one["scores"].numpy() for one in theirs_of(reference, 0.0)]))[::-1]
+    least = {0: float(scores[0] + 1) / 2, 1: float(scores[:2].mean()), 100: 0.0}[count]
+    expected, found = theirs_of(reference, least), ours_of(model, least)
+    for want, own in zip(expected, found):
+        assert_alike(want, own, others=3 if count == 100 else 0)
+    assert sum(map(len, found)) == count if count < 100 else max(map(len, found)) == count
 
 
 @pytest.mark.parametrize("kind", [MOBILE, *HEAVY])

@@ -33,6 +33,20 @@ pytestmark = pytest.mark.parity
 
 SIZES = ((60, 80), (96, 64), (48, 150))
 CLASSES = 5
+MOST = 12
+"""Objects whose keypoints are looked for: their head is the slowest part."""
+FEW = {
+    "rpn_pre_nms_top_n_test": 150,
+    "rpn_post_nms_top_n_test": 150,
+    "rpn_pre_nms_top_n_train": 200,
+    "rpn_post_nms_top_n_train": 200,
+    "box_batch_size_per_image": 64,
+}
+"""Fewer proposals than usual, which are as good and take less time; and the same in our words."""
+OUR_FEW = {
+    "proposals": {"candidates": 150, "kept": 150, "training_candidates": 200, "training_kept": 200},
+    "box": {"samples": 64},
+}
 
 
 def picture(size: tuple[int, int], seed: int) -> np.ndarray:
@@ -67,7 +81,9 @@ def mask_rcnn_v2(**rules) -> nn.Module:
 
 
 def keypoint_rcnn(norm=nn.BatchNorm2d, **rules) -> nn.Module:
-    return KeypointRCNN(backbone(norm), 2, num_keypoints=5, min_size=96, max_size=160, **rules)
+    return KeypointRCNN(
+        backbone(norm), 2, num_keypoints=5, min_size=96, max_size=160, box_detections_per_img=MOST, **rules
+    )
 
 
 BUILDERS = {
@@ -81,7 +97,7 @@ BUILDERS = {
 def pair(kind: str, min_score: float, scale: float = 1.0) -> tuple[nn.Module, Instance, nn.Module]:
     """torchvision's network, our task and our network with the same weights."""
     torch.manual_seed(0)
-    reference = BUILDERS[kind](box_score_thresh=min_score)
+    reference = BUILDERS[kind](box_score_thresh=min_score, **FEW)
     with torch.no_grad():
         reference.roi_heads.box_predictor.cls_score.weight.mul_(scale)
         for name, tensor in reference.state_dict().items():
@@ -93,6 +109,9 @@ def pair(kind: str, min_score: float, scale: float = 1.0) -> tuple[nn.Module, In
     options = _options(state, theirs.backbone_options(state), theirs.options(state))
     options["backbone"]["name"] = "resnet18"
     options["data"] = {"size": 96, "longest": 160}
+    options["decode"]["max_detections"] = MOST if kind == "keypoints" else 100
+    for stage, own in OUR_FEW.items():
+        options["rcnn"][stage] = {**options["rcnn"].get(stage, {}), **own}
     task = Instance(InstanceConfig.checked(options))
     net = task.net()
     net.load_state_dict(theirs.converted(net, state, "state", "", exact=False))
@@ -105,7 +124,7 @@ def test_masks__of_a_mixed_batch_equal_torchvision(kind, min_score, scale):
     expected, found = answers(reference, task, net, min_score)
     assert sum(len(one["boxes"]) for one in expected) > 0
     for want, own in zip(expected, found):
-        assert_equal(want, own)
+        own = matched(want, own)
         masks = want["masks"][:, 0].numpy() > 0.5
         unequal = (masks != own.dense()).sum()
         assert unequal <= 0.001 * masks.sum() + 1
@@ -116,7 +135,7 @@ def test_keypoints__equal_torchvision():
     expected, found = answers(reference, task, net, 0.3)
     assert sum(len(one["boxes"]) for one in expected) > 0
     for want, own in zip(expected, found):
-        assert_equal(want, own)
+        own = matched(want, own)
         # Where two cells of a heatmap are equal up to rounding, either is its peak.
         apart = np.abs(own.keypoints[..., :2] - want["keypoints"][..., :2].numpy()).max(-1, initial=0)
         assert np.mean(apart < 0.02) > 0.97 if apart.size else True
@@ -139,13 +158,16 @@ def answers(reference: nn.Module, task: Instance, net: nn.Module, min_score: flo
     return expected, task.decode(outputs, views, options)
 
 
-def assert_equal(want: dict, own: Instances) -> None:
+def matched(want: dict, own: Instances) -> Instances:
+    """Our objects in torchvision's order: where scores are equal up to rounding, they may change places."""
     assert len(own) == len(want["boxes"])
-    if not len(own):
-        return
-    assert np.allclose(own.boxes, want["boxes"].numpy(), atol=0.01)
-    assert np.allclose(own.scores, want["scores"].numpy(), atol=1e-4)
-    assert np.array_equal(own.labels + 1, want["labels"].numpy())
+    rows = []
+    for box, score, label in zip(want["boxes"].numpy(), want["scores"].numpy(), want["labels"].numpy()):
+        same = (np.abs(own.boxes - box).max(1) < 0.01) & (np.abs(own.scores - score) < 1e-4) & (own.labels + 1 == label)
+        same[rows] = False
+        assert same.any(), f"nothing like {label} at {box}, {score}"
+        rows.append(int(same.argmax()))
+    return own[np.array(rows, int)]
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2", "keypoints"])
