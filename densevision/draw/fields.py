@@ -184,7 +184,7 @@ def flow_wheel() -> np.ndarray:
 
 
 def draw_arrows(image: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Motion as a grid of arrows in the wheel's colours; the longest reach over about two cells of the grid.
+    """Motion as a grid of arrows in the wheel's colours; the longest is as long as a cell of the grid.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -204,7 +204,7 @@ def draw_arrows(image: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = 
     motion = flow[:, y, x].astype(np.float64)
     known = np.isfinite(motion).all(0) if valid is None else np.isfinite(motion).all(0) & valid[y, x]
     length = np.hypot(*np.where(known, motion, 0))
-    scale = 2 * cell / max(float(length.max(initial=0)), 1e-9)
+    scale = cell / max(float(length.max(initial=0)), 1e-9)
     line = max(1, line_width((height, width)) - 1)
     # An arrow shorter than a few pixels shows no direction.
     for row in np.flatnonzero(length * scale > 3):
