@@ -175,7 +175,7 @@ def _checked(model: Model, out: Any, format: str, decode: bool, tolerance: float
         raise UsageError("is an export already", field="weights", mend="Give the weights that it was made of.")
     if tolerance is not None and not tolerance > 0:
         raise UsageError("must be above 0", field="tolerance", value=tolerance)
-    if not decode and type(model.task).answers is Task.answers:
+    if not decode and not model.task.decodes:
         problem = f"has no effect on {model.task.name}: its network's outputs are its answers"
         raise UsageError(problem, field="decode", value=decode, mend="Leave it out.")
     path = Path(out or f"{model.task.name}{SUFFIXES[format]}")

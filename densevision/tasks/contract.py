@@ -215,6 +215,11 @@ class Task(ABC, Generic[C, R]):
         """
         return {}
 
+    @property
+    def decodes(self) -> bool:
+        """Whether `answers` does anything, so that an export may stop before it."""
+        return type(self).answers is not Task.answers
+
     def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
         """The part of decoding that is tensor arithmetic, so that an export can hold it too."""
         return outputs

@@ -102,6 +102,11 @@ class Detection(Task[DetectionConfig, Detections]):
         """With two stages, which boxes are answers: the head itself suppresses the others."""
         return {"rules": two_stage.rules(options, self.config)} if self.two_stage else {}
 
+    @property
+    def decodes(self) -> bool:
+        """Two stages have done so within the network."""
+        return not self.two_stage
+
     def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
         """Boxes on the canvas after suppression, padded to a fixed number."""
         return outputs if self.two_stage else decode.answers(outputs, options, self.config)

@@ -23,14 +23,15 @@ TINY = {
     "data.size": 128,
     "backbone.name": "mobilenetv2_050",
     "augment.mosaic": 0.0,
-    "rcnn.width": 32,
-    "rcnn.anchors.sizes": [16, 32, 64, 96, 128],
-    "rcnn.proposals.candidates": 200,
-    "rcnn.proposals.kept": 100,
-    "rcnn.proposals.training_candidates": 200,
-    "rcnn.proposals.training_kept": 200,
+    "rcnn.width": 16,
+    "rcnn.strides": [8, 16, 32],
+    "rcnn.anchors.sizes": [24, 48, 96, 128],
+    "rcnn.proposals.candidates": 100,
+    "rcnn.proposals.kept": 50,
+    "rcnn.proposals.training_candidates": 100,
+    "rcnn.proposals.training_kept": 100,
     "rcnn.box.hidden": [64],
-    "rcnn.box.samples": 64,
+    "rcnn.box.samples": 32,
     "decode.max_detections": 20,
     "decode.candidates": 100,
 }
@@ -95,6 +96,15 @@ def test_rules__follow_the_options() -> None:
     assert set(found(classes=(name,)).labels.tolist()) == {1}
     with pytest.raises(UsageError, match="no such class"):
         found(classes=("nothing",))
+
+
+def test_export__without_decoding_is_refused(tmp_path) -> None:
+    from densevision.engine.export import export
+
+    own = task()
+    run = TorchModel(own, own.net().eval(), card_of(own.config, 1))
+    with pytest.raises(UsageError, match="its network's outputs are its answers"):
+        export(run, tmp_path / "a.pt2", "torch", decode=False)
 
 
 def test_multi_scale__moves_the_size_with_the_picture() -> None:
