@@ -1,18 +1,23 @@
-"""What flows between data and network: a Sample is one reading, a Batch is what a step eats."""
+"""What flows between data and network: a Sample is one reading, a Batch is what a step eats.
+
+Reading samples needs no torch: it is imported where tensors are made, so that checks and conversions start without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from densevision.io.image import to_channels, to_unit_float
 from densevision.ops.view import Fit, Interpolation, Size, View, fit
 from densevision.results import Result
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,8 @@ def to_inputs(samples: Sequence[Sample], specs: dict[str, InputSpec]) -> tuple[d
     Returns:
         The inputs by name, and one view per sample (of its first picture).
     """
+    import torch
+
     images = {name: spec for name, spec in specs.items() if spec.kind == "image"}
     first = next(iter(images.values()))
     views = [first.view(sample.size) for sample in samples]
@@ -158,6 +165,8 @@ def _on_canvas(sample: Sample, name: str, spec: InputSpec) -> np.ndarray:
 
 
 def _stack(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
+    import torch
+
     height, width = (max(canvas.shape[axis] for canvas in canvases) for axis in (0, 1))
     channels = canvases[0].shape[2]
     if spec.fill == "edge":

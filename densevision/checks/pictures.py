@@ -97,7 +97,7 @@ class Album:
 
     Args:
         survey: Where findings go.
-        sequences: The pictures are frames, of which neighbours look alike by nature.
+        sequences: The pictures are frames: neighbours look alike by nature, and are the same where nothing moves.
     """
 
     def __init__(self, survey: Survey, sequences: bool = False):
@@ -132,7 +132,8 @@ class Album:
         for ours, theirs, same in leaks(train, val):
             check = table.LEAK if same else table.NEAR_LEAK
             self.survey.add(check, theirs.file, None, f"as {os.path.basename(ours.file)} in training")
-            if same:
+            # A file that both splits list is left to the person: a copy without it would lack it in both.
+            if same and ours.file != theirs.file:
                 self.survey.repair.leave_out(ours.file, table.LEAK.name)
 
     def _judge_modes(self, everything: list[Facts]) -> None:
@@ -159,7 +160,8 @@ class Album:
                 single.append(facts)
             elif other.file != facts.file:
                 self.survey.add(table.TWICE, facts.file, None, f"as {os.path.basename(other.file)}")
-                self.survey.repair.leave_out(facts.file, table.TWICE.name)
+                if not self.sequences:
+                    self.survey.repair.leave_out(facts.file, table.TWICE.name)
         for other, facts in () if self.sequences else nearly_twice(single):
             self.survey.add(table.NEAR, facts.file, None, f"like {os.path.basename(other.file)}")
 

@@ -36,10 +36,16 @@ class Repair:
         self.left_out: dict[Path, str] = {}
         self._rewritten: dict[Path, tuple[Callable[[Path], None], str]] = {}
         self._edits: dict[Any, Edit] = {}
+        self._followers: dict[Path, list[Path]] = {}
 
     def leave_out(self, file: str | os.PathLike[str], why: str) -> None:
         """The copy has no such file."""
         self.left_out.setdefault(Path(file).absolute(), why)
+
+    def follow(self, file: str | os.PathLike[str], *partners: str | os.PathLike[str] | None) -> None:
+        """Partners leave when the file does: a mask with its picture, the right picture with the left one."""
+        found = [Path(partner).absolute() for partner in partners if partner is not None]
+        self._followers.setdefault(Path(file).absolute(), []).extend(found)
 
     def rewrite(self, file: str | os.PathLike[str], write: Callable[[Path], None], what: str) -> None:
         """The copy's file is written by a function that is given its path."""
@@ -71,6 +77,9 @@ class Repair:
         if out == root or root in out.parents:
             mend = "Name a new folder outside the dataset: nothing is changed in place."
             raise UsageError("lies in the dataset", field="--fix", value=str(out), mend=mend)
+        for file, partners in self._followers.items():
+            for partner in partners if file in self.left_out else ():
+                self.left_out.setdefault(partner, self.left_out[file])
         for edit in self._edits.values():
             edit.apply(self)
         outside = [path for path in (*self.left_out, *self._rewritten) if root not in path.parents and path.exists()]

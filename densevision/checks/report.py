@@ -82,7 +82,7 @@ def examine(
             raise UsageError("scenes have nothing to clean", field="--fix", value=os.fspath(fix), mend="Leave it out.")
         changes = survey.repair.write(_folder(data), fix)
     survey.relative_to(_folder(data))
-    return CheckReport(task, data, survey.counts, survey.findings, survey.notes, changes)
+    return CheckReport(task, data, survey.counts, survey.findings, list(dict.fromkeys(survey.notes)), changes)
 
 
 def _folder(data: str) -> Path:

@@ -90,10 +90,14 @@ class Findings:
 
     `fail` stops at the first; `fix` mends what can be mended and leaves out the rest; `skip` leaves out. What is left
     out is the smallest thing that is wrong: a label before its picture.
+
+    Args:
+        on_error: The policy.
+        remembered: Findings of one kind that are remembered one by one.
     """
 
-    def __init__(self, on_error: OnError = "fail"):
-        self.on_error = on_error
+    def __init__(self, on_error: OnError = "fail", remembered: int = EXAMPLES):
+        self.on_error, self.remembered = on_error, remembered
         self.counts: Counter[tuple[Kind, str]] = Counter()
         self.examples: list[Finding] = []
         self._names: dict[tuple[Kind, str], list[str]] = {}
@@ -150,7 +154,7 @@ class Findings:
         self, kind: Kind, file: str | os.PathLike[str], field: str | None, value: Any, action: str, about: str | None
     ) -> None:
         self.counts[kind, action] += 1
-        if self.counts[kind, action] <= EXAMPLES:
+        if self.counts[kind, action] <= self.remembered:
             self.examples.append(Finding(kind, os.fspath(file), field, value, action))
         names = self._names.setdefault((kind, action), [])
         name = about or os.path.basename(file)

@@ -11,6 +11,7 @@ import pytest
 
 from densevision.checks.document import page
 from densevision.checks.table import SEVERITIES
+from densevision.errors import UsageError
 from densevision.tasks import TASKS, load_check
 
 PAGE = Path(__file__).parents[2] / "docs" / "checks.md"
@@ -38,10 +39,21 @@ def test_checks__of_one_name_are_the_same_in_all_tasks() -> None:
             assert seen.setdefault(check.name, check) == check
 
 
-def test_checks__no_torch_at_import() -> None:
-    tasks = ("detection", "semantic", "instance", "depth", "flow", "superres")
-    program = (
-        f"import sys; from densevision.tasks import load_check\nfor task in {tasks}: load_check(task)\n"
-        "sys.exit('torch' in sys.modules)"
-    )
+def test_checks__no_torch() -> None:
+    """Neither the tables nor the readers that the checks call import it."""
+    modules = [f"densevision.tasks.{task}.data" for task in ("semantic", "instance", "depth", "flow", "translation")]
+    modules += [f"densevision.tasks.{task}.check" for task in TASKS]
+    program = f"import sys; import {', '.join(modules)}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_checks__scenes_have_nothing_to_find(task: str, check) -> None:
+    report = check(task, "scenes:40:0")
+    assert report.findings == [] and report.counts["train"] == {"scenes": 40}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_checks__scenes_cannot_be_cleaned(task: str, check, tmp_path) -> None:
+    with pytest.raises(UsageError, match="scenes have nothing to clean"):
+        check(task, "scenes:40:0", fix=tmp_path / "clean")

@@ -221,3 +221,10 @@ def test_look__jpeg_with_a_tail_is_whole(tmp_path, texture) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(data.getvalue() + b"\0" * 10000)
     assert look(path).fault is None
+
+
+def test_leak__a_file_of_both_splits_is_left_to_the_person(dataset, check, tmp_path) -> None:
+    (dataset / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [thing]\n")
+    report = check("detection", dataset, tmp_path / "clean")
+    assert [(found.check.name, found.count) for found in report.findings] == [("leak", 12)]
+    assert len(list((tmp_path / "clean/images/train").iterdir())) == 12

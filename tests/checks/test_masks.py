@@ -194,3 +194,14 @@ def test_multilabel__bits_beyond_the_classes(dataset, check) -> None:
     labels[20, 20] = 9
     write_image(path, labels)
     assert names(check("semantic", dataset, settings=settings)) == {"mask-value"}
+
+
+def test_fix__masks_leave_with_pictures_that_are_twice(dataset, check, tmp_path) -> None:
+    for split in ("train", "val"):
+        shutil.copy(dataset / "train/images/3.png", dataset / split / "images/copy.png")
+        shutil.copy(dataset / "train/masks/3.png", dataset / split / "masks/copy.png")
+    assert names(check("semantic", dataset, fix=tmp_path / "clean")) == {"picture-twice", "leak"}
+    assert check("semantic", tmp_path / "clean").findings == []
+    kept = {path.name for path in (tmp_path / "clean/train/masks").iterdir()}
+    assert kept == {path.name for path in (tmp_path / "clean/train/images").iterdir()}
+    assert "copy.png" not in kept and (tmp_path / "clean/val/masks/copy.png").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,3 +157,10 @@ def test_blockiness__wherever_the_blocks_begin(offset: int, texture) -> None:
 def test_blockiness__flat_and_small() -> None:
     assert blockiness(np.zeros((100, 100), np.uint8)) == 1
     assert blockiness(np.zeros((9, 9), np.uint8)) == 1
+
+
+def test_fix__inputs_leave_with_targets_that_are_twice(dataset, check, tmp_path) -> None:
+    for kind in ("HR", "LR"):
+        shutil.copy(dataset / "train" / kind / "3.png", dataset / "train" / kind / "9.png")
+    assert names(check("superres", dataset, fix=tmp_path / "clean")) == {"picture-twice"}
+    assert check("superres", tmp_path / "clean").findings == []

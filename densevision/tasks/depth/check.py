@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from densevision.checks import table
+from densevision.checks.box_edits import rewrite_list
 from densevision.checks.pictures import Album, Facts, look
 from densevision.checks.registration import Offsets, point_offsets
+from densevision.checks.repair import Repair
 from densevision.checks.semblance import evenly, grey_of
 from densevision.checks.survey import Survey
 from densevision.checks.table import Check, of_kind
@@ -32,6 +34,8 @@ INVALID_SHARE = 0.98
 """Of a map's pixels; sparse laser scans know 4 %, so only more than this is worth a look."""
 STEREO_PAIRS = 24
 """Pairs of each split whose points are compared, evenly spaced."""
+TIMES = ("rgb.txt", "depth.txt")
+"""TUM's lists."""
 UNRECTIFIED = 1.0
 """Pixels by which points of a pair lie higher or lower, in the median, before it counts as not rectified."""
 
@@ -120,6 +124,25 @@ class Reading:
     words: str = ""
 
 
+@dataclass(frozen=True)
+class ListEdit:
+    """TUM's lists of times and files, and lists that the config names, without lines of files that were left out."""
+
+    root: Path
+    named: tuple[Path, ...]
+
+    def apply(self, repair: Repair) -> None:
+        """Rewrites the lists."""
+        for file in (*self.named, *(path for name in TIMES for path in sorted(self.root.glob(f"**/{name}")))):
+            folders = (file.parent, self.root)
+
+            def stays(line: str, folders: tuple[Path, ...] = folders) -> bool:
+                words = [word.lstrip("/") for word in line.split()]
+                return not any(repair.is_left_out(folder / word) for word in words for folder in folders)
+
+            rewrite_list(file, stays, repair)
+
+
 def check(config: DepthConfig, survey: Survey) -> None:
     """Looks at every picture and depth map, and at some of the stereo pairs.
 
@@ -128,11 +151,16 @@ def check(config: DepthConfig, survey: Survey) -> None:
     """
     scenes = scene_splits(config.data.path or "")
     album = Album(survey, sequences=True)
+    root = Path(config.data.path or "")
+    named = [path for name in (config.data.train, config.data.val) if name for path in (Path(name), root / name)]
+    survey.repair.edit(root, lambda: ListEdit(root, tuple(path for path in named if path.is_file())))
     for split in ("train", "val"):
         if scenes is not None:
             survey.counted(split, scenes=scenes[split].count)
             continue
         frames = _listed(config, split, survey)
+        for frame in frames:
+            survey.repair.follow(frame.image, frame.truth, frame.right)
         facts = album.look(split, [frame.image for frame in frames])
         _check_truths(config, survey, split, frames, facts)
         _check_pairs(survey, split, frames, facts)

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from densevision.checks import table
+from densevision.checks.box_edits import rewrite_list
 from densevision.checks.pictures import FAULTS, Album, Facts
+from densevision.checks.repair import Repair
 from densevision.checks.semblance import grey_of
 from densevision.checks.survey import Survey
 from densevision.checks.table import Check, of_kind
@@ -27,6 +29,8 @@ INVALID_SHARE = 0.98
 """Of a field's pixels; sparse laser scans know 15 %, so only more than this is worth a look."""
 OUTSIDE_SHARE = 0.5
 """Of the known pixels; that so many leave the picture is no motion of a video."""
+MARKS = ("FlyingChairs_train_val.txt", "chairs_split.txt")
+"""FlyingChairs' lists of splits."""
 BETTER = 0.7
 """What another reading of the field may leave of what the given one leaves of the difference, to be believed instead;
 and of the difference itself."""
@@ -114,6 +118,21 @@ class Reading:
     words: str = ""
 
 
+@dataclass(frozen=True)
+class MarksEdit:
+    """FlyingChairs' list of splits, which has a line for each pair in the order of their names."""
+
+    root: Path
+
+    def apply(self, repair: Repair) -> None:
+        """Rewrites the list without the lines of pairs that were left out."""
+        flows = sorted(self.root.glob("data/*_flow.flo"))
+        for file in (self.root / name for name in MARKS):
+            if file.is_file():
+                stays = iter([not repair.is_left_out(flow) for flow in flows])
+                rewrite_list(file, lambda line, stays=stays: next(stays, True), repair)
+
+
 def check(config: FlowConfig, survey: Survey) -> None:
     """Looks at every frame and every field of motion, and how well each explains its frames.
 
@@ -127,6 +146,7 @@ def check(config: FlowConfig, survey: Survey) -> None:
             survey.counted(split, scenes=scenes[split].count)
             continue
         pairs = _listed(config, split, survey)
+        survey.repair.edit(config.data.path, lambda: MarksEdit(Path(config.data.path or "")))
         frames = list(dict.fromkeys(path for pair in pairs for path in (pair.first, pair.second)))
         facts = dict(zip(frames, album.look(split, frames)))
         survey.counted(split, pairs=len(pairs))
@@ -197,6 +217,8 @@ def _listed(config: FlowConfig, split: str, survey: Survey) -> list[Pair]:
 def _check_pairs(survey: Survey, split: str, pairs: Sequence[Pair], facts: dict[Path, Facts]) -> None:
     sound = []
     for pair in pairs:
+        for frame in (pair.first, pair.second):
+            survey.repair.follow(frame, *_truths(pair))
         first, second = facts[pair.first], facts[pair.second]
         if first.fault is not None or second.fault is not None:
             _leave_out(survey, pair, FAULTS[first.fault or second.fault])
@@ -236,6 +258,10 @@ def _faults(reading: Reading) -> list[tuple[Check, str]]:
 
 def _leave_out(survey: Survey, pair: Pair, check: Check) -> None:
     """Leaves out the motion alone: its frames may be of other pairs, too."""
-    for path in (pair.flow, pair.occlusion, pair.invalid, pair.visible, pair.mask):
-        if path is not None:
-            survey.repair.leave_out(path, check.name)
+    for path in _truths(pair):
+        survey.repair.leave_out(path, check.name)
+
+
+def _truths(pair: Pair) -> list[Path]:
+    """The files that say something of a pair."""
+    return [path for path in (pair.flow, pair.occlusion, pair.invalid, pair.visible, pair.mask) if path is not None]

@@ -132,6 +132,8 @@ def _check_folders(
             survey.add(NO_MASK, root / picture)
             repair.leave_out(root / picture, NO_MASK.name)
     pairs = [(root / picture, root / mask) for picture, mask in source.pairs if mask is not None]
+    for picture, mask in pairs:
+        repair.follow(picture, mask)
     edit = repair.edit(root, lambda: ListEdit(tuple(sorted(root.rglob("*.txt")))))
     edit.pictures += [picture for picture, _ in pairs]
     facts = album.look(split, [picture for picture, _ in pairs])

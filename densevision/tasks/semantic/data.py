@@ -15,7 +15,6 @@ from densevision.io.masks import Coding
 from densevision.ops.view import Size
 from densevision.sample import SampleSet
 from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.loss import enet_weights, median_weights
 
 BINARY = ("background", "foreground")
 SCENE = 320
@@ -113,6 +112,8 @@ def coding_of(config: SemanticConfig, source: MaskFolders, names: tuple[str, ...
 
 def _weights(config: SemanticConfig) -> tuple[float, ...]:
     """Weights of the classes from the training masks."""
+    from densevision.tasks.semantic.loss import enet_weights, median_weights  # torch, which reading needs not
+
     samples = open_split(config, "train")
     count = len(config.classes or ())
     pixels, present = np.zeros(count, np.int64), np.zeros(count, np.int64)

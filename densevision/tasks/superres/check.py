@@ -124,6 +124,8 @@ def check(config: SuperresConfig, survey: Survey) -> None:
         facts = album.look(split, pairs.targets)
         _check_targets(config, survey, split, facts)
         if pairs.inputs is not None:
+            for target, given in zip(pairs.targets, pairs.inputs):
+                survey.repair.follow(target, given)
             inputs = Album(survey)
             given = inputs.look(f"{split} inputs", pairs.inputs)
             _check_sizes(config, survey, pairs, facts, given)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from densevision.checks import table
@@ -62,6 +64,9 @@ def check(config: TranslationConfig, survey: Survey) -> None:
             continue
         album.look(split, [a for a, _ in pairs.files])
         if pairs.layout == "folders":
+            for a, b in pairs.files:
+                survey.repair.follow(a, b)
+                survey.repair.follow(b, a)
             Album(survey).look(f"{split} B", [b for _, b in pairs.files])
         survey.counted(split, pairs=len(pairs.files))
         likenesses += _compare(config, survey, split, pairs)
@@ -70,7 +75,7 @@ def check(config: TranslationConfig, survey: Survey) -> None:
 
 
 def _listed(config: TranslationConfig, split: str, survey: Survey) -> Pairs | None:
-    data, findings = config.data, Findings("skip")
+    data, findings = config.data, Findings("skip", remembered=sys.maxsize)
     if split == "val" and data.val is None and is_undivided(config):
         survey.notes.append("no folder's name says that it validates: all pictures are of one split")
         return None

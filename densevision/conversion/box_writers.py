@@ -1,0 +1,160 @@
+"""Objects as COCO json, YOLO txt and Pascal VOC xml."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import yaml
+
+from densevision.conversion.losses import Losses
+from densevision.conversion.objects import Objects, compact, is_outlined, picture_name, rounded
+from densevision.conversion.outlines import joined, outlines_of
+from densevision.errors import DataError
+from densevision.io.decode import read_header
+from densevision.io.files import write_bytes, write_text
+from densevision.io.voc import CORNERS
+from densevision.ops import masks as runs
+
+NEAR = 1.0
+"""Pixels by which a stated area may differ from what the target tells, before it counts as lost."""
+
+
+def write_coco(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
+    """annotations/instances_<split>.json, and pictures in images/<split>."""
+    for split, objects in splits.items():
+        boxes, taken = objects.boxes, {}
+        images, annotations = [], []
+        for picture, id in enumerate(boxes.image_ids.tolist()):
+            name, (height, width) = picture_name(objects, picture, taken), objects.size(picture)
+            images.append({"id": id, "file_name": name, "width": width, "height": height})
+            for row in objects.rows(picture):
+                annotations.append({"id": len(annotations) + 1, "image_id": id, **_coco_object(objects, picture, row)})
+            _copy(objects, picture, out / "images" / split / name)
+        categories = [{"id": id, "name": name} for id, name in zip(boxes.ids, boxes.names)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        write_text(out / "annotations" / f"instances_{split}.json", compact(content))
+
+
+def _coco_object(objects: Objects, picture: int, row: int) -> dict[str, Any]:
+    boxes = objects.boxes
+    x1, y1, x2, y2 = boxes.boxes[row].astype(float).tolist()
+    entry: dict[str, Any] = {
+        "category_id": boxes.ids[boxes.labels[row]],
+        "bbox": [rounded(value) for value in (x1, y1, x2 - x1, y2 - y1)],
+        "iscrowd": int(boxes.crowd[row]),
+    }
+    area = objects.stated[row]
+    if objects.masks is not None:
+        mask = objects.masks.mask(row, objects.size(picture))
+        if is_outlined(objects, row):
+            parts = objects.masks.outlines(row)
+            entry["segmentation"] = [[rounded(value) for value in part.ravel()] for part in parts]
+        else:
+            entry["segmentation"] = mask
+        area = runs.areas([mask])[0] if np.isnan(area) else area
+    return entry | {"area": rounded(boxes.areas[row] if np.isnan(area) else area)}
+
+
+def write_yolo(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
+    """data.yaml, images/<split> and labels/<split>; outlines where there are masks, boxes otherwise."""
+    first = next(iter(splits.values())).boxes
+    for split, objects in splits.items():
+        taken: dict[str, str] = {}
+        for picture in range(len(objects.boxes)):
+            name = picture_name(objects, picture, taken)
+            lines = [_yolo_line(objects, picture, row, losses) for row in objects.rows(picture)]
+            label = out / "labels" / split / f"{os.path.splitext(name)[0]}.txt"
+            write_text(label, "".join(f"{line}\n" for line in lines))
+            _copy(objects, picture, out / "images" / split / name)
+        losses.add("marks of crowds", int(objects.boxes.crowd.sum()))
+        _lose_ids_and_areas(objects, losses)
+    content = {split: f"images/{split}" for split in splits} | {"names": dict(zip(first.ids, first.names))}
+    write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _yolo_line(objects: Objects, picture: int, row: int, losses: Losses) -> str:
+    boxes, (height, width) = objects.boxes, objects.size(picture)
+    if objects.masks is None:
+        x1, y1, x2, y2 = boxes.boxes[row].astype(float).tolist()
+        values = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
+    else:
+        outline = joined(outlines_of(objects, picture, row, losses), losses)
+        values = (outline.astype(np.float64) / (width, height)).ravel().tolist()
+        tight = np.concatenate([outline.min(0), outline.max(0)])
+        losses.add("boxes that are not their outline's", int(np.abs(tight - boxes.boxes[row]).max() > NEAR))
+    return " ".join([str(boxes.ids[boxes.labels[row]]), *(f"{value:.9g}" for value in values)])
+
+
+def write_voc(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
+    """Annotations, JPEGImages, ImageSets/Main and labels.txt; crowds are difficult objects."""
+    taken: dict[str, str] = {}
+    for split, objects in splits.items():
+        stems = []
+        for picture in range(len(objects.boxes)):
+            own = picture_name(objects, picture, {})
+            name = own.replace(os.sep, "_")
+            losses.add("folders in names of pictures", int(name != own))
+            stem = os.path.splitext(name)[0]
+            if stem in taken:
+                mend = "Rename one: Pascal VOC keeps all splits in one folder."
+                raise DataError("two pictures would have one name", file=name, value=taken[stem], mend=mend)
+            taken[stem] = f"{split}/{own}"
+            stems.append(stem)
+            write_bytes(out / "Annotations" / f"{stem}.xml", _voc_annotation(objects, picture, name))
+            _copy(objects, picture, out / "JPEGImages" / name)
+        write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+        if objects.masks is not None:
+            losses.add("masks", len(objects.boxes.labels))
+        _lose_ids_and_areas(objects, losses)
+    first = next(iter(splits.values())).boxes
+    losses.add("category ids", sum(id != number for number, id in enumerate(first.ids, 1)))
+    write_text(out / "labels.txt", "".join(f"{name}\n" for name in first.names))
+
+
+def _voc_annotation(objects: Objects, picture: int, name: str) -> bytes:
+    root = ElementTree.Element("annotation")
+    ElementTree.SubElement(root, "filename").text = name
+    height, width = objects.size(picture)
+    size = ElementTree.SubElement(root, "size")
+    depth = 1 if read_header(objects.folder / objects.boxes.files[picture]).mode in ("1", "L", "I;16", "I") else 3
+    for side, value in (("width", width), ("height", height), ("depth", depth)):
+        ElementTree.SubElement(size, side).text = str(value)
+    for row in objects.rows(picture):
+        item = ElementTree.SubElement(root, "object")
+        ElementTree.SubElement(item, "name").text = objects.boxes.names[objects.boxes.labels[row]]
+        ElementTree.SubElement(item, "difficult").text = str(int(objects.boxes.crowd[row]))
+        box = ElementTree.SubElement(item, "bndbox")
+        corners = (objects.boxes.boxes[row] + np.array([1, 1, 0, 0], np.float32)).tolist()
+        for corner, value in zip(CORNERS, corners):
+            ElementTree.SubElement(box, corner).text = str(rounded(value))
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, "utf-8") + b"\n"
+
+
+def _lose_ids_and_areas(objects: Objects, losses: Losses) -> None:
+    """Counts the ids of pictures that are not 1, 2, ..., and the stated areas that nothing else tells."""
+    boxes = objects.boxes
+    losses.add("ids of pictures", int((boxes.image_ids != np.arange(1, len(boxes) + 1)).sum()))
+    losses.add("areas that differ from what the target tells", sum(_untold(objects)))
+
+
+def _untold(objects: Objects) -> Iterator[int]:
+    for picture in range(len(objects.boxes)):
+        for row in objects.rows(picture):
+            stated = objects.stated[row]
+            if objects.masks is not None:
+                told = runs.areas([objects.masks.mask(row, objects.size(picture))])[0]
+            else:
+                told = float((objects.boxes.boxes[row, 2:] - objects.boxes.boxes[row, :2]).prod())
+            yield int(not np.isnan(stated) and abs(stated - told) > NEAR)
+
+
+def _copy(objects: Objects, picture: int, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(objects.folder / objects.boxes.files[picture], target)

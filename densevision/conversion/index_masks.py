@@ -1,0 +1,228 @@
+"""Class maps as index masks: from objects, from Cityscapes, from palettes; and index masks as objects."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from densevision.conversion.losses import Losses
+from densevision.conversion.objects import Objects, picture_name
+from densevision.conversion.outlines import drawn, is_exact
+from densevision.data.mask_layouts import CocoJson, MaskFolders, find_masks
+from densevision.data.scene_splits import SceneSource
+from densevision.errors import DataError, UsageError
+from densevision.io.box_table import BoxTable, Strings
+from densevision.io.coco_masks import BACKGROUND
+from densevision.io.files import write_text
+from densevision.io.image import image_size, write_image
+from densevision.io.lines import read_lines
+from densevision.io.masks import UNKNOWN, Coding, Colour
+from densevision.io.segmentations import Gathered
+from densevision.ops import masks as runs
+
+PALETTE = "A palette has a line `R G B name` for each class; a class called - means unknown."
+MOST = 255
+"""Classes that an index mask tells apart, besides what is unknown."""
+
+
+def write_objects(splits: dict[str, Objects], out: Path, losses: Losses, uncovered_unknown: bool) -> None:
+    """<split>/images, <split>/masks and classes.txt; small objects lie over large ones, and all over crowds.
+
+    Args:
+        splits: Objects with masks.
+        out: The folder.
+        losses: What is lost.
+        uncovered_unknown: Pixels of no object are 255; otherwise they are 0, the background, before the classes.
+    """
+    names = next(iter(splits.values())).boxes.names
+    first = 0 if uncovered_unknown else 1
+    if len(names) + first > MOST:
+        raise DataError(f"an index mask holds {MOST} classes", value=len(names) + first, mend="Join classes.")
+    for split, objects in splits.items():
+        if objects.masks is None:
+            raise DataError("boxes have no pixels", file=objects.folder, mend="Give a dataset with masks or polygons.")
+        taken: dict[str, str] = {}
+        for picture in range(len(objects.boxes)):
+            name = picture_name(objects, picture, taken)
+            labels = _drawn(objects, picture, first, losses)
+            _write_pair(objects.folder / objects.boxes.files[picture], labels, out / split, name)
+        losses.add("which pixels belong to which object", len(objects.boxes.labels))
+        losses.add("marks of crowds", int(objects.boxes.crowd.sum()))
+    _write_classes(out, (names if uncovered_unknown else (BACKGROUND, *names)))
+
+
+def _drawn(objects: Objects, picture: int, first: int, losses: Losses) -> np.ndarray:
+    rows = list(objects.rows(picture))
+    masks = {row: objects.masks.mask(row, objects.size(picture)) for row in rows}
+    sizes = dict(zip(rows, runs.areas(list(masks.values())).tolist()))
+    labels = np.full(objects.size(picture), 0 if first else UNKNOWN, np.uint8)
+    covered = np.zeros(labels.shape, bool)
+    for row in sorted(rows, key=lambda row: (not objects.boxes.crowd[row], -sizes[row])):
+        pixels = runs.decode(masks[row])
+        losses.add("pixels that two objects share", int((covered & pixels).sum()))
+        covered |= pixels
+        labels[pixels] = objects.boxes.labels[row] + first
+    return labels
+
+
+def read_masks(path: str, palette: Path | None) -> dict[str, MaskFolders]:
+    """The folders of masks of a dataset, split by split; one without splits is one, "train".
+
+    Args:
+        path: Cityscapes, Pascal VOC, or folders of pictures and masks.
+        palette: What the colours of masks mean.
+
+    Raises:
+        DataError: Nothing is recognised, or the classes are not known.
+    """
+    found = find_masks(path)
+    if any(isinstance(source, SceneSource | CocoJson) for source in found.values()):
+        raise UsageError("are no folders of masks", field="source", value=path)
+    sources: dict[str, MaskFolders] = dict(found)
+    if palette is not None:
+        names, coding = read_palette(palette)
+        return {split: _with(source, names, coding) for split, source in sources.items()}
+    for source in sources.values():
+        if source.names is None:
+            mend = "Write them into classes.txt, one a line in the order of the values; or give --palette."
+            raise DataError("the class names are not known", file=source.root, mend=mend)
+    return sources
+
+
+def read_palette(file: Path) -> tuple[tuple[str, ...], Coding]:
+    """Class names, and what colours mean, of a file of lines `R G B name`; a class called `-` means unknown.
+
+    Raises:
+        DataError: A line is of another form.
+    """
+    names: list[str] = []
+    colours: list[Colour] = []
+    unknown: list[Colour] = []
+    for number, line in enumerate(read_lines(file), 1):
+        words = line.split(maxsplit=3)
+        if not words:
+            continue
+        if len(words) != 4 or not all(word.isdigit() and int(word) < 256 for word in words[:3]):
+            raise DataError("no line of a palette", file=file, field=f"line {number}", value=line, mend=PALETTE)
+        colour = (int(words[0]), int(words[1]), int(words[2]))
+        if words[3].strip() == "-":
+            unknown.append(colour)
+        else:
+            names.append(words[3].strip())
+            colours.append(colour)
+    if not names:
+        raise DataError("names no class", file=file, mend=PALETTE)
+    return tuple(names), Coding(len(names), colours=tuple(colours), unknown_colours=tuple(unknown))
+
+
+def write_masks(splits: dict[str, MaskFolders], out: Path, losses: Losses) -> None:
+    """Masks of any coding as index masks: <split>/images, <split>/masks and classes.txt."""
+    names: tuple[str, ...] = ()
+    for split, source in splits.items():
+        names = source.names or names
+        for picture, mask, labels in _labels(source, losses):
+            if source.coding is not None and source.coding.others_unknown:
+                losses.add("pixels of values that are no class, unknown now", int((labels == UNKNOWN).sum()))
+            _write_pair(source.root / picture, labels, out / split, _short(picture, split))
+            losses.add("masks with a palette or colours, numbers now", int(source.coding.colours is not None))
+            del mask
+    _write_classes(out, names)
+
+
+def objects_of(splits: dict[str, MaskFolders], losses: Losses) -> dict[str, Objects]:
+    """Each connected part of a class as an object; the class "background" is none, and unknown pixels are lost."""
+    return {split: _objects(split, source, losses) for split, source in splits.items()}
+
+
+def _objects(split: str, source: MaskFolders, losses: Losses) -> Objects:
+    names, gathered = source.names or (), Gathered()
+    classes = [index for index, name in enumerate(names) if name != BACKGROUND]
+    position = {index: place for place, index in enumerate(classes)}
+    files, sizes, counts, boxes, labels, areas = [], [], [], [], [], []
+    for picture, _, found in _labels(source, losses):
+        losses.add("pixels that are unknown", int((found == UNKNOWN).sum()))
+        parts = [(index, part) for index in classes for part in _parts(found == index)]
+        for index, part in parts:
+            outlines = drawn(part)
+            if is_exact(outlines, part):
+                gathered.add_outlines([outline.ravel().tolist() for outline in outlines])
+            else:
+                gathered.add_runs(part)
+            boxes.append(runs.boxes([part])[0])
+            labels.append(position[index])
+            areas.append(runs.areas([part])[0])
+        files.append(picture)
+        sizes.append(found.shape)
+        counts.append(len(parts))
+    table = BoxTable(
+        files=Strings.of(files),
+        sizes=np.array(sizes, np.int32).reshape(-1, 2),
+        image_ids=np.arange(1, len(files) + 1),
+        offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+        boxes=np.array(boxes, np.float32).reshape(-1, 4),
+        labels=np.array(labels, np.int32),
+        crowd=np.zeros(len(labels), bool),
+        areas=np.array(areas, np.float64),
+        origin=np.arange(len(labels), dtype=np.int32),
+        names=tuple(names[index] for index in classes),
+        ids=tuple(place + 1 for place in range(len(classes))),
+    )
+    short = tuple(_short(picture, split) for picture in files)
+    return Objects(table, gathered.packed(), source.root, short, np.array(areas, np.float64))
+
+
+def _labels(source: MaskFolders, losses: Losses) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Picture, mask and class map of each pair."""
+    assert source.coding is not None
+    for picture, mask in source.pairs:
+        if mask is None:
+            losses.add("pictures without a mask")
+            continue
+        labels = source.coding.read(source.root / mask)
+        if labels.shape != image_size(source.root / picture):
+            problem = "the mask is of another size than its picture"
+            raise DataError(
+                problem, file=source.root / mask, value=labels.shape, mend="Make it anew from this picture."
+            )
+        yield picture, mask, labels
+    losses.add("masks without a picture", len(source.strays))
+
+
+def _parts(mask: np.ndarray) -> list[runs.RLE]:
+    """The connected parts of a mask; pixels whose corners alone touch are apart, as an outline has them."""
+    if not mask.any():
+        return []
+    count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
+    found = []
+    for number in range(1, count):
+        left, top, width, height = stats[number, :4].tolist()
+        window = numbers[top : top + height, left : left + width] == number
+        found.append(runs.encode_window(window.T, (left, top), mask.shape))
+    return found
+
+
+def _with(source: MaskFolders, names: tuple[str, ...], coding: Coding) -> MaskFolders:
+    return MaskFolders(source.root, source.pairs, source.strays, names, coding)
+
+
+def _short(picture: str, split: str) -> str:
+    """A picture's name without the folders that a layout puts before it."""
+    plain = {"images", "image", "imgs", "img", "JPEGImages", "leftImg8bit", split}
+    *folders, name = picture.split(os.sep)
+    return os.path.join(*(folder for folder in folders if folder not in plain), name)
+
+
+def _write_pair(picture: Path, labels: np.ndarray, folder: Path, name: str) -> None:
+    target = folder / "images" / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(picture, target)
+    write_image(folder / "masks" / f"{os.path.splitext(name)[0]}.png", labels)
+
+
+def _write_classes(out: Path, names: tuple[str, ...]) -> None:
+    write_text(out / "classes.txt", "".join(f"{name}\n" for name in names))

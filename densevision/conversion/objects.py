@@ -1,0 +1,191 @@
+"""Boxes and objects between formats: what a source holds, split by split, with names as the target may use them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from densevision.conversion.losses import Losses
+from densevision.data.box_sources import CocoSource, FileSource, VocSource, YoloSource
+from densevision.data.instance_sources import LabelmeSource, read_objects, recognise_objects
+from densevision.data.recognise import SPLIT_NOTE
+from densevision.data.scene_splits import SceneSource
+from densevision.errors import DataError, UsageError
+from densevision.io.box_table import BoxTable
+from densevision.io.findings import Findings, OnError
+from densevision.io.json_stream import stream_json
+from densevision.io.segmentations import OUTLINES, Segmentations
+
+KNOWN = {
+    "images": {"id", "file_name", "width", "height"},
+    "annotations": {"id", "image_id", "category_id", "bbox", "area", "iscrowd", "segmentation"},
+    "categories": {"id", "name"},
+}
+"""What of a COCO json is carried over."""
+PROBED = 50
+
+
+@dataclass(frozen=True, eq=False)
+class Objects:
+    """The objects of one split.
+
+    Attributes:
+        boxes: Boxes, classes, pictures.
+        masks: One for each box; None where there are boxes only.
+        folder: Where the table's files start.
+        names: Name of each picture without the folders that its format puts before it.
+        stated: (M,) float64 areas as the source states them; NaN where it states none.
+    """
+
+    boxes: BoxTable
+    masks: Segmentations | None
+    folder: Path
+    names: tuple[str, ...]
+    stated: np.ndarray
+
+    def rows(self, picture: int) -> range:
+        """Rows of a picture's objects."""
+        return range(int(self.boxes.offsets[picture]), int(self.boxes.offsets[picture + 1]))
+
+    def size(self, picture: int) -> tuple[int, int]:
+        """(height, width) of a picture."""
+        height, width = self.boxes.sizes[picture].tolist()
+        return height, width
+
+
+def read_splits(path: str, masks: bool | None, on_error: OnError, losses: Losses) -> dict[str, Objects]:
+    """The objects of every split of a dataset; a dataset without splits is one, "train".
+
+    Args:
+        path: The dataset, as `check` and `train` take it.
+        masks: Read masks; where the source has them when not given.
+        on_error: What to do with what is wrong.
+        losses: Where it is said what was left out, and what no conversion carries over.
+
+    Raises:
+        DataError: Nothing is recognised, or something is wrong under "fail".
+    """
+    found = recognise_objects(path)
+    losses.notes += [note for note in found.notes if note != SPLIT_NOTE]
+    sources = dict(found.splits)
+    if any(getattr(source, "part", None) for source in sources.values()):
+        sources = {"train": replace(next(iter(sources.values())), part=None)}
+    result, seen = {}, set()
+    for split, source in sources.items():
+        if isinstance(source, SceneSource):
+            raise UsageError("scenes lie in no format", field="source", value=path, mend="Give a dataset's folder.")
+        findings = Findings(on_error)
+        result[split] = _read(source, masks, findings)
+        losses.notes += [f"{split}: {note}" for note in findings.notes]
+        if isinstance(source, CocoSource) and source.file not in seen:
+            seen.add(source.file)
+            _list_extras(source.file, losses)
+    return result
+
+
+def _read(source: FileSource | LabelmeSource, masks: bool | None, findings: Findings) -> Objects:
+    limit = 2**31 - 1
+    if isinstance(source, LabelmeSource):
+        table = source.read_objects(source.classes().names, findings, limit)
+        boxes, found = table.boxes, table.masks if masks is not False else None
+    else:
+        boxes, found = source.read(findings, limit), None
+        if masks or (masks is None and _has_masks(source, boxes)):
+            table = read_objects(source, boxes, True, None, findings)
+            boxes, found = table.boxes, table.masks
+    folder = Path(source.folder)
+    stated = np.full(len(boxes.labels), np.nan)
+    if isinstance(source, CocoSource):
+        areas = {
+            index: entry["area"]
+            for key, index, entry in stream_json(source.file)
+            if key == "annotations" and isinstance(entry, dict) and type(entry.get("area")) in (int, float)
+        }
+        stated = np.array([areas.get(int(origin), np.nan) for origin in boxes.origin], np.float64)
+    return Objects(boxes, found, folder, tuple(_names(source, boxes)), stated)
+
+
+def _has_masks(source: FileSource, boxes: BoxTable) -> bool:
+    """Whether the first objects of a source have masks."""
+    if isinstance(source, VocSource) or not len(boxes.labels):
+        return False
+    if isinstance(source, CocoSource):
+        first = _first_entries(source.file)
+        return bool(first) and all(entry.get("segmentation") for entry in first)
+    from densevision.io.lines import read_lines
+    from densevision.io.yolo import label_path
+
+    with_objects = np.flatnonzero(np.diff(boxes.offsets))[:PROBED].tolist()
+    lines = [line for row in with_objects for line in read_lines(source.folder / label_path(boxes.files[row]))]
+    return all(len(line.split()) != 5 for line in lines if line.strip())
+
+
+def _first_entries(file: Path) -> list[dict]:
+    entries: list[dict] = []
+    for key, _, entry in stream_json(file):
+        if key == "annotations" and isinstance(entry, dict):
+            entries.append(entry)
+            if len(entries) == PROBED:
+                break
+    return entries
+
+
+def _names(source: FileSource | LabelmeSource, boxes: BoxTable) -> Iterator[str]:
+    prefixes = ("JPEGImages", "images") if isinstance(source, VocSource) else ()
+    if isinstance(source, YoloSource):
+        prefixes = (*sorted((os.path.normpath(entry) for entry in source.entries), key=len, reverse=True), "images")
+    for row in range(len(boxes)):
+        name = boxes.files[row]
+        prefix = next((prefix for prefix in prefixes if name.startswith(os.path.join(prefix, ""))), "")
+        yield os.path.relpath(name, prefix) if prefix else name
+
+
+def _list_extras(file: Path, losses: Losses) -> None:
+    """What else a COCO json says, by its keys."""
+    for key, index, entry in stream_json(file):
+        if key not in KNOWN:
+            # A list begins with an empty one of no index; each of its entries follows.
+            losses.add(f"{key} of the json", int(index == 0 or (index is None and entry != [])))
+        elif isinstance(entry, dict):
+            for other in entry.keys() - KNOWN[key]:
+                if entry[other] not in (None, [], {}, ""):
+                    losses.add(f"{other} of {key}")
+
+
+def picture_name(objects: Objects, picture: int, taken: dict[str, str]) -> str:
+    """The picture's name, unless another picture has taken it already: compared without suffix, as labels go by it.
+
+    Raises:
+        DataError: Two pictures would share one label file.
+    """
+    name = objects.names[picture]
+    stem = os.path.splitext(name)[0]
+    other = taken.setdefault(stem, name)
+    if other != name:
+        raise DataError("two pictures would share one label file", file=name, value=other, mend="Rename one.")
+    return name
+
+
+def is_outlined(objects: Objects, row: int) -> bool:
+    """Whether an object's mask is kept by outlines."""
+    return objects.masks is not None and objects.masks.kinds[row] == OUTLINES
+
+
+def rounded(value: float) -> float | int:
+    """A number to a thousandth, as a whole one where it is one.
+
+    >>> rounded(12.0004), rounded(3.14159)
+    (12, 3.142)
+    """
+    value = round(float(value), 3)
+    return int(value) if value.is_integer() else value
+
+
+def compact(content: object) -> str:
+    """JSON without spaces."""
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

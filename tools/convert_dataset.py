@@ -1,0 +1,161 @@
+"""Converts a dataset into another format, and lists what that format cannot hold.
+
+\b
+    python tools/convert_dataset.py /data/coco /data/coco-yolo --to yolo
+    python tools/convert_dataset.py /data/cityscapes /data/masks --to masks
+    python tools/convert_dataset.py /data/camvid /data/masks --to masks --palette label_colors.txt
+    python tools/convert_dataset.py /data/nyu /data/nyu-as-tum --to tum
+    python tools/convert_dataset.py /data/sintel /data/sintel-as-kitti --to kitti-flow
+
+What SOURCE is, is recognised as by `densevision TASK train`. OUT is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from densevision.conversion import box_writers, fields, index_masks
+from densevision.conversion.losses import Losses
+from densevision.conversion.objects import read_splits
+from densevision.errors import DataError, DenseVisionError, UsageError
+from densevision.io.files import whole_folder
+
+Write = Callable[[dict[str, Any], Path, Losses], None]
+
+BOXES: dict[str, Write] = {
+    "coco": box_writers.write_coco,
+    "yolo": box_writers.write_yolo,
+    "voc": box_writers.write_voc,
+}
+DEPTH: dict[str, Write] = {
+    "kitti-depth": fields.write_kitti_depth,
+    "nyu": fields.write_nyu,
+    "tum": fields.write_tum,
+}
+FLOW: dict[str, Write] = {
+    "sintel": fields.write_sintel,
+    "kitti-flow": fields.write_kitti_flow,
+    "middlebury": fields.write_middlebury,
+}
+TARGETS = (*BOXES, "masks", *DEPTH, *FLOW)
+
+
+def convert(
+    source: str,
+    out: str | Path,
+    to: str,
+    masks: bool | None = None,
+    on_error: str = "fail",
+    uncovered: str | None = None,
+    palette: str | Path | None = None,
+    scale: float | None = None,
+) -> Losses:
+    """Converts a dataset; what the options mean, `--help` tells.
+
+    Returns:
+        What the target cannot hold.
+
+    Raises:
+        UsageError: An option has no effect on this conversion, or OUT is there already.
+        DataError: The source is not recognised, or something in it is wrong.
+    """
+    losses = Losses()
+    if scale is not None and to not in DEPTH:
+        raise UsageError("has no effect here", field="--scale", value=scale, mend="It is for depth.")
+    if uncovered is not None and to != "masks":
+        raise UsageError("has no effect here", field="--uncovered", value=uncovered, mend="It is for --to masks.")
+    if to in DEPTH or to in FLOW:
+        _refuse(palette=palette, masks=masks)
+        splits = fields.read_frames(source, scale) if to in DEPTH else fields.read_pairs(source)
+        write = (DEPTH | FLOW)[to]
+    else:
+        splits, write = _objects_or_masks(source, to, masks, on_error, uncovered, palette, losses)
+    with whole_folder(out) as folder:
+        write(splits, folder, losses)
+    return losses
+
+
+def _objects_or_masks(
+    source: str,
+    to: str,
+    masks: bool | None,
+    on_error: str,
+    uncovered: str | None,
+    palette: str | Path | None,
+    losses: Losses,
+) -> tuple[dict[str, Any], Write]:
+    folders = _mask_folders(source, palette)
+    if folders is None:
+        objects = read_splits(source, True if to == "masks" else masks, on_error, losses)  # type: ignore[arg-type]
+        if to != "masks":
+            return objects, BOXES[to]
+        unknown = uncovered == "unknown"
+        return objects, lambda splits, out, lost: index_masks.write_objects(splits, out, lost, unknown)
+    _refuse(masks=masks, uncovered=uncovered)
+    if to == "masks":
+        return folders, index_masks.write_masks
+    return index_masks.objects_of(folders, losses), BOXES[to]
+
+
+def _mask_folders(source: str, palette: str | Path | None) -> dict[str, Any] | None:
+    """The source as folders of masks; None where it is a dataset of objects."""
+    if palette is not None:
+        return index_masks.read_masks(source, Path(palette))
+    try:
+        read_splits_like = index_masks.find_masks(source)
+    except DataError:
+        return None
+    if all(isinstance(found, index_masks.MaskFolders) and any(mask for _, mask in found.pairs)
+           for found in read_splits_like.values()):  # fmt: skip
+        return index_masks.read_masks(source, None)
+    return None
+
+
+def _refuse(**options: Any) -> None:
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError("has no effect here", field=f"--{name}", value=value, mend="Leave it out.")
+
+
+@click.command(help=__doc__)
+@click.argument("source")
+@click.argument("out")
+@click.option("--to", type=click.Choice(TARGETS), required=True, help="The format of OUT.")
+@click.option("--masks/--boxes", "masks", default=None, help="Carry masks, or boxes alone; what there is by default.")
+@click.option(
+    "--on-error",
+    type=click.Choice(("fail", "fix", "skip")),
+    default="fail",
+    show_default=True,
+    help="Boxes and objects that are wrong.",
+)
+@click.option(
+    "--uncovered",
+    type=click.Choice(("background", "unknown")),
+    help="To masks, from objects: what pixels of no object are. [default: background]",
+)
+@click.option("--palette", help="From masks in colour: a file of lines `R G B name`; the name - means unknown.")
+@click.option("--scale", type=float, help="To depth: steps per unit of the source, where it does not state them.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def main(source: str, out: str, to: str, as_json: bool, **options: Any) -> None:
+    try:
+        losses = convert(source, out, to, **options)
+    except DenseVisionError as failure:
+        click.echo(f"error: {failure}", err=True)
+        sys.exit(failure.exit_code)
+    if as_json:
+        click.echo(json.dumps({"out": out, "lost": dict(losses.counts), "notes": losses.notes}, ensure_ascii=False))
+        return
+    click.echo(out)
+    for line in losses.lines():
+        click.echo(f"  {'not carried over: ' if line not in losses.notes else ''}{line}")
+
+
+if __name__ == "__main__":
+    main()
