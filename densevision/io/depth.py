@@ -59,9 +59,11 @@ def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: b
     if numbers.dtype.kind in "ui" and scale is None:
         hint = "Set data.scale to its steps per unit: KITTI 256, millimetres 1000, TUM 5000."
         raise DataError("integers whose scale is not stated", file=path, field="data.scale", value=None, mend=hint)
+    if numbers.dtype == np.uint16:  # what most files are: nothing in it can be negative or NaN
+        valid = found.valid & (numbers != 0) & (numbers != SATURATED)
+        depth = np.multiply(numbers, valid, dtype=np.float32)
+        return replace(found, depth=np.divide(depth, np.float32(scale or 1), out=depth), valid=valid)
     lost = ~np.isfinite(numbers) | (numbers == 0) | ~found.valid
-    if numbers.dtype == np.uint16:
-        lost |= numbers == SATURATED
     wrong = (np.isnan(numbers) | (numbers < 0)) & found.valid
     if wrong.any() and not mend:
         row, column = np.argwhere(wrong)[0].tolist()

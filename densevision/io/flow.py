@@ -44,8 +44,9 @@ def read_flow(path: str | os.PathLike[str]) -> Flow:
     """
     path = Path(path)
     flow, known = _format(path, _READERS)(path)
-    known = known & np.isfinite(flow).all(2)
-    return np.ascontiguousarray(np.where(known[..., None], flow, 0).transpose(2, 0, 1), np.float32), known
+    planes = np.ascontiguousarray(flow.transpose(2, 0, 1), np.float32)
+    known = known & np.isfinite(planes).all(0)
+    return np.where(known, planes, np.float32(0)), known
 
 
 def write_flow(path: str | os.PathLike[str], flow: np.ndarray, valid: np.ndarray | None = None) -> None:
@@ -107,8 +108,9 @@ def _read_kitti(path: Path) -> Flow:
         found = f"{image.shape[2]} channels of {image.dtype}"
         mend = "KITTI keeps flow in 16 bits; a picture of 8 bits is a drawing of it, or was converted with loss."
         raise DataError("flow needs a PNG of three channels of 16 bits", file=path, value=found, mend=mend)
-    flow = (image[..., :2].astype(np.float32) - KITTI_ZERO) / KITTI_STEPS
-    return flow, image[..., 2] > 0
+    planes = (np.ascontiguousarray(image[..., axis]).astype(np.float32) for axis in (0, 1))
+    flow = np.stack([(plane - np.float32(KITTI_ZERO)) / np.float32(KITTI_STEPS) for plane in planes])
+    return flow.transpose(1, 2, 0), image[..., 2] > 0
 
 
 def _write_kitti(path: Path, flow: np.ndarray, known: np.ndarray) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -70,13 +71,13 @@ class Coding:
 
     def decode(self, values: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
         """(H, W) values as in a file to (H, W) uint8 indices of classes; `path` is for messages."""
-        table = np.full(max(256, int(values.max(initial=0)) + 1), UNKNOWN if self.others_unknown else -1, np.int16)
+        if values.dtype == np.uint8 and values.size:
+            table = self._table(255)
+            there = cv2.calcHist([values], [0], None, [256], [0, 256]).ravel() > 0
+            if not (there & (table < 0)).any():
+                return cv2.LUT(values, table.astype(np.uint8))
         codes = self.values if self.values is not None else tuple(range(self.classes))
-        for code in (*self.unknown, UNKNOWN):
-            table[code : code + 1] = UNKNOWN
-        for index, code in enumerate(codes):
-            table[code : code + 1] = index
-        labels = table[values]
+        labels = self._table(int(values.max(initial=0)))[values]
         if (labels < 0).any():
             strange = int(values[labels < 0][0])
             many = int((labels < 0).sum())
@@ -84,6 +85,15 @@ class Coding:
             mend = f"{known} Add the value to data.unknown, or correct {many} pixels."
             raise DataError("a pixel's value is no class", file=path, field=_place(labels), value=strange, mend=mend)
         return labels.astype(np.uint8)
+
+    def _table(self, largest: int) -> np.ndarray:
+        """int16: value in a file -> index of its class, 255 unknown, -1 no class."""
+        table = np.full(max(256, largest + 1), UNKNOWN if self.others_unknown else -1, np.int16)
+        for code in (*self.unknown, UNKNOWN):
+            table[code : code + 1] = UNKNOWN
+        for index, code in enumerate(self.values if self.values is not None else range(self.classes)):
+            table[code : code + 1] = index
+        return table
 
     def decode_colours(self, pixels: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
         """(H, W, 3) uint8 colours to (H, W) uint8 indices of classes; `path` is for messages."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 
@@ -29,13 +31,10 @@ class Confusion:
     def update(self, answer: np.ndarray, truth: np.ndarray) -> None:
         """Counts a picture: (H, W) indices each, 255 unknown."""
         classes = len(self.matrix)
-        known = truth != UNKNOWN
-        told = truth[known].astype(np.int64)
-        said = np.minimum(answer[known], classes).astype(np.int64)
-        table = np.bincount(told * (classes + 1) + said, minlength=classes * (classes + 1)).reshape(classes, -1)
-        self.matrix += table[:, :classes]
-        self.unanswered += table[:, classes]
-        self.unknown += int(known.size - told.size)
+        table = _pairs(truth, answer)
+        self.matrix += table[:classes, :classes]
+        self.unanswered += table[:classes, classes:].sum(1)
+        self.unknown += int(table[UNKNOWN].sum())
 
     def merge(self, other: Confusion) -> None:
         """Takes what another process counted."""
@@ -108,16 +107,12 @@ class BoundaryOverlap:
     def update(self, answer: np.ndarray, truth: np.ndarray) -> None:
         """Counts a picture: (H, W) indices each, 255 unknown."""
         classes = len(self.common)
+        truth, answer = (np.ascontiguousarray(labels, np.uint8) for labels in (truth, answer))
         width = max(1, round(BAND * float(np.hypot(*truth.shape))))
-        known = truth != UNKNOWN
-        answer = np.where(known, answer, UNKNOWN)
+        answer = cv2.bitwise_or(answer, cv2.compare(truth, UNKNOWN, cv2.CMP_EQ))  # unknown where the truth is
         near_truth, near_answer = (border_band(labels, width) for labels in (truth, answer))
-        both = near_truth & near_answer & (truth == answer)
-        common = np.bincount(truth[both], minlength=classes)[:classes]
-        single = sum(
-            np.bincount(labels[near], minlength=256)[:classes]
-            for labels, near in ((truth, near_truth), (answer, near_answer))
-        )
+        common = _counted(truth, near_truth & near_answer & (truth == answer))[:classes]
+        single = _counted(truth, near_truth)[:classes] + _counted(answer, near_answer)[:classes]
         self.common += common
         self.either += single - common
 
@@ -138,16 +133,38 @@ def border_band(labels: np.ndarray, width: int) -> np.ndarray:
         labels: (H, W) integers, 255 unknown.
         width: In pixels.
     """
+    labels = np.asarray(labels, np.uint8)
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    known = labels != UNKNOWN
-    rim = 256.0  # a class of its own outside the picture
+    # Unknown is 255, the largest number, and 0 when 1 is added to bytes, the smallest: it never decides.
+    smallest = cv2.erode(labels, square) + np.uint8(1)
+    near = cv2.dilate(labels + np.uint8(1), square) != smallest
+    near[:width] = near[-width:] = True
+    near[:, :width] = near[:, -width:] = True
+    return near & (labels != UNKNOWN)
 
-    def spread(fill: int, method: int) -> np.ndarray:
-        filled = np.where(known, labels.astype(np.int16), np.int16(fill))
-        bordered = cv2.copyMakeBorder(filled, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=rim)
-        return cv2.morphologyEx(bordered, method, square)[1:-1, 1:-1]
 
-    return (spread(-1, cv2.MORPH_DILATE) != spread(1024, cv2.MORPH_ERODE)) & known
+def _pairs(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
+    """(256, 256) int64: pixels by label of the truth and label of the answer, (H, W) uint8 each."""
+    found = np.zeros((256, 256), np.int64)
+    for rows in _strips(truth.shape):
+        planes = [np.ascontiguousarray(side[rows], np.uint8) for side in (truth, answer)]
+        found += cv2.calcHist(planes, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+    return found
+
+
+def _counted(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """(256,) int64: pixels of a mask (H, W) bool by their label, (H, W) uint8."""
+    found = np.zeros(256, np.int64)
+    for rows in _strips(labels.shape):
+        plane, kept = np.ascontiguousarray(labels[rows], np.uint8), np.ascontiguousarray(mask[rows]).view(np.uint8)
+        found += cv2.calcHist([plane], [0], kept, [256], [0, 256]).ravel().astype(np.int64)
+    return found
+
+
+def _strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Rows of at most 2^24 pixels: so far OpenCV's counts in float32 are exact."""
+    step = max(1, (1 << 24) // max(shape[1], 1))
+    return (slice(start, start + step) for start in range(0, shape[0], step))
 
 
 def mean(values: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""Prediction files of any tool against truth files: paired by name, read two at a time, judged one by one."""
+"""Prediction files of any tool against truth files: paired by name, read and judged on all cores."""
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,8 @@ class Judge(Protocol):
     protocol: dict[str, Any]
 
     def update(self, result: Any, truth: Any, id: int | str) -> None: ...
+
+    def merge(self, other: Any) -> None: ...
 
     def compute(self) -> dict[str, float]: ...
 
@@ -82,20 +85,40 @@ class Scoring:
                 yield from self._next(waiting)
 
     def run(self) -> Scoring:
-        """Judges all pairs, once.
+        """Judges all pairs, once; several at a time, each by a metric of its thread's own, which are merged.
 
         Raises:
-            DataError: A pair cannot be read or compared, unless such are skipped; or nothing is left.
+            DataError: A pair cannot be read or compared, unless such are skipped.
         """
         if self.judged is None:
-            self.judged = 0
-            for id, answer, truth in self.pairs():
-                try:
-                    self.metric.update(answer, truth, id)
-                    self.judged += 1
-                except DataError as failure:
-                    self._broken(id, failure)
+            workers = min(AHEAD, os.cpu_count() or 1)
+            shards = [copy.deepcopy(self.metric) for _ in range(workers)]
+            waiting: deque[str] = deque(self.ids)
+            with ThreadPoolExecutor(max_workers=workers) as pool:
+                counts = list(pool.map(lambda shard: self._work(waiting, shard), shards))
+            for shard in shards:
+                self.metric.merge(shard)
+            self.judged = sum(counts)
+            for names in self.named.values():
+                names.sort()
         return self
+
+    def _work(self, waiting: deque[str], shard: Judge) -> int:
+        """Judges pairs as long as there are any; how many."""
+        judged = 0
+        while True:
+            try:
+                id = waiting.popleft()
+            except IndexError:
+                return judged
+            try:
+                answer, truth = self.read(id)
+                shard.update(answer, truth, id)
+                judged += 1
+            except DataError as failure:
+                if self.on_error == "fail":
+                    waiting.clear()
+                self._broken(id, failure)
 
     def report(self) -> dict[str, Any]:
         """metrics, protocol, counts, named and tables."""

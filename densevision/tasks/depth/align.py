@@ -49,18 +49,21 @@ def comparable(
         UsageError: Without alignment the two cannot be compared.
     """
     known = truth.valid & (truth.depth > 0)
-    outside = np.ones(truth.size, bool)
-    outside[window] = False
-    known = known & ~outside
+    if window != (slice(None), slice(None)):
+        outside = np.ones(truth.size, bool)
+        outside[window] = False
+        known &= ~outside
     real, in_metres = _true_depth(truth)
     known &= (real >= nearest) & (real <= (farthest or np.inf)) if in_metres else known
-    wanted, found = real[known], result.depth[known].astype(np.float64)
+    places = np.flatnonzero(known)
+    wanted, found = (depth.reshape(-1).take(places).astype(np.float64) for depth in (real, result.depth))
     answer = _aligned(result, found, wanted, align) if align != "none" else _as_it_is(result, found, truth, in_metres)
-    there = result.valid[known]
-    answer = np.where(there, answer, np.inf).clip(nearest, farthest or FAR)
+    there = result.valid.reshape(-1).take(places)
+    answer = answer if there.all() else np.where(there, answer, np.inf)
+    answer = answer.clip(nearest, farthest or FAR)
     disparities = None
     if truth.kind == "disparity" and result.kind == "disparity":
-        straight = truth.depth[known].astype(np.float64)
+        straight = truth.depth.reshape(-1).take(places).astype(np.float64)
         own = found if align == "none" else 1 / answer * _factor(truth, in_metres)
         disparities = (np.where(there, own, 0.0), straight)
     return Pair(answer, wanted, in_metres, int((~there).sum()), disparities)
@@ -79,10 +82,10 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _true_depth(truth: DepthMap) -> tuple[np.ndarray, bool]:
-    """(H, W) float64 depth, and whether it is in metres; where it is unknown, any positive number."""
-    numbers = np.where(truth.valid & (truth.depth > 0), truth.depth, 1).astype(np.float64)
+    """(H, W) depth, and whether it is in metres; where it is unknown, any number."""
     if truth.kind != "disparity":
-        return numbers, truth.kind == "metric"
+        return truth.depth, truth.kind == "metric"
+    numbers = np.where(truth.valid & (truth.depth > 0), truth.depth, 1).astype(np.float64)
     return _factor(truth, _calibrated(truth.camera)) / numbers, _calibrated(truth.camera)
 
 

@@ -31,6 +31,8 @@ BINS = 2.0 ** (np.arange(41) / 4 - 2)
 """Distances in metres, or disparities in pixels, by which the plot groups errors; the table joins four to an octave."""
 OCTAVES = [*range(9, len(BINS), 4)]
 """Where the rows of the table begin: from 1, 2, 4, ... on."""
+CHUNK = 1 << 14
+"""Pixels that are summed at once."""
 WORST = 20
 """Pictures in the table."""
 
@@ -107,9 +109,10 @@ class DepthMetric:
         pair = comparable(result, truth, rules.window(truth.size), rules.align, rules.nearest, rules.farthest)
         numbers: dict[str, Any] = {"pixels": float(pair.truth.size), "open": float(pair.left_open)}
         if pair.truth.size:
-            numbers |= depth_errors(pair.answer, pair.truth, pair.in_metres)
+            sums, bins = _depth_sums(pair.answer, pair.truth, not pair.in_metres)
+            numbers |= _errors(sums, len(pair.truth), pair.in_metres)
             if pair.in_metres or truth.kind == "disparity":
-                numbers["m" if pair.in_metres else "px"] = _binned(pair.answer, pair.truth, pair.in_metres)
+                numbers["m" if pair.in_metres else "px"] = bins
         if pair.disparities is not None:
             numbers |= disparity_sums(*pair.disparities)
         self.pictures[str(id)] = numbers
@@ -204,15 +207,6 @@ class DepthMetric:
         return math.fsum(numbers.get(name, 0.0) for numbers in self.pictures.values())
 
 
-def _binned(answer: np.ndarray, truth: np.ndarray, in_metres: bool) -> np.ndarray:
-    """What `_bins` sums, of one picture; without metres, both are the reciprocals of disparities."""
-    place = np.searchsorted(BINS, truth if in_metres else 1 / truth, side="right")
-    difference = np.abs(answer - truth)
-    near = np.maximum(answer / truth, truth / answer) < 1.25
-    weights = (None, difference / truth, difference**2, near.astype(np.float64))
-    return np.array([np.bincount(place, weight, len(BINS) + 1) for weight in weights], np.float64)
-
-
 def depth_errors(answer: np.ndarray, truth: np.ndarray, in_metres: bool = True) -> dict[str, float]:
     """The errors of one picture.
 
@@ -224,17 +218,53 @@ def depth_errors(answer: np.ndarray, truth: np.ndarray, in_metres: bool = True) 
         truth: (N,) positive float64.
         in_metres: Whether both have a unit; SqRel and RMSE are NaN otherwise.
     """
-    difference, ratio = answer - truth, np.maximum(answer / truth, truth / answer)
-    log = np.log(answer) - np.log(truth)
+    return _errors(_depth_sums(answer, truth)[0], len(truth), in_metres)
+
+
+def _errors(sums: np.ndarray, count: int, in_metres: bool) -> dict[str, float]:
+    """The errors that sums over so many pixels come to; see `_depth_sums`."""
+    relative, weighted, squares, log, log_squares, log_size, *near = (sums / count).tolist()
     errors = {
-        "AbsRel": float(np.mean(np.abs(difference) / truth)),
-        "SqRel": float(np.mean(difference**2 / truth)) if in_metres else math.nan,
-        "RMSE": float(np.sqrt(np.mean(difference**2))) if in_metres else math.nan,
-        "RMSElog": float(np.sqrt(np.mean(log**2))),
-        "log10": float(np.mean(np.abs(log)) / math.log(10)),
-        "SILog": float(100 * np.std(log)),
+        "AbsRel": relative,
+        "SqRel": weighted if in_metres else math.nan,
+        "RMSE": math.sqrt(squares) if in_metres else math.nan,
+        "RMSElog": math.sqrt(log_squares),
+        "log10": log_size / math.log(10),
+        "SILog": 100 * math.sqrt(max(0.0, log_squares - log * log)),
     }
-    return errors | {f"delta{power}": float(np.mean(ratio < 1.25**power)) for power in (1, 2, 3)}
+    return errors | {f"delta{power}": part for power, part in enumerate(near, 1)}
+
+
+def _depth_sums(answer: np.ndarray, truth: np.ndarray, inverse: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over pixels, (N,) float64 each, in pieces that fit into a core's own memory.
+
+    Args:
+        answer: Positive.
+        truth: Positive.
+        inverse: Sort pixels by the reciprocal of the truth.
+
+    Returns:
+        (9,) sums of |q - 1|, d^2 / t, d^2, log q, log^2 q, |log q| and of pixels within each delta, where d = a - t and
+        q = a / t; and (4, 42) what `DepthMetric._bins` sums.
+    """
+    sums, bins = np.zeros(9), np.zeros((4, len(BINS) + 1))
+    for start in range(0, len(truth), CHUNK):
+        a, t = answer[start : start + CHUNK], truth[start : start + CHUNK]
+        d, q = a - t, a / t
+        squares, relative, log = d * d, np.abs(q - 1), np.log(q)
+        factor = np.maximum(q, t / a)
+        near = [np.count_nonzero(factor < 1.25**power) for power in (1, 2, 3)]
+        parts = (relative.sum(), (squares / t).sum(), squares.sum(), log.sum(), log @ log, np.abs(log).sum(), *near)
+        sums += parts
+        place = _places(1 / t if inverse else t)
+        for row, weights in enumerate((None, relative, squares, factor < 1.25)):
+            bins[row] += np.bincount(place, weights, len(BINS) + 1)
+    return sums, bins
+
+
+def _places(numbers: np.ndarray) -> np.ndarray:
+    """(N,) which of the spaces between `BINS` positive numbers fall into, by their logarithm."""
+    return np.clip(np.floor(4 * np.log2(numbers)) + 9, 0, len(BINS)).astype(np.int64)
 
 
 def disparity_sums(answer: np.ndarray, truth: np.ndarray) -> dict[str, float]:

@@ -45,4 +45,4 @@ def _read(path: Path) -> DepthMap:
     named = "disparity" if "disp" in f"{path.parent.name}/{path.name}".lower() else "metric"
     kind = found.kind or named
     unit = found.unit if found.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
-    return DepthMap.of(found.depth, found.valid, kind=kind, unit=unit)
+    return DepthMap(depth=found.depth, valid=found.valid, kind=kind, unit=unit, size=found.depth.shape)

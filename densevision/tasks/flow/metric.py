@@ -30,6 +30,8 @@ SUMS = (
 """What is summed over the pixels of each pair."""
 LIMITS = np.array([0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50])
 """Errors, in pixels, beyond which the plot counts."""
+CHUNK = 1 << 14
+"""Pixels whose angles are computed at once: as many as fit into a core's own memory."""
 WORST = 20
 """Pictures in the table."""
 
@@ -59,13 +61,18 @@ class FlowMetric:
         if result.flow.shape != truth.flow.shape:
             problem = f"the flow is not of the truth's size, {truth.size}"
             raise DataError(problem, file=str(id), value=result.size, mend="Answer in the size of the picture.")
-        error = end_point_error(result.flow, truth.flow)
+        known = np.flatnonzero(truth.valid)
+        flow, wanted = (one.flow.reshape(2, -1).take(known, 1).astype(np.float64) for one in (result, truth))
+        error, speed = end_point_error(flow, wanted), length_of(wanted)
+        outliers = (error > OUTLIER) & (error > SHARE * speed)
         self.pictures[str(id)] = {
-            **_flow_sums(error, result, truth),
-            **_visibility_sums(error, truth),
+            "open": float((truth.valid & ~result.valid).sum()),
+            "angle": float(angular_error(flow, wanted).sum()),
+            **_flow_sums(error, speed, outliers),
+            **_visibility_sums(error, outliers, truth),
             **_occlusion_sums(result, truth),
         }
-        self.beyond += (error[truth.valid][:, None] > LIMITS).sum(0)
+        self.beyond += np.array([np.count_nonzero(error > limit) for limit in LIMITS])
 
     def merge(self, other: FlowMetric) -> None:
         """Takes what another process gathered."""
@@ -120,13 +127,18 @@ class FlowMetric:
         return math.fsum(sums.get(name, 0.0) for sums in self.pictures.values())
 
 
+def length_of(vectors: np.ndarray) -> np.ndarray:
+    """Lengths of vectors (2, ...): (...) float64."""
+    across, down = (axis.astype(np.float64, copy=False) for axis in vectors)
+    return np.sqrt(across * across + down * down)
+
+
 def end_point_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Length of the difference of two flows (2, H, W): (H, W) float64 pixels.
+    """Length of the difference of two flows (2, ...): (...) float64 pixels.
 
     Source: Baker et al., A Database and Evaluation Methodology for Optical Flow, IJCV 2011, section 4.1.
     """
-    difference = flow.astype(np.float64) - truth
-    return np.hypot(difference[0], difference[1])
+    return length_of(np.subtract(flow, truth, dtype=np.float64))
 
 
 def angular_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -135,41 +147,41 @@ def angular_error(flow: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Source: Barron, Fleet and Beauchemin, Performance of Optical Flow Techniques, IJCV 1994, section 3.3. By the cross
     product, which is exact for small angles where the arc cosine is not.
     """
-    one, other = (np.stack([*motion.astype(np.float64), np.ones(motion.shape[1])]) for motion in (flow, truth))
-    sine = np.linalg.norm(np.cross(one, other, axis=0), axis=0)
-    return np.degrees(np.arctan2(sine, (one * other).sum(0)))
+    found = np.empty(flow.shape[1])
+    for start in range(0, len(found), CHUNK):
+        part = slice(start, start + CHUNK)
+        (u, v), (s, t) = (motion[:, part].astype(np.float64, copy=False) for motion in (flow, truth))
+        turn, right, down = u * t - v * s, u - s, v - t
+        sine, cosine = np.sqrt(right * right + down * down + turn * turn), u * s + v * t + 1
+        with np.errstate(divide="ignore"):
+            angle = np.arctan(sine / cosine)  # several times faster than with two arguments
+        found[part] = np.where(cosine < 0, angle + math.pi, angle)
+    return np.degrees(found)
 
 
-def _flow_sums(error: np.ndarray, result: FlowField, truth: FlowField) -> dict[str, float]:
-    valid = truth.valid
-    own, speed = error[valid], np.hypot(*truth.flow[:, valid].astype(np.float64))
-    outliers = (own > OUTLIER) & (own > SHARE * speed)
-    sums = {
-        "pixels": float(valid.sum()),
-        "open": float((valid & ~result.valid).sum()),
-        "error": float(own.sum()),
-        "angle": float(angular_error(result.flow[:, valid], truth.flow[:, valid]).sum()),
-        "Fl": float(outliers.sum()),
-    }
-    sums |= {f"{limit}px": float((own > limit).sum()) for limit in (1, 3, 5)}
-    place = np.searchsorted([low for low, _ in SPEEDS.values()], speed, side="right") - 1
-    return sums | _parts(SPEEDS, place, own, outliers)
+def _flow_sums(error: np.ndarray, speed: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
+    sums = {"pixels": float(error.size), "error": float(error.sum()), "Fl": float(np.count_nonzero(outliers))}
+    sums |= {f"{limit}px": float(np.count_nonzero(error > limit)) for limit in (1, 3, 5)}
+    within = [(speed >= low) & (speed < high) for low, high in SPEEDS.values()]
+    return sums | _parts(SPEEDS, within, error, outliers)
 
 
-def _visibility_sums(error: np.ndarray, truth: FlowField) -> dict[str, float]:
+def _visibility_sums(error: np.ndarray, outliers: np.ndarray, truth: FlowField) -> dict[str, float]:
     if truth.hidden is None:
         return {}
-    own, speed = error[truth.valid], np.hypot(*truth.flow[:, truth.valid].astype(np.float64))
-    outliers = (own > OUTLIER) & (own > SHARE * speed)
-    return _parts(SIGHTS, truth.hidden[truth.valid].astype(np.int64), own, outliers)
+    hidden = truth.hidden[truth.valid]
+    return _parts(SIGHTS, [~hidden, hidden], error, outliers)
 
 
-def _parts(names: Iterable[str], place: np.ndarray, error: np.ndarray, outliers: np.ndarray) -> dict[str, float]:
-    """Sums by part: errors under the part's name, outliers and pixels; (N,) each, `place` the index of the name."""
+def _parts(
+    names: Iterable[str], within: Iterable[np.ndarray], error: np.ndarray, outliers: np.ndarray
+) -> dict[str, float]:
+    """Sums by part: errors under the part's name, outliers and pixels; (N,) each, `within` bool for each name."""
     sums = {}
-    for prefix, weights in (("", error), ("Fl ", outliers.astype(np.float64)), ("pixels ", None)):
-        counted = np.bincount(place, weights, len(list(names))).tolist()
-        sums |= {f"{prefix}{name}": float(value) for name, value in zip(names, counted)}
+    for name, part in zip(names, within):
+        sums[name] = float(error @ part)
+        sums[f"Fl {name}"] = float(np.count_nonzero(outliers & part))
+        sums[f"pixels {name}"] = float(np.count_nonzero(part))
     return sums
 
 

@@ -32,4 +32,5 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
 
 
 def _read(path: Path) -> FlowField:
-    return FlowField.of(*read_flow(path))
+    flow, known = read_flow(path)
+    return FlowField(flow=flow, valid=known, size=known.shape)
