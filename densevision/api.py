@@ -16,7 +16,8 @@ from densevision.engine.report import Report
 from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card
 from densevision.metrics.scoring import OnError
-from densevision.recipe import TaskConfig
+from densevision.recipe import PredictOptions, TaskConfig
+from densevision.sample import SampleSet
 from densevision.tasks import known, load_check, load_config, load_task
 from densevision.zoo import announcement, built_in, opener, resolve
 
@@ -183,8 +184,25 @@ def judge(
 ) -> Judgement:
     """Judges weights as `evaluate` does, and keeps what is needed to look at single pictures; takes the same words."""
     from densevision.engine.evaluate import judge_model
-    from densevision.engine.predict import checked_options
     from densevision.engine.progress import bar, silent
+    from densevision.io.watch import watching
+
+    progress = silent if quiet else bar
+    with watching(progress):
+        model, samples, chosen = open_for_judgement(weights, data, task, set, split, **options)
+    return judge_model(model, samples, chosen, model.task.config.data.workers, progress)
+
+
+def open_for_judgement(
+    weights: Any = None,
+    data: str | None = None,
+    task: str | None = None,
+    set: Mapping[str, Any] | None = None,
+    split: str = "val",
+    **options: Any,
+) -> tuple[Model, SampleSet, PredictOptions]:
+    """The model, the samples and the options that `evaluate` would use; takes the same words."""
+    from densevision.engine.predict import checked_options
 
     model = weights if isinstance(weights, Model) else load(weights, task)
     # The names of splits belong to the data that the weights were trained on.
@@ -194,8 +212,7 @@ def judge(
         raise UsageError("no data to evaluate on", field="data", mend="Give --data FOLDER, or --data scenes.")
     model.options = model.task.evaluation_options()
     chosen = checked_options(model, options)
-    samples = model.task.dataset(split)
-    return judge_model(model, samples, chosen, model.task.config.data.workers, silent if quiet else bar)
+    return model, model.task.dataset(split), chosen
 
 
 def score(

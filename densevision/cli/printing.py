@@ -85,6 +85,23 @@ def print_errors(found: Any, as_json: bool) -> None:
     console.print(f"worst by {name}: {shown}", highlight=False, markup=False)
 
 
+def print_robustness(found: Any, as_json: bool) -> None:
+    """Prints how a model degrades: one JSON object, or a table for people."""
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=found.origin, title_justify="left")
+    for name in ("", "strength", found.watched, "95 % from", "to", "part kept"):
+        table.add_column(escape(name), justify="left" if name in ("", "strength") else "right")
+    for name, strength, *numbers in found.rows():
+        table.add_row(name, escape(strength), *map(_number, numbers))
+    Console().print(table)
+
+
 def print_findings(report: Any, as_json: bool) -> None:
     """Prints what a check found: one JSON object, or a table for people."""
     if as_json:

@@ -103,6 +103,34 @@ def histogram(path: str | os.PathLike[str], values: Sequence[float], x: str) -> 
         axes.legend(frameon=False, fontsize=8)
 
 
+def bands(
+    path: str | os.PathLike[str],
+    points: Sequence[tuple[float, float, float, float]],
+    x: str,
+    y: str,
+    title: str,
+    level: float | None = None,
+) -> None:
+    """Plots numbers with their intervals over a quantity, and a level to compare them with.
+
+    Args:
+        path: PNG file that is written.
+        points: (x, number, lower end, upper end) each, drawn in the order of x.
+        x: What x is.
+        y: What the number is.
+        title: Of the plot.
+        level: A number that holds for all x.
+    """
+    rows = np.array(sorted(points), np.float64).reshape(-1, 4)
+    with _figure(path, (4.2, 2.8)) as figure:
+        axes = _panel(figure, (1, 1, 1), title, x, y)
+        axes.fill_between(rows[:, 0], rows[:, 2], rows[:, 3], color=TRAIN, alpha=0.15, linewidth=0)
+        axes.plot(rows[:, 0], rows[:, 1], color=TRAIN, marker="o", markersize=4, linewidth=1.5)
+        if level is not None and math.isfinite(level):
+            axes.axhline(level, color=INK, linewidth=1, linestyle=":", label="clean")
+            axes.legend(frameon=False, fontsize=8)
+
+
 def bars(path: str | os.PathLike[str], values: Mapping[str, float], x: str) -> None:
     """Plots named values as bars from top to bottom.
 

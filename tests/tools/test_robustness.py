@@ -1,0 +1,47 @@
+"""tools/robustness.py: a model without weights, whose answers must degrade as its pictures do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.io.image import write_image
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A super-resolution dataset: smooth pictures, small ones made of them."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for number in range(3):
+            coarse = rng.integers(40, 200, (12, 12, 3)).astype(np.uint8)
+            write_image(tmp_path / split / f"{number}.png", np.kron(coarse, np.ones((4, 4, 1), np.uint8)))
+    return tmp_path
+
+
+def test_interpolation__loses_by_noise_and_darkness(pictures: Path, tool, tmp_path: Path) -> None:
+    command = ("robustness", "superres", "bicubic", "--data", pictures, "--limit", 2)
+    only = ("--only", "noise", "--only", "darkness", "--only", "rotation")
+    code, out, err = tool(*command, *only, "--out", tmp_path / "page", "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    watched, clean = found["watched"], found["clean"]["metrics"][found["watched"]]
+    for name in ("noise", "darkness"):
+        values = [step["metrics"][watched] for step in found["corruptions"][name]]
+        assert clean > values[0] and values == sorted(values, reverse=True)
+    # The truth turns along: what is left of the picture is answered nearly as well.
+    assert (
+        found["corruptions"]["rotation"][0]["metrics"][watched]
+        > found["corruptions"]["darkness"][0]["metrics"][watched]
+    )
+    page = (tmp_path / "page/index.html").read_text()
+    assert all(word in page for word in ("noise", "part kept", "One picture", "tools/robustness.py"))
+    assert json.loads((tmp_path / "page/robustness.json").read_text()) == found
+
+
+def test_names__unknown_corruptions_are_refused(pictures: Path, tool) -> None:
+    code, _, err = tool("robustness", "superres", "bicubic", "--data", pictures, "--only", "nose")
+    assert code == 2 and "Did you mean 'noise'?" in err
