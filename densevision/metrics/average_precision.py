@@ -92,13 +92,29 @@ def score(
     return Scored(tuple(names), table(evaluation.metric_defs(), params, arrays["precision"], arrays["recall"]), curves)
 
 
-def matched(truth: COCO, predictions: COCO, iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> COCOeval:
-    """An evaluation whose pictures are matched and whose numbers are not yet accumulated; see `score`."""
+def matched(
+    truth: COCO,
+    predictions: COCO,
+    iou_type: str = "bbox",
+    sigmas: Sequence[float] = (),
+    classes: Sequence[int] | None = None,
+) -> COCOeval:
+    """An evaluation whose pictures are matched and whose numbers are not yet accumulated; see `score`.
+
+    Args:
+        truth: Annotations.
+        predictions: Results.
+        iou_type: What overlaps.
+        sigmas: Spread of each keypoint.
+        classes: Ids of the categories; all when not given.
+    """
     from hotcoco import COCOeval
 
     evaluation = COCOeval(truth, predictions, iou_type)
     if sigmas:
         evaluation.params.kpt_oks_sigmas = list(sigmas)
+    if classes is not None:
+        evaluation.params.cat_ids = list(classes)
     evaluation.evaluate()
     return evaluation
 
@@ -143,6 +159,7 @@ class AveragePrecision:
         self.names, self.iou_type, self.sigmas = tuple(names), iou_type, tuple(sigmas)
         self._pictures: dict[int | str, _Picture] = {}
         self._scored: Scored | None = None
+        self._matches: Matches | None = None
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -183,12 +200,14 @@ class AveragePrecision:
         """The matches of each picture, from which the numbers of any choice of pictures follow."""
         from hotcoco import Params
 
-        ids, columns = self._ordered()
-        matched, definitions = self._evaluation(columns)
-        params = Params(self._geometry)
-        areas = dict(zip(params.area_rng_lbl, params.area_rng))
-        rules = Rules(definitions, np.array(params.iou_thrs), np.array(params.rec_thrs), areas)
-        return Matches(ids, matched, rules)
+        if self._matches is None:
+            ids, columns = self._ordered()
+            parts, definitions = self._evaluation(columns)
+            params = Params(self._geometry)
+            areas = dict(zip(params.area_rng_lbl, params.area_rng))
+            rules = Rules(definitions, np.array(params.iou_thrs), np.array(params.rec_thrs), areas)
+            self._matches = Matches(ids, parts, rules)
+        return self._matches
 
     def tide(self, hit: float = 0.5, near: float = 0.1) -> dict[str, Any]:
         """What each kind of error costs, by hotcoco: `ap_base`, and `delta_ap` and `counts` by kind.
@@ -227,15 +246,18 @@ class AveragePrecision:
         order = sorted(self._pictures, key=lambda id: (isinstance(id, str), id))
         return order, _Columns([self._pictures[id] for id in order])
 
-    def _evaluation(self, pictures: _Columns) -> tuple[list[dict[str, Any] | None], Sequence[dict[str, Any]]]:
-        """Every picture's matches, and what the metrics are made of."""
+    def _evaluation(self, pictures: _Columns) -> tuple[Iterable[list[dict[str, Any] | None]], list[dict[str, Any]]]:
+        """Every picture's matches, a few classes at a time, and what the metrics are made of."""
         if self.iou_type == "boundary":
             from densevision.metrics.boundary import definitions, matched_boundaries
 
-            return matched_boundaries(pictures.pictures, self.names).evalImgs, definitions()
+            return [matched_boundaries(pictures.pictures, self.names).evalImgs], definitions()
         truth = pictures.truth(self.names)
-        evaluation = matched(truth, pictures.predictions(truth), self.iou_type, self.sigmas)
-        return evaluation.eval_imgs, evaluation.metric_defs()
+        predictions = pictures.predictions(truth)
+        # Matches come as a dict for each picture, class and size: all at once, they would fill gigabytes.
+        numbers = range(1, len(self.names) + 1)
+        each = (matched(truth, predictions, self.iou_type, self.sigmas, [number]).eval_imgs for number in numbers)
+        return each, matched(truth, predictions, self.iou_type, self.sigmas, []).metric_defs()
 
     def _match(self, pictures: _Columns) -> Scored:
         if self.iou_type == "boundary":
@@ -249,7 +271,7 @@ class AveragePrecision:
         if twice := self._pictures.keys() & pictures.keys():
             raise DataError("the same picture is judged twice", field="id", value=min(twice, key=str))
         self._pictures.update(pictures)
-        self._scored = None
+        self._scored = self._matches = None
 
 
 class _Picture(NamedTuple):

@@ -58,19 +58,22 @@ class Matches:
 
     Args:
         ids: Identities of the pictures; picture n has the image id n + 1.
-        entries: One for each picture, class and range of areas, as `COCOeval.evalImgs` has them.
+        parts: Entries of all pictures, a few whole classes at a time: one for each picture, class and range of areas,
+            as `COCOeval.evalImgs` has them.
         rules: What the numbers are made of.
     """
 
-    def __init__(self, ids: Sequence[str], entries: Iterable[dict[str, Any] | None], rules: Rules):
+    def __init__(self, ids: Sequence[int | str], parts: Iterable[list[dict[str, Any] | None]], rules: Rules):
         self.ids, self.rules = tuple(map(str, ids)), rules
-        grouped: dict[tuple[int, str], list[dict[str, Any]]] = {}
         labels = {tuple(map(float, ends)): label for label, ends in rules.areas.items()}
-        for entry in entries:
-            if entry is not None:
-                label = labels[tuple(map(float, entry["aRng"]))]
-                grouped.setdefault((int(entry["category_id"]), label), []).append(entry)
-        self.cells = {key: self._cell(found) for key, found in grouped.items()}
+        self.cells: dict[tuple[int, str], _Cell] = {}
+        for entries in parts:
+            grouped: dict[tuple[int, str], list[dict[str, Any]]] = {}
+            for entry in entries:
+                if entry is not None:
+                    label = labels[tuple(map(float, entry["aRng"]))]
+                    grouped.setdefault((int(entry["category_id"]), label), []).append(entry)
+            self.cells |= {key: self._cell(found) for key, found in grouped.items()}
         self.classes = sorted({number for number, _ in self.cells})
 
     def _cell(self, entries: list[dict[str, Any]]) -> _Cell:
