@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import timm
 import torch
@@ -9,7 +11,7 @@ from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
 from densevision.nn.pretrained import FROZEN, build
-from densevision.nn.still_norm import StillNorm, stilled
+from densevision.nn.still_norm import NormedConv, StillNorm, stilled
 
 
 def norm() -> nn.BatchNorm2d:
@@ -45,6 +47,26 @@ def test_build__frozen_norms_answer_as_those_in_evaluation(name):
     picture = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(frozen.eval()(picture), usual(picture), atol=1e-5)
+
+
+def test_stilled__convolutions_that_do_the_norms_work_learn_alike():
+    torch.manual_seed(0)
+    usual = timm.create_model("resnet18").eval()
+    for module in usual.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
+                tensor.uniform_(0.5, 1.5)
+    still = stilled(copy.deepcopy(usual))
+    assert sum(isinstance(module, NormedConv) for module in still.modules()) == 20
+    picture, weights = torch.rand(1, 3, 64, 64), torch.randn(1, 1000)
+    for network in (usual, copy.deepcopy(still)):
+        (network(picture) * weights).sum().backward()
+        gradients = {name: parameter.grad for name, parameter in network.named_parameters() if "conv" in name}
+        if network is usual:
+            expected = gradients
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, expected[name], rtol=1e-3, atol=1e-4 * float(expected[name].abs().max())), name
 
 
 def test_stilled__leaves_nothing_that_learns_in_norms():
