@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from densevision.checks.registration import outline_shift
+from densevision.checks.registration import outline_agreement, outline_shift
 from densevision.checks.survey import Place, Survey
 from densevision.checks.table import Check
 
@@ -16,6 +16,8 @@ SHIFT = 2.0
 """Pixels by which outlines may lie apart."""
 PEAK = 0.12
 """Least peak of the phase correlation for a shift to be believed: labels and photographs share few outlines."""
+GAIN = 2.0
+"""How many times better outlines must agree once the shift is undone: rows of windows agree a storey off, too."""
 LEAST_PAIRS = 6
 """Pairs from which the two kinds of picture can be told apart."""
 APART = 3.0
@@ -44,30 +46,36 @@ class Likeness:
 
     Attributes:
         place: The pair.
-        shift: Right and down, in pixels, from the outlines of A to those of B.
-        peak: How much the shift can be believed, 0 to 1.
+        shift: Right and down, in pixels, from the outlines of A to those of B; 0 where it cannot be believed.
         features: (2, n) of A and B.
     """
 
     place: Place
     shift: tuple[float, float]
-    peak: float
     features: np.ndarray
 
 
 def compare(place: Place, a: np.ndarray, b: np.ndarray) -> Likeness:
     """Looks at one pair, (H, W, 3) uint8 each and of one size."""
-    x, y, peak = outline_shift(*(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (a, b)))
-    return Likeness(place, (x, y), peak, np.stack([_features(a), _features(b)]))
+    return Likeness(place, _shift(a, b), np.stack([_features(a), _features(b)]))
 
 
 def judge_counterparts(survey: Survey, pairs: Sequence[Likeness]) -> None:
     """Reports pairs that are misaligned, or whose sides are exchanged when they are measured by the others."""
     for pair in pairs:
-        if max(map(abs, pair.shift)) > SHIFT and pair.peak > PEAK:
+        if max(map(abs, pair.shift)) > SHIFT:
             survey.add(SHIFTED, pair.place.file, pair.place.field, "{:+.1f}, {:+.1f} px".format(*pair.shift))
     for pair in _swapped(pairs):
         survey.add(SWAPPED, pair.place.file, pair.place.field)
+
+
+def _shift(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (a, b)]
+    x, y, peak = outline_shift(*greys)
+    if peak < PEAK or max(abs(x), abs(y)) <= SHIFT:
+        return 0.0, 0.0
+    better = outline_agreement(*greys, (x, y)) > GAIN * max(outline_agreement(*greys), 0.0)
+    return (x, y) if better else (0.0, 0.0)
 
 
 def _swapped(pairs: Sequence[Likeness]) -> list[Likeness]:

@@ -76,6 +76,20 @@ def outline_shift(first: np.ndarray, second: np.ndarray) -> tuple[float, float, 
     return x / scale, y / scale, float(response)
 
 
+def outline_agreement(first: np.ndarray, second: np.ndarray, shift: tuple[float, float] = (0.0, 0.0)) -> float:
+    """Correlation of the outlines of two grey pictures, softened by a pixel, once the second is moved back."""
+    scale = min(1.0, LARGEST / max(first.shape))
+    ours, theirs = (cv2.GaussianBlur(_outlines(picture, scale), (0, 0), 1.0) for picture in (first, second))
+    x, y = (round(part * scale) for part in shift)
+    height, width = ours.shape
+    if abs(y) >= height or abs(x) >= width:
+        return 0.0
+    ours = ours[max(0, -y) : height - max(0, y), max(0, -x) : width - max(0, x)]
+    theirs = theirs[max(0, y) : height - max(0, -y), max(0, x) : width - max(0, -x)]
+    ours, theirs = ours - ours.mean(), theirs - theirs.mean()
+    return float((ours * theirs).mean() / max(ours.std() * theirs.std(), 1e-9))
+
+
 def _outlines(picture: np.ndarray, scale: float) -> np.ndarray:
     grey = picture.astype(np.float32)
     if scale < 1:

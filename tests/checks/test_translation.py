@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.checks.registration import outline_shift
+from densevision.checks.counterparts import compare
+from densevision.checks.registration import outline_agreement, outline_shift
+from densevision.checks.survey import Place
 from densevision.checks.table import SHARED
 from densevision.io.image import read_image, write_image
 from densevision.tasks import load_check
@@ -117,3 +119,24 @@ def test_fix__partners_leave_together(dataset, check, tmp_path) -> None:
     for side in "AB":
         left = {path.stem for path in (tmp_path / "clean/train" / side).iterdir()}
         assert left == {str(seed) for seed in range(10) if seed != 3}
+
+
+@pytest.mark.parametrize("shift", [(5, -3), (-8, 6), (0, 9)])
+def test_outline_agreement__is_found_again_by_undoing_the_shift(shift: tuple[int, int]) -> None:
+    _, photo = drawn(0)
+    grey = cv2.cvtColor(photo, cv2.COLOR_RGB2GRAY)
+    moved = np.roll(grey, shift[::-1], (0, 1))
+    assert outline_agreement(grey, grey) == pytest.approx(1)
+    assert outline_agreement(grey, moved, shift) > 0.95 > 0.5 > outline_agreement(grey, moved)
+    assert outline_agreement(grey, moved, (500, 0)) == 0
+
+
+def test_misaligned__rows_of_windows_are_not_a_storey_off() -> None:
+    """A facade agrees with itself a storey off nearly as well: what lies right is not called misaligned."""
+    labels, photo = np.full((128, 128, 3), 40, np.uint8), np.full((128, 128, 3), 150, np.uint8)
+    for row in range(4, 124, 16):
+        for column in range(6, 120, 20):
+            cv2.rectangle(labels, (column, row), (column + 9, row + 9), (220, 30, 30), -1)
+            cv2.rectangle(photo, (column, row + (row < 20)), (column + 9, row + 9), (60, 60, 60), -1)
+    noisy = np.clip(photo + np.random.default_rng(0).normal(0, 25, photo.shape), 0, 255).astype(np.uint8)
+    assert compare(Place("a"), labels, noisy).shift == (0, 0)
