@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from densevision.errors import DataError
+from densevision.io.segmentations import runs_of
 
 GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 """What overlaps -> the key under which an entry holds it."""
@@ -21,10 +22,19 @@ FIRST = 1 << 20
 
 
 class Known(NamedTuple):
-    """Ids that predictions may name."""
+    """Ids that entries may name, and what their geometry must fit.
+
+    Attributes:
+        image_id: Of the pictures.
+        category_id: Of the categories.
+        sizes: Picture -> (height, width), as far as it is stated.
+        joints: Category -> number of its keypoints, as far as it is stated.
+    """
 
     image_id: set[int]
     category_id: set[int]
+    sizes: dict[int, tuple[int, int]]
+    joints: dict[int, int]
 
 
 def examine_truth(path: Path, iou_type: str = "bbox") -> Known:
@@ -43,11 +53,16 @@ def examine_truth(path: Path, iou_type: str = "bbox") -> Known:
             raise DataError(
                 problem, file=path, field=section, value=data.get(section), mend=f"Write {section} as a list."
             )
-    known = Known(*(_ids(path, section, data[section]) for section in ("images", "categories")))
+    images, categories = (_ids(path, section, data[section]) for section in ("images", "categories"))
+    sizes = {entry["id"]: (entry.get("height"), entry.get("width")) for entry in data["images"]}
+    sizes = {id: size for id, size in sizes.items() if all(type(side) is int for side in size)}
+    joints = {entry["id"]: entry.get("keypoints") for entry in data["categories"]}
+    joints = {id: len(names) for id, names in joints.items() if isinstance(names, list)}
+    known = Known(images, categories, sizes, joints)
     _ids(path, "annotations", data["annotations"])
     for entry in _entries(path, "annotations", data["annotations"]):
         entry.names(known)
-        entry.shape(GEOMETRY[iou_type])
+        entry.shape(GEOMETRY[iou_type], known)
         entry.number("area", "Write the area of the mask, or width x height of the box.", least=0)
     return known
 
@@ -65,7 +80,7 @@ def examine_predictions(path: Path, truth: Path, iou_type: str = "bbox") -> None
         raise DataError("is not a list of predictions", file=path, value=type(data).__name__, mend=mend)
     for entry in _entries(path, "", data):
         entry.names(known)
-        entry.shape(GEOMETRY[iou_type])
+        entry.shape(GEOMETRY[iou_type], known)
         entry.number("score", "Write the confidence as a number.")
 
 
@@ -101,7 +116,8 @@ class _Entry(NamedTuple):
         return int(value)
 
     def names(self, known: Known) -> None:
-        for key, ids in known._asdict().items():
+        for key in ("image_id", "category_id"):
+            ids = getattr(known, key)
             if self.id(key) not in ids:
                 section = {"image_id": "images", "category_id": "categories"}[key]
                 some = ", ".join(map(str, sorted(ids)[:5])) + (", ..." if len(ids) > 5 else "")
@@ -112,21 +128,43 @@ class _Entry(NamedTuple):
         if not _finite(value) or value < least:
             self.refuse("not a finite number" if not _finite(value) else "negative", key, mend)
 
-    def shape(self, key: str) -> None:
-        value = self.values.get(key)
+    def shape(self, key: str, known: Known) -> None:
         if key == "segmentation":
-            if not value:
-                self.refuse("no mask", key, "Write polygons or a run-length encoding.")
-            return
+            return self._mask(known.sizes.get(self.id("image_id")))
         if key == "keypoints":
-            if not isinstance(value, list) or len(value) % 3 or not all(map(_finite, value)):
-                self.refuse("not three finite numbers for each keypoint", key, "Write x, y and visibility of each.")
-            return
+            return self._keypoints(known.joints.get(self.id("category_id")))
+        value = self.values.get(key)
         mend = "A box is [x, y, width, height] in pixels."
         if not isinstance(value, list) or len(value) != 4 or not all(map(_finite, value)):
             self.refuse("not four finite numbers", key, mend)
         if min(value[2:]) < 0:
             self.refuse("a negative width or height", key, mend)
+
+    def _mask(self, size: tuple[int, int] | None) -> None:
+        key, value = "segmentation", self.values.get("segmentation")
+        if not value:
+            self.refuse("no mask", key, "Write polygons or a run-length encoding.")
+        if isinstance(value, dict):
+            if size is not None and runs_of(value, size) is None:
+                problem = f"run lengths of another size than their picture, which is {list(size)}, or of none"
+                self.refuse(problem, key, "Make them anew from this picture.")
+            return
+        if not isinstance(value, list) or not all(_is_outline(part) for part in value):
+            self.refuse("neither polygons nor run lengths", key, "A polygon is [x, y, x, y, ...] in pixels.")
+        if any(len(part) < 6 for part in value):
+            self.refuse("a polygon of fewer than 3 points", key, "Remove it.")
+
+    def _keypoints(self, count: int | None) -> None:
+        key, value = "keypoints", self.values.get("keypoints")
+        mend = "Write x, y and visibility of each."
+        if not isinstance(value, list) or len(value) % 3 or not all(map(_finite, value)):
+            self.refuse("not three finite numbers for each keypoint", key, mend)
+        if count is not None and len(value) != 3 * count:
+            self.refuse(f"{len(value) // 3} keypoints, where the category has {count}", key, mend)
+
+
+def _is_outline(part: Any) -> bool:
+    return isinstance(part, list) and len(part) % 2 == 0 and all(map(_finite, part))
 
 
 def _entries(path: Path, section: str, entries: list[Any]) -> Iterator[_Entry]:

@@ -65,9 +65,11 @@ def score_files(
         scoring = pool.submit(score, objects, found, _names(objects), iou_type)
         health = objects.healthcheck(found)
         counts, named = _counts(objects, found, health)
-        if _truth_is_suspect(objects, truth, health, iou_type):
+        # Masks and keypoints of a wrong form show no sign: they match nothing, without a word.
+        formless = iou_type != "bbox"
+        if not formless and _truth_is_suspect(objects, truth, health, iou_type):
             examine_truth(truth, iou_type)
-        if _predictions_are_suspect(found, predictions, health, counts["predictions"], iou_type):
+        if formless or _predictions_are_suspect(found, predictions, health, counts["predictions"], iou_type):
             examine_predictions(predictions, truth, iou_type)
         scored = scoring.result()
     return {
