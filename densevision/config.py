@@ -88,6 +88,14 @@ class Config(BaseModel):
             _set(values, name.replace("__", "."), value)
         return type(self).checked(values)
 
+    def given(self) -> set[str]:
+        """Dotted names of the options that were set, rather than left to their defaults."""
+        names: set[str] = set()
+        for name in self.model_fields_set:
+            value = getattr(self, name)
+            names |= {f"{name}.{inner}" for inner in value.given()} if isinstance(value, Config) else {name}
+        return names
+
     def plain(self) -> dict[str, Any]:
         """The config as plain data (dicts, lists, numbers, strings), as it is written to YAML and JSON."""
         return self.model_dump(mode="json")

@@ -79,6 +79,13 @@ class Keeper(Callback):
             logger.log_metrics({name: value for name, value in row.items() if math.isfinite(value)}, step=epoch)
         if self.config.train.early_stop and self.stale >= self.config.train.early_stop:
             trainer.should_stop = True
+        self._save_checkpoint(trainer)
+
+    def _save_checkpoint(self, trainer: Trainer) -> None:
+        """All processes take part in gathering the state; only the first writes the file."""
+        if not trainer.is_global_zero:
+            trainer.save_checkpoint(self.folder.checkpoint, weights_only=False)
+            return
         with whole(self.folder.checkpoint) as temporary:
             trainer.save_checkpoint(temporary, weights_only=False)
 

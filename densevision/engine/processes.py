@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TypeVar
 
 import torch.distributed as dist
 
 T = TypeVar("T")
+
+RUN = "DENSEVISION_RUN"
+"""Environment variable in which the first process tells those that Lightning starts for it where the run is."""
+
+
+def launched_rank() -> int:
+    """Number of this process as its launcher says, before processes have met; 0 when there is no launcher."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+def run_to_join() -> Path | None:
+    """The run that this process was started to help with, or None where it runs its own."""
+    return Path(os.environ[RUN]) if launched_rank() and RUN in os.environ else None
 
 
 def rank_and_world() -> tuple[int, int]:

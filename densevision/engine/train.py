@@ -11,15 +11,20 @@ from typing import Any
 import torch
 
 from densevision.engine.batch_size import find_batch
+from densevision.engine.defaults import cores, suited
 from densevision.engine.device import pick_device, pick_precision
 from densevision.engine.loader import training_loader
+from densevision.engine.loggers import check_loggers, make_loggers
 from densevision.engine.preview import draw_batches, draw_curves
+from densevision.engine.processes import RUN, launched_rank, run_to_join
 from densevision.engine.progress import Progress, bar, silent
 from densevision.engine.run_folder import RunFolder, versions
 from densevision.engine.seed import seed_everything
 from densevision.errors import DenseVisionError, UsageError
+from densevision.io.watch import watching
 from densevision.io.weights import Card
 from densevision.recipe import TaskConfig
+from densevision.sample import SampleSet
 from densevision.tasks import load_config, load_task
 from densevision.tasks.contract import Task
 
@@ -36,17 +41,28 @@ def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False
     """
     if config.data.path is None:
         raise UsageError("no data to train on", field="data.path", mend="Give --data FOLDER, or --data scenes.")
+    joined = run_to_join()
+    if joined is not None:
+        return resume(joined, quiet)
+    check_loggers(config.train.loggers)
     folder = RunFolder.fresh(out, config.task)
     task_class = load_task(config.task)
     seed_everything(config.train.seed)
+    given = config.given()
     config = task_class.complete(config)
+    with watching(silent if quiet else bar):
+        samples = task_class(config).dataset("train")
+    config, changes = suited(config, given, len(samples))
+    if changes:
+        shown = ", ".join(f"{name}={value}" for name, value in changes.items())
+        log.info("suited to %d samples and %d cores: %s", len(samples), cores(), shown)
     if config.train.batch == "auto":
-        task = task_class(config)
-        batch = find_batch(task, task.dataset("train"), pick_device(config.train.device))
+        batch = find_batch(task_class(config), samples, pick_device(config.train.device))
         log.info("batch: auto takes %d", batch)
         config = config.changed(train__batch=batch)
     folder.start(config)
-    return _fit(folder, task_class(config), None, quiet)
+    os.environ[RUN] = str(folder.path.resolve())
+    return _fit(folder, task_class(config), None, quiet, samples)
 
 
 def resume(path: str | Path, quiet: bool = False) -> RunFolder:
@@ -70,7 +86,9 @@ def _plain_yaml(file: Path) -> dict[str, Any]:
     return read_yaml(file)
 
 
-def _fit(folder: RunFolder, task: Task, checkpoint: Path | None, quiet: bool) -> RunFolder:
+def _fit(
+    folder: RunFolder, task: Task, checkpoint: Path | None, quiet: bool, training: SampleSet | None = None
+) -> RunFolder:
     _silence_lightning()
     from lightning.pytorch import Trainer
 
@@ -78,12 +96,14 @@ def _fit(folder: RunFolder, task: Task, checkpoint: Path | None, quiet: bool) ->
     from densevision.engine.module import Module
 
     config, train = task.config, task.config.train
-    training, validation = task.dataset("train"), task.dataset("val")
+    progress: Progress = silent if quiet else bar
+    with watching(progress):
+        training = task.dataset("train") if training is None else training
+        validation = task.dataset("val")
     for note in dict.fromkeys((*training.notes, *validation.notes)):
         log.warning("%s", note)
-    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    rank = launched_rank()
     world = train.devices * train.nodes
-    progress: Progress = silent if quiet else bar
     keeper = Keeper(folder, config, card_of(config, len(training)), validation, progress)
     trainer = Trainer(**_trainer_options(config, folder, quiet), callbacks=[keeper])
     loader = training_loader(task, training, config.data.workers, lambda: trainer.current_epoch, rank, world)
@@ -130,7 +150,7 @@ def _trainer_options(config: TaskConfig, folder: RunFolder, quiet: bool) -> dict
         "strategy": strategy,
         "precision": precision[pick_precision(train.precision, device)],
         "max_epochs": train.epochs,
-        "logger": _loggers(train.loggers, folder),
+        "logger": make_loggers(train.loggers, folder.path) or False,
         "enable_checkpointing": False,
         "enable_model_summary": False,
         "enable_progress_bar": not quiet,
@@ -142,28 +162,6 @@ def _trainer_options(config: TaskConfig, folder: RunFolder, quiet: bool) -> dict
 def config_phases(config: TaskConfig) -> tuple[str, ...]:
     """The optimisation phases of the config's task."""
     return load_task(config.task)(config).phases
-
-
-def _loggers(names: tuple[str, ...], folder: RunFolder) -> list[Any] | bool:
-    from lightning.pytorch import loggers
-
-    kinds = {
-        "tensorboard": lambda: loggers.TensorBoardLogger(folder.path, name="", version="tensorboard"),
-        "wandb": lambda: loggers.WandbLogger(name=folder.path.name, save_dir=folder.path),
-        "mlflow": lambda: loggers.MLFlowLogger(
-            run_name=folder.path.name, tracking_uri=f"file:{folder.path / 'mlflow'}"
-        ),
-    }
-    made = []
-    for name in names:
-        try:
-            made.append(kinds[name]())
-        except ModuleNotFoundError as failure:
-            mend = f"pip install {failure.name}, or leave the logger out."
-            raise UsageError(
-                f"the logger's package is missing: {failure.name}", field="train.loggers", value=name, mend=mend
-            ) from None
-    return made or False
 
 
 def _interrupted(folder: RunFolder) -> DenseVisionError:

@@ -25,7 +25,10 @@ def command(task: str) -> click.Command:
         from densevision import api
 
         folder = api.train(task, data, config, settings, out, resume, quiet)
-        click.echo(_next_steps(task, folder))
+        from densevision.engine.processes import launched_rank
+
+        if launched_rank() == 0:
+            click.echo(_next_steps(task, folder))
 
     return train
 
