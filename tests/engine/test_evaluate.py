@@ -75,3 +75,30 @@ def test_losses__repeat_to_the_bit(weights: Path) -> None:
 
 if __name__ == "__main__":  # a process of its own imports this file by its path
     judge_as_one_of_two(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+
+
+def test_report__page_of_a_model_shows_weights_and_its_command(weights: Path, tmp_path: Path) -> None:
+    report = densevision.evaluate(weights, data="scenes:20:5", report=tmp_path, precision="float32")
+    page = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert (
+        f"densevision detection evaluate --weights {weights} --data scenes:20:5 --split val --precision float32" in page
+    )
+    assert all(part in page for part in ("Weights", "licence", "Config", "Worst by AP", "per class"))
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["metrics"] == report.to_dict()["metrics"] and set(written["intervals"]) == set(report.metrics)
+
+
+def test_looks__answer_the_pictures_that_are_asked_for(weights: Path) -> None:
+    from densevision import api
+
+    judgement = api.judge(weights, precision="float32")
+    ids = judgement.metric.by_picture().ids[::-1][:3]
+    looks = list(judgement.looks(ids))
+    assert tuple(look.id for look in looks) == ids
+    metric = AveragePrecision(looks[0].truth.names)
+    for look in looks:
+        metric.update(look.answer, look.truth, look.id)
+    each, again = judgement.metric.by_picture(), metric.by_picture()
+    for id in ids:
+        mine, theirs = (side.each()["AP"][side.ids.index(id)] for side in (each, again))
+        np.testing.assert_allclose(mine, theirs)
