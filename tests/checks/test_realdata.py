@@ -35,7 +35,10 @@ CLEAN: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("name", CLEAN)
+LONG = ("camvid", "stereo", "facades")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in CLEAN])
 def test_check__real_data_has_no_errors(name: str, real_data: Path, check) -> None:
     task, folder, settings = CLEAN[name]
     report = check(task, real_data / "data" / folder, settings=settings)
