@@ -142,9 +142,11 @@ def _protocol(page: Page, judgement: Judgement, command: str) -> None:
     page.table(_flat(report.protocol))
     if card is not None:
         page.heading("Weights")
-        told = {key: value for key, value in card.to_dict().items() if key not in ("config", "versions") and value}
-        page.table(_flat(told))
-        page.fold("Config", json.dumps(card.config, indent=1, ensure_ascii=False))
+        told = card.to_dict()
+        shown = ("task", "classes", "data", "source", "licence", "versions")
+        page.table(_flat({key: told[key] for key in shown if told[key]}))
+        page.numbers(told["metrics"].get("metrics", {}), "what their card tells of them")
+        page.fold("The whole card", json.dumps(told, indent=1, ensure_ascii=False))
     page.heading("Versions")
     page.table(list(versions().items()))
     if command:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from densevision.errors import DataError, UsageError, did_you_mean
-from densevision.metrics.curves import Curves, curves_of, known
+from densevision.metrics.curves import Curves, curves_of, table
 from densevision.metrics.matches import Matches, Rules
 
 if TYPE_CHECKING:
-    from hotcoco import COCO, COCOeval, Params
+    from hotcoco import COCO, COCOeval
 
 
 class Objects(Protocol):
@@ -395,25 +395,3 @@ def _extent(points: list[float]) -> float:
 
 def _xywh(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
-
-
-def table(
-    definitions: Sequence[dict[str, Any]], params: Params, precision: np.ndarray, recall: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Reads the named metrics off arrays (threshold, [recall,] class, size, number of predictions).
-
-    Args:
-        definitions: hotcoco's: name, area, most predictions and threshold of each metric.
-        params: What the axes of the arrays are.
-        precision: With recall as its second axis; -1 where there is no truth.
-        recall: Without.
-    """
-    numbers = {}
-    for metric in definitions:
-        size, most = params.area_rng_lbl.index(metric["area"]), params.max_dets.index(metric["max_det"])
-        values = (precision if metric["ap"] else recall)[..., size, most]
-        if metric["iou_thr"] is not None:
-            values = values[np.isclose(params.iou_thrs, metric["iou_thr"])]
-        # -1 fills whole classes, never a part of one, so the mean shows it as well as the parts do.
-        numbers[metric["name"]] = known(values.mean(axis=tuple(range(values.ndim - 1))))
-    return numbers

@@ -54,3 +54,25 @@ def curves_of(params: Params, arrays: Any, names: Sequence[str]) -> Curves:
 def known(values: np.ndarray) -> np.ndarray:
     """NaN in the place of the -1 that stands for what no truth defines."""
     return np.where(values < 0, np.nan, values)
+
+
+def table(
+    definitions: Sequence[dict[str, Any]], params: Params, precision: np.ndarray, recall: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Reads the named metrics off arrays (threshold, [recall,] class, size, number of predictions).
+
+    Args:
+        definitions: hotcoco's: name, area, most predictions and threshold of each metric.
+        params: What the axes of the arrays are.
+        precision: With recall as its second axis; -1 where there is no truth.
+        recall: Without.
+    """
+    numbers = {}
+    for metric in definitions:
+        size, most = params.area_rng_lbl.index(metric["area"]), params.max_dets.index(metric["max_det"])
+        values = (precision if metric["ap"] else recall)[..., size, most]
+        if metric["iou_thr"] is not None:
+            values = values[np.isclose(params.iou_thrs, metric["iou_thr"])]
+        # -1 fills whole classes, never a part of one, so the mean shows it as well as the parts do.
+        numbers[metric["name"]] = known(values.mean(axis=tuple(range(values.ndim - 1))))
+    return numbers

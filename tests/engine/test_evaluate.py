@@ -83,7 +83,7 @@ def test_report__page_of_a_model_shows_weights_and_its_command(weights: Path, tm
     assert (
         f"densevision detection evaluate --weights {weights} --data scenes:20:5 --split val --precision float32" in page
     )
-    assert all(part in page for part in ("Weights", "licence", "Config", "Worst by AP", "per class"))
+    assert all(part in page for part in ("Weights", "licence", "The whole card", "Worst by AP", "per class"))
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["metrics"] == report.to_dict()["metrics"] and set(written["intervals"]) == set(report.metrics)
 
