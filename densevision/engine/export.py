@@ -20,7 +20,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from densevision.engine.agreement import Comparison, batches, trial_samples
-from densevision.engine.exported import CARD, KINDS, STAMP, Exported, Stamp, decoding, runtime
+from densevision.engine.exported import CARD, KINDS, OUT, STAMP, Exported, Stamp, decoding, runtime
 from densevision.engine.model import Model, TorchModel
 from densevision.engine.sources import open_source
 from densevision.errors import ExportError, UsageError, did_you_mean
@@ -269,7 +269,7 @@ def _onnx_program(program: ExportedProgram, names: list[str]) -> torch.onnx.ONNX
             graph = torch.onnx.export(
                 program,
                 input_names=names,
-                output_names=list(program.call_spec.out_spec.context),
+                output_names=[f"{name}{OUT}" if name in names else name for name in program.call_spec.out_spec.context],
                 dynamo=True,
                 verbose=False,
             )

@@ -39,6 +39,9 @@ CHANGEABLE = ("data.", "train.", "decode.", "evaluation.", "quality.", "boundary
 _STRICTER = {"min_score": operator.gt, "max_detections": operator.lt}
 """Options whose stricter values can be had by leaving rows out afterwards."""
 
+OUT = "_out"
+"""What an output's name ends in where an input has the same one: in ONNX no two values share a name."""
+
 _AGAIN = "Export the weights again."
 
 
@@ -190,7 +193,7 @@ class OnnxModel(Exported):
             self._session, self._on = _onnx_session(self._path, provider), device
         names = [output.name for output in self._session.get_outputs()]
         arrays = self._session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
-        return {name: torch.from_numpy(array) for name, array in zip(names, arrays)}
+        return {_ours(name, inputs): torch.from_numpy(array) for name, array in zip(names, arrays)}
 
 
 class OpenVinoModel(Exported):
@@ -224,7 +227,7 @@ class OpenVinoModel(Exported):
         """Runs the compiled model."""
         answers = self._compiled({name: tensor.numpy() for name, tensor in inputs.items()})
         # The arrays are the runtime's own memory, which its next run overwrites.
-        return {output.any_name: torch.from_numpy(array.copy()) for output, array in answers.items()}
+        return {_ours(output.any_name, inputs): torch.from_numpy(array.copy()) for output, array in answers.items()}
 
 
 class TorchProgram(Exported):
@@ -317,6 +320,12 @@ def runtime(name: str, error: type[DenseVisionError]) -> ModuleType:
     if name == "onnxruntime":
         module.disable_telemetry_events()
     return module
+
+
+def _ours(name: str, inputs: Tensors) -> str:
+    """The task's name of a file's output."""
+    bare = name.removesuffix(OUT)
+    return bare if bare in inputs else name
 
 
 def _onnx_session(path: Path, provider: Any) -> Any:

@@ -42,7 +42,7 @@ def test_losses__by_their_formulas(logits):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients__pull_fake_and_real_apart(logits, kind: str):
-    fake, real = (one.mul(0.1).requires_grad_() for one in logits)
+    fake, real = (one.mul(0.1).add(0.5).requires_grad_() for one in logits)  # between what all losses want of the two
     for_fake, for_real = torch.autograd.grad(discriminator_loss(fake, real, kind), (fake, real))
     assert (for_fake > 0).all() and (for_real < 0).all()
     (pull,) = torch.autograd.grad(generator_loss(fake, real, kind), fake)

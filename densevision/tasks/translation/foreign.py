@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _PAIRED = "http://efrosgans.eecs.berkeley.edu/pix2pix/models-pytorch"
 _UNPAIRED = "http://efrosgans.eecs.berkeley.edu/cyclegan/pretrained_models"
 _TERMS = "BSD-2-Clause code; the data has terms of its own"
+TRAINED = 256
+"""Side of the pictures that they were trained on, by the defaults of the program."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """What old files of instance norms hold, and the norms do not use."""
 
@@ -184,9 +186,8 @@ def _config(
         "norm": "instance" if instance else "batch",
         "dropout": dropout,
         "backbone": {"channels": first.shape[1]},
+        "data": {"size": max(TRAINED, 1 << depth) if arch == "unet" else TRAINED},
     }
-    if arch == "unet":
-        settings["data"] = {"size": max(256, 1 << depth)}
     return TranslationConfig.checked(settings)
 
 
