@@ -13,8 +13,8 @@ from densevision.recipe import BackboneConfig, ColourConfig, DataConfig, TaskCon
 class FlowData(DataConfig):
     """Where the pairs come from, and what training sees of them."""
 
-    size: tuple[Count, Count] = (368, 496)
-    """Height and width of a training crop; multiples of 8, at least 128."""
+    size: tuple[Count, Count] = (192, 256)
+    """Height and width of a training crop; multiples of 8, at least 128. RAFT's stages take 368 x 496 and more."""
     passes: tuple[Literal["clean", "final"], ...] = ("clean", "final")
     """Renderings of Sintel and FlyingThings3D that are read."""
 
