@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from densevision.errors import DataError
-from densevision.io.segmentations import runs_of
 
 GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 """What overlaps -> the key under which an entry holds it."""
@@ -145,6 +144,9 @@ class _Entry(NamedTuple):
         if not value:
             self.refuse("no mask", key, "Write polygons or a run-length encoding.")
         if isinstance(value, dict):
+            # Imported for the few files that are looked at so closely: it builds on what takes long to import.
+            from densevision.io.segmentations import runs_of
+
             if size is not None and runs_of(value, size) is None:
                 problem = f"run lengths of another size than their picture, which is {list(size)}, or of none"
                 self.refuse(problem, key, "Make them anew from this picture.")

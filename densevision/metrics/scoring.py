@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from densevision.errors import DataError, UsageError
-from densevision.metrics.pictures import Pictures
-from densevision.results.record import Result
 
-R = TypeVar("R", bound=Result)
+if TYPE_CHECKING:
+    from densevision.metrics.pictures import Pictures
+
+R = TypeVar("R")
 OnError = Literal["fail", "skip"]
 UNANSWERED, UNTOLD, BROKEN = "images without prediction", "predictions without truth", "broken files"
 FORMS = (".kitti", ".depth")

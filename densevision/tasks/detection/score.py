@@ -6,9 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from densevision.metrics.coco_files import score_files
-from densevision.metrics.coco_records import read_records
 from densevision.metrics.scoring import OnError, Scoring, read_whole
-from densevision.tasks.detection.metric import DetectionMetric
 
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
@@ -24,6 +22,9 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
     """The same files as records, picture by picture; several times slower than `score`, whose numbers it tells."""
+    from densevision.metrics.coco_records import read_records
+    from densevision.tasks.detection.metric import DetectionMetric
+
     read_whole(on_error)
     records = read_records(truth, predictions, ("bbox",))
     names = next(iter(records.values()))[1].names if records else ()
