@@ -104,3 +104,23 @@ def test_sums__totals_do_not_depend_on_the_order() -> None:
         return {"mean": ratio(sums["x"], sums["n"])}
 
     assert Sums(rows, blank, formulas).compute() == Sums(shuffled, blank, formulas).compute()
+
+
+def test_class_maps__all_pictures_once_are_the_confusion_and_some_are_a_dataset_of_them() -> None:
+    from densevision.results import SemanticMap
+    from densevision.tasks.semantic.metric import SemanticMetric
+
+    def judged_maps(numbers: list[int]) -> SemanticMetric:
+        metric = SemanticMetric(NAMES)
+        for place, number in enumerate(numbers):
+            rng = np.random.default_rng(number)
+            sides = rng.integers(0, 3, (2, 20, 30)).astype(np.uint8)
+            sides[1, : number % 5] = 255
+            metric.update(*(SemanticMap(labels=side, names=NAMES, size=side.shape) for side in sides), place)
+        return metric
+
+    whole = judged_maps(list(range(6)))
+    found = whole.by_picture().numbers(np.array([[1, 1, 1, 1, 1, 1], [0, 2, 0, 0, 1, 0]]))
+    for row, metric in enumerate((whole, judged_maps([1, 1, 4]))):
+        wanted = metric.compute()
+        assert {name: values[row] for name, values in found.items()} == pytest.approx(wanted, abs=1e-12)
