@@ -31,7 +31,9 @@ def draw_batches(folder: Path, task: Task, loader: DataLoader) -> None:
     for number, picks in zip(range(BATCHES), batches):
         batch = Collate(task)([dataset[pick] for pick in picks[:PICTURES]])
         pictures = next(iter(batch.inputs.values()))
-        drawn = [_drawn(task, picture, truth) for picture, truth in zip(pictures, batch.truths)]
+        # A batch of several sizes is padded to the largest, and each truth is of its own canvas.
+        own = [picture[:, : view.size[0], : view.size[1]] for picture, view in zip(pictures, batch.views)]
+        drawn = [_drawn(task, picture, truth) for picture, truth in zip(own, batch.truths)]
         captions = [str(identity) for identity in batch.ids]
         write_image(folder / f"{number}.jpg", contact_sheet(drawn, captions))
 

@@ -80,7 +80,7 @@ def lively(network: nn.Module, scale: float) -> nn.Module:
         network.backbone.train()(torch.rand(2, 3, 128, 128))
         for norm in norms:
             norm.running_var.clamp_(min=0.01)  # of channels that are silent
-        for layer in (network.roi_heads.box_predictor.cls_score, network.roi_heads.box_predictor.bbox_pred):
+        for layer in (network.roi_heads.box_predictor.cls_score, network.rpn.head.cls_logits):
             layer.weight.mul_(scale)
     return network.eval()
 
@@ -151,7 +151,7 @@ def test_answers__of_none_of_one_and_of_a_hundred(count, tmp_path):
     least = {0: float(scores[0] + 1) / 2, 1: float(scores[:2].mean()), 100: 0.0}[count]
     expected, found = theirs_of(reference, least), ours_of(model, least)
     for want, own in zip(expected, found):
-        assert_alike(want, own, others=3 if count == 100 else 0)
+        assert_alike(want, own, others=5 if count == 100 else 0)
     assert sum(map(len, found)) == count if count < 100 else max(map(len, found)) == count
 
 

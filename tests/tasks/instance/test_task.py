@@ -147,6 +147,17 @@ def test_canvas__of_training_samples():
         task(**{"data.canvas": 512})
 
 
+def test_preview__draws_a_batch_of_several_sizes(tmp_path, monkeypatch):
+    from densevision.engine.loader import training_loader
+    from densevision.engine.preview import draw_batches
+
+    own = task(**{"train.batch": 2})
+    shapes = iter([(128, 160), (160, 128)] * 8)
+    monkeypatch.setattr("densevision.tasks.instance.data._canvas", lambda *_: next(shapes))
+    draw_batches(tmp_path, own, training_loader(own, own.dataset("train"), 0))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["0.jpg", "1.jpg"]
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [
