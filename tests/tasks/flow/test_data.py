@@ -158,6 +158,18 @@ def test_plain_folders__by_numbers_or_because_there_are_only_two_frames(tmp_path
     assert len(open_split(config(tmp_path, **{"data.val": "."}), "val")) == 2
 
 
+@pytest.mark.parametrize("name", ["flow1.flo", "flow1.pfm", "flow1.npy", "flow1.png", "flow1.flo5"])
+def test_plain_folders__take_truth_of_every_form(tmp_path, name):
+    if name.endswith("flo5"):
+        pytest.importorskip("h5py")
+    frame(tmp_path / "walk/1.png", 1)
+    frame(tmp_path / "walk/2.png", 2)
+    motion(tmp_path / "walk" / name, value=-2.5)
+    sample = open_split(config(tmp_path), "val")[0]
+    assert (sample.truth.flow == -2.5).all() and sample.truth.valid.all() and sample.truth.occlusion is None
+    assert (sample.images["first"] == 1).all() and (sample.images["second"] == 2).all()
+
+
 def test_one_pair__trains_and_validates_and_says_so(tmp_path):
     frame(tmp_path / "a.png")
     frame(tmp_path / "b.png")
