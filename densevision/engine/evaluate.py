@@ -159,6 +159,8 @@ def _name(model: Model) -> str:
     """What the weights are, as far as their card says."""
     backbone = model.card.config.get("backbone", {}).get("name")
     made = model.card.source or (f"trained on {model.card.data['path']}" if model.card.data.get("path") else "")
+    if model.card.licence == "none needed":  # such as an interpolation
+        return f"{model.task.name} without weights"
     return " ".join(part for part in (model.task.name, backbone, f"({made})" if made else "") if part)
 
 

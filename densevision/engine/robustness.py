@@ -53,7 +53,7 @@ class Robustness:
         watched: The number that is told first.
         clean: Without corruption.
         steps: Corruption -> steps from mild to strong.
-        examples: Corruption -> pictures and captions of one sample under its strongest step.
+        examples: Corruption -> pictures and captions of one sample under its last step.
     """
 
     origin: str
@@ -73,7 +73,7 @@ class Robustness:
         found = [(CLEAN, "", self.clean.metrics[self.watched], *self.clean.interval, 1.0)]
         for name, steps in self.steps.items():
             for step in steps:
-                strength = f"{step.strength:g} {CORRUPTIONS[name].what}"
+                strength = f"{CORRUPTIONS[name].what}: {step.strength:g}"
                 found.append((name, strength, step.metrics[self.watched], *step.interval, self.kept(step)))
         return found
 
@@ -97,7 +97,7 @@ class Robustness:
             bands(path, line, CORRUPTIONS[name].what, self.watched, name, self.clean.metrics[self.watched])
             plots.append(path)
         page.pictures(plots, list(self.steps))
-        page.heading("One picture, at the strongest step of each")
+        page.heading("One picture, at the last step of each")
         for name, (drawn, captions) in self.examples.items():
             sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(1600, 480 * len(drawn)))
             page.picture(sheet, name)
