@@ -54,16 +54,17 @@ def comparable(
         outside[window] = False
         known &= ~outside
     real, in_metres = _true_depth(truth)
-    known &= (real >= nearest) & (real <= (farthest or np.inf)) if in_metres else known
-    places = np.flatnonzero(known)
-    wanted, found = (depth.reshape(-1).take(places).astype(np.float64) for depth in (real, result.depth))
+    if in_metres:
+        known &= real >= nearest
+        known &= real <= farthest if farthest is not None else True
+    wanted, found = (depth[known].astype(np.float64) for depth in (real, result.depth))
     answer = _aligned(result, found, wanted, align) if align != "none" else _as_it_is(result, found, truth, in_metres)
-    there = result.valid.reshape(-1).take(places)
+    there = result.valid[known]
     answer = answer if there.all() else np.where(there, answer, np.inf)
-    answer = answer.clip(nearest, farthest or FAR)
+    np.clip(answer, nearest, farthest or FAR, out=answer)  # an array of our own, and a copy less
     disparities = None
     if truth.kind == "disparity" and result.kind == "disparity":
-        straight = truth.depth.reshape(-1).take(places).astype(np.float64)
+        straight = truth.depth[known].astype(np.float64)
         own = found if align == "none" else 1 / answer * _factor(truth, in_metres)
         disparities = (np.where(there, own, 0.0), straight)
     return Pair(answer, wanted, in_metres, int((~there).sum()), disparities)
