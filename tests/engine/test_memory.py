@@ -10,7 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
+from densevision.engine.model import TorchModel
+from densevision.engine.train import card_of
 from densevision.io.video import VideoWriter
+from densevision.tasks import load_config, load_task
 
 pytestmark = pytest.mark.slow
 
@@ -48,3 +51,24 @@ def test_picture__memory_is_its_own_size_and_little_more(weights: Path, tmp_path
         peaks.append(peak_megabytes(weights, path, "len(answer)"))
     decoded = 12000 * 12000 * 3 / 2**20
     assert peaks[1] - peaks[0] < decoded + 300, peaks
+
+
+SMALL = {
+    "semantic": {"arch": "fcn32s", "options": {"width": 16}, "classes": ["one", "two", "three"]},
+    "depth": {"width": 8, "finest": 4},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_large_picture__answered_pixel_by_pixel_within_a_gigabyte(name: str, tmp_path: Path) -> None:
+    task = load_task(name)(load_config(name).resolve(None, {"backbone.name": "mobilenetv2_050", **SMALL[name]}))
+    weights = tmp_path / "random.safetensors"
+    TorchModel(task, task.net().eval(), card_of(task.config, 0)).save(weights)
+    peaks = []
+    for side in (1000, 10000):
+        path = tmp_path / f"{side}.jpg"
+        row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
+        cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+        peaks.append(peak_megabytes(weights, path, f"assert answer.size == ({side}, {side})"))
+    print(f"{name}: {peaks[0]:.0f} and {peaks[1]:.0f} MB")
+    assert peaks[1] - peaks[0] < 1024, peaks

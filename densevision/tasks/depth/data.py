@@ -153,7 +153,7 @@ def with_camera(config: DepthConfig) -> DepthConfig:
     """
     wanted = config.camera
     if wanted.focal is None or wanted.baseline is None:
-        samples = open_split(config.changed(data__on_error="skip"), "train")
+        samples = open_split(config, "train")
         if isinstance(samples, DepthSet):
             found = next((camera for camera in map(samples.camera, samples.frames[:1]) if camera is not None), None)
         else:
