@@ -129,12 +129,16 @@ class Album:
         for facts in self.splits.values():
             self._judge_copies(facts)
         train, val = (self.splits.get(split, []) for split in ("train", "val"))
+        copies: dict[bytes, list[Facts]] = {}
+        for facts in train:
+            copies.setdefault(facts.digest, []).append(facts)
         for ours, theirs, same in leaks(train, val):
             check = table.LEAK if same else table.NEAR_LEAK
             self.survey.add(check, theirs.file, None, f"as {os.path.basename(ours.file)} in training")
             # A file that both splits list is left to the person: a copy without it would lack it in both.
-            if same and ours.file != theirs.file:
-                self.survey.repair.leave_out(ours.file, table.LEAK.name)
+            for copy in copies[theirs.digest] if same else ():
+                if copy.file != theirs.file:
+                    self.survey.repair.leave_out(copy.file, table.LEAK.name)
 
     def _judge_modes(self, everything: list[Facts]) -> None:
         modes = Counter(facts.mode for facts in everything)

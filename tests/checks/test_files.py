@@ -228,3 +228,23 @@ def test_leak__a_file_of_both_splits_is_left_to_the_person(dataset, check, tmp_p
     report = check("detection", dataset, tmp_path / "clean")
     assert [(found.check.name, found.count) for found in report.findings] == [("leak", 12)]
     assert len(list((tmp_path / "clean/images/train").iterdir())) == 12
+
+
+def test_python__says_what_the_command_line_says(dataset, tmp_path, capsys) -> None:
+    import densevision
+
+    FAULTS["leak"][0](dataset)
+    report = densevision.check("detection", dataset, fix=tmp_path / "clean")
+    with pytest.raises(SystemExit):
+        run(["detection", "check", str(dataset), "--json", "--quiet"])
+    printed = json.loads(capsys.readouterr().out)
+    assert {key: value for key, value in report.to_dict().items() if key != "changes"} == printed
+    assert densevision.check("detection", tmp_path / "clean").findings == []
+
+
+@pytest.mark.parametrize("name", ["name", "absent"])
+def test_cli__what_is_no_dataset_is_an_error_of_data(name: str, tmp_path, capsys) -> None:
+    (tmp_path / "name").mkdir()
+    with pytest.raises(SystemExit) as ending:
+        run(["detection", "check", str(tmp_path / name)])
+    assert ending.value.code == 3 and capsys.readouterr().err.startswith("error: ")
