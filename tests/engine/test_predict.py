@@ -144,7 +144,8 @@ def test_predict__empty_folder(model: Model, tmp_path: Path) -> None:
         model.predict(tmp_path)
 
 
-def test_predict__no_network(weights: Path, pictures: Path) -> None:
+def test_main_paths__no_network(weights: Path, pictures: Path, tiny: dict, tmp_path: Path) -> None:
+    """Prediction, evaluation and training, with all their libraries, while every way out is blocked."""
     program = f"""
 import socket
 def refuse(*_, **__):
@@ -153,6 +154,8 @@ socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
 import densevision
 assert len(densevision.predict({str(pictures / "0.png")!r}, weights={str(weights)!r}, min_score=0.1))
 densevision.evaluate({str(weights)!r})
-import densevision.data.augment, albumentations
+settings = {{**{tiny!r}, "train.epochs": 1, "augment.blur": 0.5}}
+run = densevision.train("detection", "scenes:4:0", set=settings, out={str(tmp_path / "run")!r})
+assert (run / "best.safetensors").exists()
 """
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -52,6 +52,32 @@ def test_resume__after_interrupt(whole: Path, tmp_path: Path, tiny: dict[str, An
         assert all(one[name] == other[name] for name in one if name not in clocks)
 
 
+def test_resume__after_a_loss_that_is_not_finite(
+    whole: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch
+) -> None:
+    """The weights of the last good epoch stay, and lead to what an undisturbed run finds."""
+    losses, seen = Detection.losses, []
+
+    def broken(self, net, batch, critic, phase):
+        found = losses(self, net, batch, critic, phase)
+        seen.append(net.training)
+        return {**found, "box": found["box"] * float("nan")} if sum(seen) == 4 else found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Detection, "losses", broken)
+        with pytest.raises(DenseVisionError, match=r"box.*not finite in epoch 1, images"):
+            train("detection", DATA, set=tiny, out=tmp_path / "broken")
+    assert len(RunFolder(tmp_path / "broken").rows()) == 1
+    assert all(value.isfinite().all() for value in load_file(tmp_path / "broken" / "last.safetensors").values())
+    train(resume=tmp_path / "broken")
+    assert same_weights(whole, tmp_path / "broken")
+
+
+def test_train__stops_early(tmp_path: Path, tiny: dict[str, Any]) -> None:
+    settings = {**tiny, "train.epochs": 6, "train.early_stop": 1, "train.lr": 1e-12}
+    assert len(RunFolder(train("detection", "scenes:4:7", set=settings, out=tmp_path / "run")).rows()) == 2
+
+
 @pytest.mark.slow
 def test_resume__after_kill(whole: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
     settings = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
