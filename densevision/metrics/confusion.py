@@ -109,7 +109,7 @@ class BoundaryOverlap:
         classes = len(self.common)
         truth, answer = (np.ascontiguousarray(labels, np.uint8) for labels in (truth, answer))
         width = max(1, round(BAND * float(np.hypot(*truth.shape))))
-        answer = cv2.bitwise_or(answer, cv2.compare(truth, UNKNOWN, cv2.CMP_EQ))  # unknown where the truth is
+        answer = np.where(truth == UNKNOWN, truth, answer)  # unknown where the truth is
         near_truth, near_answer = (border_band(labels, width) for labels in (truth, answer))
         common = _counted(truth, near_truth & near_answer & (truth == answer))[:classes]
         single = _counted(truth, near_truth)[:classes] + _counted(answer, near_answer)[:classes]

@@ -133,7 +133,7 @@ def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _exact(column: np.ndarray) -> np.ndarray:
     if column.dtype.kind != "f":
         return column.sum(0)
-    flat = column.reshape(len(column), -1)
+    flat = column.reshape(len(column), math.prod(column.shape[1:]))
     return np.array([math.fsum(values) for values in flat.T]).reshape(column.shape[1:])
 
 
