@@ -190,8 +190,8 @@ class PredictOptions(Config):
     batch: Count = 1
     """Pictures per pass."""
     tile: Count | None = None
-    """Side in pixels of the tiles that a large picture is cut into; when not given, whole pictures (pixel-wise tasks: up
-    to 16 megapixels, in tiles of 1024 beyond)."""
+    """Side in pixels of the tiles that a large picture is cut into; when not given, whole pictures (pixel-wise tasks:
+    up to 16 megapixels, in tiles of 1024 beyond)."""
     overlap: Fraction = 0.25
     """Part of a tile that it shares with its neighbour; more where the network's reach is known and needs it."""
     tta: tuple[Literal["flip", "scale", "rotate"], ...] = ()

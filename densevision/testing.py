@@ -295,7 +295,7 @@ def _noise(bench: _Bench, size: tuple[int, int]) -> Sample:
 
 
 def _assert_perfect(bench: _Bench, metrics: dict[str, float], tolerance: float) -> None:
-    name, direction = bench.task.watch
+    name, _ = bench.task.watch
     value = metrics[name]
     perfect = bench.task.perfect
     assert abs(value - perfect) <= tolerance or value == perfect, f"{name} is {value}, perfect is {perfect}"

@@ -1,6 +1,6 @@
 """Makes starter weights of a run: half precision, judged anew as they ship, with their terms in the card.
 
-    python tools/starter.py runs/detection/scenes/best.safetensors
+python tools/starter.py runs/detection/scenes/best.safetensors
 """
 
 from __future__ import annotations

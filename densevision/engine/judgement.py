@@ -14,11 +14,9 @@ from densevision.io.image import read_image, to_display
 from densevision.io.pictures import list_pictures
 from densevision.io.weights import Card
 from densevision.metrics.scoring import Judge, OnError, Scoring
-from densevision.results import DepthMap, Detections, FlowField, Result
+from densevision.results import Detections, Result
+from densevision.results.detections import SURE
 from densevision.tasks import load_files
-
-SURE = 0.25
-"""Score from which predicted objects are drawn."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +143,7 @@ def side_by_side(look: Look, others: Iterable[tuple[str, Result]] = ()) -> tuple
     drawn.append(look.truth.overlay(canvas))
     captions.append("truth")
     for caption, answer in (("answer", look.answer), *others):
-        drawn.append(_beside(answer, look.truth, canvas))
+        drawn.append(answer.beside(look.truth, canvas))
         sure = f", scores from {SURE:g}" if isinstance(answer, Detections) else ""
         captions.append(f"{caption}{sure}")
         errors = error_map(answer, look.truth)
@@ -153,20 +151,3 @@ def side_by_side(look: Look, others: Iterable[tuple[str, Result]] = ()) -> tuple
             drawn.append(draw_errors(errors.values, errors.known, errors.limit))
             captions.append(errors.caption)
     return drawn, captions
-
-
-def _beside(answer: Result, truth: Result, canvas: np.ndarray) -> np.ndarray:
-    """The answer drawn in the colours of the truth, where both hold numbers of one kind."""
-    from densevision.draw.fields import draw_depth, draw_flow, range_of
-
-    if isinstance(answer, DepthMap) and isinstance(truth, DepthMap) and answer.unit and answer.kind == truth.kind:
-        limits = range_of(truth.depth, truth.valid)
-        return draw_depth(
-            answer.depth, answer.valid, answer.unit, answer.kind, limits if limits[1] > limits[0] else None
-        )
-    if isinstance(answer, FlowField) and isinstance(truth, FlowField):
-        longest = float(np.hypot(*truth.flow).max(initial=0))
-        return draw_flow(answer.flow, answer.valid, longest or None)
-    if isinstance(answer, Detections):
-        return answer[answer.scores >= SURE].overlay(canvas)
-    return answer.overlay(canvas)

@@ -43,7 +43,7 @@ def draw_answers(file: Path, shown: Sequence[tuple[Sample, Result]]) -> None:
     drawn, captions = [], []
     for sample, result in shown:
         picture = to_display(next(iter(sample.images.values())))
-        drawn += [picture, result.overlay(picture), sample.truth.overlay(picture)]
+        drawn += [picture, result.beside(sample.truth, picture), sample.truth.overlay(picture)]
         captions += [str(sample.id), "answer", "truth"]
     if drawn:
         write_image(file, contact_sheet(drawn, captions, columns=3 if len(shown) < 4 else 6))

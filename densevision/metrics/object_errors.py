@@ -13,6 +13,7 @@ import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.results import Detections, Instances
+from densevision.results.detections import SURE
 
 KINDS = {
     "Cls": "classification: right place, wrong class",
@@ -84,10 +85,6 @@ class ObjectErrors:
         labels = np.array([kinds.index(error.kind) for _, error in kept], np.int64)
         scores = np.array([side.scores[error.row] for side, error in kept], np.float32)
         return draw_boxes(canvas, boxes, labels, kinds, scores), f"errors, scores from {SURE:g}"
-
-
-SURE = 0.25
-"""Score from which a wrong prediction is drawn."""
 
 
 def object_errors(answer: Detections, truth: Detections, iou_type: str = "bbox") -> list[ObjectError]:

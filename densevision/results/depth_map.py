@@ -150,6 +150,15 @@ class DepthMap(Result):
 
         return draw_depth(self.depth, self.valid, self.unit, self.kind)
 
+    def beside(self, truth: Result, image: np.ndarray) -> np.ndarray:
+        """In the truth's range of colours, where both are of one kind and have a unit."""
+        from densevision.draw.fields import draw_depth, range_of
+
+        if not (isinstance(truth, DepthMap) and self.unit and self.kind == truth.kind):
+            return self.overlay(image)
+        limits = range_of(truth.depth, truth.valid)
+        return draw_depth(self.depth, self.valid, self.unit, self.kind, limits if limits[1] > limits[0] else None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; pixels that are not known are null."""
         plain = replace(self, depth=np.where(self.valid, self.depth, np.nan), camera=None)

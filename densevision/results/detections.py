@@ -15,6 +15,9 @@ from densevision.results.record import Result
 ROWS = ("boxes", "scores", "labels", "crowd", "areas")
 """The fields with one row per object."""
 
+SURE = 0.25
+"""Score from which an object is drawn beside the truth; judgement also counts the guesses below."""
+
 VISIBLE = 0.1
 """A warped box is kept when at least this part of it stays on the canvas."""
 
@@ -95,6 +98,10 @@ class Detections(Result):
         from densevision.draw.shapes import draw_boxes
 
         return draw_boxes(image, self.boxes, self.labels, self.names, self.scores)
+
+    def beside(self, truth: Result, image: np.ndarray) -> np.ndarray:
+        """The objects whose score is `SURE` at least."""
+        return self[self.scores >= SURE].overlay(image)
 
     def category_ids(self) -> np.ndarray:
         """(N,) int64 category ids of the dataset."""

@@ -92,6 +92,13 @@ class FlowField(Result):
         drawn = draw_flow(self.flow, self.valid)
         return drawn if self.hidden is None else draw_occlusion(drawn, self.hidden)
 
+    def beside(self, truth: Result, image: np.ndarray) -> np.ndarray:
+        """As bright as the truth's speeds, and without occlusion, which would hide the motion below it."""
+        from densevision.draw.fields import draw_flow
+
+        longest = float(np.hypot(*truth.flow).max(initial=0)) if isinstance(truth, FlowField) else 0.0
+        return draw_flow(self.flow, self.valid, longest or None)
+
     def arrows(self, image: Any = None) -> np.ndarray:
         """The picture with a grid of arrows on it: (H, W, 3) uint8 RGB.
 

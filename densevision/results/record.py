@@ -50,6 +50,15 @@ class Result(ABC):
     def overlay(self, image: np.ndarray) -> np.ndarray:
         """This answer drawn over its picture: (H, W, 3) uint8 RGB in, the same out."""
 
+    def beside(self, truth: Result, image: np.ndarray) -> np.ndarray:
+        """This answer drawn to be compared with its truth: in the truth's colours, and without mere guesses.
+
+        Args:
+            truth: The truth of the same picture.
+            image: (H, W, 3) uint8 RGB.
+        """
+        return self.overlay(image)
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The record's arrays by name."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "source"}

@@ -31,9 +31,8 @@ def test_fit__letterbox_of_a_known_picture() -> None:
 
 
 def test_fit__shortest_as_torchvision() -> None:
-    from torchvision.models.detection.transform import GeneralizedRCNNTransform
-
     import torch
+    from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
     transform = GeneralizedRCNNTransform(800, 1333, [0.0] * 3, [1.0] * 3)
     for size in ((480, 640), (300, 1000), (1000, 333)):
