@@ -188,7 +188,7 @@ def test_resume__two_optimisers_and_a_buffer_continue_as_if_never_stopped(tmp_pa
     cut = api.train(resume=tmp_path / "cut")
     one, other = (load_file(folder / "last.safetensors") for folder in (whole, cut))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    states = [torch.load(folder / "last.ckpt", weights_only=False)["state_dict"] for folder in (whole, cut)]
+    states = [torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (whole, cut)]
     critics = [{name: tensor for name, tensor in state.items() if name.startswith("critic.")} for state in states]
     assert "critic.buffer.pictures" in critics[0] and critics[0]["critic.buffer.held"] == 3
     assert all(torch.equal(critics[0][name], critics[1][name]) for name in critics[0])
