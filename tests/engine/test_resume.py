@@ -79,17 +79,23 @@ def test_train__stops_early(tmp_path: Path, tiny: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_resume__after_kill(whole: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("stop", "code", "said"), [(signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGINT, 1, "interrupted after")]
+)
+def test_resume__after_a_signal(
+    whole: Path, tmp_path: Path, tiny: dict[str, Any], stop: signal.Signals, code: int, said: str
+) -> None:
     settings = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "densevision", "detection", "train", "--data", DATA, *settings, "--quiet"]
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")])
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], stderr=subprocess.PIPE, text=True)
     metrics, deadline = tmp_path / "cut" / "metrics.csv", time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.exists() and len(metrics.read_text().splitlines()) >= 2:
-            os.kill(process.pid, signal.SIGKILL)
+            os.kill(process.pid, stop)
             break
         time.sleep(0.02)
-    process.wait()
+    complaint = process.communicate()[1]
+    assert process.returncode == code and said in complaint, complaint
     train(resume=tmp_path / "cut")
     assert same_weights(whole, tmp_path / "cut")
 
