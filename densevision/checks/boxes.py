@@ -9,8 +9,9 @@ import numpy as np
 
 from densevision.checks import table
 from densevision.checks.survey import Survey
-from densevision.checks.table import Check
+from densevision.checks.table import Check, of_kind
 from densevision.io.box_table import BoxTable
+from densevision.io.findings import Kind
 
 TINY_SIDE = 2.0
 """Pixels; a box with a shorter side is tiny."""
@@ -41,7 +42,19 @@ NEARLY_TWICE = Check(
     f"two boxes of one class that overlap by more than {SAME:g}",
     "Remove one: it is most likely one thing that was labelled twice.",
 )
-BOXES = (TINY, HUGE, NEARLY_TWICE)
+BOXES = (
+    *(TINY, HUGE, NEARLY_TWICE),
+    *map(
+        of_kind,
+        (
+            *(Kind.BOX_OUTSIDE, Kind.BOX_AWAY, Kind.BOX_REVERSED, Kind.BOX_FLAT, Kind.BOX_NOT_FINITE, Kind.BOX_TWICE),
+            *(Kind.CLASS_ABSENT, Kind.ENTRY_MALFORMED, Kind.LINE_MALFORMED, Kind.FILE_MALFORMED, Kind.PICTURE_SIZE),
+            *(Kind.ANNOTATION_ID_TWICE, Kind.IMAGE_ID_TWICE, Kind.IMAGE_ID_ABSENT, Kind.NAME_ESCAPES),
+            *(Kind.LABELS_MISSING, Kind.PICTURE_ABSENT),
+        ),
+    ),
+)
+"""What `judge_boxes` and the readers of boxes report."""
 
 
 def judge_boxes(survey: Survey, boxes: BoxTable, folder: Path) -> None:

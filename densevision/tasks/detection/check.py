@@ -11,26 +11,12 @@ from densevision.checks.box_edits import edit_of
 from densevision.checks.boxes import BOXES, judge_boxes, judge_classes
 from densevision.checks.pictures import Album
 from densevision.checks.survey import Survey
-from densevision.checks.table import of_kind
 from densevision.data.recognise import recognise
 from densevision.data.scene_splits import SceneSource
-from densevision.io.findings import Findings, Kind
+from densevision.io.findings import Findings
 from densevision.tasks.detection.config import DetectionConfig
 
-CHECKS = (
-    *table.SHARED,
-    *table.CLASSES,
-    *BOXES,
-    *map(
-        of_kind,
-        (
-            *(Kind.BOX_OUTSIDE, Kind.BOX_AWAY, Kind.BOX_REVERSED, Kind.BOX_FLAT, Kind.BOX_NOT_FINITE, Kind.BOX_TWICE),
-            *(Kind.CLASS_ABSENT, Kind.ENTRY_MALFORMED, Kind.LINE_MALFORMED, Kind.FILE_MALFORMED, Kind.PICTURE_SIZE),
-            *(Kind.ANNOTATION_ID_TWICE, Kind.IMAGE_ID_TWICE, Kind.IMAGE_ID_ABSENT, Kind.NAME_ESCAPES),
-            *(Kind.LABELS_MISSING, Kind.PICTURE_ABSENT),
-        ),
-    ),
-)
+CHECKS = (*table.SHARED, *table.CLASSES, *BOXES)
 """All that `check` may find."""
 
 
