@@ -60,9 +60,9 @@ def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: b
         hint = "Set data.scale to its steps per unit: KITTI 256, millimetres 1000, TUM 5000."
         raise DataError("integers whose scale is not stated", file=path, field="data.scale", value=None, mend=hint)
     if numbers.dtype == np.uint16:  # what most files are: nothing in it can be negative or NaN
-        valid = found.valid & (numbers != 0) & (numbers != SATURATED)
-        depth = np.multiply(numbers, valid, dtype=np.float32)
-        return replace(found, depth=np.divide(depth, np.float32(scale or 1), out=depth), valid=valid)
+        valid = numbers - np.uint16(1) < SATURATED - 1  # 0 turns over, so that one comparison finds both
+        depth = np.divide(numbers, np.float32(scale or 1), dtype=np.float32)
+        return replace(found, depth=depth if numbers.max() < SATURATED else depth * valid, valid=valid & found.valid)
     lost = ~np.isfinite(numbers) | (numbers == 0) | ~found.valid
     wrong = (np.isnan(numbers) | (numbers < 0)) & found.valid
     if wrong.any() and not mend:

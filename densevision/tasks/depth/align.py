@@ -57,14 +57,15 @@ def comparable(
     if in_metres:
         known &= real >= nearest
         known &= real <= farthest if farthest is not None else True
-    wanted, found = (depth[known].astype(np.float64) for depth in (real, result.depth))
+    place = np.flatnonzero(known)  # looked up once: a mask would be walked through for every picture anew
+    wanted, found = (depth.ravel()[place].astype(np.float64) for depth in (real, result.depth))
     answer = _aligned(result, found, wanted, align) if align != "none" else _as_it_is(result, found, truth, in_metres)
-    there = result.valid[known]
+    there = result.valid.ravel()[place]
     answer = answer if there.all() else np.where(there, answer, np.inf)
     np.clip(answer, nearest, farthest or FAR, out=answer)  # an array of our own, and a copy less
     disparities = None
     if truth.kind == "disparity" and result.kind == "disparity":
-        straight = truth.depth[known].astype(np.float64)
+        straight = truth.depth.ravel()[place].astype(np.float64)
         own = found if align == "none" else 1 / answer * _factor(truth, in_metres)
         disparities = (np.where(there, own, 0.0), straight)
     return Pair(answer, wanted, in_metres, int((~there).sum()), disparities)
