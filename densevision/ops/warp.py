@@ -1,4 +1,4 @@
-"""Pictures and fields read at other places than their pixels: differentiable warping."""
+"""Pictures and fields read at other places than their pixels: differentiable warping, and what arrives where."""
 
 from __future__ import annotations
 
@@ -36,3 +36,30 @@ def fetch_along(field: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     places = (2 * corners - 1).permute(0, 2, 3, 1)
     fetched = F.grid_sample(field, places.to(field.dtype), padding_mode="border", align_corners=False)
     return fetched, ((corners >= 0) & (corners < 1)).all(1)
+
+
+def arrivals(flow: Tensor) -> Tensor:
+    """How many pixels of the first picture come to lie on each pixel of the second, shared out bilinearly.
+
+    1 where the motion is one to one, more where things are covered, 0 where something new is seen.
+
+    Source: the range map of Wang et al., Occlusion Aware Unsupervised Learning of Optical Flow, CVPR 2018, section 3.2.
+
+    Args:
+        flow: (B, 2, H, W) from the first picture to the second, right and down in pixels.
+
+    Returns:
+        (B, 1, H, W), of the type of the flow.
+    """
+    batch, _, height, width = flow.shape
+    target = pixel_grid(height, width, flow) + flow
+    corner = target.floor()
+    part = target - corner
+    counts = flow.new_zeros(batch, height * width)
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        x, y = corner[:, 0] + right, corner[:, 1] + down
+        share = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if down else 1 - part[:, 1])
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        place = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
+        counts = counts.scatter_add(1, place.flatten(1), (share * inside).flatten(1))
+    return counts.view(batch, 1, height, width)

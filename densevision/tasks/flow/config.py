@@ -76,7 +76,7 @@ class LossConfig(Config):
     largest: Positive = 400.0
     """Truths that move farther, in pixels, are left out."""
     occlusion: NonNegative = 0.5
-    """Weight of the cross-entropy of occlusion, where it is predicted and known."""
+    """Weight of the losses of occlusion, where it is predicted and known: cross-entropy, and Dice at the end."""
     matching: NonNegative = 0.0
     """Weight of the cross-entropy of each cell's match among all cells, which teaches the features directly."""
     smoothness: NonNegative = 2.0

@@ -16,7 +16,7 @@ from densevision.errors import UsageError
 from densevision.ops.warp import pixel_grid
 from densevision.tasks.flow.correlation import Kind, correlate
 from densevision.tasks.flow.features import ConvEncoder, no_norm
-from densevision.tasks.flow.occlusion import OcclusionHead, unreturned
+from densevision.tasks.flow.occlusion import OcclusionHead, OcclusionRefiner, unreturned
 from densevision.tasks.flow.update import Memory, MotionEncoder, Predictor
 from densevision.tasks.flow.upsample import BilinearUpsampler, ConvexUpsampler
 
@@ -137,6 +137,7 @@ class RaftHead(nn.Module):
         self.memory = Memory(plan.hidden, plan.context, plan.motion + occlusion, plan.separable)
         self.change = Predictor(plan.hidden, plan.predictor, 2)
         self.occlusion = OcclusionHead(plan.hidden, plan.predictor // 2) if occlusion else None
+        self.refine = OcclusionRefiner() if occlusion else None
         self.upsample = (
             ConvexUpsampler(plan.hidden, plan.predictor, plan.stride) if plan.convex else BilinearUpsampler(plan.stride)
         )
@@ -166,8 +167,8 @@ class RaftHead(nn.Module):
         if consistency:
             *_, back = self.steps(second, first, iterations)
             lost = unreturned(outputs["flow"], self.outputs(back)["flow"])
-            outputs["occlusion"] = torch.where(lost, CERTAIN, -CERTAIN)
-        return outputs
+            return {**outputs, "occlusion": torch.where(lost, CERTAIN, -CERTAIN)}
+        return self.refined(outputs, first[0], second[0])
 
     def steps(
         self,
@@ -200,12 +201,18 @@ class RaftHead(nn.Module):
         return self.features(first[self.level]), self.features(second[self.level])
 
     def outputs(self, state: State) -> dict[str, Tensor]:
-        """A state brought to the pixels: what `forward` returns."""
+        """A state brought to the pixels: the flow, and the occlusion as the cells think of it."""
         flow = self.plan.stride * state.flow
         if state.occlusion is None:
             return {"flow": self.upsample(flow, state.memory)}
         both = self.upsample(torch.cat([flow, state.occlusion], 1), state.memory)
         return {"flow": both[:, :2], "occlusion": both[:, 2]}
+
+    def refined(self, outputs: dict[str, Tensor], first: Tensor, second: Tensor) -> dict[str, Tensor]:
+        """The outputs with their occlusion decided at every pixel, where it is predicted; the pictures are level 0."""
+        if self.refine is None:
+            return outputs
+        return {**outputs, "occlusion": self.refine(outputs["occlusion"], outputs["flow"], first, second)}
 
     def train(self, mode: bool = True) -> RaftHead:
         """Sets the mode of everything but frozen norms."""

@@ -56,8 +56,8 @@ def supervised_losses(net: Net, inputs: Tensors, targets: Tensors, config: FlowC
         config: The weights.
 
     Returns:
-        "flow", "occlusion" where it is predicted, and "matching" where it has a weight; finite for any truth, also
-        none.
+        "flow"; "occlusion" of the steps and "visibility" of the pixels, where they are predicted; "matching", where it
+        has a weight. Finite for any truth, also none.
     """
     features = net.features(**inputs)
     steps = [net.head.outputs(state) for state in net.head.steps(**features, **_steps(config))]
@@ -68,6 +68,9 @@ def supervised_losses(net: Net, inputs: Tensors, targets: Tensors, config: FlowC
     if config.occlusion and config.loss.occlusion:
         hidden = [occlusion_distance(step["occlusion"], targets["occlusion"], targets["told"]) for step in steps]
         losses["occlusion"] = config.loss.occlusion * sum(weight * loss for weight, loss in zip(weights, hidden))
+        last = net.head.refined(steps[-1], features["first"][0], features["second"][0])
+        apart = visibility_distance(last["occlusion"], targets["occlusion"], targets["told"])
+        losses["visibility"] = config.loss.occlusion * apart
     if config.loss.matching:
         seen = targets["valid"] & ~(targets["told"] & (targets["occlusion"] > 0.5))
         compared = net.head.compared(**features)
@@ -100,6 +103,10 @@ def unsupervised_losses(net: Net, inputs: Tensors, config: FlowConfig) -> Tensor
         for name, part in parts.items():
             weighted = config.loss.gamma ** (len(steps) - 1 - number) * part
             totals[name] = totals[name] + weighted if name in totals else weighted
+    if config.occlusion and config.loss.occlusion:
+        last = net.head.refined(steps[-1], features["first"][0], features["second"][0])
+        apart = visibility_distance(last["occlusion"], lost.float(), torch.ones_like(lost))
+        totals["visibility"] = config.loss.occlusion * apart
     return totals
 
 
@@ -122,6 +129,17 @@ def occlusion_distance(logits: Tensor, occlusion: Tensor, told: Tensor) -> Tenso
     """Mean cross-entropy over the pixels of which it is known; all (B, H, W)."""
     loss = F.binary_cross_entropy_with_logits(logits, occlusion, reduction="none")
     return (loss * told).sum() / told.sum().clamp(min=1)
+
+
+def visibility_distance(logits: Tensor, occlusion: Tensor, told: Tensor) -> Tensor:
+    """Cross-entropy, and the Dice loss of all pixels of which it is known; all (B, H, W).
+
+    Few pixels are hidden: cross-entropy alone would rather miss one than call another hidden, and F1 suffers. Dice is
+    F1 with probabilities for decisions (Milletari et al., V-Net, 3DV 2016, eq. 3).
+    """
+    probability, wanted = logits.sigmoid() * told, occlusion * told
+    dice = (2 * (probability * wanted).sum() + 1) / (probability.sum() + wanted.sum() + 1)
+    return occlusion_distance(logits, occlusion, told) + 1 - dice
 
 
 def matching_distance(here: Tensor, there: Tensor, flow: Tensor, seen: Tensor) -> Tensor:

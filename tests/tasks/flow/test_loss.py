@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import f1_score
 
 from densevision.results import FlowField
 from densevision.tasks.flow.config import FlowConfig
@@ -15,8 +16,9 @@ from densevision.tasks.flow.loss import (
     stack,
     supervised_losses,
     unsupervised_losses,
+    visibility_distance,
 )
-from densevision.tasks.flow.occlusion import unreturned
+from densevision.tasks.flow.occlusion import OcclusionRefiner, unreturned
 from densevision.tasks.flow.photometric import census_distance, smoothness
 from densevision.tasks.flow.task import Flow
 
@@ -67,13 +69,30 @@ def test_sequence_loss__weighs_later_steps_more():
     losses = supervised_losses(net, inputs(), targets, task.config)
     total, hidden = 0.0, 0.0
     for iterations in (1, 2, 3):
-        outputs = net(**inputs(), iterations=iterations)
+        *_, state = net.head.steps(**net.features(**inputs()), iterations=iterations)
+        outputs = net.head.outputs(state)
         total += 0.5 ** (3 - iterations) * flow_distance(outputs["flow"], targets["flow"], targets["valid"], "l1")
         logits = outputs["occlusion"].sigmoid()[targets["valid"]]
         wanted = targets["occlusion"][targets["valid"]]
         hidden += 0.5 ** (3 - iterations) * torch.nn.functional.binary_cross_entropy(logits, wanted)
     assert losses["flow"].item() == pytest.approx(total.item(), rel=1e-4)
     assert losses["occlusion"].item() == pytest.approx(0.25 * hidden.item(), rel=1e-4)
+    decided = net(**inputs(), iterations=3)["occlusion"]
+    apart = visibility_distance(decided, targets["occlusion"], targets["told"])
+    assert losses["visibility"].item() == pytest.approx(0.25 * apart.item(), rel=1e-4)
+
+
+def test_visibility_distance__is_cross_entropy_and_one_minus_f1():
+    """Where all is certain Dice is F1, which scikit-learn counts; what is not told counts nowhere."""
+    rng = np.random.default_rng(0)
+    answer, wanted, told = (rng.random((2, 9, 11)) < part for part in (0.4, 0.3, 0.8))
+    logits = torch.from_numpy(np.where(answer, 50.0, -50.0))
+    given = torch.from_numpy(wanted.astype(np.float64)), torch.from_numpy(told)
+    dice = visibility_distance(logits, *given) - occlusion_distance(logits, *given)
+    f1, smooth = f1_score(wanted[told], answer[told]), (answer & told).sum() + (wanted & told).sum()
+    assert dice.item() == pytest.approx(1 - (f1 * smooth + 1) / (smooth + 1), abs=1e-9)
+    nothing = torch.zeros_like(given[1])
+    assert visibility_distance(logits, given[0], nothing) == 0
 
 
 def test_matching__is_the_cross_entropy_of_the_four_cells_around_the_match():
@@ -162,6 +181,31 @@ def test_photometric__learns_without_truth(occlusion):
     task = tiny(**{"loss.supervision": "photometric", "occlusion": occlusion})
     net = task.net()
     losses = unsupervised_losses(net, inputs(), task.config)
-    assert set(losses) == {"census", "smoothness"} | ({"occlusion"} if occlusion else set())
+    assert set(losses) == {"census", "smoothness"} | ({"occlusion", "visibility"} if occlusion else set())
     sum(losses.values()).backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in net.parameters())
+
+
+def test_refiner__learns_what_is_hidden_from_where_the_flow_leads():
+    """Cells that know nothing, and the true flow of scenes: what is hidden is found on scenes that were not learnt."""
+    torch.manual_seed(0)
+    scenes = Flow(FlowConfig.resolve(None, {**TINY, "data.path": "scenes:24:3", "data.size": [128, 128]})).dataset(
+        "train"
+    )
+    samples = [scenes[index] for index in range(24)]
+    first, second = (
+        torch.stack([torch.from_numpy(one.images[name].copy()) for one in samples]).permute(0, 3, 1, 2) / 255
+        for name in ("first", "second")
+    )
+    told = stack([one.truth for one in samples])
+    refine, blank = OcclusionRefiner(), torch.zeros_like(told["occlusion"])
+    optimizer = torch.optim.Adam(refine.parameters(), 1e-2)
+    for step in range(60):
+        rows = torch.arange(4 * step, 4 * step + 4) % 20
+        logits = refine(blank[rows], told["flow"][rows], first[rows], second[rows])
+        optimizer.zero_grad()
+        visibility_distance(logits, told["occlusion"][rows], told["told"][rows]).backward()
+        optimizer.step()
+    with torch.no_grad():
+        found = refine(blank[20:], told["flow"][20:], first[20:], second[20:]) > 0
+    assert f1_score(told["occlusion"][20:].flatten() > 0.5, found.flatten()) > 0.8
