@@ -17,8 +17,9 @@ class Pair(NamedTuple):
     """Numbers at the pixels that count.
 
     Attributes:
-        answer: (N,) float64 depth, positive.
-        truth: (N,) float64 depth, positive.
+        answer: (N,) depth, as float as it came; judged within the limits.
+        truth: (N,) depth, positive, as float as it came.
+        limits: Nearest and farthest answer that is believed; what lies beyond is taken for the limit itself.
         in_metres: Whether they are; otherwise they are reciprocals of disparities.
         left_open: How many of the pixels the answer calls unknown; they are judged as infinitely far.
         disparities: Answer and truth, (M,) float64 in pixels, where the truth is one and the answer can be.
@@ -26,6 +27,7 @@ class Pair(NamedTuple):
 
     answer: np.ndarray
     truth: np.ndarray
+    limits: tuple[float, float]
     in_metres: bool
     left_open: int
     disparities: tuple[np.ndarray, np.ndarray] | None
@@ -42,8 +44,8 @@ def comparable(
     """Brings an answer to the kind and, on request, to the scale of the truth.
 
     Depth is aligned as depth. Disparity is aligned in its own space, because there its unknown offset is a constant
-    (Ranftl et al., MiDaS, TPAMI 2020, section 5). Truth outside [nearest, farthest] does not count; answers are
-    clipped.
+    (Ranftl et al., MiDaS, TPAMI 2020, section 5). Truth outside [nearest, farthest] does not count; these are the
+    limits of the answers.
 
     Raises:
         UsageError: Without alignment the two cannot be compared.
@@ -58,17 +60,19 @@ def comparable(
         known &= real >= nearest
         known &= real <= farthest if farthest is not None else True
     place = np.flatnonzero(known)  # looked up once: a mask would be walked through for every picture anew
-    wanted, found = (depth.ravel()[place].astype(np.float64) for depth in (real, result.depth))
-    answer = _aligned(result, found, wanted, align) if align != "none" else _as_it_is(result, found, truth, in_metres)
-    there = result.valid.ravel()[place]
+    wanted, found, there = (numbers.ravel()[place] for numbers in (real, result.depth, result.valid))
+    if align == "none":
+        answer = _as_it_is(result, found, truth, in_metres)
+    else:
+        answer = _aligned(result, found.astype(np.float64), wanted.astype(np.float64), align)
     answer = answer if there.all() else np.where(there, answer, np.inf)
-    np.clip(answer, nearest, farthest or FAR, out=answer)  # an array of our own, and a copy less
+    limits = nearest, farthest or FAR
     disparities = None
     if truth.kind == "disparity" and result.kind == "disparity":
         straight = truth.depth.ravel()[place].astype(np.float64)
-        own = found if align == "none" else 1 / answer * _factor(truth, in_metres)
+        own = found.astype(np.float64) if align == "none" else _factor(truth, in_metres) / np.clip(answer, *limits)
         disparities = (np.where(there, own, 0.0), straight)
-    return Pair(answer, wanted, in_metres, int((~there).sum()), disparities)
+    return Pair(answer, wanted, limits, in_metres, int((~there).sum()), disparities)
 
 
 def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -106,7 +110,7 @@ def _as_it_is(result: DepthMap, found: np.ndarray, truth: DepthMap, in_metres: b
         problem = "metric depth cannot be compared with disparities whose calibration is missing"
         raise UsageError(problem, field="evaluation.align", value="none", mend="Align by median or lstsq.")
     with np.errstate(divide="ignore"):
-        reciprocal = 1 / found
+        reciprocal = 1 / found.astype(np.float64)
     if not in_metres:
         return reciprocal
     camera = truth.camera if _calibrated(truth.camera) else result.camera

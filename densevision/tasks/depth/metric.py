@@ -109,7 +109,7 @@ class DepthMetric:
         pair = comparable(result, truth, rules.window(truth.size), rules.align, rules.nearest, rules.farthest)
         numbers: dict[str, Any] = {"pixels": float(pair.truth.size), "open": float(pair.left_open)}
         if pair.truth.size:
-            sums, bins = _depth_sums(pair.answer, pair.truth, not pair.in_metres)
+            sums, bins = _depth_sums(pair.answer, pair.truth, pair.limits, not pair.in_metres)
             numbers |= _errors(sums, len(pair.truth), pair.in_metres)
             if pair.in_metres or truth.kind == "disparity":
                 numbers["m" if pair.in_metres else "px"] = bins
@@ -214,8 +214,8 @@ def depth_errors(answer: np.ndarray, truth: np.ndarray, in_metres: bool = True) 
     depth benchmark.
 
     Args:
-        answer: (N,) positive float64.
-        truth: (N,) positive float64.
+        answer: (N,) positive.
+        truth: (N,) positive.
         in_metres: Whether both have a unit; SqRel and RMSE are NaN otherwise.
     """
     return _errors(_depth_sums(answer, truth)[0], len(truth), in_metres)
@@ -235,12 +235,15 @@ def _errors(sums: np.ndarray, count: int, in_metres: bool) -> dict[str, float]:
     return errors | {f"delta{power}": part for power, part in enumerate(near, 1)}
 
 
-def _depth_sums(answer: np.ndarray, truth: np.ndarray, inverse: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over pixels, (N,) float64 each, in pieces that fit into a core's own memory.
+def _depth_sums(
+    answer: np.ndarray, truth: np.ndarray, limits: tuple[float, float] = (0.0, np.inf), inverse: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sums over pixels in float64, in pieces that fit into a core's own memory.
 
     Args:
-        answer: Positive.
-        truth: Positive.
+        answer: (N,) floats.
+        truth: (N,) positive floats.
+        limits: What answers beyond it are taken for.
         inverse: Sort pixels by the reciprocal of the truth.
 
     Returns:
@@ -249,7 +252,8 @@ def _depth_sums(answer: np.ndarray, truth: np.ndarray, inverse: bool = False) ->
     """
     sums, bins = np.zeros(9), np.zeros((4, len(BINS) + 1))
     for start in range(0, len(truth), CHUNK):
-        a, t = answer[start : start + CHUNK], truth[start : start + CHUNK]
+        a, t = (numbers[start : start + CHUNK].astype(np.float64) for numbers in (answer, truth))
+        np.clip(a, *limits, out=a)
         d, q = a - t, a / t
         squares, relative, log = d * d, np.abs(q - 1), np.log(q)
         factor = np.maximum(q, t / a)
