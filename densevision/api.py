@@ -222,6 +222,7 @@ def score(
     on_error: OnError = "fail",
     report: PathLike | None = None,
     images: PathLike | None = None,
+    set: Mapping[str, Any] | None = None,
 ) -> Report:
     """Judges prediction files of any tool against truth files, without a model.
 
@@ -233,10 +234,16 @@ def score(
         on_error: "fail" stops at files that cannot be read or compared, "skip" counts and names them.
         report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst pictures.
         images: With `report`: folder of the pictures, to be drawn on; found by the names of the truth.
+        set: Dotted names of the task's config to values, where they bear on files: depth heeds `evaluation` and
+            `data.scale`, semantic `classes` and `data.unknown`.
+
+    Raises:
+        DataError: Something cannot be read or compared.
+        UsageError: An option has no effect.
     """
     from densevision.engine.score import score as score_files
 
-    return score_files(known(task), truth, predictions, on_error, report, images)
+    return score_files(known(task), truth, predictions, on_error, report, images, set)
 
 
 def check(

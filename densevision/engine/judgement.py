@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from densevision.io.weights import Card
 from densevision.metrics.scoring import Judge, OnError, Scoring
 from densevision.results import Detections, Result
 from densevision.results.detections import SURE
-from densevision.tasks import load_files
+from densevision.tasks import load_files, scoring_options
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,7 @@ def judge_files(
     predictions: Path,
     on_error: OnError = "fail",
     images: Path | None = None,
+    set: Mapping[str, Any] | None = None,
 ) -> Judgement:
     """Judges prediction files so that they can be looked into; the numbers are those of `score`.
 
@@ -89,8 +91,9 @@ def judge_files(
         predictions: What was predicted.
         on_error: See `metrics.scoring.Scoring`.
         images: Folder of the pictures, found by the names of the truth; to be drawn on.
+        set: See `tasks.scoring_options`.
     """
-    scoring: Scoring = load_files(task)(truth, predictions, on_error)
+    scoring: Scoring = load_files(task)(truth, predictions, on_error, **scoring_options(task, set))
     report = Report(task=task, **scoring.report())
     pictures = _Pictures(images)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,26 @@ def load_score(name: str) -> Callable[..., dict[str, Any]]:
 def load_files(name: str) -> Callable[..., Scoring]:
     """The function that pairs prediction files with truth files, picture by picture; imports no torch."""
     return import_module(f"densevision.tasks.{known(name)}.score").open_files
+
+
+def scoring_options(name: str, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What a task's `score` and `open_files` are called with besides their files: `config`, where options are set.
+
+    Args:
+        name: A name in `TASKS`.
+        settings: Dotted names of the task's config to values, of those that its score.py names in `HEEDS`.
+
+    Raises:
+        UsageError: One of them has no effect on files.
+    """
+    if not settings:
+        return {}
+    heeds = getattr(import_module(f"densevision.tasks.{known(name)}.score"), "HEEDS", ())
+    for option, value in settings.items():
+        if not any(f"{option}.".startswith(f"{heeded}.") for heeded in heeds):
+            mend = f"It heeds {', '.join(heeds)}." if heeds else "It heeds none."
+            raise UsageError(f"has no effect on {name} score", field=option, value=value, mend=mend)
+    return {"config": load_config(name).resolve(None, settings)}
 
 
 def load_check(name: str) -> ModuleType:

@@ -122,3 +122,43 @@ def test_names__all_say_what_they_are(folders, capsys) -> None:
     command = (task, "score", "--truth", str(truth), "--predictions", str(found), "--on-error", "skip", "--json")
     report = json.loads(asked(capsys, *command)[1])
     assert not [name for name in report["metrics"] if not meaning(name).text]
+
+
+def test_depth__under_a_protocol_and_a_scale_of_ones_own(tmp_path: Path, capsys) -> None:
+    """KITTI's files do not say their scale; Garg's crop and 80 m are counted by hand."""
+    rng = np.random.default_rng(0)
+    known = rng.random((48, 64)) < 0.8
+    truth, answer = rng.uniform(1, 120, (48, 64)), rng.uniform(1, 120, (48, 64))
+    for side, depth in (("truth", truth), ("found", answer)):
+        (tmp_path / side).mkdir()
+        write_image(tmp_path / side / "0.png", np.where(known, np.rint(256 * depth), 0).astype(np.uint16))
+    command = ("depth", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found"), "--json")
+    code, _, err = asked(capsys, *command)
+    assert code == 3 and "data.scale" in err
+    options = ("data.scale=256", "evaluation.crop=garg", "evaluation.farthest=80")
+    code, out, _ = asked(capsys, *command, *(word for option in options for word in ("--set", option)))
+    rows, columns = slice(int(0.40810811 * 48), int(0.99189189 * 48)), slice(int(0.03594771 * 64), int(0.96405229 * 64))
+    t, a = (np.rint(256 * depth[rows, columns]) / 256 for depth in (truth, answer))
+    counted = known[rows, columns] & (t <= 80)
+    wanted = np.mean(np.abs(a[counted].clip(max=80) - t[counted]) / t[counted])
+    assert code == 0 and json.loads(out)["metrics"]["AbsRel/garg/80m"] == pytest.approx(wanted, rel=1e-6)
+
+
+def test_semantic__with_names_and_unknown_values_of_ones_own(tmp_path: Path, capsys) -> None:
+    for side, value in (("truth", 0), ("found", 1)):
+        mask = np.zeros((4, 4, 1), np.uint8)
+        mask[:2], mask[3] = 1, (2, value)[side == "found"]
+        write_image(tmp_path / side / "0.png", mask)
+    command = ("semantic", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found"))
+    names = ("--set", "classes=[ground, thing]")
+    code, out, _ = asked(capsys, *command, *names, "--set", "data.unknown=[2]", "--json")
+    assert code == 0 and json.loads(out)["metrics"]["mIoU"] == 1
+    assert asked(capsys, *command, *names)[0] == 3, "2 is no class"
+    code, _, err = asked(capsys, *command, "--set", "data.unknown=[2]")
+    assert code == 2 and "Set classes" in err
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_options__without_effect_on_files_are_refused(task: str, capsys) -> None:
+    code, _, err = asked(capsys, task, "score", "--truth", "a", "--predictions", "b", "--set", "train.epochs=3")
+    assert code == 2 and "train.epochs" in err and "no effect" in err

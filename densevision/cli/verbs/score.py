@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from densevision.cli.options import json_flag, report_option
+from densevision.cli.options import json_flag, report_option, set_option
 
 
 def command(task: str) -> click.Command:
@@ -20,14 +20,15 @@ def command(task: str) -> click.Command:
         show_default=True,
         help="What to do about files that cannot be read or compared: stop, or count and name them.",
     )
+    @set_option
     @report_option
     @click.option("--images", metavar="FOLDER", help="With --report: the pictures, to be drawn on.")
     @json_flag
-    def score(truth, predictions, on_error, report, images, as_json):
+    def score(truth, predictions, on_error, settings, report, images, as_json):
         from densevision.cli.printing import print_report, warn_of
         from densevision.engine.score import score as judge
 
-        found = judge(task, truth, predictions, on_error, report, images)
+        found = judge(task, truth, predictions, on_error, report, images, settings)
         warn_of(found)
         print_report(found, as_json)
 

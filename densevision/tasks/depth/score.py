@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from densevision.io.depth import SUFFIXES, read_depth
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.depth_map import PNG16, DepthMap
+from densevision.tasks.depth.config import DepthConfig, EvaluationConfig
 from densevision.tasks.depth.metric import DepthMetric, Protocol
 
+HEEDS = ("evaluation", "data.scale")
+"""Options of the config that bear on files."""
 
-def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
+
+def score(
+    truth: Path, predictions: Path, on_error: OnError = "fail", config: DepthConfig | None = None
+) -> dict[str, Any]:
     """The numbers of files against files: metrics, protocol, counts, named, tables; see `open_files`."""
-    return open_files(truth, predictions, on_error).report()
+    return open_files(truth, predictions, on_error, config).report()
 
 
-def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
+def open_files(
+    truth: Path, predictions: Path, on_error: OnError = "fail", config: DepthConfig | None = None
+) -> Scoring:
     """Pairs files of depth with files of truth.
 
     A file is disparity where it says so (`.npz`) or where its name or folder has "disp" in it, otherwise metric depth.
@@ -27,21 +36,27 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
             its scale by its name: `a.kitti.png` is 256 steps per unit, `a.depth.png` 1000.
         predictions: A file, or a folder with files of the same names, but for the suffixes.
         on_error: See `metrics.scoring.Scoring`.
+        config: Gives the protocol, and the scale of 16-bit pictures whose names say none.
 
     Raises:
         DataError: There is nothing to compare, or the first prediction cannot be read.
     """
 
+    rules = EvaluationConfig() if config is None else config.evaluation
+    read = partial(_read, scale=None if config is None else config.data.scale)
+
     def metric(answer: Path, truth: Path) -> DepthMetric:
-        first = _read(answer)
-        return DepthMetric(Protocol("none" if first.unit else "median" if first.kind == "relative" else "lstsq"))
+        first = read(answer)
+        needed = "none" if first.unit else "median" if first.kind == "relative" else "lstsq"
+        align = needed if rules.align == "auto" else rules.align
+        return DepthMetric(Protocol(align, rules.crop, rules.nearest, rules.farthest))
 
-    return score_folders(truth, predictions, SUFFIXES, (_read, _read), metric, on_error)
+    return score_folders(truth, predictions, SUFFIXES, (read, read), metric, on_error)
 
 
-def _read(path: Path) -> DepthMap:
-    scale = next((steps for ending, steps in PNG16.items() if path.name.lower().endswith(ending)), None)
-    found = read_depth(path, scale)
+def _read(path: Path, scale: float | None) -> DepthMap:
+    own = next((steps for ending, steps in PNG16.items() if path.name.lower().endswith(ending)), scale)
+    found = read_depth(path, own)
     named = "disparity" if "disp" in f"{path.parent.name}/{path.name}".lower() else "metric"
     kind = found.kind or named
     unit = found.unit if found.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")

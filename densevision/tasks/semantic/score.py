@@ -8,28 +8,35 @@ from typing import Any
 import numpy as np
 
 from densevision.data.mask_layouts import class_list
-from densevision.errors import DataError
+from densevision.errors import DataError, UsageError
 from densevision.io.masks import Coding
 from densevision.io.pictures import SUFFIXES
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results import SemanticMap
+from densevision.tasks.semantic.config import SemanticConfig
 from densevision.tasks.semantic.metric import SemanticMetric
 
+HEEDS = ("classes", "data.unknown")
+"""Options of the config that bear on files."""
 NUMBERED = 255
 
 
-def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
+def score(
+    truth: Path, predictions: Path, on_error: OnError = "fail", config: SemanticConfig | None = None
+) -> dict[str, Any]:
     """mIoU and its companions of masks against masks: metrics, protocol, counts, named, tables; see `open_files`."""
-    scoring = open_files(truth, predictions, on_error)
+    scoring = open_files(truth, predictions, on_error, config)
     report = scoring.report()
-    if not class_names(truth)[0]:
+    if not class_names(truth, config)[0]:
         seen = np.flatnonzero(~np.isnan(scoring.metric.confusion.iou()))  # type: ignore[attr-defined]
         rows = report["tables"]["per class"]
         report["tables"] = {"per class": {str(index): rows[str(index)] for index in seen}}
     return report
 
 
-def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
+def open_files(
+    truth: Path, predictions: Path, on_error: OnError = "fail", config: SemanticConfig | None = None
+) -> Scoring:
     """Pairs masks with masks of truth.
 
     Masks are index pictures of one channel. A classes.txt in or above the folder of the truth names the classes, one a
@@ -40,11 +47,12 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
         truth: A folder with masks below it, or a mask.
         predictions: A folder with masks of the same names, but for the suffixes, or a mask.
         on_error: See `metrics.scoring.Scoring`.
+        config: Gives names and unknown values instead of classes.txt, where it has any.
 
     Raises:
         DataError: There is nothing to compare.
     """
-    names, unknown = class_names(truth)
+    names, unknown = class_names(truth, config)
     values = tuple(row for row in range(len(names) + len(unknown)) if row not in unknown)
     coding = Coding(len(names), values, unknown=unknown) if names else Coding(NUMBERED)
     classes = names or tuple(map(str, range(NUMBERED)))
@@ -56,8 +64,13 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
     return score_folders(truth, predictions, SUFFIXES, (read, read), lambda *_: SemanticMetric(classes), on_error)
 
 
-def class_names(truth: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names and unknown values of the nearest classes.txt; none where there is none."""
+def class_names(truth: Path, config: SemanticConfig | None = None) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Names and unknown values of the config, or of the nearest classes.txt; none where there is neither."""
+    if config is not None and config.classes is not None:
+        return config.classes, config.data.unknown
+    if config is not None:
+        problem, mend = "has no effect on files without classes", "Set classes as well."
+        raise UsageError(problem, field="data.unknown", value=config.data.unknown, mend=mend)
     folder = truth.parent if truth.is_file() else truth
     if not folder.is_dir():
         raise DataError("there is no such folder", file=truth, mend="Give two folders of masks, or two masks.")
