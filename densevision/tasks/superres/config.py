@@ -32,10 +32,20 @@ class SuperresData(DataConfig):
     """Side of a training sample, in pixels of the input."""
     turn: bool = True
     """Mirror and turn training samples by quarter turns."""
+    rescale: tuple[Fraction, Fraction] = (1.0, 1.0)
+    """Least and largest factor by which a picture is reduced before a training sample is cut from it: few pictures
+    show their details at many sizes, and without the artefacts of their compression."""
     repeat: Count = 1
     """Samples of each picture in an epoch."""
     cache: int = Field(2000, ge=0)
     """Megabytes of decoded pictures that each process keeps."""
+
+    @model_validator(mode="after")
+    def _range_is_a_range(self) -> SuperresData:
+        """Refuses a range of factors that is empty, or begins at nothing."""
+        if not 0 < self.rescale[0] <= self.rescale[1]:
+            raise ValueError("data.rescale reads [least, largest], above 0")
+        return self
 
 
 class DegradeConfig(Config):

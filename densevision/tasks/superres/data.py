@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from densevision.data.degradations import bicubic
 from densevision.data.picture_pairs import PicturePairs, find_pairs, is_undivided
 from densevision.data.scene_splits import scene_splits
 from densevision.data.scenes import Scenes
@@ -24,6 +26,8 @@ SCENE = 192
 """Side of a rendered scene, before it is degraded; larger where a training sample needs it."""
 MARGIN = 16
 """Pixels of the target around a crop that are degraded with it, so that its rim looks like its middle."""
+UNSCALED = (1.0, 1.0)
+"""The range of factors that leaves pictures as they are."""
 SEED = 3
 """Of the degradation of whole pictures, which is the same in every run and epoch."""
 
@@ -160,6 +164,8 @@ class RestorationSet:
         """A random part of the picture, `data.crop` pixels of the input a side, perhaps mirrored and turned."""
         number, side, scale = index % len(self.reader), self.config.data.crop, self.config.scale
         image, target, file = self._pair(number)
+        if self.config.data.rescale != UNSCALED:
+            image, target = None, self._reduced(target, rng)
         image, target = (None if part is None else _grown(part, side * s) for part, s in ((image, 1), (target, scale)))
         top, left = (int(rng.integers(length // scale - side + 1)) for length in target.shape[:2])
         if image is None:
@@ -169,6 +175,17 @@ class RestorationSet:
         target = target[top * scale : (top + side) * scale, left * scale : (left + side) * scale]
         turn = int(rng.integers(8)) if self.config.data.turn else 0
         return self._sample(_turned(image, turn), _turned(target, turn), number, file)
+
+    def _reduced(self, target: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A part of the picture, a little larger than a sample, reduced by a factor that chance picks."""
+        scale, least = self.config.scale, self.config.data.crop * self.config.scale
+        factor = max(rng.uniform(*self.config.data.rescale), least / min(target.shape[:2]))
+        if factor >= 1:
+            return target
+        spans = [min(length, math.ceil((least + 2 * MARGIN) / factor)) for length in target.shape[:2]]
+        top, left = (int(rng.integers(length - span + 1)) for length, span in zip(target.shape[:2], spans))
+        height, width = (max(least, round(span * factor) // scale * scale) for span in spans)
+        return bicubic(target[top : top + spans[0], left : left + spans[1]], (height, width))
 
     def _degraded_part(self, target: np.ndarray, corner: Size, rng: np.random.Generator) -> np.ndarray:
         side, scale = self.config.data.crop, self.config.scale
@@ -238,6 +255,9 @@ def _check_something_to_do(config: SuperresConfig, made: bool) -> None:
     if not made and config.degrade != default:
         mend = "Leave degrade out, or name the folder of targets alone as data.train and data.val."
         raise UsageError("has no effect: the data brings its inputs", field="degrade", mend=mend)
+    if not made and config.data.rescale != UNSCALED:
+        mend = "Leave data.rescale out, or name the folder of targets alone as data.train and data.val."
+        raise UsageError("has no effect: the data brings its inputs", field="data.rescale", mend=mend)
     if made and config.scale == 1 and not config.degrade.random:
         mend = "Say how pictures are spoilt (degrade.blur, motion, noise, jpeg), or give pairs."
         raise UsageError("nothing is to be restored at scale 1", field="degrade", mend=mend)

@@ -105,6 +105,31 @@ def test_crop__larger_than_a_picture(tmp_path: Path):
     assert grown.crop(0, np.random.default_rng(0)).truth.size == (32, 32)
 
 
+def test_rescale__shows_details_at_other_sizes(tmp_path: Path):
+    """A ramp of 2 levels a pixel is one of 4 at half the size, and its input is still made of what is shown."""
+    ramp = np.broadcast_to(2 * np.arange(96)[None, :, None], (80, 96, 3)).astype(np.uint8)
+    write_image(tmp_path / "train" / "ramp.png", ramp), write_image(tmp_path / "val" / "ramp.png", ramp)
+    halved = open_split(config(tmp_path, data__rescale=[0.5, 0.5], data__turn=False), "train")
+    for seed in range(4):
+        sample = halved.crop(0, np.random.default_rng(seed))
+        steps = np.diff(sample.truth.image[4:12, 4:12, 0].astype(int), axis=1)
+        assert sample.truth.image.shape == (16, 16, 3) and (steps == 4).all()
+        wanted = ways.bicubic(sample.truth.image, (8, 8))[2:6, 2:6].astype(int)
+        assert np.abs(sample.images["image"][2:6, 2:6] - wanted).max() <= 1
+    mixed = open_split(config(tmp_path, data__rescale=[0.5, 1.0], data__turn=False), "train")
+    slopes = {int(np.diff(mixed.crop(0, np.random.default_rng(seed)).truth.image[8, 4:12, 0].astype(int)).sum())
+              for seed in range(8)}  # fmt: skip
+    assert len(slopes) > 3 and min(slopes) >= 14 and max(slopes) <= 28
+
+
+def test_rescale__has_no_effect_on_pairs(tmp_path: Path):
+    folder(tmp_path / "train" / "HR", "a.png"), folder(tmp_path / "train" / "LR", "a.png", size=(20, 24))
+    with pytest.raises(UsageError, match=r"data.rescale"):
+        open_split(config(tmp_path, data__rescale=[0.5, 1.0], data__val="train"), "train")
+    with pytest.raises(UsageError, match="least, largest"):
+        config(tmp_path, data__rescale=[1.0, 0.5])
+
+
 def test_nothing_to_restore__is_said(tmp_path: Path):
     folder(tmp_path, "a.png")
     with pytest.raises(UsageError, match="nothing is to be restored at scale 1"):
