@@ -156,7 +156,7 @@ def truth_on_canvas(sample: Sample, view: View) -> Result | None:
 
 def _on_canvas(sample: Sample, name: str, spec: InputSpec) -> np.ndarray:
     image = to_channels(sample.images[name], spec.channels)
-    image = to_unit_float(image) if spec.floats else image
+    image = to_unit_float(image) if spec.floats or image.dtype.kind == "f" else image
     view = spec.view(image.shape[:2])
     if spec.fill == "edge":
         return view.image_to_network(image, "edge", spec.interpolation)
@@ -175,6 +175,9 @@ def _stack(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
     if any(canvas.shape[:2] != (height, width) for canvas in canvases):
         stacked[:] = torch.as_tensor(spec.fill, dtype=torch.float32).reshape(-1, 1, 1)
     for row, canvas in zip(stacked, canvases):
-        pixels = torch.from_numpy(np.ascontiguousarray(to_unit_float(canvas).transpose(2, 0, 1)))
-        row[:, : canvas.shape[0], : canvas.shape[1]] = pixels
+        own = row[:, : canvas.shape[0], : canvas.shape[1]]
+        if canvas.dtype.kind == "f":  # looked at before it was resized; interpolation may leave [0, 1] by a rounding
+            torch.clamp(torch.from_numpy(canvas).permute(2, 0, 1), 0, 1, out=own)
+        else:
+            own.copy_(torch.from_numpy(np.ascontiguousarray(to_unit_float(canvas).transpose(2, 0, 1))))
     return stacked
