@@ -8,7 +8,10 @@ import pytest
 from densevision.errors import DataError
 from densevision.sample import InputSpec, Sample, to_inputs
 
-SPECS = (InputSpec(3, "shortest", size=73, interpolation="linear", floats=True), InputSpec(3, "letterbox", size=(73, 91)))
+SPECS = (
+    InputSpec(3, "shortest", size=73, interpolation="linear", floats=True),
+    InputSpec(3, "letterbox", size=(73, 91)),
+)
 
 
 @pytest.mark.parametrize("spec", SPECS)
