@@ -68,7 +68,7 @@ def demo(out: Path, seed: int | None = None, say: Any = print) -> Path:
     page = Page(f"densevision {__version__}")
     page.text(
         f"Scenes of seed {seed}, rendered for this page; their truth is exact. The answers are those of the starter "
-        "weights, which were trained on other scenes of the same kind."
+        "weights, which never saw them; what they learnt from is said with each task."
     )
     for task in TASKS:
         if starter(task) is not None:

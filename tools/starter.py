@@ -21,13 +21,17 @@ FOLDER = Path(__file__).parent.parent / "densevision" / "starter"
 @click.command(help=__doc__)
 @click.argument("weights", type=click.Path(exists=True, dir_okay=False))
 @click.option("--licence", default="Apache-2.0", show_default=True, help="Terms of these weights and of their data.")
-def main(weights: str, licence: str) -> None:
+@click.option("--source", help="What they learnt from, in words; needed where it is not the procedural world.")
+def main(weights: str, licence: str, source: str | None) -> None:
     trained = load_torch(weights)
     path = FOLDER / f"{trained.task.name}.safetensors"
     trained.save(path, half=True)
     shipped = load_torch(path)
     report = api.evaluate(shipped, quiet=False)
     card = trained.card.changed(licence=licence, metrics={"metrics": report.metrics, "protocol": report.protocol})
+    if source is not None:  # folders of one machine mean nothing on others
+        shipped.task.config = shipped.task.config.changed(data__path=None, data__train=None, data__val=None)
+        card = card.changed(data={"source": source}, config=shipped.task.config.plain())
     TorchModel(shipped.task, shipped.net, card).save(path, half=True)
     if path.stat().st_size > LARGEST:
         path.unlink()
