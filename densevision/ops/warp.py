@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -38,6 +40,15 @@ def fetch_along(field: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
     return fetched, ((corners >= 0) & (corners < 1)).all(1)
 
 
+def neighbours(places: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The four pixels around places (B, 2, H, W), each as x, y and its share in linear interpolation, (B, H, W)."""
+    corner = places.floor()
+    part = places - corner
+    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        share = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if down else 1 - part[:, 1])
+        yield corner[:, 0] + right, corner[:, 1] + down, share
+
+
 def arrivals(flow: Tensor) -> Tensor:
     """How many pixels of the first picture come to lie on each pixel of the second, shared out bilinearly.
 
@@ -52,13 +63,8 @@ def arrivals(flow: Tensor) -> Tensor:
         (B, 1, H, W), of the type of the flow.
     """
     batch, _, height, width = flow.shape
-    target = pixel_grid(height, width, flow) + flow
-    corner = target.floor()
-    part = target - corner
     counts = flow.new_zeros(batch, height * width)
-    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        x, y = corner[:, 0] + right, corner[:, 1] + down
-        share = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if down else 1 - part[:, 1])
+    for x, y, share in neighbours(pixel_grid(height, width, flow) + flow):
         inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
         place = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
         counts = counts.scatter_add(1, place.flatten(1), (share * inside).flatten(1))

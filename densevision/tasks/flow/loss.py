@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevision.ops.warp import pixel_grid
+from densevision.ops.warp import neighbours, pixel_grid
 from densevision.results import FlowField
 from densevision.tasks.contract import Net
 from densevision.tasks.flow.config import FlowConfig
@@ -160,17 +160,14 @@ def matching_distance(here: Tensor, there: Tensor, flow: Tensor, seen: Tensor) -
     stride = flow.shape[2] // height
     motion = F.avg_pool2d(flow, stride) / stride
     match = motion + pixel_grid(height, width, motion)
-    corner = match.floor()
-    part = match - corner
-    x, y = corner.long().unbind(1)
+    x, y = match.floor().unbind(1)
     whole = F.avg_pool2d(seen.to(flow.dtype)[:, None], stride)[:, 0] == 1
     whole &= (x >= 0) & (x < width - 1) & (y >= 0) & (y < height - 1)
     logits = here.flatten(2).transpose(1, 2).float() @ there.flatten(2).float() / math.sqrt(here.shape[1])
     log_probability = logits.log_softmax(2)
     loss = flow.new_zeros(())
-    for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
-        share = (part[:, 0] if right else 1 - part[:, 0]) * (part[:, 1] if down else 1 - part[:, 1])
-        place = (y + down).clamp(0, height - 1) * width + (x + right).clamp(0, width - 1)
+    for column, row, share in neighbours(match):
+        place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).long()
         found = log_probability.gather(2, place.flatten(1)[..., None])[..., 0].unflatten(1, (height, width))
         loss = loss - (found * share * whole).sum()
     return loss / whole.sum().clamp(min=1)
