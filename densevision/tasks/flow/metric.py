@@ -179,7 +179,7 @@ def _parts(
     """Sums by part: errors under the part's name, outliers and pixels; (N,) each, `within` bool for each name."""
     sums = {}
     for name, part in zip(names, within):
-        sums[name] = float(error @ part)
+        sums[name] = float(error.sum(where=part))
         sums[f"Fl {name}"] = float(np.count_nonzero(outliers & part))
         sums[f"pixels {name}"] = float(np.count_nonzero(part))
     return sums
