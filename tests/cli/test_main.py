@@ -82,6 +82,38 @@ def test_predict__files_and_json(tmp_path: Path, capsys) -> None:
     assert json.loads(lines[-1])["source"].endswith("a.png")
 
 
+def pictures(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(folder / name), np.full((32, 32, 3), 90, np.uint8))
+
+
+def test_predict__answers_lie_as_their_pictures_do(tmp_path: Path, capsys) -> None:
+    pictures(tmp_path, "a/1.png", "b/1.png", "b/c/2.png")
+    out = tmp_path / "out"
+    printed(capsys, "detection", "predict", f"{tmp_path}/**/*.png", "--save", "json", "--out", str(out))
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
+        "a/1.json",
+        "b/1.json",
+        "b/c/2.json",
+    ]
+
+
+def test_predict__never_writes_over_an_answer(tmp_path: Path, capsys) -> None:
+    pictures(tmp_path, "a/1.png", "a/1.jpg")
+    with pytest.raises(SystemExit) as ending:
+        run(["detection", "predict", str(tmp_path / "a"), "--save", "json", "--out", str(tmp_path / "out")])
+    said = capsys.readouterr().err
+    assert ending.value.code == 2 and "1.jpg" in said and "1.png" in said and "--out" in said
+
+
+def test_predict__answers_stay_in_their_folder(tmp_path: Path, capsys, monkeypatch) -> None:
+    pictures(tmp_path, "a/1.png", "work/2.png")
+    monkeypatch.chdir(tmp_path / "work")
+    printed(capsys, "detection", "predict", "2.png", "../a/1.png", "--save", "json", "--out", "out")
+    assert sorted(path.name for path in (tmp_path / "work/out").iterdir()) == ["1.json", "2.json"]
+
+
 def test_info__tells_the_card(capsys) -> None:
     card = json.loads(printed(capsys, "detection", "info", "--json"))
     assert card["task"] == "detection" and card["licence"] and card["classes"]

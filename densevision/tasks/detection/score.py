@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from densevision.metrics.coco_answers import as_results, with_strangers
 from densevision.metrics.coco_files import score_files
 from densevision.metrics.scoring import OnError, Scoring, read_whole
 
@@ -12,12 +13,18 @@ from densevision.metrics.scoring import OnError, Scoring, read_whole
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
     """COCO's numbers of a result json against a truth json: metrics, protocol, counts, named, tables.
 
+    Args:
+        truth: COCO json.
+        predictions: COCO results, or a folder of answers; see `metrics.coco_answers.as_results`.
+        on_error: Only "fail".
+
     Raises:
         DataError: A file is missing or broken, or an entry is.
         UsageError: `on_error` is "skip".
     """
     read_whole(on_error)
-    return score_files(truth, predictions, "bbox")
+    with as_results(predictions, truth) as (results, strangers):
+        return with_strangers(score_files(truth, results, "bbox"), strangers)
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
@@ -26,6 +33,7 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
     from densevision.tasks.detection.metric import DetectionMetric
 
     read_whole(on_error)
-    records = read_records(truth, predictions, ("bbox",))
+    with as_results(predictions, truth) as (results, _):
+        records = read_records(truth, results, ("bbox",))
     names = next(iter(records.values()))[1].names if records else ()
     return Scoring(DetectionMetric(names), list(records), records.__getitem__, told=lambda: score(truth, predictions))

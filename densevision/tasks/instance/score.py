@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from densevision.metrics.coco_answers import as_results, with_strangers
 from densevision.metrics.coco_files import kinds_of, score_files
 from densevision.metrics.scoring import OnError, Scoring, read_whole
 
@@ -14,19 +15,25 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
 
     What the predictions hold is judged: boxes, masks, keypoints; their numbers are named such as segm/AP.
 
+    Args:
+        truth: COCO json.
+        predictions: COCO results, or a folder of answers; see `metrics.coco_answers.as_results`.
+        on_error: Only "fail".
+
     Raises:
         DataError: A file is missing or broken, or an entry is.
         UsageError: `on_error` is "skip".
     """
     read_whole(on_error)
-    scored = {kind: score_files(truth, predictions, kind) for kind in kinds_of(predictions)}
+    with as_results(predictions, truth) as (results, strangers):
+        scored = {kind: score_files(truth, results, kind) for kind in kinds_of(results)}
     metrics, tables = {}, {}
     for kind, part in scored.items():
         metrics |= {f"{kind}/{name}": value for name, value in part["metrics"].items()}
         tables |= {f"{kind} {name}": table for name, table in part["tables"].items()}
     first = next(iter(scored.values()))
     protocol = {kind: part["protocol"] for kind, part in scored.items()}
-    return {**first, "metrics": metrics, "protocol": protocol, "tables": tables}
+    return with_strangers({**first, "metrics": metrics, "protocol": protocol, "tables": tables}, strangers)
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
@@ -35,8 +42,9 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
     from densevision.tasks.instance.metric import InstanceMetric
 
     read_whole(on_error)
-    kinds = tuple(kinds_of(predictions))
-    records = read_records(truth, predictions, kinds)
+    with as_results(predictions, truth) as (results, _):
+        kinds = tuple(kinds_of(results))
+        records = read_records(truth, results, kinds)
     names = next(iter(records.values()))[1].names if records else ()
     return Scoring(
         InstanceMetric(names, kinds), list(records), records.__getitem__, told=lambda: score(truth, predictions)

@@ -1,0 +1,126 @@
+"""Answers that `predict` saved, a .json for each picture, as one list of COCO results."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from densevision.errors import DataError, did_you_mean
+from densevision.metrics.coco_faults import examine_truth
+from densevision.metrics.scoring import UNTOLD
+from densevision.results import Detections, Instances
+
+NEEDED = ("size", "boxes", "scores", "labels", "names")
+"""What each answer must hold; masks and keypoints may be there."""
+
+
+@contextmanager
+def as_results(predictions: Path, truth: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Gives a file of COCO results: the predictions as they are, or a temporary one made of a folder of answers.
+
+    An answer belongs to the picture of the truth whose `file_name` is its path below the folder, suffixes aside; or,
+    where no other picture is called so, to the one of its name in whatever folder. Classes are told by their names.
+
+    Args:
+        predictions: COCO results, or a folder of answers.
+        truth: COCO json.
+
+    Yields:
+        The file, and the names of answers whose pictures are not in the truth and that it leaves out.
+
+    Raises:
+        DataError: No answer belongs to a picture, two belong to the same, or one is broken or names an unknown class.
+    """
+    if not predictions.is_dir():
+        yield predictions, []
+        return
+    files = sorted(predictions.rglob("*.json"))
+    if not files:
+        mend = "Give COCO results, or the folder of `predict --save json`."
+        raise DataError("no .json is in this folder", file=predictions, mend=mend)
+    examine_truth(truth)
+    told = json.loads(truth.read_bytes())
+    ids = {category["name"]: category["id"] for category in told["categories"]}
+    belongs = _Pictures(told["images"])
+    entries: list[dict[str, Any]] = []
+    answered: dict[int, Path] = {}
+    strangers = []
+    for file in files:
+        place = file.relative_to(predictions).with_suffix("").as_posix()
+        picture = belongs.get(place)
+        if picture is None:
+            strangers.append(place)
+            continue
+        if picture in answered:
+            raise DataError("a second answer to one picture", file=file, value=answered[picture].name, mend="Keep one.")
+        answered[picture] = file
+        entries += _read(file, ids).to_coco(picture)
+    if not answered:
+        problem, mend = "no answer has the name of a picture of the truth", "Give the truth of these pictures."
+        raise DataError(problem, file=predictions, value=strangers[:3], mend=mend)
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.json"
+        results.write_text(json.dumps(entries), encoding="utf-8")
+        yield results, strangers
+
+
+def with_strangers(report: dict[str, Any], strangers: list[str]) -> dict[str, Any]:
+    """The report of a score that also counts and names the answers which no truth judges."""
+    if not strangers:
+        return report
+    counts, named = report["counts"] | {UNTOLD: len(strangers)}, report["named"] | {UNTOLD: strangers}
+    return report | {"counts": counts, "named": named}
+
+
+class _Pictures:
+    """Finds pictures by their path or, where that is enough, by their name."""
+
+    def __init__(self, images: list[dict[str, Any]]):
+        self.by_path: dict[str, int] = {}
+        self.by_name: dict[str, list[int]] = defaultdict(list)
+        for entry in images:
+            path = PurePosixPath(str(entry.get("file_name") or entry["id"])).with_suffix("")
+            self.by_path[path.as_posix()] = entry["id"]
+            self.by_name[path.name].append(entry["id"])
+
+    def get(self, place: str) -> int | None:
+        """The id of the picture that a place below the folder of answers means."""
+        alike = self.by_name.get(PurePosixPath(place).name, [])
+        return self.by_path.get(place, alike[0] if len(alike) == 1 else None)
+
+
+def _read(file: Path, ids: dict[str, int]) -> Detections:
+    """An answer whose category ids are those of the truth."""
+    try:
+        values = json.loads(file.read_bytes())
+    except (OSError, ValueError) as failure:
+        raise DataError(f"cannot be read: {failure}", file=file, mend="Predict again.") from None
+    absent = NEEDED if not isinstance(values, dict) else [name for name in NEEDED if name not in values]
+    if absent:
+        mend = "Give the folder of `predict --save json`, or a file of COCO results."
+        raise DataError("is no answer of predict: a part is absent", file=file, field=absent[0], mend=mend)
+    for name in values["names"]:
+        if name not in ids:
+            raise DataError(
+                "no such class in the truth", file=file, field="names", value=name, mend=did_you_mean(name, ids)
+            )
+    record: dict[str, Any] = {
+        "boxes": np.array(values["boxes"], np.float32).reshape(-1, 4),
+        "scores": np.array(values["scores"], np.float32),
+        "labels": np.array(values["labels"], np.int64),
+        "names": tuple(values["names"]),
+        "ids": tuple(ids[name] for name in values["names"]),
+        "size": tuple(values["size"]),
+    }
+    if "masks" in values:
+        record["masks"] = tuple(values["masks"])
+    if "keypoints" in values:
+        record["keypoints"] = np.array(values["keypoints"], np.float32).reshape(len(record["boxes"]), -1, 3)
+    return Instances(**record) if {"masks", "keypoints"} & values.keys() else Detections(**record)
