@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from densevision.data.scenes import CLASSES, Scenes
+from densevision.data.scenes import CLASSES, Scene, Scenes
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable
 from densevision.io.image import read_image, to_channels
@@ -112,13 +112,17 @@ class SceneBoxes:
         return self.scenes.size
 
     def __getitem__(self, index: int) -> Sample:
-        """A scene with its boxes."""
+        """A scene with its objects."""
         scene = self.scenes[index]
         image = to_channels(scene.image, self.channels)
         labels = self.mapping[scene.labels]
-        keep = labels >= 0
-        truth = Detections.of(scene.boxes[keep], labels[keep], self.names, image.shape[:2], ids=self.ids, source=image)
+        truth = self.truth(scene, labels, labels >= 0, image)
         return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
+
+    def truth(self, scene: Scene, labels: np.ndarray, keep: np.ndarray, image: np.ndarray) -> Detections:
+        """The boxes of those things that (M,) bool picks."""
+        boxes = scene.boxes[keep]
+        return Detections.of(boxes, labels[keep], self.names, scene.size, ids=self.ids, source=image)
 
 
 def with_classes(table: BoxTable, names: tuple[str, ...], ids: tuple[int, ...] | None) -> tuple[BoxTable, int]:

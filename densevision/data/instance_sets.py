@@ -8,16 +8,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from densevision.data.boxes import BoxSet, class_mapping
-from densevision.data.scenes import CLASSES, Scenes
+from densevision.data.boxes import BoxSet, SceneBoxes
+from densevision.data.scenes import Scene
 from densevision.io.box_table import BoxTable
-from densevision.io.image import to_channels
 from densevision.io.segmentations import Segmentations
 from densevision.ops.masks import areas, encode
 from densevision.ops.skeleton import Skeleton
-from densevision.ops.view import Size
 from densevision.results import Instances
-from densevision.sample import Sample
 
 ROWS = ("boxes", "labels", "crowd", "areas", "origin")
 """The columns of a table with one row per object."""
@@ -88,56 +85,22 @@ class InstanceSet(BoxSet):
         )
 
 
-class SceneInstances:
-    """The objects of procedural scenes, with the parts of them that are seen.
+class SceneInstances(SceneBoxes):
+    """The objects of procedural scenes, with the parts of them that are seen."""
 
-    Args:
-        scenes: The scenes.
-        channels: Channels that the network wants.
-        names: Classes that the labels are indices into; things of other classes are left out.
-        ids: Category ids of the classes.
-
-    Raises:
-        DataError: The scenes show none of the classes.
-    """
-
-    notes: Sequence[str] = ()
-
-    def __init__(
-        self,
-        scenes: Scenes,
-        channels: int = 3,
-        names: tuple[str, ...] = CLASSES,
-        ids: tuple[int, ...] | None = None,
-    ):
-        self.scenes, self.channels, self.names, self.ids = scenes, channels, names, ids
-        self.mapping = class_mapping(CLASSES, names)
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def size(self, index: int) -> Size:
-        """(height, width) of a scene."""
-        return self.scenes.size
-
-    def __getitem__(self, index: int) -> Sample:
-        """A scene with its objects."""
-        scene = self.scenes[index]
-        image = to_channels(scene.image, self.channels)
-        labels = self.mapping[scene.labels]
-        keep = labels >= 0
+    def truth(self, scene: Scene, labels: np.ndarray, keep: np.ndarray, image: np.ndarray) -> Instances:
+        """The things that (M,) bool picks, with their masks."""
         masks = tuple(encode(mask) for mask in scene.masks[keep])
-        truth = Instances.of(
+        return Instances.of(
             scene.boxes[keep],
             labels[keep],
             self.names,
-            image.shape[:2],
+            scene.size,
             ids=self.ids,
             source=image,
             masks=masks,
             areas=areas(masks),
         )
-        return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
 
 
 def first_pictures(table: BoxTable, count: int) -> BoxTable:

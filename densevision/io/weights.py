@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -116,6 +116,22 @@ class NamedWeights:
     licence: str
     megabytes: float
     trained_on: str
+
+    def card(self, config: dict[str, Any], classes: Sequence[str] | None = None) -> Card:
+        """What these weights say of themselves once they are converted.
+
+        Args:
+            config: The task's full config that builds their network.
+            classes: Names of what they tell apart, if they do.
+        """
+        return Card(
+            task=self.task,
+            config=config,
+            classes=None if classes is None else tuple(classes),
+            data={"source": self.trained_on},
+            licence=self.licence,
+            source=self.name,
+        )
 
 
 _KINDS: dict[str, tuple[type, ...]] = {

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from densevision.errors import WeightsError
-from densevision.io.weights import Card, NamedWeights, save_weights
+from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.task import Depth
 
@@ -118,14 +118,7 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.backbone.mean, config.backbone.std))
     ours |= {"encoder.mean": mean, "encoder.std": std}
     _check(ours, wanted, weights.name, file)
-    card = Card(
-        task="depth",
-        config=config.plain(),
-        data={"source": weights.trained_on},
-        licence=weights.licence,
-        source=weights.address,
-    )
-    save_weights(out, {name: ours[name] for name in wanted}, card)
+    save_weights(out, {name: ours[name] for name in wanted}, weights.card(config.plain()))
 
 
 def _config(size: str) -> DepthConfig:

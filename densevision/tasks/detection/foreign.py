@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densevision.io.weights import Card, NamedWeights, save_weights
+from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.detection.config import DetectionConfig
 
 if TYPE_CHECKING:
@@ -60,16 +60,8 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
     config = DetectionConfig.checked(_options(weights.name, state, backbone, rcnn))
     with torch.device("meta"):
         net = Detection(config).net()
-    card = Card(
-        task="detection",
-        config=config.plain(),
-        classes=config.classes,
-        data={"source": weights.trained_on},
-        licence=LICENCE,
-        source=weights.name,
-    )
-    exact = "resnet" in backbone["name"]
-    save_weights(out, theirs.converted(net, state, file, weights.sha256, exact), card)
+    tensors = theirs.converted(net, state, file, weights.sha256, exact="resnet" in backbone["name"])
+    save_weights(out, tensors, weights.card(config.plain(), config.classes))
 
 
 def _options(

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from densevision.errors import WeightsError
-from densevision.io.weights import Card, NamedWeights, save_weights
+from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.flow.config import FlowConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+LICENCE = "BSD-3-Clause; the training data has terms of its own"
 _CT = "FlyingChairs, FlyingThings3D"
 _SINTEL = f"{_CT}, Sintel, KITTI, HD1K"
 _KITTI = f"{_SINTEL}; then KITTI 2015"
@@ -49,15 +50,13 @@ _ARCHIVE = "https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip"
 def _torchvision() -> Iterable[NamedWeights]:
     for name, file, megabytes, data in _TORCHVISION:
         address = f"https://download.pytorch.org/models/{file}.pth"
-        yield NamedWeights(
-            f"torchvision/{name}", "flow", address, file.rsplit("-", 1)[1], "BSD-3-Clause", megabytes, data
-        )
+        yield NamedWeights(f"torchvision/{name}", "flow", address, file.rsplit("-", 1)[1], LICENCE, megabytes, data)
 
 
 def _princeton() -> Iterable[NamedWeights]:
     for name, data in _PRINCETON:
         # The archive's publisher states no hash.
-        yield NamedWeights(f"princeton-vl/{name}", "flow", _ARCHIVE, "", "BSD-3-Clause", 81.0, data)
+        yield NamedWeights(f"princeton-vl/{name}", "flow", _ARCHIVE, "", LICENCE, 81.0, data)
 
 
 NAMED: tuple[NamedWeights, ...] = (*_torchvision(), *_princeton())
@@ -85,14 +84,7 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
     with torch.device("meta"):
         expected = Flow(config).net().state_dict()
     _check(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, weights, file)
-    card = Card(
-        task="flow",
-        config=config.plain(),
-        data={"source": weights.trained_on},
-        licence=f"{weights.licence}; its training data has terms of its own",
-        source=weights.name,
-    )
-    save_weights(out, {name: found[name] for name in expected}, card)
+    save_weights(out, {name: found[name] for name in expected}, weights.card(config.plain()))
 
 
 def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

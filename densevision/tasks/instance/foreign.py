@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densevision.io.weights import Card, NamedWeights, save_weights
+from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.instance.config import InstanceConfig
 
 if TYPE_CHECKING:
@@ -60,15 +60,8 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
     config = InstanceConfig.checked(_options(state, theirs.backbone_options(state), theirs.options(state)))
     with torch.device("meta"):
         net = Instance(config).net()
-    card = Card(
-        task="instance",
-        config=config.plain(),
-        classes=config.classes,
-        data={"source": weights.trained_on},
-        licence=LICENCE,
-        source=weights.name,
-    )
-    save_weights(out, theirs.converted(net, state, file, weights.sha256, exact=True), card)
+    tensors = theirs.converted(net, state, file, weights.sha256, exact=True)
+    save_weights(out, tensors, weights.card(config.plain(), config.classes))
 
 
 def _options(state: dict[str, torch.Tensor], backbone: dict[str, Any], rcnn: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from densevision.errors import WeightsError
-from densevision.io.weights import Card, NamedWeights, save_weights
+from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.semantic.config import SemanticConfig
 from densevision.tasks.semantic.task import Semantic
 
@@ -60,15 +60,7 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
     except RuntimeError as failure:
         detail = str(failure).splitlines()[1].strip()
         raise WeightsError(f"not a state dict of {weights.name}", file=file, value=detail) from None
-    card = Card(
-        task="semantic",
-        config=config.plain(),
-        classes=names,
-        data={"source": weights.trained_on},
-        licence=weights.licence,
-        source=weights.address,
-    )
-    save_weights(out, net.state_dict(), card)
+    save_weights(out, net.state_dict(), weights.card(config.plain(), names))
 
 
 def _read(file: Path, name: str) -> dict[str, torch.Tensor]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import WeightsError
-from densevision.io.weights import Card, NamedWeights, save_weights
+from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
 
 if TYPE_CHECKING:
@@ -98,14 +98,7 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
         expected = {name: tuple(tensor.shape) for name, tensor in Superres(config).net().state_dict().items()}
     tensors = {f"head.network.{name}": tensor for name, tensor in renamed(_loaded(file), config).items()}
     _check(tensors, expected, weights.name, file)
-    card = Card(
-        task="superres",
-        config=config.plain(),
-        data={"source": weights.trained_on},
-        licence=weights.licence,
-        source=weights.address,
-    )
-    save_weights(out, {name: tensors[name] for name in expected}, card)
+    save_weights(out, {name: tensors[name] for name in expected}, weights.card(config.plain()))
 
 
 def renamed(tensors: Mapping[str, Tensor], config: SuperresConfig) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import WeightsError
-from densevision.io.weights import Card, NamedWeights, save_weights
+from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.translation.config import TranslationConfig
 
 if TYPE_CHECKING:
@@ -53,14 +53,7 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
         WeightsError: The file is no generator of this layout; unknown keys are named.
     """
     config, tensors = read(file)
-    card = Card(
-        task="translation",
-        config=config.plain(),
-        data={"source": weights.trained_on},
-        licence=weights.licence,
-        source=weights.address,
-    )
-    save_weights(out, tensors, card)
+    save_weights(out, tensors, weights.card(config.plain()))
 
 
 def open_file(file: Path) -> tuple[TranslationConfig, Net]:
