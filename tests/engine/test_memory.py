@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -18,19 +16,7 @@ from densevision.tasks import load_config, load_task
 pytestmark = pytest.mark.slow
 
 
-def peak_megabytes(weights: Path, source: Path, use: str) -> float:
-    """Peak resident memory of a fresh process that predicts a file."""
-    program = (
-        "import resource, densevision\n"
-        f"answer = densevision.predict({str(source)!r}, weights={str(weights)!r}, precision='float32')\n"
-        f"{use}\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    return float(answer.stdout.split()[-1])
-
-
-def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Path) -> None:
+def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Path, peak_megabytes) -> None:
     peaks = []
     frames = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
     for count in (10, 2000):
@@ -38,17 +24,17 @@ def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Pa
         with VideoWriter(path, 25) as writer:
             for index in range(count):
                 writer.write(frames[index % len(frames)])
-        peaks.append(peak_megabytes(weights, path, "assert sum(1 for _ in answer) == " + str(count)))
+        peaks.append(peak_megabytes(path, weights, "assert sum(1 for _ in answer) == " + str(count)))
     assert peaks[1] - peaks[0] < 150, peaks
 
 
-def test_picture__memory_is_its_own_size_and_little_more(weights: Path, tmp_path: Path) -> None:
+def test_picture__memory_is_its_own_size_and_little_more(weights: Path, tmp_path: Path, peak_megabytes) -> None:
     peaks = []
     for side in (1000, 12000):
         path = tmp_path / f"{side}.jpg"
         row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
         cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
-        peaks.append(peak_megabytes(weights, path, "len(answer)"))
+        peaks.append(peak_megabytes(path, weights, "len(answer)"))
     decoded = 12000 * 12000 * 3 / 2**20
     assert peaks[1] - peaks[0] < decoded + 300, peaks
 
@@ -60,7 +46,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_large_picture__answered_pixel_by_pixel_within_a_gigabyte(name: str, tmp_path: Path) -> None:
+def test_large_picture__answered_pixel_by_pixel_within_a_gigabyte(name: str, tmp_path: Path, peak_megabytes) -> None:
     task = load_task(name)(load_config(name).resolve(None, {"backbone.name": "mobilenetv2_050", **SMALL[name]}))
     weights = tmp_path / "random.safetensors"
     TorchModel(task, task.net().eval(), card_of(task.config, 0)).save(weights)
@@ -69,6 +55,6 @@ def test_large_picture__answered_pixel_by_pixel_within_a_gigabyte(name: str, tmp
         path = tmp_path / f"{side}.jpg"
         row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
         cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
-        peaks.append(peak_megabytes(weights, path, f"assert answer.size == ({side}, {side})"))
+        peaks.append(peak_megabytes(path, weights, f"assert answer.size == ({side}, {side})"))
     print(f"{name}: {peaks[0]:.0f} and {peaks[1]:.0f} MB")
     assert peaks[1] - peaks[0] < 1024, peaks

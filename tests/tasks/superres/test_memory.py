@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -25,19 +23,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "small.safetensors"
 
 
-def peak_megabytes(source: Path, weights: Path, use: str) -> float:
-    """Peak resident memory of a fresh process that answers a file."""
-    program = (
-        "import resource, densevision\n"
-        f"answer = densevision.predict({str(source)!r}, weights={str(weights)!r})\n"
-        f"{use}\n"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    return float(answer.stdout.split()[-1])
-
-
-def test_picture__of_64_megapixels_needs_little_more_than_a_small_one(weights: Path, tmp_path: Path):
+def test_picture__of_64_megapixels_needs_little_more_than_a_small_one(weights: Path, tmp_path: Path, peak_megabytes):
     peaks = []
     for side in (500, 8000):
         path, out = tmp_path / f"{side}.png", tmp_path / f"{side}_x2.png"
@@ -48,7 +34,7 @@ def test_picture__of_64_megapixels_needs_little_more_than_a_small_one(weights: P
     assert peaks[1] - peaks[0] < 1500, peaks
 
 
-def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Path):
+def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Path, peak_megabytes):
     peaks = []
     frames = np.random.default_rng(0).integers(0, 255, (8, 120, 160, 3), np.uint8)
     for count in (10, 500):
