@@ -31,7 +31,7 @@ BINS = 2.0 ** (np.arange(41) / 4 - 2)
 """Distances in metres, or disparities in pixels, by which the plot groups errors; the table joins four to an octave."""
 OCTAVES = [*range(9, len(BINS), 4)]
 """Where the rows of the table begin: from 1, 2, 4, ... on."""
-CHUNK = 1 << 14
+CHUNK = 1 << 15
 """Pixels that are summed at once."""
 WORST = 20
 """Pictures in the table."""

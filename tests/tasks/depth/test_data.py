@@ -201,7 +201,7 @@ def test_real_data__by_the_configs_alone(real_data: Path) -> None:
         root / "kitti_stereo.yaml", {"data.path": str(real_data / "data/stereo_kitti_odometry")}
     )
     train, val = (open_split(streets, split) for split in ("train", "val"))
-    assert (len(train), len(val)) == (51, 20) and train[0].truth is None
+    assert (len(train), len(val)) == (71, 20) and train[0].truth is None
     truth = val[0].truth
     assert truth.valid.mean() > 0.5 and 4 < np.median(truth.depth[truth.valid]) < 9
 
