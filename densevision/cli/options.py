@@ -24,7 +24,8 @@ data_option = click.option("--data", metavar="PATH", help="Dataset folder or fil
 
 
 def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
-    # Configs are imported where they are used: `score` needs none, and answers sooner without.
+    if not texts:  # configs are imported where they are used: `score` needs none, and answers sooner without
+        return {}
     from densevision.config import parse_setting
 
     return dict(parse_setting(text) for text in texts)

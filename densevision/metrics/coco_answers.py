@@ -8,14 +8,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from densevision.errors import DataError, did_you_mean
 from densevision.metrics.coco_faults import examine_truth
 from densevision.metrics.scoring import UNTOLD
-from densevision.results import Detections, Instances
+
+if TYPE_CHECKING:
+    from densevision.results import Detections
 
 NEEDED = ("size", "boxes", "scores", "labels", "names")
 """What each answer must hold; masks and keypoints may be there."""
@@ -98,6 +98,13 @@ class _Pictures:
 
 def _read(file: Path, ids: dict[str, int]) -> Detections:
     """An answer whose category ids are those of the truth."""
+    import numpy as np
+
+    from densevision.results import (
+        Detections,
+        Instances,
+    )
+
     try:
         values = json.loads(file.read_bytes())
     except (OSError, ValueError) as failure:
