@@ -61,9 +61,9 @@ def command(task: str) -> click.Command:
 def _root(source: str) -> Path:
     """The folder below which a source's pictures lie: itself, or what stands before the first wild card or the name."""
     path = Path(source)
-    if path.is_dir():
-        return path
-    return Path(*itertools.takewhile(lambda part: path.exists() or not glob.has_magic(part), path.parts[:-1]))
+    if path.exists():
+        return path if path.is_dir() else path.parent
+    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
 
 
 def _place(path: Path, roots: list[Path]) -> Path:
