@@ -60,19 +60,21 @@ def comparable(
         known &= real >= nearest
         known &= real <= farthest if farthest is not None else True
     place = np.flatnonzero(known)  # looked up once: a mask would be walked through for every picture anew
-    wanted, found, there = (numbers.ravel()[place] for numbers in (real, result.depth, result.valid))
+    wanted, found = (numbers.ravel()[place] for numbers in (real, result.depth))
+    there = None if result.valid.all() else result.valid.ravel()[place]
     if align == "none":
         answer = _as_it_is(result, found, truth, in_metres)
     else:
         answer = _aligned(result, found.astype(np.float64), wanted.astype(np.float64), align)
-    answer = answer if there.all() else np.where(there, answer, np.inf)
+    answer = answer if there is None else np.where(there, answer, np.inf)
     limits = nearest, farthest or FAR
     disparities = None
     if truth.kind == "disparity" and result.kind == "disparity":
         straight = truth.depth.ravel()[place].astype(np.float64)
         own = found.astype(np.float64) if align == "none" else _factor(truth, in_metres) / np.clip(answer, *limits)
-        disparities = (np.where(there, own, 0.0), straight)
-    return Pair(answer, wanted, limits, in_metres, int((~there).sum()), disparities)
+        disparities = (own if there is None else np.where(there, own, 0.0), straight)
+    left_open = 0 if there is None else int((~there).sum())
+    return Pair(answer, wanted, limits, in_metres, left_open, disparities)
 
 
 def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:

@@ -101,6 +101,21 @@ def test_lstsq__equals_polyfit() -> None:
     assert found["AbsRel/lstsq"] == pytest.approx(wanted["AbsRel"], rel=1e-4)
 
 
+def test_by_distance__rows_hold_the_pixels_between_their_edges() -> None:
+    edges = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    rng = np.random.default_rng(3)
+    truth = np.exp(rng.uniform(np.log(0.1), np.log(50), (40, 50))).astype(np.float32)
+    truth[0, : len(edges)] = edges
+    answer = (truth * rng.uniform(0.7, 1.4, truth.shape)).astype(np.float32)
+    metric = DepthMetric()
+    metric.update(DepthMap.of(answer), DepthMap.of(truth), 0)
+    rows = list(metric.tables()["by distance [m]"].values())
+    place = np.digitize(truth, edges)
+    relative = np.abs(answer.astype(np.float64) - truth) / truth
+    assert [row["pixels"] for row in rows] == np.bincount(place.ravel()).tolist()
+    assert [row["AbsRel"] for row in rows] == pytest.approx([relative[place == row].mean() for row in range(len(rows))])
+
+
 def test_range__truth_beyond_is_left_out_and_answers_are_clipped() -> None:
     truth, answer = np.array([[1.0, 5.0, 90.0]]), np.array([[1.0, 500.0, 1.0]])
     found = judged(DepthMap.of(answer), DepthMap.of(truth), farthest=80.0)
