@@ -117,7 +117,7 @@ class TrainConfig(Config):
     """How the weights are found."""
 
     start: str | None = None
-    """Weights file to start from, such as an earlier stage's; what does not fit starts from chance and is named."""
+    """Weights file to start from: of this task what fits, of another one the backbone; what is left out is named."""
     epochs: Count = 100
     """Passes over the training set."""
     batch: Count | Literal["auto"] = 16

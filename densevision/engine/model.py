@@ -161,17 +161,24 @@ def without_weights(task: str, settings: Mapping[str, Any]) -> TorchModel:
 def start_from(net: Net, path: str | Path, task: str) -> list[str]:
     """Gives a network the tensors of a weights file that fit it: all of them, or all but a head's of other classes.
 
+    Of another task's weights it takes the backbone, which tasks share.
+
     Returns:
-        Names of the network's tensors that the file does not hold in their shape.
+        Names of the network's tensors that were not taken from the file.
 
     Raises:
-        WeightsError: The file cannot be read, is of another task, or nothing in it fits.
+        WeightsError: The file cannot be read, or nothing in it fits.
     """
-    tensors, _ = load_weights(path, task)
+    tensors, card = load_weights(path)
+    shared = "" if card.task == task else "encoder."
     own = net.state_dict()
-    fitting = {name: tensor for name, tensor in tensors.items() if name in own and own[name].shape == tensor.shape}
+    fitting = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if name.startswith(shared) and name in own and own[name].shape == tensor.shape
+    }
     if not fitting:
-        mend = "Give weights of a network of the same kind."
+        mend = "Give weights of a network of the same kind, or with the same backbone."
         raise WeightsError("none of its tensors fits the network", file=path, field="train.start", mend=mend)
     net.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]

@@ -56,7 +56,8 @@ class Module(LightningModule):
         if self.train_config.start is not None:
             anew = start_from(net, self.train_config.start, self.task.name)
             if anew:
-                log.warning("%d tensors start from chance: %s", len(anew), ", ".join(anew[:5]))
+                shown = ", ".join(anew[:5])
+                log.warning("%d tensors are not taken from %s: %s", len(anew), self.train_config.start, shown)
         return net
 
     @property

@@ -8,8 +8,12 @@ import torch
 from densevision.engine.model import TorchModel, start_from
 from densevision.engine.train import card_of
 from densevision.errors import WeightsError
+from densevision.tasks.depth.config import DepthConfig
+from densevision.tasks.depth.task import Depth
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.task import Flow
+from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.task import Semantic
 
 
 def task(**settings) -> Flow:
@@ -41,9 +45,24 @@ def test_start__names_what_starts_from_chance(weights):
     assert torch.equal(net.head.memory.units[0].update.weight, first)
 
 
-def test_start__refuses_other_tasks_and_other_networks(weights):
+def test_start__takes_the_backbone_of_another_task(tmp_path):
+    torch.manual_seed(0)
+    settings = {"backbone": {"name": "mobilenetv2_050"}}
+    donor = Depth(DepthConfig.checked(settings))
+    before = donor.net()
+    TorchModel(donor, before, card_of(donor.config, 0)).save(tmp_path / "depth.safetensors")
+    net = Semantic(SemanticConfig.checked({**settings, "arch": "fcn32s", "classes": ["a", "b"]})).net()
+    head = {name: tensor.clone() for name, tensor in net.head.state_dict().items()}
+    anew = start_from(net, tmp_path / "depth.safetensors", "semantic")
+    assert anew == [f"head.{name}" for name in head]
+    given = before.encoder.state_dict()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in net.encoder.state_dict().items())
+    assert all(torch.equal(tensor, head[name]) for name, tensor in net.head.state_dict().items())
+
+
+def test_start__refuses_other_networks(weights):
     path, _ = weights
-    with pytest.raises(WeightsError, match="another task"):
-        start_from(task().net(), path, "depth")
     with pytest.raises(WeightsError, match="none of its tensors"):
         start_from(torch.nn.Linear(3, 4), path, "flow")
+    with pytest.raises(WeightsError, match="none of its tensors"):
+        start_from(task(occlusion=False).net().head, path, "depth")
