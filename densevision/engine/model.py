@@ -130,10 +130,7 @@ def load_torch(path: str | Path, task: str | None = None) -> TorchModel:
         WeightsError: The file is truncated, foreign, newer, of another task, or does not fit its own card.
     """
     tensors, card = load_weights(path, task)
-    config = card.config
-    backbone = {**config.get("backbone", {}), "pretrained": False}
-    task_config = load_config(card.task).checked({**config, "backbone": backbone}, path)
-    built = load_task(card.task)(task_config)
+    built = load_task(card.task)(load_config(card.task).checked(card.config, path))
     try:
         net = _built(built, tensors)
     except RuntimeError as failure:
@@ -141,8 +138,6 @@ def load_torch(path: str | Path, task: str | None = None) -> TorchModel:
         raise WeightsError(
             "the tensors do not fit the network that the card describes", file=path, value=detail
         ) from None
-    restored = load_config(card.task).checked(config, path)
-    built.config = restored
     return TorchModel(built, net.eval(), card)
 
 
@@ -185,11 +180,12 @@ def start_from(net: Net, path: str | Path, task: str) -> list[str]:
 
 
 def _built(task: Task, tensors: Mapping[str, Tensor]) -> Net:
-    """The task's network with these weights; RuntimeError where they do not fit."""
+    """The task's network with these weights, not those its backbone began with; RuntimeError where they do not fit."""
+    blank = type(task)(task.config.changed(backbone__pretrained=False))
     with torch.device("meta"):
-        net = task.net()
+        net = blank.net()
     net.load_state_dict(tensors, strict=True, assign=True)
-    _fill_unsaved(net, task)
+    _fill_unsaved(net, blank)
     return net
 
 
