@@ -192,7 +192,7 @@ class PredictOptions(Config):
     tile: Count | None = None
     """Side in pixels of the tiles that a large picture is cut into; when not given, whole pictures (pixel-wise tasks:
     up to 16 megapixels, in tiles of 1024 beyond)."""
-    overlap: Fraction = 0.25
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25
     """Part of a tile that it shares with its neighbour; more where the network's reach is known and needs it."""
     tta: tuple[Literal["flip", "scale", "rotate"], ...] = ()
     """Test-time augmentation: mirror the picture, change its scale, turn it by quarters, merge the answers."""

@@ -61,7 +61,7 @@ def predict_options(function: Callable) -> Callable:
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
     """The predict options that were typed."""
-    return {name: value for name, value in options.items() if value not in (None, (), False)}
+    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
 
 
 def config_table(config: type[TaskConfig]) -> str:

@@ -23,7 +23,7 @@ def pick_device(name: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> torch.d
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
     if not there[name]:
         raise UsageError(
-            "this device is not here", field="device", value=name, mend="Use --set train.device=cpu or --device cpu."
+            "this device is not here", field="device", value=name, mend="Use --device cpu; to train, --set train.device=cpu."
         )
     return torch.device(name)
 

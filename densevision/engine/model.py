@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from densevision.engine.device import autocast, pick_device, pick_precision
-from densevision.errors import WeightsError
+from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card, load_weights, save_weights
 from densevision.ops.view import View
 from densevision.recipe import PredictOptions
@@ -61,7 +61,15 @@ class Model(ABC):
         return self.task.results(answers, views, options)
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Replaces options of the config, by dotted names: what data to be judged on, how to judge."""
+        """Replaces options of the config, by dotted names: what data to be judged on, how to judge.
+
+        Raises:
+            UsageError: An option that only training heeds.
+        """
+        for name, value in settings.items():
+            if name.startswith(("train.", "augment.")):
+                problem = f"has no effect on weights of {self.task.name} that are there"
+                raise UsageError(problem, field=name, value=value, mend="Leave it out, or train with it.")
         dotted = {name.replace(".", "__"): value for name, value in settings.items()}
         self.task = type(self.task)(self.task.config.changed(**dotted))
 

@@ -86,5 +86,5 @@ def _umask() -> int:
 def _unwritable(path: Path, failure: OSError) -> DenseVisionError:
     reason = os.strerror(failure.errno) if failure.errno else str(failure)
     return DenseVisionError(
-        f"cannot write: {reason}", file=path, mend="Choose another --out, or free space and check the permissions."
+        f"cannot write: {reason}", file=path, mend="Choose another place, or free space and check the permissions."
     )

@@ -197,6 +197,10 @@ def test_usage__config_of_another_task(tmp_path, capsys) -> None:
         (["detection", "train", "--dat", "x"], ["--dat"]),
         (["detection", "predict", "x.jpg", "--iterations", "3"], ["iterations", "no effect"]),
         (["detection", "predict", "x.jpg", "--json", "--out", "y"], ["--out", "--json"]),
+        (["detection", "predict", "x.jpg", "--max-detections", "0"], ["max_detections", "0"]),
+        (["detection", "predict", "x.jpg", "--tile", "64", "--overlap", "1"], ["overlap", "0.9"]),
+        (["detection", "predict", "x.jpg", "--set", "train.epochs=3"], ["train.epochs", "no effect"]),
+        (["detection", "benchmark", "--count", "0"], ["--count"]),
     ],
 )
 def test_usage__unknown_or_void(command: list[str], words: list[str], capsys) -> None:

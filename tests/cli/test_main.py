@@ -82,6 +82,15 @@ def test_predict__files_and_json(tmp_path: Path, capsys) -> None:
     assert json.loads(lines[-1])["source"].endswith("a.png")
 
 
+def test_predict__zero_is_a_number(tmp_path: Path, capsys) -> None:
+    pictures(tmp_path, "a.png")
+    command = ("detection", "predict", str(tmp_path / "a.png"), "--json")
+    (few, all_of_them) = (
+        json.loads(printed(capsys, *command, *more).splitlines()[-1]) for more in ((), ("--min-score", "0"))
+    )
+    assert len(few["boxes"]) < len(all_of_them["boxes"]) == 300
+
+
 def pictures(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
