@@ -13,6 +13,7 @@ import numpy as np
 
 from densevision.errors import DataError
 from densevision.io.image import as_image, to_channels
+from densevision.io.order import by_number
 from densevision.io.video import is_video, read_video
 from densevision.sample import InputSpec, Sample
 
@@ -37,10 +38,12 @@ class Source:
 def open_source(source: Any, specs: dict[str, InputSpec], max_pixels: int) -> Source:
     """Opens a path, glob, folder, video, array, PIL picture, tensor, or a list of them.
 
-    Networks that look at several pictures take a tuple of as many, or consecutive pictures of a sequence.
+    Networks that look at several pictures take a tuple of as many, or consecutive pictures of a sequence. Files of a
+    folder or glob stand in the order of the numbers in their names.
 
     Raises:
-        DataError: Nothing is there, or it is no picture.
+        DataError: Nothing is there, it is no picture, or there are fewer than the network looks at; of a sequence whose
+            length is not known beforehand, at its end.
     """
     names = [name for name, spec in specs.items() if spec.kind == "image"]
     channels = next(iter(specs.values())).channels
@@ -51,10 +54,7 @@ def open_source(source: Any, specs: dict[str, InputSpec], max_pixels: int) -> So
         return Source([reader.sample(source, 0)], "one", 1)
     if isinstance(source, (list, tuple)) or (isinstance(source, Iterator) and not hasattr(source, "shape")):
         return _open_sequence(source, reader)
-    if len(names) > 1:
-        raise DataError(
-            f"one picture only, but {len(names)} are needed: {', '.join(names)}", mend="Give a tuple or a sequence."
-        )
+    reader.count(1, None)
     return Source([reader.sample((source,), 0)], "one", 1)
 
 
@@ -85,45 +85,49 @@ class _Reader:
             raise DataError(failure.problem, file=file, value=image.shape, mend=failure.mend) from None
         return image
 
-    def windows(self, pictures: Iterable[Any]) -> Iterator[Sample]:
+    def windows(self, pictures: Iterable[Any], file: str | None = None) -> Iterator[Sample]:
         """Consecutive pictures as samples: each alone, or each with its successors."""
         window: deque[Any] = deque(maxlen=len(self.names))
         for position, picture in enumerate(pictures):
             window.append(picture)
             if len(window) == len(self.names):
                 yield self.sample(tuple(window), position - len(self.names) + 1)
+        if window:
+            self.count(len(window), file)
+
+    def count(self, pictures: int, file: str | None) -> int:
+        """Samples in a sequence of so many pictures; DataError where they do not make one."""
+        needed = len(self.names)
+        if pictures < needed:
+            found = "one picture" if pictures == 1 else f"{pictures} pictures"
+            problem = f"{found} only, but {needed} are needed: {', '.join(self.names)}"
+            raise DataError(problem, file=file, mend="Give a pair, or a longer sequence.")
+        return pictures - needed + 1
 
 
 def _open_path(path: str, reader: _Reader) -> Source:
     if Path(path).is_dir():
-        files = sorted(str(file) for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES)
+        files = [str(file) for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES]
         if not files:
             raise DataError("no picture in this folder", file=path, mend=f"Pictures end in {', '.join(SUFFIXES)}.")
         return _open_files(files, reader, path)
     if not Path(path).exists() and glob.has_magic(path):
-        files = sorted(file for file in glob.glob(path, recursive=True) if Path(file).is_file())
+        files = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]
         if not files:
             raise DataError("no file fits this pattern", file=path)
         return _open_files(files, reader, path)
     if is_video(path):
         video = read_video(path)
+        # What the file states is an estimate: only its end tells that there are too few.
         count = None if video.count is None else max(0, video.count - len(reader.names) + 1)
-        return Source(reader.windows(video), "stream", count)
-    if len(reader.names) > 1:
-        needed = ", ".join(reader.names)
-        raise DataError(
-            f"one picture only, but {len(reader.names)} are needed: {needed}",
-            file=path,
-            mend="Give a folder or a pair.",
-        )
+        return Source(reader.windows(video, path), "stream", count)
+    reader.count(1, path)
     return Source([reader.sample((path,), 0)], "one", 1)
 
 
 def _open_files(files: list[str], reader: _Reader, path: str) -> Source:
-    count = len(files) - len(reader.names) + 1
-    if count < 1:
-        raise DataError(f"{len(files)} picture only, but {len(reader.names)} are needed", file=path)
-    return Source(reader.windows(files), "list", count)
+    count = reader.count(len(files), path)
+    return Source(reader.windows(sorted(files, key=by_number)), "list", count)
 
 
 def _open_sequence(source: Iterable[Any], reader: _Reader) -> Source:
@@ -133,4 +137,4 @@ def _open_sequence(source: Iterable[Any], reader: _Reader) -> Source:
         return Source((reader.sample((item,), position) for position, item in enumerate(source)), kind, count)
     if isinstance(source, Sequence) and source and all(isinstance(item, tuple) for item in source):
         return Source((reader.sample(item, position) for position, item in enumerate(source)), kind, count)
-    return Source(reader.windows(source), kind, None if count is None else max(0, count - len(reader.names) + 1))
+    return Source(reader.windows(source), kind, reader.count(count, None) if count else count)

@@ -1,0 +1,57 @@
+"""The order of what a person points at, and sequences too short for a network that looks at pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densevision.engine.sources import open_source
+from densevision.errors import DataError
+from densevision.io.image import write_image
+from densevision.io.video import VideoWriter
+from densevision.sample import InputSpec
+
+PAIR = {"first": InputSpec(), "second": InputSpec()}
+LIMIT = 10_000
+
+
+def frames(folder: Path, count: int) -> Path:
+    """Pictures frame0.png, frame1.png, ..., each in the grey of its number."""
+    for number in range(count):
+        write_image(folder / f"frame{number}.png", np.full((4, 5, 3), number, np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "/*.png"])
+def test_folder__frames_stand_in_the_order_of_their_numbers(tmp_path, pattern):
+    source = open_source(f"{frames(tmp_path, 12)}{pattern}", PAIR, LIMIT)
+    steps = [tuple(int(sample.images[name][0, 0, 0]) for name in PAIR) for sample in source.samples]
+    assert steps == [(number, number + 1) for number in range(11)] and source.count == 11
+
+
+def video(folder: Path) -> Path:
+    with VideoWriter(folder / "one.mp4", 10) as writer:
+        writer.write(np.zeros((32, 48, 3), np.uint8))
+    return folder / "one.mp4"
+
+
+SHORT = {
+    "file": lambda folder: frames(folder, 1) / "frame0.png",
+    "folder": lambda folder: frames(folder, 1),
+    "glob": lambda folder: f"{frames(folder, 1)}/*.png",
+    "list": lambda folder: [frames(folder, 1) / "frame0.png"],
+    "iterator": lambda folder: iter([frames(folder, 1) / "frame0.png"]),
+    "video": video,
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_one_picture_of_a_pair__is_refused_in_every_form(tmp_path, name):
+    with pytest.raises(DataError, match="one picture only, but 2 are needed: first, second"):
+        list(open_source(SHORT[name](tmp_path), PAIR, LIMIT).samples)
+
+
+def test_no_picture_at_all__is_an_empty_answer_to_an_empty_list():
+    assert list(open_source([], PAIR, LIMIT).samples) == []
