@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError, UsageError
-from densevision.io.flow import read_flow, write_flow
+from densevision.io.flow import flow_size, read_flow, write_flow
 
 
 def some_flow(height: int = 5, width: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -73,6 +73,40 @@ def test_pfm__of_the_other_byte_order(tmp_path):
     values = np.arange(18, dtype=">f4").reshape(2, 3, 3)
     (tmp_path / "a.pfm").write_bytes(b"PF\n3 2\n1.0\n" + values[::-1].tobytes())
     np.testing.assert_array_equal(read_flow(tmp_path / "a.pfm")[0], values[..., :2].transpose(2, 0, 1))
+
+
+def test_pfm__with_either_end_of_line(tmp_path):
+    """The first number begins with the byte of a line feed, which is no part of the header."""
+    values = np.full((2, 3, 3), np.frombuffer(b"\n\n\n?", "<f4")[0])
+    for end in (b"\n", b"\r\n"):
+        (tmp_path / "a.pfm").write_bytes(end.join([b"PF", b"3 2", b"-1.0", b""]) + values.tobytes())
+        np.testing.assert_array_equal(read_flow(tmp_path / "a.pfm")[0], values[..., :2].transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("suffix", [".flo", ".png", ".pfm", ".npy"])
+def test_size__is_that_of_what_is_read(tmp_path, suffix):
+    write_flow(tmp_path / f"a{suffix}", some_flow(5, 7)[0])
+    assert flow_size(tmp_path / f"a{suffix}") == read_flow(tmp_path / f"a{suffix}")[0].shape[1:] == (5, 7)
+
+
+def test_npy__whatever_is_wrong_with_it_is_said_in_plain_words(tmp_path):
+    """Damaged bytes of the header, an archive, objects: never a traceback, nor advice to load it all the same."""
+    np.save(tmp_path / "a.npy", np.zeros((3, 4, 2), np.float32))
+    whole, rng = (tmp_path / "a.npy").read_bytes(), np.random.default_rng(0)
+    wrong = [b"PK" + whole[2:], whole[:-1], b""]
+    for place in range(10, 80):
+        wrong.append(whole[:place] + rng.bytes(1) + whole[place + 1 :])
+    np.save(tmp_path / "objects.npy", np.array([{}, None]), allow_pickle=True)
+    wrong.append((tmp_path / "objects.npy").read_bytes())
+    told = set()
+    for data in wrong:
+        (tmp_path / "a.npy").write_bytes(data)
+        for look in (read_flow, flow_size):
+            try:
+                look(tmp_path / "a.npy")
+            except DataError as failure:
+                told.add(failure.problem)
+    assert any("cut short" in words for words in told) and not any("pickle" in words for words in told)
 
 
 def test_npy__of_either_axis_order(tmp_path):
@@ -142,9 +176,10 @@ def broken(folder: Path, name: str) -> Path:
 )
 def test_broken_file__is_named_with_its_fault(tmp_path, name, message):
     path = broken(tmp_path, name)
-    with pytest.raises(DataError, match=message) as failure:
-        read_flow(path)
-    assert str(path) in str(failure.value)
+    for look in (read_flow, flow_size):
+        with pytest.raises(DataError, match=message) as failure:
+            look(path)
+        assert str(path) in str(failure.value)
 
 
 def test_missing_file__is_named(tmp_path):
