@@ -52,9 +52,22 @@ class Kind(Enum):
     MASK_VALUE = ("a mask", "masks", "with pixels of no class", "List the value.", "with those pixels unknown")
     MASK_UNKNOWN = ("a mask", "masks", "without a known pixel", "Look whether data.unknown says too much.")
     DEPTH_SIZE = ("a depth map", "depth maps", "of another size than its picture", "Resize or crop one of them.")
+    DEPTH_BROKEN = ("a depth map", "depth maps", "missing or not readable", "Bring the file, or remove its picture.")
     DEPTH_BITS = ("a depth map", "depth maps", "without 16 bits", "8 bits are a drawing: bring the numbers.")
     STEREO_SIZE = ("a right picture", "right pictures", "of another size than the left one", "Crop one of them.")
     FRAME_SIZE = ("a second frame", "second frames", "of another size than the first", "Crop one of them.")
+    FLOW_BROKEN = (
+        "a file of motion, or of what goes with it,",
+        "files of motion, or of what goes with it,",
+        "that cannot be read",
+        "Bring the file, or remove it.",
+    )
+    FLOW_SIZE = (
+        "a field of motion",
+        "fields of motion",
+        "of another size than its frames",
+        "Look whether it is of other frames; resize pictures and motion together.",
+    )
     PICTURE_ABSENT = ("a label file", "label files", "without a picture", "Bring the picture, or remove the file.")
     PARTNER_MISSING = ("a picture", "pictures", "without its partner", "Bring the partner, or remove the file.")
     PAIR_SIZE = ("a pair", "pairs", "whose sizes do not fit the scale", "Make one anew from the other.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_flow__still_frames_prove_nothing(dataset, check) -> None:
 def test_flow__every_check_is_planted() -> None:
     known = {one.name for one in load_check("flow").CHECKS} - {one.name for one in SHARED}
     assert known == FAULTS.keys()
+
+
+def test_one_sequence__is_looked_at_once_and_leaks_nothing(dataset, check, tmp_path) -> None:
+    """It trains and validates, as the loader's note says; so does its clean copy."""
+    root = tmp_path / "one"
+    shutil.copytree(dataset / "train/scene0", root)
+    assert check("flow", root).findings == []
+    write_flow(root / "flow10.flo", np.round(motion()))
+    report = check("flow", root, fix=tmp_path / "clean")
+    assert names(report) == {"flow-constant"} and report.findings[0].count == 1
+    assert report.counts["train"] == report.counts["val"] == {"pictures": 2, "pairs": 1}
+    assert any("one sequence only" in note for note in report.notes)
+    assert names(check("flow", tmp_path / "clean")) == {"flow-constant"}
 
 
 def test_fix__motion_leaves_and_frames_stay(dataset, check, tmp_path) -> None:

@@ -35,20 +35,7 @@ BETTER = 0.7
 """What another reading of the field may leave of what the given one leaves of the difference, to be believed instead;
 and of the difference itself."""
 
-BROKEN = Check(
-    "flow-broken",
-    "error",
-    "a file of motion, or of what goes with it, that cannot be read",
-    "Bring the file, or remove it.",
-    "left out",
-)
-SIZE = Check(
-    "flow-size",
-    "error",
-    "a field of motion of another size than its frames",
-    "Look whether it is of other frames; resize pictures and motion together.",
-    "left out",
-)
+BROKEN, SIZE = map(of_kind, (Kind.FLOW_BROKEN, Kind.FLOW_SIZE))
 FRAME_SIZE = of_kind(Kind.FRAME_SIZE)
 MAGNITUDE = Check(
     "flow-magnitude",
@@ -141,11 +128,17 @@ def check(config: FlowConfig, survey: Survey) -> None:
     """
     scenes = scene_splits(config.data.path or "")
     album = Album(survey, sequences=True)
+    trained: list[Pair] = []
     for split in ("train", "val"):
         if scenes is not None:
             survey.counted(split, scenes=scenes[split].count)
             continue
         pairs = _listed(config, split, survey)
+        if pairs and pairs == trained:
+            survey.counted(split, **survey.counts["train"])
+            survey.notes.append("train and val are the same pairs: they are looked at once, and nothing leaks")
+            continue
+        trained = pairs
         survey.repair.edit(config.data.path, lambda: MarksEdit(Path(config.data.path or "")))
         frames = list(dict.fromkeys(path for pair in pairs for path in (pair.first, pair.second)))
         facts = dict(zip(frames, album.look(split, frames)))

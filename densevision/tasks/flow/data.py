@@ -11,9 +11,9 @@ from densevision.data.scene_splits import SceneSource, scene_splits
 from densevision.data.scenes import Scenes
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings, Kind
-from densevision.io.flow import read_flow
+from densevision.io.flow import flow_size, read_array, read_flow
 from densevision.io.image import image_size, read_image, to_channels
-from densevision.io.pictures import held_out
+from densevision.io.pictures import held_out, is_whole
 from densevision.results import FlowField
 from densevision.sample import Sample, SampleSet
 from densevision.tasks.flow.config import FlowConfig
@@ -31,7 +31,7 @@ def open_split(config: FlowConfig, split: str) -> SampleSet:
     names, validates.
 
     Raises:
-        UsageError: No data is named.
+        UsageError: No data is named, or passes are chosen of data that has none.
         DataError: There is no such folder, split or pair; or a bad pair under `on_error: fail`.
     """
     if config.data.path is None:
@@ -39,6 +39,7 @@ def open_split(config: FlowConfig, split: str) -> SampleSet:
     scenes = scene_splits(config.data.path)
     channels = config.backbone.channels
     if scenes is not None:
+        _refuse_passes(config, "scenes")
         height, width = (round(side * MARGIN) for side in config.data.size)
         return SceneFlow(scenes[split], (height, width), channels)
     pairs, notes = pairs_of(config, split)
@@ -80,12 +81,12 @@ class FlowSet:
         return Sample({"first": first, "second": second}, truth, pair.name, str(pair.first))
 
 
-def read_truth(pair: Pair, size: tuple[int, int]) -> FlowField:
+def read_truth(pair: Pair, size: tuple[int, int] | None = None) -> FlowField:
     """The truth of a pair, with what its dataset says of occlusion.
 
     Args:
         pair: Its files; `flow` is one of them.
-        size: Of the frames, (height, width).
+        size: Of the frames, (height, width); that of the motion when not given.
 
     Raises:
         DataError: A file is missing, broken, or of another size than the frames.
@@ -93,20 +94,22 @@ def read_truth(pair: Pair, size: tuple[int, int]) -> FlowField:
     flow, valid = read_flow(pair.flow)
     if pair.doubled:
         flow, valid = flow[:, ::2, ::2], valid[::2, ::2]
-    occlusion = None
+    invalid = occlusion = None
     if pair.invalid is not None:
-        valid = valid & ~_mask(pair.invalid)
+        invalid = _mask(pair.invalid)
     if pair.occlusion is not None:
         occlusion = _mask(pair.occlusion)
     if pair.visible is not None:
         occlusion = ~read_flow(pair.visible)[1]
     if pair.mask is not None:
-        occlusion = np.load(pair.mask, allow_pickle=False) > 0
-    for file, array in ((pair.flow, valid), (pair.occlusion or pair.visible or pair.mask, occlusion)):
-        if array is not None and array.shape != tuple(size):
-            problem = f"not of the size of its picture, {tuple(size)}"
+        occlusion = read_array(pair.mask) > 0
+    size = valid.shape if size is None else tuple(size)
+    hiding = pair.occlusion or pair.visible or pair.mask
+    for file, array in ((pair.flow, valid), (pair.invalid, invalid), (hiding, occlusion)):
+        if array is not None and array.shape != size:
+            problem = f"not of the size of its picture, {size}"
             raise DataError(problem, file=file, value=array.shape, mend="Is it the truth of another picture?")
-    return FlowField.of(flow, valid, occlusion, str(pair.first))
+    return FlowField.of(flow, valid if invalid is None else valid & ~invalid, occlusion, str(pair.first))
 
 
 class SceneFlow:
@@ -160,23 +163,64 @@ def pairs_of(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:
     return found, notes
 
 
+def _picture_size(path: Path) -> tuple[int, int]:
+    """By its header; DataError where the file's end is missing, too."""
+    size = image_size(path)
+    if not is_whole(path):
+        read_image(path)
+    return size
+
+
 def _is_sound(pair: Pair, findings: Findings) -> bool:
-    """Whether both frames are there and of one size, by their headers."""
+    """Whether both frames and their truth are there, whole and of one size, by their headers and ends."""
     sizes = []
     for frame in (pair.first, pair.second):
         try:
-            sizes.append(image_size(frame))
+            sizes.append(_picture_size(frame))
         except DataError as failure:
             kind = Kind.PICTURE_BROKEN if frame.exists() else Kind.PICTURE_MISSING
             findings.add(kind, frame, None, failure.problem)
             return False
     if sizes[0] != sizes[1]:
         findings.add(Kind.FRAME_SIZE, pair.second, None, sizes[1])
-    return sizes[0] == sizes[1]
+    return sizes[0] == sizes[1] and _is_truth_sound(pair, sizes[0], findings)
+
+
+def _is_truth_sound(pair: Pair, size: tuple[int, int], findings: Findings) -> bool:
+    looks = {
+        **dict.fromkeys((pair.flow, pair.visible), flow_size),
+        **dict.fromkeys((pair.occlusion, pair.invalid), _picture_size),
+        pair.mask: lambda file: read_array(file, mapped=True).shape,
+    }
+    for file, look in looks.items():
+        if file is None:
+            continue
+        try:
+            found = look(file)
+        except DataError as failure:
+            findings.add(Kind.FLOW_BROKEN, file, failure.field, failure.problem)
+            return False
+        if pair.doubled:
+            found = tuple((side + 1) // 2 for side in found)
+        if found != size:
+            findings.add(Kind.FLOW_SIZE, file, None, found)
+            return False
+    return True
 
 
 def _listed(folder: Path, config: FlowConfig) -> list[Pair]:
-    return list(recognise(folder).pairs(folder, config.data.passes))
+    layout = recognise(folder)
+    if not layout.rendered:
+        _refuse_passes(config, layout.name)
+    return list(layout.pairs(folder, config.data.passes))
+
+
+def _refuse_passes(config: FlowConfig, data: str) -> None:
+    """UsageError where passes are chosen of what has none."""
+    default = type(config.data).model_fields["passes"].default
+    if config.data.passes != default:
+        mend = f"Leave it out, or set it back to [{', '.join(default)}]."
+        raise UsageError(f"has no effect on {data}", field="data.passes", value=list(config.data.passes), mend=mend)
 
 
 def _divided(pairs: list[Pair], split: str) -> tuple[list[Pair], list[str]]:

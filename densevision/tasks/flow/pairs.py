@@ -8,7 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densevision.io.flow import SUFFIXES as FLOWS
+from densevision.io.order import by_number
 from densevision.io.pictures import SUFFIXES as PICTURES
+
+BESIDE = frozenset({"flow", "flows", "occ", "occlusion", "occlusions", "mask", "masks", "valid", "invalid"})
+"""Words that a picture has in its name which is no frame: truth, or a mask that goes with it."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,13 @@ class Layout:
         name: What the dataset is called.
         mark: A path below the root, with wildcards, by which it is recognised.
         pairs: Lists its pairs, given the root and the passes that are wanted.
+        rendered: It has passes to choose from.
     """
 
     name: str
     mark: str
     pairs: Callable[[Path, Sequence[str]], Iterator[Pair]]
+    rendered: bool = False
 
 
 def chairs(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
@@ -91,12 +97,10 @@ def sintel(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
     base = root / "training" if (root / "training").is_dir() else root
     for flow in sorted(base.glob("flow/*/*.flo")):
         scene, following = flow.parent.name, _next_name(flow.stem)
-        side = {name: base / name / scene / f"{flow.stem}.png" for name in ("occlusions", "invalid")}
         for rendering in passes:
             first, second = (base / rendering / scene / f"{stem}.png" for stem in (flow.stem, following))
             if first.exists():
-                occlusion, invalid = (path if path.exists() else None for path in side.values())
-                yield Pair(first, second, flow, f"{rendering}/{scene}", occlusion, invalid)
+                yield Pair(first, second, flow, f"{rendering}/{scene}", **companions(flow))
 
 
 def kitti(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
@@ -104,11 +108,8 @@ def kitti(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
     base = root / "training" if (root / "training").is_dir() else root
     folder = next((base / name for name in ("image_2", "colored_0", "image_0") if (base / name).is_dir()), base)
     for flow in sorted(base.glob("flow_occ/*.png")):
-        visible = base / "flow_noc" / flow.name
         second = folder / f"{_next_name(flow.stem)}.png"
-        yield Pair(
-            folder / flow.name, second, flow, flow.stem.split("_")[0], visible=visible if visible.exists() else None
-        )
+        yield Pair(folder / flow.name, second, flow, flow.stem.split("_")[0], **companions(flow))
 
 
 def hd1k(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
@@ -145,35 +146,46 @@ def tartanair(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
     for flow in sorted(root.glob("**/flow/*_flow.npy")):
         sequence = flow.parent.parent
         first, second = (sequence / "image_left" / f"{number}_left.png" for number in flow.stem.split("_")[:2])
-        mask = flow.with_name(flow.name.replace("_flow.npy", "_mask.npy"))
-        group = sequence.relative_to(root).as_posix()
-        yield Pair(first, second, flow, group, mask=mask if mask.exists() else None)
+        yield Pair(first, second, flow, sequence.relative_to(root).as_posix(), **companions(flow))
 
 
 def plain(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
     """Any folders of frames with truth beside them.
 
-    The truth is a .flo, .pfm, .npy or .flo5, or a .png with "flow" in its name. With a number in its name it belongs to
-    the frame of that number and the next one, else to the only two frames of its folder.
+    The truth is a .flo, .pfm, .npy or .flo5, or a .png with the word "flow" in its name. With a frame's number in its
+    name it belongs to that frame and to the one of the next number, else to the only two frames of its folder.
     """
     for folder in sorted({root, *(path for path in root.rglob("*") if path.is_dir())}):
-        files = sorted(path for path in folder.iterdir() if path.is_file())
+        files = sorted((path for path in folder.iterdir() if path.is_file()), key=by_number)
         truths = [path for path in files if _is_truth(path)]
-        frames = [path for path in files if path.suffix.lower() in PICTURES and not _is_beside(path)]
+        frames = [path for path in files if path.suffix.lower() in PICTURES and not BESIDE & _words(path)]
+        group = folder.relative_to(root).as_posix()
         for flow in truths:
-            first = next((place for place, frame in enumerate(frames) if _number(frame) == _number(flow)), None)
-            if _number(flow) is None or first is None:
-                first = 0 if len(frames) == 2 and len(truths) == 1 else None
-            if first is not None and first + 1 < len(frames):
-                group = folder.relative_to(root).as_posix()
-                yield Pair(frames[first], frames[first + 1], flow, root.name if group == "." else group)
+            first, second = _frames_of(flow, frames, len(truths) == 1)
+            if first is not None and second is not None:
+                yield Pair(first, second, flow, root.name if group == "." else group)
+
+
+def companions(flow: Path) -> dict[str, Path]:
+    """What a dataset says of the pixels of a file of motion, in files of their own: fields of `Pair`.
+
+    Sintel has occlusions/ and invalid/ beside flow/, KITTI flow_noc/ beside flow_occ/, TartanAir a mask beside it.
+    """
+    folder, scene = flow.parent.parent, flow.parent.name
+    beside = {"visible": folder / "flow_noc" / flow.name} if scene == "flow_occ" else {}
+    if folder.name == "flow":
+        own = f"{scene}/{flow.stem}.png"
+        beside |= {"occlusion": folder.parent / "occlusions" / own, "invalid": folder.parent / "invalid" / own}
+    if flow.name.endswith("_flow.npy"):
+        beside |= {"mask": flow.with_name(flow.name.replace("_flow.npy", "_mask.npy"))}
+    return {name: path for name, path in beside.items() if path.exists()}
 
 
 LAYOUTS = (
     Layout("FlyingChairs", "data/*_flow.flo", chairs),
-    Layout("FlyingThings3D", "optical_flow/*/*/*/into_*", things),
-    Layout("Sintel", "training/flow/*/*.flo", sintel),
-    Layout("Sintel", "flow/*/frame_*.flo", sintel),
+    Layout("FlyingThings3D", "optical_flow/*/*/*/into_*", things, rendered=True),
+    Layout("Sintel", "training/flow/*/*.flo", sintel, rendered=True),
+    Layout("Sintel", "flow/*/frame_*.flo", sintel, rendered=True),
     Layout("KITTI", "training/flow_occ/*.png", kitti),
     Layout("KITTI", "flow_occ/*_10.png", kitti),
     Layout("HD1K", "hd1k_flow_gt/flow_occ/*.png", hd1k),
@@ -197,15 +209,31 @@ def _next_name(stem: str) -> str:
     return f"{head}{int(digits) + 1:0{len(digits)}d}{tail}"
 
 
+def _frames_of(flow: Path, frames: Sequence[Path], alone: bool) -> tuple[Path | None, Path | None]:
+    """The frames that a file of motion belongs to, None where one is missing; `alone`: its folder has no other."""
+    number = _number(flow)
+    numbered = [frame for frame in frames if number is not None and _number(frame) == number]
+    if numbered:
+        # Several sequences in one folder are told apart by how their names begin.
+        first = next((frame for frame in numbered if _head(frame) == _head(flow)), numbered[0])
+        following = _next_name(first.stem)
+        return first, next((frame for frame in frames if frame.stem == following), None)
+    return (frames[0], frames[1]) if alone and len(frames) == 2 else (None, None)
+
+
 def _number(path: Path) -> int | None:
     found = re.findall(r"\d+", path.stem)
     return int(found[-1]) if found else None
 
 
+def _head(path: Path) -> str:
+    """What stands before the last number in a name."""
+    return re.split(r"\d+\D*$", path.stem)[0]
+
+
+def _words(path: Path) -> set[str]:
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", path.stem)}
+
+
 def _is_truth(path: Path) -> bool:
-    return path.suffix.lower() in FLOWS and (path.suffix.lower() != ".png" or "flow" in path.stem.lower())
-
-
-def _is_beside(path: Path) -> bool:
-    """A picture that is no frame: truth, or a mask that goes with it."""
-    return any(word in path.stem.lower() for word in ("flow", "occ", "mask", "valid"))
+    return path.suffix.lower() in FLOWS and (path.suffix.lower() != ".png" or "flow" in _words(path))

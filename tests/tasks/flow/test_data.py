@@ -158,6 +158,61 @@ def test_plain_folders__by_numbers_or_because_there_are_only_two_frames(tmp_path
     assert len(open_split(config(tmp_path, **{"data.val": "."}), "val")) == 2
 
 
+def numbers_of(samples) -> list[tuple[int, int]]:
+    """The colours of the frames of each pair."""
+    pairs = (samples[index] for index in range(len(samples)))
+    return sorted(tuple(int(pair.images[name][0, 0, 0]) for name in ("first", "second")) for pair in pairs)
+
+
+def test_plain_folders__frames_follow_each_other_by_number_and_not_by_spelling(tmp_path):
+    for number in range(12):
+        frame(tmp_path / f"frame{number}.png", number)
+    for number in (0, 1, 9, 11):
+        motion(tmp_path / f"flow{number}.flo")
+    assert numbers_of(open_split(config(tmp_path), "train")) == [(0, 1), (1, 2), (9, 10)]
+
+
+def test_plain_folders__a_missing_frame_is_not_replaced_by_the_one_after(tmp_path):
+    for number in (0, 2, 4, 5):
+        frame(tmp_path / f"{number:02d}.png", number)
+        motion(tmp_path / f"{number:02d}.flo")
+    assert numbers_of(open_split(config(tmp_path), "train")) == [(4, 5)]
+
+
+def test_plain_folders__sequences_in_one_folder_are_told_apart_by_their_names(tmp_path):
+    for place, name in enumerate(("scene1", "scene2")):
+        for number in (0, 1):
+            frame(tmp_path / f"{name}_{number}.png", 10 * place + number)
+        motion(tmp_path / f"{name}_0.flo")
+    assert numbers_of(open_split(config(tmp_path), "train")) == [(0, 1), (10, 11)]
+
+
+@pytest.mark.parametrize("name", ["soccer", "flower", "invalidenstrasse", "Overflow", "masked"])
+def test_plain_folders__words_within_words_make_no_truth_of_a_frame(tmp_path, name):
+    for number in (0, 1):
+        frame(tmp_path / f"{name}_{number:02d}.png", number)
+    motion(tmp_path / f"{name}_00.flo")
+    assert numbers_of(open_split(config(tmp_path), "train")) == [(0, 1)]
+
+
+@pytest.mark.parametrize("name", ["occ_00.png", "mask_00.png", "Occlusions00.png", "valid.png"])
+def test_plain_folders__masks_are_no_frames(tmp_path, name):
+    for stem in ("a", "b"):
+        frame(tmp_path / f"{stem}.png")
+    motion(tmp_path / "truth.flo")
+    frame(tmp_path / name)
+    assert len(open_split(config(tmp_path), "train")) == 1
+
+
+@pytest.mark.parametrize("data", ["KITTI", "scenes"])
+def test_passes__of_data_that_has_none_are_refused(tmp_path, data):
+    kitti(tmp_path, "image_2")
+    path = tmp_path if data == "KITTI" else Path("scenes:2:0")
+    with pytest.raises(UsageError, match=rf"data\.passes: has no effect on {data}"):
+        open_split(config(path, **{"data.passes": ["final"]}), "train")
+    assert len(open_split(config(path, **{"data.passes": ["clean", "final"]}), "train")) > 0
+
+
 @pytest.mark.parametrize("name", ["flow1.flo", "flow1.pfm", "flow1.npy", "flow1.png", "flow1.flo5"])
 def test_plain_folders__take_truth_of_every_form(tmp_path, name):
     if name.endswith("flo5"):
@@ -187,8 +242,8 @@ def test_sizes_that_differ__are_named(tmp_path):
         open_split(config(tmp_path), "val")
     frame(tmp_path / "a/2.png")
     motion(tmp_path / "a/flow1.flo", size=(7, 8))
-    with pytest.raises(DataError, match=r"flow1.flo: not of the size of its picture, \(6, 8\)"):
-        open_split(config(tmp_path), "val")[0]
+    with pytest.raises(DataError, match=r"flow1.flo: a field of motion of another size than its frames \(got \(7, 8\)"):
+        open_split(config(tmp_path), "val")
 
 
 def test_bad_pairs__are_counted_and_named_where_that_is_asked_for(tmp_path):
@@ -202,6 +257,50 @@ def test_bad_pairs__are_counted_and_named_where_that_is_asked_for(tmp_path):
         open_split(config(tmp_path), "train")
     samples = open_split(config(tmp_path, **{"data.on_error": "skip"}), "train")
     assert len(samples) == 1 and len(samples.notes) == 2 and "left out: 2.png" in samples.notes[0]
+
+
+def spoil(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def shrink(path: Path) -> None:
+    path.unlink()
+    if path.suffix == ".npy" and "mask" in path.name:
+        np.save(path, np.zeros((3, 3), np.uint8))
+    elif path.suffix == ".png" and "flow" not in path.parent.name:
+        mask(path, np.zeros((3, 3), bool))
+    else:
+        motion(path, size=(3, 3))
+
+
+@pytest.mark.parametrize(
+    ("build", "pattern"),
+    [
+        (sintel, "training/flow/*/*.flo"),
+        (sintel, "training/clean/*/frame_0001.png"),
+        (sintel, "training/invalid/*/*.png"),
+        (sintel, "training/occlusions/*/*.png"),
+        (lambda root: kitti(root, "image_2"), "training/flow_occ/*.png"),
+        (lambda root: kitti(root, "image_2"), "training/flow_noc/*.png"),
+        (things, "optical_flow/TRAIN/A/0000/into_future/left/*0006*.pfm"),
+        (tartanair, "**/*_flow.npy"),
+        (tartanair, "**/*_mask.npy"),
+    ],
+)
+@pytest.mark.parametrize("fault", [spoil, shrink])
+def test_bad_truth__leaves_its_pair_out_where_that_is_asked_for(tmp_path, build, pattern, fault):
+    """Files cut short and files of another size, of motion and of what goes with it."""
+    build(tmp_path)
+    everything = config(tmp_path, **{"data.on_error": "skip", "data.train": "."})
+    whole = len(open_split(everything, "train"))
+    first = min(tmp_path.glob(pattern))
+    fault(first)
+    with pytest.raises(DataError, match=r"frame_000[12].png" if "clean" in pattern else first.name):
+        open_split(config(tmp_path, **{"data.train": "."}), "train")
+    samples = open_split(everything, "train")
+    passes = 2 if build is sintel and "clean" not in pattern else 1
+    assert len(samples) == whole - passes and len(samples.notes) == 1
+    assert all(samples[index].truth.valid.any() for index in range(len(samples)))
 
 
 def test_spring__pairs_run_forwards_and_backwards(tmp_path):
