@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
 
@@ -218,6 +218,11 @@ class PredictOptions(Config):
     """Focal length in pixels of the pictures: corrects metric depth for the camera, and places its points in space."""
     max_pixels: Count = 400_000_000
     """Largest picture that is decoded, in pixels."""
+
+    @field_validator("tta", "classes", mode="before")
+    @classmethod
+    def _one_word_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class TaskConfig(Config):

@@ -55,8 +55,7 @@ def checked_options(model: Model, options: dict[str, Any]) -> PredictOptions:
                 value=value,
                 mend=f"Leave it out; heeded are {', '.join(sorted(heeded))}.",
             )
-    values = {**model.options.model_dump(), **given}
-    chosen = PredictOptions.checked({name: _tuple(value) for name, value in values.items()})
+    chosen = PredictOptions.checked({**model.options.model_dump(), **given})
     if chosen.tile is None and "overlap" in given:
         raise UsageError("has no effect without tile", field="overlap", value=chosen.overlap)
     for look in chosen.tta:
@@ -140,7 +139,3 @@ def _answer_by_parts(model: Model, sample: Sample, options: PredictOptions) -> R
         (result,) = model.infer([variant.sample], options)
         results.append(result.warp(variant.back, sample.size))
     return model.task.finish(model.task.merge(results, options), sample)
-
-
-def _tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) and value in ("flip", "scale", "rotate") else value

@@ -107,6 +107,11 @@ def test_predict__flip_of_a_mirrored_picture(model: Model) -> None:
     np.testing.assert_allclose(one.boxes[np.lexsort(one.boxes.T)], back.boxes[np.lexsort(back.boxes.T)], atol=1e-2)
 
 
+def test_predict__one_look_needs_no_list(model: Model, pictures: Path) -> None:
+    one, listed = (model.predict(pictures / "0.png", tta=looks, **OPTIONS) for looks in ("flip", ["flip"]))
+    assert same(one, listed)
+
+
 def test_predict__classes_and_scores(model: Model, pictures: Path) -> None:
     answer = model.predict(pictures / "0.png", precision="float32", min_score=0.1)
     name = answer.names[answer.labels[0]]
@@ -123,6 +128,8 @@ def test_predict__classes_and_scores(model: Model, pictures: Path) -> None:
         ({"overlap": 0.5}, "no effect without tile"),
         ({"min_score": 2.0}, "less than or equal to 1"),
         ({"classes": ("dsk",)}, "Did you mean 'disk'"),
+        ({"classes": "dsk"}, "Did you mean 'disk'"),
+        ({"tta": "foo"}, "'flip', 'scale' or 'rotate'"),
         ({"device": "cuda"}, "not here"),
     ],
 )
