@@ -107,7 +107,7 @@ class Result(ABC):
             return self._save_drawing
         if suffix == ".json":
             return self._save_json
-        if suffix in (".npy", ".npz"):
+        if suffix == ".npz":
             return self._save_npz
         known = sorted({*self.layout, ".png", ".jpg", ".json", ".npz"})
         raise UsageError(

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
+from densevision.io.files import whole
 from densevision.io.masks import write_palette_png
 from densevision.ops.view import warp_image
 from densevision.results.record import Result
@@ -37,7 +38,7 @@ class SemanticMap(Result):
     probabilities: np.ndarray | None = None
     multilabel: bool = False
 
-    layout: ClassVar[Mapping[str, str]] = {".png": "_save_labels"}
+    layout: ClassVar[Mapping[str, str]] = {".png": "_save_labels", ".npy": "_save_npy"}
     rows: ClassVar[Mapping[str, int]] = {"labels": 0, "probabilities": 1}
 
     @classmethod
@@ -106,3 +107,8 @@ class SemanticMap(Result):
             write_image(path, self.labels)
         else:
             write_palette_png(path, self.labels, palette(max(1, len(self.names))))
+
+    def _save_npy(self, path: Path) -> None:
+        """The labels alone, as an array in NumPy's format."""
+        with whole(path) as temporary, open(temporary, "wb") as stream:
+            np.save(stream, self.labels)
