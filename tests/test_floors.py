@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
+
+from densevision.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,6 +18,14 @@ def test_floors__import_linter() -> None:
     program = "from importlinter.cli import lint_imports_command as run; run(['--no-cache'])"
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert answer.returncode == 0, answer.stdout[-3000:] + answer.stderr[-1000:]
+
+
+def test_floors__keep_every_task_from_its_neighbours() -> None:
+    floors = ConfigParser()
+    floors.read(ROOT / "setup.cfg")
+    layers = floors["importlinter:contract:floors"]["layers"].split("\n")
+    (tasks,) = (layer for layer in layers if "|" in layer)
+    assert tasks.split(" | ") == [f"densevision.tasks.{task}" for task in TASKS]
 
 
 def test_start__no_torch() -> None:

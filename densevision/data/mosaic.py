@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -14,15 +13,6 @@ from densevision.ops.view import Size
 from densevision.recipe import AugmentConfig
 from densevision.results import Result
 from densevision.sample import Sample
-
-R = TypeVar("R", bound=Result)
-
-
-class Joinable(Protocol):
-    """A record of objects: several about one picture can be made one, as `Detections.joined` does."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[R]) -> R: ...
 
 
 def mosaic(

@@ -56,10 +56,6 @@ class BoxConfusion:
             raise UsageError("cannot merge confusions of other classes or thresholds", value=other.names)
         self.matrix += other.matrix
 
-    def normalized(self) -> np.ndarray:
-        """(K + 1, K + 1) parts of each row; a row without counts is 0."""
-        return self.matrix / np.maximum(self.matrix.sum(axis=1, keepdims=True), 1)
-
 
 def _overlaps(boxes: np.ndarray, truths: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """(N, M) IoU of xyxy boxes; over the prediction's area alone where the truth is a crowd."""

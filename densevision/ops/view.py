@@ -99,15 +99,6 @@ class View:
         canvas[y : y + height, x : x + width] = image
         return canvas
 
-    def map_to_original(self, field: np.ndarray, interpolation: int = cv2.INTER_LINEAR) -> np.ndarray:
-        """Crops the padding off an (h, w) or (h, w, C) field of the canvas and resizes it to the picture."""
-        height, width = self.content
-        x, y = round(self.offset[0]), round(self.offset[1])
-        field = field[y : y + height, x : x + width]
-        if field.shape[:2] == tuple(self.original):
-            return field
-        return cv2.resize(field, self.original[::-1], interpolation=interpolation)
-
 
 def fit(
     original: Size,

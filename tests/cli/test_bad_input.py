@@ -249,7 +249,7 @@ def test_weights__refused(kind: str, words: list[str], dataset, tmp_path, capsys
 def test_train__unwritable_folder(dataset, capsys) -> None:
     folder, content = dataset
     (folder / "run").write_text("a file where the folder should be")
-    assert_fails(capsys, 1, ["run", "cannot write", "--out"], lambda: train(folder, content))
+    assert_fails(capsys, 1, ["run", "cannot write", "another place"], lambda: train(folder, content))
 
 
 def test_train__full_disk(dataset, capsys, monkeypatch) -> None:

@@ -50,14 +50,6 @@ def test_image_to_network__keeps_type_and_channels(channels: int, dtype: type) -
     assert canvas[32, 32].tolist() == [1] * channels and canvas[0, 0].tolist() == [0] * channels
 
 
-def test_map_to_original__undoes_padding() -> None:
-    field = np.random.default_rng(0).random((37, 53)).astype(np.float32)
-    view = fit((37, 53), "pad", multiple_of=32)
-    padded = np.zeros(view.size, np.float32)
-    padded[:37, :53] = field
-    np.testing.assert_array_equal(view.map_to_original(padded), field)
-
-
 def test_warp_image__corner_convention() -> None:
     image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), np.uint8)
     mirror = np.array([[-1.0, 0, 30], [0, 1, 0]])
