@@ -170,6 +170,7 @@ def score_folders(
     read: tuple[Callable[[Path], R], Callable[[Path], R]],
     metric: Callable[[Path, Path], Judge],
     on_error: OnError = "fail",
+    endings: Sequence[str] = (),
 ) -> Scoring:
     """Pairs files by their paths below the two folders, whatever their suffixes.
 
@@ -180,9 +181,10 @@ def score_folders(
         read: Reads a prediction, and reads a truth.
         metric: Makes the judge, from the first prediction and its truth.
         on_error: See `Scoring`.
+        endings: What a name may add to its picture's; a file that has no partner otherwise is called by the rest.
 
     Raises:
-        DataError: There is no such folder, it is empty, or no prediction has the name of a truth.
+        DataError: There is no such folder, it is empty, two of its files have one name, or no prediction has a truth's.
     """
     suffixes = tuple(suffixes)
     if truth.is_file():
@@ -191,6 +193,7 @@ def score_folders(
         told, said = (_files(folder, suffixes) for folder in (truth, predictions))
         if not told:
             raise DataError("no file of truth is there", file=truth, mend=f"Known: {', '.join(suffixes)}.")
+        told, said = _without_endings(told, said, endings), _without_endings(said, told, endings)
     ids = sorted(told.keys() & said.keys())
     if not ids:
         problem, mend = "no prediction has the name of a truth", "Give each the name of its truth; suffixes may differ."
@@ -216,8 +219,21 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
                 continue
             key = path.relative_to(folder).with_suffix("").as_posix()
             key = next((key.removesuffix(form) for form in FORMS if key.lower().endswith(form)), key)
-            if key in found:
-                mend = "Keep one of them, or put them into folders of their own."
-                raise DataError("two files of one name", file=path, value=found[key].name, mend=mend)
-            found[key] = path
+            _add(found, key, path)
     return found
+
+
+def _without_endings(files: dict[str, Path], others: dict[str, Path], endings: Sequence[str]) -> dict[str, Path]:
+    """The files, those that have no partner without the ending of their name."""
+    found: dict[str, Path] = {}
+    for key, path in files.items():
+        end = next((end for end in endings if key.endswith(end)), "")
+        _add(found, key if key in others else key.removesuffix(end), path)
+    return found
+
+
+def _add(found: dict[str, Path], key: str, path: Path) -> None:
+    if key in found:
+        mend = "Keep one of them, or put them into folders of their own."
+        raise DataError("two files of one name", file=path, value=found[key].name, mend=mend)
+    found[key] = path
