@@ -77,12 +77,11 @@ def read_index(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
     """Reads a label picture: each pixel is the number of a class, palettes are left aside.
 
     Args:
-        path: A lossless picture of one channel: a palette (not in TIFF) or grey, of 8 or 16 bits.
+        path: A lossless picture of one channel: a palette (not in TIFF) or grey, of 8 or 16 bits, in PNG also fewer.
         max_pixels: Refuse larger pictures before they are decoded.
 
     Returns:
-        (H, W) uint8 or uint16, upright. Grey of less than 8 bits is spread over 0 to 255, as every decoder does;
-        bilevel is 0 and 1, and indices of a palette are what the file says.
+        (H, W) uint8 or uint16, upright; grey of 1, 2 or 4 bits and indices of a palette are what the file says.
 
     Raises:
         DataError: As `read_image`; or the picture has colours, or was compressed with loss.
@@ -99,7 +98,8 @@ def read_index(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
         found = f"{labels.shape[2]} channels of {labels.dtype}"
         mend = "Save labels as a PNG of one channel, grey or with a palette; or state what colours mean: data.colours."
         raise DataError("a label picture needs one channel of integers", file=path, value=found, mend=mend)
-    return labels[..., 0]
+    spread = _spread(path, header)
+    return labels[..., 0] if spread == 1 else labels[..., 0] // np.uint8(spread)
 
 
 def as_image(source: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -259,6 +259,12 @@ def _check_pixels(path: str | os.PathLike[str], header: decode.Header, max_pixel
     if height * width > max_pixels:
         problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"
         raise DataError(problem, file=path, mend="Raise max_pixels if the picture is meant to be so large.")
+
+
+def _spread(path: str | os.PathLike[str], header: decode.Header) -> int:
+    """By what decoders multiply the grey of a PNG of 2 or 4 bits so that it reaches 255."""
+    bits = decode.first_bytes(path, 25)[24] if header.format == "PNG" else 8
+    return 255 // (2**bits - 1) if bits < 8 else 1
 
 
 def _read_pillow_index(path: str | os.PathLike[str], header: decode.Header) -> np.ndarray:

@@ -462,6 +462,15 @@ def test_read_index__four_bit_palette_and_bilevel(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_index(tmp_path / "b.png"), labels > 7)
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_read_index__grey_of_few_bits_is_not_spread(bits: int, tmp_path: Path) -> None:
+    labels = RNG.integers(0, 2**bits, (4, 8)).astype(np.uint8)
+    groups = labels.reshape(4, bits, 8 // bits)
+    packed = sum(groups[..., place] << (8 - bits * (place + 1)) for place in range(8 // bits))
+    (tmp_path / "a.png").write_bytes(png(8, 4, bits, 0, packed.astype(np.uint8).tobytes()))
+    np.testing.assert_array_equal(read_index(tmp_path / "a.png"), labels)
+
+
 def test_read_index__colours_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
     Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"one channel of integers.*3 channels"):
