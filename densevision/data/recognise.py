@@ -208,12 +208,21 @@ def _named_json(root: Path, files: list[Path], split: str, name: str) -> Path:
 
 
 def picture_folder(file: Path) -> Path:
-    """Where the pictures of a json are: of the folders near it, the one that holds most of the first few."""
+    """Where the pictures of a json are: of the folders near it, the one that holds most of the first few.
+
+    Where several hold as many, it is the one whose name has most words in common with the json's.
+    """
     base = file.parent.parent if file.parent.name.lower().startswith("annotation") else file.parent
     inner = [folder for parent in (base / "images", base) if parent.is_dir() for folder in sorted(parent.iterdir())]
     near = [folder for folder in (base / "images", base, *inner) if folder.is_dir()]
     names = coco.first_files(file, PROBED)
-    return max(near, key=lambda folder: sum((folder / name).is_file() for name in names))
+    held = [sum((folder / name).is_file() for name in names) for folder in near]
+    fullest = [folder for folder, count in zip(near, held) if count == max(held)]
+    return max(fullest, key=lambda folder: len(_words(folder.name) & _words(file.stem)))
+
+
+def _words(name: str) -> set[str]:
+    return set(re.findall(r"[a-z]+|[0-9]+", name.lower()))
 
 
 def _inventory(root: Path) -> str:

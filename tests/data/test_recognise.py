@@ -54,6 +54,15 @@ def test_coco__annotations_and_pictures_by_split(tmp_path):
         assert files_of(source) == [f"{split}2017.png"] and source.classes() == (("dot",), (5,))
 
 
+def test_coco__same_names_in_both_folders(tmp_path):
+    """The folder whose name is like the json's wins where both hold all pictures."""
+    for split in ("train2017", "val2017"):
+        picture(tmp_path / split / "0.png")
+        coco_json(tmp_path / "annotations" / f"instances_{split}.json", ["0.png"])
+    for split, source in recognise(str(tmp_path)).splits.items():
+        assert source.folder == tmp_path / f"{split}2017"
+
+
 def test_coco__folder_per_split(tmp_path):
     for split in ("train", "valid", "test"):
         picture(tmp_path / split / "a.png")
