@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePath
+
+import numpy as np
 
 from densevision.data.recognise import picture_folder
 from densevision.data.scene_splits import SceneSource, scene_splits
 from densevision.errors import DataError
+from densevision.io.coco_masks import CocoMasks, read_coco_masks
 from densevision.io.lines import read_lines
 from densevision.io.masks import CITYSCAPES_NAMES, Coding
 from densevision.io.pictures import held_out, list_pictures
@@ -59,11 +64,30 @@ class MaskFolders:
 
 @dataclass(frozen=True)
 class CocoJson:
-    """A panoptic json with the folder of its label pictures, or an instance json without, and its pictures."""
+    """A panoptic json with the folder of its label pictures, or an instance json without, and its pictures.
+
+    `taken` is "train" or "val" where the json must be divided.
+    """
 
     file: Path
     labels: Path | None
     pictures: Path
+    taken: str | None = None
+
+    def part(self, split: str) -> CocoJson:
+        """The tenth that is held out for validation, or the rest."""
+        return replace(self, taken=split)
+
+    def read(self) -> CocoMasks:
+        """The class maps of this split.
+
+        Raises:
+            DataError: The file is no such json.
+        """
+        masks = read_coco_masks(self.file, self.labels)
+        if self.taken is None or len(masks.pictures) == 1:
+            return masks
+        return masks.kept(np.flatnonzero(held_out(masks.pictures) == (self.taken == "val")).tolist())
 
 
 Source = MaskFolders | CocoJson | SceneSource
@@ -92,9 +116,17 @@ def find_masks(path: str, train: str | None = None, val: str | None = None) -> d
     for find in (_cityscapes, _coco, _split_folders, _lists):
         found = find(root, wanted)
         if found:
-            return found
+            return _with_val(found, val)
     there = ", ".join(sorted(entry.name for entry in root.iterdir())[:12]) or "an empty folder"
     raise DataError("no semantic dataset is recognised", file=path, value=there, mend=EXPECTED)
+
+
+def _with_val(found: dict[str, Source], val: str | None) -> dict[str, Source]:
+    """The splits, with a tenth of the training split held out where none validates and none was named."""
+    train = found.get("train")
+    if "val" in found or val is not None or not isinstance(train, MaskFolders | CocoJson):
+        return found
+    return {split: train.part(split) for split in ("train", "val")}
 
 
 def _cityscapes(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
@@ -140,8 +172,6 @@ def _split_folders(root: Path, wanted: dict[str, str | None]) -> dict[str, Sourc
             if both is not None:
                 found[split] = _paired(root, *both)
                 break
-    if found and "val" not in found and wanted["val"] is None and isinstance(found["train"], MaskFolders):
-        return {split: found["train"].part(split) for split in ("train", "val")}
     return found
 
 
@@ -160,20 +190,56 @@ def _lists(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
             _refuse_missing(name, split, root)
             continue
         found[split] = _listed(everything, file)
-    return found or {split: everything.part(split) for split in ("train", "val")}
+    return found or {"train": everything}
+
+
+class PictureNames:
+    """Pictures by what the lines of a list call them: a path, or the end of one, with or without the suffix.
+
+    Args:
+        files: Paths below the dataset; their first folder is that of all pictures.
+    """
+
+    def __init__(self, files: Iterable[str]):
+        self._by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
+        for file in files:
+            folders = PurePath(file).parts[1:-1][::-1]
+            for name in (os.path.basename(file), _stem(file)):
+                self._by_name.setdefault(name, []).append(((name, *folders), file))
+
+    def find(self, line: str) -> list[str]:
+        """The pictures that a line may mean: none, one, or several between which it does not decide."""
+        for text in (line.strip(), *line.split()[:1]):
+            for name in (text, os.path.splitext(text)[0]):
+                if found := self._named(PurePath(name).parts[::-1]):
+                    return found
+        return []
+
+    def _named(self, parts: tuple[str, ...]) -> list[str]:
+        """Of names that end alike the longest that lie within the line, else those within which the line lies."""
+        alike = [
+            (key, file)
+            for key, file in self._by_name.get(parts[0] if parts else "", ())
+            if all(mine == theirs for mine, theirs in zip(key, parts))
+        ]
+        longest = max((len(key) for key, _ in alike if len(key) <= len(parts)), default=0)
+        return [file for key, file in alike if not longest or len(key) == longest]
 
 
 def _listed(everything: MaskFolders, file: Path) -> MaskFolders:
     """The pairs that a list names, by stem or by path."""
-    by_stem = {_stem(picture): pair for pair in everything.pairs for picture in pair[:1]}
+    masks, names = dict(everything.pairs), PictureNames(picture for picture, _ in everything.pairs)
     pairs = []
     for row, line in enumerate(read_lines(file), 1):
         if not line.strip():
             continue
-        stem = _stem(line.split()[0])
-        if stem not in by_stem:
+        found = names.find(line)
+        if not found:
             raise DataError("no picture has this name", file=file, field=f"line {row}", value=line.strip())
-        pairs.append(by_stem[stem])
+        if len(found) > 1:
+            mend = f"Write the path: {' or '.join(found[:3])}."
+            raise DataError("several pictures have this name", file=file, field=f"line {row}", value=line, mend=mend)
+        pairs.append((found[0], masks[found[0]]))
     return replace(everything, pairs=tuple(pairs), strays=())
 
 
@@ -190,17 +256,35 @@ def _both(root: Path, part: str = "") -> tuple[Path, Path] | None:
 
 
 def _paired(root: Path, pictures: Path, masks: Path) -> MaskFolders:
-    """Pictures with the masks of the same name, whatever the suffix."""
-    labels = {_stem(file): str((masks / file).relative_to(root)) for file in list_pictures(masks)}
-    pairs = []
-    for file in list_pictures(pictures):
-        stem = _stem(file)
-        mask = next((labels.pop(stem + end) for end in ("", *SUFFIXES) if stem + end in labels), None)
-        pairs.append((str((pictures / file).relative_to(root)), mask))
-    names, unknown = class_list(root)
-    values = tuple(row for row in range(len(names) + len(unknown)) if row not in unknown)
-    coding = Coding(len(names), values, unknown=unknown) if names else None
-    return MaskFolders(root, tuple(pairs), tuple(labels.values()), names or None, coding)
+    """Pictures with the masks of the same path whatever the suffix, or of the same name where only one has it."""
+    files = list_pictures(pictures)
+    labels = {os.path.splitext(file)[0]: str((masks / file).relative_to(root)) for file in list_pictures(masks)}
+    own = {file: _taken(labels, os.path.splitext(file)[0]) for file in files}
+    names, by_name = Counter(map(_stem, files)), _by_name(labels)
+    for file in [file for file in files if own[file] is None]:
+        keys = [key for end in ("", *SUFFIXES) for key in by_name.get(_stem(file) + end, ()) if key in labels]
+        if len(keys) > 1 or (keys and names[_stem(file)] > 1):
+            value, mend = [labels[key] for key in keys[:3]], "Put it where its picture lies, in folders of equal names."
+            raise DataError("the name does not say which mask is whose", file=pictures / file, value=value, mend=mend)
+        own[file] = labels.pop(keys[0]) if keys else None
+    stated, unknown = class_list(root)
+    values = tuple(row for row in range(len(stated) + len(unknown)) if row not in unknown)
+    coding = Coding(len(stated), values, unknown=unknown) if stated else None
+    pairs = tuple((str((pictures / file).relative_to(root)), mask) for file, mask in own.items())
+    return MaskFolders(root, pairs, tuple(labels.values()), stated or None, coding)
+
+
+def _taken(labels: dict[str, str], name: str) -> str | None:
+    """Takes a picture's mask out of those that are left."""
+    return next((labels.pop(name + end) for end in ("", *SUFFIXES) if name + end in labels), None)
+
+
+def _by_name(labels: Iterable[str]) -> dict[str, list[str]]:
+    """Name without folders -> the paths that end so."""
+    found: dict[str, list[str]] = {}
+    for key in labels:
+        found.setdefault(os.path.basename(key), []).append(key)
+    return found
 
 
 def class_list(root: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:

@@ -13,10 +13,10 @@ from densevision.data.mask_layouts import MaskFolders
 from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.errors import DataError
 from densevision.io.box_table import Strings
-from densevision.io.coco_masks import CocoMasks
+from densevision.io.coco_masks import BACKGROUND, CocoMasks
 from densevision.io.findings import Findings, Kind
-from densevision.io.image import read_image, read_index, to_channels
-from densevision.io.masks import UNKNOWN, Coding
+from densevision.io.image import read_image, to_channels
+from densevision.io.masks import UNKNOWN, UNKNOWN_SET, Coding
 from densevision.io.pictures import measure_pictures
 from densevision.results import SemanticMap
 from densevision.sample import Sample
@@ -52,14 +52,8 @@ class MaskFiles:
             DataError: The mask cannot be read, is of another size than its picture, or holds what is no class.
         """
         path = self.folder / self.files[index]
-        if multilabel:
-            labels = read_index(path, self.max_pixels).astype(np.uint16)
-            stray = (labels != 65535) & (labels >> np.uint16(self.coding.classes) > 0)
-            if stray.any():
-                mend = f"Bit i stands for class i of {self.coding.classes}; 65535 is unknown."
-                raise DataError("a pixel is of a class that is none", file=path, value=int(labels[stray][0]), mend=mend)
-        else:
-            labels = self.coding.read(path, self.max_pixels)
+        read = self.coding.read_sets if multilabel else self.coding.read
+        labels = read(path, self.max_pixels)
         if labels.shape != tuple(size):
             mend = f"The picture is {size[0]} x {size[1]}. Make the mask anew from it."
             raise DataError("the mask is of another size than its picture", file=path, value=labels.shape, mend=mend)
@@ -73,15 +67,12 @@ class MaskSet:
         folder: Where the pictures' names start.
         pictures: Their names.
         masks: Their class maps.
-        own: The dataset's class names.
-        names: The class names that are wanted; pixels of other classes are unknown.
+        names: The class names that are wanted.
         channels: Channels that the network wants.
         max_pixels: Limit of a picture.
+        table: (256,) uint8, own class to wanted one; None where they are the same.
         multilabel: Read sets of classes.
         notes: What was mended or left out.
-
-    Raises:
-        DataError: The dataset has none of the wanted classes, or sets of other ones.
     """
 
     def __init__(
@@ -89,19 +80,16 @@ class MaskSet:
         folder: Path,
         pictures: Sequence[str],
         masks: Masks,
-        own: tuple[str, ...],
         names: tuple[str, ...],
         channels: int,
         max_pixels: int,
+        table: np.ndarray | None = None,
         multilabel: bool = False,
         notes: Sequence[str] = (),
     ):
         self.folder, self.pictures, self.masks, self.names = folder, Strings.of(pictures), masks, names
         self.channels, self.max_pixels, self.multilabel, self.notes = channels, max_pixels, multilabel, tuple(notes)
-        if multilabel and own != names:
-            mend = f"Leave classes out; the dataset has: {', '.join(own[:20])}."
-            raise DataError("sets of classes are read as they are", field="classes", value=names, mend=mend)
-        self.table = None if own == names else mapping(own, names)
+        self.table = table
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -152,7 +140,7 @@ class SceneMasks:
         image = to_channels(scene.image, self.channels)
         labels = self.table[scene.semantic]
         if self.multilabel:
-            labels = np.where(labels == UNKNOWN, 65535, 1 << labels.astype(np.uint32)).astype(np.uint16)
+            labels = np.where(labels == UNKNOWN, UNKNOWN_SET, 1 << labels.astype(np.uint32)).astype(np.uint16)
         truth = SemanticMap(
             labels=labels, names=self.names, multilabel=self.multilabel, size=image.shape[:2], source=image
         )
@@ -160,7 +148,7 @@ class SceneMasks:
 
 
 def open_folders(
-    source: MaskFolders, coding: Coding, findings: Findings, max_pixels: int
+    source: MaskFolders, coding: Coding, findings: Findings, max_pixels: int, multilabel: bool = False
 ) -> tuple[list[str], MaskFiles]:
     """The pictures and masks of a split that are there and belong together.
 
@@ -188,20 +176,13 @@ def open_folders(
             findings.add(Kind.MASK_SIZE, source.root / mask, "height x width", stated, picture)
         else:
             kept.append((picture, mask))
-    return _with_sound_values(source.root, kept, coding, findings, max_pixels)
+    return _with_sound_values(source.root, kept, coding, findings, max_pixels, multilabel)
 
 
 def open_coco(masks: CocoMasks, folder: Path, findings: Findings, max_pixels: int) -> tuple[list[str], CocoMasks]:
     """The pictures of a COCO json that are there, with their class maps."""
     sizes = _measured(folder, masks.pictures, findings, max_pixels, masks.file)
-    kept = np.flatnonzero(sizes.all(1)).tolist()
-    chosen = CocoMasks(
-        masks.file,
-        masks.folder,
-        tuple(masks.pictures[row] for row in kept),
-        tuple(masks.truths[row] for row in kept),
-        masks.names,
-    )
+    chosen = masks.kept(np.flatnonzero(sizes.all(1)).tolist())
     return list(chosen.pictures), chosen
 
 
@@ -220,6 +201,35 @@ def mapping(own: tuple[str, ...], wanted: tuple[str, ...]) -> np.ndarray:
     return table
 
 
+def binary_mapping(own: tuple[str, ...], wanted: tuple[str, ...], stuff: Sequence[str] = ()) -> np.ndarray:
+    """(256,) uint8: 0 for what is background among the own classes, 1 for the foreground, 255 for neither.
+
+    Both by name, where the dataset has both of the wanted names; else all that is not the one that it has. Of a dataset
+    that has neither, what it calls background or `stuff` is background, and so is the first of two classes.
+
+    Args:
+        own: The dataset's class names.
+        wanted: Names of background and foreground.
+        stuff: Those of its classes that are no things.
+
+    Raises:
+        DataError: Nothing says which class is the background.
+    """
+    back, front = wanted
+    if back in own and front in own:
+        return mapping(own, wanted)
+    known = {*own}
+    backs = known - {front} if front in known else {back} & known or {BACKGROUND, *stuff} & known
+    if not backs and len(own) == 2:
+        backs = {own[0]}
+    if not backs:
+        mend = f"Name it first: classes=[NAME, foreground]. The dataset has: {', '.join(own[:20])}."
+        raise DataError("no class is the background", field="classes", value=wanted, mend=mend)
+    table = np.full(256, UNKNOWN, np.uint8)
+    table[: len(own)] = [name not in backs for name in own]
+    return table
+
+
 def _measured(
     root: Path, files: Sequence[str], findings: Findings, max_pixels: int, listing: Path | None = None
 ) -> np.ndarray:
@@ -233,21 +243,28 @@ def _measured(
 
 
 def _with_sound_values(
-    root: Path, pairs: Sequence[tuple[str, str]], coding: Coding, findings: Findings, max_pixels: int
+    root: Path,
+    pairs: Sequence[tuple[str, str]],
+    coding: Coding,
+    findings: Findings,
+    max_pixels: int,
+    multilabel: bool,
 ) -> tuple[list[str], MaskFiles]:
     kept = list(pairs)
     if findings.on_error != "fail":
         kept = []
+        mended, unknown = coding.tolerant(), UNKNOWN_SET if multilabel else UNKNOWN
+        read, read_mended = (one.read_sets if multilabel else one.read for one in (coding, mended))
         for picture, mask in pairs:
             try:
-                labels = coding.read(root / mask, max_pixels)
+                labels = read(root / mask, max_pixels)
             except DataError as failure:
                 if not findings.add(Kind.MASK_VALUE, root / mask, failure.field, failure.problem, picture):
                     continue
-                labels = coding.tolerant().read(root / mask, max_pixels)
-            if (labels == UNKNOWN).all():
+                labels = read_mended(root / mask, max_pixels)
+            if (labels == unknown).all():
                 findings.mention(Kind.MASK_UNKNOWN, root / mask, about=picture)
             kept.append((picture, mask))
-        coding = coding.tolerant()
+        coding = mended
     files = Strings.of(mask for _, mask in kept)
     return [picture for picture, _ in kept], MaskFiles(root, files, coding, max_pixels)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class CocoMasks:
         truths: What it says of each: panoptic (label picture, [(segment id, class)]); instances [(class, segmentation,
             area, crowd)].
         names: Class names in the order of their category ids; instances begin with the background.
+        stuff: Those of them that are no things: the background, and of panoptic json what it says is stuff.
     """
 
     file: Path
@@ -37,6 +39,12 @@ class CocoMasks:
     pictures: tuple[str, ...]
     truths: tuple[Any, ...]
     names: tuple[str, ...]
+    stuff: tuple[str, ...] = ()
+
+    def kept(self, rows: Sequence[int]) -> CocoMasks:
+        """Only these pictures."""
+        pictures, truths = (tuple(column[row] for row in rows) for column in (self.pictures, self.truths))
+        return replace(self, pictures=pictures, truths=truths)
 
     def read(self, index: int, size: tuple[int, int], multilabel: bool = False) -> np.ndarray:
         """The class map of a picture.
@@ -111,6 +119,7 @@ def read_coco_masks(file: str | os.PathLike[str], folder: Path | None) -> CocoMa
     images: dict[int, str] = {}
     found: dict[int, Any] = {}
     categories: dict[int, str] = {}
+    stuff = [] if folder is not None else [BACKGROUND]
     try:
         for key, index, entry in stream_json(file):
             if index is None:
@@ -119,6 +128,7 @@ def read_coco_masks(file: str | os.PathLike[str], folder: Path | None) -> CocoMa
                 images[entry["id"]] = _inside(entry["file_name"], file)
             elif key == "categories":
                 categories[entry["id"]] = entry["name"]
+                stuff += [entry["name"]] if folder is not None and not entry.get("isthing", True) else []
             elif key == "annotations" and folder is not None:
                 segments = [(part["id"], part["category_id"]) for part in entry["segments_info"]]
                 found[entry["image_id"]] = (_inside(entry["file_name"], file), segments)
@@ -141,6 +151,7 @@ def read_coco_masks(file: str | os.PathLike[str], folder: Path | None) -> CocoMa
         tuple(pictures[position] for position in kept),
         tuple(rows[position] for position in kept),
         names if folder is not None else (BACKGROUND, *names),
+        tuple(stuff),
     )
 
 

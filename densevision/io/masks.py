@@ -15,6 +15,8 @@ from densevision.io.image import MAX_PIXELS, read_image, read_index, to_rgb
 
 UNKNOWN = 255
 """Value of pixels whose class is not known, in files and in answers."""
+UNKNOWN_SET = 65535
+"""The same where a pixel may be of several classes."""
 
 Colour = tuple[int, int, int]
 
@@ -68,6 +70,23 @@ class Coding:
         if self.colours is None:
             return self.decode(read_index(path, max_pixels), path)
         return self.decode_colours(to_rgb(read_image(path, max_pixels)), path)
+
+    def read_sets(self, path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
+        """Reads a picture of sets of classes: bit i of a pixel stands for class i, whatever the values and colours.
+
+        Returns:
+            (H, W) uint16, 65535 unknown.
+
+        Raises:
+            DataError: The picture cannot be read, or a pixel has a bit of no class and `others_unknown` is not set.
+        """
+        sets = read_index(path, max_pixels).astype(np.uint16)
+        stray = (sets != UNKNOWN_SET) & (sets >> np.uint16(self.classes) > 0)
+        if stray.any() and not self.others_unknown:
+            mend = f"Bit i stands for class i of {self.classes}; {UNKNOWN_SET} is unknown."
+            raise DataError("a pixel is of a class that is none", file=path, value=int(sets[stray][0]), mend=mend)
+        sets[stray] = UNKNOWN_SET
+        return sets
 
     def decode(self, values: np.ndarray, path: str | os.PathLike[str]) -> np.ndarray:
         """(H, W) values as in a file to (H, W) uint8 indices of classes; `path` is for messages."""

@@ -205,3 +205,23 @@ def test_fix__masks_leave_with_pictures_that_are_twice(dataset, check, tmp_path)
     kept = {path.name for path in (tmp_path / "clean/train/masks").iterdir()}
     assert kept == {path.name for path in (tmp_path / "clean/train/images").iterdir()}
     assert "copy.png" not in kept and (tmp_path / "clean/val/masks/copy.png").exists()
+
+
+@pytest.mark.parametrize("settings", [{"mode": "binary"}, {"classes": ["car", "sky"]}], ids=["binary", "chosen"])
+def test_classes__fewer_than_the_masks_have(settings, dataset, check) -> None:
+    assert check("semantic", dataset, settings=settings).findings == []
+
+
+def test_fix__lists_keep_pictures_of_one_name_apart(dataset, check, tmp_path) -> None:
+    root = tmp_path / "nested"
+    for kind in ("images", "masks"):
+        for folder, seeds in {"a": (1, 2), "b": (3, 4)}.items():
+            (root / kind / folder).mkdir(parents=True)
+            for number, seed in enumerate(seeds):
+                shutil.copy(dataset / "train" / kind / f"{seed}.png", root / kind / folder / f"{number}.png")
+    (root / "classes.txt").write_text("sky\nroad\ncar\n")
+    (root / "train.txt").write_text("a/0\na/1\nb/0\n")
+    (root / "val.txt").write_text("b/1\n")
+    (root / "images/a/0.png").write_bytes(b"broken")
+    check("semantic", root, fix=tmp_path / "clean")
+    assert (tmp_path / "clean/train.txt").read_text().split() == ["a/1", "b/0"]

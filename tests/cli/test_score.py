@@ -162,3 +162,60 @@ def test_semantic__with_names_and_unknown_values_of_ones_own(tmp_path: Path, cap
 def test_options__without_effect_on_files_are_refused(task: str, capsys) -> None:
     code, _, err = asked(capsys, task, "score", "--truth", "a", "--predictions", "b", "--set", "train.epochs=3")
     assert code == 2 and "train.epochs" in err and "no effect" in err
+
+
+def scored(capsys, root: Path, *settings: str) -> dict:
+    command = ["semantic", "score", "--truth", str(root / "truth"), "--predictions", str(root / "found"), "--json"]
+    code, out, err = asked(capsys, *command, *(word for setting in settings for word in ("--set", setting)))
+    return json.loads(out) if code == 0 else {"error": err, "code": code}
+
+
+LABELS = np.array([[0, 1, 2, 255], [2, 1, 0, 0]], np.uint8)
+"""Three classes and an unknown pixel."""
+CODES = {
+    "colours": np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [9, 9, 9]], np.uint8),
+    "values": np.array([700, 3, 40000, 255], np.uint16),
+}
+SETTINGS = {
+    "colours": ("data.colours=[[200,0,0],[0,200,0],[0,0,200]]", "data.unknown_colours=[[9,9,9]]"),
+    "values": ("data.values=[700,3,40000]",),
+}
+
+
+@pytest.mark.parametrize("written", ["as the truth", "as class numbers"])
+@pytest.mark.parametrize("kind", CODES)
+def test_semantic__truth_as_the_loader_reads_it(kind: str, written: str, tmp_path: Path, capsys) -> None:
+    write_image(tmp_path / "truth/0.png", CODES[kind][np.minimum(LABELS, 3)])
+    answer = np.where(LABELS == 255, 1, LABELS).astype(np.uint8)
+    write_image(tmp_path / "found/0.png", CODES[kind][answer] if written == "as the truth" else answer)
+    for names in (("classes=[a,b,c]",), ()):
+        found = scored(capsys, tmp_path, *SETTINGS[kind], *names)
+        assert found["metrics"]["mIoU"] == 1 and found["counts"]["pixels"] == 7
+
+
+def test_semantic__sets_of_classes(tmp_path: Path, capsys) -> None:
+    write_image(tmp_path / "truth/0.png", np.array([[0, 1, 2, 3, 65535]], np.uint16))
+    write_image(tmp_path / "found/0.png", np.array([[0, 1, 2, 1, 3]], np.uint16))
+    found = scored(capsys, tmp_path, "mode=multilabel", "classes=[a,b]")
+    assert found["metrics"]["mIoU"] == pytest.approx((1 + 0.5) / 2)
+    assert scored(capsys, tmp_path, "mode=multilabel")["code"] == 2
+
+
+def test_semantic__names_of_masks(tmp_path: Path, capsys) -> None:
+    for name in ("a_mask", "b_L", "c"):
+        write_image(tmp_path / f"truth/{name}.png", LABELS)
+        write_image(tmp_path / f"found/{name[0]}.png", np.minimum(LABELS, 2))
+    found = scored(capsys, tmp_path)
+    assert found["counts"]["images"] == 3 and found["metrics"]["mIoU"] == 1
+    write_image(tmp_path / "truth/a_label.png", LABELS)
+    assert "two files of one name" in scored(capsys, tmp_path)["error"]
+
+
+@pytest.mark.parametrize("said", [[7, 8, 26, 7, 7], [0, 1, 13, 2, 2]], ids=["labelIds", "trainIds"])
+def test_semantic__cityscapes(said: list[int], tmp_path: Path, capsys) -> None:
+    write_image(tmp_path / "truth/ulm/ulm_1_gtFine_labelIds.png", np.array([[7, 8, 26, 0, 4]], np.uint8))
+    write_image(tmp_path / "truth/ulm/ulm_1_gtFine_color.png", np.zeros((1, 5, 3), np.uint8))
+    write_image(tmp_path / "found/ulm/ulm_1_leftImg8bit.png", np.array([said], np.uint8))
+    found = scored(capsys, tmp_path)
+    assert found["metrics"]["mIoU"] == 1 and found["counts"]["pixels"] == 3 and not found.get("named")
+    assert found["counts"]["images without prediction"] == 0 and "road" in found["tables"]["per class"]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from densevision.data.mask_layouts import CocoJson, MaskFolders, find_masks
-from densevision.data.masks import mapping
+from densevision.data.masks import binary_mapping, mapping
 from densevision.errors import DataError
 from densevision.io.image import write_image
 from densevision.tasks.semantic.config import SemanticConfig
@@ -74,6 +75,66 @@ def test_layouts__without_splits_a_tenth_is_held_out(tmp_path: Path) -> None:
     found = find_masks(str(tmp_path))
     train, val = ({pair[0] for pair in found[split].pairs} for split in ("train", "val"))
     assert len(val) == 2 and len(train) == 18 and not train & val
+
+
+def test_layouts__folders_of_one_name_each_keep_their_own_masks(tmp_path: Path) -> None:
+    """Numbers that begin anew in each folder, as those of video frames do."""
+    for folder in ("a", "b"):
+        put(tmp_path, f"train/images/{folder}/0000.png", f"train/masks/{folder}/0000_mask.png")
+        put(tmp_path, f"images/{folder}/0000.png", f"masks/{folder}/0000.png")
+    put(tmp_path, "train/images/c/1.png", "train/masks/1.png")
+    pairs = [pair for source in find_masks(str(tmp_path)).values() for pair in source.pairs]
+    assert dict(pairs) == {
+        "train/images/a/0000.png": "train/masks/a/0000_mask.png",
+        "train/images/b/0000.png": "train/masks/b/0000_mask.png",
+        "train/images/c/1.png": "train/masks/1.png",
+    }
+    shutil.rmtree(tmp_path / "train")
+    for line, picture in {"b/0000": "b", "/elsewhere/a/0000.png x": "a", "images/b/0000.png": "b"}.items():
+        (tmp_path / "train.txt").write_text(f"{line}\n")
+        assert find_masks(str(tmp_path))["train"].pairs == (
+            (f"images/{picture}/0000.png", f"masks/{picture}/0000.png"),
+        )
+    for line, message in {"0000": "several pictures have this name", "c/0000": "no picture has this name"}.items():
+        (tmp_path / "train.txt").write_text(f"{line}\n")
+        with pytest.raises(DataError, match=rf"train.txt: line 1: {message}"):
+            find_masks(str(tmp_path))
+
+
+def test_layouts__a_mask_that_may_be_of_several_pictures_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, "images/a/0.png", "masks/c/0.png")
+    put(tmp_path, "images/b/0.png", None)
+    with pytest.raises(DataError, match="which mask is whose"):
+        find_masks(str(tmp_path))
+
+
+def test_layouts__a_list_may_name_dots_and_spaces(tmp_path: Path) -> None:
+    for name in ("s.000", "s.001", "t 1"):
+        put(tmp_path, f"images/{name}.png", f"masks/{name}.png")
+    (tmp_path / "train.txt").write_text("s.001\nt 1\n")
+    (tmp_path / "val.txt").write_text("s.000.png\n")
+    found = {split: [pair[0] for pair in source.pairs] for split, source in find_masks(str(tmp_path)).items()}
+    assert found == {"train": ["images/s.001.png", "images/t 1.png"], "val": ["images/s.000.png"]}
+
+
+def test_layouts__a_tenth_of_a_training_split_alone_validates(tmp_path: Path) -> None:
+    for number in range(20):
+        put(tmp_path, f"images/{number}.png", f"masks/{number}.png")
+        put(tmp_path, f"city/leftImg8bit/train/u/u_{number}_leftImg8bit.png", f"city/gtFine/train/u/u_{number}_x.png")
+    (tmp_path / "train.txt").write_text("".join(f"{number}\n" for number in range(20)))
+    images = [{"id": number, "file_name": f"{number}.png"} for number in range(20)]
+    value = {"images": images, "annotations": [], "categories": [{"id": 1, "name": "cat"}]}
+    (tmp_path / "coco/annotations").mkdir(parents=True)
+    (tmp_path / "coco/annotations/instances_train2017.json").write_text(json.dumps(value))
+    (tmp_path / "coco/train2017").symlink_to(tmp_path / "images")
+    for root in (tmp_path, tmp_path / "city"):
+        found = find_masks(str(root))
+        assert {split: len(source.pairs) for split, source in found.items()} == {"train": 18, "val": 2}
+    coco = config(tmp_path / "coco", classes=None)
+    train, val = ({*open_split(completed(coco), split).pictures} for split in ("train", "val"))
+    assert len(train) == 18 and len(val) == 2 and not train & val
+    with pytest.raises(DataError, match="no such split"):
+        find_masks(str(tmp_path), val="other")
 
 
 def test_voc__has_its_classes(tmp_path: Path) -> None:
@@ -176,6 +237,78 @@ def test_instances__small_ones_lie_above_large_ones(mode: str, tmp_path: Path) -
         assert full.classes == ("background", "cat", "dog") and truth.labels[5, 5] == 2 and truth.labels[0, 0] == 1
     else:
         assert full.classes == ("cat", "dog") and truth.labels[5, 5] == 0b11 and truth.labels[0, 0] == 0b01
+
+
+@pytest.mark.parametrize("policy", ["fix", "skip"])
+def test_multilabel__sets_are_no_class_numbers(policy: str, tmp_path: Path) -> None:
+    for name, value in {"a": 0b11, "b": 0b100, "c": 65535}.items():
+        put(tmp_path, f"train/images/{name}.png", None)
+        sets = np.full(SIZE, value, np.uint16)
+        sets[0] = 0b10
+        write_image(tmp_path / f"train/masks/{name}.png", sets)
+    full = config(tmp_path, mode="multilabel", **{"data.on_error": policy, "data.val": "train"})
+    samples = open_split(full, "train")
+    assert len(samples) == (3 if policy == "fix" else 2) and len(samples.notes) == 1
+    assert samples[0].truth.labels[1, 0] == 0b11 and (samples[len(samples) - 1].truth.labels[1:] == 65535).all()
+    if policy == "fix":
+        assert (samples[1].truth.labels[1:] == 65535).all() and (samples[1].truth.labels[0] == 0b10).all()
+
+
+BINARY_SETS = {
+    "the rest is foreground": (("background", "cat", "dog"), ("background", "foreground"), (), [0, 1, 1]),
+    "the background has a name": (("road", "sky", "car"), ("sky", "other"), (), [1, 0, 1]),
+    "the foreground has a name": (("road", "sky", "car"), ("other", "car"), (), [0, 0, 1]),
+    "both have": (("background", "cat", "dog"), ("background", "dog"), (), [0, 255, 1]),
+    "stuff is background": (("cat", "sky", "dog"), ("background", "foreground"), ("sky",), [1, 0, 1]),
+    "the first of two": (("sound", "crack"), ("background", "foreground"), (), [0, 1]),
+}
+
+
+@pytest.mark.parametrize("case", BINARY_SETS)
+def test_binary_mapping__sides(case: str) -> None:
+    own, wanted, stuff, sides = BINARY_SETS[case]
+    assert binary_mapping(own, wanted, stuff)[: len(own)].tolist() == sides
+
+
+def test_binary_mapping__no_background_is_refused() -> None:
+    with pytest.raises(DataError, match=r"no class is the background.*classes="):
+        binary_mapping(("cat", "dog", "cow"), ("background", "foreground"))
+
+
+@pytest.mark.parametrize("kind", ["instances", "panoptic"])
+def test_binary__of_coco(kind: str, tmp_path: Path) -> None:
+    square = [0, 0, 4, 0, 4, 4, 0, 4]
+    rows = {
+        "instances": {"image_id": 5, "category_id": 9, "segmentation": [square], "area": 16.0, "iscrowd": 0},
+        "panoptic": {
+            "image_id": 5,
+            "file_name": "a.png",
+            "segments_info": [{"id": 1, "category_id": 9}, {"id": 2, "category_id": 3}],
+        },
+    }
+    coco(tmp_path, kind, [rows[kind]])
+    file = tmp_path / f"annotations/{kind}_train.json"
+    value = json.loads(file.read_text())
+    value["categories"][0]["isthing"] = 0
+    file.write_text(json.dumps(value))
+    ids = np.zeros((*SIZE, 3), np.uint8)
+    ids[..., 0] = 2
+    ids[:4, :4, 0] = 1
+    write_image(tmp_path / "annotations/panoptic_train/a.png", ids)
+    labels = open_split(completed(config(tmp_path, classes=None, mode="binary")), "train")[0].truth.labels
+    wanted = np.zeros(SIZE)
+    wanted[:4, :4] = 1
+    np.testing.assert_array_equal(labels, wanted)
+
+
+def test_binary__white_is_no_silent_unknown(tmp_path: Path) -> None:
+    put(tmp_path, "images/a.png", "masks/a.png", value=255)
+    plain = completed(config(tmp_path, classes=None, mode="binary"))
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=r"255 means unknown.*data\.values=\[0,255\]"):
+            open_split(plain, split)
+    labels = open_split(plain.changed(data__values=(0, 255)), "train")[0].truth.labels
+    assert (labels[:, :8] == 0).all() and (labels[:, 8:] == 1).all()
 
 
 @pytest.mark.realdata

@@ -16,10 +16,10 @@ from densevision.checks.pictures import Album, Facts
 from densevision.checks.repair import Repair
 from densevision.checks.survey import Survey
 from densevision.checks.table import Check, of_kind
-from densevision.data.mask_layouts import CocoJson, MaskFolders, find_masks
+from densevision.data.mask_layouts import CocoJson, MaskFolders, PictureNames, find_masks
 from densevision.data.scene_splits import SceneSource
 from densevision.errors import DataError
-from densevision.io.coco_masks import CocoMasks, read_coco_masks
+from densevision.io.coco_masks import CocoMasks
 from densevision.io.findings import Kind
 from densevision.io.image import read_image, read_index, to_rgb, write_image
 from densevision.io.masks import UNKNOWN, Coding
@@ -81,16 +81,21 @@ class Reading:
 
 @dataclass
 class ListEdit:
-    """Lists of names without those of pictures that were left out."""
+    """Lists of names without those of pictures, named from the root, that were left out."""
 
-    lists: tuple[Path, ...]
-    pictures: list[Path] = field(default_factory=list)
+    root: Path
+    pictures: list[str] = field(default_factory=list)
 
     def apply(self, repair: Repair) -> None:
         """Rewrites the lists."""
-        gone = {path.stem for path in self.pictures if repair.is_left_out(path)}
-        for file in self.lists:
-            rewrite_list(file, lambda line: not line.split() or Path(line.split()[0]).stem not in gone, repair)
+        names = PictureNames(self.pictures)
+
+        def stays(line: str) -> bool:
+            found = names.find(line)
+            return len(found) != 1 or not repair.is_left_out(self.root / found[0])
+
+        for file in sorted(self.root.rglob("*.txt")):
+            rewrite_list(file, stays, repair)
 
 
 def check(config: SemanticConfig, survey: Survey) -> None:
@@ -120,10 +125,11 @@ def check(config: SemanticConfig, survey: Survey) -> None:
 def _check_folders(
     config: SemanticConfig, survey: Survey, album: Album, split: str, source: MaskFolders
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    from densevision.tasks.semantic.data import class_names, coding_of
+    from densevision.tasks.semantic.data import class_names, coding_of, own_names
 
     names = config.classes or class_names(config)
     coding, root, repair = coding_of(config, source, names), source.root, survey.repair
+    names = own_names(config, source, names)
     for stray in source.strays:
         survey.add(NO_PICTURE, root / stray)
         repair.leave_out(root / stray, NO_PICTURE.name)
@@ -134,8 +140,7 @@ def _check_folders(
     pairs = [(root / picture, root / mask) for picture, mask in source.pairs if mask is not None]
     for picture, mask in pairs:
         repair.follow(picture, mask)
-    edit = repair.edit(root, lambda: ListEdit(tuple(sorted(root.rglob("*.txt")))))
-    edit.pictures += [picture for picture, _ in pairs]
+    repair.edit(root, lambda: ListEdit(root)).pictures += [picture for picture, _ in source.pairs]
     facts = album.look(split, [picture for picture, _ in pairs])
     multilabel = config.mode == "multilabel"
 
@@ -246,7 +251,7 @@ def _check_coco(
     config: SemanticConfig, survey: Survey, album: Album, split: str, source: CocoJson
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """A json of segments or objects: its pictures, and the class maps that are drawn of it."""
-    masks = read_coco_masks(source.file, source.labels)
+    masks = source.read()
     facts = album.look(split, [source.pictures / name for name in masks.pictures])
     survey.repair.edit(source.file, lambda: CocoPicturesEdit(source.file, source.pictures))
     total = np.zeros(UNKNOWN + 1, np.int64)

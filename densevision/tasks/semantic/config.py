@@ -12,6 +12,8 @@ from densevision.recipe import ColourConfig, DataConfig, TaskConfig
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
 
+BINARY = ("background", "foreground")
+"""Names of the classes of `mode: binary`, when the config gives none."""
 OUTPUT_STRIDES = {"fcn": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
 """The stride that an architecture is meant for, when the config names none."""
 POOLED = ("deeplabv3", "deeplabv3plus", "pan", "pspnet", "upernet")
@@ -174,6 +176,8 @@ class SemanticConfig(TaskConfig):
             raise ValueError(f"data names {len(codes)} values or colours for {count} classes")
         if self.data.colours is not None and (self.data.values is not None or self.data.unknown):
             raise ValueError("data.values and data.unknown have no effect with data.colours; leave them out")
+        if self.mode == "multilabel" and (codes is not None or self.data.unknown):
+            raise ValueError("data.values, colours and unknown have no effect with mode=multilabel; leave them out")
         if self.data.unknown_colours and self.data.colours is None:
             raise ValueError("data.unknown_colours has no effect without data.colours; leave it out")
         if self.train.batch == 1 and self.arch in POOLED:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from densevision.data.mask_layouts import CocoJson, MaskFolders, Source, find_masks
-from densevision.data.masks import MaskSet, SceneMasks, open_coco, open_folders
+from densevision.data.masks import MaskFiles, MaskSet, SceneMasks, binary_mapping, mapping, open_coco, open_folders
 from densevision.data.scene_splits import SceneSource
 from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.errors import DataError, UsageError
@@ -14,9 +14,8 @@ from densevision.io.findings import Findings
 from densevision.io.masks import Coding
 from densevision.ops.view import Size
 from densevision.sample import SampleSet
-from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.config import BINARY, SemanticConfig
 
-BINARY = ("background", "foreground")
 SCENE = 320
 """Side of a rendered scene, when the crop is not larger."""
 COUNTED = 500
@@ -53,17 +52,57 @@ def open_split(config: SemanticConfig, split: str) -> SampleSet:
         size = tuple(max(SCENE, side) for side in canvas_size(config))
         scenes = Scenes(source.count, source.seed, (size[0], size[1]), first=source.first)
         return SceneMasks(scenes, names, channels, config.mode)
-    findings = Findings(config.data.on_error)
+    findings, stuff = Findings(config.data.on_error), ()
     if isinstance(source, CocoJson):
         folder = source.pictures
-        pictures, masks = open_coco(read_coco_masks(source.file, source.labels), folder, findings, limit)
-        own = masks.names[1:] if multilabel and source.labels is None else masks.names
+        pictures, masks = open_coco(source.read(), folder, findings, limit)
+        own, stuff = masks.names[1:] if multilabel and source.labels is None else masks.names, masks.stuff
     else:
-        folder, own = source.root, names if _codes(config) else source.names or names
-        pictures, masks = open_folders(source, coding_of(config, source, names), findings, limit)
+        folder, own = source.root, own_names(config, source, names)
+        pictures, masks = open_folders(source, coding_of(config, source, names), findings, limit, multilabel)
     if not pictures:
         raise DataError("no picture is left", file=config.data.path, field=f"data.{split}", value=findings.notes)
-    return MaskSet(folder, pictures, masks, own, names, channels, limit, multilabel, findings.notes)
+    table = _table(config.mode, own, names, stuff)
+    samples = MaskSet(folder, pictures, masks, names, channels, limit, table, multilabel, findings.notes)
+    _refuse_blank(config, samples, split)
+    return samples
+
+
+def _table(mode: str, own: tuple[str, ...], names: tuple[str, ...], stuff: tuple[str, ...]) -> np.ndarray | None:
+    """Which of the wanted classes each of the dataset's own is; None where they are the same."""
+    if own == names:
+        return None
+    if mode == "multilabel":
+        mend = f"Leave classes out; the dataset has: {', '.join(own[:20])}."
+        raise DataError("sets of classes are read as they are", field="classes", value=names, mend=mend)
+    return binary_mapping(own, names, stuff) if mode == "binary" else mapping(own, names)
+
+
+def _refuse_blank(config: SemanticConfig, samples: MaskSet, split: str) -> None:
+    """Refuses to learn from unknown pixels alone, and 255 as the only foreground; mostly one mask tells.
+
+    Raises:
+        DataError: The masks say nothing, or say 255 where foreground must be meant.
+    """
+    binary = config.mode == "binary" and not _codes(config) and isinstance(samples.masks, MaskFiles)
+    if not binary and split != "train":
+        return
+    blank, white = True, False
+    for index in range(len(samples)):
+        truth = samples[index].truth
+        known = truth.known
+        if (truth.mask(1) if binary else known).any():
+            return
+        blank, white = blank and not known.any(), white or not known.all()
+    if binary and white:
+        problem, mend = (
+            "no pixel is foreground: 255 means unknown",
+            "Where 255 is the foreground, set data.values=[0,255].",
+        )
+        raise DataError(problem, file=config.data.path, field="data.values", mend=mend)
+    if blank and split == "train":
+        mend = "Look whether data.unknown says too much, and which values the masks hold."
+        raise DataError("no pixel of the training masks is known", file=config.data.path, mend=mend)
 
 
 def canvas_size(config: SemanticConfig) -> Size:
@@ -100,6 +139,11 @@ def _codes(config: SemanticConfig) -> bool:
     """Whether the config says what the masks' pixels mean."""
     data = config.data
     return data.values is not None or data.colours is not None or bool(data.unknown)
+
+
+def own_names(config: SemanticConfig, source: MaskFolders, names: tuple[str, ...]) -> tuple[str, ...]:
+    """What the numbers of the masks are called, as `coding_of` gives them: the dataset's classes, else the wanted."""
+    return names if _codes(config) else source.names or names
 
 
 def coding_of(config: SemanticConfig, source: MaskFolders, names: tuple[str, ...]) -> Coding:

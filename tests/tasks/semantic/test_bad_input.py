@@ -80,15 +80,19 @@ def test_value__is_counted_and_named_where_it_may_be(policy: str, left: int, dat
     assert len(samples) == left and any("images/a.png" in note for note in samples.notes)
 
 
-def test_all_unknown__is_learnt_from_without_harm(dataset: Path, capsys: pytest.CaptureFixture) -> None:
+def test_all_unknown__is_refused_where_it_should_teach(dataset: Path, capsys: pytest.CaptureFixture) -> None:
     write_image(dataset / "train/masks/a.png", mask(255, 255))
-    write_image(dataset / "train/masks/b.png", mask(255, 255))
     write_image(dataset / "val/masks/c.png", mask(255, 255))
     sets = [word for setting in SETTINGS for word in ("--set", setting)]
-    run(["semantic", "train", "--data", str(dataset), "--out", str(dataset / "run"), "--quiet", *sets])
+    command = ["semantic", "train", "--data", str(dataset), "--quiet", *sets, "--out"]
+    run([*command, str(dataset / "run")])
     assert "mIoU is undefined on the validation split" in capsys.readouterr().err
     samples = open_split(config(dataset, **{"data.on_error": "fix"}), "train")
     assert len(samples) == 2 and any("without a known pixel" in note for note in samples.notes)
+    write_image(dataset / "train/masks/b.png", mask(255, 255))
+    with pytest.raises(SystemExit) as ending:
+        run([*command, str(dataset / "other")])
+    assert ending.value.code == 3 and "no pixel of the training masks is known" in capsys.readouterr().err
 
 
 def test_classes__more_values_than_names(dataset: Path) -> None:
