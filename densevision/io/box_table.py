@@ -195,7 +195,7 @@ def _check_block(
     over = ((boxes[:, :2] < -ROUNDING) | (boxes[:, 2:] > corner + ROUNDING)).any(1)
     mend = report(Kind.BOX_OUTSIDE, over)
     clipped = np.clip(boxes[mend], 0, np.tile(corner[mend], 2))
-    areas[mend] *= _areas(clipped) / _areas(boxes[mend])
+    areas[mend] = np.minimum(areas[mend], _areas(clipped))
     boxes[mend] = clipped
 
 

@@ -98,14 +98,14 @@ class _Source:
     """The lists of a json as they are read, column by column.
 
     Attributes:
-        files, ids, heights, widths, image_origin: `images`; size 0 where it is not stated.
+        files, ids, heights, widths, image_origin: `images`; size 0 where none is stated that can be.
         records, annotation_ids: `annotations`, with the ids of picture and category in place of rows and indices, and
             x, y, width, height in place of corners.
         categories: `categories`, as they are.
     """
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, findings: Findings):
+        self.path, self.findings = path, findings
         self.files: list[str] = []
         self.ids, self.heights, self.widths, self.image_origin = array("q"), array("i"), array("i"), array("i")
         self.records, self.annotation_ids = Records(), array("q")
@@ -113,12 +113,15 @@ class _Source:
 
     def take_images(self, index: int, entry: Any) -> None:
         id, name = entry.get("id"), entry.get("file_name")
-        height, width = entry.get("height", 0), entry.get("width", 0)
-        for key, value in (("id", id), ("height", height), ("width", width)):
-            if not _is_whole(value, LARGEST**2 if key == "id" else LARGEST):
-                raise _Wrong(key, value)
+        if not _is_whole(id):
+            raise _Wrong("id", id)
         if not isinstance(name, str):
             raise _Wrong("file_name", name)
+        sides = {key: _stated_side(entry.get(key)) for key in ("height", "width")}
+        for key in (key for key, side in sides.items() if side is None):
+            if not self.findings.add(Kind.PICTURE_SIZE, self.path, f"images[{index}].{key}", entry[key], name):
+                return
+        height, width = (side or 0 for side in sides.values())
         self.files.append(name)
         for column, value in zip((self.ids, self.heights, self.widths, self.image_origin), (id, height, width, index)):
             column.append(value)
@@ -143,6 +146,14 @@ def _is_whole(value: Any, limit: int = LARGEST**2) -> bool:
     return type(value) is int and abs(value) <= limit
 
 
+def _stated_side(value: Any) -> int | None:
+    """Height or width as written, 0 where it is not stated; None where it is no whole number."""
+    if value is None:
+        return 0
+    whole = int(value) if type(value) is float and value.is_integer() else value
+    return whole if _is_whole(whole, LARGEST) else None
+
+
 def _is_box(value: Any) -> bool:
     return type(value) is list and len(value) == 4 and all(type(number) in (int, float) for number in value)
 
@@ -157,7 +168,7 @@ def _explained(entry: dict[str, Any]) -> _Wrong:
 
 
 def _read_lists(file: Path, findings: Findings) -> _Source:
-    source, seen = _Source(file), set()
+    source, seen = _Source(file, findings), set()
     takers = dict(zip(LISTS, (source.take_images, source.take_annotations, source.take_categories)))
     for key, index, entry in stream_json(file):
         if key not in takers:
@@ -244,7 +255,8 @@ def _resolved(source: _Source, files: Strings, ids: tuple[int, ...], findings: F
     """The boxes with rows, indices and corners, without those of no listed picture or class."""
     records = source.records.array()
     picture_ids, category_ids = records["picture"].copy(), records["label"].copy()
-    annotation_ids = np.asarray(source.annotation_ids)
+    annotation_ids, areas = np.asarray(source.annotation_ids), records["area"].copy()
+    impossible = (areas < 0) | np.isinf(areas)
     records["picture"], known_picture = _positions(np.asarray(source.ids), picture_ids)
     records["label"], known_class = _positions(np.asarray(ids), category_ids)
     records["box"][:, 2:] += records["box"][:, :2]
@@ -254,11 +266,13 @@ def _resolved(source: _Source, files: Strings, ids: tuple[int, ...], findings: F
         (Kind.IMAGE_ID_ABSENT, "image_id", np.flatnonzero(~known_picture), picture_ids),
         (Kind.CLASS_ABSENT, "category_id", np.flatnonzero(~known_class), category_ids),
         (Kind.ANNOTATION_ID_TWICE, "id", repeats[annotation_ids[repeats] >= 0], annotation_ids),
+        (Kind.AREA_IMPOSSIBLE, "area", np.flatnonzero(impossible), areas),
     ):
         for row in rows[keep[rows]].tolist():
             field = f"annotations[{records['origin'][row]}].{key}"
             about = files[int(records["picture"][row])] if known_picture[row] else field
-            keep[row] = findings.add(kind, source.path, field, int(values[row]), about)
+            keep[row] = findings.add(kind, source.path, field, values[row].item(), about)
+    records["area"][impossible] = nan
     return records if keep.all() else records[keep]
 
 

@@ -31,6 +31,7 @@ class Kind(Enum):
     BOX_FLAT = ("a box", "boxes", "without width or height", "Remove it.")
     BOX_NOT_FINITE = ("a box", "boxes", "with a coordinate that is not a finite number", "Remove it.")
     BOX_TWICE = ("a box", "boxes", "given twice", "Remove one of the two.")
+    AREA_IMPOSSIBLE = ("an area", "areas", "below zero or infinite", "Compute it anew.", "taken of its box")
     MASK_ABSENT = ("an object", "objects", "without a mask", "Give it polygons or run lengths.")
     MASK_EMPTY = ("a mask", "masks", "without a single pixel", "Remove the object.")
     OUTLINE_SHORT = ("a polygon", "polygons", "of fewer than 3 points", "Remove it.", "left out of its object")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,9 +16,11 @@ from densevision.io.findings import Findings, Kind
 from densevision.io.lines import read_lines
 from densevision.io.pictures import LARGEST, Choose, is_inside, list_pictures, measure_pictures
 from densevision.io.watch import watched
+from densevision.ops.view import Size
 
 PICTURES = ("JPEGImages", "images")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_WHOLE = re.compile("[0-9]{1,9}")
 
 
 def read_voc(
@@ -94,6 +97,17 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in (root / "ImageSets" / "Main").glob("*.txt")))
 
 
+def stated_size(annotation: ElementTree.Element) -> Size | None:
+    """(height, width) of the picture as an annotation states it; None where it does not, or states zeros.
+
+    >>> stated_size(ElementTree.fromstring("<a><size><width>20</width><height>10</height></size></a>"))
+    (10, 20)
+    """
+    texts = [annotation.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
+    height, width = (int(text) if _WHOLE.fullmatch(text) else 0 for text in texts)
+    return (height, width) if height and width else None
+
+
 def _label(root: Path, stem: str) -> str:
     return str(root / "Annotations" / f"{stem}.xml")
 
@@ -140,10 +154,9 @@ def _read_labels(
     about = os.path.basename(file)
     if annotation is None or annotation.tag != "annotation":
         return findings.add(Kind.FILE_MALFORMED, file, None, None if annotation is None else f"<{annotation.tag}>")
-    size = [annotation.findtext(f"size/{side}", "0").strip() for side in ("height", "width")]
-    if all(side.isdigit() and int(side) for side in size) and [int(side) for side in size] != sizes[picture].tolist():
-        height, width = sizes[picture].tolist()
-        value = f"{size[1]} x {size[0]} stated, {width} x {height} found"
+    stated, (height, width) = stated_size(annotation), sizes[picture].tolist()
+    if stated not in (None, (height, width)):
+        value = f"{stated[1]} x {stated[0]} stated, {width} x {height} found"
         if not findings.add(Kind.PICTURE_SIZE, file, "size", value, about):
             return False
     for number, item in enumerate(annotation.iter("object"), 1):

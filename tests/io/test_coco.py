@@ -109,6 +109,10 @@ def faults():
         "escaping": (image(1, "file_name", "../../x.png"), Kind.NAME_ESCAPES, "images[1].file_name", (2, 2), 2),
         "absolute": (image(1, "file_name", "/etc/passwd"), Kind.NAME_ESCAPES, "images[1].file_name", (2, 2), 2),
         "number as name": (image(2, "file_name", 5), entry, "images[2].file_name", (3, 3), 2),
+        "negative area": (annotation(0, "area", -5), Kind.AREA_IMPOSSIBLE, "annotations[0].area", (3, 2), 3),
+        "infinite area": (annotation(0, "area", 1e999), Kind.AREA_IMPOSSIBLE, "annotations[0].area", (3, 2), 3),
+        "half a pixel": (image(2, "width", 7.5), Kind.PICTURE_SIZE, "images[2].width", (3, 3), (3, 2)),
+        "text as width": (image(2, "width", "8"), Kind.PICTURE_SIZE, "images[2].width", (3, 3), (3, 2)),
         "another size": (image(1, "width", 21), Kind.PICTURE_SIZE, "images[1]", (3, 2), (3, 2)),
     }
 
@@ -134,9 +138,20 @@ def test_read__fault_stops_or_is_counted_and_named(dataset, name):
 
 def test_read__fix_clips_and_sorts(dataset):
     table, _ = read(dataset(lambda data: data["annotations"][0].update(bbox=[5, 5, 30, 10], area=200)), "fix")
-    assert table.boxes[2].tolist() == [5, 5, 20, 15] and table.areas[2] == 100
+    assert table.boxes[2].tolist() == [5, 5, 20, 15] and table.areas[2] == 150, "at most its box's"
     table, _ = read(dataset(lambda data: data["annotations"][0].update(bbox=[12, 5, -3, 3])), "fix")
     assert table.boxes[2].tolist() == [9, 5, 12, 8]
+
+
+@pytest.mark.parametrize("width", [None, 20.0, 0])
+def test_read__size_not_stated_or_a_whole_float(dataset, width):
+    table, findings = read(dataset(lambda data: data["images"][1].update(width=width)))
+    assert not findings.examples and table.sizes[1].tolist() == [50, 20] and len(table.boxes) == 3
+
+
+def test_read__area_that_cannot_be_is_the_boxs_own(dataset):
+    table, _ = read(dataset(lambda data: data["annotations"][0].update(area=-5)), "fix")
+    assert table.areas[2] == 10.5 * 20.25
 
 
 def test_read__overshoot_by_rounding_stays_as_given(dataset):

@@ -104,6 +104,13 @@ def test_read__another_size_than_stated(root):
     assert len(read(root)[0]) == 2
 
 
+@pytest.mark.parametrize("width", ["\u00b2", "\u0665\u0660", "9" * 5000, "wide", "-20", ""])
+def test_read__size_that_is_no_number_is_not_stated(root, width):
+    add(root, "b", "", f"<size><width>{width}</width><height>10</height></size>")
+    table, findings = read(root)
+    assert len(table) == 2 and not findings.examples
+
+
 @pytest.mark.parametrize(
     ("line", "kind"),
     [("../../etc/passwd", Kind.NAME_ESCAPES), ("none", Kind.PICTURE_MISSING), ("c", Kind.LABELS_MISSING)],
