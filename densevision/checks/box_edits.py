@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 from functools import cached_property
+from itertools import count
+from math import inf
+from operator import is_not
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +24,7 @@ from densevision.io.image import image_size
 from densevision.io.lines import read_lines
 from densevision.io.pictures import is_inside, list_pictures
 from densevision.io.segmentations import holds_pixels
-from densevision.io.voc import CORNERS
+from densevision.io.voc import CORNERS, stated_size
 from densevision.io.yolo import NOT_LABELS, label_path
 from densevision.ops.view import Size
 
@@ -43,6 +46,15 @@ class _BoxEdit:
         self.tables.append(table)
 
     @cached_property
+    def sizes(self) -> dict[str, Size]:
+        """Picture -> its (height, width)."""
+        return {
+            table.files[row]: (height, width)
+            for table in self.tables
+            for row, (height, width) in enumerate(table.sizes.tolist())
+        }
+
+    @cached_property
     def kept(self) -> dict[str, dict[int, tuple[np.ndarray, float]]]:
         """Picture -> its boxes and their areas by their place in the label file."""
         found: dict[str, dict[int, tuple[np.ndarray, float]]] = {}
@@ -59,37 +71,45 @@ class _BoxEdit:
 
 
 class CocoEdit(_BoxEdit):
-    """A COCO json without the pictures and annotations that were left out, and with mended boxes."""
+    """A COCO json without what was left out, and with mended sizes, boxes, areas and annotation ids."""
 
     def apply(self, repair: Repair) -> None:
         """Rewrites the json where something changes."""
         path = self.source.file
         content = json.loads(path.read_bytes())
-        before = len(content["images"]), len(content["annotations"])
-        images = []
-        for entry in (entry for entry in content["images"] if isinstance(entry, dict)):
-            name = entry.get("file_name")
+        images = self._images(content["images"], repair)
+        rows = {place: found for boxes in self.kept.values() for place, found in boxes.items()}
+        places = [
+            place for place, entry in enumerate(content["annotations"]) if place in rows and entry["image_id"] in images
+        ]
+        objects = [content["annotations"][place] for place in places]
+        ids = _new_ids([entry.get("id") for entry in objects])
+        mended = [_changed(entry, _mends(entry, *rows[place]) | id) for place, entry, id in zip(places, objects, ids)]
+        sized = [_changed(entry, self._size(entry)) for entry in images.values()]
+        lost = len(content["images"]) - len(images), len(content["annotations"]) - len(objects)
+        changes = sum(map(is_not, sized, images.values())), sum(map(is_not, mended, objects))
+        if any(lost + changes):
+            what = f"written anew: {lost[0]} pictures and {lost[1]} objects left out"
+            what += f", {changes[0]} sizes and {changes[1]} objects mended"
+            text = json.dumps(content | {"images": sized, "annotations": mended}, ensure_ascii=False)
+            repair.rewrite(path, lambda target: write_text(target, text), what)
+
+    def _images(self, entries: list[Any], repair: Repair) -> dict[int, dict[str, Any]]:
+        """Id -> the first picture of this id, of those that stay."""
+        images: dict[int, dict[str, Any]] = {}
+        for entry in (entry for entry in entries if isinstance(entry, dict)):
+            name, id = entry.get("file_name"), entry.get("id")
             if isinstance(name, str) and self.stays(repair, name):
-                images.append(entry)
+                if type(id) is int:
+                    images.setdefault(id, entry)
             elif isinstance(name, str) and is_inside(name):
                 repair.leave_out(self.source.folder / name, UNUSED)
-        first: dict[Any, dict[str, Any]] = {}
-        for entry in images:
-            first.setdefault(entry["id"], entry)
-        kept, mended = [], 0
-        for index, entry in enumerate(content["annotations"]):
-            image = first.get(entry.get("image_id")) if isinstance(entry, dict) else None
-            found = self.kept[image["file_name"]].get(index) if image is not None else None
-            if found is not None:
-                changed = _coco_box(entry, *found)
-                mended += changed is not entry
-                kept.append(changed)
-        content["images"], content["annotations"] = list(first.values()), kept
-        lost = before[0] - len(first), before[1] - len(kept)
-        if any(lost) or mended:
-            what = f"written anew: {lost[0]} pictures and {lost[1]} objects left out, {mended} boxes mended"
-            text = json.dumps(content, ensure_ascii=False)
-            repair.rewrite(path, lambda target: write_text(target, text), what)
+        return images
+
+    def _size(self, entry: dict[str, Any]) -> dict[str, int]:
+        """Height and width, where an entry states another number."""
+        own = zip(("height", "width"), self.sizes[entry["file_name"]])
+        return {key: side for key, side in own if entry.get(key) not in (None, 0, side)}
 
 
 class CocoPicturesEdit:
@@ -159,7 +179,7 @@ class YoloEdit(_BoxEdit):
 
 
 class VocEdit(_BoxEdit):
-    """Annotations of a Pascal VOC dataset without the objects that were left out, and with mended boxes."""
+    """Annotations of a Pascal VOC dataset without the objects that were left out, and with mended sizes and boxes."""
 
     def __init__(self, source: VocSource):
         super().__init__(source)
@@ -178,14 +198,19 @@ class VocEdit(_BoxEdit):
             path = root / "ImageSets" / "Main" / f"{split}.txt"
             rewrite_list(path, lambda line: not line.split() or line.split()[0] in stems, repair)
         for stem, name in stems.items():
-            self._rewrite_annotation(root / "Annotations" / f"{stem}.xml", self.kept[name], repair)
+            self._rewrite_annotation(root / "Annotations" / f"{stem}.xml", self.sizes[name], self.kept[name], repair)
 
     def _lines(self, split: str | None) -> list[str]:
         return read_lines(self.source.folder / "ImageSets" / "Main" / f"{split}.txt")
 
-    def _rewrite_annotation(self, path: Path, boxes: dict[int, tuple[np.ndarray, float]], repair: Repair) -> None:
+    def _rewrite_annotation(
+        self, path: Path, size: Size, boxes: dict[int, tuple[np.ndarray, float]], repair: Repair
+    ) -> None:
         tree = ElementTree.parse(path)
         root, lost, mended = tree.getroot(), 0, 0
+        if stated_size(root) not in (None, size):
+            for name, side in zip(("height", "width"), size):
+                next(root.iterfind(f"size/{name}")).text, mended = str(side), mended + 1
         for number, item in enumerate(list(root.iter("object")), 1):
             if number not in boxes:
                 root.remove(item)
@@ -198,7 +223,7 @@ class VocEdit(_BoxEdit):
                     element.text, mended = f"{round(value, DIGITS):g}", mended + 1
         if lost or mended:
             data = ElementTree.tostring(root, "utf-8")
-            what = "written anew without objects that were left out, and with mended boxes"
+            what = "written anew without objects that were left out, and with mended sizes and boxes"
             repair.rewrite(path, lambda target: write_bytes(target, data), what)
 
 
@@ -252,14 +277,31 @@ def rewrite_list(path: Path, stays: Any, repair: Repair) -> None:
         repair.rewrite(path, lambda target: write_text(target, text), what)
 
 
-def _coco_box(entry: dict[str, Any], box: np.ndarray, area: float) -> dict[str, Any]:
-    """The annotation with this box; itself where it has it already."""
+def _mends(entry: dict[str, Any], box: np.ndarray, area: float) -> dict[str, Any]:
+    """Box and area of an annotation, where it has others; the area of a mask is right whatever its box was."""
     x1, y1, x2, y2 = box.astype(float).tolist()
-    wanted = [x1, y1, x2 - x1, y2 - y1]
-    if np.allclose(entry["bbox"], wanted, atol=10**-DIGITS, rtol=1e-6):
-        return entry
-    changed = {**entry, "bbox": [round(value, DIGITS) for value in wanted]}
-    return changed | ({"area": round(area, DIGITS)} if "area" in entry else {})
+    wanted, stated, changes = [x1, y1, x2 - x1, y2 - y1], entry.get("area"), {}
+    if not np.allclose(entry["bbox"], wanted, atol=10**-DIGITS, rtol=1e-6):
+        changes["bbox"] = [round(value, DIGITS) for value in wanted]
+    if stated is not None and not (entry.get("segmentation") and 0 <= stated < inf) and stated != area:
+        changes["area"] = round(area, DIGITS)
+    return changes
+
+
+def _new_ids(ids: list[int | None]) -> list[dict[str, int]]:
+    """An id of its own where an earlier object has the same; nothing for the others."""
+    unused = count(max((id for id in ids if id is not None), default=0) + 1)
+    known: set[int | None] = set()
+    found = []
+    for id in ids:
+        found.append({"id": next(unused)} if id is not None and id in known else {})
+        known.add(id)
+    return found
+
+
+def _changed(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """The entry with changes; itself where there are none."""
+    return {**entry, **changes} if changes else entry
 
 
 def _is_usable(outline: list[float] | None, size: Size) -> bool:

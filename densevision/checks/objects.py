@@ -81,9 +81,17 @@ def judge_masks(
 
 
 def judge_keypoints(survey: Survey, file: Path, sizes: dict[int, Size]) -> None:
-    """Reports keypoints of a COCO json whose flags, places or numbers are wrong; `sizes` are by image id."""
+    """Reports keypoints of a COCO json whose flags, places or numbers are wrong.
+
+    Args:
+        survey: Where to.
+        file: The json.
+        sizes: Image id -> size of the picture; annotations of other pictures are left aside.
+    """
     for key, index, entry in stream_json(file):
-        values = entry.get("keypoints") if key == "annotations" and isinstance(entry, dict) else None
+        if key != "annotations" or not isinstance(entry, dict) or _id_of_picture(entry) not in sizes:
+            continue
+        values = entry.get("keypoints")
         if not isinstance(values, list) or len(values) % 3 or not all(type(x) in (int, float) for x in values):
             continue
         points = np.reshape(values, (-1, 3))
@@ -91,12 +99,11 @@ def judge_keypoints(survey: Survey, file: Path, sizes: dict[int, Size]) -> None:
         strange = ~np.isin(flags, (0, 1, 2))
         if strange.any():
             survey.add(POINT_FLAG, file, field, f"visibility {flags[strange][0]:g}")
-        if entry.get("image_id") in sizes:
-            height, width = sizes[entry["image_id"]]
-            x, y = points[flags > 0, 0], points[flags > 0, 1]
-            outside = (x < 0) | (y < 0) | (x > width) | (y > height)
-            if outside.any():
-                survey.add(POINT_OUTSIDE, file, field, f"{x[outside][0]:g}, {y[outside][0]:g} in {width} x {height}")
+        height, width = sizes[entry["image_id"]]
+        x, y = points[flags > 0, 0], points[flags > 0, 1]
+        outside = (x < 0) | (y < 0) | (x > width) | (y > height)
+        if outside.any():
+            survey.add(POINT_OUTSIDE, file, field, f"{x[outside][0]:g}, {y[outside][0]:g} in {width} x {height}")
         number = entry.get("num_keypoints")
         if number is not None and number != int((flags > 0).sum()):
             value = f"{number} stated, {int((flags > 0).sum())} labelled"
@@ -124,6 +131,10 @@ def crosses(outline: np.ndarray) -> bool:
     first = _side(starts[:, None], ends[:, None], starts[None]), _side(starts[:, None], ends[:, None], ends[None])
     opposite = first[0] * first[1] < 0
     return bool((opposite & opposite.T).any())
+
+
+def _id_of_picture(entry: dict[str, Any]) -> int | None:
+    return entry["image_id"] if type(entry.get("image_id")) is int else None
 
 
 def _reader(boxes: BoxTable, masks: Segmentations, stated: dict[int, float]) -> Callable[[int], list[Any]]:

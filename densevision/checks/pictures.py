@@ -130,6 +130,7 @@ class Album:
             self._judge_copies(facts)
         train, val = (self.splits.get(split, []) for split in ("train", "val"))
         copies: dict[bytes, list[Facts]] = {}
+        shared: set[str] = set()
         for facts in train:
             copies.setdefault(facts.digest, []).append(facts)
         for ours, theirs, same in leaks(train, val):
@@ -137,8 +138,14 @@ class Album:
             self.survey.add(check, theirs.file, None, f"as {os.path.basename(ours.file)} in training")
             # A file that both splits list is left to the person: a copy without it would lack it in both.
             for copy in copies[theirs.digest] if same else ():
-                if copy.file != theirs.file:
+                if copy.file == theirs.file:
+                    shared.add(copy.file)
+                else:
                     self.survey.repair.leave_out(copy.file, table.LEAK.name)
+        if shared:
+            what = "picture is" if len(shared) == 1 else "pictures are"
+            note = f"{len(shared)} {what} listed in both splits, which --fix leaves as it is: list each in one"
+            self.survey.notes.append(note)
 
     def _judge_modes(self, everything: list[Facts]) -> None:
         modes = Counter(facts.mode for facts in everything)

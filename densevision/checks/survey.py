@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from densevision.checks.repair import Repair
 from densevision.checks.table import SEVERITIES, Check, Severity, of_kind
-from densevision.io.findings import KEPT, Findings
+from densevision.io.findings import KEPT, Findings, Kind
 
 EXAMPLES = 20
 """Places of one finding that are remembered; beyond, they are only counted."""
@@ -65,6 +65,22 @@ class Finding:
             "examples": examples,
             "mend": self.check.mend,
         }
+
+
+class FindingsOfSplits(Findings):
+    """What readers find in all splits of a dataset: a file that several splits share is read with each of them."""
+
+    def __init__(self) -> None:
+        super().__init__("fix")
+        self._known: set[int] = set()
+
+    def _record(
+        self, kind: Kind, file: str | os.PathLike[str], field: str | None, value: Any, action: str, about: str | None
+    ) -> None:
+        place = hash((kind, os.fspath(file), field, repr(value)))
+        if place not in self._known:
+            self._known.add(place)
+            super()._record(kind, file, field, value, action, about)
 
 
 class Survey:

@@ -83,7 +83,7 @@ LEAK = Check(
     "error",
     "a picture, byte for byte, in training and in validation",
     "Take it out of one split: numbers on it are no measure.",
-    "left out of training",
+    "left out of training, unless both splits list that one file",
 )
 NEAR = Check(
     "picture-nearly-twice",

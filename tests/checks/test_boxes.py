@@ -95,6 +95,7 @@ BOTH: dict[str, Callable[[Path, Content], object]] = {
     "box-flat": change(bbox=[10, 10, 0, 24]),
     "box-not-finite": change(bbox=[10, float("nan"), 20, 24]),
     "box-twice": also,
+    "area-impossible": change(area=-5),
     "class-absent": change(category_id=44),
     "entry-malformed": change(bbox="wide"),
     "picture-size": lambda root, content: content["images"][2].update(width=63),
@@ -179,12 +180,80 @@ def test_fix__coco_keeps_all_else(dataset, check, tmp_path) -> None:
     fixed = json.loads((tmp_path / "clean" / "annotations" / "instances_train.json").read_text())
     by_id = {entry["id"]: entry for entry in fixed["annotations"]}
     assert by_id[4]["bbox"] == [50, 10, 14, 24] and by_id[4]["attributes"] == {"shy": True}
-    assert by_id[4]["area"] == pytest.approx(480 * 14 / 30, abs=1e-3)
+    assert by_id[4]["area"] == 480, "of its mask, which nobody touched"
     assert 5 not in by_id and fixed["info"] == {"year": 2024}
     assert {image["id"] for image in fixed["images"]} == set(range(12)) - {3}
     assert by_id.keys() == set(range(24)) - {5, 6, 7}
     assert not (tmp_path / "clean" / "images" / "3.png").exists()
     assert not check("detection", tmp_path / "clean").failed
+
+
+@pytest.mark.parametrize(
+    "name", ["annotation-id-twice", "picture-size", "box-outside", "area-impossible", "box-reversed", "entry-malformed"]
+)
+@pytest.mark.parametrize("task", ["detection", "instance"])
+def test_fix__copy_of_coco_passes(task: str, name: str, dataset, check, tmp_path) -> None:
+    root, content = dataset
+    BOTH[name](root, content)
+    write(root, content)
+    found = {one.check.name for one in check(task, root, fix=tmp_path / "clean").findings}
+    assert name in found
+    again = check(task, tmp_path / "clean")
+    assert not again.failed and {one.check.name for one in again.findings} <= found, again.findings
+
+
+def test_fix__box_without_mask_takes_its_clipped_area(dataset, check, tmp_path) -> None:
+    root, content = dataset
+    for entry in content["annotations"]:
+        del entry["segmentation"]
+    content["annotations"][4].update(bbox=[50, 10, 30, 24], area=720)
+    content["annotations"][5].update(area=-5)
+    write(root, content)
+    check("detection", root, fix=tmp_path / "clean")
+    fixed = json.loads((tmp_path / "clean" / "annotations" / "instances_train.json").read_text())
+    assert [entry["area"] for entry in fixed["annotations"][3:6]] == [480, 14 * 24, 20 * 24]
+
+
+def test_fix__repeated_ids_become_unused_ones(dataset, check, tmp_path) -> None:
+    root, content = dataset
+    for row in (4, 5):
+        content["annotations"][row]["id"] = 1
+    write(root, content)
+    check("detection", root, fix=tmp_path / "clean")
+    fixed = json.loads((tmp_path / "clean" / "annotations" / "instances_train.json").read_text())
+    assert [entry["id"] for entry in fixed["annotations"]] == [0, 1, 2, 3, 24, 25, *range(6, 24)]
+
+
+def test_fix__image_id_that_is_a_list(dataset, check, tmp_path) -> None:
+    root, content = dataset
+    write(root, content)
+    file = root / "annotations" / "instances_train.json"
+    part = json.loads(file.read_text())
+    part["annotations"][4]["image_id"] = [2]
+    file.write_text(json.dumps(part))
+    assert [one.check.name for one in check("detection", root, fix=tmp_path / "clean").findings] == ["entry-malformed"]
+    assert not check("detection", tmp_path / "clean").failed
+
+
+UNDIVIDED: dict[str, Callable[[Path, Content], object]] = {
+    name: {**BOTH, **MASKS}[name]
+    for name in ("entry-malformed", "annotation-id-twice", "image-id-absent", "class-absent", "keypoint-flag")
+}
+
+
+@pytest.mark.parametrize("name", UNDIVIDED)
+def test_boxes__one_json_for_both_splits_is_counted_once(name: str, dataset, check) -> None:
+    root, content = dataset
+    UNDIVIDED[name](root, content)
+    (root / "annotations" / "labels.json").write_text(json.dumps(content))
+    found = {one.check.name: one.count for one in check("instance", root).findings}
+    assert found[name] == 1, found
+
+
+def test_boxes__one_folder_for_both_splits_is_counted_once(yolo, check) -> None:
+    (yolo / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
+    (yolo / "labels" / "train" / "stray.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    assert {one.check.name: one.count for one in check("detection", yolo).findings} == {"picture-absent": 1}
 
 
 @pytest.fixture
@@ -244,16 +313,20 @@ def test_voc__planted_faults_and_their_mends(tmp_path, texture, check) -> None:
     assert check("detection", root).findings == []
     (root / "Annotations" / "1.xml").write_text("<annotation>")
     both = entry.format(40, 90) + entry.format(20, 19)
+    size = "<size><width>50</width><height>48</height><depth>3</depth></size>"
+    (root / "Annotations" / "4.xml").write_text(f"<annotation>{size}{entry.format(11, 40)}</annotation>")
     (root / "Annotations" / "2.xml").write_text(f"<annotation><source>mine</source>{both}</annotation>")
     (root / "Annotations" / "3.xml").unlink()
     report = check("detection", root, fix=tmp_path / "clean")
     found = {finding.check.name for finding in report.findings}
-    assert found == {"file-malformed", "box-outside", "box-flat", "labels-missing"}
+    assert found == {"file-malformed", "box-outside", "box-flat", "labels-missing", "picture-size"}
     assert (tmp_path / "clean/ImageSets/Main/train.txt").read_text().split() == [
         str(number) for number in lists["train"] if number not in (1, 3)
     ]
     tree = ElementTree.parse(tmp_path / "clean" / "Annotations" / "2.xml")
     assert tree.findtext("source") == "mine"
+    resized = ElementTree.parse(tmp_path / "clean" / "Annotations" / "4.xml")
+    assert [resized.findtext(f"size/{key}") for key in ("width", "height", "depth")] == ["64", "48", "3"]
     assert [float(item.findtext("bndbox/xmax")) for item in tree.iter("object")] == [64]
     assert not check("detection", tmp_path / "clean").failed
 

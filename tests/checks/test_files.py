@@ -228,6 +228,7 @@ def test_leak__a_file_of_both_splits_is_left_to_the_person(dataset, check, tmp_p
     report = check("detection", dataset, tmp_path / "clean")
     assert [(found.check.name, found.count) for found in report.findings] == [("leak", 12)]
     assert len(list((tmp_path / "clean/images/train").iterdir())) == 12
+    assert any("12 pictures are listed in both splits" in note for note in report.notes)
 
 
 def test_python__says_what_the_command_line_says(dataset, tmp_path, capsys) -> None:
