@@ -12,17 +12,22 @@ import numpy as np
 from densevision.data.scenes import CLASSES, Scene, Scenes
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable
+from densevision.io.decode import Damaged
 from densevision.io.image import read_image, to_channels
 from densevision.ops.view import Size
 from densevision.results import Detections
 from densevision.sample import Sample
+
+CLEANED = (
+    "The command `check` of this task decodes every picture: its --fix OUT writes a copy without the damaged ones."
+)
 
 
 class BoxSet:
     """A detection dataset on disk. Reading is pure, so workers may share it; what they share are arrays.
 
     Opening has looked at every picture's header and end. A picture that fails only when it is decoded stops the run
-    under every policy, because a worker could not count it for the others.
+    under every policy, because a worker could not count it for the others; the error names what does.
 
     Args:
         table: The truth.
@@ -51,6 +56,8 @@ class BoxSet:
         truth = self.truth(index)
         try:
             image = to_channels(read_image(path, self.max_pixels), self.channels)
+        except Damaged as failure:
+            raise Damaged(failure.problem, file=path, mend=f"{failure.mend} {CLEANED}") from None
         except DataError as failure:
             raise failure if failure.file else DataError(failure.problem, file=path, mend=failure.mend) from None
         if image.shape[:2] != truth.size:

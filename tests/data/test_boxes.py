@@ -79,6 +79,16 @@ def test_getitem__picture_that_broke_or_changed_after_opening(samples):
         samples[0]
 
 
+def test_getitem__picture_damaged_in_its_middle_names_the_command_that_leaves_it_out(samples):
+    path = samples.folder / "a.png"
+    write_image(path, np.random.default_rng(0).integers(0, 255, (12, 30, 3), dtype=np.uint8))
+    data = bytearray(path.read_bytes())
+    data[100:400] = bytes(300)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=r"a\.png: .*corrupt.*`check`.*--fix OUT"):
+        samples[0]
+
+
 def test_getitem__channels_that_cannot_be_had_name_the_file(samples):
     few = BoxSet(samples.table, samples.folder, 7, 10**6)
     with pytest.raises(DataError, match=r"a\.png.*7 are needed"):
