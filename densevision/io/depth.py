@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io.files import whole, write_bytes
-from densevision.io.image import read_image, write_image
+from densevision.io.image import image_size, read_image, write_image
 
 SATURATED = 65535
 """Largest 16-bit number: depth sensors write it where they saw nothing."""
 
 _AGAIN = "Fetch or write it again."
-_HEADER = re.compile(rb"(Pf|PF)\s+(\d+)\s+(\d+)\s+([-+0-9.eE]+)\s")
+_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+_HEADER = re.compile(rb"(Pf|PF)\s+(\d+)\s+(\d+)\s+(" + _NUMBER + rb")\r?\n")
+_HEADER_BYTES = 256
+_DAMAGE = (ValueError, OSError, EOFError, RuntimeError, KeyError, SyntaxError)
+_DAMAGE += (tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+_DISPARITY = {"disp", "disps", "disparity", "disparities"}
 
 
 @dataclass(frozen=True)
@@ -67,7 +76,7 @@ def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: b
     wrong = (np.isnan(numbers) | (numbers < 0)) & found.valid
     if wrong.any() and not mend:
         row, column = np.argwhere(wrong)[0].tolist()
-        way = "Write 0 where nothing is known, or set data.on_error to fix, which takes these pixels as not known."
+        way = "Write 0 where nothing is known; of a dataset, data.on_error=fix takes these pixels as not known."
         problem = f"{int(wrong.sum())} numbers are negative or NaN"
         field, value = f"pixel ({row}, {column})", float(numbers[row, column])
         raise DataError(problem, file=path, field=field, value=value, mend=way)
@@ -84,10 +93,27 @@ def read_numbers(path: str | os.PathLike[str]) -> DepthFile:
         UsageError: The suffix is none of `read_depth`'s.
     """
     path = Path(path)
-    found = _format(path, _READERS)(path)
-    if found.depth.ndim != 2:
-        raise DataError("depth has one number per pixel, (H, W)", file=path, value=found.depth.shape)
-    return found
+    return _format(path, _READERS)(path)
+
+
+def depth_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of a file of depth or disparity, without reading its numbers.
+
+    Raises:
+        DataError: The file is missing, its header or its length is wrong, or it does not hold one number per pixel.
+        UsageError: The suffix is none of `read_depth`'s.
+    """
+    path = Path(path)
+    return _format(path, _SIZES)(path)
+
+
+def kind_by_name(path: str | os.PathLike[str]) -> Literal["metric", "disparity"]:
+    """What a file of depth holds by its name and those of the folders that the path states.
+
+    >>> kind_by_name("disp_0/left/000.npy"), kind_by_name("dispnet/000.npy")
+    ('disparity', 'metric')
+    """
+    return "disparity" if _DISPARITY & set(re.findall("[a-z]+", os.fspath(path).lower())) else "metric"
 
 
 def write_depth(
@@ -173,17 +199,28 @@ def _write_picture(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
 
 def _read_pfm(path: Path) -> DepthFile:
     data = _bytes(path)
+    (height, width), order, start = _pfm_header(path, data, len(data))
+    rows = np.frombuffer(data, order, offset=start).reshape(height, width)
+    # Rows run from the bottom up.
+    return _plain(rows[::-1].astype(np.float32))
+
+
+def _pfm_header(path: Path, data: bytes, length: int) -> tuple[tuple[int, int], str, int]:
+    """Size, type of the numbers and where they begin, of a file of so many bytes that begins with `data`."""
     header = _HEADER.match(data)
     if header is None or header[1] != b"Pf":
         raise DataError("not a .pfm file of one channel", file=path, field="header", value=data[:20], mend=_AGAIN)
     width, height, order = int(header[2]), int(header[3]), float(header[4])
     expected = 4 * width * height
-    if len(data) - header.end() != expected or not expected:
+    if length - header.end() != expected or not expected:
         problem = f"{width} x {height} pixels take {expected} bytes"
-        raise DataError(problem, file=path, field="body", value=len(data) - header.end(), mend=_AGAIN)
-    rows = np.frombuffer(data, "<f4" if order < 0 else ">f4", offset=header.end()).reshape(height, width)
-    # Rows run from the bottom up.
-    return _plain(rows[::-1].astype(np.float32))
+        raise DataError(problem, file=path, field="body", value=length - header.end(), mend=_AGAIN)
+    return (height, width), "<f4" if order < 0 else ">f4", header.end()
+
+
+def _pfm_size(path: Path) -> tuple[int, int]:
+    data = _bytes(path, _HEADER_BYTES)
+    return _pfm_header(path, data, path.stat().st_size)[0]
 
 
 def _write_pfm(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
@@ -193,24 +230,51 @@ def _write_pfm(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
 
 
 def _read_npy(path: Path) -> DepthFile:
-    array = _loaded(path)
-    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
-        raise DataError("depth needs an array of numbers", file=path, value=str(getattr(array, "dtype", "archive")))
-    return _plain(array.squeeze() if array.ndim == 3 else array)
+    with _numpys(path):
+        return _plain(_one_channel(np.load(path, allow_pickle=False), path))
+
+
+def _npy_size(path: Path) -> tuple[int, int]:
+    with _numpys(path):
+        return _one_channel(np.load(path, mmap_mode="r", allow_pickle=False), path).shape
 
 
 def _read_npz(path: Path) -> DepthFile:
-    archive = _loaded(path)
-    names = list(getattr(archive, "files", ()))
-    name = "depth" if "depth" in names else names[0] if len(names) == 1 else None
-    if name is None:
-        raise DataError("which array is the depth?", file=path, value=names, mend="Name it depth.")
-    found = _plain(archive[name])
-    valid = archive["valid"].astype(bool) if "valid" in names else found.valid
+    with _numpys(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
+        names = archive.files
+        found = _plain(_one_channel(archive[_depth_in(archive, path)], path))
+        valid = archive["valid"].astype(bool) if "valid" in names else found.valid
+        kind, unit = (str(archive[word]) if word in names else None for word in ("kind", "unit"))
     if valid.shape != found.depth.shape:
         raise DataError("valid is not of the depth's size", file=path, field="valid", value=valid.shape)
-    kind, unit = (str(archive[word]) if word in names else None for word in ("kind", "unit"))
     return DepthFile(found.depth, valid, kind, unit)
+
+
+def _npz_size(path: Path) -> tuple[int, int]:
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    with _numpys(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
+        with archive.zip.open(f"{_depth_in(archive, path)}.npy") as member:
+            shape, _, kind = headers[np.lib.format.read_magic(member)](member)
+        return _one_channel(np.broadcast_to(np.zeros((), kind), shape), path).shape
+
+
+def _depth_in(archive: np.lib.npyio.NpzFile, path: Path) -> str:
+    """The name of the depth in an archive."""
+    names = archive.files
+    if "depth" not in names and len(names) != 1:
+        raise DataError("which array is the depth?", file=path, value=names, mend="Name it depth.")
+    return "depth" if "depth" in names else names[0]
+
+
+def _one_channel(array: Any, path: Path) -> np.ndarray:
+    """(H, W) of an array that may have an axis of one channel, the last or the first."""
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise DataError("depth needs an array of numbers", file=path, value=str(getattr(array, "dtype", "archive")))
+    if array.ndim == 3 and 1 in (array.shape[2], array.shape[0]):
+        array = array[..., 0] if array.shape[2] == 1 else array[0]
+    if array.ndim != 2 or not array.size:
+        raise DataError("depth has one number per pixel, (H, W)", file=path, value=array.shape)
+    return array
 
 
 def _write_npy(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
@@ -218,18 +282,21 @@ def _write_npy(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
         np.save(stream, np.where(known, numbers, np.float32(0)))
 
 
-def _loaded(path: Path) -> Any:
+@contextmanager
+def _numpys(path: Path) -> Iterator[None]:
+    """What NumPy and its archives raise at a damaged file, when it is opened or read, as an error of the data."""
     try:
-        return np.load(path, allow_pickle=False)
+        yield
     except FileNotFoundError:
         raise DataError("no such file", file=path) from None
-    except (ValueError, OSError, EOFError) as failure:
-        raise DataError(f"not an array in NumPy's format: {failure}", file=path, mend=_AGAIN) from None
+    except _DAMAGE:
+        raise DataError("not an array of numbers in NumPy's format, or damaged", file=path, mend=_AGAIN) from None
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path, count: int = -1) -> bytes:
     try:
-        return path.read_bytes()
+        with open(path, "rb") as stream:
+            return stream.read(count)
     except OSError as failure:
         raise DataError(f"cannot be read: {os.strerror(failure.errno or 0)}", file=path) from None
 
@@ -242,6 +309,15 @@ _READERS: dict[str, Callable[[Path], DepthFile]] = {
     ".pfm": _read_pfm,
     ".npy": _read_npy,
     ".npz": _read_npz,
+}
+_SIZES: dict[str, Callable[[Path], tuple[int, int]]] = {
+    ".png": image_size,
+    ".pgm": image_size,
+    ".tif": image_size,
+    ".tiff": image_size,
+    ".pfm": _pfm_size,
+    ".npy": _npy_size,
+    ".npz": _npz_size,
 }
 _WRITERS: dict[str, Callable[[Path, np.ndarray, np.ndarray], None]] = {
     ".png": _write_picture,

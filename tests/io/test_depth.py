@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError, UsageError
-from densevision.io.depth import read_depth, write_depth, write_points
+from densevision.io.depth import depth_size, read_depth, write_depth, write_points
 
 
 @pytest.fixture
@@ -101,6 +101,46 @@ def test_shape__two_dimensions(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones((2, 3, 4)))
     with pytest.raises(DataError, match=r"\(H, W\)"):
         read_depth(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 7), (7, 1, 1), (1, 1, 1), (5, 7, 1), (1, 5, 7)])
+def test_npy__one_channel_leaves_one_row_or_column_alone(shape: tuple[int, ...], tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones(shape))
+    wanted = shape[:2] if shape[2] == 1 else shape[1:]
+    assert read_depth(tmp_path / "a.npy").depth.shape == depth_size(tmp_path / "a.npy") == wanted
+
+
+def test_pfm__lines_that_end_as_windows_writes_them(numbers: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
+    write_depth(tmp_path / "a.pfm", numbers[0])
+    head, body = (tmp_path / "a.pfm").read_bytes().split(b"-1.0\n", 1)
+    (tmp_path / "b.pfm").write_bytes(head.replace(b"\n", b"\r\n") + b"-1.0\r\n" + body)
+    np.testing.assert_array_equal(read_depth(tmp_path / "b.pfm").depth, numbers[0])
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm"])
+def test_damaged__is_an_error_of_the_data_in_our_own_words(suffix: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_depth(tmp_path / f"whole{suffix}", rng.uniform(1, 9, (6, 7)))
+    whole = (tmp_path / f"whole{suffix}").read_bytes()
+    file = tmp_path / f"a{suffix}"
+    for number in range(300):
+        data = bytearray(whole)
+        data[rng.integers(0, len(data))] = rng.integers(0, 256)
+        file.write_bytes(data[: rng.integers(0, len(data))] if number % 3 == 0 else data)
+        for read in (depth_size, lambda path: read_depth(path, mend=True)):
+            try:
+                read(file)
+            except DataError as failure:
+                assert "pickle" not in str(failure)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm", ".png"])
+def test_size__is_told_by_the_header(numbers: tuple[np.ndarray, np.ndarray], suffix: str, tmp_path: Path) -> None:
+    write_depth(tmp_path / f"a{suffix}", numbers[0])
+    assert depth_size(tmp_path / f"a{suffix}") == (5, 7)
+    (tmp_path / f"a{suffix}").write_bytes((tmp_path / f"a{suffix}").read_bytes()[:20])
+    with pytest.raises(DataError):
+        depth_size(tmp_path / f"a{suffix}")
 
 
 def test_points__are_laid_out_as_the_header_says(tmp_path: Path) -> None:
