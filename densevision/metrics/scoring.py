@@ -22,6 +22,7 @@ FORMS = (".kitti", ".depth")
 """Inner endings that say how a picture's numbers are written, and are no part of its name."""
 AHEAD = 4
 """Pairs that are read before they are asked for."""
+_NONE = "Without skipping, the first failure is told."
 
 
 class Judge(Protocol):
@@ -89,7 +90,7 @@ class Scoring:
         """Judges all pairs, once; several at a time, each by a metric of its thread's own, which are merged.
 
         Raises:
-            DataError: A pair cannot be read or compared, unless such are skipped.
+            DataError: A pair cannot be read or compared, unless such are skipped; then, all of them.
         """
         if self.judged is None:
             workers = min(AHEAD, os.cpu_count() or 1)
@@ -100,6 +101,8 @@ class Scoring:
             for shard in shards:
                 self.metric.merge(shard)
             self.judged = sum(counts)
+            if self.ids and not self.judged:
+                raise DataError("no pair can be read or compared", value=self.ids[:3], mend=_NONE)
             for names in self.named.values():
                 names.sort()
         return self
@@ -179,7 +182,8 @@ def score_folders(
         predictions: A folder, or a file where the truth is one.
         suffixes: Of the files that count.
         read: Reads a prediction, and reads a truth.
-        metric: Makes the judge, from the first prediction and its truth.
+        metric: Makes the judge, from the first prediction and its truth; of those that it can read, where the others
+            are skipped.
         on_error: See `Scoring`.
         endings: What a name may add to its picture's; a file that has no partner otherwise is called by the rest.
 
@@ -204,7 +208,18 @@ def score_folders(
     def both(id: str) -> tuple[R, R]:
         return read_answer(said[id]), read_truth(told[id])
 
-    return Scoring(metric(said[ids[0]], told[ids[0]]), ids, both, named, on_error)
+    judge = _judge(metric, [(said[id], told[id]) for id in ids], on_error)
+    return Scoring(judge, ids, both, named, on_error)
+
+
+def _judge(metric: Callable[[Path, Path], Judge], pairs: Sequence[tuple[Path, Path]], on_error: OnError) -> Judge:
+    for answer, truth in pairs:
+        try:
+            return metric(answer, truth)
+        except DataError:
+            if on_error == "fail":
+                raise
+    raise DataError("no prediction can be read", file=pairs[0][0], mend=_NONE)
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
