@@ -28,17 +28,30 @@ class Camera:
         focal: Focal length in pixels of the picture, the same along both axes.
         principal: Where the optical axis meets the picture, (x, y) in pixels; its middle when not given.
         baseline: Distance in metres from this camera to the right one of a rectified pair.
+        offset: Pixels by which the right camera's principal point lies further right: what is infinitely far has the
+            disparity `-offset` (Middlebury's `doffs`).
     """
 
     focal: float
     principal: tuple[float, float] | None = None
     baseline: float | None = None
+    offset: float = 0.0
 
     def seen_through(self, matrix: np.ndarray, size: tuple[int, int]) -> Camera:
         """The camera of a canvas onto which a picture of this size is brought by an affine map (2, 3)."""
         zoom = math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
         x, y = matrix[:, :2] @ np.asarray(self.centre(size)) + matrix[:, 2]
-        return replace(self, focal=self.focal * zoom, principal=(float(x), float(y)))
+        offset = self.offset * zoom
+        return replace(self, focal=self.focal * zoom, principal=(float(x), float(y)), offset=offset)
+
+    def distance(self, disparity: np.ndarray) -> np.ndarray:
+        """Metres at disparities in pixels, for a camera whose baseline is known; infinite where none is left."""
+        with np.errstate(divide="ignore"):
+            return self.focal * self.baseline / np.maximum(disparity + self.offset, 0)
+
+    def disparity(self, distance: np.ndarray) -> np.ndarray:
+        """Pixels of disparity at positive distances in metres, for a camera whose baseline is known."""
+        return self.focal * self.baseline / distance - self.offset
 
     def centre(self, size: tuple[int, int]) -> tuple[float, float]:
         """The principal point in a picture of this size, (height, width)."""
@@ -102,11 +115,11 @@ class DepthMap(Result):
         return replace(self, depth=depth, valid=valid, max=limit, camera=camera, size=size, source=None)
 
     def metric(self, camera: Camera | None = None) -> DepthMap:
-        """Disparity in pixels as distance in metres: focal length times baseline over disparity.
+        """Disparity in pixels as distance in metres: focal length times baseline over disparity and offset.
 
         Args:
-            camera: Focal length and baseline; the record's own when not given. Pixels without disparity are infinitely
-                far, hence not valid.
+            camera: Focal length, baseline and offset; the record's own when not given. Pixels without disparity are
+                infinitely far, hence not valid.
 
         Raises:
             DataError: The calibration is missing, or the numbers have no unit.
@@ -118,8 +131,8 @@ class DepthMap(Result):
             problem = "metric depth needs disparity in pixels, and the focal length and baseline of its cameras"
             found = {"kind": self.kind, "unit": self.unit, "camera": camera}
             raise DataError(problem, value=found, mend="Give both, or ask for disparity.")
-        seen = self.valid & (self.depth > 0)
-        depth = np.divide(camera.focal * camera.baseline, self.depth, out=np.zeros_like(self.depth), where=seen)
+        seen = self.valid & (self.depth > -camera.offset)
+        depth = np.where(seen, camera.distance(self.depth), np.float32(0))
         return replace(self, depth=depth, valid=seen, kind="metric", unit="m", max=None, camera=camera)
 
     def points(self) -> tuple[np.ndarray, np.ndarray]:

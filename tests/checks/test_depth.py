@@ -11,6 +11,7 @@ import pytest
 
 from densevision.checks.registration import point_offsets
 from densevision.checks.table import SHARED
+from densevision.errors import DataError
 from densevision.io.depth import read_numbers, write_depth
 from densevision.io.image import write_image
 from densevision.tasks import load_check
@@ -73,6 +74,12 @@ def test_depth__planted_fault(name: str, dataset, check) -> None:
 def test_depth__clean_data_is_silent(dataset, check) -> None:
     report = check("depth", dataset, settings=MILLIMETRES)
     assert report.findings == [] and report.counts["train"] == {"pictures": 12, "depth_maps": 12}
+
+
+def test_depth__nothing_to_look_at_is_an_error(check, tmp_path: Path) -> None:
+    _made(tmp_path / "empty/depth")
+    with pytest.raises(DataError, match="neither split has a picture"):
+        check("depth", tmp_path / "empty")
 
 
 def test_depth__scale_is_not_stated(dataset, check) -> None:

@@ -52,6 +52,16 @@ def test_metric__focal_length_times_baseline_over_disparity() -> None:
     np.testing.assert_array_equal(found.valid, [[True, False]])
 
 
+def test_metric__principal_points_of_a_pair_may_differ() -> None:
+    camera = Camera(720.0, baseline=0.5, offset=12.0)
+    record = DepthMap.of(np.array([[6.0, 24.0]]), kind="disparity", unit="px", camera=camera)
+    np.testing.assert_allclose(record.metric().depth, [[20, 10]])
+    np.testing.assert_allclose(camera.disparity(record.metric().depth), record.depth, rtol=1e-6)
+    larger = record.warp(DOUBLE, (2, 4))
+    assert larger.camera.offset == 24 and larger.metric().depth[0, 0] == pytest.approx(20)
+    assert json.loads(json.dumps(record.to_dict()))["camera"] == vars(camera)
+
+
 def test_metric__needs_calibration() -> None:
     with pytest.raises(DataError, match="focal length and baseline"):
         DepthMap.of(np.ones((2, 2)), kind="disparity", unit="px", camera=Camera(720.0)).metric()

@@ -10,7 +10,7 @@ from densevision.errors import UsageError
 from densevision.results.depth_map import Camera, DepthMap
 
 FAR = 1e4
-"""Where no farthest distance is set, what is answered as infinitely far is judged as this far."""
+"""Metres: where no farthest distance is set, what is left open or infinitely far is judged as this far."""
 
 
 class Pair(NamedTuple):
@@ -50,12 +50,12 @@ def comparable(
     Raises:
         UsageError: Without alignment the two cannot be compared.
     """
-    known = truth.valid & (truth.depth > 0)
+    real, in_metres = _true_depth(truth)
+    known = truth.valid & (real > 0)
     if window != (slice(None), slice(None)):
         outside = np.ones(truth.size, bool)
         outside[window] = False
         known &= ~outside
-    real, in_metres = _true_depth(truth)
     if in_metres:
         known &= real >= nearest
         known &= real <= farthest if farthest is not None else True
@@ -65,13 +65,13 @@ def comparable(
     if align == "none":
         answer = _as_it_is(result, found, truth, in_metres)
     else:
-        answer = _aligned(result, found.astype(np.float64), wanted.astype(np.float64), align)
+        answer = _aligned(result, found.astype(np.float64), wanted.astype(np.float64), there, align)
     answer = answer if there is None else np.where(there, answer, np.inf)
     limits = nearest, farthest or FAR
     disparities = None
     if truth.kind == "disparity" and result.kind == "disparity":
         straight = truth.depth.ravel()[place].astype(np.float64)
-        own = found.astype(np.float64) if align == "none" else _factor(truth, in_metres) / np.clip(answer, *limits)
+        own = found.astype(np.float64) if align == "none" else _disparity(np.clip(answer, *limits), truth)
         disparities = (own if there is None else np.where(there, own, 0.0), straight)
     left_open = 0 if there is None else int((~there).sum())
     return Pair(answer, wanted, limits, in_metres, left_open, disparities)
@@ -90,16 +90,18 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _true_depth(truth: DepthMap) -> tuple[np.ndarray, bool]:
-    """(H, W) depth, and whether it is in metres; where it is unknown, any number."""
+    """(H, W) depth, and whether it is in metres; not positive where a disparity tells none."""
     if truth.kind != "disparity":
         return truth.depth, truth.kind == "metric"
-    numbers = np.where(truth.valid & (truth.depth > 0), truth.depth, 1).astype(np.float64)
-    return _factor(truth, _calibrated(truth.camera)) / numbers, _calibrated(truth.camera)
+    camera = truth.camera if _calibrated(truth.camera) else None
+    seen = truth.depth > (0 if camera is None else max(0.0, -camera.offset))
+    numbers = np.where(seen, truth.depth, np.inf).astype(np.float64)
+    return (1 / numbers, False) if camera is None else (camera.distance(numbers), True)
 
 
-def _factor(truth: DepthMap, in_metres: bool) -> float:
-    """What a disparity divides to give depth."""
-    return truth.camera.focal * truth.camera.baseline if in_metres and truth.camera is not None else 1.0
+def _disparity(depth: np.ndarray, truth: DepthMap) -> np.ndarray:
+    """What `_true_depth` makes such depth of."""
+    return truth.camera.disparity(depth) if _calibrated(truth.camera) else 1 / depth
 
 
 def _as_it_is(result: DepthMap, found: np.ndarray, truth: DepthMap, in_metres: bool) -> np.ndarray:
@@ -110,29 +112,33 @@ def _as_it_is(result: DepthMap, found: np.ndarray, truth: DepthMap, in_metres: b
         if in_metres or truth.kind == result.kind:
             return found
         problem = "metric depth cannot be compared with disparities whose calibration is missing"
-        raise UsageError(problem, field="evaluation.align", value="none", mend="Align by median or lstsq.")
-    with np.errstate(divide="ignore"):
-        reciprocal = 1 / found.astype(np.float64)
+        mend = "Set camera.focal and camera.baseline of these pictures, or align by median or lstsq."
+        raise UsageError(problem, field="evaluation.align", value="none", mend=mend)
     if not in_metres:
-        return reciprocal
+        with np.errstate(divide="ignore"):
+            return 1 / found.astype(np.float64)
     camera = truth.camera if _calibrated(truth.camera) else result.camera
     if not _calibrated(camera):
         problem = "disparity is compared with metres through the cameras' focal length and baseline"
         raise UsageError(problem, field="camera", value=camera, mend="Set camera.focal and camera.baseline, or align.")
-    return reciprocal * camera.focal * camera.baseline
+    return camera.distance(found.astype(np.float64))
 
 
-def _aligned(result: DepthMap, found: np.ndarray, wanted: np.ndarray, align: str) -> np.ndarray:
-    if not wanted.size:
+def _aligned(
+    result: DepthMap, found: np.ndarray, wanted: np.ndarray, there: np.ndarray | None, align: str
+) -> np.ndarray:
+    """Fitted where the answer is `there`; everywhere when not given."""
+    told, meant = (numbers if there is None else numbers[there] for numbers in (found, wanted))
+    if not told.size:
         return found
     with np.errstate(divide="ignore"):
         if align == "median":
-            depth = 1 / found if result.kind == "disparity" else found
-            return depth * (np.median(wanted) / max(float(np.median(depth)), 1e-12))
+            depth, told = (1 / numbers if result.kind == "disparity" else numbers for numbers in (found, told))
+            return depth * (np.median(meant) / max(float(np.median(told)), 1e-12))
         if result.kind == "disparity":
-            factor, offset = line(found, 1 / wanted)
+            factor, offset = line(told, 1 / meant)
             return 1 / np.maximum(factor * found + offset, 0)
-    factor, offset = line(found, wanted)
+    factor, offset = line(told, meant)
     return factor * found + offset
 
 

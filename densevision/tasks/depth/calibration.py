@@ -47,15 +47,20 @@ def kitti_camera(file: Path, number: str) -> Camera | None:
 
 @lru_cache(maxsize=1024)
 def middlebury_camera(file: Path) -> Camera | None:
-    """The left camera of Middlebury's calib.txt, whose baseline is in millimetres; None where there is none."""
+    """The left camera of Middlebury's calib.txt, whose baseline is in millimetres; None where there is none.
+
+    Raises:
+        DataError: The file does not hold this camera, or what it states of the pair is no number.
+    """
     if not file.exists():
         return None
     rows = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
     numbers = [float(word) for word in re.findall(r"[-+0-9.eE]+", rows.get("cam0", ""))]
     if len(numbers) != 9:
         raise DataError("no intrinsics of the left camera", file=file, field="cam0", value=rows.get("cam0"))
-    baseline = float(rows["baseline"]) / 1000 if "baseline" in rows else None
-    return Camera(numbers[0], _corner(np.array(numbers).reshape(3, 3)), baseline)
+    baseline, offset = (_number(rows[name], file, name) if name in rows else None for name in ("baseline", "doffs"))
+    baseline = None if baseline is None else baseline / 1000
+    return Camera(numbers[0], _corner(np.array(numbers).reshape(3, 3)), baseline, offset or 0.0)
 
 
 def intrinsics_near(image: Path, root: Path) -> Camera | None:
@@ -89,6 +94,13 @@ def _corner(matrix: np.ndarray) -> tuple[float, float]:
     """The principal point; these files count from the first pixel's centre, our coordinates from its corner."""
     x, y = matrix[:2, 2] + _CENTRE
     return float(x), float(y)
+
+
+def _number(text: str, file: Path, field: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise DataError("not a number", file=file, field=field, value=text.strip()) from None
 
 
 def _matrix(text: str, file: Path, field: str) -> np.ndarray:

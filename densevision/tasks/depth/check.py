@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +39,7 @@ TIMES = ("rgb.txt", "depth.txt")
 UNRECTIFIED = 1.0
 """Pixels by which points of a pair lie higher or lower, in the median, before it counts as not rectified."""
 
-BROKEN = Check(
-    "depth-broken",
-    "error",
-    "a depth map that is missing or cannot be read",
-    "Bring the file, or remove its picture.",
-    "left out with its picture",
-)
+BROKEN = replace(of_kind(Kind.DEPTH_BROKEN), fix="left out with its picture")
 BITS = of_kind(Kind.DEPTH_BITS)
 SIZE, RIGHT_SIZE = map(of_kind, (Kind.DEPTH_SIZE, Kind.STEREO_SIZE))
 UNSTATED = Check(
@@ -147,18 +141,22 @@ def check(config: DepthConfig, survey: Survey) -> None:
     """Looks at every picture and depth map, and at some of the stereo pairs.
 
     Raises:
-        DataError: The dataset is not recognised.
+        DataError: The dataset is not recognised, or neither split has a picture.
     """
     scenes = scene_splits(config.data.path or "")
     album = Album(survey, sequences=True)
     root = Path(config.data.path or "")
     named = [path for name in (config.data.train, config.data.val) if name for path in (Path(name), root / name)]
     survey.repair.edit(root, lambda: ListEdit(root, tuple(path for path in named if path.is_file())))
-    for split in ("train", "val"):
-        if scenes is not None:
+    if scenes is not None:
+        for split in ("train", "val"):
             survey.counted(split, scenes=scenes[split].count)
-            continue
-        frames = _listed(config, split, survey)
+        return
+    listed = {split: _listed(config, split, survey) for split in ("train", "val")}
+    if not any(listed.values()):
+        mend = "Pictures and depth lie in rgb/ and depth/, pairs in left/ and right/, or as a known dataset has them."
+        raise DataError("neither split has a picture with depth or a pair", file=root, mend=mend)
+    for split, frames in listed.items():
         for frame in frames:
             survey.repair.follow(frame.image, frame.truth, frame.right)
         facts = album.look(split, [frame.image for frame in frames])

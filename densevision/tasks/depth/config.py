@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,10 @@ STEREO = ("photometric", "consistency")
 """Losses that compare the pictures of a pair."""
 FREE = ("invariant", "gradient")
 """Losses that leave the answer's factor and offset open."""
+
+
+CAMERA: tuple[Literal["focal", "baseline"], ...] = ("focal", "baseline")
+"""What a dataset may leave for the config to state."""
 
 
 class DepthData(DataConfig):
@@ -30,6 +34,9 @@ class DepthData(DataConfig):
     """What plain folders hold: distance in metres or disparity in pixels; told by their names when not given."""
     judge: Literal["files", "sgbm"] = "files"
     """`sgbm`: where a stereo pair has no truth, judge by OpenCV's semi-global matching, where it agrees both ways."""
+    camera: tuple[Literal["focal", "baseline"], ...] = CAMERA
+    """What `camera` states of these pictures, where their files do not; of other data than the weights learnt from only
+    what is set anew."""
 
     @model_validator(mode="after")
     def _crop_is_seen_as_it_is(self) -> DepthData:
@@ -119,6 +126,12 @@ class EvaluationConfig(Config):
     farthest: Positive | None = None
     """Truth farther than this does not count, and answers are clipped to it: 80 for KITTI, 10 for NYU."""
 
+    @model_validator(mode="after")
+    def _range_is_one(self) -> EvaluationConfig:
+        if self.farthest is not None and self.nearest >= self.farthest:
+            raise ValueError(f"nearest={self.nearest:g} must be less than farthest={self.farthest:g}")
+        return self
+
 
 class DepthConfig(TaskConfig):
     """A network that says how far away every pixel is, its data and its training."""
@@ -145,6 +158,15 @@ class DepthConfig(TaskConfig):
     augment: DepthAugment = DepthAugment()
     loss: LossConfig = LossConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
+
+    def changed(self, **settings: Any) -> DepthConfig:
+        """As any config's; but what it states of the camera is not that of other data, unless it is set with them."""
+        after = super().changed(**settings)
+        if not {"data", "data__camera"}.isdisjoint(settings):
+            return after
+        kept = self.data.camera if after.data.path == self.data.path else ()
+        stated = tuple(part for part in CAMERA if part in kept or f"camera__{part}" in settings)
+        return after if stated == after.data.camera else super(DepthConfig, after).changed(data__camera=stated)
 
     @property
     def stereo(self) -> bool:

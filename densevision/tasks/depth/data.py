@@ -12,7 +12,7 @@ from PIL import Image
 from densevision.data.scene_splits import SceneSource, scene_splits
 from densevision.data.scenes import Scenes
 from densevision.errors import DataError, UsageError
-from densevision.io.depth import read_depth
+from densevision.io.depth import depth_size, read_depth
 from densevision.io.findings import Findings, Kind
 from densevision.io.image import image_size, read_image, to_channels
 from densevision.io.pictures import held_out
@@ -21,8 +21,6 @@ from densevision.sample import Sample, SampleSet
 from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.layouts import LAYOUTS, Frame, listed, recognise
 from densevision.tasks.depth.sgbm import match
-
-PICTURE_TRUTHS = (".png", ".pgm", ".tif", ".tiff")
 
 
 def open_split(config: DepthConfig, split: str) -> SampleSet:
@@ -85,13 +83,12 @@ class DepthSet:
         return Sample(images, truth, f"{frame.group}/{frame.image.stem}", str(frame.image))
 
     def camera(self, frame: Frame) -> Camera | None:
-        """What is known of a frame's camera: from its dataset, completed by the config."""
-        stated, found = self.config.camera, frame.camera
-        focal = found.focal if found is not None else stated.focal
-        if focal is None:
-            return None
-        baseline = found.baseline if found is not None and found.baseline is not None else stated.baseline
-        return Camera(focal, found.principal if found is not None else None, baseline)
+        """What is known of a frame's camera: from its dataset, completed by what the config states of these data."""
+        stated = {part: getattr(self.config.camera, part) for part in self.config.data.camera}
+        focal, baseline = stated.get("focal"), stated.get("baseline")
+        if frame.camera is None:
+            return None if focal is None else Camera(focal, baseline=baseline)
+        return frame.camera if frame.camera.baseline is not None else replace(frame.camera, baseline=baseline)
 
     def _truth(self, frame: Frame, size: tuple[int, int]) -> DepthMap:
         data = self.config.data
@@ -221,18 +218,24 @@ def _divided(frames: list[Frame], split: str) -> tuple[list[Frame], list[str]]:
 
 
 def _is_sound(frame: Frame, findings: Findings) -> bool:
-    """Looks at the files' headers: whether sizes agree, and numbers have 16 bits."""
-    try:
-        size = image_size(frame.image)
-    except DataError as failure:
-        return findings.add(Kind.PICTURE_BROKEN, frame.image, failure.field, failure.problem)
-    if frame.right is not None and (other := image_size(frame.right)) != size:
-        return findings.add(Kind.STEREO_SIZE, frame.right, None, f"{other} beside {size}")
-    if frame.truth is None or frame.truth.suffix.lower() not in PICTURE_TRUTHS:
-        return True
-    if (found := image_size(frame.truth)) != size:
-        return findings.add(Kind.DEPTH_SIZE, frame.truth, None, f"{found} for {size}")
-    if frame.truth.suffix.lower() == ".png":
+    """Looks at the files' headers: whether all are there, sizes agree, and numbers have 16 bits."""
+    parts = (
+        (frame.image, image_size, Kind.PICTURE_BROKEN),
+        (frame.right, image_size, Kind.PICTURE_BROKEN),
+        (frame.truth, depth_size, Kind.DEPTH_BROKEN),
+    )
+    sizes = []
+    for file, size_of, kind in parts:
+        try:
+            sizes.append(None if file is None else size_of(file))
+        except DataError as failure:
+            return findings.add(kind, file, failure.field, failure.problem)
+    size, right, truth = sizes
+    if right not in (None, size):
+        return findings.add(Kind.STEREO_SIZE, frame.right, None, f"{right} beside {size}")
+    if truth not in (None, size):
+        return findings.add(Kind.DEPTH_SIZE, frame.truth, None, f"{truth} for {size}")
+    if truth is not None and frame.truth.suffix.lower() == ".png":
         with Image.open(frame.truth) as header:
             if not header.mode.startswith("I"):
                 return findings.add(Kind.DEPTH_BITS, frame.truth, None, f"mode {header.mode}")

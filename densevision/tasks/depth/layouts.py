@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from densevision.errors import DataError
-from densevision.io.depth import SUFFIXES
+from densevision.io.depth import SUFFIXES, kind_by_name
 from densevision.io.pictures import SUFFIXES as PICTURES
 from densevision.results.depth_map import Camera
 from densevision.tasks.depth.calibration import intrinsics_near, kitti_camera, middlebury_camera
@@ -262,8 +262,7 @@ def _suffixed(folder: Path, group: str, root: Path) -> Iterator[Frame]:
 
 def _described(frame: Frame, root: Path) -> Frame:
     """With the kind that the truth's name tells, and intrinsics that lie near."""
-    words = "" if frame.truth is None else f"{frame.truth.parent.name} {frame.truth.stem}".lower()
-    kind = "disparity" if "disp" in words else "metric"
+    kind = "metric" if frame.truth is None else kind_by_name(f"{frame.truth.parent.name}/{frame.truth.stem}")
     return replace(frame, kind=kind, camera=intrinsics_near(frame.image, root))
 
 

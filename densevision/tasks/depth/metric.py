@@ -17,7 +17,7 @@ import numpy as np
 from densevision.errors import DataError
 from densevision.metrics.pictures import Columns, Sums, means, meant, ratio, unmeant
 from densevision.results.depth_map import DepthMap
-from densevision.tasks.depth.align import comparable
+from densevision.tasks.depth.align import FAR, comparable
 
 DEPTH = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "delta1", "delta2", "delta3")
 DISPARITY = ("EPE", "D1", "bad1", "bad2", "bad3")
@@ -84,9 +84,11 @@ class DepthMetric:
         """How the numbers come about."""
         farthest = "unlimited" if self.rules.farthest is None else self.rules.farthest
         return {
+            **self._kinds(),
             "align": self.rules.align,
             "crop": self.rules.crop,
             "range_m": [self.rules.nearest, farthest],
+            "left open": f"pixels without an answer count as {self.rules.farthest or FAR:g} m far, or as disparity 0",
             "average": "depth: mean over the pictures' means; disparity: over all valid pixels of all pictures",
             "SILog": "100 x root of the variance of log differences (KITTI)",
             "delta": "share of pixels with max(answer/truth, truth/answer) below 1.25, 1.25^2, 1.25^3",
@@ -108,6 +110,7 @@ class DepthMetric:
         rules = self.rules
         pair = comparable(result, truth, rules.window(truth.size), rules.align, rules.nearest, rules.farthest)
         numbers: dict[str, Any] = {"pixels": float(pair.truth.size), "open": float(pair.left_open)}
+        numbers |= {"answer": _kind(result), "truth": _kind(truth)}
         if pair.truth.size:
             sums, bins = _depth_sums(pair.answer, pair.truth, pair.limits, not pair.in_metres)
             numbers |= _errors(sums, len(pair.truth), pair.in_metres)
@@ -184,6 +187,11 @@ class DepthMetric:
             if held.any():
                 curves(folder / f"by_{name}.png", table, x=f"{name} [{unit}]")
 
+    def _kinds(self) -> dict[str, str]:
+        """What was compared with what, as far as anything was."""
+        kinds = {side: sorted({numbers[side] for numbers in self.pictures.values()}) for side in ("answer", "truth")}
+        return {side: ", ".join(names) for side, names in kinds.items() if names}
+
     def _bins(self, unit: str) -> np.ndarray:
         """(4, 42) pixels, and sums of relative errors, of squares and of pixels within delta1, by distance."""
         parts = [numbers[unit] for _, numbers in sorted(self.pictures.items()) if unit in numbers]
@@ -205,6 +213,10 @@ class DepthMetric:
 
     def _total(self, name: str) -> float:
         return math.fsum(numbers.get(name, 0.0) for numbers in self.pictures.values())
+
+
+def _kind(record: DepthMap) -> str:
+    return f"{record.kind} in {record.unit}" if record.unit else f"{record.kind} without unit"
 
 
 def depth_errors(answer: np.ndarray, truth: np.ndarray, in_metres: bool = True) -> dict[str, float]:

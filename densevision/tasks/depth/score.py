@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from densevision.io.depth import SUFFIXES, read_depth
+from densevision.io.depth import SUFFIXES, kind_by_name, read_depth
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.depth_map import PNG16, DepthMap
 from densevision.tasks.depth.config import DepthConfig, EvaluationConfig
@@ -28,8 +28,9 @@ def open_files(
 ) -> Scoring:
     """Pairs files of depth with files of truth.
 
-    A file is disparity where it says so (`.npz`) or where its name or folder has "disp" in it, otherwise metric depth.
-    Answers without a unit are aligned as their kind needs; the numbers' names then say so.
+    A file is disparity where it says so (`.npz`) or where its name, or that of a folder from the given one on, has the
+    word "disp" or "disparity" in it, otherwise metric depth; the protocol says what was compared. Answers
+    without a unit are aligned as their kind needs; the numbers' names then say so.
 
     Args:
         truth: A file, or a folder with files below it; see `io.depth.read_depth` for the formats. A 16-bit picture says
@@ -39,25 +40,25 @@ def open_files(
         config: Gives the protocol, and the scale of 16-bit pictures whose names say none.
 
     Raises:
-        DataError: There is nothing to compare, or the first prediction cannot be read.
+        DataError: There is nothing to compare, or the first prediction cannot be read; where such are skipped, none.
     """
-
     rules = EvaluationConfig() if config is None else config.evaluation
-    read = partial(_read, scale=None if config is None else config.data.scale)
+    scale = None if config is None else config.data.scale
+    read_answer, read_truth = (partial(_read, root=root, scale=scale) for root in (predictions, truth))
 
     def metric(answer: Path, truth: Path) -> DepthMetric:
-        first = read(answer)
+        first = read_answer(answer)
         needed = "none" if first.unit else "median" if first.kind == "relative" else "lstsq"
         align = needed if rules.align == "auto" else rules.align
         return DepthMetric(Protocol(align, rules.crop, rules.nearest, rules.farthest))
 
-    return score_folders(truth, predictions, SUFFIXES, (read, read), metric, on_error)
+    return score_folders(truth, predictions, SUFFIXES, (read_answer, read_truth), metric, on_error)
 
 
-def _read(path: Path, scale: float | None) -> DepthMap:
+def _read(path: Path, root: Path, scale: float | None) -> DepthMap:
     own = next((steps for ending, steps in PNG16.items() if path.name.lower().endswith(ending)), scale)
     found = read_depth(path, own)
-    named = "disparity" if "disp" in f"{path.parent.name}/{path.name}".lower() else "metric"
-    kind = found.kind or named
+    folder = (root if root.is_dir() else root.parent).absolute()
+    kind = found.kind or kind_by_name(path.absolute().relative_to(folder.parent))
     unit = found.unit if found.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
     return DepthMap(depth=found.depth, valid=found.valid, kind=kind, unit=unit, size=found.depth.shape)

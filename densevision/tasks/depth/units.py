@@ -67,14 +67,14 @@ def stack(truths: Sequence[DepthMap | None], config: DepthConfig) -> Tensors:
 def _disparity(truth: DepthMap, metric_unit: bool) -> tuple[np.ndarray, np.ndarray]:
     if truth.kind == "disparity":
         return truth.depth, truth.valid
-    inverse, known = _reciprocal(truth)
     if not metric_unit:
-        return inverse, known
+        return _reciprocal(truth)
     if not _calibrated(truth):
         problem = "disparity in pixels needs the focal length and the baseline of the cameras"
         mend = "Set camera.focal and camera.baseline."
         raise DataError(problem, field="camera", value=truth.camera, mend=mend)
-    return inverse * np.float32(truth.camera.focal * truth.camera.baseline), known
+    known = truth.valid & (truth.depth > 0)
+    return truth.camera.disparity(np.where(known, truth.depth, np.float32(np.inf))), known
 
 
 def _calibrated(truth: DepthMap) -> bool:

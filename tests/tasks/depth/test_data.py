@@ -8,9 +8,12 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.errors import DataError
+from densevision.errors import DataError, UsageError
+from densevision.io.depth import write_depth
+from densevision.results.depth_map import Camera, DepthMap
 from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.data import open_split
+from densevision.tasks.depth.metric import DepthMetric
 from densevision.tasks.depth.score import score
 
 SIZE = (24, 32)
@@ -111,13 +114,12 @@ def test_tum__depth_nearest_in_time(tmp_path: Path) -> None:
 
 
 def test_middlebury__calibration_in_millimetres(tmp_path: Path) -> None:
-    from densevision.io.depth import write_depth
-
     picture(tmp_path / "Bike" / "im0.png"), picture(tmp_path / "Bike" / "im1.png")
     write_depth(tmp_path / "Bike" / "disp0.pfm", np.full(SIZE, 30.0))
-    (tmp_path / "Bike" / "calib.txt").write_text("cam0=[900 0 15.5; 0 900 11.5; 0 0 1]\nbaseline=193.0\n")
+    calibration = tmp_path / "Bike" / "calib.txt"
+    calibration.write_text("cam0=[900 0 15.5; 0 900 11.5; 0 0 1]\ndoffs=15.0\nbaseline=193.0\n")
     sample = opened(tmp_path, data__val=".", backbone__channels=1)[0]
-    assert sample.truth.metric().depth[0, 0] == pytest.approx(900 * 0.193 / 30)
+    assert sample.truth.metric().depth[0, 0] == pytest.approx(900 * 0.193 / (30 + 15))
 
 
 def test_list__of_eigens_form(tmp_path: Path) -> None:
@@ -172,6 +174,88 @@ def test_pair__of_different_sizes(tmp_path: Path) -> None:
         opened(tmp_path, **settings)
 
 
+LEARNT = {"data.path": "scenes", "data.scale": 1.0, "camera.focal": 230.4, "camera.baseline": 0.15}
+
+
+def disparities(root: Path) -> None:
+    for name in ("left/0.png", "right/0.png"):
+        picture(root / name)
+    put(root / "disparity" / "0.png", 10)
+
+
+def test_camera__of_the_config_is_not_that_of_other_data(tmp_path: Path) -> None:
+    disparities(tmp_path)
+    own = DepthConfig.resolve(None, {**LEARNT, "data.path": str(tmp_path), "data.val": "."})
+    assert open_split(own, "val")[0].truth.camera == Camera(230.4, baseline=0.15)
+    learnt = DepthConfig.resolve(None, LEARNT)
+    moved = learnt.changed(data__path=str(tmp_path), data__val=".")
+    assert moved.camera == learnt.camera and open_split(moved, "val")[0].truth.camera is None
+    known = moved.changed(camera__focal=700.0)
+    assert open_split(known, "val")[0].truth.camera == Camera(700.0)
+    known = learnt.changed(data__path=str(tmp_path), data__val=".", camera__focal=700.0, camera__baseline=0.5)
+    assert open_split(known, "val")[0].truth.camera == Camera(700.0, baseline=0.5)
+
+
+def test_camera__of_the_config_lends_no_baseline_to_other_data(tmp_path: Path) -> None:
+    disparities(tmp_path)
+    (tmp_path / "intrinsics.txt").write_text("50 0 15.5\n0 50 11.5\n0 0 1\n")
+    moved = DepthConfig.resolve(None, LEARNT).changed(data__path=str(tmp_path), data__val=".")
+    assert open_split(moved, "val")[0].truth.camera == Camera(50.0, (16, 12))
+
+
+def test_camera__metres_are_not_compared_with_disparities_of_an_unknown_one(tmp_path: Path) -> None:
+    disparities(tmp_path)
+    moved = DepthConfig.resolve(None, LEARNT).changed(data__path=str(tmp_path), data__val=".")
+    truth = open_split(moved, "val")[0].truth
+    with pytest.raises(UsageError, match="calibration is missing"):
+        DepthMetric().update(DepthMap.of(np.ones(SIZE)), truth, 0)
+
+
+BROKEN = {
+    "picture": lambda root: (root / "depth/3.png").write_bytes(b"broken"),
+    "missing": lambda root: (root / "depth/3.png").symlink_to("nowhere.png"),
+    "right picture": lambda root: (root / "right/3.png").write_bytes(b"broken"),
+    "array": lambda root: (root / "depth/3.npy").write_bytes(b"broken"),
+    "cut array": lambda root: cut(array(root / "depth/3.npy", SIZE)),
+    "array of another size": lambda root: array(root / "depth/3.npy", (12, 32)),
+    "archive": lambda root: (root / "depth/3.npz").write_bytes(b"PK\x03\x04broken"),
+    "archive of another size": lambda root: write_depth(root / "depth/3.npz", np.ones((12, 32))),
+    "floats": lambda root: (root / "depth/3.pfm").write_bytes(b"Pf\n32 24\n-1\nbroken"),
+}
+
+
+def array(path: Path, size: tuple[int, int]) -> Path:
+    np.save(path, np.ones(size))
+    return path
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_on_error__what_cannot_be_read_is_left_out(fault: str, tmp_path: Path) -> None:
+    for number in range(4):
+        picture(tmp_path / "left" / f"{number}.png")
+        picture(tmp_path / "right" / f"{number}.png")
+        put(tmp_path / "depth" / f"{number}.png")
+    if fault != "right picture":
+        (tmp_path / "depth/3.png").unlink()
+    BROKEN[fault](tmp_path)
+    settings = {"data__train": ".", "data__scale": 1000.0}
+    with pytest.raises(DataError, match=r"3\..*data\.on_error"):
+        opened(tmp_path, "train", **settings)
+    for policy in ("skip", "fix"):
+        samples = opened(tmp_path, "train", data__on_error=policy, **settings)
+        assert len(samples) == 3 and any("left out: 3." in note for note in samples.notes)
+        assert all(sample.truth.valid.all() for sample in map(samples.__getitem__, range(3)))
+
+
+def test_range__nearest_is_nearer_than_farthest() -> None:
+    with pytest.raises(UsageError, match="nearest=5"):
+        DepthConfig.resolve(None, {"evaluation.nearest": 5.0, "evaluation.farthest": 1.0})
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         opened(tmp_path / "absent")
@@ -187,6 +271,40 @@ def test_score__files_of_any_form(tmp_path: Path) -> None:
     (tmp_path / "answers" / "a.depth.png").unlink()
     with pytest.raises(DataError, match="no prediction"):
         score(tmp_path / "truth", tmp_path / "answers")
+
+
+def test_score__kind_by_whole_words_below_the_root(tmp_path: Path) -> None:
+    for folder in ("dispnet/display", "x/disp/left", "disparity"):
+        (tmp_path / folder).mkdir(parents=True)
+        np.save(tmp_path / folder / "0.npy", np.full(SIZE, 4.0))
+    kinds = {}
+    for root, under in (("dispnet", "display"), ("x", "disp/left"), ("disparity", "")):
+        protocol = score(tmp_path / root, tmp_path / root)["protocol"]
+        assert protocol["answer"] == protocol["truth"]
+        kinds[root] = protocol["truth"]
+        assert under == "" or (tmp_path / root / under).is_dir()
+    assert kinds == {"dispnet": "metric in m", "x": "disparity in px", "disparity": "disparity in px"}
+
+
+def test_score__skips_the_first_as_any_other(tmp_path: Path) -> None:
+    wrong = np.full(SIZE, np.nan)
+    for side in ("truth", "answers"):
+        (tmp_path / side).mkdir()
+        for number in range(3):
+            np.save(tmp_path / side / f"{number}.npy", wrong if side == "answers" and number == 0 else np.ones(SIZE))
+    folders = tmp_path / "truth", tmp_path / "answers"
+    with pytest.raises(DataError, match=r"0\.npy.*Write 0 where nothing is known"):
+        score(*folders)
+    found = score(*folders, on_error="skip")
+    assert found["counts"]["images"] == 2 and found["named"]["broken files"] == ["0"]
+    for number in (1, 2):
+        np.save(tmp_path / "answers" / f"{number}.npy", wrong)
+    with pytest.raises(DataError, match="no prediction can be read"):
+        score(*folders, on_error="skip")
+    for number in range(3):
+        np.save(tmp_path / "answers" / f"{number}.npy", np.ones((3, 3)))
+    with pytest.raises(DataError, match="no pair can be read or compared"):
+        score(*folders, on_error="skip")
 
 
 @pytest.mark.realdata

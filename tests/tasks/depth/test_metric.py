@@ -167,6 +167,39 @@ def test_left_open__is_judged_as_far_and_counted() -> None:
     assert metric.compute()["AbsRel/10m"] == 1 and metric.counts()["pixels left open"] == 2
 
 
+@pytest.mark.parametrize("align", ["median", "lstsq"])
+@pytest.mark.parametrize("kind", ["relative", "disparity"])
+def test_left_open__does_not_steer_the_alignment(kind: str, align: str) -> None:
+    truth = np.random.default_rng(0).uniform(1, 9, (8, 64))
+    told = np.arange(64) >= 40
+    numbers = np.where(told, 3 / truth if kind == "disparity" else 3 * truth, 0)
+    answer = DepthMap.of(numbers, told & (numbers > 0), kind=kind, unit="")
+    found = judged(answer, DepthMap.of(truth), align=align)
+    assert found[f"delta1/{align}"] == pytest.approx(24 / 64)
+
+
+def test_protocol__says_what_was_compared_and_what_open_pixels_count_as() -> None:
+    metric = DepthMetric()
+    assert "answer" not in metric.protocol and "10000 m" in metric.protocol["left open"]
+    disparity = DepthMap.of(np.ones((2, 2)), kind="disparity", unit="px")
+    metric.update(disparity, DepthMap.of(np.ones((2, 2)), camera=Camera(1.0, baseline=1.0)), 0)
+    assert (metric.protocol["answer"], metric.protocol["truth"]) == ("disparity in px", "metric in m")
+
+
+@pytest.mark.parametrize("align", ["none", "lstsq"])
+def test_disparity__from_a_pair_whose_principal_points_differ(align: str) -> None:
+    rng = np.random.default_rng(0)
+    camera, disparity = Camera(720.0, baseline=0.5, offset=12.0), rng.uniform(1, 60, (8, 8))
+    depth = 720 * 0.5 / (disparity + 12)
+    truth = DepthMap.of(disparity, kind="disparity", unit="px", camera=camera)
+    found = judged(DepthMap.of(depth), truth, align=align)
+    suffix = "" if align == "none" else "/lstsq"
+    assert found[f"RMSE{suffix}"] == pytest.approx(0, abs=1e-5)
+    found = judged(truth, DepthMap.of(depth, camera=camera), align=align)
+    assert found[f"RMSE{suffix}"] == pytest.approx(0, abs=1e-5)
+    assert judged(truth, truth, align=align)[f"EPE{suffix}"] == pytest.approx(0, abs=1e-4)
+
+
 def test_without_unit__needs_alignment() -> None:
     answer = DepthMap.of(np.ones((2, 2)), kind="disparity", unit="")
     with pytest.raises(UsageError, match="lstsq"):
