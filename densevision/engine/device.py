@@ -22,9 +22,8 @@ def pick_device(name: Literal["auto", "cpu", "cuda", "mps"] = "auto") -> torch.d
     if name == "auto":
         return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if there[kind]))
     if not there[name]:
-        raise UsageError(
-            "this device is not here", field="device", value=name, mend="Use --device cpu; to train, --set train.device=cpu."
-        )
+        mend = "Use --device cpu; to train, --set train.device=cpu."
+        raise UsageError("this device is not here", field="device", value=name, mend=mend)
     return torch.device(name)
 
 

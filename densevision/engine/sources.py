@@ -106,16 +106,13 @@ class _Reader:
 
 
 def _open_path(path: str, reader: _Reader) -> Source:
-    if Path(path).is_dir():
-        files = [str(file) for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES]
-        if not files:
-            raise DataError("no picture in this folder", file=path, mend=f"Pictures end in {', '.join(SUFFIXES)}.")
-        return _open_files(files, reader, path)
-    if not Path(path).exists() and glob.has_magic(path):
-        files = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]
-        if not files:
-            raise DataError("no file fits this pattern", file=path)
-        return _open_files(files, reader, path)
+    if not path:
+        raise DataError(
+            "an empty name is no source", field="source", value=path, mend="Name a picture or a folder; . is this one."
+        )
+    files = _files(path)
+    if files is not None:
+        return Source(reader.windows(files), "list", reader.count(len(files), path))
     if is_video(path):
         video = read_video(path)
         # What the file states is an estimate: only its end tells that there are too few.
@@ -125,12 +122,34 @@ def _open_path(path: str, reader: _Reader) -> Source:
     return Source([reader.sample((path,), 0)], "one", 1)
 
 
-def _open_files(files: list[str], reader: _Reader, path: str) -> Source:
-    count = reader.count(len(files), path)
-    return Source(reader.windows(sorted(files, key=by_number)), "list", count)
+def _files(path: str) -> list[str] | None:
+    """The pictures of a folder or the files that fit a pattern, by their numbers; None where it is neither."""
+    if Path(path).is_dir():
+        files = [str(file) for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES]
+        problem, mend = "no picture in this folder", f"Pictures end in {', '.join(SUFFIXES)}."
+    elif glob.has_magic(path) and not Path(path).exists():
+        files = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]
+        problem, mend = "no file fits this pattern", None
+    else:
+        return None
+    if not files:
+        raise DataError(problem, file=path, mend=mend)
+    return sorted(files, key=by_number)
+
+
+def _spread(source: Iterable[Any]) -> Iterator[Any]:
+    """What a list holds, with the pictures of its folders and patterns in their place."""
+    for item in source:
+        named = isinstance(item, (str, Path))
+        if named and is_video(item):
+            raise DataError(
+                "a video among other sources", file=item, mend="Give it alone: it is a sequence of its own."
+            )
+        yield from (_files(str(item)) if named else None) or [item]
 
 
 def _open_sequence(source: Iterable[Any], reader: _Reader) -> Source:
+    source = list(_spread(source)) if isinstance(source, Sequence) else _spread(source)
     count = len(source) if isinstance(source, Sequence) else None
     kind = "stream" if count is None else "list"
     if len(reader.names) == 1:

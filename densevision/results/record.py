@@ -95,10 +95,17 @@ class Result(ABC):
             UsageError: The suffix is none of this answer's.
         """
         path = Path(path)
-        ends = [suffix for suffix in self.layout if path.name.lower().endswith(suffix)]
-        write = self._writer(max(ends, key=len, default=path.suffix.lower()), path)
-        write(path)
+        self.writer(path)(path)
         return path
+
+    def writer(self, path: Path) -> Callable[[Path], None]:
+        """What writes the answer under such a name; nothing is written yet.
+
+        Raises:
+            UsageError: The suffix is none of this answer's.
+        """
+        ends = [suffix for suffix in self.layout if path.name.lower().endswith(suffix)]
+        return self._writer(max(ends, key=len, default=path.suffix.lower()), path)
 
     def _writer(self, suffix: str, path: Path) -> Callable[[Path], None]:
         if suffix in self.layout:

@@ -116,6 +116,16 @@ def test_predict__never_writes_over_an_answer(tmp_path: Path, capsys) -> None:
     assert ending.value.code == 2 and "1.jpg" in said and "1.png" in said and "--out" in said
 
 
+def test_predict__knows_every_form_before_it_writes_one(tmp_path: Path, capsys) -> None:
+    pictures(tmp_path, "1.png")
+    with pytest.raises(SystemExit) as ending:
+        run(
+            ["detection", "predict", f"{tmp_path}/1.png", "--save", "json", "--save", "jsn", "--out", f"{tmp_path}/out"]
+        )
+    assert ending.value.code == 2 and ".json" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_predict__answers_stay_in_their_folder(tmp_path: Path, capsys, monkeypatch) -> None:
     pictures(tmp_path, "a/1.png", "work/2.png")
     monkeypatch.chdir(tmp_path / "work")

@@ -53,7 +53,8 @@ def test_predict__every_form_of_one_picture(model: Model, pictures: Path) -> Non
 
 def test_predict__folder_glob_list(model: Model, pictures: Path) -> None:
     single = [model.predict(pictures / f"{index}.png", **OPTIONS) for index in range(3)]
-    for source in (pictures, str(pictures / "*.png"), [pictures / f"{index}.png" for index in range(3)]):
+    first, *others = (str(pictures / f"{index}.png") for index in range(3))
+    for source in (pictures, str(pictures / "*.png"), [first, *others], [first, str(pictures / "[12].png")]):
         answers = model.predict(source, **OPTIONS)
         assert isinstance(answers, list) and len(answers) == 3
         assert all(same(one, other) for one, other in zip(single, answers))
@@ -138,6 +139,12 @@ def test_predict__bad_option(model: Model, pictures: Path, options: dict, words:
         pytest.skip("there is a GPU here")
     with pytest.raises(UsageError, match=words):
         model.predict(pictures / "0.png", **options)
+
+
+@pytest.mark.parametrize(("source", "words"), [("", "empty name"), (["a.mp4"], "a video among other sources")])
+def test_predict__no_source(model: Model, source: str | list[str], words: str) -> None:
+    with pytest.raises(DataError, match=words):
+        model.predict(source)
 
 
 @pytest.mark.parametrize("source", ["absent.jpg", "absent/*.jpg"])

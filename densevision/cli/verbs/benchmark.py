@@ -14,7 +14,13 @@ def command(task: str) -> click.Command:
 
     @click.command("benchmark", help="Measure images per second and peak memory of prediction on scenes.")
     @weights_option
-    @click.option("--count", type=click.IntRange(1), default=20, show_default=True, help="Pictures that are timed, after three to warm up.")
+    @click.option(
+        "--count",
+        type=click.IntRange(1),
+        default=20,
+        show_default=True,
+        help="Pictures that are timed, after three to warm up.",
+    )
     @click.option("--size", type=click.IntRange(1), default=640, show_default=True, help="Side of the pictures.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     @predict_options

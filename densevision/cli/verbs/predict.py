@@ -50,10 +50,13 @@ def command(task: str) -> click.Command:
                 mend = "Predict them one by one, each into an --out of its own."
                 raise UsageError(f"would be answered where {written[place]} was", file=name, field="--out", mend=mend)
             written[place] = name
-            for suffix in save or ("png",):
-                path = result.save(folder / f"{place}.{suffix.lstrip('.')}")
+            files = [folder / f"{place}.{suffix.lstrip('.')}" for suffix in save or ("png",)]
+            for file, write in [
+                (file, result.writer(file)) for file in files
+            ]:  # all forms are known before any is written
+                write(file)
                 if not quiet:
-                    click.echo(str(path))
+                    click.echo(str(file))
 
     return predict
 
