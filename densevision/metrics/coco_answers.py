@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from densevision.errors import DataError, did_you_mean
 from densevision.metrics.coco_faults import examine_truth
+from densevision.metrics.coco_files import class_name, image_name
 from densevision.metrics.scoring import UNTOLD
 
 if TYPE_CHECKING:
@@ -45,10 +46,9 @@ def as_results(predictions: Path, truth: Path) -> Iterator[tuple[Path, list[str]
     if not files:
         mend = "Give COCO results, or the folder of `predict --save json`."
         raise DataError("no .json is in this folder", file=predictions, mend=mend)
-    examine_truth(truth)
-    told = json.loads(truth.read_bytes())
-    ids = {category["name"]: category["id"] for category in told["categories"]}
-    belongs = _Pictures(told["images"])
+    known = examine_truth(truth)
+    ids = {class_name(entry): id for id, entry in known.categories.items()}
+    belongs = _Pictures(known.images)
     entries: list[dict[str, Any]] = []
     answered: dict[int, Path] = {}
     strangers = []
@@ -82,13 +82,13 @@ def with_strangers(report: dict[str, Any], strangers: list[str]) -> dict[str, An
 class _Pictures:
     """Finds pictures by their path or, where that is enough, by their name."""
 
-    def __init__(self, images: list[dict[str, Any]]):
+    def __init__(self, images: dict[int, dict[str, Any]]):
         self.by_path: dict[str, int] = {}
         self.by_name: dict[str, list[int]] = defaultdict(list)
-        for entry in images:
-            path = PurePosixPath(str(entry.get("file_name") or entry["id"])).with_suffix("")
-            self.by_path[path.as_posix()] = entry["id"]
-            self.by_name[path.name].append(entry["id"])
+        for id, entry in images.items():
+            path = PurePosixPath(image_name(entry)).with_suffix("")
+            self.by_path[path.as_posix()] = id
+            self.by_name[path.name].append(id)
 
     def get(self, place: str) -> int | None:
         """The id of the picture that a place below the folder of answers means."""

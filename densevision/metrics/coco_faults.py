@@ -13,36 +13,56 @@ GEOMETRY = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 """What overlaps -> the key under which an entry holds it."""
 
 SECTIONS = ("images", "annotations", "categories")
+SIDES = ("height", "width")
 
 LARGEST = 1e300
 
-FIRST = 1 << 20
-"""Characters in which the first entry of a results file ends."""
-
 
 class Known(NamedTuple):
-    """Ids that entries may name, and what their geometry must fit.
+    """What a truth file says of its pictures and classes, which the entries of both files must fit.
 
     Attributes:
-        image_id: Of the pictures.
-        category_id: Of the categories.
-        sizes: Picture -> (height, width), as far as it is stated.
-        joints: Category -> number of its keypoints, as far as it is stated.
+        path: The file.
+        images: Id -> the picture's entry.
+        categories: Id -> the class's entry.
     """
 
-    image_id: set[int]
-    category_id: set[int]
-    sizes: dict[int, tuple[int, int]]
-    joints: dict[int, int]
+    path: Path
+    images: dict[int, dict[str, Any]]
+    categories: dict[int, dict[str, Any]]
+
+    def size(self, image_id: int) -> tuple[int, int] | None:
+        """(height, width) of a picture in pixels, where they are stated."""
+        sides = [self.images[image_id].get(key) for key in SIDES]
+        return tuple(map(int, sides)) if all(map(_is_side, sides)) else None
+
+    def joints(self, category_id: int) -> int | None:
+        """Number of a class's keypoints, where they are named."""
+        names = self.categories[category_id].get("keypoints")
+        return len(names) if isinstance(names, list) else None
+
+    def refuse_size(self, image_id: int) -> NoReturn:
+        """Names the side that a picture lacks.
+
+        Raises:
+            DataError: Always.
+        """
+        picture = _Entry(self.path, f"images[{list(self.images).index(image_id)}]", self.images[image_id])
+        key = next(key for key in SIDES if not _is_side(picture.values.get(key)))
+        picture.refuse("not a number of pixels", key, "Write it: the polygons of this picture cannot be drawn without.")
 
 
 def examine_truth(path: Path, iou_type: str = "bbox") -> Known:
     """Reads a COCO dataset.
 
+    Args:
+        path: COCO json.
+        iou_type: What the objects must have.
+
     Raises:
         DataError: The first fault, with its place, value and mend.
     """
-    data = _read(path)
+    data = parsed(path)
     if not isinstance(data, dict):
         mend = "Give an object with images, annotations and categories; are truth and predictions swapped?"
         raise DataError("is not a COCO dataset", file=path, value=type(data).__name__, mend=mend)
@@ -52,13 +72,8 @@ def examine_truth(path: Path, iou_type: str = "bbox") -> Known:
             raise DataError(
                 problem, file=path, field=section, value=data.get(section), mend=f"Write {section} as a list."
             )
-    images, categories = (_ids(path, section, data[section]) for section in ("images", "categories"))
-    sizes = {entry["id"]: (entry.get("height"), entry.get("width")) for entry in data["images"]}
-    sizes = {id: size for id, size in sizes.items() if all(type(side) is int for side in size)}
-    joints = {entry["id"]: entry.get("keypoints") for entry in data["categories"]}
-    joints = {id: len(names) for id, names in joints.items() if isinstance(names, list)}
-    known = Known(images, categories, sizes, joints)
-    _ids(path, "annotations", data["annotations"])
+    known = Known(path, *(_by_id(path, section, data[section]) for section in ("images", "categories")))
+    _by_id(path, "annotations", data["annotations"])
     for entry in _entries(path, "annotations", data["annotations"]):
         entry.names(known)
         entry.shape(GEOMETRY[iou_type], known)
@@ -69,11 +84,16 @@ def examine_truth(path: Path, iou_type: str = "bbox") -> Known:
 def examine_predictions(path: Path, truth: Path, iou_type: str = "bbox") -> None:
     """Reads a COCO results file.
 
+    Args:
+        path: COCO results.
+        truth: COCO json.
+        iou_type: What the predictions and the objects must have.
+
     Raises:
         DataError: The first fault in it, or in the truth.
     """
     known = examine_truth(truth, iou_type)
-    data = _read(path)
+    data = parsed(path)
     if not isinstance(data, list):
         mend = "Give a list of {image_id, category_id, bbox, score}; are truth and predictions swapped?"
         raise DataError("is not a list of predictions", file=path, value=type(data).__name__, mend=mend)
@@ -81,17 +101,6 @@ def examine_predictions(path: Path, truth: Path, iou_type: str = "bbox") -> None
         entry.names(known)
         entry.shape(GEOMETRY[iou_type], known)
         entry.number("score", "Write the confidence as a number.")
-
-
-def first_prediction(path: Path) -> dict[str, Any] | None:
-    """The first entry of a results file; None where there is none, or none that can be read."""
-    try:
-        with open(path, encoding="utf-8") as stream:
-            text = stream.read(FIRST).lstrip()
-        value, _ = json.JSONDecoder().raw_decode(text, len(text) - len(text[1:].lstrip()))
-    except (OSError, ValueError):
-        return None
-    return value if text.startswith("[") and isinstance(value, dict) else None
 
 
 class _Entry(NamedTuple):
@@ -115,10 +124,11 @@ class _Entry(NamedTuple):
         return int(value)
 
     def names(self, known: Known) -> None:
-        for key in ("image_id", "category_id"):
-            ids = getattr(known, key)
+        for key, section, ids in (
+            ("image_id", "images", known.images),
+            ("category_id", "categories", known.categories),
+        ):
             if self.id(key) not in ids:
-                section = {"image_id": "images", "category_id": "categories"}[key]
                 some = ", ".join(map(str, sorted(ids)[:5])) + (", ..." if len(ids) > 5 else "")
                 self.refuse(f"no such id among the truth's {section}", key, f"Known: {some or 'none'}.")
 
@@ -129,9 +139,9 @@ class _Entry(NamedTuple):
 
     def shape(self, key: str, known: Known) -> None:
         if key == "segmentation":
-            return self._mask(known.sizes.get(self.id("image_id")))
+            return self._mask(known)
         if key == "keypoints":
-            return self._keypoints(known.joints.get(self.id("category_id")))
+            return self._keypoints(known.joints(self.id("category_id")))
         value = self.values.get(key)
         mend = "A box is [x, y, width, height] in pixels."
         if not isinstance(value, list) or len(value) != 4 or not all(map(_finite, value)):
@@ -139,22 +149,31 @@ class _Entry(NamedTuple):
         if min(value[2:]) < 0:
             self.refuse("a negative width or height", key, mend)
 
-    def _mask(self, size: tuple[int, int] | None) -> None:
+    def _mask(self, known: Known) -> None:
         key, value = "segmentation", self.values.get("segmentation")
+        size = known.size(self.id("image_id"))
         if not value:
             self.refuse("no mask", key, "Write polygons or a run-length encoding.")
         if isinstance(value, dict):
-            # Imported for the few files that are looked at so closely: it builds on what takes long to import.
-            from densevision.io.segmentations import runs_of
-
-            if size is not None and runs_of(value, size) is None:
-                problem = f"run lengths of another size than their picture, which is {list(size)}, or of none"
-                self.refuse(problem, key, "Make them anew from this picture.")
-            return
+            return self._runs(value, size)
         if not isinstance(value, list) or not all(_is_outline(part) for part in value):
             self.refuse("neither polygons nor run lengths", key, "A polygon is [x, y, x, y, ...] in pixels.")
         if any(len(part) < 6 for part in value):
             self.refuse("a polygon of fewer than 3 points", key, "Remove it.")
+        if size is None:
+            known.refuse_size(self.id("image_id"))
+
+    def _runs(self, value: dict[str, Any], size: tuple[int, int] | None) -> None:
+        # Imported for the few files that are looked at so closely: it builds on what takes long to import.
+        from densevision.io.segmentations import runs_of
+
+        stated = value.get("size")
+        if not isinstance(stated, list) or len(stated) != 2 or any(type(side) is not int for side in stated):
+            self.refuse("run lengths without their size", "segmentation", "Write size as [height, width] into it.")
+        if runs_of(value, size or (stated[0], stated[1])) is None:
+            told = f"picture, which is {list(size)}" if size else "size"
+            problem = f"run lengths of another size than their {told}, or of none"
+            self.refuse(problem, "segmentation", "Make them anew from this picture.")
 
     def _keypoints(self, count: int | None) -> None:
         key, value = "keypoints", self.values.get("keypoints")
@@ -177,26 +196,45 @@ def _entries(path: Path, section: str, entries: list[Any]) -> Iterator[_Entry]:
         yield _Entry(path, place, values)
 
 
-def _ids(path: Path, section: str, entries: list[Any]) -> set[int]:
-    ids: set[int] = set()
+def _by_id(path: Path, section: str, entries: list[Any]) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
     for entry in _entries(path, section, entries):
-        if (id := entry.id("id")) in ids:
+        if (id := entry.id("id")) in found:
             entry.refuse("the same id twice", "id", "Number each entry once.")
-        ids.add(id)
-    return ids
+        found[id] = entry.values
+    return found
 
 
-def _read(path: Path) -> Any:
+def parsed(path: Path) -> Any:
+    """What a json file says.
+
+    Raises:
+        DataError: It cannot be read.
+    """
     try:
-        return json.loads(path.read_bytes())
-    except OSError as failure:
-        raise DataError(f"cannot be read: {failure.strerror}", file=path, mend="Check the path.") from None
+        return json.loads(text_of(path).decode("utf-8-sig"))
     except json.JSONDecodeError as failure:
         place = f"line {failure.lineno}, column {failure.colno}"
         mend = "The file may have been cut short; write it again."
         raise DataError(f"not JSON: {failure.msg}", file=path, field=place, mend=mend) from None
     except UnicodeDecodeError:
-        raise DataError("not JSON: not text", file=path, mend="Give a COCO json file.") from None
+        raise DataError("not JSON: not text in UTF-8", file=path, mend="Give a COCO json file.") from None
+
+
+def text_of(path: Path) -> bytes:
+    """What lies in a file.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as failure:
+        raise DataError(f"cannot be read: {failure.strerror}", file=path, mend="Check the path.") from None
+
+
+def _is_side(value: Any) -> bool:
+    return _finite(value) and value == int(value) and value >= 1
 
 
 def _finite(value: Any) -> bool:

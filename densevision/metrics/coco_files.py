@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densevision.errors import DataError, UsageError, did_you_mean
+from densevision.errors import UsageError, did_you_mean
 from densevision.metrics.average_precision import protocol, score
-from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth, first_prediction
+from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth, text_of
+from densevision.metrics.coco_reader import open_files
 
 if TYPE_CHECKING:
     from hotcoco import COCO
@@ -59,7 +60,7 @@ def score_files(
     if iou_type not in GEOMETRY:
         raise UsageError("no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, GEOMETRY))
     truth, predictions = Path(truth), Path(predictions)
-    objects, found = _load(truth, predictions, iou_type)
+    objects, found = open_files(truth, predictions, iou_type)
     # The matching holds no lock of Python's, so what is checked beside it takes hardly any time of its own.
     with ThreadPoolExecutor(max_workers=1) as pool:
         scoring = pool.submit(score, objects, found, _names(objects), iou_type)
@@ -67,9 +68,9 @@ def score_files(
         counts, named = _counts(objects, found, health)
         # Masks and keypoints of a wrong form show no sign: they match nothing, without a word.
         formless = iou_type != "bbox"
-        if not formless and _truth_is_suspect(objects, truth, health, iou_type):
+        if not formless and _truth_is_suspect(objects, truth, health):
             examine_truth(truth, iou_type)
-        if formless or _predictions_are_suspect(found, predictions, health, counts["predictions"], iou_type):
+        if formless or _predictions_are_suspect(found, predictions, health):
             examine_predictions(predictions, truth, iou_type)
         scored = scoring.result()
     return {
@@ -79,21 +80,6 @@ def score_files(
         "named": named,
         "tables": {"per class": scored.per_class()},
     }
-
-
-def _load(truth: Path, predictions: Path, iou_type: str) -> tuple[COCO, COCO]:
-    from hotcoco import COCO
-
-    try:
-        objects = COCO(truth)
-    except (ValueError, OSError) as failure:
-        examine_truth(truth, iou_type)
-        raise DataError(str(failure), file=truth) from None
-    try:
-        return objects, objects.load_res(os.fspath(predictions))
-    except (ValueError, OSError) as failure:
-        examine_predictions(predictions, truth, iou_type)
-        raise DataError(str(failure), file=predictions) from None
 
 
 def _names(objects: COCO) -> list[str]:
@@ -112,11 +98,16 @@ def image_name(entry: dict[str, Any]) -> str:
     return str(entry.get("file_name") or entry["id"])
 
 
+def class_name(entry: dict[str, Any]) -> str:
+    """The name of an entry of `categories`; where it has none, what hotcoco calls it."""
+    return str(entry.get("name") or f"cat_{entry['id']}")
+
+
 def _counts(objects: COCO, found: COCO, health: dict[str, Any]) -> tuple[dict[str, int], dict[str, list[str]]]:
     """What the numbers rest on, and the pictures without objects or predictions by name."""
     images = objects.get_img_ids()
-    measured = [len(found.get_ann_ids(img_ids=image, area_rng=MEASURED)) for image in images]
-    without = {"images without predictions": [image for image, count in zip(images, measured) if not count]}
+    answers = [len(found.get_ann_ids(img_ids=image)) for image in images]
+    without = {"images without predictions": [image for image, count in zip(images, answers) if not count]}
     if health["summary"]["images_without_annotations"]:
         told = [image for image in images if not objects.get_ann_ids(img_ids=image)]
         without["images without objects"] = told
@@ -125,9 +116,9 @@ def _counts(objects: COCO, found: COCO, health: dict[str, Any]) -> tuple[dict[st
         "images": len(images),
         "truths": health["summary"]["num_annotations"],
         "crowd": len(objects.get_ann_ids(iscrowd=True)),
-        "predictions": sum(measured),
+        "predictions": sum(answers),
         "images without objects": health["summary"]["images_without_annotations"],
-        "images without predictions": measured.count(0),
+        "images without predictions": answers.count(0),
     }, named
 
 
@@ -137,7 +128,7 @@ def _deviations(objects: COCO) -> dict[str, str]:
     return {"deviation": told} if 0 in objects.get_ann_ids() else {}
 
 
-def _truth_is_suspect(objects: COCO, path: Path, health: dict[str, Any], iou_type: str) -> bool:
+def _truth_is_suspect(objects: COCO, path: Path, health: dict[str, Any]) -> bool:
     ids = objects.get_ann_ids()
     flat = [i for sign in health["warnings"] if sign["code"] == "degenerate_bbox" for i in sign["affected_ids"]]
     return bool(
@@ -147,26 +138,32 @@ def _truth_is_suspect(objects: COCO, path: Path, health: dict[str, Any], iou_typ
         or not (ids and objects.get_img_ids() and objects.get_cat_ids() and min(ids))
         or len(objects.get_ann_ids(area_rng=MEASURED)) < len(ids)
         or any(min(entry["bbox"][2:]) < 0 for entry in objects.load_anns(flat))
-        or path.read_bytes().count(f'"{GEOMETRY[iou_type]}"'.encode()) < len(ids)
+        or path.read_bytes().count(b'"bbox"') < len(ids)
     )
 
 
-def _predictions_are_suspect(found: COCO, path: Path, health: dict[str, Any], measured: int, iou_type: str) -> bool:
+def _predictions_are_suspect(found: COCO, path: Path, health: dict[str, Any]) -> bool:
+    measured = len(found.get_ann_ids(area_rng=MEASURED))
     with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
         return bool(
             found.load_warnings
             or {sign["code"] for sign in health["errors"] + health["warnings"]} & PREDICTION_SIGNS
             # hotcoco numbers predictions from 1, so one more than those with an area is there only if some have none.
             or found.load_anns(measured + 1)
+            # It draws a box around run lengths that come without one.
+            or (text.find(b'"segmentation"') >= 0 and text[:].count(b'"bbox"') < measured)
             or not text[:64].lstrip().startswith(b"[")
-            or (iou_type == "bbox" and NEGATIVE_SIDE.search(text))
+            or NEGATIVE_SIDE.search(text)
         )
 
 
 def kinds_of(predictions: str | os.PathLike[str]) -> list[str]:
-    """What a predictions file holds, as IoU types, read off its first entry: "bbox", "segm", "keypoints".
+    """What any entry of a predictions file holds, as IoU types: "bbox", "segm", "keypoints".
 
-    A file without entries is judged as boxes and masks are.
+    A file whose entries hold nothing of these is judged as boxes and masks are.
+
+    Raises:
+        DataError: The file cannot be read.
     """
-    first = first_prediction(Path(predictions))
-    return ["bbox", "segm"] if first is None else [kind for kind, key in GEOMETRY.items() if key in first]
+    text = text_of(Path(predictions))
+    return [kind for kind, key in GEOMETRY.items() if re.search(rb'"%b"\s*:' % key.encode(), text)] or ["bbox", "segm"]

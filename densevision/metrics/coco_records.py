@@ -12,7 +12,7 @@ import numpy as np
 from densevision.errors import DataError
 from densevision.io.segmentations import runs_of
 from densevision.metrics.coco_faults import examine_predictions
-from densevision.metrics.coco_files import image_name
+from densevision.metrics.coco_files import class_name, image_name
 from densevision.ops.masks import RLE, from_polygons
 from densevision.ops.skeleton import Skeleton
 from densevision.results import Detections, Instances
@@ -51,9 +51,9 @@ class _Builder:
     """Makes records of entries."""
 
     def __init__(self, categories: list[dict[str, Any]], kinds: tuple[str, ...], file: Path):
-        shared = Counter(category["name"] for category in categories)
+        shared = Counter(map(class_name, categories))
         self.names = tuple(
-            f"{one['name']} ({one['id']})" if shared[one["name"]] > 1 else one["name"] for one in categories
+            f"{class_name(one)} ({one['id']})" if shared[class_name(one)] > 1 else class_name(one) for one in categories
         )
         self.ids = tuple(one["id"] for one in categories)
         self.kinds, self.file = kinds, file

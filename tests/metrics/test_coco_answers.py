@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,20 @@ def test_folder__gives_the_numbers_of_one_file(truth, found, tmp_path) -> None:
     for report in (score(truth, folder), open_files(truth, folder).report()):
         assert report["metrics"] == pytest.approx(wanted["metrics"], nan_ok=True, abs=1e-12)
         assert report["counts"] == wanted["counts"] and report["named"] == wanted["named"]
+
+
+def test_folder__classes_without_names_go_by_their_ids(truth, found, tmp_path) -> None:
+    wanted = score(truth, saved(tmp_path / "found", found))
+    told = json.loads(truth.read_text())
+    for category in told["categories"]:
+        del category["name"]
+    truth.write_text(json.dumps(told))
+    renamed = {
+        name: replace(answer, names=[f"cat_{IDS[NAMES[1 - row]]}" for row in (0, 1)]) for name, answer in found.items()
+    }
+    folder = saved(tmp_path / "renamed", renamed)
+    for report in (score(truth, folder), open_files(truth, folder).report()):
+        assert report["metrics"] == pytest.approx(wanted["metrics"], nan_ok=True, abs=1e-12)
 
 
 def test_folder__names_alone_are_enough_where_they_tell_pictures_apart(truth, found, tmp_path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
+import os
 
 import pytest
 
 from densevision.errors import DataError, UsageError
 from densevision.metrics.coco_files import score_files
+from densevision.metrics.coco_reader import silenced
 
 TRUTH = {
     "images": [{"id": 7, "width": 100, "height": 80}, {"id": 3, "width": 100, "height": 80}, {"id": 5}],
@@ -146,6 +149,15 @@ def test_score_files__odd_but_sound_is_taken(files, truth, predictions):
         (("annotations", 1, "area"), None, "annotations[1].area", "not a finite number (got None)"),
         (("annotations", 1, "area"), math.inf, "annotations[1].area", "not a finite number (got inf)"),
         (("annotations", 1, "area"), -1, "annotations[1].area", "negative (got -1)"),
+        (("annotations", 1, "iscrowd"), None, "annotations[1].iscrowd", "(got None). Write 0 or 1."),
+        (("annotations", 2, "iscrowd"), "1", "annotations[2].iscrowd", "(got '1'). Write 0 or 1."),
+        (("annotations", 1, "segmentation"), {"counts": [5]}, "annotations[1].segmentation", "size [height, width]"),
+        (("annotations", 1, "segmentation"), {"size": [2, 2], "counts": [-5, 9]}, "annotations[1].segmentation", "-5"),
+        (("categories", 1, "name"), 5, "categories[1].name", "(got 5). Write a text."),
+        (("categories", 1, "supercategory"), 5, "categories[1].supercategory", "hotcoco says: invalid type: integer"),
+        (("images", 1, "width"), None, "images[1].width", "(got None). Write a whole number of pixels"),
+        (("images", 2, "height"), 80.5, "images[2].height", "(got 80.5). Write a whole number of pixels"),
+        (("licenses",), None, "licenses", "(got None)"),
     ],
 )
 def test_score_files__fault_in_the_truth_is_named(files, place, value, field, problem):
@@ -176,6 +188,7 @@ def test_score_files__fault_in_the_truth_is_named(files, place, value, field, pr
         ((1, "score"), math.nan, "[1].score", "not a finite number (got nan)"),
         ((1, "score"), -math.inf, "[1].score", "not a finite number (got -inf)"),
         ((1, "score"), "high", "[1].score", "not a finite number (got 'high')"),
+        ((1, "segmentation"), {"size": [2, 2], "counts": [-5, 9]}, "[1].segmentation", "form that COCO does not have"),
     ],
 )
 def test_score_files__fault_in_the_predictions_is_named(files, place, value, field, problem):
@@ -208,6 +221,35 @@ def test_score_files__what_only_the_reader_minds_is_passed_on(files):
     text = json.dumps(PREDICTIONS).replace('"score": 0.8', '"score": 0.8, "score": 0.7')
     with pytest.raises(DataError, match=r"dt\.json: duplicate field `score`"):
         score_files(*files(predictions=text))
+
+
+def test_score_files__first_of_several_forms_is_named(files):
+    truth = changed(TRUTH, "annotations", [dict(TRUTH["annotations"][0], id=id) for id in range(1, 8)])
+    for index in (4, 5):
+        truth["annotations"][index] |= {"iscrowd": "no", "num_keypoints": "x"}
+    with pytest.raises(DataError, match=r"annotations\[4\].iscrowd: .*\(got 'no'\)"):
+        score_files(*files(truth))
+
+
+def test_score_files__mark_of_byte_order_is_passed_over(files):
+    paths = files()
+    plain = score_files(*paths)
+    for path in paths:
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert score_files(*paths)["metrics"] == pytest.approx(plain["metrics"], nan_ok=True)
+    paths[0].write_text(json.dumps(TRUTH), encoding="utf-16")
+    with pytest.raises(DataError, match=r"gt\.json: not JSON: not text in UTF-8"):
+        score_files(*paths)
+
+
+def test_score_files__only_what_hotcoco_writes_is_held_back(files, capfd):
+    with pytest.raises(DataError):
+        score_files(*files(predictions=changed(PREDICTIONS, 1, "image_id", 99)))
+    score_files(*files(changed(TRUTH, "categories", 0, "name", "")))
+    assert capfd.readouterr().err == ""
+    with silenced():
+        os.write(2, b"hotcoco: a warning\nanother's\n")
+    assert capfd.readouterr().err == "another's\n"
 
 
 def test_score_files__missing_file_and_folder_are_named(files, tmp_path):

@@ -13,7 +13,8 @@ from densevision.metrics.scoring import OnError, Scoring, read_whole
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
     """COCO's numbers of a result json against a truth json: metrics, protocol, counts, named, tables.
 
-    What the predictions hold is judged: boxes, masks, keypoints; their numbers are named such as segm/AP.
+    What any prediction holds is judged, and each must hold it: boxes, masks, keypoints. Numbers are named such as
+    segm/AP.
 
     Args:
         truth: COCO json.

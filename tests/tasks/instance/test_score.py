@@ -13,6 +13,7 @@ from densevision.tasks.instance.score import score
 
 SIZE = (40, 50)
 POINTS = [12.0, 12, 2, 15, 15, 2, 20, 18, 1]
+OUTLINE = [[10.0, 5, 30, 5, 30, 20, 10, 20]]
 
 
 def mask(size=SIZE) -> dict:
@@ -21,20 +22,26 @@ def mask(size=SIZE) -> dict:
     return encode(found)
 
 
-def scored(folder, truth: dict | None = None, **entry) -> dict[str, float]:
+def report(folder, *entries: dict, truth: dict | None = None, size: dict | None = None) -> dict:
+    """The score of predictions of one picture, whose truth is one object."""
     annotation = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 5, 20, 15], "area": 300, "iscrowd": 0}
     annotation |= {"segmentation": mask(), "keypoints": POINTS, "num_keypoints": 3, **(truth or {})}
     content = {
-        "images": [{"id": 1, "height": SIZE[0], "width": SIZE[1]}],
+        "images": [{"id": 1, **({"height": SIZE[0], "width": SIZE[1]} if size is None else size)}],
         "categories": [{"id": 3, "name": "a", "keypoints": ["x", "y", "z"]}],
         "annotations": [annotation],
     }
     (folder / "truth.json").write_text(json.dumps(content))
-    (folder / "found.json").write_text(json.dumps([{"image_id": 1, "category_id": 3, "score": 0.9, **entry}]))
-    return score(folder / "truth.json", folder / "found.json")["metrics"]
+    predictions = [{"image_id": 1, "category_id": 3, "score": 0.9, **entry} for entry in entries]
+    (folder / "found.json").write_text(json.dumps(predictions))
+    return score(folder / "truth.json", folder / "found.json")
 
 
-@pytest.mark.parametrize("form", [mask(), [[10.0, 5, 30, 5, 30, 20, 10, 20]]], ids=["runs", "polygon"])
+def scored(folder, truth: dict | None = None, **entry) -> dict[str, float]:
+    return report(folder, entry, truth=truth)["metrics"]
+
+
+@pytest.mark.parametrize("form", [mask(), OUTLINE], ids=["runs", "polygon"])
 def test_score__masks_of_every_form(tmp_path, form):
     assert scored(tmp_path, segmentation=form)["segm/AP"] == pytest.approx(1)
 
@@ -50,6 +57,10 @@ def test_score__keypoints(tmp_path):
         ({"segmentation": mask((30, 30))}, "another size than their picture"),
         ({"segmentation": {"size": list(SIZE), "counts": "zz"}}, "another size than their picture"),
         ({"segmentation": {"size": list(SIZE), "counts": [3, 4]}}, "another size than their picture"),
+        ({"segmentation": {"counts": [3, 4]}}, "run lengths without their size"),
+        ({"segmentation": {"size": 40, "counts": [3, 4]}}, "run lengths without their size"),
+        ({"segmentation": {"size": list(SIZE), "counts": [-5, 2005]}}, "another size than their picture"),
+        ({"note": "without any shape"}, "bbox: absent"),
         ({"segmentation": [[1.0, 1, 5, 5]]}, "fewer than 3 points"),
         ({"segmentation": [[1.0, 1, 5, 5, 9]]}, "neither polygons nor run lengths"),
         ({"segmentation": []}, "no mask"),
@@ -66,3 +77,40 @@ def test_score__a_fault_is_named(tmp_path, entry, words):
 def test_score__a_fault_of_the_truth_is_named(tmp_path):
     with pytest.raises(DataError, match=r"truth.json: annotations\[0\].segmentation: run lengths of another size"):
         scored(tmp_path, truth={"segmentation": mask((9, 50)) | {"size": [9, 50]}}, segmentation=mask())
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [{"segmentation": mask()}, {"segmentation": OUTLINE}, {"keypoints": POINTS}],
+    ids=["runs", "polygon", "keypoints"],
+)
+def test_score__predictions_without_boxes_are_counted(tmp_path, entry):
+    found = report(tmp_path, entry, entry)
+    assert found["counts"]["predictions"] == 2 and found["counts"]["images without predictions"] == 0
+    assert not found["named"]
+
+
+@pytest.mark.parametrize("key, value", [("segmentation", mask()), ("keypoints", POINTS), ("bbox", [10, 5, 20, 15])])
+def test_score__what_any_entry_holds_is_judged_in_all(tmp_path, key, value):
+    both = {"bbox": [10, 5, 20, 15], "segmentation": mask(), key: value}
+    with pytest.raises(DataError, match=rf"found\.json: \[0\]\.{key}: absent"):
+        report(tmp_path, {other: both[other] for other in both if other != key}, both, both)
+
+
+@pytest.mark.parametrize(
+    "size, words",
+    [({}, "height: absent"), ({"height": 40}, "width: absent"), ({"height": 0, "width": 50}, r"height: .*\(got 0\)")],
+)
+@pytest.mark.parametrize("drawn", ["truth", "prediction"])
+def test_score__polygons_of_a_picture_without_size_are_refused(tmp_path, size, words, drawn):
+    true, found = (OUTLINE, mask()) if drawn == "truth" else (mask(), OUTLINE)
+    with pytest.raises(DataError, match=rf"truth\.json: images\[0\]\.{words}"):
+        report(tmp_path, {"segmentation": found}, truth={"segmentation": true}, size=size)
+
+
+def test_score__run_lengths_carry_their_size(tmp_path):
+    assert report(tmp_path, {"segmentation": mask()}, size={})["metrics"]["segm/AP"] == pytest.approx(1)
+    with pytest.raises(
+        DataError, match=r"\[0\]\.segmentation: run lengths of another size than their size, or of none"
+    ):
+        report(tmp_path, {"segmentation": {"size": list(SIZE), "counts": [3, 4]}}, size={})
