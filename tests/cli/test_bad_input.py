@@ -168,7 +168,6 @@ USAGE = [
     (["--set", "train.epochs=many"], ["train.epochs", "many", "integer"]),
     (["--set", "train.patience=9"], ["train.patience", "no effect", "cosine"]),
     (["--set", "train.epochs"], ["NAME=VALUE"]),
-    (["--set", "data.size=100"], ["data.size", "multiples of 32"]),
 ]
 
 

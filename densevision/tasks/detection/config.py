@@ -26,16 +26,12 @@ VOID = {
 """Options that an architecture ignores."""
 
 
-COARSEST = 32
-"""Largest stride of the pyramid that `yolo` looks at."""
-
-
 class DetectionData(DataConfig):
     """Where the boxes come from, and the canvas that the network sees."""
 
     size: Count | tuple[Count, Count] = 640
-    """Side, or height and width, that a picture is scaled to fit into; multiples of 32. For faster_rcnn, the side that
-    the shorter one of a picture is scaled to."""
+    """Side, or height and width, that a picture is scaled to fit into; rounded up to multiples of 32. For faster_rcnn,
+    the side that the shorter one of a picture is scaled to."""
     longest: Count | None = None
     """For faster_rcnn, limit of the longer side, where it wins over `size`; five thirds of `size` when not given."""
 
@@ -124,9 +120,6 @@ class DetectionConfig(TaskConfig):
         for option in VOID[self.arch]:
             if attrgetter(option)(self) != attrgetter(option)(usual):
                 raise ValueError(f"{option} has no effect with arch={self.arch}; leave it out")
-        sides = self.data.size if isinstance(self.data.size, tuple) else (self.data.size,)
-        if self.arch == "yolo" and any(side % COARSEST for side in sides):
-            raise ValueError(f"data.size is in multiples of {COARSEST}, the coarsest stride")
         if self.arch == "faster_rcnn" and not isinstance(self.data.size, int):
             raise ValueError("data.size is one side, the shorter one, with arch=faster_rcnn")
         if self.arch == "faster_rcnn" and self.data.longest < self.data.size:
