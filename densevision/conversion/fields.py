@@ -176,9 +176,7 @@ def _write_metres(frame: Frame, path: Path, scale: int, losses: Losses) -> None:
         if frame.camera is None or frame.camera.baseline is None:
             mend = "Focal length and baseline are read from the dataset's own calibration."
             raise DataError("disparity is no depth without its calibration", file=frame.truth, mend=mend)
-        depth = np.divide(
-            frame.camera.focal * frame.camera.baseline, depth, out=np.zeros_like(depth), where=found.valid
-        )
+        depth = np.where(found.valid, frame.camera.distance(depth), np.float32(0))
         losses.add("maps of disparity, metres now")
     steps = depth[found.valid].astype(np.float64) * scale
     losses.add(f"pixels farther than {SATURATED / scale:.1f} m, clipped", int((np.rint(steps) >= SATURATED).sum()))

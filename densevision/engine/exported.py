@@ -33,7 +33,7 @@ DECODING = ("min_score", "max_detections", "nms", "agnostic", "classes", "iterat
 
 Without its decoding it holds only those that steer the network."""
 
-CHANGEABLE = ("data.", "decode.", "evaluation.", "quality.", "boundary")
+CHANGEABLE = ("data.", "camera.", "decode.", "evaluation.", "quality.", "boundary")
 """Beginnings of the names of config options that say what to read and how to judge, not what the network is."""
 
 _STRICTER = {"min_score": operator.gt, "max_detections": operator.lt}

@@ -90,7 +90,7 @@ class Gathered:
 def runs_of(value: dict[str, Any], size: Size) -> RLE | None:
     """Run lengths as COCO writes them, compressed or as a list of numbers; None where they are not of this size."""
     counts, stated = value.get("counts"), value.get("size")
-    if stated is not None and list(stated) != list(size):
+    if stated is not None and stated not in (list(size), tuple(size)):
         return None
     if isinstance(counts, list):
         right = all(type(count) is int and count >= 0 for count in counts) and sum(counts) == size[0] * size[1]

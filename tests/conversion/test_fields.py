@@ -103,10 +103,10 @@ def test_depth__middlebury_pairs_become_metres(tmp_path) -> None:
     for name in ("im0.png", "im1.png"):
         write_image(scene / name, picture(0))
     write_depth(scene / "disp0.pfm", np.full((20, 30), 4.0))
-    (scene / "calib.txt").write_text("cam0=[50 0 14.5; 0 50 9.5; 0 0 1]\nbaseline=200\n")
+    (scene / "calib.txt").write_text("cam0=[50 0 14.5; 0 50 9.5; 0 0 1]\nbaseline=200\ndoffs=1\n")
     losses = convert(str(tmp_path / "a"), tmp_path / "kitti", "kitti-depth")
     (frame,) = read_frames(str(tmp_path / "kitti"), None)["train"]
-    np.testing.assert_allclose(read_depth(frame.truth, frame.scale).depth, 50 * 0.2 / 4, atol=0.5 / 256)
+    np.testing.assert_allclose(read_depth(frame.truth, frame.scale).depth, 50 * 0.2 / (4 + 1), atol=0.5 / 256)
     assert frame.right is not None and frame.camera.baseline == pytest.approx(0.2)
     assert losses.counts["maps of disparity, metres now"] == 1
 
