@@ -42,6 +42,13 @@ class PerceptualConfig(Config):
     strides: tuple[Count, ...] = (2, 4, 8)
     """The levels that are compared, by their strides."""
 
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> PerceptualConfig:
+        """Refuses options that the weight makes void."""
+        if not self.weight and self != PerceptualConfig.model_construct(weight=self.weight):
+            raise ValueError("options of loss.perceptual have no effect with weight 0; leave them out")
+        return self
+
 
 class DataConfig(Config):
     """Where the samples come from and how they are read."""

@@ -37,11 +37,17 @@ def luma(image: np.ndarray) -> np.ndarray:
     Returns:
         (...) from 16 to 235.
 
+    Raises:
+        DataError: There are other channels.
+
     >>> luma(np.array([[0.0, 0, 0], [255, 255, 255]]))
     array([ 16., 235.])
     """
     if image.shape[-1] == 1:
         return image[..., 0] * (219 / 255) + 16
+    if image.shape[-1] != 3:
+        mend = "Compare all channels: RGB."
+        raise DataError("luma is of grey and RGB pictures", value=f"{image.shape[-1]} channels", mend=mend)
     return image @ (_STUDIO / 255) + 16
 
 
@@ -89,19 +95,33 @@ def ssim(one: np.ndarray, other: np.ndarray, peak: float = 255.0) -> float:
 
 
 def comparable(answer: Picture, truth: Picture) -> tuple[np.ndarray, np.ndarray]:
-    """Both pictures from 0 to 255 in float64, the answer rounded to the levels that the truth can hold.
+    """Both pictures from 0 to 255 in float64, without alpha, the answer rounded to the levels that the truth can hold.
 
     Raises:
         DataError: Their sizes or channels differ.
     """
-    if answer.image.shape != truth.image.shape:
-        problem = "answer and truth differ in height, width or channels"
-        raise DataError(problem, value=f"{answer.image.shape} and {truth.image.shape}")
-    if truth.image.dtype.kind == "f":
-        return answer.unit() * 255.0, truth.unit() * 255.0
-    levels = float(np.iinfo(truth.image.dtype).max)
-    given = answer.image if answer.image.dtype == truth.image.dtype else np.rint(answer.unit().clip(0, 1) * levels)
-    return given * (255 / levels), truth.image * (255 / levels)
+    given, wanted = colours(answer.image), colours(truth.image)
+    if given.shape != wanted.shape:
+        value = f"{answer.image.shape} and {truth.image.shape}"
+        if given.shape[:2] != wanted.shape[:2]:
+            raise DataError("answer and truth differ in height or width", value=value, mend="Bring both to one size.")
+        mend = "Write both in grey, or both in colour."
+        raise DataError("answer and truth differ in channels", value=value, mend=mend)
+    if wanted.dtype.kind == "f":
+        return colours(answer.unit()) * 255.0, wanted * 255.0
+    levels = float(np.iinfo(wanted.dtype).max)
+    if given.dtype != wanted.dtype:
+        given = np.rint(colours(answer.unit()).clip(0, 1) * levels)
+    return given * (255 / levels), wanted * (255 / levels)
+
+
+def colours(image: np.ndarray) -> np.ndarray:
+    """The channels that are compared: of two and of four the last is alpha, which is left out.
+
+    >>> [colours(np.zeros((1, 1, channels))).shape[2] for channels in (1, 2, 3, 4, 5)]
+    [1, 1, 3, 3, 5]
+    """
+    return image[..., :-1] if image.shape[2] in (2, 4) else image
 
 
 class PictureMetric:
@@ -127,6 +147,7 @@ class PictureMetric:
         colour = "Y of BT.601 in studio range, whole numbers for 8 bits" if self.colour == "Y" else "all channels"
         return {
             "colour": colour,
+            "alpha": "left out",
             "crop": self.crop,
             "levels": "answers rounded to the levels of the truth",
             "peak": 255,
@@ -135,11 +156,15 @@ class PictureMetric:
         }
 
     def update(self, result: Picture, truth: Picture, id: int | str) -> None:
-        """Takes the answer and the truth of one picture."""
+        """Takes the answer and the truth of one picture.
+
+        Raises:
+            DataError: Their sizes or channels differ, or they have no luma where it is compared.
+        """
         pair = comparable(result, truth)
         inside = tuple(slice(self.crop, max(0, side - self.crop)) for side in truth.image.shape[:2])
         pair = [image[inside] for image in pair]
-        if self.colour == "Y" and truth.image.shape[2] in (1, 3):
+        if self.colour == "Y":
             pair = [luma(image) for image in pair]
             if truth.image.dtype == np.uint8:  # as the papers' rgb2ycbcr gives 8 bits for 8 bits
                 pair = [np.rint(image) for image in pair]

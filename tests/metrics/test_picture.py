@@ -101,5 +101,30 @@ def test_metric__pictures_too_small_are_counted():
 
 
 def test_metric__sizes_must_fit():
-    with pytest.raises(DataError, match="differ"):
+    with pytest.raises(DataError, match="differ in height or width"):
         PictureMetric().update(Picture.of(np.zeros((4, 4, 3), np.uint8)), Picture.of(np.zeros((4, 5, 3), np.uint8)), 0)
+    with pytest.raises(DataError, match=r"differ in channels.*Write both in grey, or both in colour"):
+        PictureMetric().update(Picture.of(np.zeros((4, 4), np.uint8)), Picture.of(np.zeros((4, 4, 3), np.uint8)), 0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("colour", ["Y", "RGB"])
+def test_metric__alpha_counts_nothing(channels: int, colour: str):
+    one, other = pair(channels=channels)
+    plain, clear = PictureMetric(colour), PictureMetric(colour)
+    plain.update(Picture.of(other), Picture.of(one), 0)
+    opaque = np.full((*one.shape[:2], 1), 255, np.uint8)
+    clear.update(Picture.of(np.concatenate([other, opaque], 2)), Picture.of(np.concatenate([one, opaque // 3], 2)), 0)
+    assert clear.compute() == plain.compute() and clear.protocol["alpha"] == "left out"
+    mixed = PictureMetric(colour)
+    mixed.update(Picture.of(np.concatenate([other, opaque], 2)), Picture.of(one), 0)
+    assert mixed.compute() == plain.compute()
+
+
+def test_metric__more_channels_have_no_luma():
+    one, other = (Picture.of(image) for image in pair(channels=5))
+    with pytest.raises(DataError, match=r"luma is of grey and RGB pictures \(got '5 channels'\)"):
+        PictureMetric("Y").update(other, one, 0)
+    plain = PictureMetric("RGB")
+    plain.update(other, one, 0)
+    assert plain.compute()["PSNR_RGB_crop0"] == pytest.approx(psnr(one.image, other.image))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from densevision.errors import WeightsError
+from densevision.errors import ExportError, WeightsError
 from densevision.nn.backbone import ImageOnly
 from densevision.tasks.contract import Net
 from densevision.tasks.superres.config import SuperresConfig
@@ -31,7 +31,14 @@ class Community(nn.Module):
         self.descriptor = descriptor
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, scale * H, scale * W), clipped to [0, 1]."""
+        """(B, C, H, W) to (B, C, scale * H, scale * W), clipped to [0, 1].
+
+        Raises:
+            ExportError: It is traced for an export, which holds no loop over pictures.
+        """
+        if torch.compiler.is_exporting():
+            mend = "Convert the file, if it is one that `densevision models` lists, and export that."
+            raise ExportError("networks of community files answer one by one, so they cannot be exported", mend=mend)
         with torch.autocast(image.device.type, enabled=False):
             return torch.cat([self.descriptor(one[None].float()) for one in image])
 
@@ -59,7 +66,12 @@ def open_community(file: Path) -> tuple[SuperresConfig, Net]:
         found = f"{channels} in, {descriptor.output_channels} out"
         raise WeightsError("the network changes the number of channels", file=file, value=found)
     config = SuperresConfig.checked(
-        {"arch": "community", "scale": descriptor.scale, "backbone": {"channels": channels}}
+        {
+            "arch": "community",
+            "scale": descriptor.scale,
+            "backbone": {"channels": channels},
+            "quality": {"colour": "Y" if channels <= 4 else "RGB"},
+        }
     )
     net = Net(ImageOnly(channels), PictureHead(Community(descriptor.eval()), descriptor.scale), _inputs(config))
     return config, net

@@ -68,7 +68,7 @@ class DegradeConfig(Config):
     @property
     def random(self) -> bool:
         """Whether chance has a part in it, beyond the reduction."""
-        return self.chain != "simple" or any(getattr(self, name) is not None for name in _RANGES)
+        return self.chain != "simple" or any(max(getattr(self, name) or (0,)) > 0 for name in _RANGES)
 
     @model_validator(mode="after")
     def _ranges_are_ranges(self) -> DegradeConfig:
@@ -99,6 +99,13 @@ class AdversarialConfig(Config):
     width: Count = 64
     """Channels of the first level of the U-shaped discriminator."""
 
+    @model_validator(mode="after")
+    def _every_option_has_an_effect(self) -> AdversarialConfig:
+        """Refuses options that the weight makes void."""
+        if not self.weight and self != AdversarialConfig.model_construct(weight=self.weight):
+            raise ValueError("options of loss.adversarial have no effect with weight 0; leave them out")
+        return self
+
 
 class LossConfig(Config):
     """Weights of the losses."""
@@ -118,12 +125,15 @@ class LossConfig(Config):
 
     @model_validator(mode="after")
     def _something_is_learnt(self) -> LossConfig:
-        """Refuses a sum of nothing, and a warm-up for losses that do not exist."""
+        """Refuses a sum of nothing, and a warm-up for losses that do not exist or without any to learn from."""
         guided = self.perceptual.weight or self.adversarial.weight
-        if not (self.l1 or self.charbonnier or self.mse or self.frequency or guided):
+        pixels = self.l1 or self.charbonnier or self.mse or self.frequency
+        if not (pixels or guided):
             raise ValueError("all losses have the weight 0")
         if self.alone and not guided:
             raise ValueError("loss.alone has no effect without perceptual or adversarial loss; leave it out")
+        if self.alone and not pixels:
+            raise ValueError("loss.alone leaves nothing to learn from at first: no loss of pixels has a weight")
         return self
 
 
@@ -131,7 +141,7 @@ class QualityConfig(Config):
     """The protocol of PSNR and SSIM."""
 
     colour: Literal["Y", "RGB"] = "Y"
-    """`Y` compares the luma, as the papers of super-resolution do; `RGB` all channels."""
+    """`Y` compares the luma, as the papers of super-resolution do; `RGB` all channels. Alpha is left out."""
     crop: int | None = Field(None, ge=0)
     """Width of the border that is left out; the scale when not given, and 0 at scale 1."""
     lpips: str | None = None
@@ -179,6 +189,8 @@ class SuperresConfig(TaskConfig):
                 raise ValueError(f"{name} has no effect with arch={self.arch}; leave it out")
         if self.residual and self.arch in INTERPOLATIONS:
             raise ValueError(f"residual has no effect with arch={self.arch}; leave it out")
+        if self.quality.colour == "Y" and self.backbone.channels > 4:
+            raise ValueError("quality.colour=Y needs grey or RGB pictures; set quality.colour=RGB")
         if self.quality.lpips and self.backbone.channels not in (1, 3):
             raise ValueError("quality.lpips needs grey or RGB pictures; leave it out")
         if self.arch != "unet" and self.backbone != BackboneConfig(channels=self.backbone.channels):

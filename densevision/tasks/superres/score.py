@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from densevision.data.picture_pairs import INPUTS, TARGETS
+from densevision.io.image import read_image
 from densevision.io.pictures import SUFFIXES
 from densevision.metrics.picture import Colour, PictureMetric, PictureMetrics
 from densevision.metrics.scoring import OnError, Scoring, score_folders
@@ -12,6 +15,50 @@ from densevision.results.picture import Picture
 
 PROTOCOLS: tuple[tuple[Colour, int], ...] = (("Y", 2), ("Y", 3), ("Y", 4), ("Y", 0), ("RGB", 0))
 """Colour and crop: files do not say the scale, so the usual protocols are all given, each under its own name."""
+DIVISORS = range(2, 17)
+"""A true picture may be as much larger than its answer as is left of its sides after division by one of these; 12 is
+no scale, but what benchmarks cut pictures to that serve for 2, 3 and 4."""
+ENDINGS = tuple(f"{mark}x{scale}" for mark in ("_", "-", "") for scale in (2, 3, 4, 8, 16)) + tuple(
+    mark + form for mark in "_-" for word in sorted(TARGETS | INPUTS | {"sr"}) for form in (word, word.upper())
+)
+"""What names of files add to their picture's: DIV2K's 0801x2 is of 0801, and a_LR of a_HR."""
+
+
+class FittingMetrics(PictureMetrics):
+    """Protocols whose true pictures are cut at right and bottom to what the scale divides, as `evaluate` cuts them.
+
+    Args:
+        parts: One for each protocol, each under names of its own.
+    """
+
+    CUT = "truths cut to their answers"
+
+    def __init__(self, parts: list[PictureMetric]):
+        super().__init__(parts)
+        self.cut: set[int | str] = set()
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the numbers come about."""
+        size = f"truths cut at right and bottom where an answer lacks the rest of a division by {DIVISORS[-1]} at most"
+        return {**super().protocol, "size": size}
+
+    def update(self, result: Picture, truth: Picture, id: int | str) -> None:
+        """Takes the answer and the truth of one picture."""
+        given, (height, width) = result.image.shape[:2], truth.image.shape[:2]
+        if given != (height, width) and any((height // d * d, width // d * d) == given for d in DIVISORS):
+            truth = replace(truth, image=truth.image[: given[0], : given[1]], size=given)
+            self.cut.add(id)
+        super().update(result, truth, id)
+
+    def merge(self, other: FittingMetrics) -> None:
+        """Takes what another process gathered."""
+        super().merge(other)
+        self.cut |= other.cut
+
+    def counts(self) -> dict[str, int]:
+        """How many pictures were compared, too small for SSIM's window, and cut."""
+        return {**super().counts(), **({self.CUT: len(self.cut)} if self.cut else {})}
 
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
@@ -24,14 +71,16 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
 
     Args:
         truth: A folder with pictures below it, or a picture.
-        predictions: A folder with pictures of the same names, but for the suffixes, or a picture.
+        predictions: A folder with pictures of the same names, but for suffixes and `ENDINGS`, or a picture.
         on_error: See `metrics.scoring.Scoring`.
 
     Raises:
         DataError: There is nothing to compare.
     """
 
-    def metric(*_: Path) -> PictureMetrics:
-        return PictureMetrics([PictureMetric(*protocol) for protocol in PROTOCOLS])
+    def metric(_: Path, first: Path) -> FittingMetrics:
+        """All protocols that the first true picture has the channels for: there is no luma of more than RGB."""
+        many = read_image(first).shape[2] > 4
+        return FittingMetrics([PictureMetric(*protocol) for protocol in PROTOCOLS if not many or "Y" not in protocol])
 
-    return score_folders(truth, predictions, SUFFIXES, (Picture.of, Picture.of), metric, on_error)
+    return score_folders(truth, predictions, SUFFIXES, (Picture.of, Picture.of), metric, on_error, ENDINGS)

@@ -249,9 +249,14 @@ class TranslationConfig(TaskConfig):
         size, adversarial = self.data.size, self.loss.adversarial
         if size % self.multiple:
             raise ValueError(f"data.size={size} is no multiple of {self.multiple}, which this network needs")
-        if not adversarial.weight or adversarial.discriminator == "pixel":
+        if not adversarial.weight:
             return
-        smallest = size >> adversarial.scales - 1
+        smallest = -(-size >> adversarial.scales - 1)
+        if adversarial.discriminator == "pixel":
+            if smallest < 2:
+                mend = f"lower loss.adversarial.scales, or raise data.size={size}"
+                raise ValueError(f"{adversarial.scales} scales leave a single pixel to the last discriminator: {mend}")
+            return
         # Two unstrided convolutions of 4 follow the strided ones, and a norm needs more than one cell.
         if smallest >> self.patch_layers < 3:
             mend = f"lower loss.adversarial.layers or scales, or raise data.size={size}"

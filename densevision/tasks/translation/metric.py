@@ -40,6 +40,7 @@ class TranslationMetric:
         """How the numbers come about."""
         told = {
             "colour": "all channels",
+            "alpha": "left out",
             "levels": "answers rounded to the levels of the truth",
             "L1": "mean absolute difference, white is 1",
             "peak": 255,

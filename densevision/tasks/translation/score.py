@@ -10,6 +10,9 @@ from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.picture import Picture
 from densevision.tasks.translation.metric import TranslationMetric
 
+ENDINGS = tuple(mark + side for mark in "_-" for side in "ABab")
+"""What names of files add to their picture's."""
+
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
     """L1, PSNR and SSIM of pictures against true ones: metrics, protocol, counts, named, tables; see `open_files`."""
@@ -21,12 +24,12 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
 
     Args:
         truth: A folder with pictures below it, or a picture.
-        predictions: A folder with pictures of the same names, but for the suffixes, or a picture.
+        predictions: A folder with pictures of the same names, but for suffixes and `ENDINGS`, or a picture.
         on_error: See `metrics.scoring.Scoring`.
 
     Raises:
         DataError: There is nothing to compare.
     """
     return score_folders(
-        truth, predictions, SUFFIXES, (Picture.of, Picture.of), lambda *_: TranslationMetric(), on_error
+        truth, predictions, SUFFIXES, (Picture.of, Picture.of), lambda *_: TranslationMetric(), on_error, ENDINGS
     )

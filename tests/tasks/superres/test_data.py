@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 
 from densevision.data import degradations as ways
 from densevision.errors import DataError, UsageError
@@ -132,8 +133,9 @@ def test_rescale__has_no_effect_on_pairs(tmp_path: Path):
 
 def test_nothing_to_restore__is_said(tmp_path: Path):
     folder(tmp_path, "a.png")
-    with pytest.raises(UsageError, match="nothing is to be restored at scale 1"):
-        open_split(config(tmp_path, scale=1), "val")
+    for nothing in ({}, {"degrade__blur": [0.0, 0.0]}, {"degrade__noise": [0.0, 0.0]}):
+        with pytest.raises(UsageError, match="nothing is to be restored at scale 1"):
+            open_split(config(tmp_path, scale=1, **nothing), "val")
 
 
 def test_crop__is_the_same_place_in_both_whatever_the_turn(tmp_path: Path):
@@ -197,3 +199,51 @@ def test_score__pictures_of_any_tool(tmp_path: Path):
     (tmp_path / "given" / "b.bmp").unlink()
     found = score(tmp_path / "truth", tmp_path / "given")
     assert found["counts"]["images"] == 1 and found["named"] == {"images without prediction": ["b"]}
+
+
+def test_score__truth_that_the_scale_does_not_divide_is_cut_as_in_training(tmp_path: Path):
+    given, truth = (
+        folder(tmp_path / "given", "a.png", size=(39, 45)),
+        folder(tmp_path / "truth", "a.png", size=(41, 47)),
+    )
+    found = score(truth, given)
+    same = folder(tmp_path / "same", "a.png")
+    write_image(same / "a.png", picture(41, 47)[:39, :45])
+    wanted = score(same, given)
+    assert found["metrics"] == wanted["metrics"] and found["counts"]["truths cut to their answers"] == 1
+    assert "size" in found["protocol"] and "truths cut to their answers" not in wanted["counts"]
+    for size in ((38, 45), (39, 44), (20, 23), (42, 48)):  # of no divisor; of two; a half; larger
+        folder(given, "a.png", size=size)
+        with pytest.raises(DataError, match=r"differ in height or width.*Bring both to one size"):
+            score(truth, given)
+
+
+def test_score__names_pair_as_in_training(tmp_path: Path):
+    truth = folder(tmp_path / "truth", "0801.png", "b_HR.png", "c.png")
+    given = folder(tmp_path / "given", "0801x2.png", "b_LR.png", "c_x4.png")
+    found = score(truth, given)
+    assert found["counts"]["images"] == 3 and not found["named"]
+    assert found["metrics"]["PSNR_RGB_crop0"] == float("inf")
+
+
+def test_score__many_channels_have_no_luma(tmp_path: Path):
+    for name in ("truth", "given"):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(
+            tmp_path / name / "a.tif", np.zeros((20, 20, 5), np.uint8), photometric="minisblack", planarconfig="contig"
+        )
+    assert set(score(tmp_path / "truth", tmp_path / "given")["metrics"]) == {"PSNR_RGB_crop0", "SSIM_RGB_crop0"}
+
+
+NO_EFFECT = {
+    "loss.alone leaves nothing": {"loss.l1": 0.0, "loss.adversarial.weight": 1.0, "loss.alone": 1},
+    "loss.adversarial have no effect": {"loss.adversarial.kind": "vanilla"},
+    "loss.perceptual have no effect": {"loss.perceptual.backbone.name": "resnet18"},
+    "quality.colour=Y needs": {"backbone.channels": 5},
+}
+
+
+@pytest.mark.parametrize("message", NO_EFFECT)
+def test_config__refuses_what_has_no_effect(message: str):
+    with pytest.raises(UsageError, match=message):
+        SuperresConfig.resolve(None, NO_EFFECT[message])

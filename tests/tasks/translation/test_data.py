@@ -236,8 +236,16 @@ def test_score__files_of_any_tool(tmp_path: Path):
     found = score(tmp_path / "truth", tmp_path / "given")
     assert found["metrics"]["L1"] == pytest.approx(5 / 255) and found["counts"]["pictures"] == 2
     write_image(tmp_path / "given" / "1.bmp", np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(DataError, match="differ in height, width or channels"):
+    with pytest.raises(DataError, match="differ in height or width"):
         score(tmp_path / "truth", tmp_path / "given")
+
+
+def test_score__alpha_is_left_out_and_partners_may_end_in_a_and_b(tmp_path: Path):
+    clear = np.concatenate([picture(1), np.full((SIDE, SIDE, 1), 9, np.uint8)], 2)
+    write_image(tmp_path / "truth" / "1_B.png", picture(0)), write_image(tmp_path / "given" / "1_A.png", clear)
+    write_image(tmp_path / "plain" / "1_B.png", picture(1))
+    found, wanted = (score(tmp_path / "truth", tmp_path / name) for name in ("given", "plain"))
+    assert found["metrics"] == wanted["metrics"] and found["protocol"]["alpha"] == "left out"
 
 
 def test_check__finds_planted_faults(tmp_path: Path):
