@@ -199,4 +199,8 @@ def _explained(cls: type[Config], failure: ValidationError, file: str | Path | N
     problem = problem[0].lower() + problem[1:].rstrip(".")
     if first["type"] == "value_error" and not path:
         return UsageError(problem, file=file)
+    choices = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
+    if choices and isinstance(first["input"], str):
+        mend = did_you_mean(first["input"], choices)
+        return UsageError("no such choice", file=file, field=field, value=first["input"], mend=mend)
     return UsageError(problem, file=file, field=field, value=first["input"])

@@ -47,7 +47,8 @@ def test_yaml__round_trip() -> None:
         ({"inner.epoch": 3}, ["inner.epoch", "no such option", "Did you mean 'epochs'"]),
         ({"inner.epochs": "3"}, ["inner.epochs", "integer", "'3'"]),
         ({"inner.epochs": 0}, ["inner.epochs", "greater than or equal to 1"]),
-        ({"inner.mode": "c"}, ["inner.mode", "'a' or 'b'", "'c'"]),
+        ({"inner.mode": "c"}, ["inner.mode", "Known: a, b.", "'c'"]),
+        ({"inner.mode": "bb"}, ["inner.mode", "no such choice", "Did you mean 'b'?"]),
         ({"rate.x": 1}, ["rate"]),
     ],
 )
