@@ -14,7 +14,7 @@ class DenseVisionError(Exception):
     """A failure that is explained in one line.
 
     Args:
-        problem: What is wrong, a clause without a full stop.
+        problem: What is wrong, a clause without a full stop; or a question.
         file: The file in which it is wrong.
         field: The field, key, row or option in it.
         value: What was found there.
@@ -35,7 +35,8 @@ class DenseVisionError(Exception):
         self.problem, self.file, self.field, self.mend = problem, file, field, mend
         where = "".join(f"{part}: " for part in (file and os.fspath(file), field) if part)
         found = "" if value is _ABSENT else f" (got {_shortened(value)})"
-        super().__init__(f"{where}{problem}{found}." + (f" {mend}" if mend else ""))
+        stop = "" if problem.endswith("?") and not found else "."
+        super().__init__(f"{where}{problem}{found}{stop}" + (f" {mend}" if mend else ""))
 
 
 class UsageError(DenseVisionError):

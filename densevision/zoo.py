@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from densevision.errors import UsageError, WeightsError, did_you_mean
+from densevision.errors import UsageError, WeightsError
 from densevision.io.files import whole
 from densevision.io.weights import Card, NamedWeights, load_card
 from densevision.tasks import TASKS, known
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 FOREIGN = (".pth", ".pt", ".ckpt")
 """Suffixes of files that other tools wrote."""
+HEADS = (b"PK\x03\x04", b"\x80")
+"""What PyTorch's checkpoints begin with: archives, and pickles of old; safetensors have a brace as their ninth byte."""
+NEAREST = 3
+"""Names that are offered for one that is not known."""
 
 
 def named_weights() -> dict[str, NamedWeights]:
@@ -63,9 +68,10 @@ def resolve(weights: str | os.PathLike[str] | None, task: str | None) -> Path:
     names = named_weights()
     if str(weights) in names:
         return _downloaded(names[str(weights)])
-    known_names = [*names, *(name for owner in TASKS for name in getattr(_foreign_module(owner), "BUILT_IN", {}))]
-    near = did_you_mean(str(weights), known_names) if known_names else ""
-    raise WeightsError("no such file and no such name", value=str(weights), mend=near or "See densevision models.")
+    of_task = [name for name, named in names.items() if task in (None, named.task)]
+    needless = (getattr(_foreign_module(owner), "BUILT_IN", {}) for owner in TASKS if task in (None, owner))
+    mend = _nearest(str(weights), [*of_task, *(name for built in needless for name in built)])
+    raise WeightsError("no such file and no such name", value=str(weights), mend=mend)
 
 
 def built_in(name: str | os.PathLike[str] | None, task: str | None) -> tuple[str, dict[str, Any]] | None:
@@ -109,8 +115,30 @@ def convert(name: str, file: str | os.PathLike[str], out: str | os.PathLike[str]
     """
     names = named_weights()
     if name not in names:
-        raise UsageError("no such weights", value=name, mend=did_you_mean(name, names))
+        raise UsageError("no such weights", value=name, mend=_nearest(name, names))
+    _refuse_strangers(Path(file), names[name])
     _converter(names[name].task)(names[name], Path(file), Path(out))
+
+
+def _nearest(name: str, known_names: Iterable[str]) -> str:
+    """A sentence with the few names that are nearest, or where all of them stand."""
+    near = difflib.get_close_matches(name, list(known_names), n=NEAREST)
+    shown = " or ".join(f"'{one}'" for one in near)
+    return f"Did you mean {shown}?" if near else "`densevision models` lists the names."
+
+
+def _refuse_strangers(file: Path, weights: NamedWeights) -> None:
+    """Refuses what is no checkpoint by its first bytes: torch's readers fail on such in ways that tell nothing."""
+    if not file.is_file():
+        raise WeightsError("there is no such file", file=file)
+    with open(file, "rb") as stream:
+        head = stream.read(9)
+    if not head.startswith(HEADS) and head[8:] != b"{":
+        size = file.stat().st_size
+        problem = (
+            f"no PyTorch checkpoint: {size:,} bytes of something else" if size else "no PyTorch checkpoint: it is empty"
+        )
+        raise WeightsError(problem, file=file, value=head, mend=f"Give the file that {weights.address} holds.")
 
 
 def cache_folder() -> Path:

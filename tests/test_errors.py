@@ -21,3 +21,7 @@ def test_message__long_value_is_cut() -> None:
 )
 def test_exit_code__by_kind(kind: type[DenseVisionError], code: int) -> None:
     assert kind("x").exit_code == code
+
+
+def test_question__has_no_full_stop_of_its_own() -> None:
+    assert str(DenseVisionError("which task?", mend="Give task=.")) == "which task? Give task=."

@@ -16,7 +16,7 @@ from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card, load_card, save_weights
 from densevision.zoo import NamedWeights
 
-CONTENT = b"weights of somebody else" * 1000
+CONTENT = b"PK\x03\x04 weights of somebody else" * 1000
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -75,6 +75,23 @@ def test_resolve__absent_on_the_server(named: NamedWeights, tmp_path: Path) -> N
 def test_resolve__unknown_name(named: NamedWeights) -> None:
     with pytest.raises(WeightsError, match="Did you mean 'house/model'"):
         zoo.resolve("house/modle", "detection")
+
+
+def test_resolve__only_the_nearest_names_of_the_task() -> None:
+    with pytest.raises(WeightsError) as failure:
+        zoo.resolve("torchvision/raft_larg", "flow")
+    assert "Did you mean 'torchvision/raft_large'" in str(failure.value) and "resnet" not in str(failure.value)
+    with pytest.raises(WeightsError) as failure:
+        zoo.resolve("runs/7/bset.safetensors", None)
+    assert len(str(failure.value)) < 200
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"junk" * 50])
+@pytest.mark.parametrize("name", ["realesrgan/x4plus", "torchvision/fcn_resnet50", "torchvision/raft_small"])
+def test_convert__what_is_no_checkpoint(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "junk.pth").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"no PyTorch checkpoint.*Give the file that https://"):
+        zoo.convert(name, tmp_path / "junk.pth", tmp_path / "out.safetensors")
 
 
 def test_convert__unknown_name(named: NamedWeights, tmp_path: Path) -> None:
