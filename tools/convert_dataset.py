@@ -13,6 +13,7 @@ What SOURCE is, is recognised as by `densevision TASK train`. OUT is written who
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +52,7 @@ def convert(
     out: str | Path,
     to: str,
     masks: bool | None = None,
-    on_error: str = "fail",
+    on_error: str | None = None,
     uncovered: str | None = None,
     palette: str | Path | None = None,
     scale: float | None = None,
@@ -62,16 +63,18 @@ def convert(
         What the target cannot hold.
 
     Raises:
-        UsageError: An option has no effect on this conversion, or OUT is there already.
+        UsageError: An option has no effect on this conversion or a value that cannot be, or OUT is there already.
         DataError: The source is not recognised, or something in it is wrong.
     """
     losses = Losses()
     if scale is not None and to not in DEPTH:
         raise UsageError("has no effect here", field="--scale", value=scale, mend="It is for depth.")
+    if scale is not None and not 0 < scale < math.inf:
+        raise UsageError("is no number of steps per unit", field="--scale", value=scale, mend="Give one above 0.")
     if uncovered is not None and to != "masks":
         raise UsageError("has no effect here", field="--uncovered", value=uncovered, mend="It is for --to masks.")
     if to in DEPTH or to in FLOW:
-        _refuse(palette=palette, masks=masks)
+        _refuse(palette=palette, masks=masks, on_error=on_error)
         splits = fields.read_frames(source, scale) if to in DEPTH else fields.read_pairs(source)
         write = (DEPTH | FLOW)[to]
     else:
@@ -85,19 +88,22 @@ def _objects_or_masks(
     source: str,
     to: str,
     masks: bool | None,
-    on_error: str,
+    on_error: str | None,
     uncovered: str | None,
     palette: str | Path | None,
     losses: Losses,
 ) -> tuple[dict[str, Any], Write]:
     folders = _mask_folders(source, palette)
     if folders is None:
-        objects = read_splits(source, True if to == "masks" else masks, on_error, losses)  # type: ignore[arg-type]
+        if to == "masks":
+            _refuse(masks=masks)
+            masks = True
+        objects = read_splits(source, masks, on_error or "fail", losses)  # type: ignore[arg-type]
         if to != "masks":
             return objects, BOXES[to]
         unknown = uncovered == "unknown"
         return objects, lambda splits, out, lost: index_masks.write_objects(splits, out, lost, unknown)
-    _refuse(masks=masks, uncovered=uncovered)
+    _refuse(masks=masks, uncovered=uncovered, on_error=on_error)
     if to == "masks":
         return folders, index_masks.write_masks
     return index_masks.objects_of(folders, losses), BOXES[to]
@@ -119,8 +125,11 @@ def _mask_folders(source: str, palette: str | Path | None) -> dict[str, Any] | N
 
 def _refuse(**options: Any) -> None:
     for name, value in options.items():
+        if isinstance(value, bool):
+            raise UsageError("has no effect here", field="--masks" if value else "--boxes", mend="Leave it out.")
         if value is not None:
-            raise UsageError("has no effect here", field=f"--{name}", value=value, mend="Leave it out.")
+            field = f"--{name.replace('_', '-')}"
+            raise UsageError("has no effect here", field=field, value=value, mend="Leave it out.")
 
 
 @click.command(help=__doc__)
@@ -131,9 +140,7 @@ def _refuse(**options: Any) -> None:
 @click.option(
     "--on-error",
     type=click.Choice(("fail", "fix", "skip")),
-    default="fail",
-    show_default=True,
-    help="Boxes and objects that are wrong.",
+    help="Boxes and objects that are wrong. [default: fail]",
 )
 @click.option(
     "--uncovered",
@@ -141,7 +148,11 @@ def _refuse(**options: Any) -> None:
     help="To masks, from objects: what pixels of no object are. [default: background]",
 )
 @click.option("--palette", help="From masks in colour: a file of lines `R G B name`; the name - means unknown.")
-@click.option("--scale", type=float, help="To depth: steps per unit of the source, where it does not state them.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    help="To depth: steps per unit of the source, where it does not state them.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(source: str, out: str, to: str, as_json: bool, **options: Any) -> None:
     try:

@@ -52,6 +52,7 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path).absolute()
     if path.exists():
         raise UsageError("is there already", file=path, mend="Name a new folder: nothing is written over.")
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -61,6 +62,9 @@ def whole_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.rename(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+            for folder in made:
+                if not any(folder.iterdir()):
+                    folder.rmdir()
     except OSError as failure:
         raise _unwritable(path, failure) from None
 

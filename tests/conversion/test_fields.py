@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from densevision.conversion.fields import read_frames, read_pairs
-from densevision.errors import DataError
+from densevision.errors import DataError, UsageError
 from densevision.io.depth import read_depth, write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import read_image, write_image
@@ -173,3 +174,28 @@ def test_flow__splits_become_folders(flow, tmp_path) -> None:
     losses = convert(str(tmp_path / "both"), tmp_path / "there", "sintel")
     assert {split: len(pairs) for split, pairs in read_pairs(str(tmp_path / "there")).items()} == {"train": 3, "val": 3}
     assert any("data.train" in note for note in losses.notes)
+
+
+@pytest.mark.parametrize("scale", [0, -5, float("inf"), float("nan")])
+def test_scale__that_cannot_be_is_refused(scale: float, depth, tmp_path) -> None:
+    with pytest.raises(UsageError, match="--scale"):
+        convert(str(depth), tmp_path / "out", "tum", scale=scale)
+    assert (
+        CliRunner()
+        .invoke(tool.main, [str(depth), str(tmp_path / "out"), "--to", "tum", "--scale", str(scale)])
+        .exit_code
+        == 2
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_options__of_objects_are_refused(depth, tmp_path) -> None:
+    with pytest.raises(UsageError, match="--on-error"):
+        convert(str(depth), tmp_path / "out", "tum", on_error="skip")
+
+
+def test_failure__leaves_no_folder_behind(depth, tmp_path) -> None:
+    next((depth / "val" / "depth").glob("*.npy")).write_bytes(b"no array")
+    with pytest.raises(DataError):
+        convert(str(depth), tmp_path / "far" / "away" / "out", "tum")
+    assert not (tmp_path / "far").exists() and depth.exists()

@@ -285,3 +285,16 @@ def test_program__prints_what_is_lost(coco, tmp_path) -> None:
     assert answer.exit_code == 0 and report["lost"]["marks of crowds"] == 2
     again = CliRunner().invoke(tool.main, [str(coco), str(tmp_path / "yolo"), "--to", "yolo"])
     assert again.exit_code == 2 and "is there already" in again.output
+
+
+def test_options__without_effect_on_masks_are_refused(coco: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^--boxes: has no effect here\. "):
+        convert(str(coco), tmp_path / "out", "masks", masks=False)
+    convert(str(coco), tmp_path / "masks", "masks")
+    for options, named in (
+        ({"on_error": "skip"}, "--on-error"),
+        ({"masks": False}, "--boxes"),
+        ({"masks": True}, "--masks"),
+    ):
+        with pytest.raises(UsageError, match=f"^{named}: has no effect here"):
+            convert(str(tmp_path / "masks"), tmp_path / "out", "coco", **options)
