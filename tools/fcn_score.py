@@ -1,5 +1,6 @@
 """How well a segmenter of real pictures recognises generated ones: the FCN score of labels-to-photo.
 
+\b
     python tools/fcn_score.py --segmenter semantic.safetensors --data camvid --pictures generated/
     python tools/fcn_score.py --segmenter semantic.safetensors --data scenes:100:1 --generator translation.safetensors
 

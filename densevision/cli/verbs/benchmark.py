@@ -12,7 +12,7 @@ from densevision.cli.options import given, predict_options, weights_option
 def command(task: str) -> click.Command:
     """The verb for one task."""
 
-    @click.command("benchmark", help="Measure images per second and peak memory of prediction on scenes.")
+    @click.command("benchmark", help="Measure images per second and peak memory of prediction on pictures of noise.")
     @weights_option
     @click.option(
         "--count",
@@ -21,7 +21,7 @@ def command(task: str) -> click.Command:
         show_default=True,
         help="Pictures that are timed, after three to warm up.",
     )
-    @click.option("--size", type=click.IntRange(1), default=640, show_default=True, help="Side of the pictures.")
+    @click.option("--size", type=click.IntRange(1), default=640, show_default=True, help="Side of the square pictures.")
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
     @predict_options
     def benchmark(weights, count, size, as_json, **options):
