@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -50,6 +51,14 @@ def _opened(weights: PathLike | None, task: str | None) -> Model:
     if found is not None:
         return without_weights(*found)
     path = resolve(weights, task)
+    model = _read(path, task)
+    model.file = path
+    if weights is None and logging.getLogger("densevision").level <= logging.INFO:  # --quiet leaves warnings alone
+        print(announcement(model.card), file=sys.stderr)
+    return model
+
+
+def _read(path: Path, task: str | None) -> Model:
     open_file = opener(path, task)
     if open_file is not None and task is not None:
         config, net = open_file(path)
@@ -59,10 +68,7 @@ def _opened(weights: PathLike | None, task: str | None) -> Model:
         from densevision.engine.exported import load_exported
 
         return load_exported(path, task)
-    model = load_torch(path, task)
-    if weights is None:
-        print(announcement(model.card), file=sys.stderr)
-    return model
+    return load_torch(path, task)
 
 
 def predict(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import click
 
+from densevision.cli.answers import answers_options, judged
 from densevision.cli.options import json_flag
 from densevision.tasks import TASKS
 
@@ -23,28 +24,18 @@ from densevision.tasks import TASKS
 @click.command(help=__doc__.splitlines()[0])
 @click.argument("task", type=click.Choice(list(TASKS)))
 @click.argument("source")
-@click.option("--truth", help="What is true: SOURCE is prediction files.")
-@click.option("--images", help="With --truth: folder of the pictures, to be drawn on and for texture.")
-@click.option("--data", help="A dataset: SOURCE is weights.")
-@click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
+@answers_options
 @click.option("--out", help="Folder for a page and errors.json.")
 @json_flag
-def main(task, source, truth, images, data, split, out, as_json):
+def main(task, source, out, as_json, quiet, **given):
     """Judges, looks at the errors, prints."""
-    from densevision.cli.printing import print_errors
+    from densevision.cli.printing import print_errors, remarks
     from densevision.engine.diagnosis import Diagnosis
+    from densevision.engine.progress import bar, silent
 
-    if (truth is None) == (data is None):
-        raise click.UsageError("Give either --truth (for prediction files) or --data (for weights).")
-    if truth is not None:
-        from densevision.engine.judgement import judge_files
-
-        judgement = judge_files(task, Path(truth), Path(source), images=None if images is None else Path(images))
-    else:
-        from densevision import api
-
-        judgement = api.judge(source, data, task, split=split)
-    found = Diagnosis.of(judgement)
+    still = quiet or as_json
+    remarks(still)
+    found = Diagnosis.of(judged(task, source, still, **given), silent if still else bar)
     if out is not None:
         found.write(Path(out), shlex.join(["python", *sys.argv]))
     print_errors(found, as_json)

@@ -32,10 +32,11 @@ from densevision.tasks import TASKS
 def main(task, weights, data, settings, split, only, limit, seed, out, as_json, quiet):
     """Judges the model under each corruption, prints."""
     from densevision import api
-    from densevision.cli.printing import print_robustness
+    from densevision.cli.printing import print_robustness, remarks
     from densevision.engine.progress import bar, silent
     from densevision.engine.robustness import measure
 
+    remarks(quiet or as_json)
     model, samples, options = api.open_for_judgement(weights, data, task, settings, split)
     progress = silent if quiet or as_json else bar
     found = measure(model, samples, only or None, limit, seed, options, progress)

@@ -43,7 +43,7 @@ def print_report(report: Any, as_json: bool) -> None:
     for name, value in report.counts.items():
         if value != []:
             console.print(f"{name}: {value}{_examples(report.named.get(name, []))}", highlight=False, markup=False)
-    console.print("protocol: " + json.dumps(report.protocol, ensure_ascii=False), highlight=False, style="dim")
+    _print_protocol(console, report)
 
 
 def print_comparison(found: Any, as_json: bool) -> None:
@@ -64,10 +64,13 @@ def print_comparison(found: Any, as_json: bool) -> None:
         numbers = (d.one, d.other, d.change, *d.interval)
         table.add_row(escape(name), *map(_number, numbers), found.verdict(name))
     console.print(table)
-    changed = list(found.changes.items())
-    for title, part in (("worse", changed[:EXAMPLES]), ("better", changed[::-1][:EXAMPLES])):
-        shown = ", ".join(f"{id} ({value:+.4g})" for id, value in part)
+    for title, part in (("worse", found.worse(EXAMPLES)), ("better", found.better(EXAMPLES))):
+        shown = ", ".join(f"{id} ({found.changes[id]:+.4g})" for id in part) or "none"
         console.print(f"{found.ranked} most {title}: {shown}", highlight=False, markup=False)
+    console.print(f"intervals: {found.draws} draws of the pictures, seed {found.seed}", highlight=False)
+    _print_basis(console, found.one.report, "" if found.alike else " of one")
+    if not found.alike:
+        _print_basis(console, found.other.report, " of the other")
 
 
 def print_errors(found: Any, as_json: bool) -> None:
@@ -83,23 +86,29 @@ def print_errors(found: Any, as_json: bool) -> None:
     name, ranked = found.judgement.ranked()
     shown = ", ".join(f"{id} ({value:.4g})" for id, value in ranked[:EXAMPLES])
     console.print(f"worst by {name}: {shown}", highlight=False, markup=False)
+    _print_basis(console, found.judgement.report)
 
 
 def print_robustness(found: Any, as_json: bool) -> None:
     """Prints how a model degrades: one JSON object, or a table for people."""
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
         return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=found.origin, title_justify="left")
+    table = Table(title=escape(found.judgement.origin), title_justify="left")
     for name in ("", "strength", found.watched, "95 % from", "to", "part kept"):
         table.add_column(escape(name), justify="left" if name in ("", "strength") else "right")
     for name, strength, *numbers in found.rows():
         table.add_row(name, escape(strength), *map(_number, numbers))
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    if found.note():
+        console.print(found.note(), highlight=False, markup=False)
+    console.print(f"seed of noise and blur: {found.seed}", highlight=False)
+    _print_basis(console, found.judgement.report)
 
 
 def print_findings(report: Any, as_json: bool) -> None:
@@ -151,6 +160,18 @@ def remarks(quiet: bool) -> None:
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
+def _print_basis(console: Any, report: Any, whose: str = "") -> None:
+    """Counts and protocol, a line each."""
+    counts = ", ".join(f"{name} {value}" for name, value in report.counts.items() if value != [])
+    console.print(f"counts{whose}: {counts}", highlight=False, markup=False)
+    _print_protocol(console, report, whose)
+
+
+def _print_protocol(console: Any, report: Any, whose: str = "") -> None:
+    text = f"protocol{whose}: {json.dumps(report.protocol, ensure_ascii=False)}"
+    console.print(text, highlight=False, markup=False, style="dim")
+
+
 def _table(title: str, rows: dict[str, dict[str, float]]) -> Any:
     from rich.markup import escape
     from rich.table import Table
@@ -179,4 +200,6 @@ def _number(value: float) -> str:
         return str(value)
     if value is None or math.isnan(value):
         return "-"
+    if math.isinf(value):
+        return str(value)
     return f"{value:,.0f}" if value >= WHOLE and value == int(value) else f"{value:.4f}"

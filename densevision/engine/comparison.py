@@ -12,7 +12,9 @@ import numpy as np
 from densevision.draw.page import Page
 from densevision.draw.plots import histogram
 from densevision.draw.sheet import contact_sheet
+from densevision.engine.basis import show_basis, show_origin
 from densevision.engine.judgement import Judgement, Look, side_by_side
+from densevision.engine.run_folder import versions
 from densevision.errors import UsageError
 from densevision.metrics.bootstrap import DRAWS, LEVEL, Difference, compare
 from densevision.metrics.glossary import meaning
@@ -31,6 +33,8 @@ class Comparison:
         differences: Name -> its change.
         ranked: The number by which pictures are compared.
         changes: Picture -> change of that number, the largest worsening first.
+        draws: How often the pictures were drawn anew for the intervals.
+        seed: Of the draws.
     """
 
     one: Judgement
@@ -38,6 +42,8 @@ class Comparison:
     differences: dict[str, Difference]
     ranked: str
     changes: dict[str, float]
+    draws: int
+    seed: int
 
     @classmethod
     def of(cls, one: Judgement, other: Judgement, draws: int = DRAWS, seed: int = 0) -> Comparison:
@@ -57,7 +63,8 @@ class Comparison:
             change = theirs[ranked] - mine[ranked]
         known = [(id, float(value)) for id, value in zip(first.ids, change) if not math.isnan(value)]
         sign = 1 if meaning(ranked).rising else -1
-        return cls(one, other, differences, ranked, dict(sorted(known, key=lambda pair: sign * pair[1])))
+        changes = dict(sorted(known, key=lambda pair: sign * pair[1]))
+        return cls(one, other, differences, ranked, changes, draws, seed)
 
     def verdict(self, name: str) -> str:
         """Whether a number is surely better or worse, in a word; empty where it may be either."""
@@ -65,6 +72,25 @@ class Comparison:
         if not found.certain:
             return ""
         return "better" if (found.change > 0) == meaning(name).rising else "worse"
+
+    @property
+    def alike(self) -> bool:
+        """Whether the numbers of both sides rest on the same: protocol, counts and weights."""
+        one, other = self.one.report.to_dict(), self.other.report.to_dict()
+        same = all(one.get(part) == other.get(part) for part in ("protocol", "counts", "named"))
+        return same and self.one.card == self.other.card
+
+    def worse(self, most: int) -> list[str]:
+        """The pictures that got worse, at most so many, the worst first."""
+        return [id for id, value in self.changes.items() if self._sign * value < 0][:most]
+
+    def better(self, most: int) -> list[str]:
+        """The pictures that got better, at most so many, the best first."""
+        return [id for id, value in reversed(self.changes.items()) if self._sign * value > 0][:most]
+
+    @property
+    def _sign(self) -> int:
+        return 1 if meaning(self.ranked).rising else -1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is not finite is null."""
@@ -75,8 +101,18 @@ class Comparison:
             finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
             rows[name] = {**finite, "verdict": self.verdict(name)}
         changes = {id: value if math.isfinite(value) else None for id, value in self.changes.items()}
-        sides = {"one": self.one.origin, "other": self.other.origin}
-        return {"task": self.one.report.task, **sides, "differences": rows, "by": self.ranked, "pictures": changes}
+        sides = {"one": self.one, "other": self.other}
+        reports = {side: judged.report.to_dict() for side, judged in sides.items()}
+        return {
+            "task": self.one.report.task,
+            **{side: judged.origin for side, judged in sides.items()},
+            **{part: {side: report[part] for side, report in reports.items()} for part in ("protocol", "counts")},
+            "intervals": {"draws": self.draws, "seed": self.seed, "level": LEVEL},
+            "versions": versions(),
+            "differences": rows,
+            "by": self.ranked,
+            "pictures": changes,
+        }
 
     def looks(self, ids: list[str]) -> list[tuple[Look, Look]]:
         """Pictures with both answers."""
@@ -92,21 +128,28 @@ class Comparison:
             for name, d in self.differences.items()
         ]
         page.table(rows, ("", "one", "other", "change", f"{LEVEL:.0%} from", "to", ""))
-        page.text("Both sides are judged on the same draws of the pictures. A verdict stands where 0 is not inside.")
+        page.text(
+            f"Both sides are judged on the same {self.draws:,} draws of the pictures (seed {self.seed}). A verdict "
+            "stands where 0 is not inside."
+        )
         finite = [value for value in self.changes.values() if math.isfinite(value)]
         if len(finite) > 1:
             histogram(out / "plots/changes.png", finite, f"change of {self.ranked}")
             page.picture(out / "plots/changes.png", f"change of {self.ranked} in the pictures one by one")
-        ids = list(self.changes)
-        half = min(SHOWN, max(1, len(ids) // 2))
-        for title, chosen in (("Changed most for the worse", ids[:half]), ("for the better", ids[::-1][:half])):
-            page.heading(title)
-            for first, second in self.looks(chosen):
-                drawn, captions = side_by_side(first, [("other", second.answer)])
-                captions = ["one" if caption == "answer" else caption for caption in captions]
-                sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(2000, 420 * len(drawn)))
-                page.picture(sheet, f"{first.id}: {self.ranked} {self.changes[first.id]:+.4g}")
-        if command:
-            page.heading("Again")
-            page.code(command)
+        self._draw(page, "Changed most for the worse", self.worse(SHOWN))
+        self._draw(page, "Changed most for the better", self.better(SHOWN))
+        show_basis(page, self.one.report, self.one.card, "" if self.alike else ": one")
+        if not self.alike:
+            show_basis(page, self.other.report, self.other.card, ": other")
+        show_origin(page, command)
         return page.write(out / "index.html")
+
+    def _draw(self, page: Page, title: str, ids: list[str]) -> None:
+        page.heading(title)
+        if not ids:
+            page.text("none")
+        for first, second in self.looks(ids):
+            drawn, captions = side_by_side(first, [("other", second.answer)])
+            captions = ["one" if caption == "answer" else caption for caption in captions]
+            sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(2000, 420 * len(drawn)))
+            page.picture(sheet, f"{first.id}: {self.ranked} {self.changes[first.id]:+.4g}")

@@ -14,7 +14,10 @@ import numpy as np
 from densevision.draw.page import Page
 from densevision.draw.plots import bars
 from densevision.draw.sheet import contact_sheet
+from densevision.engine.basis import show_basis, show_origin
 from densevision.engine.judgement import Judgement, every, side_by_side
+from densevision.engine.progress import Progress, silent
+from densevision.engine.run_folder import versions
 from densevision.errors import DataError
 from densevision.io.files import write_text
 from densevision.metrics.object_errors import ObjectErrors
@@ -52,14 +55,18 @@ class Diagnosis:
     parts: list[Errors]
 
     @classmethod
-    def of(cls, judgement: Judgement) -> Diagnosis:
+    def of(cls, judgement: Judgement, progress: Progress = silent) -> Diagnosis:
         """Looks at every picture once more.
+
+        Args:
+            judgement: Whose errors they are.
+            progress: Draws a bar over the pictures.
 
         Raises:
             DataError: Nothing was judged.
         """
         parts: list[Errors] = []
-        for look in every(judgement):
+        for look in every(judgement, progress):
             parts = parts or errors_of(look.truth)
             for part in parts:
                 part.update(look.answer, look.truth, look.image, look.id)
@@ -80,7 +87,10 @@ class Diagnosis:
             for title, rows in self.tables().items()
         }  # fmt: skip
         worst = {id: value if math.isfinite(value) else None for id, value in ranked}
-        return {"task": self.judgement.report.task, "errors": tables, "by": name, "worst": worst}
+        report = self.judgement.report.to_dict()
+        judged = {"task": report["task"], "source": self.judgement.origin, "metrics": report["metrics"]}
+        basis = {"protocol": report["protocol"], "counts": report["counts"], "versions": versions()}
+        return {**judged, **basis, "errors": tables, "by": name, "worst": worst}
 
     def write(self, out: Path, command: str = "") -> Path:
         """Writes a page, errors.json and plots."""
@@ -103,16 +113,15 @@ class Diagnosis:
                     captions.append(caption)
             sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(2000, 480 * len(drawn)))
             page.picture(sheet, f"{look.id}: {name} {values[look.id]:.4g}")
-        if command:
-            page.heading("Again")
-            page.code(command)
+        show_basis(page, self.judgement.report, self.judgement.card)
+        show_origin(page, command)
         return page.write(out / "index.html")
 
     @staticmethod
     def _table(page: Page, title: str, rows: Mapping[str, Mapping[str, float]], plot: Path) -> None:
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
         page.heading(title)
-        cells = [[name, *(_whole(row.get(column)) for column in columns)] for name, row in rows.items()]
+        cells = [[name, *(row.get(column) for column in columns)] for name, row in rows.items()]
         page.table(cells, ("", *columns))
         shown = next((column for column in columns if "cost" in column), columns[0])
         bars(plot, {name.partition(":")[0]: row.get(shown, math.nan) for name, row in rows.items()}, shown)
@@ -126,8 +135,3 @@ def errors_of(truth: Result) -> list[Errors]:
     if isinstance(truth, Detections):
         return [ObjectErrors(truth.names)]
     return [PixelErrors()]
-
-
-def _whole(value: float | None) -> float | int | None:
-    """Whole numbers from 1 on, such as counts, without decimals."""
-    return int(value) if value is not None and value > 1 and value == int(value) else value

@@ -156,12 +156,19 @@ class _LossTally:
 
 
 def _name(model: Model) -> str:
-    """What the weights are, as far as their card says."""
-    backbone = model.card.config.get("backbone", {}).get("name")
-    made = model.card.source or (f"trained on {model.card.data['path']}" if model.card.data.get("path") else "")
+    """Which network it is, from which file, and what its card says of where the weights come from."""
+    config = model.task.config
+    fields = type(config).model_fields
+    words = [model.task.name, getattr(config, "arch", None)]
+    if "preset" in fields and config.preset != fields["preset"].default:
+        words.append(config.preset)
+    if isinstance(model, TorchModel) and hasattr(model.net.encoder, "network"):  # other encoders heed no backbone
+        words.append(config.backbone.name)
     if model.card.licence == "none needed":  # such as an interpolation
-        return f"{model.task.name} without weights"
-    return " ".join(part for part in (model.task.name, backbone, f"({made})" if made else "") if part)
+        words.append("(no weights)")
+    made = model.card.source or (f"trained on {model.card.data['path']}" if model.card.data.get("path") else "")
+    told = ", ".join(part for part in (str(model.file or ""), made) if part)
+    return " ".join(word for word in (*words, f"({told})" if told else "") if word)
 
 
 Shard = tuple[Metric, dict[str, int], list[str], dict[str, tuple[float, int]]]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from densevision.engine.progress import Progress, silent
 from densevision.engine.report import Report
 from densevision.errors import DataError
 from densevision.io.image import read_image, to_display
@@ -128,9 +129,11 @@ class _Pictures:
         return image if fits else None
 
 
-def every(judgement: Judgement) -> Iterator[Look]:
-    """All pictures that were judged."""
-    yield from judgement.looks(judgement.metric.by_picture().ids)
+def every(judgement: Judgement, progress: Progress = silent) -> Iterator[Look]:
+    """All pictures that were judged, under a bar where `progress` draws one."""
+    ids = judgement.metric.by_picture().ids
+    for _, look in zip(progress(ids, "looking at errors"), judgement.looks(ids)):
+        yield look
 
 
 def side_by_side(look: Look, others: Iterable[tuple[str, Result]] = ()) -> tuple[list[np.ndarray], list[str]]:

@@ -28,7 +28,10 @@ class Model(ABC):
         task: The task, with the config of the weights.
         card: What the weights say of themselves.
         options: How it predicts when nothing else is asked for.
+        file: Where the weights lie, if they came from a file.
     """
+
+    file: Path | None = None
 
     def __init__(self, task: Task, card: Card, options: PredictOptions | None = None):
         self.task = task

@@ -17,16 +17,14 @@ from typing import Any
 from densevision.draw.page import Page
 from densevision.draw.plots import histogram
 from densevision.draw.sheet import contact_sheet
+from densevision.engine.basis import show_basis, show_origin
 from densevision.engine.judgement import Judgement, side_by_side
-from densevision.engine.run_folder import versions
 from densevision.io.files import write_text
 from densevision.metrics.bootstrap import DRAWS, LEVEL, Interval, intervals
 from densevision.metrics.glossary import meaning
 
 WORST, BEST = 6, 3
 """Pictures that are drawn."""
-LISTED = 20
-"""Names that the page lists of what was left out; the JSON has them all."""
 SHORT = 12
 """Draws that are enough to say that there is no more to say: of one picture there is no interval."""
 
@@ -55,7 +53,8 @@ def write_report(judgement: Judgement, out: Path, command: str = "") -> Path:
     _pictures(page, judgement, out / "plots")
     _tables(page, judgement)
     _plots(page, out / "plots")
-    _protocol(page, judgement, command)
+    show_basis(page, report, judgement.card)
+    show_origin(page, command)
     return page.write(out / "index.html")
 
 
@@ -131,29 +130,6 @@ def _plots(page: Page, folder: Path) -> None:
         page.pictures(files, [file.stem.replace("_", " ") for file in files])
 
 
-def _protocol(page: Page, judgement: Judgement, command: str) -> None:
-    report, card = judgement.report, judgement.card
-    page.heading("What the numbers rest on")
-    page.table([[name, value] for name, value in report.counts.items() if value != []])
-    for kind, names in report.named.items():
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        page.text(f"{kind}: {', '.join(names[:LISTED])}{more}")
-    page.heading("Protocol")
-    page.table(_flat(report.protocol))
-    if card is not None:
-        page.heading("Weights")
-        told = card.to_dict()
-        shown = ("task", "classes", "data", "source", "licence", "versions")
-        page.table(_flat({key: told[key] for key in shown if told[key]}))
-        page.numbers(told["metrics"].get("metrics", {}), "what their card tells of them")
-        page.fold("The whole card", json.dumps(told, indent=1, ensure_ascii=False))
-    page.heading("Versions")
-    page.table(list(versions().items()))
-    if command:
-        page.heading("Again")
-        page.code(command)
-
-
 def _table_of(judgement: Judgement) -> str:
     """The numbers of each picture as CSV."""
     pictures = judgement.metric.by_picture()
@@ -166,18 +142,6 @@ def _table_of(judgement: Judgement) -> str:
             [id, *(f"{values[row]:.6g}" if not math.isnan(values[row]) else "" for values in each.values())]
         )
     return text.getvalue()
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
-    """Nested values as rows of dotted names and text."""
-    rows: list[list[Any]] = []
-    for key, value in values.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            rows += _flat(value, f"{name}.")
-        else:
-            rows.append([name, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)])
-    return rows
 
 
 def _count(value: float | None) -> float | int | None:

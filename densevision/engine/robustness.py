@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,10 +15,12 @@ from densevision.data.corruptions import CORRUPTIONS, Corrupted
 from densevision.draw.page import Page
 from densevision.draw.plots import bands
 from densevision.draw.sheet import contact_sheet
+from densevision.engine.basis import show_basis, show_origin
 from densevision.engine.evaluate import judge_model
-from densevision.engine.judgement import side_by_side
+from densevision.engine.judgement import Judgement, side_by_side
 from densevision.engine.model import Model
 from densevision.engine.progress import Progress, silent
+from densevision.engine.run_folder import versions
 from densevision.errors import UsageError, did_you_mean
 from densevision.io.files import write_text
 from densevision.metrics.bootstrap import LEVEL, Interval, intervals
@@ -27,7 +29,10 @@ from densevision.recipe import PredictOptions
 from densevision.sample import SampleSet
 
 DRAWS = 200
+"""Draws of the pictures for the intervals, fewer than elsewhere: there is one for each step."""
 CLEAN = "clean"
+RESIZED, PIXELS = "scale", "[px]"
+"""The corruption under which a pixel is of another size, and how the meaning of a number tells that it is in pixels."""
 
 
 class Step(NamedTuple):
@@ -49,24 +54,42 @@ class Robustness:
     """How one model degrades.
 
     Attributes:
-        origin: Which model, on which data.
+        judgement: Of the clean pictures: which model, on which data, under which protocol.
         watched: The number that is told first.
         clean: Without corruption.
+        seed: Of noise and blur.
         steps: Corruption -> steps from mild to strong.
         examples: Corruption -> pictures and captions of one sample under its last step.
     """
 
-    origin: str
+    judgement: Judgement
     watched: str
     clean: Step
+    seed: int = 0
     steps: dict[str, list[Step]] = field(default_factory=dict)
     examples: dict[str, tuple[list[np.ndarray], list[str]]] = field(default_factory=dict)
 
-    def kept(self, step: Step) -> float:
-        """The part of the clean number that is left; for errors, the clean error as a part of the one here."""
+    def kept(self, name: str, step: Step) -> float:
+        """The part of the clean number that is left; for errors, the clean error as a part of the one here.
+
+        Errors in pixels of scaled pictures are compared in pixels of the pictures as they were.
+
+        Args:
+            name: The corruption.
+            step: One of its steps.
+        """
         clean, here = self.clean.metrics[self.watched], step.metrics[self.watched]
-        part, whole = (here, clean) if meaning(self.watched).rising else (clean, here)
+        told = meaning(self.watched)
+        if name == RESIZED and PIXELS in told.text:
+            here /= step.strength
+        part, whole = (here, clean) if told.rising else (clean, here)
         return part / whole if whole else math.nan
+
+    def note(self) -> str:
+        """What is to be known of the part that is kept; empty where it says what it seems to."""
+        if RESIZED not in self.steps or PIXELS not in meaning(self.watched).text:
+            return ""
+        return f"Under {RESIZED}, {self.watched} is in pixels of the scaled pictures, its part kept in those of before."
 
     def rows(self) -> list[tuple[str, str, float, float, float, float]]:
         """Corruption, strength, number, interval's ends and the part that is kept."""
@@ -74,22 +97,40 @@ class Robustness:
         for name, steps in self.steps.items():
             for step in steps:
                 strength = f"{CORRUPTIONS[name].what}: {step.strength:g}"
-                found.append((name, strength, step.metrics[self.watched], *step.interval, self.kept(step)))
+                found.append((name, strength, step.metrics[self.watched], *step.interval, self.kept(name, step)))
         return found
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is not finite is null."""
-        steps = {name: [_plain(step) for step in each] for name, each in self.steps.items()}
-        return {"model": self.origin, "watched": self.watched, CLEAN: _plain(self.clean), "corruptions": steps}
+        steps = {
+            name: [{**_plain(step), "kept": _finite(self.kept(name, step))} for step in each]
+            for name, each in self.steps.items()
+        }
+        report = self.judgement.report.to_dict()
+        return {
+            "task": report["task"],
+            "model": self.judgement.origin,
+            "protocol": report["protocol"],
+            "counts": report["counts"],
+            "seed": self.seed,
+            "intervals": {"draws": DRAWS, "seed": 0, "level": LEVEL},
+            "versions": versions(),
+            "watched": self.watched,
+            CLEAN: _plain(self.clean),
+            "corruptions": steps,
+        }
 
     def write(self, out: Path, command: str = "") -> Path:
         """Writes a page, robustness.json and plots."""
         write_text(out / "robustness.json", json.dumps(self.to_dict(), indent=1) + "\n")
-        page = Page("Robustness")
-        page.text(self.origin)
+        page = Page(f"{self.judgement.report.task}: robustness")
+        page.text(self.judgement.origin)
         page.heading(f"{self.watched} under corruption")
         header = ("", "strength", self.watched, f"{LEVEL:.0%} from", "to", "part kept")
         page.table(self.rows(), header, meaning(self.watched).text)
+        page.text(
+            f"Intervals are of {DRAWS} draws of the pictures; noise and blur are of seed {self.seed}. {self.note()}"
+        )
         plots = []
         for number, (name, steps) in enumerate(self.steps.items()):
             path = out / f"plots/{number}.png"
@@ -101,9 +142,8 @@ class Robustness:
         for name, (drawn, captions) in self.examples.items():
             sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(1600, 480 * len(drawn)))
             page.picture(sheet, name)
-        if command:
-            page.heading("Again")
-            page.code(command)
+        show_basis(page, self.judgement.report, self.judgement.card)
+        show_origin(page, command)
         return page.write(out / "index.html")
 
 
@@ -142,14 +182,14 @@ def measure(
     data = model.task.config.data
     watched = model.task.watch[0]
 
-    def step(name: str | None, strength: float) -> tuple[Step, Any]:
+    def step(name: str | None, strength: float) -> tuple[Step, Judgement]:
         corrupted = Corrupted(samples, CORRUPTIONS.get(name or ""), strength, inputs, seed, limit)
         judged = judge_model(model, corrupted, options, data.workers, progress)
         span = intervals(judged.metric.by_picture(), DRAWS)[watched]
         return Step(strength, judged.report.metrics, span), judged
 
     clean, judged = step(None, math.nan)
-    found = Robustness(judged.origin, watched, clean)
+    found = Robustness(judged, watched, clean, seed)
     for name in chosen:
         for strength in CORRUPTIONS[name].strengths:
             one, judged = step(name, strength)
@@ -158,18 +198,18 @@ def measure(
     return found
 
 
-def _example(judged: Any) -> tuple[list[np.ndarray], list[str]]:
+def _example(judged: Judgement) -> tuple[list[np.ndarray], list[str]]:
     look = next(iter(judged.looks(judged.metric.by_picture().ids[:1])))
     return side_by_side(look)
 
 
 def _plain(step: Step) -> dict[str, Any]:
-    def finite(value: float) -> float | None:
-        return value if math.isfinite(value) else None
-
-    numbers: Sequence[float] = step.interval
     return {
-        "strength": finite(step.strength),
-        "metrics": {name: finite(value) for name, value in step.metrics.items()},
-        "interval": [finite(end) for end in numbers],
+        "strength": _finite(step.strength),
+        "metrics": {name: _finite(value) for name, value in step.metrics.items()},
+        "interval": [_finite(end) for end in step.interval],
     }
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -64,8 +64,7 @@ class ObjectErrors:
         """How many errors of each kind there are, and by how much AP50 would rise without them."""
         found = self.precision.tide(HIT, NEAR)
         rows = {
-            text: {"errors": float(self.counts[kind]), "cost in AP50": found["delta_ap"][kind]}
-            for kind, text in KINDS.items()
+            text: {"errors": self.counts[kind], "cost in AP50": found["delta_ap"][kind]} for kind, text in KINDS.items()
         }
         whole = {
             "all false predictions": {"cost in AP50": found["delta_ap"]["FP"]},

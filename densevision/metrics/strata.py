@@ -121,7 +121,7 @@ class PixelErrors:
             cost = float(_iou(mended, self.confusion.truths)) - before
             rows[f"{self.names[true]} taken for {self.names[said]}"] = {
                 "cost in mIoU": cost,
-                "pixels": float(pixels),
+                "pixels": int(pixels),
                 "share of errors": pixels / total,
             }
         dearest = sorted(rows, key=lambda name: -rows[name]["cost in mIoU"])[:LISTED]

@@ -8,7 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from densevision.engine.model import without_weights
+from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
+from densevision.io.image import write_image
 
 PAIRS = 20
 
@@ -57,3 +60,70 @@ def test_arguments__that_contradict_are_refused(folders: Path, tool) -> None:
     (folders / "other" / "03.flo").unlink()
     code, _, err = tool("compare", "flow", folders / "one", folders / "other", "--truth", folders / "truth")
     assert code == 3 and "different pictures" in err and "03" in err
+    common = (folders / "one", folders / "one", "--truth", folders / "truth")
+    code, _, err = tool("compare", "flow", *common, "--split", "val")
+    assert code == 2 and "--split" in err
+    for option in (("--on-error", "skip"), ("--images", "somewhere")):
+        code, _, err = tool("compare", "superres", "bicubic", "bicubic", "--data", "somewhere", *option)
+        assert code == 2 and option[0] in err
+
+
+def test_files__protocol_counts_and_draws_stand_with_the_numbers(folders: Path, tool) -> None:
+    common = (folders / "one", folders / "other", "--truth", folders / "truth", "--draws", 50, "--seed", 3)
+    found = json.loads(tool("compare", "flow", *common, "--json")[1])
+    assert found["counts"]["one"]["images"] == PAIRS and found["protocol"]["one"] == found["protocol"]["other"]
+    assert found["protocol"]["one"] and found["versions"]["densevision"]
+    assert found["intervals"] == {"draws": 50, "seed": 3, "level": 0.95}
+    printed = tool("compare", "flow", *common, "--out", folders / "page")[1]
+    assert "protocol: {" in printed and f"counts: images {PAIRS}" in printed and "50 draws" in printed
+    page = (folders / "page/index.html").read_text()
+    assert "Protocol" in page and "Versions" in page and "seed 3" in page
+
+
+def test_files__nothing_got_better(folders: Path, tool) -> None:
+    common = ("compare", "flow", folders / "truth", folders / "one", "--truth", folders / "truth")
+    code, out, _ = tool(*common, "--out", folders / "page")
+    assert code == 0 and "EPE most better: none" in out and "EPE most worse: 00" in out
+    page = (folders / "page/index.html").read_text()
+    assert "none" in page[page.index("Changed most for the better") :].partition("<h2>")[0]
+
+
+def test_files__equal_pictures_are_endlessly_good(tmp_path: Path, tool) -> None:
+    for name in ("a", "b"):
+        write_image(tmp_path / "truth" / f"{name}.png", np.full((24, 32, 3), 90, np.uint8))
+        write_image(tmp_path / "found" / f"{name}.png", np.full((24, 32, 3), 91, np.uint8))
+    truth = tmp_path / "truth"
+    code, out, err = tool("compare", "superres", truth, truth, "--truth", truth, "--out", tmp_path / "same")
+    assert code == 0 and " inf " in out, err
+    code, out, _ = tool("compare", "superres", tmp_path / "found", truth, "--truth", truth, "--out", tmp_path / "page")
+    assert code == 0 and "most better: b (+inf), a (+inf)" in out
+
+
+def test_files__options_and_skipping_as_in_score(tmp_path: Path, tool) -> None:
+    truth = np.random.default_rng(0).uniform(1, 9, (24, 32)).astype(np.float32)
+    for name in ("a", "b"):
+        for folder, factor in (("truth", 1), ("one", 2), ("other", 1.1)):
+            write_depth(tmp_path / folder / f"{name}.pfm", truth * np.float32(factor))
+    (tmp_path / "truth/b.pfm").write_bytes(b"Pf")
+    common = ("compare", "depth", tmp_path / "one", tmp_path / "other", "--truth", tmp_path / "truth", "--json")
+    assert tool(*common)[0] == 3
+    code, out, err = tool(*common, "--on-error", "skip", "--set", "evaluation.align=none")
+    found = json.loads(out)
+    assert code == 0 and "broken files" in err and list(found["pictures"]) == ["a"]
+    assert found["differences"]["AbsRel"]["change"] == pytest.approx(0.1 - 1, abs=1e-4)
+
+
+def test_weights__are_told_by_network_and_file(tmp_path: Path, tool) -> None:
+    for number in range(2):
+        image = np.random.default_rng(number).integers(0, 255, (24, 24, 3)).astype(np.uint8)
+        write_image(tmp_path / "data/val" / f"{number}.png", image)
+        write_image(tmp_path / "data/train" / f"{number}.png", image)
+    model = without_weights("superres", {"width": 8, "depth": 1, "scale": 2})
+    for name in ("a", "b"):
+        model.save(tmp_path / f"{name}.safetensors")
+    sides = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    code, out, err = tool("compare", "superres", *sides, "--data", tmp_path / "data", "--json")
+    found = json.loads(out)
+    assert code == 0 and not err
+    assert "superres edsr" in found["one"] and "mobilenet" not in found["one"]
+    assert str(sides[0]) in found["one"] and str(sides[1]) in found["other"]

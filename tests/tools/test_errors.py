@@ -54,3 +54,30 @@ def test_masks__confusions(tool, tmp_path: Path) -> None:
 
 def test_neither_truth_nor_data__is_refused(tool) -> None:
     assert tool("errors", "flow", "somewhere")[0] == 2
+
+
+def test_boxes__protocol_counts_and_whole_numbers(boxes, tool) -> None:
+    truth, found, _ = boxes
+    told = json.loads(tool("errors", "detection", found, "--truth", truth, "--json")[1])
+    assert told["counts"]["images"] == 2 and told["protocol"] and told["versions"]["densevision"]
+    printed = tool("errors", "detection", found, "--truth", truth)[1]
+    (row,) = (line for line in printed.splitlines() if "duplicate" in line)
+    assert row.split("│")[2].strip() == "0" and "protocol: {" in printed and "counts: images 2" in printed
+
+
+def test_equal_pictures__have_a_page(tool, tmp_path: Path) -> None:
+    write_image(tmp_path / "a/x.png", np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8))
+    code, _, err = tool("errors", "superres", tmp_path / "a", "--truth", tmp_path / "a", "--out", tmp_path / "page")
+    assert code == 0 and "Protocol" in (tmp_path / "page/index.html").read_text(), err
+
+
+def test_broken_files__are_skipped_where_that_is_asked_for(tool, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for folder in ("truth", "found"):
+            write_image(tmp_path / folder / f"{name}.png", np.zeros((20, 30, 1), np.uint8))
+    (tmp_path / "found/b.png").write_bytes(b"no picture")
+    common = ("errors", "semantic", tmp_path / "found", "--truth", tmp_path / "truth", "--json")
+    assert tool(*common)[0] == 3
+    code, out, err = tool(*common, "--on-error", "skip", "--set", "classes=[sky, sea]")
+    assert code == 0 and "broken files (b)" in err and json.loads(out)["counts"]["images"] == 1
+    assert tool(*common, "--split", "train")[0] == 2

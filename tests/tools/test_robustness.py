@@ -8,7 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from densevision.engine.judgement import Judgement
+from densevision.engine.report import Report
+from densevision.engine.robustness import Robustness, Step
 from densevision.io.image import write_image
+from densevision.metrics.bootstrap import Interval
 
 
 @pytest.fixture
@@ -40,8 +44,20 @@ def test_interpolation__loses_by_noise_and_darkness(pictures: Path, tool, tmp_pa
     page = (tmp_path / "page/index.html").read_text()
     assert all(word in page for word in ("noise", "part kept", "One picture", "tools/robustness.py"))
     assert json.loads((tmp_path / "page/robustness.json").read_text()) == found
+    assert found["counts"]["images"] == 2 and found["protocol"]["prediction"] and found["intervals"]["draws"] == 200
+    assert "Protocol" in page and found["model"].startswith("superres bicubic (no weights)")
 
 
 def test_names__unknown_corruptions_are_refused(pictures: Path, tool) -> None:
     code, _, err = tool("robustness", "superres", "bicubic", "--data", pictures, "--only", "nose")
     assert code == 2 and "Did you mean 'noise'?" in err
+
+
+def test_kept__errors_in_pixels_of_scaled_pictures_are_as_large_as_they_were() -> None:
+    def step(strength: float, epe: float) -> Step:
+        return Step(strength, {"EPE": epe}, Interval(epe, epe))
+
+    judgement = Judgement(Report("flow", {}, {}, {}), None, lambda ids: [], "somebody")
+    found = Robustness(judgement, "EPE", step(1, 2.0), steps={"scale": [step(0.5, 1.0)], "noise": [step(5, 4.0)]})
+    assert found.kept("scale", step(0.5, 1.0)) == 1 and found.kept("scale", step(1.5, 6.0)) == 0.5
+    assert found.kept("noise", step(5, 4.0)) == 0.5 and "pixels" in found.note()

@@ -35,7 +35,10 @@ def command(task: str) -> click.Command:
         if as_json and (out or save):
             raise click.UsageError("--out and --save have no effect with --json.")
         from densevision import api
+        from densevision.cli.printing import remarks
 
+        if quiet:
+            remarks(quiet)
         target = source[0] if len(source) == 1 else list(source)
         results = api.predict(target, task, weights, stream=True, set=settings, **given(options))
         folder, roots = Path(out or "predictions"), [_root(item) for item in source]
