@@ -98,6 +98,8 @@ def print_robustness(found: Any, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from densevision.engine.robustness import DRAWS
+
     table = Table(title=escape(found.judgement.origin), title_justify="left")
     for name in ("", "strength", found.watched, "95 % from", "to", "part kept"):
         table.add_column(escape(name), justify="left" if name in ("", "strength") else "right")
@@ -107,7 +109,7 @@ def print_robustness(found: Any, as_json: bool) -> None:
     console.print(table)
     if found.note():
         console.print(found.note(), highlight=False, markup=False)
-    console.print(f"seed of noise and blur: {found.seed}", highlight=False)
+    console.print(f"intervals: {DRAWS} draws of the pictures; seed of noise and blur: {found.seed}", highlight=False)
     _print_basis(console, found.judgement.report)
 
 

@@ -61,3 +61,9 @@ def test_kept__errors_in_pixels_of_scaled_pictures_are_as_large_as_they_were() -
     found = Robustness(judgement, "EPE", step(1, 2.0), steps={"scale": [step(0.5, 1.0)], "noise": [step(5, 4.0)]})
     assert found.kept("scale", step(0.5, 1.0)) == 1 and found.kept("scale", step(1.5, 6.0)) == 0.5
     assert found.kept("noise", step(5, 4.0)) == 0.5 and "pixels" in found.note()
+
+
+def test_table__stands_with_its_protocol(pictures: Path, tool) -> None:
+    command = ("robustness", "superres", "bicubic", "--data", pictures, "--limit", 1, "--only", "darkness", "--quiet")
+    code, out, err = tool(*command)
+    assert code == 0 and "200 draws" in out and "protocol: {" in out and "counts: images 1" in out and not err
