@@ -49,6 +49,7 @@ def test_score__truth_against_itself(task: str, tmp_path: Path, capsys: pytest.C
 
 
 def test_quiet__starter_weights_are_not_announced(capsys: pytest.CaptureFixture) -> None:
+    remarks(False)
     api.load(task="superres")
     assert "starter weights for superres" in capsys.readouterr().err
     remarks(True)
