@@ -207,7 +207,9 @@ def _loaded(file: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as failure:  # pickles break in many ways
-        raise WeightsError(f"cannot be read as a checkpoint: {failure}", file=file) from None
+        # The first sentence alone: those that follow advise to run whatever the file holds.
+        reason = re.split(r"\n|\. ", str(failure).strip())[0] or type(failure).__name__
+        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file) from None
     if not isinstance(found, dict) or not all(hasattr(tensor, "shape") for tensor in found.values()):
         raise WeightsError("is no state dict", file=file, value=type(found).__name__)
     return found

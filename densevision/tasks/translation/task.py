@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from densevision.data.picture_targets import stack_pictures, where_known
+from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone, ImageOnly
 from densevision.ops.view import Size, View
 from densevision.recipe import BackboneConfig, PredictOptions
@@ -107,7 +108,13 @@ class Translation(Task[TranslationConfig, Picture]):
 
     @classmethod
     def complete(cls, config: TranslationConfig) -> TranslationConfig:
-        """Says how deep the network is, and holds out a tenth of the pairs where the data has no validation split."""
+        """Says how deep the network is, and holds out a tenth of the pairs where the data has no validation split.
+
+        Raises:
+            UsageError: A training sample is a single cell to the encoder's batch norms.
+        """
+        if config.arch == "timm" and config.train.batch in (1, "auto"):
+            _check_cells(config)
         return data.completed(config)
 
     def dataset(self, split: str) -> SampleSet:
@@ -187,6 +194,17 @@ class Translation(Task[TranslationConfig, Picture]):
             return TranslationMetric()
         features = _features(quality.features.model_dump_json())
         return TranslationMetric(features, f"{quality.features.name}, {quality.features.pretrained}")
+
+
+def _check_cells(config: TranslationConfig) -> None:
+    """Refuses batches of one sample that is a single cell at the deepest level: batch norms need two values."""
+    with torch.device("meta"):
+        encoder = Backbone(config.backbone.changed(pretrained=False))
+    size, stride = config.data.size, encoder.strides[-1]
+    if size <= stride and any(isinstance(module, nn.BatchNorm2d) for module in encoder.modules()):
+        problem = f"a sample is a single cell at the encoder's stride {stride}, and batch norms need two"
+        mend = f"Set data.size to more than {stride}, or train.batch to 2 or more."
+        raise UsageError(problem, field="data.size", value=size, mend=mend)
 
 
 @lru_cache(maxsize=2)

@@ -68,6 +68,18 @@ def test_training__is_the_papers_by_default():
     assert (train.schedule, train.batch, train.weight_decay) == ("linear", 1, 0.0)
 
 
+def test_complete__refuses_a_single_cell_for_batch_norms():
+    def completed(**more):
+        return Translation.complete(TranslationConfig.checked({"arch": "timm", "data": {"size": 32}, **more}))
+
+    with pytest.raises(
+        UsageError, match=r"data\.size: a sample is a single cell at the encoder's stride 32.*train\.batch"
+    ):
+        completed()
+    assert completed(data={"size": 33}) and completed(train={"batch": 2})
+    assert completed(backbone={"output_stride": 16}) and completed(backbone={"name": "convnext_atto"})  # layer norms
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "configs" / "translation").glob("*.yaml")), ids=lambda file: file.stem)
 def test_recipes__are_valid(file: Path):
     chosen = TranslationConfig.resolve(file)

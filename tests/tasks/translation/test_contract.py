@@ -14,6 +14,7 @@ KINDS = (
     {
         "arch": "timm",
         "width": 8,
+        "train.batch": 2,
         "backbone.name": "mobilenetv3_small_050",
         "loss.adversarial.kind": "hinge",
         "loss.adversarial.discriminator": "pixel",
