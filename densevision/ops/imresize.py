@@ -10,6 +10,7 @@ import math
 from functools import lru_cache
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +19,8 @@ from densevision.ops.view import Size
 Kernel = Literal["nearest", "bilinear", "bicubic"]
 WIDTHS: dict[str, float] = {"nearest": 1.0, "bilinear": 2.0, "bicubic": 4.0}
 """Kernel -> extent of its support, in pixels."""
-_REACH = 3
-"""Pixels to either side that an enlarged pixel may depend on."""
+_REACH = 2
+"""Pixels to either side that an enlarged pixel depends on at most."""
 
 
 def imresize(image: Tensor, size: Size, kernel: Kernel = "bicubic") -> Tensor:
@@ -52,14 +53,22 @@ def enlarge(image: Tensor, scale: int, kernel: Kernel = "bicubic") -> Tensor:
     """
     for axis in (2, 3) if scale > 1 else ():
         length = image.shape[axis]
-        inside = torch.arange(-_REACH, length + _REACH, device=image.device)
-        padded = image.index_select(axis, _mirrored(inside, length))
+        padded = _continued(image, axis)
         phases = [
             sum(weight * padded.narrow(axis, _REACH + offset, length) for offset, weight in phase)
             for phase in _phases(scale, kernel)
         ]
         image = torch.stack(phases, axis + 1).flatten(axis, axis + 1)
     return image
+
+
+def _continued(image: Tensor, axis: int) -> Tensor:
+    """The picture with `_REACH` pixels of its mirror image at both ends."""
+    # Between its copies and their mirror image even a single pixel is long enough to be cut from: exports want no ifs.
+    copies = torch.cat([image, image.flip(axis), image], axis)
+    before = copies.narrow(axis, 0, _REACH).flip(axis)
+    after = copies.narrow(axis, copies.shape[axis] - _REACH, _REACH).flip(axis)
+    return torch.cat([before, image, after], axis)
 
 
 @lru_cache(maxsize=64)
@@ -79,7 +88,7 @@ def _resized(image: Tensor, axis: int, target: int, kernel: Kernel) -> Tensor:
     length = image.shape[axis]
     if length == target:
         return image
-    positions, weights = _taps(length, target, kernel)
+    positions, weights = map(torch.from_numpy, _taps(length, target, kernel))
     weights = weights.to(image.dtype).reshape(1, 1, *((-1, 1) if axis == 2 else (1, -1)), weights.shape[1])
     total = torch.zeros((), dtype=image.dtype)
     # One tap at a time: all at once would need the memory of as many pictures.
@@ -88,32 +97,32 @@ def _resized(image: Tensor, axis: int, target: int, kernel: Kernel) -> Tensor:
     return total
 
 
-def _taps(length: int, target: int, kernel: Kernel) -> tuple[Tensor, Tensor]:
+def _taps(length: int, target: int, kernel: Kernel) -> tuple[np.ndarray, np.ndarray]:
     """What each pixel of a resized line is made of: (target, taps) positions, and float64 weights that sum to 1."""
     scale = target / length
     squeeze = min(scale, 1.0) if kernel != "nearest" else 1.0
     width = WIDTHS[kernel] / squeeze
-    centres = (torch.arange(target, dtype=torch.float64) + 0.5) / scale - 0.5
-    first = torch.floor(centres - width / 2)
-    positions = first[:, None] + torch.arange(math.ceil(width) + 2)
+    centres = (np.arange(target) + 0.5) / scale - 0.5
+    first = np.floor(centres - width / 2)
+    positions = first[:, None] + np.arange(math.ceil(width) + 2)
     weights = _kernel((centres[:, None] - positions) * squeeze, kernel)
-    weights = weights / weights.sum(1, keepdim=True)
+    weights = weights / weights.sum(1, keepdims=True)
     used = (weights != 0).any(0)
-    return _mirrored(positions[:, used].long(), length), weights[:, used]
+    return _mirrored(positions[:, used].astype(np.int64), length), weights[:, used]
 
 
-def _kernel(x: Tensor, kernel: Kernel) -> Tensor:
+def _kernel(x: np.ndarray, kernel: Kernel) -> np.ndarray:
     if kernel == "nearest":
-        return ((x >= -0.5) & (x < 0.5)).to(x.dtype)
-    x = x.abs()
+        return ((x >= -0.5) & (x < 0.5)).astype(x.dtype)
+    x = np.abs(x)
     if kernel == "bilinear":
-        return (1 - x).clamp(min=0)
+        return (1 - x).clip(min=0)
     near = (1.5 * x - 2.5) * x * x + 1
     far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return torch.where(x <= 1, near, torch.where(x <= 2, far, torch.zeros_like(x)))
+    return np.where(x <= 1, near, np.where(x <= 2, far, 0.0))
 
 
-def _mirrored(positions: Tensor, length: int) -> Tensor:
+def _mirrored(positions: np.ndarray, length: int) -> np.ndarray:
     """Positions on a line that is continued by its mirror image, edge pixels twice."""
     positions = positions % (2 * length)
-    return torch.where(positions < length, positions, 2 * length - 1 - positions)
+    return np.where(positions < length, positions, 2 * length - 1 - positions)
