@@ -11,9 +11,11 @@ depends on the window and on the picture's width, not on its area.
 
 from __future__ import annotations
 
+import logging
 import math
 import tempfile
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -28,6 +30,8 @@ from densevision.results import Result
 from densevision.sample import Sample, to_inputs
 from densevision.tasks.contract import Task, Tensors
 
+log = logging.getLogger("densevision")
+
 STEP = 32
 """Windows start at multiples of this, so that strided networks see the same grid of pixels as in the whole picture."""
 UNSEEN = 0.25
@@ -39,10 +43,30 @@ IN_MEMORY = 256 * 2**20
 
 
 def in_windows(task: Task, size: Size, options: PredictOptions) -> PredictOptions:
-    """The options, with a `tile` where the picture is too large to be answered as a whole."""
-    if task.tiling != "pixels" or options.tile is not None or size[0] * size[1] <= task.largest:
+    """The options, with a `tile` where the picture is too large to be answered as a whole.
+
+    A tile that is too small for the network's reach is made as large as it needs, up to the task's own window; beyond
+    that a warning tells what tile would be joined without a trace.
+    """
+    if task.tiling != "pixels" or (options.tile is None and size[0] * size[1] <= task.largest):
         return options
-    return options.changed(tile=task.window)
+    tile, least = options.tile or task.window, math.ceil(2 * (task.reach or 0) / SHARED)
+    if least > max(tile, task.window):
+        _warn_of_seams(tile, task.reach, least)
+    elif least > tile:
+        tile = least
+    return options.changed(tile=tile)
+
+
+@lru_cache(maxsize=64)  # one warning for all pictures
+def _warn_of_seams(tile: int, reach: int, least: int) -> None:
+    log.warning(
+        "tiles of %d pixels: an answer looks %d pixels far, so they are joined a little differently from the whole "
+        "picture; from --tile %d on they are not",
+        tile,
+        reach,
+        least,
+    )
 
 
 def blended(model: Model, sample: Sample, options: PredictOptions) -> Result:
@@ -112,10 +136,14 @@ def strips(length: int, options: PredictOptions, scale: int = 1, reach: int | No
         scale: Pixels of the answer per pixel of the picture.
         reach: How far a pixel of the answer looks. The windows then overlap by twice as much at least, and what did not
             see all that it looks at counts nothing; unless so much overlap would leave too little of a window.
+
+    Where the overlap leaves less than `STEP` of a tile, the windows are larger than it by what is missing.
     """
     tile = max(options.tile or length, STEP)
     unseen = reach if reach is not None and 2 * reach <= SHARED * tile else 0
-    starts = window_starts(length, tile, max(options.overlap, 2 * unseen / tile))
+    shared = max(math.ceil(options.overlap * tile), 2 * unseen)
+    tile = max(tile, shared + STEP)
+    starts = window_starts(length, tile, shared)
     stops = [*(start + tile for start in starts[:-1]), length]
     raw = []
     for index, (start, stop) in enumerate(zip(starts, stops)):
@@ -136,14 +164,19 @@ def strips(length: int, options: PredictOptions, scale: int = 1, reach: int | No
     ]
 
 
-def window_starts(length: int, tile: int, overlap: float) -> list[int]:
+def window_starts(length: int, tile: int, shared: int) -> list[int]:
     """Where the windows of one side begin: evenly spaced multiples of `STEP`; the last window is at least `tile` long.
 
-    >>> window_starts(1000, 400, 0.25)
+    Args:
+        length: Pixels of the side.
+        tile: Pixels of a window.
+        shared: Pixels that neighbours have in common at least; leaves `STEP` or more of a window.
+
+    >>> window_starts(1000, 400, 100)
     [0, 288, 576]
     """
     last = max(0, length - tile) // STEP
-    most = max(1, int(tile * (1 - overlap)) // STEP)
+    most = (tile - shared) // STEP
     count = math.ceil(last / most)
     return [0, *(index * last // count * STEP for index in range(1, count + 1))]
 
@@ -152,8 +185,8 @@ def _ramp(length: int, overlap: int, unseen: int) -> np.ndarray:
     """Weights of a window that fades in over an overlap, at pixels' centres: 0 at the rim, then a line up to 1."""
     if not overlap:
         return np.ones(length)
-    rim = min(max(UNSEEN * overlap, unseen), overlap / 2)
-    return ((np.arange(length) + 0.5 - rim) / max(overlap - 2 * rim, 1e-9)).clip(0, 1)
+    rim = min(max(UNSEEN * overlap, unseen), (overlap - 1) / 2)  # a pixel of fade, or none would count in the middle
+    return ((np.arange(length) + 0.5 - rim) / (overlap - 2 * rim)).clip(0, 1)
 
 
 class Overlaps:

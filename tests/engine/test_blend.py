@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -88,7 +90,7 @@ def picture(height: int, width: int) -> Sample:
     return Sample({"image": np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)})
 
 
-@given(st.integers(1, 3000), st.integers(1, 700), st.floats(0, 1), st.sampled_from([1, 2, 4]))
+@given(st.integers(1, 3000), st.integers(1, 700), st.floats(0, 0.9), st.sampled_from([1, 2, 4]))
 def test_strips__weights_sum_to_one(length: int, tile: int, overlap: float, scale: int) -> None:
     found = strips(length, PredictOptions(tile=tile, overlap=overlap), scale)
     total = np.zeros(length * scale)
@@ -97,7 +99,24 @@ def test_strips__weights_sum_to_one(length: int, tile: int, overlap: float, scal
         total[strip.start * scale : strip.stop * scale] += strip.weights.numpy()
     np.testing.assert_allclose(total, 1, atol=1e-5)
     assert [strip.done for strip in found] == [*(strip.start for strip in found[1:]), length]
-    assert all(strip.stop - strip.start < max(tile, STEP) + STEP for strip in found)
+    side = max(tile, STEP)
+    assert all(strip.stop - strip.start < max(side, math.ceil(overlap * side) + STEP) + STEP for strip in found)
+
+
+@given(st.integers(1, 3000), st.integers(1, 300), st.floats(0, 0.9), st.integers(0, 60), st.sampled_from([1, 3]))
+def test_strips__what_did_not_see_its_reach_counts_nothing(
+    length: int, tile: int, overlap: float, reach: int, scale: int
+) -> None:
+    found = strips(length, PredictOptions(tile=tile, overlap=overlap), scale, reach)
+    total = np.zeros(length * scale)
+    for index, strip in enumerate(found):
+        weights = strip.weights.numpy()
+        assert np.isfinite(weights).all()
+        total[strip.start * scale : strip.stop * scale] += weights
+        if 2 * reach <= 0.75 * max(tile, STEP):
+            assert index == 0 or not weights[: reach * scale].any()
+            assert strip.last or not weights[weights.size - reach * scale :].any()
+    np.testing.assert_allclose(total, 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.7])
@@ -163,7 +182,21 @@ def test_blended__floating_answers_follow_the_guide() -> None:
 
 
 def test_in_windows__only_what_is_too_large() -> None:
-    task, options = SimpleNamespace(tiling="pixels", largest=Task.largest, window=Task.window), PredictOptions()
+    task, options = SimpleNamespace(tiling="pixels", largest=Task.largest, window=1024, reach=None), PredictOptions()
     assert in_windows(task, (1000, 1000), options).tile is None
     assert in_windows(task, (10_000, 10_000), options).tile
     assert in_windows(SimpleNamespace(tiling="objects"), (10_000, 10_000), options).tile is None
+
+
+def test_in_windows__a_tile_grows_to_what_the_reach_needs_or_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("densevision"), "propagate", True)
+    task = SimpleNamespace(tiling="pixels", largest=Task.largest, window=384, reach=16)
+    assert in_windows(task, (100, 100), PredictOptions(tile=40)).tile == 43
+    assert in_windows(task, (100, 100), PredictOptions(tile=200)).tile == 200
+    assert not caplog.records
+    task.reach = 351
+    for _ in range(3):
+        assert in_windows(task, (100, 100), PredictOptions(tile=256)).tile == 256
+    assert len(caplog.records) == 1 and "from --tile 936 on" in caplog.text
