@@ -278,7 +278,12 @@ def check(
 
 
 def export(
-    weights: Any, out: PathLike | None = None, task: str | None = None, format: str = "onnx", **options: Any
+    weights: Any,
+    out: PathLike | None = None,
+    task: str | None = None,
+    format: str = "onnx",
+    set: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> Path:
     """Writes a model that other runtimes can run, and verifies that it answers alike.
 
@@ -287,12 +292,14 @@ def export(
         out: The file to write; beside the weights when not given, or in the working folder when they came by name.
         task: Refuse weights of any other task.
         format: "onnx", "openvino" or "torch".
+        set: Dotted names to values of the weights' own config, such as `{"scale": 3}`; the file holds them for good.
         **options: See `densevision.engine.export.export`.
     """
     from densevision.engine.export import SUFFIXES
     from densevision.engine.export import export as write
 
     model = weights if isinstance(weights, Model) else load(weights, task)
+    model.configure(set or {})
     if out is None and isinstance(weights, (str, os.PathLike)) and Path(weights).is_file() and format in SUFFIXES:
         out = Path(weights).with_suffix(SUFFIXES[format])
     return write(model, out, format, **options)

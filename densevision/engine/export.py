@@ -23,7 +23,7 @@ from densevision.engine.agreement import Comparison, batches, trial_samples
 from densevision.engine.exported import CARD, KINDS, OUT, STAMP, Exported, Stamp, decoding, runtime
 from densevision.engine.model import Model, TorchModel
 from densevision.engine.sources import open_source
-from densevision.errors import ExportError, UsageError, did_you_mean
+from densevision.errors import DenseVisionError, ExportError, UsageError, did_you_mean
 from densevision.io.files import whole
 from densevision.recipe import PredictOptions
 from densevision.sample import InputSpec, Sample, to_inputs
@@ -80,8 +80,8 @@ def export(
 
     Raises:
         UsageError: An option that does not exist or has no effect.
-        ExportError: The exporter or a runtime failed, or the answers differ by more than the tolerance; then nothing
-            is written.
+        ExportError: The network cannot be exported, the exporter or a runtime failed, or the answers differ by more
+            than the tolerance; then nothing is written.
     """
     model, path = _checked(model, out, format, decode, tolerance)
     task = model.task
@@ -89,16 +89,17 @@ def export(
     samples = [*trial_samples(task.inputs), *_opened(pictures, task)]
     inputs = {name: asdict(spec) for name, spec in task.inputs.items()}
     stamp = Stamp(decode, decoding(task, options), half, inputs, len(samples))
+    card = model.card.changed(config=task.config.plain()).to_json()
     reference = Program(model, options, decode)
     program = traced(Program(model, options, decode, half and format != "openvino"), task.inputs)
     write = _WRITERS[format](program, list(task.inputs), half)
     with _whole(path) as temporary, _folder(path) as folder:
         trial = Path(folder) / path.name
-        write(trial, {CARD: model.card.to_json(), STAMP: stamp.to_json()})
+        write(trial, {CARD: card, STAMP: stamp.to_json()})
         comparison = compared(reference, _reopened(trial, model, stamp), samples, STRAYS[half])
         _judge(comparison, half, tolerance, path)
         stamp = replace(stamp, differences=comparison.differences())
-        write(temporary, {CARD: model.card.to_json(), STAMP: stamp.to_json()})
+        write(temporary, {CARD: card, STAMP: stamp.to_json()})
     return path
 
 
@@ -141,11 +142,15 @@ def traced(program: Program, specs: dict[str, InputSpec]) -> ExportedProgram:
             warnings.simplefilter("ignore")
             shapes = {"inputs": _free_shapes(specs)}
             graph = torch.export.export(program, (_example(specs),), dynamic_shapes=shapes, strict=False)
+    except DenseVisionError:
+        raise
     except Exception as failure:  # whatever the network's own code raises under tracing
         raise ExportError(f"torch.export cannot trace this network: {_reason(failure)}") from failure
     for module in graph.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # paths of this machine, of no use elsewhere
+    # A side or a batch of one only lies otherwise in memory, and is answered all the same.
+    graph._guards_code = [code for code in getattr(graph, "_guards_code", ()) if not code.endswith(("> 1", "!= 1"))]
     return graph
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from densevision.cli.options import quiet_flag, weights_option
+from densevision.cli.options import quiet_flag, set_option, weights_option
 
 
 def command(task: str) -> click.Command:
@@ -12,6 +12,7 @@ def command(task: str) -> click.Command:
 
     @click.command("export", help=f"Write {task} weights for another runtime; exit code 5 when its answers differ.")
     @weights_option
+    @set_option
     @click.option(
         "--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), default="onnx", show_default=True
     )
@@ -23,13 +24,13 @@ def command(task: str) -> click.Command:
     @click.option("--tolerance", type=float, help="Largest difference from PyTorch that is accepted.")
     @click.option("--pictures", metavar="SOURCE", help="Pictures to verify it on, beside scenes of odd sizes.")
     @quiet_flag
-    def export(weights, form, out, decode, half, tolerance, pictures, quiet):
+    def export(weights, settings, form, out, decode, half, tolerance, pictures, quiet):
         from densevision import api
         from densevision.cli.printing import remarks
 
         remarks(quiet)
         options = {"decode": decode, "half": half, "tolerance": tolerance, "pictures": pictures}
-        path = api.export(weights, out, task, form, **options)
+        path = api.export(weights, out, task, form, settings, **options)
         click.echo(str(path))
 
     return export

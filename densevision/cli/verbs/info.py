@@ -12,7 +12,7 @@ from densevision.cli.options import weights_option
 def command(task: str) -> click.Command:
     """The verb for one task."""
 
-    @click.command("info", help="Tell what a weights file is, from its card alone.")
+    @click.command("info", help="Tell what a weights file is, from its card.")
     @weights_option
     @click.option("--json", "as_json", is_flag=True, help="Print the card as one JSON object.")
     def info(weights, as_json):
@@ -20,10 +20,15 @@ def command(task: str) -> click.Command:
 
         from densevision.errors import WeightsError
         from densevision.io.weights import load_card
-        from densevision.zoo import resolve
+        from densevision.zoo import opener, resolve
 
         path = resolve(weights, task)
-        card = load_card(path)
+        if opener(path, task) is None:
+            card = load_card(path)
+        else:
+            from densevision import api
+
+            card = api.load(path, task).card
         if card.task != task:
             raise WeightsError(f"these weights are for {card.task}, not for {task}", file=path, field="task")
         values = card.to_dict()

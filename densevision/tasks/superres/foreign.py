@@ -137,7 +137,8 @@ def _loaded(file: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as failure:  # pickles break in many ways
-        raise WeightsError(f"cannot be read as a checkpoint: {failure}", file=file) from None
+        reason = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
+        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file) from None
     for key in ("params_ema", "params"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]

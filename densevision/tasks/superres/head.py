@@ -15,8 +15,8 @@ from densevision.tasks.superres.networks.edsr import EDSR
 from densevision.tasks.superres.networks.espcn import ESPCN
 from densevision.tasks.superres.networks.fsrcnn import FSRCNN
 from densevision.tasks.superres.networks.interpolation import Interpolation
-from densevision.tasks.superres.networks.nafnet import NAFNet
-from densevision.tasks.superres.networks.rrdb import RRDB
+from densevision.tasks.superres.networks.nafnet import LEVELS, NAFNet
+from densevision.tasks.superres.networks.rrdb import FOLDS, RRDB
 from densevision.tasks.superres.networks.srcnn import SRCNN
 from densevision.tasks.superres.networks.srvgg import SRVGG
 from densevision.tasks.superres.networks.unet import UNet
@@ -62,6 +62,13 @@ class PictureHead(nn.Module):
         return {"image": answer.float() + enlarge(image[0], self.scale).float() if self.residual else answer}
 
 
+def cell(config: SuperresConfig) -> int:
+    """Side of the cells of pixels that the network folds or halves into one: what its canvas is a multiple of."""
+    if config.arch == "nafnet":
+        return 1 << LEVELS
+    return FOLDS.get(config.scale, 1) if config.arch == "rrdb" else 1
+
+
 def build_head(config: SuperresConfig, channels: Sequence[int]) -> PictureHead:
     """The head that a config names.
 
@@ -78,8 +85,10 @@ def build_head(config: SuperresConfig, channels: Sequence[int]) -> PictureHead:
     elif config.arch in INTERPOLATIONS:
         network = Interpolation(config.scale, config.arch)
     elif config.arch == "community":
-        problem = "the network of a community file cannot be built without the file, nor changed"
-        raise UsageError(problem, field="arch", value=config.arch, mend="Take another arch.")
+        problem = "a community file holds its network as it is: neither its scale nor anything else of it can be set"
+        raise UsageError(
+            problem, field="arch", value=config.arch, mend="Leave out what is set beside data and quality."
+        )
     else:
         centred = {"detail": config.residual} if config.arch.startswith("edsr") else {}
         network = NETWORKS[config.arch](channels[0], config.scale, **sizes, **centred)

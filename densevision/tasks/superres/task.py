@@ -23,7 +23,7 @@ from densevision.tasks.contract import Net, SampleSet, Task, Tensors
 from densevision.tasks.superres import data, decode
 from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
 from densevision.tasks.superres.critic import Critic
-from densevision.tasks.superres.head import PictureHead, build_head
+from densevision.tasks.superres.head import PictureHead, build_head, cell
 from densevision.tasks.superres.loss import pixel_losses
 from densevision.tasks.superres.metric import SuperresMetric
 
@@ -66,8 +66,8 @@ class Superres(Task[SuperresConfig, Picture]):
 
     @property
     def inputs(self) -> dict[str, InputSpec]:
-        """One picture as it is; networks that fold or halve it pad it themselves."""
-        return {"image": InputSpec(self.config.backbone.channels)}
+        """One picture as it is, continued to the multiple that networks need which fold or halve it."""
+        return {"image": InputSpec(self.config.backbone.channels, multiple_of=cell(self.config), fill="edge")}
 
     def encoder(self) -> nn.Module:
         """The timm pyramid of a U-Net; the others see the picture alone."""
@@ -90,10 +90,13 @@ class Superres(Task[SuperresConfig, Picture]):
         """Holds out a tenth of the pictures, where the data has no validation split.
 
         Raises:
-            UsageError: The architecture has nothing to learn.
+            UsageError: The architecture has nothing to learn, or cannot.
         """
         if config.arch in INTERPOLATIONS:
             raise UsageError("interpolation has nothing to learn", field="arch", value=config.arch)
+        if config.arch == "community":
+            problem = "is of files that are answered as they are, and cannot be trained"
+            raise UsageError(problem, field="arch", value=config.arch, mend="Take another arch.")
         return data.completed(config)
 
     def dataset(self, split: str) -> SampleSet:

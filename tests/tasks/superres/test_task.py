@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,13 @@ import pytest
 import torch
 
 import densevision
-from densevision import api
+from densevision import api, zoo
 from densevision.engine.model import TorchModel, without_weights
 from densevision.errors import UsageError, WeightsError
 from densevision.io.image import write_image
 from densevision.io.video import VideoWriter
 from densevision.io.weights import Card
-from densevision.ops.imresize import imresize
+from densevision.ops.imresize import _phases, imresize
 from densevision.results import Picture
 from densevision.tasks.superres.config import SIZED, SuperresConfig
 from densevision.tasks.superres.head import build_head
@@ -36,6 +38,9 @@ ARCHITECTURES = [
     ("srcnn", 2), ("fsrcnn", 3), ("espcn", 2), ("vdsr", 2), ("nafnet", 1), ("nearest", 2), ("bilinear", 3),
     ("bicubic", 4),
 ]  # fmt: skip
+
+QUICK = (("bicubic", 4), ("rrdb", 2))
+"""The networks whose exports are translated to ONNX by default."""
 
 
 def config(arch: str = "edsr", scale: int = 2, **more) -> SuperresConfig:
@@ -113,6 +118,16 @@ def test_predict__tiled_equals_whole(arch: str, scale: int):
     assert np.abs(tiled.image - whole.image).max() < 1e-4
 
 
+@pytest.mark.parametrize("tile", [1, 32, 33, 37, 40])
+@pytest.mark.parametrize(("arch", "scale"), [("edsr", 1), ("bicubic", 3), ("rrdb", 2)])
+def test_predict__small_tiles_equal_the_whole_too(arch: str, scale: int, tile: int):
+    image = noise(83, 97, 3, kind=np.float32)
+    network = model(arch, scale, **({} if arch == "bicubic" else {"depth": 1}))
+    whole = densevision.predict(image, weights=network, precision="float32")
+    tiled = densevision.predict(image, weights=network, precision="float32", tile=tile)
+    assert np.abs(tiled.image - whole.image).max() < 1e-4
+
+
 def test_predict__eightfold_ensemble_of_a_turned_picture():
     image = noise(20, 30, 3, kind=np.float32)
     network = model()
@@ -163,6 +178,71 @@ def test_evaluate__weights_of_another_data_set_forget_its_splits(tmp_path: Path)
 def test_train__interpolation_has_nothing_to_learn(tmp_path: Path):
     with pytest.raises(UsageError, match="nothing to learn"):
         api.train("superres", "scenes:4", set={"arch": "bicubic"}, out=tmp_path / "run")
+
+
+def test_train__a_community_network_cannot_be_trained(tmp_path: Path):
+    with pytest.raises(UsageError, match="cannot be trained"):
+        api.train("superres", "scenes:4", set={"arch": "community"}, out=tmp_path / "run")
+
+
+def test_inputs__canvases_are_multiples_and_answers_those_of_the_network():
+    image = noise(33, 50, 3, kind=np.float32)
+    for arch, scale, multiple in (("rrdb", 1, 4), ("rrdb", 2, 2), ("rrdb", 4, 1), ("nafnet", 1, 16), ("edsr", 2, 1)):
+        network = model(arch, scale, **({"depth": 1}))
+        assert network.task.inputs["image"].multiple_of == multiple
+        with torch.no_grad():
+            alone = network.net(image=torch.from_numpy(image).permute(2, 0, 1)[None])["image"][0].permute(1, 2, 0)
+        answer = network.predict(image, precision="float32")
+        np.testing.assert_allclose(answer.image, alone.numpy().clip(0, 1), atol=1e-5)
+
+
+@pytest.mark.export
+@pytest.mark.parametrize(
+    ("arch", "scale"),
+    [
+        pytest.param(arch, scale, marks=() if (arch, scale) in QUICK else pytest.mark.slow)
+        for arch, scale in (*ARCHITECTURES, ("unet", 2))
+    ],
+)
+def test_export__onnx_of_every_network(arch: str, scale: int, tmp_path: Path):
+    _phases.cache_clear()  # as in a process that has enlarged nothing yet
+    more = {"backbone": {"name": "mobilenetv3_small_050"}} if arch == "unet" else {}
+    more |= {"depth": 1} if arch == "rrdb" else {"residual": True} if arch == "srvgg" else {}
+    network = model(arch, scale, **more)
+    again = api.load(api.export(network, tmp_path / "x.onnx"), "superres")
+    image = noise(19, 2, 3, kind=np.float32)
+    ours, theirs = (one.predict(image, precision="float32").image for one in (network, again))
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
+@pytest.mark.export
+@pytest.mark.slow
+def test_export__starter_in_a_fresh_process(tmp_path: Path):
+    command = [sys.executable, "-m", "densevision", "superres", "export", "--out", str(tmp_path / "x.onnx")]
+    subprocess.run(command, check=True)
+
+
+def test_export__set_changes_the_network_and_the_card(tmp_path: Path):
+    out = tmp_path / "x.pt2"
+    api.export("bicubic", out, "superres", "torch", set={"scale": 3})
+    image = noise(8, 6, 3)
+    wanted = densevision.predict(image, "superres", "bicubic", set={"scale": 3}, precision="float32")
+    found = api.load(out, "superres").predict(image)
+    assert found.scale == 3
+    np.testing.assert_array_equal(found.image, wanted.image)
+
+
+@pytest.mark.slow
+def test_export__a_guard_does_not_refuse_a_single_picture(tmp_path: Path):
+    network = api.load(api.export(model("nafnet", 1, depth=1), tmp_path / "x.pt2", format="torch"), "superres")
+    assert network.predict(noise(20, 20, 3)).size == (20, 20)
+
+
+def test_convert__junk_is_told_in_one_line(tmp_path: Path):
+    (tmp_path / "junk.pth").write_bytes(b"\x80\x02junk")
+    with pytest.raises(WeightsError, match="not a checkpoint that can be read") as caught:
+        zoo.convert("realesrgan/x4plus", tmp_path / "junk.pth", tmp_path / "out.safetensors")
+    assert "\n" not in str(caught.value).strip()
 
 
 @pytest.mark.parametrize(

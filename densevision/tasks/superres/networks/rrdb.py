@@ -13,6 +13,8 @@ STRENGTH = 0.2
 """What a residual is multiplied by."""
 GROWTH = 32
 """Channels that each convolution of a dense block adds."""
+FOLDS = {1: 4, 2: 2}
+"""Scale -> side of the blocks of pixels that are moved into channels; 1 for others."""
 
 
 class DenseBlock(nn.Module):
@@ -59,7 +61,7 @@ class RRDB(nn.Module):
 
     def __init__(self, channels: int, scale: int, width: int = 64, depth: int = 23):
         super().__init__()
-        self.fold = {1: 4, 2: 2}.get(scale, 1)
+        self.fold = FOLDS.get(scale, 1)
         steps = steps_of(scale * self.fold)
         self.steps = tuple(steps)
         self.reach = (2 + 15 * depth + len(steps) + 2) * self.fold
