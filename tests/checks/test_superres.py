@@ -126,6 +126,13 @@ def test_superres__every_check_is_planted() -> None:
     assert known == FAULTS.keys() | {"picture-small"}
 
 
+def test_superres__no_partner_at_all(tmp_path, check) -> None:
+    for side, name in (("HR", "1.png"), ("LR", "2.png")):
+        write_image(tmp_path / "data" / side / name, np.zeros((40, 40, 3), np.uint8))
+    report = check("superres", tmp_path / "data")
+    assert names(report) == {"partner-missing", "split-missing"} and report.findings[0].count == 2
+
+
 def test_superres__smaller_than_a_training_sample(dataset, check) -> None:
     report = check("superres", dataset, settings={"data.crop": 72})
     assert names(report) == {"picture-small"} and report.findings[0].count == 6

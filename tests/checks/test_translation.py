@@ -91,6 +91,10 @@ def test_translation__odd_halves(tmp_path, check) -> None:
     path = tmp_path / "data/train/3.png"
     write_image(path, read_image(path)[:, :-1])
     assert names(check("translation", tmp_path / "data")) == {"halves-odd"}
+    for path in (tmp_path / "data/train").iterdir():
+        write_image(path, read_image(path)[:, :191])
+    report = check("translation", tmp_path / "data")
+    assert names(report) == {"halves-odd", "split-missing"} and report.findings[0].count == 8
 
 
 def test_translation__every_check_is_planted() -> None:

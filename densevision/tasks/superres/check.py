@@ -161,14 +161,20 @@ def _listed(config: SuperresConfig, split: str, survey: Survey) -> PicturePairs 
     try:
         pairs = find_pairs(Path(data.path or ""), source, named, config.scale, findings, split if held else None)
     except DataError as failure:
-        if named or not Path(data.path or "").is_dir() or split == "train":
+        # What was found stands in the table, and says more than that nothing is left.
+        if not findings.examples and (named or not Path(data.path or "").is_dir() or split == "train"):
             raise
+        _take(survey, findings)
         survey.add(table.EMPTY_SPLIT, data.path or "", split, failure.problem)
         return None
+    _take(survey, findings)
+    return pairs
+
+
+def _take(survey: Survey, findings: Findings) -> None:
     survey.take(findings)
     for example in findings.examples:
         survey.repair.leave_out(example.file, PARTNER.name)
-    return pairs
 
 
 def _check_targets(config: SuperresConfig, survey: Survey, split: str, facts: Sequence[Facts]) -> None:

@@ -82,14 +82,21 @@ def _listed(config: TranslationConfig, split: str, survey: Survey) -> Pairs | No
     try:
         pairs = find_pairs(config, split, findings)
     except DataError as failure:
-        if split == "train" or data.val is not None:
+        # What was found stands in the table, and says more than that nothing is left.
+        if not findings.examples and (split == "train" or data.val is not None):
             raise
+        _take(survey, findings)
         survey.add(table.EMPTY_SPLIT, data.path or "", split, failure.problem)
         return None
+    _take(survey, findings)
+    survey.notes += pairs.notes
+    return pairs
+
+
+def _take(survey: Survey, findings: Findings) -> None:
     survey.take(findings)
     for example in findings.examples:
         survey.repair.leave_out(example.file, of_kind(example.kind).name)
-    return pairs
 
 
 def _compare(config: TranslationConfig, survey: Survey, split: str, pairs: Pairs) -> list[Likeness]:

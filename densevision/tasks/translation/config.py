@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.recipe import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig, TrainConfig
 
+SIDES = ("A", "B")
+"""Usual names of the folders of the two kinds of picture."""
 PADDED = 286 / 256
 """What a training picture measures before it is cropped, in crops: Isola et al., section 6.2."""
 HELD_OUT = "held-out"
@@ -26,8 +28,10 @@ class TranslationData(DataConfig):
     """Folder of validation pairs below `path`; `held-out` is a tenth of the training pairs."""
     layout: Literal["auto", "side-by-side", "folders", "pictures"] = "auto"
     """`side-by-side`: A and B are the halves of one picture; `folders`: pictures of one name in two folders;
-    `pictures`: one picture, of which `derive` makes the other. `auto`: folders, if there are folders A and B; else
+    `pictures`: one picture, of which `derive` makes the other. `auto`: folders, if there are those of `sides`; else
     pictures if there is something to derive, and pictures side by side if not."""
+    sides: tuple[str, str] = SIDES
+    """Names of the folders that hold A and B, such as `[night, day]`; upper and lower case are one."""
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     """Which of the two is asked about, and which is the answer. Scenes are labels (A) and their picture (B)."""
     derive: Literal["none", "grey", "edges"] = "none"
@@ -48,13 +52,17 @@ class TranslationData(DataConfig):
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> TranslationData:
-        """Refuses a crop larger than its picture, and single pictures of which nothing is made."""
+        """Refuses a crop larger than its picture, single pictures of which nothing is made, and sides of no effect."""
         if self.padded < self.size:
             raise ValueError(f"data.resize={self.resize} is smaller than data.size={self.size}")
         if self.layout == "pictures" and self.derive == "none":
             raise ValueError("data.layout=pictures needs data.derive, which says what is made of each picture")
         if self.layout == "pictures" and self.direction != "AtoB":
             raise ValueError("data.direction has no effect with data.layout=pictures; leave it out")
+        if self.layout in ("side-by-side", "pictures") and self.sides != SIDES:
+            raise ValueError(f"data.sides has no effect with data.layout={self.layout}; leave it out")
+        if self.sides[0].lower() == self.sides[1].lower() or not all(self.sides):
+            raise ValueError("data.sides reads [folder of A, folder of B], of two names")
         return self
 
 

@@ -59,7 +59,7 @@ def open_split(config: TranslationConfig, split: str) -> PairSet:
         return PairSet(reader, config)
     findings = Findings(data.on_error)
     pairs = find_pairs(config, split, findings)
-    return PairSet(FileReader(pairs, config), config, findings.notes)
+    return PairSet(FileReader(pairs, config), config, (*pairs.notes, *findings.notes))
 
 
 def completed(config: TranslationConfig) -> TranslationConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from densevision.errors import DataError, did_you_mean
@@ -13,13 +13,14 @@ from densevision.io.findings import Findings, Kind
 from densevision.io.image import image_size
 from densevision.io.pictures import SUFFIXES, held_out, list_pictures
 from densevision.ops.view import Size
-from densevision.tasks.translation.config import HELD_OUT, TranslationConfig
+from densevision.tasks.translation.config import HELD_OUT, SIDES, TranslationConfig
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 """Names of folders by split; of several the first counts."""
 EXPECTED = (
     "Expected: folders train and val (or test) of pictures whose halves are A and B; or trainA, trainB, valA, valB; or "
-    "train/A, train/B; or A/train, B/train; or A and B. Folders of other names are said as data.train and data.val."
+    "train/A, train/B; or A/train, B/train; or A and B. Folders of other names are said as data.train and data.val, "
+    "those of A and B as data.sides."
 )
 
 
@@ -30,10 +31,12 @@ class Pairs:
     Attributes:
         layout: `side-by-side`, `folders` or `pictures`.
         files: The picture of A and B, or of both, (A, B).
+        notes: Which layout was taken, and whence.
     """
 
     layout: str
     files: tuple[tuple[Path, Path], ...]
+    notes: tuple[str, ...] = ()
 
 
 def find_pairs(config: TranslationConfig, split: str, findings: Findings) -> Pairs:
@@ -47,30 +50,16 @@ def find_pairs(config: TranslationConfig, split: str, findings: Findings) -> Pai
     Raises:
         DataError: Nothing is found, or nothing is left; the message says what is there.
     """
-    root, data = Path(config.data.path or ""), config.data
-    if not root.is_dir():
-        raise DataError("there is no such folder", file=root, mend=EXPECTED)
-    held = data.val == HELD_OUT
-    source = "train" if held else split
-    named = getattr(data, source)
-    folders = _two_folders(root, source, named) if data.layout in ("auto", "folders") else None
-    if folders is not None:
-        layout, files = "folders", _partners(*folders, findings)
-        files = [pair for pair in files if _same_size(*pair, findings)]
-    elif data.layout == "folders":
-        there = ", ".join(_subfolders(root)) or "nothing"
-        raise DataError(f"no folders A and B for {source}", file=root, value=there, mend=EXPECTED)
-    else:
-        single = data.layout == "pictures" or (data.layout == "auto" and data.derive != "none")
-        layout = "pictures" if single else "side-by-side"
-        fits = _size if single else _has_halves
-        files = [(path, path) for path in _pictures(root, source, named) if fits(path, findings)]
+    held = config.data.val == HELD_OUT
+    found = _listed(config, "train" if held else split, findings)
+    files = found.files
     if held:
         mask = held_out(str(path) for path, _ in files) if files else ()
-        files = [pair for pair, validates in zip(files, mask) if bool(validates) == (split == "val")]
+        files = tuple(pair for pair, validates in zip(files, mask) if bool(validates) == (split == "val"))
     if not files:
-        raise DataError(f"no picture for {split}", file=root, value=list(findings.notes) or None, mend=EXPECTED)
-    return Pairs(layout, tuple(files))
+        value = list(findings.notes) or None
+        raise DataError(f"no picture for {split}", file=config.data.path, value=value, mend=EXPECTED)
+    return replace(found, files=files, notes=tuple(f"{split}: {note}" for note in found.notes))
 
 
 def is_undivided(config: TranslationConfig) -> bool:
@@ -78,30 +67,68 @@ def is_undivided(config: TranslationConfig) -> bool:
     root = Path(config.data.path or "")
     if not root.is_dir():
         return False
-    plain = any(name.lower() in SPLITS["val"] for name in _subfolders(root))
-    folders = _two_folders(root, "val", None) if config.data.layout in ("auto", "folders") else None
-    return not plain and (folders is None or folders == _places(root, ""))
+    plain, sides = any(name.lower() in SPLITS["val"] for name in _subfolders(root)), config.data.sides
+    folders = _two_folders(root, "val", None, sides) if config.data.layout in ("auto", "folders") else None
+    return not plain and (folders is None or folders == _places(root, "", sides))
 
 
-def _two_folders(root: Path, split: str, named: str | None) -> tuple[Path, Path] | None:
+def _listed(config: TranslationConfig, split: str, findings: Findings) -> Pairs:
+    """All that lies there for a split."""
+    root, data = Path(config.data.path or ""), config.data
+    if not root.is_dir():
+        raise DataError("there is no such folder", file=root, mend=EXPECTED)
+    named = getattr(data, split)
+    folders = _two_folders(root, split, named, data.sides) if data.layout in ("auto", "folders") else None
+    if folders is not None:
+        pairs = [pair for pair in _partners(*folders, data.sides, findings) if _same_size(*pair, findings)]
+        a, b = (os.path.relpath(folder, root) for folder in folders)
+        return Pairs("folders", tuple(pairs), (f"A is read from {a}, B from {b}",))
+    if data.layout == "folders" or data.sides != SIDES:
+        there = ", ".join(_subfolders(root)) or "nothing"
+        problem = f"no folders {' and '.join(data.sides)} for {split}"
+        raise DataError(problem, file=root, value=there, mend=EXPECTED)
+    folder = _folder(root, split, named)
+    if data.layout == "pictures" or (data.layout == "auto" and data.derive != "none"):
+        layout, note, fits = "pictures", f"A is made of B, the pictures of {folder.name}", _size
+    else:
+        layout, note, fits = "side-by-side", f"A and B are the halves of each picture of {folder.name}", _has_halves
+        if data.layout == "auto":
+            _refuse_folders_below(folder)
+    pictures = [folder / name for name in list_pictures(folder)]
+    return Pairs(layout, tuple((path, path) for path in pictures if fits(path, findings)), (note,))
+
+
+def _two_folders(root: Path, split: str, named: str | None, sides: tuple[str, str]) -> tuple[Path, Path] | None:
     """The folders of A and of B, where there are any."""
     words = SPLITS[split] if named is None else (named,)
     for word in words:
         for form in ("{word}{side}", "{side}/{word}", "{word}/{side}"):
-            found = _places(root, word, form)
+            found = _places(root, word, sides, form)
             if found is not None:
                 return found
-    divided = any(_places(root, word, "{side}/{word}") for words in SPLITS.values() for word in words)
-    return None if named is not None or divided else _places(root, "")
+    divided = any(_places(root, word, sides, "{side}/{word}") for words in SPLITS.values() for word in words)
+    return None if named is not None or divided else _places(root, "", sides)
 
 
-def _places(root: Path, word: str, form: str = "{side}") -> tuple[Path, Path] | None:
-    a, b = (root / form.format(word=word, side=side) for side in ("A", "B"))
-    return (a, b) if a.is_dir() and b.is_dir() else None
+def _places(root: Path, word: str, sides: tuple[str, str], form: str = "{side}") -> tuple[Path, Path] | None:
+    a, b = (_in_any_case(root, form.format(word=word, side=side)) for side in sides)
+    return None if a is None or b is None else (a, b)
 
 
-def _pictures(root: Path, split: str, named: str | None) -> list[Path]:
-    """The pictures of a split's folder; of the root itself, where no folder has a split's name."""
+def _in_any_case(root: Path, name: str) -> Path | None:
+    """The folder of this path below the root; where there is none, of the path in other upper and lower case."""
+    if (root / name).is_dir():
+        return root / name
+    for part in Path(name).parts:
+        found = next((sub for sub in _subfolders(root) if sub.lower() == part.lower()), None)
+        if found is None:
+            return None
+        root = root / found
+    return root
+
+
+def _folder(root: Path, split: str, named: str | None) -> Path:
+    """The folder of a split's pictures; the root itself, where no folder has a split's name."""
     subfolders = _subfolders(root)
     if named is not None:
         folder = root / named
@@ -119,12 +146,25 @@ def _pictures(root: Path, split: str, named: str | None) -> list[Path]:
     if folder == root and not any(name.lower().endswith(SUFFIXES) for name in os.listdir(root)):
         there = ", ".join(subfolders) or "nothing"
         raise DataError("no picture lies in this folder itself", file=folder, value=there, mend=EXPECTED)
-    return [folder / name for name in list_pictures(folder)]
+    return folder
 
 
-def _partners(a: Path, b: Path, findings: Findings) -> list[tuple[Path, Path]]:
-    """Pictures of one name, whatever their suffixes and an A or B at its end."""
-    sides = [_by_key(a, "A"), _by_key(b, "B")]
+def _refuse_folders_below(folder: Path) -> None:
+    """Refuses to take for halves what lies in folders of its own, which are more likely the two kinds of picture."""
+    subfolders = _subfolders(folder)
+    if subfolders and not any(name.lower().endswith(SUFFIXES) for name in os.listdir(folder)):
+        two = ", ".join(subfolders[:2]) if len(subfolders) > 1 else "A, B"
+        mend = (
+            f"If two of them hold A and B, say which: data.sides=[{two}]. "
+            "If A and B are the halves of each picture, say data.layout=side-by-side."
+        )
+        problem = "the pictures of this folder lie in folders below it"
+        raise DataError(problem, file=folder, value=", ".join(subfolders), mend=mend)
+
+
+def _partners(a: Path, b: Path, names: tuple[str, str], findings: Findings) -> list[tuple[Path, Path]]:
+    """Pictures of one name, whatever their suffixes and the name of their side at its end."""
+    sides = [_by_key(folder, name) for folder, name in zip((a, b), names)]
     for mine, other in (sides, sides[::-1]):
         for key, path in mine.items():
             if key not in other:
@@ -135,7 +175,7 @@ def _partners(a: Path, b: Path, findings: Findings) -> list[tuple[Path, Path]]:
 def _by_key(folder: Path, side: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for name in list_pictures(folder):
-        key = re.sub(rf"[_-]{side}$", "", os.path.splitext(name)[0], flags=re.IGNORECASE)
+        key = re.sub(rf"[_-]{re.escape(side)}$", "", os.path.splitext(name)[0], flags=re.IGNORECASE)
         if key in found:
             problem = f"two pictures share one name, {found[key].name} and {Path(name).name}"
             raise DataError(problem, file=folder, mend="Rename one.")

@@ -16,6 +16,8 @@ REFUSED = {
     "data.resize=20 is smaller": {"data.size": 32, "data.resize": 20},
     "data.layout=pictures needs data.derive": {"data.layout": "pictures"},
     "data.direction has no effect": {"data.layout": "pictures", "data.derive": "grey", "data.direction": "BtoA"},
+    "data.sides has no effect": {"data.layout": "side-by-side", "data.sides": ("x", "y")},
+    "data.sides reads": {"data.sides": ("x", "X")},
     "layers has no effect with pixel": {"loss.adversarial.discriminator": "pixel", "loss.adversarial.layers": 2},
     "loss.adversarial have no effect": {"loss.adversarial.weight": 0.0, "loss.adversarial.kind": "hinge"},
     "loss.perceptual have no effect": {"loss.perceptual.backbone.name": "resnet18"},

@@ -68,6 +68,38 @@ def test_folders__of_every_layout(tmp_path: Path, train: str, val: str):
     assert Path(sample.file) == tmp_path / val.format(side="B") / "9.png"
 
 
+@pytest.mark.parametrize(
+    ("train", "val"), [("train/{}", "val/{}"), ("{}/Train", "{}/Test"), ("train{}", "val{}"), ("{}", None)]
+)
+@pytest.mark.parametrize("sides", [("night", "day"), ("a", "b")])
+def test_folders__sides_of_other_names_and_cases(tmp_path: Path, sides: tuple[str, str], train: str, val: str | None):
+    for split, form in enumerate((train, val) if val else (train,)):
+        for seed, side in enumerate(sides):
+            write_image(tmp_path / form.format(side) / f"1_{side}.png", picture(10 * split + seed))
+    named = {} if sides == ("a", "b") else {"data__sides": [side.upper() for side in sides]}
+    chosen = completed(config(tmp_path, **named))
+    assert (chosen.data.val is None) == (val is not None)
+    samples = open_split(config(tmp_path, **named), "val")
+    assert len(samples) == 1 and samples.notes[0].startswith(f"val: A is read from {(val or train).format(sides[0])}")
+    np.testing.assert_array_equal(samples[0].images["image"], picture(10 if val else 0))
+    np.testing.assert_array_equal(samples[0].truth.image, picture(11 if val else 1))
+
+
+def test_folders_below__are_no_halves_unless_that_is_said(tmp_path: Path):
+    for split, side in (("train", "night"), ("train", "day"), ("val", "night"), ("val", "day")):
+        write_image(tmp_path / split / side / "1.png", picture(0))
+    with pytest.raises(
+        DataError, match=r"train: the pictures of this folder lie in folders below it \(got 'day, night'"
+    ):
+        open_split(config(tmp_path), "train")
+    with pytest.raises(DataError, match=r"data\.sides=\[day, night\].*data\.layout=side-by-side"):
+        api.check("translation", tmp_path)
+    samples = open_split(config(tmp_path, data__layout="side-by-side"), "train")
+    assert len(samples) == 2 and samples.notes == ("train: A and B are the halves of each picture of train",)
+    with pytest.raises(DataError, match="no folders dusk and dawn for train"):
+        open_split(config(tmp_path, data__sides=["dusk", "dawn"]), "train")
+
+
 def test_folders__undivided_hold_out_a_tenth(tmp_path: Path):
     both(tmp_path, "{side}", tuple(f"{number}.png" for number in range(12)))
     assert len(open_split(config(tmp_path), "val")) == 12
@@ -99,7 +131,7 @@ def test_folders__partners_by_name_and_size(tmp_path: Path):
     with pytest.raises(DataError, match=r"A/2\.png.*another size than its partner \(got '40 x 40 and 30 x 20'\)"):
         open_split(config(tmp_path), "val")
     samples = open_split(config(tmp_path, data__on_error="skip"), "val")
-    assert len(samples) == 2 and "another size than its partner, left out: 2.png" in samples.notes[0]
+    assert len(samples) == 2 and "another size than its partner, left out: 2.png" in samples.notes[-1]
 
 
 def test_side_by_side__odd_width(tmp_path: Path):
@@ -218,7 +250,9 @@ def test_scenes__labels_in_colours_to_the_picture():
 def test_facades__by_config_alone(real_data: Path):
     chosen = TranslationConfig.resolve(None, {"data.path": str(real_data / "data/facades"), "data.direction": "BtoA"})
     train, val = open_split(completed(chosen), "train"), open_split(completed(chosen), "val")
-    assert (len(train), len(val)) == (240, 60) and not (*train.notes, *val.notes)
+    assert (len(train), len(val)) == (240, 60)
+    notes = (*train.notes, *val.notes)
+    assert len(notes) == 2 and all("A and B are the halves of each picture" in note for note in notes)
     sample = val[0]
     assert sample.images["image"].shape == sample.truth.image.shape == (256, 256, 3)
     # The drawing has a dozen flat colours: far more of its pixels equal their neighbour than of the photo's.
