@@ -234,10 +234,7 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
                 continue
             key = path.relative_to(folder).with_suffix("").as_posix()
             key = next((key.removesuffix(form) for form in FORMS if key.lower().endswith(form)), key)
-            if key in found:
-                mend = "Keep one of them, or put them into folders of their own."
-                raise DataError("two files of one name", file=path, value=found[key].name, mend=mend)
-            found[key] = path
+            _add(found, key, path)
     return found
 
 
@@ -246,6 +243,12 @@ def _without_endings(files: dict[str, Path], others: dict[str, Path], endings: S
     found: dict[str, Path] = {}
     for key, path in files.items():
         shorter = key.removesuffix(next((end for end in endings if key.endswith(end)), ""))
-        taken = key in others or shorter in files or shorter in found
-        found[key if taken else shorter] = path
+        _add(found, key if key in others or shorter in files else shorter, path)
     return found
+
+
+def _add(found: dict[str, Path], key: str, path: Path) -> None:
+    if key in found:
+        mend = "Keep one of them, or put them into folders of their own."
+        raise DataError("two files of one name", file=path, value=found[key].name, mend=mend)
+    found[key] = path

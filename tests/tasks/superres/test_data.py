@@ -220,7 +220,7 @@ def test_score__truth_that_the_scale_does_not_divide_is_cut_as_in_training(tmp_p
 
 def test_score__names_pair_as_in_training(tmp_path: Path):
     truth = folder(tmp_path / "truth", "0801.png", "b_HR.png", "c.png")
-    given = folder(tmp_path / "given", "0801x2.png", "b_LR.png", "c_x4.png", "c_LR.png")
+    given = folder(tmp_path / "given", "0801x2.png", "b_LR.png", "c.png", "c_LR.png")
     found = score(truth, given)
     assert found["counts"]["images"] == 3 and len(found["named"]["predictions without truth"]) == 1
     assert found["metrics"]["PSNR_RGB_crop0"] == float("inf")
