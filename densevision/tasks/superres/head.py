@@ -62,8 +62,14 @@ class PictureHead(nn.Module):
         return {"image": answer.float() + enlarge(image[0], self.scale).float() if self.residual else answer}
 
 
+DEEPEST = 32
+"""Largest stride of the pyramids of timm's encoders."""
+
+
 def cell(config: SuperresConfig) -> int:
     """Side of the cells of pixels that the network folds or halves into one: what its canvas is a multiple of."""
+    if config.arch == "unet":
+        return DEEPEST
     if config.arch == "nafnet":
         return 1 << LEVELS
     return FOLDS.get(config.scale, 1) if config.arch == "rrdb" else 1
