@@ -219,22 +219,14 @@ def _kind(record: DepthMap) -> str:
     return f"{record.kind} in {record.unit}" if record.unit else f"{record.kind} without unit"
 
 
-def depth_errors(answer: np.ndarray, truth: np.ndarray, in_metres: bool = True) -> dict[str, float]:
-    """The errors of one picture.
+def _errors(sums: np.ndarray, count: int, in_metres: bool) -> dict[str, float]:
+    """The errors of one picture, that sums over so many pixels come to; see `_depth_sums`.
+
+    SqRel and RMSE are NaN where there is no unit.
 
     Source: Eigen et al., Depth Map Prediction from a Single Image, NeurIPS 2014, section 4.2; SILog as in KITTI's
     depth benchmark.
-
-    Args:
-        answer: (N,) positive.
-        truth: (N,) positive.
-        in_metres: Whether both have a unit; SqRel and RMSE are NaN otherwise.
     """
-    return _errors(_depth_sums(answer, truth)[0], len(truth), in_metres)
-
-
-def _errors(sums: np.ndarray, count: int, in_metres: bool) -> dict[str, float]:
-    """The errors that sums over so many pixels come to; see `_depth_sums`."""
     relative, weighted, squares, log, log_squares, log_size, *near = (sums / count).tolist()
     errors = {
         "AbsRel": relative,
