@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from densevision.engine import blend
 from densevision.engine.blend import STEP, blended, in_windows, strips
 from densevision.ops.fields import to_original
 from densevision.ops.view import View
@@ -188,15 +188,14 @@ def test_in_windows__only_what_is_too_large() -> None:
     assert in_windows(SimpleNamespace(tiling="objects"), (10_000, 10_000), options).tile is None
 
 
-def test_in_windows__a_tile_grows_to_what_the_reach_needs_or_says_so(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("densevision"), "propagate", True)
+def test_in_windows__a_tile_grows_to_what_the_reach_needs_or_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(blend.log, "warning", lambda text, *values: said.append(text % values))
     task = SimpleNamespace(tiling="pixels", largest=Task.largest, window=384, reach=16)
     assert in_windows(task, (100, 100), PredictOptions(tile=40)).tile == 43
     assert in_windows(task, (100, 100), PredictOptions(tile=200)).tile == 200
-    assert not caplog.records
+    assert not said
     task.reach = 351
     for _ in range(3):
         assert in_windows(task, (100, 100), PredictOptions(tile=256)).tile == 256
-    assert len(caplog.records) == 1 and "from --tile 936 on" in caplog.text
+    assert len(said) == 1 and "from --tile 936 on" in said[0]
