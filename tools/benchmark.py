@@ -83,7 +83,7 @@ def speed() -> dict[str, Any]:
         answer = subprocess.run(command, check=True, capture_output=True, text=True)
         figures[f"{task}/predict"] = json.loads(answer.stdout)
         with tempfile.TemporaryDirectory() as folder:
-            settings = ["--set", "train.epochs=2", "--set", "train.batch=8", "--data", "scenes:64:0", "--quiet"]
+            settings = ["--set", "train.epochs=2", "--set", "train.batch=8", "--data", "scenes:24:0", "--quiet"]
             subprocess.run(
                 ["densevision", task, "train", *settings, "--out", f"{folder}/run"], check=True, capture_output=True
             )
