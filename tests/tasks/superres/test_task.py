@@ -220,6 +220,11 @@ def test_export__onnx_of_every_network(arch: str, scale: int, tmp_path: Path):
 def test_export__starter_in_a_fresh_process(tmp_path: Path):
     command = [sys.executable, "-m", "densevision", "superres", "export", "--out", str(tmp_path / "x.onnx")]
     subprocess.run(command, check=True)
+    image = noise(19, 26, 3, kind=np.float32)
+    answers = [
+        densevision.predict(image, "superres", file, precision="float32") for file in (tmp_path / "x.onnx", None)
+    ]
+    np.testing.assert_allclose(answers[0].image, answers[1].image, atol=1e-4)
 
 
 def test_export__set_changes_the_network_and_the_card(tmp_path: Path):
