@@ -19,10 +19,11 @@ import numpy as np
 
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.metrics.curves import Curves, curves_of, table
-from densevision.metrics.matches import Matches, Rules
 
 if TYPE_CHECKING:
     from hotcoco import COCO, COCOeval
+
+    from densevision.metrics.matches import Matches
 
 
 class Objects(Protocol):
@@ -199,6 +200,8 @@ class AveragePrecision:
     def by_picture(self) -> Matches:
         """The matches of each picture, from which the numbers of any choice of pictures follow."""
         from hotcoco import Params
+
+        from densevision.metrics.matches import Matches, Rules
 
         if self._matches is None:
             ids, columns = self._ordered()

@@ -6,10 +6,10 @@ what it read, which is cheap. Only when one shows are the files read again in pl
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,10 +30,12 @@ TRUTH_SIGNS = {
     "duplicate_ann_id",
     "duplicate_category_id",
 }
-PREDICTION_SIGNS = {"dt_orphan_image_id", "dt_orphan_category_id", "dt_missing_score"}
 
 MEASURED = (0.0, 1e300)
 """Range of areas that leaves out the entries without an area and those with one side below 0."""
+
+PIECE = 1 << 16
+"""Bytes of predictions looked through at a time; more leave the processor's cache and take several times longer."""
 
 NEGATIVE_SIDE = re.compile(rb"-[0-9.]+(?:[eE][-+]?[0-9]+)?\s*(?:,[^],]*)?\]")
 """A negative number in the last or last but one place of a list: where the list is a box, its width or height."""
@@ -64,13 +66,13 @@ def score_files(
     # The matching holds no lock of Python's, so what is checked beside it takes hardly any time of its own.
     with ThreadPoolExecutor(max_workers=1) as pool:
         scoring = pool.submit(score, objects, found, _names(objects), iou_type)
-        health = objects.healthcheck(found)
-        counts, named = _counts(objects, found, health)
+        health = objects.healthcheck()
         # Masks and keypoints of a wrong form show no sign: they match nothing, without a word.
         formless = iou_type != "bbox"
+        counts, named = _counts(objects, found, health, None if formless else MEASURED)
         if not formless and _truth_is_suspect(objects, truth, health):
             examine_truth(truth, iou_type)
-        if formless or _predictions_are_suspect(found, predictions, health):
+        if formless or _predictions_are_suspect(found, predictions, counts["predictions"]):
             examine_predictions(predictions, truth, iou_type)
         scored = scoring.result()
     return {
@@ -103,10 +105,12 @@ def class_name(entry: dict[str, Any]) -> str:
     return str(entry.get("name") or f"cat_{entry['id']}")
 
 
-def _counts(objects: COCO, found: COCO, health: dict[str, Any]) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """What the numbers rest on, and the pictures without objects or predictions by name."""
+def _counts(
+    objects: COCO, found: COCO, health: dict[str, Any], areas: tuple[float, float] | None
+) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """What the numbers rest on, predictions of these areas, and the pictures without objects or predictions by name."""
     images = objects.get_img_ids()
-    answers = [len(found.get_ann_ids(img_ids=image)) for image in images]
+    answers = [len(found.get_ann_ids(img_ids=image, area_rng=areas)) for image in images]
     without = {"images without predictions": [image for image, count in zip(images, answers) if not count]}
     if health["summary"]["images_without_annotations"]:
         told = [image for image in images if not objects.get_ann_ids(img_ids=image)]
@@ -142,19 +146,37 @@ def _truth_is_suspect(objects: COCO, path: Path, health: dict[str, Any]) -> bool
     )
 
 
-def _predictions_are_suspect(found: COCO, path: Path, health: dict[str, Any]) -> bool:
-    measured = len(found.get_ann_ids(area_rng=MEASURED))
-    with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return bool(
-            found.load_warnings
-            or {sign["code"] for sign in health["errors"] + health["warnings"]} & PREDICTION_SIGNS
-            # hotcoco numbers predictions from 1, so one more than those with an area is there only if some have none.
-            or found.load_anns(measured + 1)
-            # It draws a box around run lengths that come without one.
-            or (text.find(b'"segmentation"') >= 0 and text[:].count(b'"bbox"') < measured)
-            or not text[:64].lstrip().startswith(b"[")
-            or NEGATIVE_SIDE.search(text)
-        )
+def _predictions_are_suspect(found: COCO, path: Path, measured: int) -> bool:
+    # hotcoco warns of unknown pictures and classes. It numbers predictions from 1, so one more than those with an area
+    # is there only if some have none.
+    return bool(found.load_warnings or found.load_anns(measured + 1) or _text_is_suspect(path, measured))
+
+
+def _text_is_suspect(path: Path, entries: int) -> bool:
+    """Whether results are no list, or an entry has no score, a null or a negative side."""
+    scores = 0
+    for number, text in enumerate(_pieces(path)):
+        if not number and not text.lstrip().startswith(b"["):
+            return True
+        scores += text.count(b'"score"')
+        # A byte is found at a fraction of the cost of more, and plain results hold neither a minus nor an n.
+        if (b"-" in text and NEGATIVE_SIDE.search(text)) or (b"n" in text and b"null" in text):
+            return True
+    return scores < entries
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A file in pieces, each of which ends where an object does."""
+    rest = b""
+    with open(path, "rb") as stream:
+        while text := stream.read(PIECE):
+            whole, end, part = text.rpartition(b"}")
+            if end:
+                yield rest + whole + end
+                rest = part
+            else:
+                rest += part
+    yield rest
 
 
 def kinds_of(predictions: str | os.PathLike[str]) -> list[str]:

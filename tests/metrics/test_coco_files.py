@@ -10,6 +10,7 @@ import os
 import pytest
 
 from densevision.errors import DataError, UsageError
+from densevision.metrics import coco_files
 from densevision.metrics.coco_files import score_files
 from densevision.metrics.coco_reader import silenced
 
@@ -26,6 +27,7 @@ PREDICTIONS = [
     {"image_id": 7, "category_id": 20, "bbox": [1, 2, 30, 40], "score": 0.9},
     {"image_id": 3, "category_id": 4, "bbox": [50.5, 50, 10, 10], "score": 0.8},
 ]
+OUTLINED = {"image_id": 3, "category_id": 4, "segmentation": {"size": [80, 100], "counts": "bn3:Tk3"}, "score": 0.8}
 ABSENT = object()
 
 
@@ -108,6 +110,7 @@ def test_score_files__annotation_zero_is_matched_and_told(files):
         (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 1e-5, 3])),
         (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 3, -0.0])),
         (TRUTH, changed(PREDICTIONS, 0, "note", [-3, -4])),
+        (TRUTH, changed(PREDICTIONS, 0, "note", None)),
         (TRUTH, changed(PREDICTIONS, 0, "score", -2)),
         (TRUTH, "\n" * 99 + json.dumps(PREDICTIONS, indent=2)),
     ],
@@ -189,9 +192,12 @@ def test_score_files__fault_in_the_truth_is_named(files, place, value, field, pr
         ((1, "score"), -math.inf, "[1].score", "not a finite number (got -inf)"),
         ((1, "score"), "high", "[1].score", "not a finite number (got 'high')"),
         ((1, "segmentation"), {"size": [2, 2], "counts": [-5, 9]}, "[1].segmentation", "form that COCO does not have"),
+        ((1,), OUTLINED, "[1].bbox", "absent"),
     ],
 )
-def test_score_files__fault_in_the_predictions_is_named(files, place, value, field, problem):
+@pytest.mark.parametrize("piece", [1 << 16, 5])
+def test_score_files__fault_in_the_predictions_is_named(files, monkeypatch, piece, place, value, field, problem):
+    monkeypatch.setattr(coco_files, "PIECE", piece)
     with pytest.raises(DataError) as refusal:
         score_files(*files(predictions=changed(PREDICTIONS, *place, value)))
     message = str(refusal.value)

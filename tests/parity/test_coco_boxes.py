@@ -75,3 +75,5 @@ def test_masks__equal_pycocotools(seed, boxed, tmp_path):
     assert_equal(from_files(tmp_path, world.truth(), predictions, "segm")["metrics"], stats)
     if not boxed:
         assert_equal(from_arrays(world, "segm").compute(), stats)
+        around = reference(world.truth(), predictions, "bbox").stats
+        assert_equal(from_files(tmp_path, world.truth(), predictions, "bbox")["metrics"], around)
