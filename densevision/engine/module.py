@@ -43,7 +43,7 @@ class Module(LightningModule):
         self.net: Net = self._first_net().to(memory_format=torch.channels_last)
         self.critic: nn.Module | None = task.critic()
         self.average = averaged(self.net, train.ema) if train.ema else None
-        updates = max(1, steps_per_epoch // train.accumulate)
+        updates = -(-steps_per_epoch // train.accumulate)
         self.schedule = Schedule(train, updates, task.watch[1] == "max")
         self.forward_net: nn.Module = torch.compile(self.net) if train.compile else self.net
         self.updates = 0
@@ -89,7 +89,7 @@ class Module(LightningModule):
             self.toggle_optimizer(optimizer)
             losses = self.task.losses(self.forward_net, batch, critic, phase)
             self._refuse_non_finite(losses, batch)
-            self.manual_backward(sum(losses.values()) / self.train_config.accumulate)
+            self.manual_backward(sum(losses.values()) / self._together(index))
             if updating:
                 self._update(optimizer, measure=last)
             self.untoggle_optimizer(optimizer)
@@ -113,6 +113,11 @@ class Module(LightningModule):
         """Restores what `on_save_checkpoint` added."""
         self.updates = checkpoint["densevision"]["updates"]
         self.schedule.load_state_dict(checkpoint["densevision"]["schedule"])
+
+    def _together(self, index: int) -> int:
+        """How many batches make the update that this one is part of: fewer at the end of an epoch."""
+        group = self.train_config.accumulate
+        return min(group, self.steps_per_epoch - index // group * group)
 
     def _update(self, optimizer: Any, measure: bool) -> None:
         fraction = self.schedule.apply(optimizer, self.updates)

@@ -73,6 +73,13 @@ def test_accumulate__equals_one_larger_batch() -> None:
     assert weight(parts.net) == pytest.approx(weight(whole.net)) and parts.updates == whole.updates == 2
 
 
+def test_accumulate__what_is_left_at_the_end_of_an_epoch_is_a_step_like_any_other() -> None:
+    whole = fitted([[1.0, 2.0, 3.0, 0.5], [1.5, 1.0]])
+    parts = fitted([[1.0, 2.0], [3.0, 0.5], [1.5, 1.0]], accumulate=2)
+    assert weight(parts.net) == pytest.approx(weight(whole.net))
+    assert parts.updates == parts.schedule.total == 2, "the rate falls over the updates that there are"
+
+
 def test_clip__bounds_the_step() -> None:
     assert weight(fitted([[100.0]], clip=1.5).net) == pytest.approx(0.1 * 1.5)
 
