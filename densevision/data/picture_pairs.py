@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,15 +126,34 @@ def _by_roles(root: Path, folders: Sequence[Path]) -> tuple[Path, Path | None]:
 
 def _paired(targets: Path, inputs: Path | None, scale: int, findings: Findings) -> tuple[list[Path], list[Path] | None]:
     """The targets of a folder, each with its input where there is a folder of inputs."""
-    wanted = _by_key(targets)
+    wanted = [targets / name for name in list_pictures(targets)]
     if inputs is None:
-        return list(wanted.values()), None
-    given = _by_key(_of_scale(inputs, scale))
-    for key, path in [*wanted.items(), *given.items()]:
-        if (key in wanted) != (key in given):
+        return wanted, None
+    folder = _of_scale(inputs, scale)
+    given = [folder / name for name in list_pictures(folder)]
+    partners = _partners((targets, wanted), (folder, given))
+    told = set(partners.values())
+    for path in (*wanted, *given):
+        if path not in partners and path not in told:
             findings.add(Kind.PARTNER_MISSING, path, None, path.name)
-    both = [key for key in wanted if key in given]
-    return [wanted[key] for key in both], [given[key] for key in both]
+    both = [path for path in wanted if path in partners]
+    return both, [partners[path] for path in both]
+
+
+def _partners(targets: tuple[Path, list[Path]], inputs: tuple[Path, list[Path]]) -> dict[Path, Path]:
+    """Target -> input: those of one name, then those whose names are one but for what tells role and scale."""
+    found: dict[Path, Path] = {}
+    for mine, theirs in ((_plain, _plain), (_plain, _short), (_short, _short)):
+        told = set(found.values())
+        wanted = _by_key(targets[0], [path for path in targets[1] if path not in found], mine)
+        given = _by_key(inputs[0], [path for path in inputs[1] if path not in told], theirs)
+        for key in wanted.keys() & given.keys():
+            for folder, paths in ((targets[0], wanted[key]), (inputs[0], given[key])):
+                if len(paths) > 1:
+                    problem = f"two pictures share one name, {paths[0].name} and {paths[1].name}"
+                    raise DataError(problem, file=folder, mend="Rename one.")
+            found[wanted[key][0]] = given[key][0]
+    return found
 
 
 def _of_scale(folder: Path, scale: int) -> Path:
@@ -150,17 +169,21 @@ def _of_scale(folder: Path, scale: int) -> Path:
     return scaled[str(scale)]
 
 
-def _by_key(folder: Path) -> dict[str, Path]:
-    """The pictures of a folder by what their names have in common with those of their partners."""
-    found: dict[str, Path] = {}
-    for name in list_pictures(folder):
-        stem = re.sub(r"[_-]?x\d+$", "", os.path.splitext(name)[0].lower())
-        key = "_".join(word for word in re.split(r"[^a-z0-9/]+", stem) if word not in TARGETS | INPUTS)
-        if key in found:
-            problem = f"two pictures share one name, {found[key].name} and {Path(name).name}"
-            raise DataError(problem, file=folder, mend="Rename one.")
-        found[key] = folder / name
+def _by_key(folder: Path, paths: Iterable[Path], key: Callable[[str], str]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(key(path.relative_to(folder).with_suffix("").as_posix().lower()), []).append(path)
     return found
+
+
+def _plain(name: str) -> str:
+    return name
+
+
+def _short(name: str) -> str:
+    """The name without what tells its scale or role: 0801x2 is of 0801, a_lr of a_hr."""
+    stem = re.sub(r"[_-]?x\d+$", "", name)
+    return "_".join(word for word in re.split(r"[^a-z0-9/]+", stem) if word not in TARGETS | INPUTS)
 
 
 def _words(folder: Path) -> frozenset[str]:

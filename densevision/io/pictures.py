@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import md5
 from pathlib import Path
 
@@ -46,6 +46,17 @@ def list_pictures(folder: Path) -> list[str]:
         if name.lower().endswith(SUFFIXES)
     )
     return sorted(os.path.relpath(path, folder) for path in found)
+
+
+def names_below(paths: Sequence[Path]) -> list[str]:
+    """What tells files apart: their paths below the innermost folder that holds them all.
+
+    >>> names_below([Path("sets/one/1.png"), Path("sets/two/1.png")]), names_below([Path("sets/one/1.png")])
+    (['one/1.png', 'two/1.png'], ['1.png'])
+    """
+    whole = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(path) for path in whole])
+    return [Path(os.path.relpath(path, root)).as_posix() for path in whole]
 
 
 def held_out(names: Iterable[str]) -> np.ndarray:

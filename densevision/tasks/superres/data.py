@@ -16,6 +16,7 @@ from densevision.data.scenes import Scenes
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings, Kind
 from densevision.io.image import image_size, read_image, to_channels
+from densevision.io.pictures import names_below
 from densevision.ops.view import Size
 from densevision.results import Picture
 from densevision.sample import Sample
@@ -88,13 +89,14 @@ class FileReader:
 
     def __init__(self, pairs: PicturePairs, config: SuperresConfig):
         self.pairs, self.config = pairs, config
+        self.names = names_below(pairs.targets)
 
     def __len__(self) -> int:
         return len(self.pairs.targets)
 
     def name(self, index: int) -> str:
-        """The target's file name."""
-        return self.pairs.targets[index].name
+        """The target's file name, with its folder where there are several."""
+        return self.names[index]
 
     def read(self, index: int) -> tuple[np.ndarray | None, np.ndarray, str]:
         """Input, target and the input's file; the target cut to what the scale divides."""

@@ -14,6 +14,7 @@ from densevision.draw.colours import palette
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings
 from densevision.io.image import read_image, to_channels, to_display
+from densevision.io.pictures import names_below
 from densevision.ops.view import Size, resize_image
 from densevision.results import Picture
 from densevision.sample import Sample
@@ -82,13 +83,14 @@ class FileReader:
 
     def __init__(self, pairs: Pairs, config: TranslationConfig):
         self.pairs, self.config = pairs, config
+        self.names = names_below([a for a, _ in pairs.files])
 
     def __len__(self) -> int:
         return len(self.pairs.files)
 
     def name(self, index: int) -> str:
-        """The name of A's file."""
-        return self.pairs.files[index][0].name
+        """The name of A's file, with its folder where there are several."""
+        return self.names[index]
 
     def file(self, index: int) -> str:
         """The question's file, where it is a file of its own."""

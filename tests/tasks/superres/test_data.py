@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from densevision import api
 from densevision.data import degradations as ways
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
@@ -86,6 +87,27 @@ def test_pairs__partners_and_sizes(tmp_path: Path):
     (tmp_path / "HR" / "c_HR.png").unlink()
     with pytest.raises(DataError, match=r"sizes do not fit the scale \(got '24 x 20 to 48 x 40 at scale 4'\)"):
         open_split(config(tmp_path, scale=4), "val")
+
+
+def test_names__that_end_like_a_scale_or_say_a_role_are_names(tmp_path: Path):
+    names = ("box1.png", "box2.png", "x1.png", "x3.png", "blur_sharp.png", "sharp.png")
+    assert len(open_split(config(folder(tmp_path / "targets", *names)), "val")) == len(names)
+    folder(tmp_path / "pairs/HR", "box1.png", "box2.png", "fox3_HR.png")
+    folder(tmp_path / "pairs/LR", "box1.png", "box2x2.png", "fox3_LR.png", size=(20, 24))
+    samples = open_split(config(tmp_path / "pairs"), "val")
+    partners = {samples[i].id: Path(samples[i].file).name for i in range(len(samples))}
+    assert partners == {"box1.png": "box1.png", "box2.png": "box2x2.png", "fox3_HR.png": "fox3_LR.png"}
+    folder(tmp_path / "pairs/LR", "box1.jpg", size=(20, 24))
+    with pytest.raises(DataError, match=r"LR: two pictures share one name, box1"):
+        open_split(config(tmp_path / "pairs"), "val")
+
+
+def test_names__of_several_folders_are_judged_apart(tmp_path: Path):
+    for seed, name in enumerate(("Set5", "Set14")):
+        write_image(tmp_path / name / "1.png", picture(seed=seed))
+    report = api.evaluate("bicubic", str(tmp_path), "superres", {"data.val": ["Set5", "Set14"]})
+    assert sorted(report.tables["per picture"]) == ["Set14/1.png", "Set5/1.png"]
+    assert report.counts["images"] == report.counts["pictures"] == 2
 
 
 def test_pairs__bring_their_own_flaws(tmp_path: Path):

@@ -52,6 +52,13 @@ def test_side_by_side__halves_in_either_direction(tmp_path: Path):
         assert sample.id == "1.png" and not sample.file  # the file is more than the question
 
 
+def test_names__of_several_folders_stay_apart(tmp_path: Path):
+    for seed, place in enumerate(("night", "day")):
+        write_image(tmp_path / "val" / place / "1.png", beside(picture(seed), picture(seed)))
+    samples = open_split(config(tmp_path, data__layout="side-by-side"), "val")
+    assert [samples[i].id for i in range(2)] == ["day/1.png", "night/1.png"]
+
+
 @pytest.mark.parametrize(
     ("train", "val"),
     [("train{side}", "test{side}"), ("{side}/train", "{side}/val"), ("train/{side}", "val/{side}")],
