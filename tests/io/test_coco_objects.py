@@ -66,6 +66,17 @@ def test_coco__every_form_is_the_same_mask(tmp_path, segmentation):
     assert truth.masks[0] == encode(mask())
 
 
+@pytest.mark.parametrize("decimals", [1, 2, 9])
+def test_coco__polygons_are_drawn_to_the_pixel_as_pycocotools_draws_them(tmp_path, decimals):
+    rng = np.random.default_rng(decimals)
+    shapes = [
+        [rng.uniform(0, 40, 2 * rng.integers(3, 9)).round(decimals).tolist() for _ in range(2)] for _ in range(60)
+    ]
+    drawn = [coco.decode(coco.merge(coco.frPyObjects(parts, *SIZE))).astype(bool) for parts in shapes]
+    found = opened(dataset(tmp_path, [annotation(parts) for parts in shapes]))[0].truth.dense()
+    assert [int((ours != theirs).sum()) for ours, theirs in zip(found, drawn)] == [0] * len(shapes)
+
+
 def test_coco__a_crowd_keeps_its_mask(tmp_path):
     truth = opened(dataset(tmp_path, [annotation(runs(), iscrowd=1)]))[0].truth
     assert truth.crowd.tolist() == [True]
