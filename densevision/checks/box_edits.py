@@ -18,6 +18,7 @@ from densevision.checks.repair import Repair
 from densevision.data.box_sources import CocoSource, FileSource, VocSource, YoloSource
 from densevision.io import labelme
 from densevision.io.box_table import BoxTable
+from densevision.io.coco import whole
 from densevision.io.coco_objects import LEAST_POINTS
 from densevision.io.files import write_bytes, write_text
 from densevision.io.image import image_size
@@ -100,8 +101,8 @@ class CocoEdit(_BoxEdit):
         for entry in (entry for entry in entries if isinstance(entry, dict)):
             name, id = entry.get("file_name"), entry.get("id")
             if isinstance(name, str) and self.stays(repair, name):
-                if type(id) is int:
-                    images.setdefault(id, entry)
+                if type(whole(id)) is int:
+                    images.setdefault(whole(id), entry)
             elif isinstance(name, str) and is_inside(name):
                 repair.leave_out(self.source.folder / name, UNUSED)
         return images

@@ -11,6 +11,7 @@ import numpy as np
 from densevision.checks.survey import Survey
 from densevision.checks.table import Check
 from densevision.io.box_table import BoxTable
+from densevision.io.coco import whole
 from densevision.io.json_stream import stream_json
 from densevision.io.segmentations import OUTLINES, Segmentations
 from densevision.ops import masks as runs
@@ -134,7 +135,8 @@ def crosses(outline: np.ndarray) -> bool:
 
 
 def _id_of_picture(entry: dict[str, Any]) -> int | None:
-    return entry["image_id"] if type(entry.get("image_id")) is int else None
+    id = whole(entry.get("image_id"))
+    return id if type(id) is int else None
 
 
 def _reader(boxes: BoxTable, masks: Segmentations, stated: dict[int, float]) -> Callable[[int], list[Any]]:

@@ -158,7 +158,7 @@ def build_table(
         sizes=np.asarray(sizes, np.int32)[pictures],
         image_ids=np.asarray(image_ids, np.int64)[pictures],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        boxes=records["box"].astype(np.float32)[order],
+        boxes=records["box"][order].astype(np.float32),
         labels=records["label"].astype(np.int32)[order],
         crowd=records["crowd"][order],
         areas=records["area"][order],

@@ -19,7 +19,9 @@ from densevision.io.pictures import LARGEST, Choose, is_inside, measure_pictures
 
 LISTS = ("images", "annotations", "categories")
 LAYOUT = "COCO json is an object with the lists images, annotations and categories."
+IDS = ("id", "image_id", "category_id")
 _CROWD = {0: False, 1: True}
+_UNFIT = (KeyError, TypeError, OverflowError, struct.error)
 
 
 def read_coco(
@@ -112,7 +114,7 @@ class _Source:
         self.categories: list[Any] = []
 
     def take_images(self, index: int, entry: Any) -> None:
-        id, name = entry.get("id"), entry.get("file_name")
+        id, name = whole(entry.get("id")), entry.get("file_name")
         if not _is_whole(id):
             raise _Wrong("id", id)
         if not isinstance(name, str):
@@ -127,19 +129,34 @@ class _Source:
             column.append(value)
 
     def take_annotations(self, index: int, entry: Any) -> None:
+        try:
+            self._add(index, entry)
+        except _UNFIT:
+            try:
+                self._add(index, entry | {key: whole(entry[key]) for key in IDS if key in entry})
+            except _UNFIT:
+                raise _explained(entry) from None
+
+    def _add(self, index: int, entry: dict[str, Any]) -> None:
         id, area = entry.get("id", -1), entry.get("area")
         if not _is_whole(id):
-            raise _Wrong("id", id)
-        try:
-            crowd = _CROWD[entry.get("iscrowd", 0)]
-            place = entry["image_id"], entry["category_id"], entry["bbox"]
-            self.records.add(*place, index, crowd, nan if area is None else area)
-        except (KeyError, TypeError, OverflowError, struct.error):
-            raise _explained(entry) from None
+            raise TypeError(id)
+        crowd = _CROWD[entry.get("iscrowd", 0)]
+        place = entry["image_id"], entry["category_id"], entry["bbox"]
+        self.records.add(*place, index, crowd, nan if area is None else area)
         self.annotation_ids.append(id)
 
     def take_categories(self, index: int, entry: Any) -> None:
         self.categories.append(entry)
+
+
+def whole(value: Any) -> Any:
+    """A number as tables of numbers write ids, 7.0, as the whole one that it is; anything else as it is.
+
+    >>> whole(7.0), whole(7.5), whole("7")
+    (7, 7.5, '7')
+    """
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _is_whole(value: Any, limit: int = LARGEST**2) -> bool:
@@ -150,8 +167,8 @@ def _stated_side(value: Any) -> int | None:
     """Height or width as written, 0 where it is not stated; None where it is no whole number."""
     if value is None:
         return 0
-    whole = int(value) if type(value) is float and value.is_integer() else value
-    return whole if _is_whole(whole, LARGEST) else None
+    side = whole(value)
+    return side if _is_whole(side, LARGEST) else None
 
 
 def _is_box(value: Any) -> bool:
@@ -160,9 +177,11 @@ def _is_box(value: Any) -> bool:
 
 def _explained(entry: dict[str, Any]) -> _Wrong:
     """Which value of an annotation is wrong."""
-    for key, is_right in {"image_id": _is_whole, "category_id": _is_whole, "bbox": _is_box}.items():
-        if not is_right(entry.get(key)):
+    for key, value in {"id": -1, "image_id": None, "category_id": None}.items():
+        if not _is_whole(whole(entry.get(key, value))):
             return _Wrong(key, entry.get(key))
+    if not _is_box(entry.get("bbox")):
+        return _Wrong("bbox", entry.get("bbox"))
     key = "area" if entry.get("iscrowd", 0) in (0, 1) else "iscrowd"
     return _Wrong(key, entry.get(key))
 
@@ -195,7 +214,7 @@ def _classes(categories: list[Any], file: Path) -> tuple[tuple[str, ...], tuple[
     """Names and ids in the order of the ids. Without them no label means anything, so no policy mends them."""
     names: dict[int, str] = {}
     for index, entry in enumerate(categories):
-        id, name = (entry.get("id"), entry.get("name")) if isinstance(entry, dict) else (None, None)
+        id, name = (whole(entry.get("id")), entry.get("name")) if isinstance(entry, dict) else (None, None)
         field = f"categories[{index}]"
         if not _is_whole(id) or not isinstance(name, str):
             mend = "A category has an id (a whole number) and a name."
@@ -259,7 +278,8 @@ def _resolved(source: _Source, files: Strings, ids: tuple[int, ...], findings: F
     impossible = (areas < 0) | np.isinf(areas)
     records["picture"], known_picture = _positions(np.asarray(source.ids), picture_ids)
     records["label"], known_class = _positions(np.asarray(ids), category_ids)
-    records["box"][:, 2:] += records["box"][:, :2]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found and named with the boxes
+        records["box"][:, 2:] += records["box"][:, :2]
     repeats = _later_repeats(annotation_ids)
     keep = np.ones(len(records), bool)
     for kind, key, rows, values in (

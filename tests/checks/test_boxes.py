@@ -224,6 +224,17 @@ def test_fix__repeated_ids_become_unused_ones(dataset, check, tmp_path) -> None:
     assert [entry["id"] for entry in fixed["annotations"]] == [0, 1, 2, 3, 24, 25, *range(6, 24)]
 
 
+def test_fix__ids_that_are_whole_floats_keep_their_pictures(dataset, check, tmp_path) -> None:
+    root, content = dataset
+    for entry in (entry for entries in content.values() if isinstance(entries, list) for entry in entries):
+        entry.update({key: float(entry[key]) for key in ("id", "image_id", "category_id") if key in entry})
+    content["annotations"][0]["bbox"] = [-20, 10, 40, 10]
+    write(root, content)
+    assert names(check("detection", root, fix=tmp_path / "clean")) == {"box-outside"}
+    fixed = json.loads((tmp_path / "clean" / "annotations" / "instances_train.json").read_text())
+    assert fixed["images"] == content["images"][:12] and len(fixed["annotations"]) == 24
+
+
 def test_fix__image_id_that_is_a_list(dataset, check, tmp_path) -> None:
     root, content = dataset
     write(root, content)

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -141,6 +142,24 @@ def test_read__fix_clips_and_sorts(dataset):
     assert table.boxes[2].tolist() == [5, 5, 20, 15] and table.areas[2] == 150, "at most its box's"
     table, _ = read(dataset(lambda data: data["annotations"][0].update(bbox=[12, 5, -3, 3])), "fix")
     assert table.boxes[2].tolist() == [9, 5, 12, 8]
+
+
+def test_read__ids_as_tables_of_numbers_write_them_are_whole(dataset):
+    def as_floats(data):
+        for entry in (entry for entries in data.values() for entry in entries):
+            entry.update({key: float(entry[key]) for key in ("id", "image_id", "category_id") if key in entry})
+
+    (table, findings), (clean, _) = read(dataset(as_floats)), read(dataset())
+    assert not findings.examples and table.ids == clean.ids and table.names == clean.names
+    for name in ("image_ids", "offsets", "boxes", "labels", "areas", "origin"):
+        assert np.array_equal(getattr(table, name), getattr(clean, name)), name
+
+
+def test_read__a_box_beyond_all_numbers_is_named_without_warnings(dataset):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table, findings = read(dataset(lambda data: data["annotations"][0].update(bbox=[1e308, 5, 1e308, 1])), "fix")
+    assert [finding.kind for finding in findings.examples] == [Kind.BOX_NOT_FINITE] and len(table.boxes) == 2
 
 
 @pytest.mark.parametrize("width", [None, 20.0, 0])
