@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from densevision.cli.main import run
+from densevision.draw.colours import palette
 from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
+from densevision.io.masks import write_palette_png
 from densevision.metrics.glossary import meaning
 from densevision.tasks import TASKS
 
@@ -209,6 +211,37 @@ def test_semantic__names_of_masks(tmp_path: Path, capsys) -> None:
     assert found["counts"]["images"] == 3 and found["metrics"]["mIoU"] == 1
     write_image(tmp_path / "truth/a_label.png", LABELS)
     assert "two files of one name" in scored(capsys, tmp_path)["error"]
+
+
+FOREGROUND = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], np.uint8)
+
+
+@pytest.mark.parametrize("settings", [(), ("mode=binary",), ("classes=[ground,thing]",)], ids=str)
+def test_semantic__white_foreground_is_not_taken_for_unknown(settings: tuple[str, ...], tmp_path: Path, capsys) -> None:
+    write_image(tmp_path / "truth/0.png", 255 * FOREGROUND)
+    write_image(tmp_path / "found/0.png", FOREGROUND)
+    refused = scored(capsys, tmp_path, *settings)
+    assert refused["code"] == 3 and "data.values=[0,255]" in refused["error"]
+    assert scored(capsys, tmp_path, *settings, "data.values=[0,255]")["metrics"]["mIoU"] == 1
+    assert scored(capsys, tmp_path, *settings, "data.values=[0,1]")["counts"]["unknown pixels"] == 3
+
+
+@pytest.mark.parametrize("values", [(), ("data.values=[0,255]",)], ids=str)
+def test_semantic__binary_answers_may_be_white(values: tuple[str, ...], tmp_path: Path, capsys) -> None:
+    write_image(tmp_path / "truth/0.png", (255 if values else 1) * FOREGROUND)
+    for white in (1, 255):
+        write_image(tmp_path / "found/0.png", white * FOREGROUND)
+        assert scored(capsys, tmp_path, "mode=binary", *values)["metrics"]["mIoU"] == 1
+
+
+def test_semantic__answers_that_fit_both_writings(tmp_path: Path, capsys, caplog) -> None:
+    labels = np.array([[1, 2, 1, 1]], np.uint8)
+    write_image(tmp_path / "truth/0.png", labels + 1)
+    write_image(tmp_path / "found/0.png", labels)
+    assert scored(capsys, tmp_path, "data.values=[1,2,3]")["metrics"]["aAcc"] == 0
+    assert "may be class numbers as well" in caplog.text
+    write_palette_png(tmp_path / "found/0.png", labels, palette(3))  # as ours are written
+    assert scored(capsys, tmp_path, "data.values=[1,2,3]")["metrics"]["aAcc"] == 1
 
 
 @pytest.mark.parametrize("said", [[7, 8, 26, 7, 7], [0, 1, 13, 2, 2]], ids=["labelIds", "trainIds"])

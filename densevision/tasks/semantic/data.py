@@ -14,7 +14,7 @@ from densevision.io.findings import Findings
 from densevision.io.masks import Coding
 from densevision.ops.view import Size
 from densevision.sample import SampleSet
-from densevision.tasks.semantic.config import BINARY, SemanticConfig
+from densevision.tasks.semantic.config import BINARY, WHITE, SemanticConfig
 
 SCENE = 320
 """Side of a rendered scene, when the crop is not larger."""
@@ -84,22 +84,20 @@ def _refuse_blank(config: SemanticConfig, samples: MaskSet, split: str) -> None:
     Raises:
         DataError: The masks say nothing, or say 255 where foreground must be meant.
     """
-    binary = config.mode == "binary" and not _codes(config) and isinstance(samples.masks, MaskFiles)
-    if not binary and split != "train":
+    masks, binary = samples.masks, config.mode == "binary"
+    pair = isinstance(masks, MaskFiles) and not _codes(config) and not samples.multilabel
+    pair = pair and (binary or (masks.coding.classes == 2 and samples.table is None))
+    if not pair and split != "train":
         return
     blank, white = True, False
     for index in range(len(samples)):
         truth = samples[index].truth
         known = truth.known
-        if (truth.mask(1) if binary else known).any():
+        if (truth.mask(1) if pair else known).any():
             return
         blank, white = blank and not known.any(), white or not known.all()
-    if binary and white:
-        problem, mend = (
-            "no pixel is foreground: 255 means unknown",
-            "Where 255 is the foreground, set data.values=[0,255].",
-        )
-        raise DataError(problem, file=config.data.path, field="data.values", mend=mend)
+    if pair and white and (binary or not blank):
+        raise DataError(WHITE[0], file=config.data.path, field="data.values", mend=WHITE[1])
     if blank and split == "train":
         mend = "Look whether data.unknown says too much, and which values the masks hold."
         raise DataError("no pixel of the training masks is known", file=config.data.path, mend=mend)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from densevision.data.mask_layouts import SUFFIXES as MASK_ENDINGS
 from densevision.data.mask_layouts import class_list
+from densevision.draw.colours import palette
 from densevision.errors import DataError, UsageError
-from densevision.io.masks import CITYSCAPES_NAMES, Coding
+from densevision.io.image import read_index
+from densevision.io.masks import CITYSCAPES_NAMES, UNKNOWN, Coding
 from densevision.io.pictures import SUFFIXES, list_pictures
 from densevision.metrics.scoring import UNANSWERED, OnError, Scoring, score_folders
 from densevision.results import SemanticMap
-from densevision.tasks.semantic.config import BINARY, SemanticConfig
+from densevision.tasks.semantic.config import BINARY, WHITE, SemanticConfig
 from densevision.tasks.semantic.metric import MultilabelMetric, SemanticMetric
 
 HEEDS = ("classes", "mode", "data.values", "data.unknown", "data.colours", "data.unknown_colours")
@@ -56,7 +58,8 @@ def open_files(
     classes. Without all these classes are called by their numbers.
 
     Predictions are written as the truth is, or hold class numbers, 0, 1, 2, ..., as ours do: these are taken where all
-    of them are such numbers, and not all are classes as the truth writes them.
+    of them are such numbers, and not all are classes as the truth writes them, or where they have our palette. With
+    `mode: binary` they may be 0 and 255.
 
     Args:
         truth: A folder with masks below it, or a mask.
@@ -65,11 +68,14 @@ def open_files(
         config: Says what classes there are, and what pixels mean, instead of the files, where it has any of `HEEDS`.
 
     Raises:
-        DataError: There is nothing to compare.
+        DataError: There is nothing to compare, or the truth says 255 where foreground must be meant.
         UsageError: The config says what has no effect on these files.
     """
     names, coding = classes_of(truth, config)
-    classes, multilabel = names or tuple(map(str, range(NUMBERED))), config is not None and config.mode == "multilabel"
+    mode = "multiclass" if config is None else config.mode
+    classes, multilabel = names or tuple(map(str, range(NUMBERED))), mode == "multilabel"
+    if not multilabel and not (config is not None and (config.data.values is not None or config.data.unknown)):
+        _refuse_white(truth, coding)
     metric = MultilabelMetric if multilabel else SemanticMetric
 
     def reader(coding: Coding) -> Callable[[Path], SemanticMap]:
@@ -79,7 +85,8 @@ def open_files(
 
         return read
 
-    readers = reader(coding if multilabel else _coding_of_answers(predictions, coding)), reader(coding)
+    said = coding if multilabel else _coding_of_answers(predictions, coding, mode == "binary")
+    readers = reader(said), reader(coding)
     scoring = score_folders(truth, predictions, SUFFIXES, readers, lambda *_: metric(classes), on_error, ENDINGS)
     scoring.named[UNANSWERED] = [name for name in scoring.named[UNANSWERED] if CITYSCAPES not in name]
     return scoring
@@ -118,38 +125,67 @@ def _stated(truth: Path) -> tuple[tuple[str, ...], Coding]:
     if names:
         values = tuple(row for row in range(len(names) + len(unknown)) if row not in unknown)
         return names, Coding(len(names), values, unknown=unknown)
-    if any(f"{CITYSCAPES}labelIds." in file for file in _files(truth)):
+    if any(f"{CITYSCAPES}labelIds." in file.name for file in _paths(truth)):
         return CITYSCAPES_NAMES, Coding.cityscapes()
     return (), Coding(NUMBERED)
 
 
-def _files(place: Path) -> Sequence[str]:
-    """Names of the pictures below a folder, or of the one."""
-    return [place.name] if place.is_file() else list_pictures(place)
+def _refuse_white(truth: Path, coding: Coding) -> None:
+    """Refuses masks of 0 and 255 alone, where nobody says what 255 means."""
+    if coding.colours is None and coding.classes in (2, NUMBERED) and _values(truth) == {0, UNKNOWN}:
+        raise DataError(WHITE[0], file=truth, field="data.values", mend=WHITE[1])
 
 
-def _coding_of_answers(predictions: Path, coding: Coding) -> Coding:
+def _coding_of_answers(predictions: Path, coding: Coding, binary: bool) -> Coding:
     """What the pixels of predictions mean: see `open_files`."""
     numbers = Coding(coding.classes)
     if coding.colours is None and coding.values in (None, tuple(range(coding.classes))):
-        return coding
+        white = binary and _values(predictions) in ({UNKNOWN}, {0, UNKNOWN})
+        return replace(numbers, values=(0, UNKNOWN)) if white else coding
     classes_alone = replace(coding, unknown=(), unknown_colours=(), others_unknown=False)
-    folder = predictions.parent if predictions.is_file() else predictions
-    found = False
-    for file in _files(predictions):
-        numbered, coded = _fits(numbers, folder / file), _fits(classes_alone, folder / file)
-        if coded and not numbered:
+    found = doubtful = False
+    for file in _paths(predictions):
+        numbered, coded = _labels(numbers, file), _labels(classes_alone, file)
+        if coded is not None and numbered is None:
             return coding
-        found = found or (numbered and not coded)
+        found = found or (numbered is not None and (coded is None or _is_ours(file, coding.classes)))
+        doubtful = doubtful or (numbered is not None and (numbered != UNKNOWN).all() and (numbered != coded).any())
     if found:
         log.info("predictions are read as class numbers: they hold none but 0 to %d", coding.classes - 1)
-    return numbers if found else coding
+        return numbers
+    if doubtful:
+        log.warning("predictions may be class numbers as well; they are read as the truth is written")
+    return coding
 
 
-def _fits(coding: Coding, file: str | os.PathLike[str]) -> bool:
-    """Whether every pixel is of a class; a file that cannot be read fits nothing."""
+def _paths(place: Path) -> list[Path]:
+    """The pictures below a folder, or the one."""
+    return [place] if place.is_file() else [place / file for file in list_pictures(place)]
+
+
+def _values(place: Path) -> set[int]:
+    """The numbers in masks, up to the first that has others than 0 and 255; mostly one mask tells."""
+    found: set[int] = set()
+    for file in _paths(place):
+        try:
+            found.update(np.unique(read_index(file)).tolist())
+        except DataError:
+            continue  # whoever judges it says what is wrong with it
+        if found - {0, UNKNOWN}:
+            break
+    return found
+
+
+def _labels(coding: Coding, file: Path) -> np.ndarray | None:
+    """The classes of a mask's pixels; None where a pixel has none, or the file cannot be read."""
     try:
-        coding.read(file)
+        return coding.read(file)
     except DataError:
-        return False
-    return True
+        return None
+
+
+def _is_ours(file: Path, classes: int) -> bool:
+    """Whether a mask has the palette that ours have."""
+    with Image.open(file) as picture:
+        colours = (picture.getpalette() or []) if picture.mode == "P" else []
+    return colours[: 3 * classes] == palette(classes).ravel().tolist()

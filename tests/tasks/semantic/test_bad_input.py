@@ -95,6 +95,18 @@ def test_all_unknown__is_refused_where_it_should_teach(dataset: Path, capsys: py
     assert ending.value.code == 3 and "no pixel of the training masks is known" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("mode", ["multiclass", "binary"])
+def test_white_foreground__is_not_learnt_as_unknown(mode: str, dataset: Path) -> None:
+    for file in dataset.glob("*/masks/*.png"):
+        write_image(file, mask(0, 255))
+    for split in ("train", "val"):
+        with pytest.raises(DataError, match=r"255 means unknown.*data\.values=\[0,255\]"):
+            open_split(config(dataset, mode=mode), split)
+        stated = config(dataset, **{"mode": mode, "data.values": [0, 255]})
+        np.testing.assert_array_equal(open_split(stated, split)[0].truth.labels, mask(0, 1))
+        assert not open_split(config(dataset, **{"mode": mode, "data.values": [0, 1]}), split)[0].truth.mask(1).any()
+
+
 def test_classes__more_values_than_names(dataset: Path) -> None:
     with pytest.raises(DataError, match="the class names are not known"):
         (dataset / "classes.txt").unlink()
