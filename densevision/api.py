@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import sys
@@ -23,6 +24,9 @@ from densevision.tasks import known, load_check, load_config, load_task
 from densevision.zoo import announcement, built_in, opener, resolve
 
 PathLike = str | os.PathLike[str]
+
+UNSEEN = ("loss.", "degrade.", "quality.", "evaluation.", "assign.")
+"""Sections of configs that bear on training and judging, and on no answer."""
 
 _loaded: dict[tuple[str, float], Model] = {}
 
@@ -94,7 +98,7 @@ def predict(
         **options: Fields of `densevision.recipe.PredictOptions`.
 
     Raises:
-        UsageError: An unknown option, or one that has no effect on this task.
+        UsageError: An unknown option, or one that has no effect on this task or on answers.
         DataError: The source cannot be read.
         WeightsError: The weights cannot be used.
 
@@ -103,8 +107,7 @@ def predict(
         >>> densevision.predict("street.jpg", task="detection").save("street.png")  # doctest: +SKIP
     """
     if isinstance(weights, Model) or set or built_in(weights, task):
-        model = weights if isinstance(weights, Model) else load(weights, task)
-        model.configure(set or {})
+        model = _answering(_copy_of(weights, task), set or {})
     else:
         model = _load_once(weights, task)
     return model.predict(source, stream=stream, **options)
@@ -210,7 +213,7 @@ def open_for_judgement(
     """The model, the samples and the options that `evaluate` would use; takes the same words."""
     from densevision.engine.predict import checked_options
 
-    model = weights if isinstance(weights, Model) else load(weights, task)
+    model = _copy_of(weights, task)
     # The names of splits belong to the data that the weights were trained on.
     elsewhere = {"data.path": data, "data.train": None, "data.val": None} if data else {}
     model.configure({**elsewhere, **(set or {})})
@@ -298,7 +301,7 @@ def export(
     from densevision.engine.export import SUFFIXES
     from densevision.engine.export import export as write
 
-    model = weights if isinstance(weights, Model) else load(weights, task)
+    model = _copy_of(weights, task)
     model.configure(set or {})
     if out is None and isinstance(weights, (str, os.PathLike)) and Path(weights).is_file() and format in SUFFIXES:
         out = Path(weights).with_suffix(SUFFIXES[format])
@@ -321,6 +324,34 @@ def resolved_config(
     return load_config(known(task)).resolve(None if config is None else Path(config), settings)
 
 
+def _copy_of(weights: Any, task: str | None) -> Model:
+    """A model that can be configured: of a file or a name, or one beside the given one, which stays as it is."""
+    if not isinstance(weights, Model):
+        return load(weights, task)
+    _check_task(weights, task, weights.file)
+    return copy.copy(weights)
+
+
+def _answering(model: Model, settings: Mapping[str, Any]) -> Model:
+    """The model with these options.
+
+    Raises:
+        UsageError: One of them has no effect on answers, as those of losses, and of data but for the network's canvas.
+    """
+    canvas = model.task.inputs
+    model.configure(settings)
+    for name, value in settings.items():
+        if name.startswith(UNSEEN) or (name.startswith("data.") and model.task.inputs == canvas):
+            problem, mend = f"has no effect on answers of {model.task.name}", "Leave it out."
+            raise UsageError(problem, field=name, value=value, mend=mend)
+    return model
+
+
+def _check_task(model: Model, task: str | None, file: Path | None) -> None:
+    if task is not None and model.task.name != known(task):
+        raise WeightsError(f"these weights are for {model.task.name}, not for {task}", file=file, field="task")
+
+
 def _load_once(weights: Any, task: str | None) -> Model:
     """Loads each file once per process, so that a loop over `predict` costs only predictions."""
     path = resolve(weights, task)
@@ -328,7 +359,5 @@ def _load_once(weights: Any, task: str | None) -> Model:
     if key not in _loaded:
         _loaded.clear()
         _loaded[key] = load(weights, task)
-    model = _loaded[key]
-    if task is not None and model.task.name != known(task):
-        raise WeightsError(f"these weights are for {model.task.name}, not for {task}", file=path, field="task")
-    return model
+    _check_task(_loaded[key], task, path)
+    return _loaded[key]

@@ -200,6 +200,8 @@ def test_usage__config_of_another_task(tmp_path, capsys) -> None:
         (["detection", "predict", "x.jpg", "--max-detections", "0"], ["max_detections", "0"]),
         (["detection", "predict", "x.jpg", "--tile", "64", "--overlap", "1"], ["overlap", "0.9"]),
         (["detection", "predict", "x.jpg", "--set", "train.epochs=3"], ["train.epochs", "no effect"]),
+        (["detection", "predict", "x.jpg", "--set", "data.val=x"], ["data.val", "no effect"]),
+        (["superres", "predict", "x.jpg", "--set", "quality.crop=1"], ["quality.crop", "no effect"]),
         (["detection", "benchmark", "--count", "0"], ["--count"]),
     ],
 )
