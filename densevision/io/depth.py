@@ -48,7 +48,9 @@ class DepthFile:
     unit: str | None = None
 
 
-def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: bool = False) -> DepthFile:
+def read_depth(
+    path: str | os.PathLike[str], scale: float | None = None, mend: bool = False, floats: bool = True
+) -> DepthFile:
     """Reads depth or disparity; the suffix tells the format. Zero and infinity mean that it is not known.
 
     Args:
@@ -57,6 +59,7 @@ def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: b
         scale: Steps per unit by which the numbers are divided; a file of integers needs it. KITTI 256; NYU 1000 or
             5000; TUM 5000; 7-Scenes 1000.
         mend: Take negative numbers and NaN as not known, instead of refusing them.
+        floats: Divide floats by the scale as well, not integers alone.
 
     Raises:
         DataError: The file is missing, damaged, in 8 bits, without a stated scale, or holds NaN or negative numbers.
@@ -81,7 +84,8 @@ def read_depth(path: str | os.PathLike[str], scale: float | None = None, mend: b
         field, value = f"pixel ({row}, {column})", float(numbers[row, column])
         raise DataError(problem, file=path, field=field, value=value, mend=way)
     valid = ~(lost | wrong)
-    depth = np.where(valid, numbers, 0).astype(np.float32) / np.float32(scale or 1)
+    steps = scale if scale and (floats or numbers.dtype.kind in "ui") else 1
+    depth = np.where(valid, numbers, 0).astype(np.float32) / np.float32(steps)
     return replace(found, depth=depth, valid=valid)
 
 

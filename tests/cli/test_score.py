@@ -213,6 +213,18 @@ def test_semantic__names_of_masks(tmp_path: Path, capsys) -> None:
     assert "two files of one name" in scored(capsys, tmp_path)["error"]
 
 
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm"])
+def test_depth__scale_is_that_of_integers_alone(suffix: str, tmp_path: Path, capsys) -> None:
+    """KITTI's truth in steps of 1/256 m, and a network's answers in metres."""
+    metres = np.random.default_rng(0).uniform(1, 80, SIZE).round(1)
+    write_depth(tmp_path / "truth/0.png", metres, scale=256)
+    (tmp_path / "found").mkdir()
+    write_depth(tmp_path / f"found/0{suffix}", 1.25 * metres)
+    command = ("depth", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found"), "--json")
+    code, out, _ = asked(capsys, *command, "--set", "data.scale=256")
+    assert code == 0 and json.loads(out)["metrics"]["AbsRel"] == pytest.approx(0.25, abs=1e-3)
+
+
 FOREGROUND = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], np.uint8)
 
 

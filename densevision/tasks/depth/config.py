@@ -29,7 +29,7 @@ class DepthData(DataConfig):
     shorter: Count | None = None
     """Bring the shorter side of every picture to this many pixels first; pictures stay as they are when not given."""
     scale: Positive | None = None
-    """Steps per unit in files of integers (KITTI 256, millimetres 1000, TUM 5000); a known dataset states its own."""
+    """Steps per unit in the files (KITTI 256, millimetres 1000, TUM 5000); a known dataset states its own."""
     truth: Literal["metric", "disparity"] | None = None
     """What plain folders hold: distance in metres or disparity in pixels; told by their names when not given."""
     judge: Literal["files", "sgbm"] = "files"

@@ -37,7 +37,7 @@ def open_files(
             its scale by its name: `a.kitti.png` is 256 steps per unit, `a.depth.png` 1000.
         predictions: A file, or a folder with files of the same names, but for the suffixes.
         on_error: See `metrics.scoring.Scoring`.
-        config: Gives the protocol, and the scale of 16-bit pictures whose names say none.
+        config: Gives the protocol, and the scale of integers in files whose names say none; floats are in their unit.
 
     Raises:
         DataError: There is nothing to compare, or the first prediction cannot be read; where such are skipped, none.
@@ -57,7 +57,7 @@ def open_files(
 
 def _read(path: Path, root: Path, scale: float | None) -> DepthMap:
     own = next((steps for ending, steps in PNG16.items() if path.name.lower().endswith(ending)), scale)
-    found = read_depth(path, own)
+    found = read_depth(path, own, floats=False)
     folder = (root if root.is_dir() else root.parent).absolute()
     kind = found.kind or kind_by_name(path.absolute().relative_to(folder.parent))
     unit = found.unit if found.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
