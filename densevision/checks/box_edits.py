@@ -25,7 +25,7 @@ from densevision.io.image import image_size
 from densevision.io.lines import read_lines
 from densevision.io.pictures import is_inside, list_pictures
 from densevision.io.segmentations import holds_pixels
-from densevision.io.voc import CORNERS, stated_size
+from densevision.io.voc import CORNERS, listed_stem, stated_size
 from densevision.io.yolo import NOT_LABELS, label_path
 from densevision.ops.view import Size
 
@@ -153,7 +153,7 @@ class YoloEdit(_BoxEdit):
             if not self.stays(repair, name):
                 repair.leave_out(label, UNLISTED)
             elif label.is_file():
-                _rewrite_lines(label, boxes, root / name, repair)
+                _rewrite_lines(label, boxes, root / name, repair, outlined=not self.source.dataset.keypoints)
 
     def _leave_out_unused(self, folder: Path, repair: Repair) -> None:
         root = self.source.dataset.root
@@ -190,14 +190,15 @@ class VocEdit(_BoxEdit):
         """Rewrites annotations and lists, and leaves out what nothing uses."""
         root = self.source.folder
         stems = {Path(name).stem: name for name in self.kept if self.stays(repair, name)}
-        listed = {line.split()[0] for split in self.splits - {None} for line in self._lines(split) if line.split()}
+        there = {file.stem for file in (root / "Annotations").glob("*.xml")}
+        named = {listed_stem(line, there) for split in self.splits - {None} for line in self._lines(split)} - {""}
         if None in self.splits:
-            listed |= {file.stem for file in (root / "Annotations").glob("*.xml")}
-        for stem in sorted(listed - stems.keys()):
+            named |= there
+        for stem in sorted(named - stems.keys()):
             repair.leave_out(root / "Annotations" / f"{stem}.xml", UNLISTED)
         for split in sorted(self.splits - {None}):
             path = root / "ImageSets" / "Main" / f"{split}.txt"
-            rewrite_list(path, lambda line: not line.split() or line.split()[0] in stems, repair)
+            rewrite_list(path, lambda line: not line.strip() or listed_stem(line, there) in stems, repair)
         for stem, name in stems.items():
             self._rewrite_annotation(root / "Annotations" / f"{stem}.xml", self.sizes[name], self.kept[name], repair)
 
@@ -309,12 +310,14 @@ def _is_usable(outline: list[float] | None, size: Size) -> bool:
     return outline is not None and len(outline) >= 2 * LEAST_POINTS and holds_pixels([outline], size)
 
 
-def _rewrite_lines(label: Path, boxes: dict[int, tuple[np.ndarray, float]], picture: Path, repair: Repair) -> None:
+def _rewrite_lines(
+    label: Path, boxes: dict[int, tuple[np.ndarray, float]], picture: Path, repair: Repair, outlined: bool
+) -> None:
     height, width = image_size(picture)
     lines, result = read_lines(label), []
     for number, line in enumerate(lines, 1):
         if number in boxes:
-            result.append(_yolo_line(line, boxes[number][0], (width, height, width, height)))
+            result.append(_yolo_line(line, boxes[number][0], (width, height, width, height), outlined))
         elif not line.strip():
             result.append(line)
     if result != lines:
@@ -323,17 +326,17 @@ def _rewrite_lines(label: Path, boxes: dict[int, tuple[np.ndarray, float]], pict
         repair.rewrite(label, lambda target: write_text(target, text), what)
 
 
-def _yolo_line(line: str, box: np.ndarray, scale: tuple[int, int, int, int]) -> str:
-    """The line with this box; itself where it has it already, and where it is an outline, which is clipped instead."""
+def _yolo_line(line: str, box: np.ndarray, scale: tuple[int, int, int, int], outlined: bool) -> str:
+    """The line with this box; itself where it has it already. An outline is clipped instead; keypoints stay."""
     label, *values = line.split()
     x1, y1, x2, y2 = (float(value) / side for value, side in zip(box.tolist(), scale))
     numbers = [float(value) for value in values]
-    if len(numbers) > 4:
+    if outlined and len(numbers) > 4:
         limits = [(x1, x2), (y1, y2)]
         clipped = [min(max(value, limits[place % 2][0]), limits[place % 2][1]) for place, value in enumerate(numbers)]
         same = np.allclose(clipped, numbers, atol=1e-6)
         return line if same else " ".join([label, *(f"{value:.9g}" for value in clipped)])
     wanted = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-    if np.allclose(numbers, wanted, atol=1e-6):
+    if np.allclose(numbers[:4], wanted, atol=1e-6):
         return line
-    return " ".join([label, *(f"{value:.9g}" for value in wanted)])
+    return " ".join([label, *(f"{value:.9g}" for value in wanted), *values[4:]])

@@ -149,9 +149,10 @@ class Findings:
         field: str | None = None,
         value: Any = None,
         about: str | None = None,
+        action: str = KEPT,
     ) -> None:
         """Counts and names what is unusual but allowed, under every policy."""
-        self._record(kind, file, field, value, KEPT, about)
+        self._record(kind, file, field, value, action, about)
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable, Records, Strings, build_table
-from densevision.io.findings import Findings, Kind
+from densevision.io.findings import LEFT_OUT, Findings, Kind
 from densevision.io.lines import read_lines
 from densevision.io.pictures import LARGEST, Choose, is_inside, list_pictures, measure_pictures
 from densevision.io.watch import watched
@@ -47,7 +47,7 @@ def read_voc(
     """
     root = Path(root)
     folder = next((root / name for name in PICTURES if (root / name).is_dir()), root / PICTURES[0])
-    pictures = {os.path.splitext(name)[0]: name for name in list_pictures(folder)}
+    pictures = _by_stem(root, folder, findings)
     names = class_names(root)
     stems = _stems(root, split, pictures, findings)
     files = Strings.of(os.path.join(folder.name, pictures[stem]) for stem in stems)
@@ -97,6 +97,16 @@ def splits(root: Path) -> tuple[str, ...]:
     return tuple(sorted(file.stem for file in (root / "ImageSets" / "Main").glob("*.txt")))
 
 
+def listed_stem(line: str, known: Container[str]) -> str:
+    """The picture that a line of a list names: the whole line, or its first word, where class lists go on with a sign.
+
+    >>> listed_stem("IMG 7", {"IMG 7"}), listed_stem("2008_000007  1", {"2008_000007"}), listed_stem(" ", {})
+    ('IMG 7', '2008_000007', '')
+    """
+    whole = line.strip()
+    return whole if whole in known else (whole.split() or [""])[0]
+
+
 def stated_size(annotation: ElementTree.Element) -> Size | None:
     """(height, width) of the picture as an annotation states it; None where it does not, or states zeros.
 
@@ -112,12 +122,21 @@ def _label(root: Path, stem: str) -> str:
     return str(root / "Annotations" / f"{stem}.xml")
 
 
+def _by_stem(root: Path, folder: Path, findings: Findings) -> dict[str, str]:
+    """The first picture of each name without suffix, by it; the others cannot have labels of their own."""
+    found: dict[str, str] = {}
+    for name in list_pictures(folder):
+        if found.setdefault(os.path.splitext(name)[0], name) != name:
+            findings.mention(Kind.LABELS_MISSING, folder / name, action=LEFT_OUT)
+    return found
+
+
 def _stems(root: Path, split: str | None, pictures: dict[str, str], findings: Findings) -> list[str]:
     """The pictures of a split by their name without suffix; each has an xml and a picture."""
     labelled = sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
     if split is None:
         for stem in sorted(pictures.keys() - set(labelled)):
-            findings.mention(Kind.LABELS_MISSING, root / pictures[stem])
+            findings.mention(Kind.LABELS_MISSING, root / pictures[stem], action=LEFT_OUT)
         absent = [stem for stem in labelled if stem not in pictures]
         for stem in absent:
             findings.add(Kind.PICTURE_ABSENT, _label(root, stem), None, stem)
@@ -125,7 +144,7 @@ def _stems(root: Path, split: str | None, pictures: dict[str, str], findings: Fi
     known, stems = set(labelled), []
     file = root / "ImageSets" / "Main" / f"{split}.txt"
     for number, line in enumerate(read_lines(file), 1):
-        stem, field = (line.split() or [""])[0], f"line {number}"
+        stem, field = listed_stem(line, pictures), f"line {number}"
         if not stem:
             continue
         if not is_inside(stem):

@@ -309,6 +309,37 @@ def test_yolo__outlines_are_checked_and_kept(yolo, check, tmp_path) -> None:
     assert (tmp_path / "clean/labels/train/2.txt").read_text() == "0 0.1 0.1 0.4 0.1 0.4 0.5 0.1 0.5\n"
 
 
+def test_yolo__keypoints_stay_beside_a_mended_box(yolo, check, tmp_path) -> None:
+    for file in (yolo / "labels").rglob("*.txt"):
+        file.write_text("0 0.3 0.3 0.2 0.2 0.35 0.35 0.25 0.3\n")
+    with open(yolo / "data.yaml", "a") as stream:
+        stream.write("kpt_shape: [2, 2]\n")
+    assert check("detection", yolo).findings == []
+    (yolo / "labels/train/1.txt").write_text("0 0.9 0.5 0.4 0.2 0.85 0.45 0.75 0.55\n")
+    report = check("detection", yolo, fix=tmp_path / "clean")
+    assert {finding.check.name for finding in report.findings} == {"box-outside"}
+    words = (tmp_path / "clean/labels/train/1.txt").read_text().split()
+    assert words[5:] == ["0.85", "0.45", "0.75", "0.55"]
+    assert [float(word) for word in words[:5]] == pytest.approx([0, 0.85, 0.5, 0.3, 0.2])
+
+
+def test_voc__spaces_in_names_stay(tmp_path, texture, check) -> None:
+    root = tmp_path / "voc"
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (root / folder).mkdir(parents=True)
+    box = "<bndbox><xmin>{}</xmin><ymin>11</ymin><xmax>40</xmax><ymax>30</ymax></bndbox>"
+    for number in range(14):
+        cv2.imwrite(str(root / "JPEGImages" / f"a {number}.png"), texture(number))
+        text = f"<annotation><object><name>cat</name>{box.format(-20 if number == 3 else 11)}</object></annotation>"
+        (root / "Annotations" / f"a {number}.xml").write_text(text)
+    for split, numbers in {"train": range(12), "val": range(12, 14)}.items():
+        (root / "ImageSets/Main" / f"{split}.txt").write_text("".join(f"a {number}\n" for number in numbers))
+    report = check("detection", root, fix=tmp_path / "clean")
+    assert {finding.check.name for finding in report.findings} == {"box-outside"}
+    assert check("detection", tmp_path / "clean").findings == []
+    assert len((tmp_path / "clean/ImageSets/Main/train.txt").read_text().splitlines()) == 12
+
+
 def test_voc__planted_faults_and_their_mends(tmp_path, texture, check) -> None:
     root = tmp_path / "voc"
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):

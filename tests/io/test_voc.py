@@ -53,7 +53,22 @@ def test_read__without_split_takes_every_xml(root):
     assert len(read(root, None)[0]) == 2
     write_image(root / "JPEGImages" / "c.png", np.zeros((10, 20, 3), np.uint8))
     table, findings = read(root, None)
-    assert len(table) == 2 and findings.notes == ("1 picture without a label file, kept: c.png",)
+    assert len(table) == 2 and findings.notes == ("1 picture without a label file, left out: c.png",)
+
+
+def test_read__second_picture_of_one_name_is_named(root):
+    write_image(root / "JPEGImages" / "a.png", np.zeros((10, 20, 3), np.uint8))
+    for split in (None, "train"):
+        table, findings = read(root, split)
+        assert {table.files[row] for row in range(2)} == {"JPEGImages/a.jpg", "JPEGImages/b.jpg"}
+        assert findings.notes == ("1 picture without a label file, left out: a.png",)
+
+
+def test_read__spaces_in_names(root):
+    add(root, "IMG 7", OBJECT.format("ring", 0, 1, 1, 20, 10))
+    (root / "ImageSets" / "Main" / "train.txt").write_text("IMG 7\na  1\n")
+    table, findings = read(root)
+    assert not findings.examples and table.files[0] == "JPEGImages/IMG 7.jpg" and len(table.boxes) == 3
 
 
 def test_class_names__list_file_wins(root):
