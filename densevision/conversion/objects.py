@@ -82,6 +82,8 @@ def read_splits(path: str, masks: bool | None, on_error: OnError, losses: Losses
         findings = Findings(on_error)
         result[split] = _read(source, masks, findings)
         losses.notes += [f"{split}: {note}" for note in findings.notes]
+        if isinstance(source, YoloSource) and source.dataset.keypoints:
+            losses.add("keypoints of lines", len(result[split].boxes.labels))
         if isinstance(source, CocoSource) and source.file not in seen:
             seen.add(source.file)
             _list_extras(source.file, losses)
@@ -112,7 +114,8 @@ def _read(source: FileSource | LabelmeSource, masks: bool | None, findings: Find
 
 def _has_masks(source: FileSource, boxes: BoxTable) -> bool:
     """Whether the first objects of a source have masks."""
-    if isinstance(source, VocSource) or not len(boxes.labels):
+    posed = isinstance(source, YoloSource) and source.dataset.keypoints > 0
+    if isinstance(source, VocSource) or posed or not len(boxes.labels):
         return False
     if isinstance(source, CocoSource):
         first = _first_entries(source.file)

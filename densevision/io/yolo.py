@@ -18,7 +18,8 @@ from densevision.io.lines import read_lines
 from densevision.io.pictures import LARGEST, Choose, is_inside, list_pictures, measure_pictures
 from densevision.io.watch import watched
 
-SPLITS = ("train", "val", "test")
+SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+"""Split -> the keys under which a data.yaml may name it."""
 NAMES = "Write the class names as `names: [cat, dog]` or `names: {0: cat, 1: dog}`."
 NOT_LABELS = ("classes.txt", "labels.txt", "readme.txt")
 """Text files that may lie among labels without belonging to a picture."""
@@ -34,6 +35,8 @@ class YoloDataset:
         names: Class names.
         ids: Class numbers as they stand in label files, one per name.
         splits: Name -> folders of pictures, and txt lists of pictures.
+        keypoints: Numbers that follow each box in a line, `kpt_shape`'s joints times numbers of each; 0 where a line
+            that is longer than a box is an outline.
     """
 
     file: Path
@@ -41,6 +44,7 @@ class YoloDataset:
     names: tuple[str, ...]
     ids: tuple[int, ...]
     splits: dict[str, tuple[str, ...]]
+    keypoints: int = 0
 
 
 def read_data_yaml(file: str | os.PathLike[str]) -> YoloDataset:
@@ -60,15 +64,16 @@ def read_data_yaml(file: str | os.PathLike[str]) -> YoloDataset:
         mend = "Correct it, or leave it out: then it is the folder of this file."
         raise DataError("there is no such folder", file=file, field="path", value=path, mend=mend)
     splits = {}
-    for split in SPLITS:
-        entries = values.get(split)
+    for split, keys in SPLITS.items():
+        key = next((key for key in keys if values.get(key)), split)
+        entries = values.get(key)
         entries = [entries] if isinstance(entries, str) else entries or []
         if not isinstance(entries, list) or not all(isinstance(entry, str) for entry in entries):
             mend = "Give a folder of pictures, a txt list of pictures, or a list of such."
-            raise DataError("is no path", file=file, field=split, value=entries, mend=mend)
+            raise DataError("is no path", file=file, field=key, value=entries, mend=mend)
         if entries:
             splits[split] = tuple(entries)
-    return YoloDataset(file, root, *_names(values, file), splits)
+    return YoloDataset(file, root, *_names(values, file), splits, _keypoints(values.get("kpt_shape"), file))
 
 
 def read_yolo(
@@ -81,7 +86,8 @@ def read_yolo(
     """Reads pictures and their labels into arrays.
 
     A line is `class centre-x centre-y width height` in parts of the picture, or `class x1 y1 x2 y2 ...`, a polygon,
-    of which the box is taken. A picture without a label file is a picture without objects; it is mentioned.
+    of which the box is taken; where the data.yaml has a `kpt_shape`, it is a box and its keypoints, which are left
+    aside. A picture without a label file is a picture without objects; it is mentioned.
 
     Args:
         dataset: Classes and root.
@@ -158,8 +164,22 @@ def _names(values: dict[str, Any], file: Path) -> tuple[tuple[str, ...], tuple[i
     if count is not None and count != len(names):
         mend = f"There are {len(names)} names."
         raise DataError("is not the number of names", file=file, field="nc", value=count, mend=mend)
+    for id, name in names.items():
+        if type(name) not in (str, int):
+            mend = "YAML reads yes, no, on, off, null and 1.10 as values: write such a name in quotes."
+            raise DataError("a class name is no text", file=file, field=f"names[{id}]", value=name, mend=mend)
     ids = tuple(sorted(names))
     return tuple(str(names[id]) for id in ids), ids
+
+
+def _keypoints(shape: Any, file: Path) -> int:
+    if shape is None:
+        return 0
+    right = isinstance(shape, list) and len(shape) == 2 and all(type(side) is int for side in shape)
+    if not right or shape[0] < 1 or shape[1] not in (2, 3):
+        mend = "Write [joints, 2] where each has x and y, [joints, 3] where a visibility follows."
+        raise DataError("is no shape of keypoints", file=file, field="kpt_shape", value=shape, mend=mend)
+    return shape[0] * shape[1]
 
 
 def _listed_pictures(dataset: YoloDataset, entries: Sequence[str], findings: Findings) -> list[str]:
@@ -216,7 +236,7 @@ def _read_labels(
     for number, line in enumerate(read_lines(label), 1):
         if not line.strip():
             continue
-        parsed = _parse(line)
+        parsed = _parse(line, dataset.keypoints)
         if parsed is None:
             findings.add(Kind.LINE_MALFORMED, label, f"line {number}", line)
         elif parsed[0] not in numbers:
@@ -227,13 +247,15 @@ def _read_labels(
             records.add(picture, numbers[parsed[0]], box, number)
 
 
-def _parse(line: str) -> tuple[int, tuple[float, float, float, float]] | None:
+def _parse(line: str, keypoints: int) -> tuple[int, tuple[float, float, float, float]] | None:
     """Class number and xyxy in parts of the picture, or None where the line is malformed."""
     try:
         label, *values = map(float, line.split())
     except ValueError:
         return None
-    if not label.is_integer() or len(values) % 2 or len(values) < 4:
+    if keypoints and len(values) == 4 + keypoints:
+        values = values[:4]
+    if not label.is_integer() or len(values) % 2 or len(values) < 4 or (keypoints and len(values) > 4):
         return None
     if len(values) > 4:
         return int(label), (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2]))

@@ -31,7 +31,7 @@ def read_masks(dataset: YoloDataset, table: BoxTable, findings: Findings) -> tup
         for row in rows:
             number = int(table.origin[row])
             values = [float(value) for value in lines[number - 1].split()[1:]]
-            if len(values) == 4:
+            if len(values) == 4 or dataset.keypoints:
                 keep[row] = findings.add(Kind.MASK_ABSENT, file, f"line {number}", lines[number - 1])
                 continue
             outline = (np.reshape(values, (-1, 2)) * (width, height)).ravel().tolist()

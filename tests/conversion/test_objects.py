@@ -121,6 +121,18 @@ def test_polygons__come_back_from_yolo(coco, tmp_path) -> None:
     assert losses.counts["masks whose pixels an outline cannot hold, such as holes"] == 2
 
 
+def test_yolo__keypoints_are_listed_and_no_outlines(tmp_path) -> None:
+    root = tmp_path / "pose"
+    write_image(root / "images/train/a.png", picture(0))
+    (root / "labels/train").mkdir(parents=True)
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 0.25 0.5 0.9 0.9 0.8 0.8 0.7 0.9\n")
+    (root / "data.yaml").write_text("train: images/train\nnames: [cat]\nkpt_shape: [3, 2]\n")
+    losses = convert(str(root), tmp_path / "coco", "coco")
+    (entry,) = json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())["annotations"]
+    assert entry["bbox"] == [24, 12, 16, 24] and "segmentation" not in entry
+    assert losses.counts["keypoints of lines"] == 1
+
+
 def test_joined__seams_cover_nothing() -> None:
     parts = [
         np.array([[2, 2], [10, 2], [10, 9], [2, 9]], float),

@@ -78,6 +78,24 @@ def test_read__txt_lists(root):
     assert table.offsets.tolist() == [0, 0, 0, 1]
 
 
+@pytest.mark.parametrize(("joints", "numbers"), [(17, 3), (17, 2), (4, 3)])
+def test_read__pose_lines_are_boxes_with_keypoints(root, joints, numbers):
+    write(root, "data.yaml", f"{YAML}kpt_shape: [{joints}, {numbers}]\n")
+    write(root, "labels/train/b.txt", f"1 0.5 0.5 0.2 0.4{' 0.9 0.9 2'[: 4 * numbers] * joints}\n0 0.5 0.5 0.5 0.5\n")
+    table, findings = read(root)
+    assert not findings.examples and table.labels.tolist() == [0, 1, 1, 0]
+    assert table.boxes[2:].tolist() == [[8, 3, 12, 7], [5, 2.5, 15, 7.5]]
+    write(root, "labels/train/b.txt", "1 0.1 0.1 0.9 0.1 0.5 0.9\n")
+    with pytest.raises(DataError, match="a line that cannot be read"):
+        read(root)
+
+
+@pytest.mark.parametrize("key", ["valid", "validation"])
+def test_data_yaml__other_words_for_val(root, key):
+    write(root, "data.yaml", f"train: images/train\n{key}: images/val\nnames: [cell, dot]\n")
+    assert read_data_yaml(root / "data.yaml").splits["val"] == ("images/val",)
+
+
 def test_read__leading_dots_of_common_exports(root):
     write(root, "data.yaml", "train: ../images/train\nnames: [cell, dot]\n")
     assert len(read(root)[0]) == 2
@@ -160,6 +178,9 @@ def test_read__list_that_leaves_the_folder_or_names_what_is_missing(root):
         ("train: 3\nnames: [cell]\n", "train"),
         ("train: !!python/object:os.system x\n", "line 1"),
         ("train: images/none\nnames: [cell]\n", None),
+        ("train: images/train\nnames: [yes, no]\n", "names[0]"),
+        ("train: images/train\nnames: {0: cell, 1: null}\n", "names[1]"),
+        ("train: images/train\nnames: [cell]\nkpt_shape: 17\n", "kpt_shape"),
     ],
 )
 def test_data_yaml__what_is_wrong_is_named(root, text, field):
