@@ -125,7 +125,7 @@ def train(
     """Trains, or continues a run; returns the run folder.
 
     Args:
-        task: A name in `TASKS`; the config may name it instead.
+        task: A name in `TASKS`; the config, or the run that is resumed, may name it instead.
         data: A dataset, or `scenes[:COUNT[:SEED]]`.
         config: A YAML file.
         set: Dotted names to values, e.g. `{"train.epochs": 3}`; they win over the file.
@@ -140,7 +140,7 @@ def train(
             raise UsageError(
                 "a resumed run keeps its own config", field="resume", mend="Leave out data, config, set, out."
             )
-        return engine.resume(resume, quiet).path
+        return engine.resume(resume, quiet, task).path
     return engine.train(resolved_config(task, data, config, set), out, quiet).path
 
 

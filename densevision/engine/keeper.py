@@ -52,6 +52,14 @@ class Keeper(Callback):
         """Restores `state_dict`."""
         self.best, self.stale = state["best"], state["stale"]
 
+    def on_train_start(self, trainer: Trainer, module: Module) -> None:
+        """Ends a resumed run at once that had stopped early."""
+        trainer.should_stop = self._is_stale()
+
+    def _is_stale(self) -> bool:
+        most = self.config.train.early_stop
+        return bool(most) and self.stale >= most
+
     def on_train_epoch_start(self, trainer: Trainer, module: Module) -> None:
         """Starts the epoch's clock."""
         self.started = time.monotonic()
@@ -77,7 +85,7 @@ class Keeper(Callback):
             self.folder.add_row(row)
         for logger in trainer.loggers:
             logger.log_metrics({name: value for name, value in row.items() if math.isfinite(value)}, step=epoch)
-        if self.config.train.early_stop and self.stale >= self.config.train.early_stop:
+        if self._is_stale():
             trainer.should_stop = True
         self._save_checkpoint(trainer)
 

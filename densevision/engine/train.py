@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from densevision.engine.processes import RUN, launched_rank, run_to_join
 from densevision.engine.progress import Progress, bar, silent
 from densevision.engine.run_folder import RunFolder, versions
 from densevision.engine.seed import seed_everything
-from densevision.errors import DenseVisionError, UsageError
+from densevision.errors import DataError, DenseVisionError, UsageError
 from densevision.io.watch import watching
-from densevision.io.weights import Card
+from densevision.io.weights import Card, load_card
 from densevision.recipe import TaskConfig
 from densevision.sample import SampleSet
-from densevision.tasks import load_config, load_task
+from densevision.tasks import TASKS, load_config, load_task
 from densevision.tasks.contract import Task
 
 log = logging.getLogger("densevision")
@@ -65,14 +66,23 @@ def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False
     return _fit(folder, task_class(config), None, quiet, samples)
 
 
-def resume(path: str | Path, quiet: bool = False) -> RunFolder:
+def resume(path: str | Path, quiet: bool = False, task: str | None = None) -> RunFolder:
     """Continues a run from its last whole epoch; the weights come out as if it had never stopped.
 
+    Args:
+        path: The run's folder.
+        quiet: No bars.
+        task: Refuse runs of any other task.
+
     Raises:
-        DataError: There is no run in the folder.
+        DataError: There is no run in the folder, or its checkpoint is damaged.
+        UsageError: The run is of another task, or its config was changed to that of another network.
     """
     folder = RunFolder.existing(path)
     task_name = str(_plain_yaml(folder.config).get("task"))
+    if task_name not in TASKS or task not in (None, task_name):
+        problem, mend = f"is not the config of a run of {task or 'any task'}", "Name the folder given to --out."
+        raise UsageError(problem, file=folder.config, field="task", value=task_name, mend=mend)
     config = load_config(task_name).resolve(folder.config)
     checkpoint = folder.checkpoint if folder.checkpoint.exists() else None
     if checkpoint is None:
@@ -111,6 +121,8 @@ def _fit(
         draw_batches(folder.batches, task, loader)
     seed_everything(train.seed)
     module = Module(task, train, len(loader))
+    if checkpoint is not None:
+        _check_continues(folder, module, len(training))
     try:
         trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
     except SystemExit:  # how Lightning ends after Ctrl-C
@@ -122,6 +134,25 @@ def _fit(
         if keeper.report is not None:
             keeper.report.write(folder.path / "report.json")
     return folder
+
+
+def _check_continues(folder: RunFolder, module: torch.nn.Module, pictures: int) -> None:
+    """Refuses a checkpoint that is damaged or of another network, and tells of data that have changed."""
+    file = folder.checkpoint
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["state_dict"]
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, pickle.UnpicklingError):
+        mend = f"Begin a new run from its weights: --set train.start={folder.last}"
+        raise DataError("the checkpoint is damaged", file=file, mend=mend) from None
+    shapes, own = ({name: tensor.shape for name, tensor in found.items()} for found in (saved, module.state_dict()))
+    other = sorted(name for name in {*shapes, *own} if shapes.get(name) != own.get(name) and name.startswith("net."))
+    if other:
+        mend = "Give it back the options that the run began with."
+        problem = "describes another network than the run's checkpoint"
+        raise UsageError(problem, file=folder.config, value=other[0], mend=mend)
+    before = load_card(folder.last).data.get("pictures") if folder.last.exists() else pictures
+    if before != pictures:
+        log.warning("the run began with %s training samples, and goes on with %d", before, pictures)
 
 
 def card_of(config: TaskConfig, pictures: int) -> Card:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,7 +76,10 @@ def test_resume__after_a_loss_that_is_not_finite(
 
 def test_train__stops_early(tmp_path: Path, tiny: dict[str, Any]) -> None:
     settings = {**tiny, "train.epochs": 6, "train.early_stop": 1, "train.lr": 1e-12}
-    assert len(RunFolder(train("detection", "scenes:4:7", set=settings, out=tmp_path / "run")).rows()) == 2
+    run = RunFolder(train("detection", "scenes:4:7", set=settings, out=tmp_path / "run"))
+    assert len(run.rows()) == 2
+    train(resume=run.path)
+    assert len(run.rows()) == 2, "what has stopped is not begun again"
 
 
 @pytest.mark.slow
@@ -140,3 +144,24 @@ def test_resume__no_run(tmp_path: Path) -> None:
 def test_resume__refuses_other_settings(whole: Path) -> None:
     with pytest.raises(UsageError, match="keeps its own config"):
         train(resume=whole, set={"train.epochs": 9})
+
+
+def test_resume__of_another_task_is_refused(whole: Path) -> None:
+    with pytest.raises(UsageError, match=r"config.yaml: task: is not the config of a run of depth \(got 'detection'\)"):
+        train("depth", resume=whole)
+
+
+def test_resume__what_has_changed_is_told(whole: Path, tmp_path: Path, caplog) -> None:
+    """Another network and a damaged checkpoint are refused; other data are warned of."""
+    run = RunFolder(Path(shutil.copytree(whole, tmp_path / "run")))
+    config = run.config.read_text()
+    run.config.write_text(config.replace("preset: nano", "preset: small"))
+    with pytest.raises(UsageError, match=r"describes another network than the run's checkpoint \(got 'net\."):
+        train(resume=run.path)
+    run.config.write_text(config.replace("path: scenes:8:7", "path: scenes:4:7"))
+    train(resume=run.path)
+    assert "the run began with 8 training samples, and goes on with 4" in caplog.text
+    for rest in (run.checkpoint.read_bytes()[:5000], b""):
+        run.checkpoint.write_bytes(rest)
+        with pytest.raises(DataError, match=r"last.ckpt: the checkpoint is damaged.*train.start="):
+            train(resume=run.path)
