@@ -12,6 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+# Two processes test at once (setup.cfg). Threads of torch beside them would wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def peak_megabytes() -> Callable[[Path, Path, str], float]:
