@@ -26,8 +26,9 @@ NEEDED = ("size", "boxes", "scores", "labels", "names")
 def as_results(predictions: Path, truth: Path) -> Iterator[tuple[Path, list[str]]]:
     """Gives a file of COCO results: the predictions as they are, or a temporary one made of a folder of answers.
 
-    An answer belongs to the picture of the truth whose `file_name` is its path below the folder, suffixes aside; or,
-    where no other picture is called so, to the one of its name in whatever folder. Classes are told by their names.
+    An answer belongs to the picture of the truth whose `file_name` is its path below the folder, suffixes aside; or to
+    the one whose name, with as many of the folders before it as are the same, is its own and no other picture's.
+    Classes are told by their names; those that share one, by their ids.
 
     Args:
         predictions: COCO results, or a folder of answers.
@@ -37,7 +38,8 @@ def as_results(predictions: Path, truth: Path) -> Iterator[tuple[Path, list[str]
         The file, and the names of answers whose pictures are not in the truth and that it leaves out.
 
     Raises:
-        DataError: No answer belongs to a picture, two belong to the same, or one is broken or names an unknown class.
+        DataError: No answer belongs to a picture, two belong to the same, one may belong to two, is broken, or names an
+            unknown class.
     """
     if not predictions.is_dir():
         yield predictions, []
@@ -47,14 +49,16 @@ def as_results(predictions: Path, truth: Path) -> Iterator[tuple[Path, list[str]
         mend = "Give COCO results, or the folder of `predict --save json`."
         raise DataError("no .json is in this folder", file=predictions, mend=mend)
     known = examine_truth(truth)
-    ids = {class_name(entry): id for id, entry in known.categories.items()}
+    ids: dict[str, list[int]] = defaultdict(list)
+    for id, entry in known.categories.items():
+        ids[class_name(entry)].append(id)
     belongs = _Pictures(known.images)
     entries: list[dict[str, Any]] = []
     answered: dict[int, Path] = {}
     strangers = []
     for file in files:
         place = file.relative_to(predictions).with_suffix("").as_posix()
-        picture = belongs.get(place)
+        picture = belongs.get(place, file)
         if picture is None:
             strangers.append(place)
             continue
@@ -80,23 +84,62 @@ def with_strangers(report: dict[str, Any], strangers: list[str]) -> dict[str, An
 
 
 class _Pictures:
-    """Finds pictures by their path or, where that is enough, by their name."""
+    """Finds pictures by their path or, where that is enough, by the end of it."""
 
     def __init__(self, images: dict[int, dict[str, Any]]):
-        self.by_path: dict[str, int] = {}
-        self.by_name: dict[str, list[int]] = defaultdict(list)
+        self.by_path: dict[str, list[int]] = defaultdict(list)
+        self.by_end: dict[str, list[int]] = defaultdict(list)
         for id, entry in images.items():
-            path = PurePosixPath(image_name(entry)).with_suffix("")
-            self.by_path[path.as_posix()] = id
-            self.by_name[path.name].append(id)
+            path = PurePosixPath(image_name(entry)).with_suffix("").as_posix()
+            self.by_path[path].append(id)
+            for end in _ends(path):
+                self.by_end[end].append(id)
 
-    def get(self, place: str) -> int | None:
-        """The id of the picture that a place below the folder of answers means."""
-        alike = self.by_name.get(PurePosixPath(place).name, [])
-        return self.by_path.get(place, alike[0] if len(alike) == 1 else None)
+    def get(self, place: str, file: Path) -> int | None:
+        """The id of the picture that a place below the folder of answers means.
+
+        Raises:
+            DataError: Two pictures differ by their suffixes alone.
+        """
+        for end in _ends(place):
+            found = self.by_path.get(end) or self.by_end.get(end, [])
+            if len(found) == 1:
+                return found[0]
+            if len(self.by_path.get(end, [])) > 1:
+                mend = "Name the pictures apart, or give a file of COCO results."
+                raise DataError("several pictures of the truth have this name", file=file, value=end, mend=mend)
+            if found:
+                return None
+        return None
 
 
-def _read(file: Path, ids: dict[str, int]) -> Detections:
+def _ids(values: dict[str, Any], ids: dict[str, list[int]], file: Path) -> tuple[int, ...]:
+    """The truth's id of each class that an answer names."""
+    own, found = values.get("ids") or [None] * len(values["names"]), []
+    for name, id in zip(values["names"], own):
+        if name not in ids:
+            mend = did_you_mean(name, ids)
+            raise DataError("no such class in the truth", file=file, field="names", value=name, mend=mend)
+        if len(ids[name]) > 1 and id not in ids[name]:
+            mend = f"Their ids are {ids[name]}: write the right one into ids."
+            raise DataError(
+                "several classes of the truth have this name", file=file, field="names", value=name, mend=mend
+            )
+        found.append(id if len(ids[name]) > 1 else ids[name][0])
+    return tuple(found)
+
+
+def _ends(path: str) -> list[str]:
+    """A path, and what is left of it without its first folders, down to the name.
+
+    >>> _ends("val/a/1")
+    ['val/a/1', 'a/1', '1']
+    """
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(len(parts))]
+
+
+def _read(file: Path, ids: dict[str, list[int]]) -> Detections:
     """An answer whose category ids are those of the truth."""
     import numpy as np
 
@@ -113,17 +156,12 @@ def _read(file: Path, ids: dict[str, int]) -> Detections:
     if absent:
         mend = "Give the folder of `predict --save json`, or a file of COCO results."
         raise DataError("is no answer of predict: a part is absent", file=file, field=absent[0], mend=mend)
-    for name in values["names"]:
-        if name not in ids:
-            raise DataError(
-                "no such class in the truth", file=file, field="names", value=name, mend=did_you_mean(name, ids)
-            )
     record: dict[str, Any] = {
         "boxes": np.array(values["boxes"], np.float32).reshape(-1, 4),
         "scores": np.array(values["scores"], np.float32),
         "labels": np.array(values["labels"], np.int64),
         "names": tuple(values["names"]),
-        "ids": tuple(ids[name] for name in values["names"]),
+        "ids": _ids(values, ids, file),
         "size": tuple(values["size"]),
     }
     if "masks" in values:

@@ -102,6 +102,40 @@ def test_folder__names_alone_are_enough_where_they_tell_pictures_apart(truth, fo
     assert report["counts"]["predictions"] == 12 and report["named"]["images without predictions"] == ["y/a.jpg"]
 
 
+def test_folder__folders_before_and_behind_are_left_aside(truth, found, tmp_path) -> None:
+    told = json.loads(truth.read_text())
+    for image in told["images"]:
+        image["file_name"] = f"val/{image['file_name']}"
+    wanted = score(truth, saved(tmp_path / "found", found))["metrics"]
+    below = tmp_path / "below.json"
+    below.write_text(json.dumps(told))
+    assert score(below, tmp_path / "found")["metrics"] == pytest.approx(wanted, nan_ok=True, abs=1e-12)
+    above = saved(tmp_path / "above", {f"pictures/{name}": answer for name, answer in found.items()})
+    assert score(truth, above)["metrics"] == pytest.approx(wanted, nan_ok=True, abs=1e-12)
+
+
+def test_folder__pictures_that_differ_by_their_suffix_alone(truth, found, tmp_path) -> None:
+    told = json.loads(truth.read_text())
+    told["images"][1]["file_name"] = "x/a.png"
+    truth.write_text(json.dumps(told))
+    with pytest.raises(DataError, match="several pictures of the truth have this name") as failure:
+        score(truth, saved(tmp_path / "found", found))
+    assert failure.value.file.name == "a.json" and failure.value.mend
+
+
+def test_folder__classes_of_one_name_go_by_their_ids(truth, found, tmp_path) -> None:
+    wanted = score(truth, saved(tmp_path / "found", found))["metrics"]
+    told = json.loads(truth.read_text())
+    for category in told["categories"]:
+        category["name"] = "pet"
+    truth.write_text(json.dumps(told))
+    ids = tuple(IDS[name] for name in NAMES[::-1])
+    alike = {name: replace(answer, names=("pet", "pet"), ids=ids) for name, answer in found.items()}
+    assert score(truth, saved(tmp_path / "alike", alike))["metrics"] == pytest.approx(wanted, nan_ok=True, abs=1e-12)
+    with pytest.raises(DataError, match="several classes of the truth have this name"):
+        score(truth, saved(tmp_path / "none", {"b": replace(alike["b"], ids=None)}))
+
+
 def test_folder__answers_without_truth_are_counted_and_named(truth, found, tmp_path) -> None:
     folder = saved(tmp_path / "found", found | {"c": found["b"], "z/a": found["b"]})
     report = score(truth, folder)
