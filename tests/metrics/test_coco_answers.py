@@ -149,7 +149,8 @@ def test_folder__masks_and_keypoints_are_carried(tmp_path) -> None:
     masks = tuple(encode(rng.random(SIZE) < 0.5) for _ in values["boxes"])
     points = np.concatenate([rng.uniform(0, 60, (6, 3, 2)), np.full((6, 3, 1), 2)], 2).astype(np.float32)
     record = Instances(**values, names=NAMES, size=SIZE, masks=masks, keypoints=points)
-    with as_results(saved(tmp_path / "found", {"b": record}), write_truth(tmp_path / "truth.json", {"b": record})) as (
+    answers = {"a": record[:0], "b": record}
+    with as_results(saved(tmp_path / "found", answers), write_truth(tmp_path / "truth.json", answers)) as (
         file,
         strangers,
     ):
