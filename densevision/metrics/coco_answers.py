@@ -168,5 +168,5 @@ def _read(file: Path, ids: dict[str, list[int]]) -> Detections:
         record["masks"] = tuple(values["masks"])
     if "keypoints" in values:
         joints = len(values["keypoints"][0]) if values["keypoints"] else 0
-        record["keypoints"] = np.array(values["keypoints"], np.float32).reshape(-1, joints, 3)
+        record["keypoints"] = np.array(values["keypoints"], np.float32).reshape(len(record["boxes"]), joints, 3)
     return Instances(**record) if {"masks", "keypoints"} & values.keys() else Detections(**record)
