@@ -17,7 +17,7 @@ FREE = ("invariant", "gradient")
 """Losses that leave the answer's factor and offset open."""
 
 
-CAMERA: tuple[Literal["focal", "baseline"], ...] = ("focal", "baseline")
+CAMERA: tuple[Literal["focal", "baseline", "offset"], ...] = ("focal", "baseline", "offset")
 """What a dataset may leave for the config to state."""
 
 
@@ -34,7 +34,7 @@ class DepthData(DataConfig):
     """What plain folders hold: distance in metres or disparity in pixels; told by their names when not given."""
     judge: Literal["files", "sgbm"] = "files"
     """`sgbm`: where a stereo pair has no truth, judge by OpenCV's semi-global matching, where it agrees both ways."""
-    camera: tuple[Literal["focal", "baseline"], ...] = CAMERA
+    camera: tuple[Literal["focal", "baseline", "offset"], ...] = CAMERA
     """What `camera` states of these pictures, where their files do not; of other data than the weights learnt from only
     what is set anew."""
 
@@ -53,6 +53,9 @@ class CameraConfig(Config):
     """Focal length in pixels, on the network's canvas; pictures of another one are corrected for."""
     baseline: Positive | None = None
     """Distance in metres between the cameras of stereo pairs."""
+    offset: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    """Pixels, on the network's canvas, that disparities lack: the infinitely far have `-offset` (Middlebury's doffs);
+    none unless given or read."""
 
 
 class DepthAugment(ColourConfig):

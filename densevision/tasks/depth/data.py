@@ -16,6 +16,7 @@ from densevision.io.depth import depth_size, read_depth
 from densevision.io.findings import Findings, Kind
 from densevision.io.image import image_size, read_image, to_channels
 from densevision.io.pictures import held_out
+from densevision.ops.view import Size
 from densevision.results.depth_map import Camera, DepthMap
 from densevision.sample import Sample, SampleSet
 from densevision.tasks.depth.config import DepthConfig
@@ -77,18 +78,26 @@ class DepthSet:
             images["right"] = to_channels(read_image(frame.right, data.max_pixels), image.shape[2])
         truth = None if frame.truth is None else self._truth(frame, image.shape[:2])
         if truth is None and self.judging and "right" in images:
-            truth = match(image, images["right"], self.config.max, self.camera(frame))
+            truth = match(image, images["right"], self.config.max, self.camera(frame, image.shape[:2]))
         if not self.config.stereo:
             images.pop("right", None)
         return Sample(images, truth, f"{frame.group}/{frame.image.stem}", str(frame.image))
 
-    def camera(self, frame: Frame) -> Camera | None:
-        """What is known of a frame's camera: from its dataset, completed by what the config states of these data."""
+    def camera(self, frame: Frame, size: Size) -> Camera | None:
+        """What is known of a frame's camera: from its dataset, completed by what the config states of these data.
+
+        Args:
+            frame: Its files.
+            size: Of its picture, (height, width): the config speaks of the network's canvas.
+        """
         stated = {part: getattr(self.config.camera, part) for part in self.config.data.camera}
-        focal, baseline = stated.get("focal"), stated.get("baseline")
+        zoom = _zoom(size, self.config)
+        focal, baseline, offset = stated.get("focal"), stated.get("baseline"), (stated.get("offset") or 0.0) / zoom
         if frame.camera is None:
-            return None if focal is None else Camera(focal, baseline=baseline)
-        return frame.camera if frame.camera.baseline is not None else replace(frame.camera, baseline=baseline)
+            return None if focal is None else Camera(focal / zoom, baseline=baseline, offset=offset)
+        if frame.camera.baseline is not None:
+            return frame.camera
+        return replace(frame.camera, baseline=baseline, offset=frame.camera.offset or offset)
 
     def _truth(self, frame: Frame, size: tuple[int, int]) -> DepthMap:
         data = self.config.data
@@ -100,7 +109,7 @@ class DepthSet:
             )
         kind = data.truth or found.kind or frame.kind
         unit = "px" if kind == "disparity" else "m"
-        return DepthMap.of(found.depth, found.valid, kind=kind, unit=unit, camera=self.camera(frame))
+        return DepthMap.of(found.depth, found.valid, kind=kind, unit=unit, camera=self.camera(frame, size))
 
 
 class SceneDepth:
@@ -143,21 +152,19 @@ class SceneDepth:
 
 
 def with_camera(config: DepthConfig) -> DepthConfig:
-    """The config with the focal length and the baseline of the first training picture, where it names none.
+    """The config with the camera of the first training picture, as far as it names none.
 
     Raises:
         DataError: Metric depth is to be learnt from pairs whose calibration is missing.
     """
     wanted = config.camera
     if wanted.focal is None or wanted.baseline is None:
-        samples = open_split(config, "train")
-        if isinstance(samples, DepthSet):
-            found = next((camera for camera in map(samples.camera, samples.frames[:1]) if camera is not None), None)
-        else:
-            found = samples[0].truth.camera
+        found, size = _first_camera(open_split(config, "train"))
         if found is not None:
-            focal = wanted.focal or _on_canvas(found.focal, samples, config)
-            config = config.changed(camera__focal=focal, camera__baseline=wanted.baseline or found.baseline)
+            zoom = _zoom(size, config)
+            focal, baseline = wanted.focal or found.focal * zoom, wanted.baseline or found.baseline
+            offset = wanted.offset or found.offset * zoom or None
+            config = config.changed(camera__focal=focal, camera__baseline=baseline, camera__offset=offset)
     if config.stereo and config.output == "metric" and None in (config.camera.focal, config.camera.baseline):
         problem = "metric depth from pairs needs their calibration: focal length and baseline"
         mend = "Set camera.focal (pixels) and camera.baseline (metres), or ask for disparity: output=disparity."
@@ -165,10 +172,17 @@ def with_camera(config: DepthConfig) -> DepthConfig:
     return config
 
 
-def _on_canvas(focal: float, samples: SampleSet, config: DepthConfig) -> float:
-    if config.data.shorter is None:
-        return focal
-    return focal * config.data.shorter / min(samples[0].size)
+def _first_camera(samples: SampleSet) -> tuple[Camera | None, Size]:
+    """What is known of the camera of the first picture, and that picture's size."""
+    if isinstance(samples, DepthSet):
+        size = image_size(samples.frames[0].image)
+        return samples.camera(samples.frames[0], size), size
+    return samples[0].truth.camera, samples[0].size
+
+
+def _zoom(size: Size, config: DepthConfig) -> float:
+    """How many times larger the network's canvas shows a picture of this size."""
+    return 1.0 if config.data.shorter is None else config.data.shorter / min(size)
 
 
 def frames_of(config: DepthConfig, split: str, every: bool = False) -> tuple[list[Frame], list[str]]:
@@ -204,9 +218,14 @@ def _teaches(frame: Frame, config: DepthConfig, split: str) -> bool:
 
 
 def _divided(frames: list[Frame], split: str) -> tuple[list[Frame], list[str]]:
-    """The pictures of a split: as the dataset says, else by whole groups, or by pictures where there is one group."""
-    if any(frame.split is not None for frame in frames):
-        return [frame for frame in frames if frame.split == split], []
+    """The pictures of a split: as the dataset says, else by whole groups, or by pictures where there is one group.
+
+    A dataset that only says what validates trains on the rest; one that only says what trains is divided.
+    """
+    said = {frame.split for frame in frames}
+    if "val" in said:
+        own = {split, None} if split == "train" and "train" not in said else {split}
+        return [frame for frame in frames if frame.split in own], []
     groups = sorted({frame.group.replace("/", "-") for frame in frames})
     if len(groups) > 1:
         validating = {group for group, held in zip(groups, held_out(groups)) if held}

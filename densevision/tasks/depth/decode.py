@@ -116,7 +116,10 @@ def _metric_from_disparity(depth: Tensor, view: View, camera: Camera | None) -> 
 def _camera(view: View, spec: InputSpec, options: PredictOptions, config: DepthConfig) -> Camera | None:
     """The camera of the picture: that of `focal`, or else the one that the network takes it for."""
     focal = options.focal or _usual_focal(view, spec, options, config)
-    return None if focal is None else Camera(focal, baseline=config.camera.baseline)
+    if focal is None:
+        return None
+    offset = (config.camera.offset or 0.0) / spec.view(view.original).scale[0]
+    return Camera(focal, baseline=config.camera.baseline, offset=offset)
 
 
 def _usual_focal(view: View, spec: InputSpec, options: PredictOptions, config: DepthConfig) -> float | None:

@@ -6,13 +6,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from densevision.errors import UsageError
 from densevision.io.depth import SUFFIXES, kind_by_name, read_depth
 from densevision.metrics.scoring import OnError, Scoring, score_folders
-from densevision.results.depth_map import PNG16, DepthMap
-from densevision.tasks.depth.config import DepthConfig, EvaluationConfig
+from densevision.results.depth_map import PNG16, Camera, DepthMap
+from densevision.tasks.depth.config import CameraConfig, DepthConfig, EvaluationConfig
 from densevision.tasks.depth.metric import DepthMetric, Protocol
 
-HEEDS = ("evaluation", "data.scale")
+HEEDS = ("evaluation", "data.scale", "camera")
 """Options of the config that bear on files."""
 
 
@@ -37,17 +38,23 @@ def open_files(
             its scale by its name: `a.kitti.png` is 256 steps per unit, `a.depth.png` 1000.
         predictions: A file, or a folder with files of the same names, but for the suffixes.
         on_error: See `metrics.scoring.Scoring`.
-        config: Gives the protocol, and the scale of integers in files whose names say none; floats are in their unit.
+        config: Gives the protocol; the scale of integers in files whose names say none, floats are in their unit; and
+            the camera of all pictures, by which disparities in pixels are compared with metres.
 
     Raises:
         DataError: There is nothing to compare, or the first prediction cannot be read; where such are skipped, none.
+        UsageError: A camera is given without its focal length and baseline, or where nothing is a disparity in pixels.
     """
     rules = EvaluationConfig() if config is None else config.evaluation
     scale = None if config is None else config.data.scale
-    read_answer, read_truth = (partial(_read, root=root, scale=scale) for root in (predictions, truth))
+    camera = None if config is None else _camera(config.camera)
+    read_answer, read_truth = (partial(_read, root=root, scale=scale, camera=camera) for root in (predictions, truth))
 
     def metric(answer: Path, truth: Path) -> DepthMetric:
         first = read_answer(answer)
+        if camera is not None and "px" not in (first.unit, read_truth(truth).unit):
+            problem = "has no effect where neither truth nor predictions are disparities in pixels"
+            raise UsageError(problem, field="camera", mend="Leave it out.")
         needed = "none" if first.unit else "median" if first.kind == "relative" else "lstsq"
         align = needed if rules.align == "auto" else rules.align
         return DepthMetric(Protocol(align, rules.crop, rules.nearest, rules.farthest))
@@ -55,10 +62,21 @@ def open_files(
     return score_folders(truth, predictions, SUFFIXES, (read_answer, read_truth), metric, on_error)
 
 
-def _read(path: Path, root: Path, scale: float | None) -> DepthMap:
+def _camera(stated: CameraConfig) -> Camera | None:
+    """The camera that is stated, if any is."""
+    if stated == CameraConfig():
+        return None
+    if stated.focal is None or stated.baseline is None:
+        problem = "disparities become metres by focal length and baseline"
+        raise UsageError(problem, field="camera", value=stated.plain(), mend="Set camera.focal and camera.baseline.")
+    return Camera(stated.focal, baseline=stated.baseline, offset=stated.offset or 0.0)
+
+
+def _read(path: Path, root: Path, scale: float | None, camera: Camera | None) -> DepthMap:
     own = next((steps for ending, steps in PNG16.items() if path.name.lower().endswith(ending)), scale)
     found = read_depth(path, own, floats=False)
     folder = (root if root.is_dir() else root.parent).absolute()
     kind = found.kind or kind_by_name(path.absolute().relative_to(folder.parent))
     unit = found.unit if found.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
-    return DepthMap(depth=found.depth, valid=found.valid, kind=kind, unit=unit, size=found.depth.shape)
+    known = camera if unit == "px" else None
+    return DepthMap(depth=found.depth, valid=found.valid, kind=kind, unit=unit, camera=known, size=found.depth.shape)

@@ -7,14 +7,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from densevision.errors import DataError, UsageError
 from densevision.io.depth import write_depth
+from densevision.recipe import PredictOptions
 from densevision.results.depth_map import Camera, DepthMap
 from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.data import open_split
 from densevision.tasks.depth.metric import DepthMetric
 from densevision.tasks.depth.score import score
+from densevision.tasks.depth.task import Depth
 
 SIZE = (24, 32)
 
@@ -93,6 +96,19 @@ def test_nyu__millimetres_and_its_own_split(tmp_path: Path) -> None:
         put(tmp_path / part / "sync_depth_00045.png", 2500)
     assert [len(opened(tmp_path, split)) for split in ("train", "val")] == [1, 1]
     assert opened(tmp_path)[0].truth.depth[0, 0] == 2.5
+
+
+def test_nyu__what_validates_is_said_alone_or_not_at_all(tmp_path: Path) -> None:
+    for part in ("kitchen", "office", "test/bathroom"):
+        picture(tmp_path / "a" / part / "rgb_00045.jpg")
+        put(tmp_path / "a" / part / "sync_depth_00045.png", 2500)
+    assert {frame.group for frame in opened(tmp_path / "a", "train").frames} == {"kitchen", "office"}
+    assert [frame.group for frame in opened(tmp_path / "a").frames] == ["test/bathroom"]
+    for number in range(20):
+        picture(tmp_path / "b/sync" / str(number) / "rgb_00045.jpg")
+        put(tmp_path / "b/sync" / str(number) / "sync_depth_00045.png", 2500)
+    train, val = (opened(tmp_path / "b", split) for split in ("train", "val"))
+    assert len(train) + len(val) == 20 and len(val) and "held out" in val.notes[0]
 
 
 def test_seven_scenes__its_own_lists(tmp_path: Path) -> None:
@@ -194,6 +210,38 @@ def test_camera__of_the_config_is_not_that_of_other_data(tmp_path: Path) -> None
     assert open_split(known, "val")[0].truth.camera == Camera(700.0)
     known = learnt.changed(data__path=str(tmp_path), data__val=".", camera__focal=700.0, camera__baseline=0.5)
     assert open_split(known, "val")[0].truth.camera == Camera(700.0, baseline=0.5)
+
+
+def test_camera__of_the_config_is_that_of_the_canvas(tmp_path: Path) -> None:
+    """Pictures are seen at half their size: what the config states of the canvas is twice as much of the picture."""
+    disparities(tmp_path)
+    stated = {"camera.focal": 100.0, "camera.baseline": 0.5, "camera.offset": 3.0}
+    shrunk = {"data.path": str(tmp_path), "data.train": ".", "data.val": ".", "data.scale": 1.0}
+    shrunk |= {"data.shorter": SIZE[0] // 2, "data.size": SIZE[0] // 2}
+    config = DepthConfig.resolve(None, {**shrunk, **stated})
+    camera = open_split(config, "val")[0].truth.camera
+    assert camera == Camera(200.0, baseline=0.5, offset=6.0)
+    view = Depth(config).inputs["image"].view(SIZE)
+    assert camera.seen_through(view.matrix, SIZE).focal == 100
+
+
+def test_camera__offset_of_a_pair_is_learnt_and_answered(tmp_path: Path) -> None:
+    """Middlebury's doffs: metres of a network that learnt from pairs are those of the truth's own calibration."""
+    for eye in ("im0", "im1"):
+        picture(tmp_path / "Bike" / f"{eye}.png")
+    write_depth(tmp_path / "Bike" / "disp0.pfm", np.full(SIZE, 5.0))
+    (tmp_path / "Bike" / "calib.txt").write_text("cam0=[90 0 15.5; 0 90 11.5; 0 0 1]\ndoffs=4\nbaseline=200\n")
+    pairs = {"loss.silog": 0.0, "loss.photometric": 1.0, "data.path": str(tmp_path), "data.train": ".", "data.val": "."}
+    for shorter in ({}, {"data.shorter": 48, "data.size": 48}):
+        config = Depth.complete(DepthConfig.resolve(None, {**pairs, **shorter}))
+        task, zoom = Depth(config), 2 if shorter else 1
+        assert config.camera.plain() == {"focal": 90.0 * zoom, "baseline": 0.2, "offset": 4.0 * zoom}
+        view = task.inputs["image"].view(SIZE)
+        said = torch.full((1, 1, *view.size), 5.0 * zoom)
+        (answer,) = task.results({"depth": said}, [view], PredictOptions())
+        truth = task.dataset("val")[0].truth.metric()
+        np.testing.assert_allclose(answer.depth, 90 * 0.2 / (5 + 4), rtol=1e-6)
+        np.testing.assert_allclose(truth.depth, answer.depth, rtol=1e-6)
 
 
 def test_camera__of_the_config_lends_no_baseline_to_other_data(tmp_path: Path) -> None:
@@ -305,6 +353,24 @@ def test_score__skips_the_first_as_any_other(tmp_path: Path) -> None:
         np.save(tmp_path / "answers" / f"{number}.npy", np.ones((3, 3)))
     with pytest.raises(DataError, match="no pair can be read or compared"):
         score(*folders, on_error="skip")
+
+
+def test_score__disparity_as_metres_by_the_stated_camera(tmp_path: Path) -> None:
+    (tmp_path / "disp").mkdir(), (tmp_path / "metres").mkdir()
+    disparity = np.random.default_rng(0).uniform(4, 40, SIZE)
+    np.save(tmp_path / "disp/0.npy", disparity)
+    np.save(tmp_path / "metres/0.npy", 700 * 0.5 / (disparity + 3) * 1.1)
+    stated = {"camera.focal": 700.0, "camera.baseline": 0.5, "camera.offset": 3.0}
+    config = DepthConfig.resolve(None, stated)
+    for folders, error in ((("disp", "metres"), 0.1), (("metres", "disp"), 1 - 1 / 1.1)):
+        truth, answers = (tmp_path / name for name in folders)
+        with pytest.raises(UsageError, match=r"Set camera\.focal and camera\.baseline"):
+            score(truth, answers)
+        assert score(truth, answers, config=config)["metrics"]["AbsRel"] == pytest.approx(error, rel=1e-6)
+    with pytest.raises(UsageError, match="no effect"):
+        score(tmp_path / "metres", tmp_path / "metres", config=config)
+    with pytest.raises(UsageError, match="baseline"):
+        score(tmp_path / "disp", tmp_path / "metres", config=DepthConfig.resolve(None, {"camera.focal": 700.0}))
 
 
 @pytest.mark.realdata
