@@ -96,22 +96,36 @@ def measure_pictures(
     sizes = np.zeros((len(files), 2), np.int32)
     for row in watched(np.flatnonzero(chosen).tolist(), "looking at pictures"):
         path = folder / files[row]
-        try:
-            sizes[row] = _inspect(path, max_pixels)
-        except FileNotFoundError:
+        if path.is_file():
+            sizes[row] = usable_size(path, max_pixels, findings, files[row]) or 0
+        else:
             findings.add(Kind.PICTURE_MISSING, *listed(row), str(path), files[row])
-        except DataError as failure:
-            if findings.on_error == "fail":
-                raise
-            kind = Kind.PICTURE_TRUNCATED if isinstance(failure, Damaged) else Kind.PICTURE_BROKEN
-            findings.add(kind, path, failure.field, failure.problem, files[row])
     return sizes
 
 
+def usable_size(path: Path, max_pixels: int, findings: Findings, about: str | None = None) -> tuple[int, int] | None:
+    """(height, width) of a picture that seems whole by its header and its end; None where it is left out.
+
+    Args:
+        path: The picture.
+        max_pixels: Larger pictures count as broken.
+        findings: Decides about those that are.
+        about: The name under which a note mentions it; the file's own when not given.
+
+    Raises:
+        DataError: It is broken, unless such are left out.
+    """
+    try:
+        return _inspect(path, max_pixels)
+    except DataError as failure:
+        if findings.on_error == "fail":
+            raise
+        kind = Kind.PICTURE_TRUNCATED if isinstance(failure, Damaged) else Kind.PICTURE_BROKEN
+        findings.add(kind, path, failure.field, failure.problem, about or path.name)
+        return None
+
+
 def _inspect(path: Path, max_pixels: int) -> tuple[int, int]:
-    """(height, width) of a picture that seems whole."""
-    if not path.is_file():
-        raise FileNotFoundError(path)
     height, width = image_size(path)
     if height * width > max_pixels:
         problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"

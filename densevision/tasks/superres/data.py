@@ -15,8 +15,8 @@ from densevision.data.scene_splits import scene_splits
 from densevision.data.scenes import Scenes
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings, Kind
-from densevision.io.image import image_size, read_image, to_channels
-from densevision.io.pictures import names_below
+from densevision.io.image import read_image, to_channels
+from densevision.io.pictures import names_below, usable_size
 from densevision.ops.view import Size
 from densevision.results import Picture
 from densevision.sample import Sample
@@ -230,12 +230,16 @@ def _find(config: SuperresConfig, split: str, findings: Findings) -> PicturePair
 
 
 def _fitting(pairs: PicturePairs, config: SuperresConfig, split: str, findings: Findings) -> PicturePairs:
-    """The pairs whose sizes fit the scale and, in training, the crop; by their headers alone."""
+    """The pairs that seem whole and whose sizes fit the scale and, in training, the crop; by headers and ends alone."""
     scale, keep = config.scale, []
     for row, target in enumerate(pairs.targets):
-        height, width = image_size(target)
+        paths = [target] if pairs.inputs is None else [target, pairs.inputs[row]]
+        sizes = [usable_size(path, config.data.max_pixels, findings) for path in paths]
+        if None in sizes:
+            continue
+        height, width = sizes[0]
         if pairs.inputs is not None:
-            size = image_size(pairs.inputs[row])
+            size = sizes[1]
             if size != (height // scale, width // scale):
                 value = f"{size[1]} x {size[0]} to {width} x {height} at scale {scale}"
                 findings.add(Kind.PAIR_SIZE, pairs.inputs[row], None, value)

@@ -64,7 +64,7 @@ def check(config: TranslationConfig, survey: Survey) -> None:
             continue
         album.look(split, [a for a, _ in pairs.files])
         if pairs.layout == "folders":
-            for a, b in pairs.files:
+            for a, b in (*pairs.files, *pairs.dropped):
                 survey.repair.follow(a, b)
                 survey.repair.follow(b, a)
             Album(survey).look(f"{split} B", [b for _, b in pairs.files])

@@ -10,10 +10,8 @@ from pathlib import Path
 
 from densevision.errors import DataError, did_you_mean
 from densevision.io.findings import Findings, Kind
-from densevision.io.image import image_size
-from densevision.io.pictures import SUFFIXES, held_out, list_pictures
-from densevision.ops.view import Size
-from densevision.tasks.translation.config import HELD_OUT, SIDES, TranslationConfig
+from densevision.io.pictures import SUFFIXES, held_out, list_pictures, usable_size
+from densevision.tasks.translation.config import HELD_OUT, SIDES, TranslationConfig, TranslationData
 
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 """Names of folders by split; of several the first counts."""
@@ -32,11 +30,13 @@ class Pairs:
         layout: `side-by-side`, `folders` or `pictures`.
         files: The picture of A and B, or of both, (A, B).
         notes: Which layout was taken, and whence.
+        dropped: Pairs of two folders that are left out, as one cannot be read or their sizes differ.
     """
 
     layout: str
     files: tuple[tuple[Path, Path], ...]
     notes: tuple[str, ...] = ()
+    dropped: tuple[tuple[Path, Path], ...] = ()
 
 
 def find_pairs(config: TranslationConfig, split: str, findings: Findings) -> Pairs:
@@ -80,22 +80,24 @@ def _listed(config: TranslationConfig, split: str, findings: Findings) -> Pairs:
     named = getattr(data, split)
     folders = _two_folders(root, split, named, data.sides) if data.layout in ("auto", "folders") else None
     if folders is not None:
-        pairs = [pair for pair in _partners(*folders, data.sides, findings) if _same_size(*pair, findings)]
+        kept, dropped = [], []
+        for pair in _partners(*folders, data.sides, findings):
+            (kept if _same_size(*pair, data, findings) else dropped).append(pair)
         a, b = (os.path.relpath(folder, root) for folder in folders)
-        return Pairs("folders", tuple(pairs), (f"A is read from {a}, B from {b}",))
+        return Pairs("folders", tuple(kept), (f"A is read from {a}, B from {b}",), tuple(dropped))
     if data.layout == "folders" or data.sides != SIDES:
         there = ", ".join(_subfolders(root)) or "nothing"
         problem = f"no folders {' and '.join(data.sides)} for {split}"
         raise DataError(problem, file=root, value=there, mend=EXPECTED)
     folder = _folder(root, split, named)
     if data.layout == "pictures" or (data.layout == "auto" and data.derive != "none"):
-        layout, note, fits = "pictures", f"A is made of B, the pictures of {folder.name}", _size
+        layout, note, fits = "pictures", f"A is made of B, the pictures of {folder.name}", _is_usable
     else:
         layout, note, fits = "side-by-side", f"A and B are the halves of each picture of {folder.name}", _has_halves
         if data.layout == "auto":
             _refuse_folders_below(folder)
     pictures = [folder / name for name in list_pictures(folder)]
-    return Pairs(layout, tuple((path, path) for path in pictures if fits(path, findings)), (note,))
+    return Pairs(layout, tuple((path, path) for path in pictures if fits(path, data, findings)), (note,))
 
 
 def _two_folders(root: Path, split: str, named: str | None, sides: tuple[str, str]) -> tuple[Path, Path] | None:
@@ -183,8 +185,8 @@ def _by_key(folder: Path, side: str) -> dict[str, Path]:
     return found
 
 
-def _same_size(a: Path, b: Path, findings: Findings) -> bool:
-    first, second = (_size(path, findings) for path in (a, b))
+def _same_size(a: Path, b: Path, data: TranslationData, findings: Findings) -> bool:
+    first, second = (usable_size(path, data.max_pixels, findings) for path in (a, b))
     if first is None or second is None:
         return False
     if first != second:
@@ -193,20 +195,15 @@ def _same_size(a: Path, b: Path, findings: Findings) -> bool:
     return first == second
 
 
-def _has_halves(path: Path, findings: Findings) -> bool:
-    size = _size(path, findings)
+def _has_halves(path: Path, data: TranslationData, findings: Findings) -> bool:
+    size = usable_size(path, data.max_pixels, findings)
     if size is not None and size[1] % 2:
         findings.add(Kind.HALVES_ODD, path, None, f"{size[1]} x {size[0]}")
     return size is not None and size[1] % 2 == 0
 
 
-def _size(path: Path, findings: Findings) -> Size | None:
-    """(height, width) by the header; None where there is none to be read."""
-    try:
-        return image_size(path)
-    except DataError as failure:
-        findings.add(Kind.PICTURE_BROKEN, path, failure.field, failure.problem)
-        return None
+def _is_usable(path: Path, data: TranslationData, findings: Findings) -> bool:
+    return usable_size(path, data.max_pixels, findings) is not None
 
 
 def _subfolders(root: Path) -> Sequence[str]:

@@ -118,6 +118,19 @@ def test_pairs__bring_their_own_flaws(tmp_path: Path):
         open_split(config(tmp_path, scale=1, degrade__motion=(3.0, 5.0)), "val")
 
 
+def test_broken_pictures__are_named_or_left_out(tmp_path: Path):
+    folder(tmp_path / "HR", "a.png", "b.png", "c.png", "d.png")
+    folder(tmp_path / "LR", "a.png", "b.png", "c.png", "d.png", size=(20, 24))
+    (tmp_path / "HR/b.png").write_bytes(b"")
+    (tmp_path / "HR/c.png").write_bytes((tmp_path / "HR/c.png").read_bytes()[:-100])
+    (tmp_path / "LR/d.png").write_text("no picture")
+    with pytest.raises(DataError, match=r"HR/b\.png: the file is empty"):
+        open_split(config(tmp_path), "val")
+    samples = open_split(config(tmp_path, data__on_error="skip"), "val")
+    assert [samples[i].id for i in range(len(samples))] == ["a.png"]
+    assert all(name in " ".join(samples.notes) for name in ("b.png", "c.png", "d.png"))
+
+
 def test_crop__larger_than_a_picture(tmp_path: Path):
     folder(tmp_path, "small.png", size=(20, 30))
     with pytest.raises(

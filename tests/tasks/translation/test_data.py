@@ -172,6 +172,12 @@ def test_broken_picture__is_named(tmp_path: Path):
     (tmp_path / "train" / "1.png").write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"1\.png"):
         open_split(config(tmp_path), "train")
+    for name in ("2.png", "3.png"):
+        write_image(tmp_path / "train" / name, beside(picture(0), picture(1)))
+    (tmp_path / "train/2.png").write_bytes((tmp_path / "train/2.png").read_bytes()[:-100])
+    samples = open_split(config(tmp_path, data__on_error="skip"), "train")
+    assert [samples[i].id for i in range(len(samples))] == ["3.png"]
+    assert all(name in " ".join(samples.notes) for name in ("1.png", "2.png"))
 
 
 def test_derived__grey_and_edges(tmp_path: Path):
