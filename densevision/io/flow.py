@@ -23,7 +23,7 @@ from densevision.io.pictures import is_whole
 MAGIC = 202021.25
 """First four bytes of a .flo file as a float: they spell PIEH."""
 UNKNOWN = 1e9
-"""Larger numbers in a .flo file mean that the motion is not known."""
+"""Numbers of this size and more in a .flo file mean that the motion is not known."""
 KITTI_ZERO, KITTI_STEPS = 2**15, 64
 """The number that stands for no motion, and the steps of a pixel, in KITTI's files."""
 
@@ -39,7 +39,7 @@ def read_flow(path: str | os.PathLike[str]) -> Flow:
     """Reads motion and where it is known; the suffix tells the format.
 
     Args:
-        path: `.flo` (Middlebury, Sintel, FlyingChairs; beyond 1e9 is unknown), `.png` (KITTI, HD1K: 16 bits, the third
+        path: `.flo` (Middlebury, Sintel, FlyingChairs; 1e9 and more is unknown), `.png` (KITTI, HD1K: 16 bits, the third
             channel says whether it is known), `.pfm` (FlyingThings3D: two of three channels), `.npy` (TartanAir:
             (H, W, 2) or (2, H, W)), `.flo5` (Spring; needs h5py). In the last three what is not finite is unknown.
 
@@ -140,7 +140,7 @@ def _read_flo(path: Path) -> Flow:
     with _opened(path) as stream:
         shape = _flo_shape(path, stream)
         flow = np.frombuffer(stream.read(), "<f4").reshape(shape)
-    return flow, (np.abs(flow) <= UNKNOWN).all(2)
+    return flow, (np.abs(flow) < UNKNOWN).all(2)
 
 
 def _write_flo(path: Path, flow: np.ndarray, known: np.ndarray) -> None:

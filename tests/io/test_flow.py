@@ -188,6 +188,14 @@ def test_missing_file__is_named(tmp_path):
             read_flow(tmp_path / f"absent{suffix}")
 
 
+def test_flo__unknown_from_a_billion_on(tmp_path):
+    """OpenCV's readers take fabs(u) < 1e9 for known, and some writers fill with 1e9 itself."""
+    flow = np.array([[[1e9, 2.0, -1e9], [9e8, 1e10, np.nan]]] * 2, np.float32)
+    header = np.float32(202021.25).tobytes() + np.array([3, 2], "<i4").tobytes()
+    (tmp_path / "a.flo").write_bytes(header + flow.transpose(1, 2, 0).astype("<f4").tobytes())
+    np.testing.assert_array_equal(read_flow(tmp_path / "a.flo")[1], [[False, True, False], [True, False, False]])
+
+
 def test_unknown_suffix__offers_the_known(tmp_path):
     with pytest.raises(UsageError, match="flo"):
         read_flow(tmp_path / "a.fl")
