@@ -39,7 +39,7 @@ def read_flow(path: str | os.PathLike[str]) -> Flow:
     """Reads motion and where it is known; the suffix tells the format.
 
     Args:
-        path: `.flo` (Middlebury, Sintel, FlyingChairs; 1e9 and more is unknown), `.png` (KITTI, HD1K: 16 bits, the third
+        path: `.flo` (Middlebury, Sintel, FlyingChairs; from 1e9 it is unknown), `.png` (KITTI, HD1K: 16 bits, the third
             channel says whether it is known), `.pfm` (FlyingThings3D: two of three channels), `.npy` (TartanAir:
             (H, W, 2) or (2, H, W)), `.flo5` (Spring; needs h5py). In the last three what is not finite is unknown.
 
