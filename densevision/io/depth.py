@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import tifffile
 
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io.files import whole, write_bytes
 from densevision.io.image import image_size, read_image, write_image
+from densevision.io.pictures import is_whole
 
 SATURATED = 65535
 """Largest 16-bit number: depth sensors write it where they saw nothing."""
@@ -196,9 +198,21 @@ def _read_picture(path: Path) -> DepthFile:
     return _plain(image[..., 0])
 
 
+def _png_size(path: Path) -> tuple[int, int]:
+    size = image_size(path)
+    if not is_whole(path):
+        read_image(path)
+    return size
+
+
 def _write_picture(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
     steps = np.rint(numbers).clip(1, SATURATED - 1)
     write_image(path, np.where(known, steps, 0).astype(np.uint16))
+
+
+def _write_tiff(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
+    with whole(path) as temporary, open(temporary, "wb") as stream:
+        tifffile.imwrite(stream, np.where(known, numbers, np.float32(0)), compression="zlib", metadata=None)
 
 
 def _read_pfm(path: Path) -> DepthFile:
@@ -315,7 +329,7 @@ _READERS: dict[str, Callable[[Path], DepthFile]] = {
     ".npz": _read_npz,
 }
 _SIZES: dict[str, Callable[[Path], tuple[int, int]]] = {
-    ".png": image_size,
+    ".png": _png_size,
     ".pgm": image_size,
     ".tif": image_size,
     ".tiff": image_size,
@@ -325,6 +339,8 @@ _SIZES: dict[str, Callable[[Path], tuple[int, int]]] = {
 }
 _WRITERS: dict[str, Callable[[Path, np.ndarray, np.ndarray], None]] = {
     ".png": _write_picture,
+    ".tif": _write_tiff,
+    ".tiff": _write_tiff,
     ".pfm": _write_pfm,
     ".npy": _write_npy,
 }

@@ -8,6 +8,7 @@ picture and multiplies 8-bit colours by their alpha; Pillow cuts 16-bit colours 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,7 +21,7 @@ from densevision.io.decode import DAMAGE, Header, damaged, decode_opencv, decode
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of a TIFF and of a BigTIFF, in both byte orders."""
 
-_DAMAGE = (*DAMAGE, TiffFileError)
+_DAMAGE = (*DAMAGE, TiffFileError, zlib.error)
 _ORIENTATION_TAG = 274
 _UNCOMPRESSED = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
 _BUFFER = 1 << 24

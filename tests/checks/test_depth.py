@@ -98,11 +98,12 @@ def test_depth__every_check_is_planted() -> None:
     assert known == FAULTS.keys() | stereo | {"depth-scale-unstated"}
 
 
-def test_fix__negative_is_unknown_and_the_rest_leaves(dataset, check, tmp_path) -> None:
-    FAULTS["depth-negative"](dataset)
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".tif"])
+def test_fix__negative_is_unknown_and_the_rest_leaves(suffix: str, dataset, check, tmp_path) -> None:
+    rewritten(dataset, ramp() - 2, np.ones((48, 64), bool), suffix)
     (dataset / "train/depth/5.png").write_bytes(b"broken")
     check("depth", dataset, tmp_path / "clean", MILLIMETRES)
-    before, after = (read_numbers(root / "train/depth/3.npy").depth for root in (dataset, tmp_path / "clean"))
+    before, after = (read_numbers(root / f"train/depth/3{suffix}").depth for root in (dataset, tmp_path / "clean"))
     np.testing.assert_array_equal(after, np.where(before > 0, before, 0))
     assert not (tmp_path / "clean/train/rgb/5.png").exists()
     assert check("depth", tmp_path / "clean", settings=MILLIMETRES).findings == []

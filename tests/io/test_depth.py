@@ -117,7 +117,7 @@ def test_pfm__lines_that_end_as_windows_writes_them(numbers: tuple[np.ndarray, n
     np.testing.assert_array_equal(read_depth(tmp_path / "b.pfm").depth, numbers[0])
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm", ".tif"])
 def test_damaged__is_an_error_of_the_data_in_our_own_words(suffix: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     write_depth(tmp_path / f"whole{suffix}", rng.uniform(1, 9, (6, 7)))

@@ -15,7 +15,7 @@ from densevision.errors import DataError, UsageError
 from densevision.io.depth import depth_size, read_depth
 from densevision.io.findings import Findings, Kind
 from densevision.io.image import image_size, read_image, to_channels
-from densevision.io.pictures import held_out
+from densevision.io.pictures import held_out, is_whole
 from densevision.ops.view import Size
 from densevision.results.depth_map import Camera, DepthMap
 from densevision.sample import Sample, SampleSet
@@ -237,10 +237,10 @@ def _divided(frames: list[Frame], split: str) -> tuple[list[Frame], list[str]]:
 
 
 def _is_sound(frame: Frame, findings: Findings) -> bool:
-    """Looks at the files' headers: whether all are there, sizes agree, and numbers have 16 bits."""
+    """Looks at the files' headers and ends: whether all are there and whole, sizes agree, and numbers have 16 bits."""
     parts = (
-        (frame.image, image_size, Kind.PICTURE_BROKEN),
-        (frame.right, image_size, Kind.PICTURE_BROKEN),
+        (frame.image, _picture_size, Kind.PICTURE_BROKEN),
+        (frame.right, _picture_size, Kind.PICTURE_BROKEN),
         (frame.truth, depth_size, Kind.DEPTH_BROKEN),
     )
     sizes = []
@@ -259,6 +259,14 @@ def _is_sound(frame: Frame, findings: Findings) -> bool:
             if not header.mode.startswith("I"):
                 return findings.add(Kind.DEPTH_BITS, frame.truth, None, f"mode {header.mode}")
     return True
+
+
+def _picture_size(path: Path) -> tuple[int, int]:
+    """By its header; DataError where the file's end is missing, too."""
+    size = image_size(path)
+    if not is_whole(path):
+        read_image(path)
+    return size
 
 
 def without_truth(sample: Sample) -> Sample:

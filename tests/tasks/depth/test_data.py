@@ -261,6 +261,9 @@ def test_camera__metres_are_not_compared_with_disparities_of_an_unknown_one(tmp_
 
 BROKEN = {
     "picture": lambda root: (root / "depth/3.png").write_bytes(b"broken"),
+    "cut picture": lambda root: cut(root / "left/3.png"),
+    "cut right picture": lambda root: cut(root / "right/3.png"),
+    "cut depth": lambda root: cut(put(root / "depth/3.png")),
     "missing": lambda root: (root / "depth/3.png").symlink_to("nowhere.png"),
     "right picture": lambda root: (root / "right/3.png").write_bytes(b"broken"),
     "array": lambda root: (root / "depth/3.npy").write_bytes(b"broken"),
@@ -287,7 +290,7 @@ def test_on_error__what_cannot_be_read_is_left_out(fault: str, tmp_path: Path) -
         picture(tmp_path / "left" / f"{number}.png")
         picture(tmp_path / "right" / f"{number}.png")
         put(tmp_path / "depth" / f"{number}.png")
-    if fault != "right picture":
+    if fault not in ("right picture", "cut picture", "cut right picture"):
         (tmp_path / "depth/3.png").unlink()
     BROKEN[fault](tmp_path)
     settings = {"data__train": ".", "data__scale": 1000.0}
