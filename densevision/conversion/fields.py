@@ -15,7 +15,7 @@ from densevision.errors import DataError
 from densevision.io.depth import SATURATED, read_depth, write_depth
 from densevision.io.files import write_text
 from densevision.io.flow import KITTI_STEPS, KITTI_ZERO, write_flow
-from densevision.io.image import read_image, write_image
+from densevision.io.image import image_size, read_image, write_image
 from densevision.tasks.depth.layouts import Frame
 from densevision.tasks.depth.layouts import recognise as recognise_depth
 from densevision.tasks.flow.data import read_truth
@@ -195,9 +195,11 @@ def _splits(root: Path, listed: Callable[[Path], list], recognise: Callable) -> 
     if folders and (plain or alike):
         return {split: listed(folder) for split, folder in folders.items()}
     items = listed(root)
-    if any(item.split is not None for item in items):
-        return {split: [item for item in items if item.split == split] for split in ("train", "val")}
-    return {"train": items}
+    said = {item.split for item in items}
+    if "val" not in said:
+        return {"train": items}
+    own = {"train": "train" if "train" in said else None, "val": "val"}
+    return {split: [item for item in items if item.split == word] for split, word in own.items()}
 
 
 def _scaled(frame: Frame, scale: float | None) -> Frame:
@@ -209,7 +211,7 @@ def _day(frame: Frame, out: Path) -> Path:
     if frame.camera is None:
         return out / "2000_01_01"
     camera = frame.camera
-    centre = (0.0, 0.0) if camera.principal is None else tuple(side - 0.5 for side in camera.principal)
+    centre = _centre(frame)
     left = [camera.focal, 0, centre[0], 0, 0, camera.focal, centre[1], 0, 0, 0, 1, 0]
     rows = {"P_rect_02": left}
     if camera.baseline is not None:
@@ -225,11 +227,16 @@ def _day(frame: Frame, out: Path) -> Path:
     raise DataError("too many cameras for KITTI's layout", value=10000)
 
 
+def _centre(frame: Frame) -> tuple[float, float]:
+    """The principal point, the middle where none is stated, as these files count: from the first pixel's centre."""
+    x, y = frame.camera.centre(image_size(frame.image))
+    return x - 0.5, y - 0.5
+
+
 def _write_intrinsics(frame: Frame, folder: Path) -> None:
     if frame.camera is None:
         return
-    x, y = (side - 0.5 for side in frame.camera.principal or (0.5, 0.5))
-    focal = frame.camera.focal
+    focal, (x, y) = frame.camera.focal, _centre(frame)
     write_text(folder / "intrinsics.txt", f"{focal:.9g} 0 {x:.9g}\n0 {focal:.9g} {y:.9g}\n0 0 1\n")
 
 

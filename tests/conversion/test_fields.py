@@ -67,6 +67,24 @@ def test_depth__comes_back(to: str, depth, tmp_path) -> None:
     assert to != "tum" or losses.counts["focal lengths"] == 6
 
 
+@pytest.mark.parametrize("to", ["kitti-depth", "nyu"])
+def test_depth__a_camera_without_a_principal_point_looks_at_the_middle(to: str, tmp_path) -> None:
+    folder = tmp_path / "a/chess/seq-01"
+    write_image(folder / "frame-000000.color.png", picture(0))
+    write_depth(folder / "frame-000000.depth.png", np.full((20, 30), 4.0), scale=1000)
+    convert(str(tmp_path / "a"), tmp_path / "b", to)
+    (frame,) = read_frames(str(tmp_path / "b"), None)["train"]
+    assert (frame.camera.focal, frame.camera.principal) == (585, (15, 10))
+
+
+def test_depth__what_only_says_what_validates_trains_on_the_rest(tmp_path) -> None:
+    for number, scene in enumerate(("kitchen", "test/bath")):
+        write_image(tmp_path / "a" / scene / "rgb_00000.png", picture(number))
+        write_depth(tmp_path / "a" / scene / "sync_depth_00000.png", np.full((20, 30), 4.0), scale=1000)
+    convert(str(tmp_path / "a"), tmp_path / "b", "tum")
+    assert {split: len(rows) for split, rows in maps(tmp_path / "b").items()} == {"train": 1, "val": 1}
+
+
 @pytest.mark.parametrize(("first", "second"), [("kitti-depth", "tum"), ("tum", "kitti-depth"), ("nyu", "tum")])
 def test_depth__between_the_three(first: str, second: str, depth, tmp_path) -> None:
     convert(str(depth), tmp_path / "a", first)

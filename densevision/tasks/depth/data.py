@@ -197,7 +197,7 @@ def frames_of(config: DepthConfig, split: str, every: bool = False) -> tuple[lis
         raise DataError("no such folder or list", file=folder, field=f"data.{split}")
     if lists:
         found, notes = listed(lists[0], root), []
-    elif folder.is_dir() and (named or recognise(root) is LAYOUTS[-1]):
+    elif folder.is_dir() and (named or recognise(root) is LAYOUTS[-1] or _is_divided(root)):
         found, notes = list(recognise(folder).frames(folder)), []
     else:
         found, notes = _divided(list(recognise(root).frames(root)), split)
@@ -210,6 +210,12 @@ def frames_of(config: DepthConfig, split: str, every: bool = False) -> tuple[lis
         mend = "Pictures and depth lie in rgb/ and depth/, pairs in left/ and right/, or as a known dataset has them."
         raise DataError(f"nothing to learn from for {split}", file=folder if folder.is_dir() else root, mend=mend)
     return useful, notes
+
+
+def _is_divided(root: Path) -> bool:
+    """Whether both train/ and val/ hold what all of it is taken for."""
+    whole = recognise(root).name
+    return all((root / part).is_dir() and recognise(root / part).name == whole for part in ("train", "val"))
 
 
 def _teaches(frame: Frame, config: DepthConfig, split: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from densevision.sample import Sample, SampleSet
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.pairs import Pair, recognise
 
+_WAYS = r"/(into_(future|past)/\w+|flow_[FB]W_\w+)$"
+"""What FlyingThings3D and Spring add to a scene's name for each direction and camera."""
 MARGIN = 1.5
 """Sides of a rendered scene, in sides of the training crop: room for the crop to be chosen in."""
 
@@ -152,7 +155,7 @@ def pairs_of(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:
     folder = root / (named or split)
     if named is not None and not folder.is_dir():
         raise DataError("no such folder", file=folder, field=f"data.{split}")
-    divided = recognise(root).pairs.__name__ == "plain" and folder.is_dir()
+    divided = folder.is_dir() and (recognise(root).pairs.__name__ == "plain" or _is_divided(root))
     if named is not None or divided:
         found, notes = _listed(folder, config), []
     else:
@@ -161,6 +164,12 @@ def pairs_of(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:
         mend = "Frames and truth lie side by side (frame10.png, frame11.png, flow10.flo), or as a known dataset does."
         raise DataError(f"no pair of frames for {split}", file=folder if divided else root, mend=mend)
     return found, notes
+
+
+def _is_divided(root: Path) -> bool:
+    """Whether both train/ and val/ hold what all of it is taken for."""
+    whole = recognise(root).name
+    return all((root / part).is_dir() and recognise(root / part).name == whole for part in ("train", "val"))
 
 
 def _picture_size(path: Path) -> tuple[int, int]:
@@ -224,8 +233,8 @@ def _refuse_passes(config: FlowConfig, data: str) -> None:
 
 
 def _divided(pairs: list[Pair], split: str) -> tuple[list[Pair], list[str]]:
-    """The pairs of a split, as the dataset says, or else by whole groups."""
-    if any(pair.split is not None for pair in pairs):
+    """The pairs of a split, as the dataset says, or else, and where it only says what trains, by whole groups."""
+    if any(pair.split == "val" for pair in pairs):
         return [pair for pair in pairs if pair.split == split], []
     groups = sorted({_scene(pair) for pair in pairs})
     if len(groups) < 2:
@@ -236,9 +245,10 @@ def _divided(pairs: list[Pair], split: str) -> tuple[list[Pair], list[str]]:
 
 
 def _scene(pair: Pair) -> str:
-    """The group without its rendering, so that the passes of one scene stay together; one word, as hashes want it."""
+    """The group without rendering, direction and camera: a scene stays together; one word, as hashes want it."""
     head, _, tail = pair.group.partition("/")
-    return (tail if head in ("clean", "final") else pair.group).replace("/", "-")
+    group = tail if head in ("clean", "final") else pair.group
+    return re.sub(_WAYS, "", group).replace("/", "-")
 
 
 def _mask(path: Path) -> np.ndarray:

@@ -129,6 +129,16 @@ def test_tum__depth_nearest_in_time(tmp_path: Path) -> None:
     assert frame.truth.name == "1.01.png" and opened(tmp_path, data__val="freiburg1")[0].truth.depth[0, 0] == 1
 
 
+def test_known_layouts__below_train_and_val(tmp_path: Path) -> None:
+    for split, numbers in (("train", range(12)), ("val", range(12, 14))):
+        for number in numbers:
+            scene = tmp_path / split / f"scene{number}"
+            picture(scene / "im0.png"), picture(scene / "im1.png")
+            write_depth(scene / "disp0.pfm", np.full(SIZE, 30.0))
+    for split, numbers in (("train", range(12)), ("val", range(12, 14))):
+        assert {frame.group for frame in opened(tmp_path, split).frames} == {f"scene{number}" for number in numbers}
+
+
 def test_middlebury__calibration_in_millimetres(tmp_path: Path) -> None:
     picture(tmp_path / "Bike" / "im0.png"), picture(tmp_path / "Bike" / "im1.png")
     write_depth(tmp_path / "Bike" / "disp0.pfm", np.full(SIZE, 30.0))

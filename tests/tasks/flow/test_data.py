@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from densevision.errors import DataError, UsageError
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.data import SceneFlow, open_split
+from densevision.tasks.flow.data import SceneFlow, open_split, pairs_of
 from densevision.tasks.flow.pairs import recognise
 from densevision.tasks.flow.task import Flow
 
@@ -111,6 +112,44 @@ LAYOUTS = {
     "TartanAir": (tartanair, 1),
 }
 OCCLUDED = ("Sintel", "KITTI 2015", "KITTI 2012", "TartanAir")
+
+
+def test_things__what_only_trains_is_divided_by_scenes(tmp_path):
+    """Both directions and cameras of a scene show the same pictures: none may train where another validates."""
+    things(tmp_path)
+    for part in ("optical_flow", "frames_cleanpass"):
+        shutil.rmtree(tmp_path / part / "TEST")
+        first = tmp_path / part / "TRAIN/A/0000"
+        for scene in range(1, 8):
+            shutil.copytree(first, first.with_name(f"{scene:04d}"))
+    for scene in range(8):
+        for way in ("into_future/left", "into_past/left"):
+            motion(tmp_path / f"optical_flow/TRAIN/A/{scene:04d}/{way}/OpticalFlow_0006_L.pfm")
+        frame(tmp_path / f"frames_cleanpass/TRAIN/A/{scene:04d}/left/0005.png")
+    train, val = (open_split(config(tmp_path), split) for split in ("train", "val"))
+    assert len(train) and len(val) and "1 of 8 sequences are held out" in val.notes[0]
+    assert not {pair.first for pair in train.pairs} & {pair.first for pair in val.pairs}
+
+
+def test_spring__one_scene_trains_or_validates(tmp_path):
+    for scene in range(8):
+        for camera in ("left", "right"):
+            for number in (1, 2):
+                frame(tmp_path / f"train/{scene:04d}/frame_{camera}/frame_{camera}_{number:04d}.png")
+            for way, number in (("FW", 1), ("BW", 2)):
+                name = f"flow_{way}_{camera}"
+                (tmp_path / f"train/{scene:04d}/{name}").mkdir()
+                (tmp_path / f"train/{scene:04d}/{name}/{name}_{number:04d}.flo5").touch()
+    train, val = ({pair.group[:4] for pair in pairs_of(config(tmp_path), split)[0]} for split in ("train", "val"))
+    assert len(val) == 1 and len(train) == 7 and not train & val
+
+
+def test_tartanair__below_train_and_val(tmp_path):
+    for split in ("train", "val"):
+        tartanair(tmp_path / split)
+    for split in ("train", "val"):
+        samples = open_split(config(tmp_path), split)
+        assert len(samples) == 2 and all(split in pair.first.parts for pair in samples.pairs)
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
