@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from densevision.errors import DataError, UsageError
-from densevision.ops.view import pixel_map
+from densevision.ops.view import warp_image
 from densevision.results.record import Result
 
 Kind = Literal["metric", "relative", "disparity"]
@@ -104,9 +104,11 @@ class DepthMap(Result):
         Along a surface the numbers are interpolated. At the borders of objects and of what is known they are those of
         the nearest pixel, because between two surfaces there is nothing.
         """
-        nearest, smooth = (_moved(self.depth, matrix, size, how) for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR))
-        known = _moved(self.valid.astype(np.float32), matrix, size, cv2.INTER_LINEAR)
-        valid = _moved(self.valid.astype(np.uint8), matrix, size, cv2.INTER_NEAREST).astype(bool)
+        nearest, smooth = (
+            warp_image(self.depth, matrix, size, how, 0) for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR)
+        )
+        known = warp_image(self.valid.astype(np.float32), matrix, size, cv2.INTER_LINEAR, 0)
+        valid = warp_image(self.valid.astype(np.uint8), matrix, size, cv2.INTER_NEAREST, 0).astype(bool)
         alike = (np.abs(smooth - nearest) < SMOOTH * np.abs(nearest)) & (known > 1 - 1e-3)
         stretch = float(np.hypot(*matrix[:, 0])) if self.unit == "px" else 1.0
         depth = np.where(valid, np.where(alike, smooth, nearest) * np.float32(stretch), 0).astype(np.float32)
@@ -213,8 +215,3 @@ PNG16 = {".depth.png": 1000.0, ".kitti.png": 256.0}
 
 def _form(path: Path) -> str:
     return "".join(path.suffixes[-2:]).lower()
-
-
-def _moved(array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    border = cv2.BORDER_CONSTANT
-    return cv2.warpAffine(array, pixel_map(matrix), size[::-1], flags=interpolation, borderMode=border, borderValue=0)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from densevision.ops.view import pixel_map
+from densevision.ops.view import warp_image
 from densevision.results.record import Result
 
 SMOOTH = 0.5
@@ -68,9 +68,9 @@ class FlowField(Result):
         that of the nearest pixel, because a mean of two motions would be the motion of nothing.
         """
         field = np.ascontiguousarray(self.flow.transpose(1, 2, 0))
-        nearest, smooth = (_moved(field, matrix, size, how) for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR))
-        known = _moved(self.valid.astype(np.float32), matrix, size, cv2.INTER_LINEAR)
-        valid = _moved(self.valid.astype(np.uint8), matrix, size, cv2.INTER_NEAREST).astype(bool)
+        nearest, smooth = (warp_image(field, matrix, size, how, 0) for how in (cv2.INTER_NEAREST, cv2.INTER_LINEAR))
+        known = warp_image(self.valid.astype(np.float32), matrix, size, cv2.INTER_LINEAR, 0)
+        valid = warp_image(self.valid.astype(np.uint8), matrix, size, cv2.INTER_NEAREST, 0).astype(bool)
         alike = (np.abs(smooth - nearest).max(2) < SMOOTH) & (known > 1 - 1e-3)
         flow = np.where(alike[..., None], smooth, nearest) @ np.asarray(matrix, np.float32)[:, :2].T
         flow = np.ascontiguousarray(np.where(valid[..., None], flow, 0).transpose(2, 0, 1), np.float32)
@@ -81,7 +81,8 @@ class FlowField(Result):
         self, matrix: np.ndarray, size: tuple[int, int], flow: np.ndarray, valid: np.ndarray
     ) -> np.ndarray:
         occlusion = np.asarray(self.occlusion, np.float32)
-        moved = _moved(occlusion, matrix, size, cv2.INTER_LINEAR if self.occlusion.dtype != bool else cv2.INTER_NEAREST)
+        how = cv2.INTER_NEAREST if self.occlusion.dtype == bool else cv2.INTER_LINEAR
+        moved = warp_image(occlusion, matrix, size, how, 0)
         moved = np.where(valid & leaves(flow), np.float32(1), moved)
         return moved.astype(self.occlusion.dtype)
 
@@ -151,8 +152,3 @@ def fetch(second: np.ndarray, flow: np.ndarray) -> np.ndarray:
     height, width = flow.shape[1:]
     x, y = flow[0] + np.arange(width, dtype=np.float32), flow[1] + np.arange(height, dtype=np.float32)[:, None]
     return cv2.remap(second, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _moved(array: np.ndarray, matrix: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    border = cv2.BORDER_CONSTANT
-    return cv2.warpAffine(array, pixel_map(matrix), size[::-1], flags=interpolation, borderMode=border, borderValue=0)
