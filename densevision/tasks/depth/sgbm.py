@@ -22,7 +22,7 @@ def match(left: np.ndarray, right: np.ndarray, largest: float, camera: Camera | 
     the check of both directions; the costs are those of OpenCV's samples.
 
     Args:
-        left: (H, W, C) uint8.
+        left: (H, W, C); of more than 8 bits OpenCV sees 8, stretched over what both pictures hold.
         right: The same.
         largest: Largest disparity that is looked for, in pixels.
         camera: What is known of the left camera.
@@ -30,7 +30,7 @@ def match(left: np.ndarray, right: np.ndarray, largest: float, camera: Camera | 
     Returns:
         Disparity in pixels; valid where it is positive and the right picture's disparity leads back.
     """
-    grey = [to_channels(picture, 1)[..., 0] for picture in (left, right)]
+    grey = _in_8_bits(*(to_channels(picture, 1)[..., 0] for picture in (left, right)))
     width = grey[0].shape[1]
     count = STEPS * max(1, int(np.ceil(min(largest, width - 1) / STEPS)))
     own = _disparity(grey[0], grey[1], count)
@@ -40,6 +40,14 @@ def match(left: np.ndarray, right: np.ndarray, largest: float, camera: Camera | 
     back = np.take_along_axis(other, there.clip(0, width - 1), 1)
     agreed = (own > 0) & (there >= 0) & (back > 0) & (np.abs(own - back) <= AGREE)
     return DepthMap.of(own, agreed, kind="disparity", unit="px", camera=camera)
+
+
+def _in_8_bits(*pictures: np.ndarray) -> list[np.ndarray]:
+    if all(picture.dtype == np.uint8 for picture in pictures):
+        return list(pictures)
+    low = min(float(picture.min()) for picture in pictures)
+    step = max(float(picture.max()) - low for picture in pictures) / 255 or 1.0
+    return [np.rint((picture - np.float32(low)) / np.float32(step)).astype(np.uint8) for picture in pictures]
 
 
 def _disparity(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -104,3 +105,18 @@ def test_config__pairs_and_truth_are_not_mixed() -> None:
     with pytest.raises(UsageError, match="rotate"):
         settings = {"loss.silog": 0.0, "loss.photometric": 1.0, "augment.rotate": 3.0}
         DepthConfig.resolve(None, {"output": "disparity", **settings})
+
+
+@pytest.mark.parametrize("bits", ["all 16", "12 of 16", "floats"])
+def test_sgbm__pictures_of_more_than_8_bits(bits: str) -> None:
+    wide = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8), (240, 160))[..., None]
+    left, right = wide[:, 20:220], np.roll(wide, -9, 1)[:, 20:220]
+    plain = match(left, right, 32)
+    made = {
+        "all 16": lambda picture: picture.astype(np.uint16) * 257,
+        "12 of 16": lambda picture: picture.astype(np.uint16) * 16,
+        "floats": lambda picture: picture.astype(np.float32) / 255,
+    }[bits]
+    found = match(made(left), made(right), 32)
+    both = plain.valid & found.valid
+    assert both.mean() > 0.9 and np.median(found.depth[both]) == 9
