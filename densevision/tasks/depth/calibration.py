@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.io.lines import read_lines
 from densevision.results.depth_map import Camera
 
 INTRINSICS = ("intrinsics.txt", "camera-intrinsics.txt", "intrinsic.txt")
+SHAPES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
+"""Numbers in a file of intrinsics -> the matrix that they are."""
 _CENTRE = np.array([0.5, 0.5])
 
 
@@ -31,7 +34,7 @@ def kitti_camera(file: Path, number: str) -> Camera | None:
     """
     if not file.exists():
         return None
-    rows = dict(line.split(":", 1) for line in file.read_text().splitlines() if ":" in line)
+    rows = dict(line.split(":", 1) for line in read_lines(file) if ":" in line)
     index = int(number)
     names = {which: (f"P_rect_{which:02d}", f"P{which}") for which in (index, index + 1)}
     own, other = (next((rows[name] for name in names[which] if name in rows), None) for which in names)
@@ -42,7 +45,7 @@ def kitti_camera(file: Path, number: str) -> Camera | None:
     if other is not None and index % 2 == 0:
         beside = _matrix(other, file, names[index + 1][0])
         baseline = float((projection[0, 3] - beside[0, 3]) / projection[0, 0])
-    return Camera(float(projection[0, 0]), _corner(projection), baseline)
+    return Camera(_focal(projection, file), _corner(projection), baseline)
 
 
 @lru_cache(maxsize=1024)
@@ -54,17 +57,18 @@ def middlebury_camera(file: Path) -> Camera | None:
     """
     if not file.exists():
         return None
-    rows = dict(line.split("=", 1) for line in file.read_text().splitlines() if "=" in line)
+    rows = dict(line.split("=", 1) for line in read_lines(file) if "=" in line)
     numbers = [float(word) for word in re.findall(r"[-+0-9.eE]+", rows.get("cam0", ""))]
     if len(numbers) != 9:
         raise DataError("no intrinsics of the left camera", file=file, field="cam0", value=rows.get("cam0"))
     baseline, offset = (_number(rows[name], file, name) if name in rows else None for name in ("baseline", "doffs"))
     baseline = None if baseline is None else baseline / 1000
-    return Camera(numbers[0], _corner(np.array(numbers).reshape(3, 3)), baseline, offset or 0.0)
+    matrix = np.array(numbers).reshape(3, 3)
+    return Camera(_focal(matrix, file), _corner(matrix), baseline, offset or 0.0)
 
 
 def intrinsics_near(image: Path, root: Path) -> Camera | None:
-    """The camera that an `intrinsics.txt` states: a 3x3 matrix, beside the picture or in a folder above it.
+    """The camera of an `intrinsics.txt`, a matrix of 3x3, 3x4 or 4x4, beside the picture or in a folder above it.
 
     It is looked for up to the folder that holds the root, so that a split finds what its dataset says.
     """
@@ -82,12 +86,12 @@ def intrinsics_near(image: Path, root: Path) -> Camera | None:
 def _intrinsics(file: Path) -> Camera | None:
     if not file.is_file():
         return None
-    numbers = file.read_text().split()
+    numbers = " ".join(read_lines(file)).replace(",", " ").split()
     try:
-        matrix = np.array(numbers, float).reshape(3, -1)[:, :3]
-        return Camera(float(matrix[0, 0]), _corner(matrix.reshape(3, 3)))
+        matrix = np.array(numbers, float).reshape(SHAPES.get(len(numbers), (3, 3)))[:3, :3]
     except ValueError:
         raise DataError("not a matrix of 3 x 3 numbers", file=file, value=" ".join(numbers[:12])) from None
+    return Camera(_focal(matrix, file), _corner(matrix))
 
 
 def _corner(matrix: np.ndarray) -> tuple[float, float]:
@@ -96,11 +100,23 @@ def _corner(matrix: np.ndarray) -> tuple[float, float]:
     return float(x), float(y)
 
 
+def _focal(matrix: np.ndarray, file: Path) -> float:
+    focal = float(matrix[0, 0])
+    if not 0 < focal < np.inf:
+        raise DataError(
+            "no focal length", file=file, value=focal, mend="It is the first number of the matrix, in pixels."
+        )
+    return focal
+
+
 def _number(text: str, file: Path, field: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
-        raise DataError("not a number", file=file, field=field, value=text.strip()) from None
+        number = np.nan
+    if not np.isfinite(number):
+        raise DataError("not a number", file=file, field=field, value=text.strip())
+    return number
 
 
 def _matrix(text: str, file: Path, field: str) -> np.ndarray:

@@ -11,6 +11,7 @@ from typing import Literal
 
 from densevision.errors import DataError
 from densevision.io.depth import SUFFIXES, kind_by_name
+from densevision.io.lines import read_lines
 from densevision.io.pictures import SUFFIXES as PICTURES
 from densevision.results.depth_map import Camera
 from densevision.tasks.depth.calibration import intrinsics_near, kitti_camera, middlebury_camera
@@ -129,7 +130,7 @@ def seven_scenes(root: Path) -> Iterator[Frame]:
         split = None
         for name, word in (("TrainSplit.txt", "train"), ("TestSplit.txt", "val")):
             lists = folder.parent / name
-            if lists.exists() and number in re.findall(r"\d+", lists.read_text()):
+            if lists.exists() and number in re.findall(r"\d+", " ".join(read_lines(lists))):
                 split = word
         for image in sorted(folder.glob("*.color.png")):
             truth = image.with_name(image.name.replace(".color.", ".depth."))
@@ -206,11 +207,11 @@ def listed(file: Path, root: Path) -> list[Frame]:
         DataError: A line is of another form.
     """
     frames = []
-    for number, line in enumerate(file.read_text().splitlines(), 1):
+    for number, line in enumerate(read_lines(file), 1):
         words = line.split()
         if not words:
             continue
-        if len(words) > 3 or (len(words) == 3 and not re.fullmatch(r"[0-9.]+", words[2])):
+        if len(words) > 3 or (len(words) == 3 and not (re.fullmatch(_FOCAL, words[2]) and float(words[2]))):
             raise DataError("not a line of a list", file=file, field=f"line {number}", value=line, mend=_LINE)
         image = root / words[0].lstrip("/")
         truth = _found(root, words[1].lstrip("/")) if len(words) > 1 and words[1] != "None" else None
@@ -221,6 +222,7 @@ def listed(file: Path, root: Path) -> list[Frame]:
 
 
 _LINE = "Write: picture depth [focal length]."
+_FOCAL = r"\d+\.?\d*"
 
 
 def _found(root: Path, name: str) -> Path | None:
@@ -276,7 +278,7 @@ def _is_truth(path: Path) -> bool:
 
 def _timed(file: Path) -> Sequence[tuple[float, str]]:
     """Lines of `time file`, sorted by time; comments begin with #."""
-    rows = (line.split() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#"))
+    rows = (line.split() for line in read_lines(file) if line.strip() and not line.startswith("#"))
     try:
         return sorted((float(row[0]), row[1]) for row in rows)
     except (ValueError, IndexError):

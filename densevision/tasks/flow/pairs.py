@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from densevision.io.flow import SUFFIXES as FLOWS
+from densevision.io.lines import read_lines
 from densevision.io.order import by_number
 from densevision.io.pictures import SUFFIXES as PICTURES
 
@@ -69,7 +70,7 @@ class Layout:
 def chairs(root: Path, passes: Sequence[str]) -> Iterator[Pair]:
     """FlyingChairs: data/00001_img1.ppm, data/00001_img2.ppm, data/00001_flow.flo; its own split, if listed."""
     lists = [path for name in ("FlyingChairs_train_val.txt", "chairs_split.txt") for path in sorted(root.glob(name))]
-    marks = lists[0].read_text().split() if lists else []
+    marks = " ".join(read_lines(lists[0])).split() if lists else []
     for number, flow in enumerate(sorted(root.glob("data/*_flow.flo"))):
         stem = flow.name.removesuffix("_flow.flo")
         split = {"1": "train", "2": "val"}.get(marks[number]) if number < len(marks) else None

@@ -269,6 +269,45 @@ def test_camera__metres_are_not_compared_with_disparities_of_an_unknown_one(tmp_
         DepthMetric().update(DepthMap.of(np.ones(SIZE)), truth, 0)
 
 
+@pytest.mark.parametrize(
+    "text", ["50 0 15.5 0 50 11.5 0 0 1", "50,0,15.5\n0,50,11.5\n0,0,1", "50 0 15.5 0\n0 50 11.5 0\n0 0 1 0\n0 0 0 1"]
+)
+def test_intrinsics__of_any_shape_after_a_byte_order_mark(text: str, tmp_path: Path) -> None:
+    picture(tmp_path / "rgb" / "0.png"), put(tmp_path / "depth" / "0.png")
+    (tmp_path / "intrinsics.txt").write_bytes("\ufeff".encode() + text.encode())
+    camera = opened(tmp_path, data__val=".", data__scale=1000.0)[0].truth.camera
+    assert camera == Camera(50.0, (16, 12))
+
+
+@pytest.mark.parametrize("text", ["", "50 50 15 11", "0 0 0 0 0 0 0 0 0", "nan 0 1 0 nan 1 0 0 1"])
+def test_intrinsics__that_are_none_are_named(text: str, tmp_path: Path) -> None:
+    picture(tmp_path / "rgb" / "0.png"), put(tmp_path / "depth" / "0.png")
+    (tmp_path / "intrinsics.txt").write_text(text)
+    with pytest.raises(DataError, match=r"intrinsics\.txt"):
+        opened(tmp_path, data__val=".", data__scale=1000.0)
+
+
+def test_lists__of_other_editors(tmp_path: Path) -> None:
+    """A byte order mark, Windows' ends of lines, and a comment that is no UTF-8 are no part of what is read."""
+    picture(tmp_path / "a" / "0.png"), put(tmp_path / "a" / "0_d.png")
+    (tmp_path / "list.txt").write_bytes("\ufeffa/0.png a/0_d.png 50\r\n".encode())
+    assert opened(tmp_path, data__val="list.txt", data__scale=1000.0)[0].truth.camera == Camera(50.0)
+    for focal in ("0", "5.1.8", "-3"):
+        (tmp_path / "list.txt").write_text(f"a/0.png a/0_d.png {focal}")
+        with pytest.raises(DataError, match="line 1"):
+            opened(tmp_path, data__val="list.txt", data__scale=1000.0)
+    picture(tmp_path / "tum/rgb/1.0.png"), put(tmp_path / "tum/depth/1.0.png", 5000)
+    for name in ("rgb", "depth"):
+        lines = f"\ufeff# {name}\r\n1.0 {name}/1.0.png\r\n"
+        (tmp_path / f"tum/{name}.txt").write_bytes(lines.encode())
+    assert opened(tmp_path / "tum", data__val=".")[0].truth.depth[0, 0] == 1
+    picture(tmp_path / "k/training/image_2/000000_10.png"), put(tmp_path / "k/training/disp_occ/000000_10.png")
+    (tmp_path / "k/training/calib").mkdir()
+    lines = b"made by Ren\xe9: yes\nP2: 700 0 46 10 0 700 35 0 0 0 1 0\n"
+    (tmp_path / "k/training/calib/000000.txt").write_bytes(lines)
+    assert opened(tmp_path / "k", data__val="training").frames[0].camera.focal == 700
+
+
 BROKEN = {
     "picture": lambda root: (root / "depth/3.png").write_bytes(b"broken"),
     "cut picture": lambda root: cut(root / "left/3.png"),
