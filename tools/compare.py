@@ -40,7 +40,7 @@ def main(task, one, other, draws, seed, out, as_json, quiet, **given):
     silent = quiet or as_json
     remarks(silent)
     sides = [judged(task, side, silent, **given) for side in (one, other)]
-    found = Comparison.of(*sides, draws, seed)
+    found = Comparison.of(*sides, draws, seed, given["on_error"] or "fail")
     if out is not None:
         found.write(Path(out), shlex.join(["python", *sys.argv]))
         write_text(Path(out) / "compare.json", json.dumps(found.to_dict(), indent=1) + "\n")

@@ -67,6 +67,9 @@ def print_comparison(found: Any, as_json: bool) -> None:
     for title, part in (("worse", found.worse(EXAMPLES)), ("better", found.better(EXAMPLES))):
         shown = ", ".join(f"{id} ({found.changes[id]:+.4g})" for id in part) or "none"
         console.print(f"{found.ranked} most {title}: {shown}", highlight=False, markup=False)
+    if found.alone:
+        told = f"not compared, judged on one side only: {len(found.alone)}{_examples(list(found.alone))}"
+        console.print(told, highlight=False, markup=False)
     console.print(f"intervals: {found.draws} draws of the pictures, seed {found.seed}", highlight=False)
     _print_basis(console, found.one.report, "" if found.alike else " of one")
     if not found.alike:

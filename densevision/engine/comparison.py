@@ -16,8 +16,9 @@ from densevision.engine.basis import show_basis, show_origin
 from densevision.engine.judgement import Judgement, Look, side_by_side
 from densevision.engine.run_folder import versions
 from densevision.errors import UsageError
-from densevision.metrics.bootstrap import DRAWS, LEVEL, Difference, compare
+from densevision.metrics.bootstrap import DRAWS, LEVEL, Chosen, Difference, compare
 from densevision.metrics.glossary import meaning
+from densevision.metrics.scoring import OnError
 
 SHOWN = 6
 """Pictures that are drawn of those that got worse, and of those that got better."""
@@ -35,6 +36,7 @@ class Comparison:
         changes: Picture -> change of that number, the largest worsening first.
         draws: How often the pictures were drawn anew for the intervals.
         seed: Of the draws.
+        alone: Pictures that only one side judges, and that are not compared.
     """
 
     one: Judgement
@@ -44,18 +46,32 @@ class Comparison:
     changes: dict[str, float]
     draws: int
     seed: int
+    alone: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, one: Judgement, other: Judgement, draws: int = DRAWS, seed: int = 0) -> Comparison:
+    def of(
+        cls, one: Judgement, other: Judgement, draws: int = DRAWS, seed: int = 0, on_error: OnError = "fail"
+    ) -> Comparison:
         """Compares two judgements.
+
+        Args:
+            one: The first side.
+            other: The second side.
+            draws: How often the pictures are drawn anew.
+            seed: Of the draws.
+            on_error: "skip" compares the pictures that both sides judge, and names the others.
 
         Raises:
             UsageError: They are of different tasks.
-            DataError: They are not of the same pictures.
+            DataError: They are not of the same pictures, or under "skip" have none in common.
         """
         if one.report.task != other.report.task:
             raise UsageError("only answers to one task compare", value=f"{one.report.task} and {other.report.task}")
         first, second = one.metric.by_picture(), other.metric.by_picture()
+        common = set(first.ids) & set(second.ids)
+        alone = sorted((set(first.ids) | set(second.ids)) - common) if on_error == "skip" and common else []
+        if alone:
+            first, second = Chosen(first, common), Chosen(second, common)
         differences = compare(first, second, draws, seed)
         mine, theirs = first.each(), second.each()
         ranked = next(name for name in differences if name in mine and name in theirs)
@@ -64,7 +80,7 @@ class Comparison:
         known = [(id, float(value)) for id, value in zip(first.ids, change) if not math.isnan(value)]
         sign = 1 if meaning(ranked).rising else -1
         changes = dict(sorted(known, key=lambda pair: sign * pair[1]))
-        return cls(one, other, differences, ranked, changes, draws, seed)
+        return cls(one, other, differences, ranked, changes, draws, seed, tuple(alone))
 
     def verdict(self, name: str) -> str:
         """Whether a number is surely better or worse, in a word; empty where it may be either."""
@@ -110,6 +126,7 @@ class Comparison:
             "intervals": {"draws": self.draws, "seed": self.seed, "level": LEVEL},
             "versions": versions(),
             "differences": rows,
+            "judged on one side only": list(self.alone),
             "by": self.ranked,
             "pictures": changes,
         }
@@ -122,6 +139,8 @@ class Comparison:
         """Writes a page: the changes with their intervals, and the pictures that changed most, drawn side by side."""
         page = Page(f"{self.one.report.task}: two answers compared")
         page.text(f"One: {self.one.origin}\nOther: {self.other.origin}")
+        if self.alone:
+            page.text(f"Not compared, as only one side judges them: {', '.join(self.alone)}")
         page.heading("Changes")
         rows = [
             [name, d.one, d.other, d.change, d.interval.low, d.interval.high, self.verdict(name)]

@@ -6,6 +6,7 @@ comparison draws the same pictures for both sides, so that what is hard about a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -90,6 +91,31 @@ def compare(
         values = (float(mine[name][0]), float(theirs[name][0]), float(changes[0]))
         found[name] = Difference(*values, _ends(changes[1:], level), above)
     return found
+
+
+class Chosen:
+    """Some of the pictures of an evaluation, as if there were no others.
+
+    Args:
+        pictures: All of them.
+        ids: Those that are kept.
+    """
+
+    def __init__(self, pictures: Pictures, ids: Iterable[str]):
+        kept = set(ids)
+        self.pictures = pictures
+        self.rows = [row for row, id in enumerate(pictures.ids) if id in kept]
+        self.ids = tuple(pictures.ids[row] for row in self.rows)
+
+    def numbers(self, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Name -> (B,) numbers for (B, N) weights of those that are kept."""
+        whole = np.zeros((len(weights), len(self.pictures.ids)), weights.dtype)
+        whole[:, self.rows] = weights
+        return self.pictures.numbers(whole)
+
+    def each(self) -> dict[str, np.ndarray]:
+        """Name -> (N,) numbers of each picture that is kept."""
+        return {name: values[self.rows] for name, values in self.pictures.each().items()}
 
 
 def _ends(values: np.ndarray, level: float) -> Interval:

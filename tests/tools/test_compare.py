@@ -113,6 +113,24 @@ def test_files__options_and_skipping_as_in_score(tmp_path: Path, tool) -> None:
     assert found["differences"]["AbsRel"]["change"] == pytest.approx(0.1 - 1, abs=1e-4)
 
 
+def test_files__that_one_side_lacks_are_named_and_not_compared(folders: Path, tool) -> None:
+    """The numbers are those of a comparison of the other pictures alone."""
+    (folders / "other/03.flo").unlink()
+    (folders / "one/07.flo").write_bytes(b"")
+    common = ("compare", "flow", folders / "one", folders / "other", "--truth", folders / "truth")
+    code, out, err = tool(*common, "--on-error", "skip", "--out", folders / "page")
+    assert code == 0 and "judged on one side only: 2 (03, 07)" in out, err
+    assert "03, 07" in (folders / "page/index.html").read_text()
+    found = json.loads((folders / "page/compare.json").read_text())
+    assert found["judged on one side only"] == ["03", "07"] and not {"03", "07"} & set(found["pictures"])
+    for folder in ("one", "other", "truth"):
+        for name in ("03.flo", "07.flo"):
+            (folders / folder / name).unlink(missing_ok=True)
+    whole = json.loads(tool(*common, "--json")[1])["differences"]
+    for name, row in found["differences"].items():
+        assert row.pop("verdict") == whole[name].pop("verdict") and row == pytest.approx(whole[name], nan_ok=True)
+
+
 def test_weights__are_told_by_network_and_file(tmp_path: Path, tool) -> None:
     for number in range(2):
         image = np.random.default_rng(number).integers(0, 255, (24, 24, 3)).astype(np.uint8)
