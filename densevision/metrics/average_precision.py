@@ -120,11 +120,12 @@ def matched(
     return evaluation
 
 
-def protocol(iou_type: str = "bbox") -> dict[str, Any]:
-    """All that a reader needs in order to compare the numbers with another tool's."""
+def protocol(iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> dict[str, Any]:
+    """All that a reader needs in order to compare the numbers with another tool's; for arguments see `score`."""
     import hotcoco
 
     params = hotcoco.Params(iou_type)
+    spread = {"sigmas": list(sigmas) or params.kpt_oks_sigmas} if iou_type == "keypoints" else {}
     return {
         "tool": f"hotcoco {hotcoco.__version__}",
         "reference": "pycocotools COCOeval",
@@ -133,6 +134,7 @@ def protocol(iou_type: str = "bbox") -> dict[str, Any]:
         "recall_points": len(params.rec_thrs),
         "area_ranges": dict(zip(params.area_rng_lbl, params.area_rng)),
         "max_detections": params.max_dets,
+        **spread,
         "crowd": "predictions left over inside a crowd region of their class count neither as hit nor as false alarm",
         "undefined": "NaN where there is no truth; means are over the classes that have truth",
     }
@@ -169,7 +171,7 @@ class AveragePrecision:
             from densevision.metrics.boundary import boundary_protocol
 
             return protocol("segm") | boundary_protocol()
-        return protocol(self.iou_type)
+        return protocol(self.iou_type, self.sigmas)
 
     def update(self, answer: Objects, truth: Objects, id: int | str) -> None:
         """Takes the predictions and the truth of one picture, either of which may be empty.

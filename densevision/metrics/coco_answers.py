@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import DataError, did_you_mean
-from densevision.metrics.coco_faults import examine_truth
+from densevision.metrics.coco_faults import GEOMETRY, examine_truth
 from densevision.metrics.coco_files import class_name, image_name
 from densevision.metrics.scoring import UNTOLD
 
@@ -73,6 +73,25 @@ def as_results(predictions: Path, truth: Path) -> Iterator[tuple[Path, list[str]
         results = Path(folder) / "results.json"
         results.write_text(json.dumps(entries), encoding="utf-8")
         yield results, strangers
+
+
+def without_other_areas(results: Path, kind: str) -> Path:
+    """The results, written beside themselves without what pycocotools would take the area of a prediction of.
+
+    By it small, medium and large are told apart. Where an entry has a box, pycocotools takes the box's, also of masks;
+    `evaluate` takes that of what is judged.
+
+    Args:
+        results: COCO results in a folder that may be written to.
+        kind: "bbox", "segm" or "keypoints".
+    """
+    others = list(GEOMETRY.values())[: list(GEOMETRY).index(kind)]
+    if not others:
+        return results
+    entries = [{k: v for k, v in entry.items() if k not in others} for entry in json.loads(results.read_bytes())]
+    path = results.with_name(f"{kind}.json")
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
 
 
 def with_strangers(report: dict[str, Any], strangers: list[str]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from densevision.errors import UsageError, did_you_mean
 from densevision.metrics.average_precision import protocol, score
 from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth, text_of
 from densevision.metrics.coco_reader import open_files
+from densevision.ops.skeleton import usual_sigmas
 
 if TYPE_CHECKING:
     from hotcoco import COCO
@@ -50,7 +51,8 @@ def score_files(
         truth: COCO json: images, categories, and annotations with id, image_id, category_id, area and the geometry;
             iscrowd is 0 where absent.
         predictions: COCO results: a json list, maybe empty, of {image_id, category_id, score, and the geometry}.
-        iou_type: What overlaps: boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints.
+        iou_type: What overlaps: boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints,
+            whose spread is that of `usual_sigmas`.
 
     Returns:
         metrics (name -> number, NaN where no truth defines it), protocol, counts, named (pictures without objects, and
@@ -63,9 +65,10 @@ def score_files(
         raise UsageError("no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, GEOMETRY))
     truth, predictions = Path(truth), Path(predictions)
     objects, found = open_files(truth, predictions, iou_type)
+    sigmas = _sigmas(objects) if iou_type == "keypoints" else ()
     # The matching holds no lock of Python's, so what is checked beside it takes hardly any time of its own.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        scoring = pool.submit(score, objects, found, _names(objects), iou_type)
+        scoring = pool.submit(score, objects, found, _names(objects), iou_type, sigmas)
         health = objects.healthcheck()
         # Masks and keypoints of a wrong form show no sign: they match nothing, without a word.
         formless = iou_type != "bbox"
@@ -77,7 +80,7 @@ def score_files(
         scored = scoring.result()
     return {
         "metrics": scored.summary(),
-        "protocol": protocol(iou_type) | _deviations(objects),
+        "protocol": protocol(iou_type, sigmas) | _deviations(objects),
         "counts": counts,
         "named": named,
         "tables": {"per class": scored.per_class()},
@@ -93,6 +96,16 @@ def _names(objects: COCO) -> list[str]:
         f"{category['name']} ({category['id']})" if shared[category["name"]] > 1 else category["name"]
         for category in categories
     ]
+
+
+def _sigmas(objects: COCO) -> tuple[float, ...]:
+    """The usual spread of as many keypoints as the classes name, or where none does, as the objects have."""
+    named = [len(category.get("keypoints") or ()) for category in objects.load_cats(objects.get_cat_ids())]
+    count = max(named, default=0)
+    if not count:
+        entries = objects.load_anns(objects.get_ann_ids())
+        count = max((len(entry.get("keypoints") or ()) // 3 for entry in entries), default=0)
+    return usual_sigmas(count) if count else ()
 
 
 def image_name(entry: dict[str, Any]) -> str:

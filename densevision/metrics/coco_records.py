@@ -113,7 +113,7 @@ def _outlines(value: Any) -> list[np.ndarray]:
 
 def _points(entries: list[dict[str, Any]]) -> np.ndarray:
     count = max((len(entry["keypoints"]) // 3 for entry in entries), default=0)
-    return np.array([entry["keypoints"] for entry in entries], np.float32).reshape(-1, count, 3)
+    return np.array([entry["keypoints"] for entry in entries], np.float32).reshape(len(entries), count, 3)
 
 
 def _skeleton(category: dict[str, Any]) -> Skeleton:

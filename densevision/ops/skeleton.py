@@ -6,6 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
+COCO_SIGMAS = (
+    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087),
+    *(0.089, 0.089),
+)
+"""Spread of COCO's 17 keypoints."""
+
+
+def usual_sigmas(count: int) -> tuple[float, ...]:
+    """Spread by which each of so many keypoints is judged where nothing else is said: COCO's for its 17, else 1/K.
+
+    >>> usual_sigmas(4)
+    (0.25, 0.25, 0.25, 0.25)
+    """
+    return COCO_SIGMAS if count == len(COCO_SIGMAS) else (1 / count,) * count
+
 
 @dataclass(frozen=True)
 class Skeleton:

@@ -17,7 +17,7 @@ from densevision.data.scene_splits import SceneSource
 from densevision.data.scenes import CLASSES, Scenes
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings
-from densevision.ops.skeleton import Skeleton
+from densevision.ops.skeleton import Skeleton, usual_sigmas
 from densevision.ops.view import Size
 from densevision.results import Instances
 from densevision.sample import InputSpec, Sample, SampleSet
@@ -27,11 +27,6 @@ GREY = 114 / 255
 """What surrounds a picture that is moved on its training canvas: near the mean of photographs."""
 SCENE = 320
 """Largest side of a rendered scene; larger canvases see it enlarged."""
-COCO_SIGMAS = (
-    *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087),
-    *(0.089, 0.089),
-)
-"""Spread of COCO's 17 keypoints."""
 
 
 def complete(config: InstanceConfig) -> InstanceConfig:
@@ -49,8 +44,7 @@ def complete(config: InstanceConfig) -> InstanceConfig:
         skeleton = _skeleton(config)
         config = config.changed(joints=skeleton.names, limbs=skeleton.limbs)
     if config.keypoints and config.sigmas is None:
-        count = len(config.joints or ())
-        config = config.changed(sigmas=COCO_SIGMAS if count == len(COCO_SIGMAS) else (1 / count,) * count)
+        config = config.changed(sigmas=usual_sigmas(len(config.joints or ())))
     return config
 
 

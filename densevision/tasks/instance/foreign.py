@@ -96,7 +96,7 @@ def _classes(count: int, keypoints: bool) -> tuple[str, ...]:
 def _joints(count: int) -> dict[str, Any]:
     from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
-    from densevision.tasks.instance.data import COCO_SIGMAS
+    from densevision.ops.skeleton import COCO_SIGMAS
 
     names = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.meta["keypoint_names"]
     if len(names) == count:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from densevision.metrics.coco_answers import as_results, with_strangers
+from densevision.metrics.coco_answers import as_results, with_strangers, without_other_areas
 from densevision.metrics.coco_files import kinds_of, score_files
 from densevision.metrics.scoring import OnError, Scoring, read_whole
+from densevision.ops.skeleton import usual_sigmas
 
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
@@ -27,7 +28,9 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
     """
     read_whole(on_error)
     with as_results(predictions, truth) as (results, strangers):
-        scored = {kind: score_files(truth, results, kind) for kind in kinds_of(results)}
+        own = predictions.is_dir()  # an answer of ours is judged as `evaluate` judges it, a file as pycocotools would
+        files = {kind: without_other_areas(results, kind) if own else results for kind in kinds_of(results)}
+        scored = {kind: score_files(truth, file, kind) for kind, file in files.items()}
     metrics, tables = {}, {}
     for kind, part in scored.items():
         metrics |= {f"{kind}/{name}": value for name, value in part["metrics"].items()}
@@ -46,7 +49,8 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
     with as_results(predictions, truth) as (results, _):
         kinds = tuple(kinds_of(results))
         records = read_records(truth, results, kinds)
-    names = next(iter(records.values()))[1].names if records else ()
-    return Scoring(
-        InstanceMetric(names, kinds), list(records), records.__getitem__, told=lambda: score(truth, predictions)
-    )
+    truths = [true for _, true in records.values()]
+    names = truths[0].names if truths else ()
+    joints = max((true.keypoints.shape[1] for true in truths), default=0) if "keypoints" in kinds else 0
+    metric = InstanceMetric(names, kinds, usual_sigmas(joints) if joints else ())
+    return Scoring(metric, list(records), records.__getitem__, told=lambda: score(truth, predictions))

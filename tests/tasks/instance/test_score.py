@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from densevision.errors import DataError
 from densevision.ops.masks import encode
-from densevision.tasks.instance.score import score
+from densevision.results import Instances
+from densevision.tasks.instance.metric import InstanceMetric
+from densevision.tasks.instance.score import open_files, score
 
 SIZE = (40, 50)
 POINTS = [12.0, 12, 2, 15, 15, 2, 20, 18, 1]
@@ -114,3 +117,36 @@ def test_score__run_lengths_carry_their_size(tmp_path):
         DataError, match=r"\[0\]\.segmentation: run lengths of another size than their size, or of none"
     ):
         report(tmp_path, {"segmentation": {"size": list(SIZE), "counts": [3, 4]}}, size={})
+
+
+def test_score__a_folder_of_answers_is_judged_as_the_metric_judges_its_records(tmp_path):
+    """Also where boxes lie in another class of sizes than their masks, and where joints are not COCO's 17."""
+    rng, names, size = np.random.default_rng(0), ("a",), (120, 160)
+    images, annotations, metric = [], [], InstanceMetric(names, ("bbox", "segm", "keypoints"), (1 / 3,) * 3)
+    for number in range(1, 13):
+        corner, side = rng.integers(0, 80, 2), int(rng.integers(34, 40))
+        pixels = np.zeros(size, bool)
+        pixels[corner[1] : corner[1] + side, corner[0] : corner[0] + side] = rng.random((side, side)) < 0.8
+        box = np.array([[*corner, *(corner + side)]], np.float32)
+        points = np.concatenate([rng.uniform(corner, corner + side, (3, 2)), np.full((3, 1), 2)], 1)[None]
+        truth = Instances.of(box, [0], names, size, masks=(encode(pixels),), keypoints=points.astype(np.float32),
+                             areas=np.array([float(pixels.sum())]))  # fmt: skip
+        moved = truth.keypoints + np.float32([*rng.normal(0, 4, 2), 0])
+        found = replace(truth, boxes=box + 2, scores=rng.random(1).astype(np.float32), keypoints=moved)
+        answer = found if number % 4 else found[:0]
+        metric.update(answer, truth, number)
+        answer.save(tmp_path / "found" / f"{number}.json")
+        (entry,) = truth.to_coco(number)
+        images.append({"id": number, "file_name": f"{number}.png", "height": size[0], "width": size[1]})
+        more = {"id": number, "iscrowd": 0, "area": float(truth.areas[0]), "num_keypoints": 3}
+        annotations.append({**entry, **more})
+    categories = [{"id": 1, "name": "a", "keypoints": ["x", "y", "z"]}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    wanted = metric.compute()
+    assert 0 < wanted["keypoints/AP"] < 1 and wanted["segm/APs"] != wanted["segm/APm"]
+    told = score(tmp_path / "truth.json", tmp_path / "found")
+    assert told["metrics"] == pytest.approx(wanted, abs=1e-12, nan_ok=True)
+    assert told["protocol"]["keypoints"]["sigmas"] == pytest.approx([1 / 3] * 3)
+    paired = open_files(tmp_path / "truth.json", tmp_path / "found").report()
+    assert paired["metrics"] == pytest.approx(wanted, abs=1e-12, nan_ok=True)
