@@ -67,7 +67,8 @@ class Module(LightningModule):
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimiser per phase."""
-        fused = next(self.net.parameters()).is_cuda
+        # Fused steps unscale half precision's gradients themselves, too late to clip them.
+        fused = next(self.net.parameters()).is_cuda and self.trainer.precision != "16-mixed"
         modules = [self.net if phase == "net" else self.critic for phase in self.task.phases]
         return [build_optimizer(module, self.train_config, fused) for module in modules if module is not None]
 
@@ -100,6 +101,11 @@ class Module(LightningModule):
             if self.average is not None:
                 self.average.update_parameters(self.net)
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clips the gradients, which half precision has scaled until here."""
+        if self.train_config.clip:
+            self.clip_gradients(optimizer, self.train_config.clip, "norm")
+
     def epoch_summary(self) -> dict[str, float]:
         """Mean losses of the epoch, its rate, and each group's update ratio."""
         means = {f"train/{name}": float(total) / self.steps_per_epoch for name, total in self.totals.items()}
@@ -121,8 +127,6 @@ class Module(LightningModule):
 
     def _update(self, optimizer: Any, measure: bool) -> None:
         fraction = self.schedule.apply(optimizer, self.updates)
-        if self.train_config.clip:
-            self.clip_gradients(optimizer, self.train_config.clip, "norm")
         before = _copies(optimizer) if measure else None
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
@@ -154,7 +158,7 @@ class Module(LightningModule):
             raise DenseVisionError(
                 f"the loss is not finite in epoch {self.current_epoch}, images {', '.join(map(str, batch.ids))}",
                 field=", ".join(bad),
-                value=[float(losses[name]) for name in bad],
+                value=[float(losses[name].detach()) for name in bad],
                 mend="The weights of the last good epoch are kept. Look at these images, or lower train.lr.",
             )
 

@@ -36,7 +36,7 @@ class Line:
         return {"square": ((net(x) - 2 * x) ** 2).mean(), "nothing": x.sum() * 0}
 
 
-def fitted(inputs: list[list[float]], **settings: Any) -> Module:
+def fitted(inputs: list[list[float]], plugins: Any = None, **settings: Any) -> Module:
     """The module after training on these batches."""
     from lightning.pytorch import Trainer
 
@@ -53,7 +53,7 @@ def fitted(inputs: list[list[float]], **settings: Any) -> Module:
         "enable_progress_bar": False,
         "enable_model_summary": False,
     }
-    trainer = Trainer(accelerator="cpu", max_epochs=config.epochs, **quiet)
+    trainer = Trainer(accelerator="cpu", max_epochs=config.epochs, plugins=plugins, **quiet)
     trainer.fit(module, torch.utils.data.DataLoader(batches, batch_size=None))
     return module
 
@@ -82,6 +82,13 @@ def test_accumulate__what_is_left_at_the_end_of_an_epoch_is_a_step_like_any_othe
 
 def test_clip__bounds_the_step() -> None:
     assert weight(fitted([[100.0]], clip=1.5).net) == pytest.approx(0.1 * 1.5)
+
+
+def test_clip__bounds_the_step_of_half_precision_too() -> None:
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    half = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=1024.0))
+    assert weight(fitted([[1.0]], half, clip=0.5).net) == pytest.approx(0.1 * 0.5, rel=1e-3)
 
 
 def test_average__follows_its_recursion() -> None:
