@@ -23,8 +23,8 @@ EXPECTED = (
     "leftImg8bit with gtFine (Cityscapes); JPEGImages with SegmentationClass (Pascal VOC); annotations/panoptic_*.json "
     "or instances_*.json with images (COCO); or scenes[:COUNT[:SEED]]."
 )
-IMAGES = ("images", "image", "imgs", "img", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "annotations", "SegmentationClass")
+IMAGES = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
+MASKS = ("masks", "mask", "labels", "annotations", "ann_dir", "SegmentationClass")
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 SUFFIXES = ("_mask", "_label", "_labels", "_gtFine_labelIds", "_L")
 """What the name of a mask may add to its picture's."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -259,12 +259,21 @@ def _with_sound_values(
             try:
                 labels = read(root / mask, max_pixels)
             except DataError as failure:
-                if not findings.add(Kind.MASK_VALUE, root / mask, failure.field, failure.problem, picture):
+                labels = _mended(read_mended, root / mask, max_pixels)
+                kind = Kind.PICTURE_BROKEN if labels is None else Kind.MASK_VALUE
+                if not findings.add(kind, root / mask, failure.field, failure.problem, picture):
                     continue
-                labels = read_mended(root / mask, max_pixels)
             if (labels == unknown).all():
                 findings.mention(Kind.MASK_UNKNOWN, root / mask, about=picture)
             kept.append((picture, mask))
         coding = mended
     files = Strings.of(mask for _, mask in kept)
     return [picture for picture, _ in kept], MaskFiles(root, files, coding, max_pixels)
+
+
+def _mended(read: Callable[[Path, int], np.ndarray], mask: Path, max_pixels: int) -> np.ndarray | None:
+    """A mask with its impossible values unknown; None where it is no mask at all, such as a photo."""
+    try:
+        return read(mask, max_pixels)
+    except DataError:
+        return None

@@ -34,6 +34,7 @@ def config(root: Path, **settings) -> SemanticConfig:
 
 LAYOUTS = {
     "split/images": lambda split, n: (f"{split}/images/{n}.png", f"{split}/masks/{n}.png"),
+    "img_dir/split": lambda split, n: (f"img_dir/{split}/{n}.png", f"ann_dir/{split}/{n}.png"),
     "images/split": lambda split, n: (f"images/{split}/{n}.jpg", f"labels/{split}/{n}_mask.png"),
     "cityscapes": lambda split, n: (
         f"leftImg8bit/{split}/ulm/ulm_{n}_leftImg8bit.png",
@@ -252,6 +253,16 @@ def test_multilabel__sets_are_no_class_numbers(policy: str, tmp_path: Path) -> N
     assert samples[0].truth.labels[1, 0] == 0b11 and (samples[len(samples) - 1].truth.labels[1:] == 65535).all()
     if policy == "fix":
         assert (samples[1].truth.labels[1:] == 65535).all() and (samples[1].truth.labels[0] == 0b10).all()
+
+
+@pytest.mark.parametrize("policy", ["fix", "skip"])
+def test_values__a_photo_in_place_of_a_mask_is_left_out(policy: str, tmp_path: Path) -> None:
+    for name in "ab":
+        put(tmp_path, f"train/images/{name}.png", f"train/masks/{name}.png")
+    write_image(tmp_path / "train/masks/b.png", np.random.default_rng(0).integers(0, 256, (*SIZE, 3)).astype(np.uint8))
+    samples = open_split(config(tmp_path, **{"data.on_error": policy, "data.val": "train"}), "train")
+    assert [sample.id for sample in samples] == ["train/images/a.png"]
+    assert len(samples.notes) == 1 and "b.png" in samples.notes[0]
 
 
 BINARY_SETS = {
