@@ -336,12 +336,13 @@ def _answering(model: Model, settings: Mapping[str, Any]) -> Model:
     """The model with these options.
 
     Raises:
-        UsageError: One of them has no effect on answers, as those of losses, and of data but for the network's canvas.
+        UsageError: One of them bears on no answer: those of losses, and those of data that leave the canvas as it is.
     """
-    canvas = model.task.inputs
+    config, canvas = model.task.config, model.task.inputs
     model.configure(settings)
+    void = (*UNSEEN, "data.") if model.task.inputs == canvas and model.task.config != config else UNSEEN
     for name, value in settings.items():
-        if name.startswith(UNSEEN) or (name.startswith("data.") and model.task.inputs == canvas):
+        if name.startswith(void):
             problem, mend = f"has no effect on answers of {model.task.name}", "Leave it out."
             raise UsageError(problem, field=name, value=value, mend=mend)
     return model

@@ -50,5 +50,6 @@ def test_model__of_another_task_is_refused():
 def test_settings__of_data_bear_on_answers_where_they_shape_the_canvas():
     model, picture = api.load(task="detection"), np.zeros((40, 50, 3), np.uint8)
     api.predict(picture, weights=model, set={"data.size": 64})
+    api.predict(picture, weights=model, set={"data.size": model.task.config.data.size})
     with pytest.raises(UsageError, match=r"data\.workers: has no effect on answers of detection"):
         api.predict(picture, weights=model, set={"data.workers": 3})
