@@ -32,7 +32,7 @@ SCENES = 24
 """Scenes that each task is judged on."""
 SHOWN = 4
 """Scenes that are shown."""
-SECONDS = 70.0
+SECONDS = 45.0
 """Time for judging, all tasks together."""
 TRAINING = {
     "preset": "nano",
