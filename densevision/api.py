@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from densevision.checks.report import CheckReport, examine
-from densevision.config import read_yaml
 from densevision.engine.judgement import Judgement
 from densevision.engine.model import Model, TorchModel, load_torch, without_weights
 from densevision.engine.report import Report
 from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card
 from densevision.metrics.scoring import OnError
+from densevision.plain_yaml import read_yaml
 from densevision.recipe import PredictOptions, TaskConfig
 from densevision.sample import SampleSet
 from densevision.tasks import known, load_check, load_config, load_task

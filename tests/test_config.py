@@ -7,8 +7,9 @@ from typing import Literal
 
 import pytest
 
-from densevision.config import Config, Count, parse_setting, read_yaml
+from densevision.config import Config, Count
 from densevision.errors import UsageError
+from densevision.plain_yaml import parse_setting, read_yaml
 from densevision.recipe import TrainConfig
 
 

@@ -40,3 +40,12 @@ def test_task_configs__no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def test_scores__start_with_neither_torch_nor_configs() -> None:
+    program = (
+        "import sys; from densevision.tasks import TASKS, load_files, load_score\n"
+        "for task in TASKS: load_score(task), load_files(task)\n"
+        "sys.exit(not {'torch', 'pydantic'}.isdisjoint(sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0

@@ -9,6 +9,7 @@ one writes them by hand; `score` gives more than they do: boundary IoU, tables b
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import resource
@@ -138,15 +139,14 @@ def measure(task: str, count: int, repeats: int) -> dict[str, Any]:
             "peer": [sys.executable, __file__, "peer", task, folder],
         }
         sides["score"].append("--json")
-        seconds, work, numbers = {}, {}, {}
-        for name, command in sides.items():
-            times, cpu = [], []
-            for _ in range(repeats):
-                start, before = time.perf_counter(), _cpu()
-                done = subprocess.run(command, check=True, capture_output=True, text=True)
-                times.append(time.perf_counter() - start)
-                cpu.append(_cpu() - before)
-            seconds[name], work[name] = min(times), min(cpu)
+        seconds, work = (dict.fromkeys(sides, math.inf) for _ in range(2))
+        numbers = {}
+        # In turns, so that a machine that is slower for a while is slower for both.
+        for name in [*sides] * repeats:
+            start, before = time.perf_counter(), _cpu()
+            done = subprocess.run(sides[name], check=True, capture_output=True, text=True)
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+            work[name] = min(work[name], _cpu() - before)
             found = json.loads(done.stdout)
             numbers[name] = found.get("metrics", found)
     furthest = max(abs(numbers["score"][name] - value) for name, value in numbers["peer"].items())

@@ -26,7 +26,7 @@ data_option = click.option("--data", metavar="PATH", help="Dataset folder or fil
 def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
     if not texts:  # configs are imported where they are used: `score` needs none, and answers sooner without
         return {}
-    from densevision.config import parse_setting
+    from densevision.plain_yaml import parse_setting
 
     return dict(parse_setting(text) for text in texts)
 

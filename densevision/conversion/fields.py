@@ -18,9 +18,9 @@ from densevision.io.flow import KITTI_STEPS, KITTI_ZERO, write_flow
 from densevision.io.image import image_size, read_image, write_image
 from densevision.tasks.depth.layouts import Frame
 from densevision.tasks.depth.layouts import recognise as recognise_depth
-from densevision.tasks.flow.data import read_truth
 from densevision.tasks.flow.pairs import Pair
 from densevision.tasks.flow.pairs import recognise as recognise_flow
+from densevision.tasks.flow.truth import read_truth
 
 KITTI, NYU, TUM = 256, 1000, 5000
 """Steps of a metre in the files of each."""

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from densevision.config import read_yaml
 from densevision.data.box_sources import CocoSource, Source, VocSource, YoloSource
 from densevision.data.scene_splits import scene_splits
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io import coco, voc, yolo
 from densevision.io.pictures import SUFFIXES
+from densevision.plain_yaml import read_yaml
 
 EXPECTED = (
     "Expected: a data.yaml (YOLO); annotations/*.json with images (COCO); Annotations/*.xml with JPEGImages (Pascal "

@@ -91,7 +91,7 @@ def resume(path: str | Path, quiet: bool = False, task: str | None = None) -> Ru
 
 
 def _plain_yaml(file: Path) -> dict[str, Any]:
-    from densevision.config import read_yaml
+    from densevision.plain_yaml import read_yaml
 
     return read_yaml(file)
 

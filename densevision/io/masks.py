@@ -20,6 +20,13 @@ UNKNOWN_SET = 65535
 
 Colour = tuple[int, int, int]
 
+BINARY = ("background", "foreground")
+"""Names of the classes of `mode: binary`, when the config gives none."""
+WHITE = (
+    "no pixel is foreground: 255 means unknown",
+    "Where 255 is the foreground, set data.values=[0,255]; where it is unknown, [0,1].",
+)
+"""What is wrong with masks of 0 and 255 where foreground is looked for, and what mends it."""
 CITYSCAPES_NAMES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation"),
     *("terrain", "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle"),

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from densevision.config import read_yaml
 from densevision.errors import DataError, UsageError
 from densevision.io.box_table import BoxTable, Records, Strings, build_table
 from densevision.io.findings import Findings, Kind
 from densevision.io.lines import read_lines
 from densevision.io.pictures import LARGEST, Choose, is_inside, list_pictures, measure_pictures
 from densevision.io.watch import watched
+from densevision.plain_yaml import read_yaml
 
 SPLITS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 """Split -> the keys under which a data.yaml may name it."""

@@ -33,6 +33,9 @@ OCTAVES = [*range(9, len(BINS), 4)]
 """Where the rows of the table begin: from 1, 2, 4, ... on."""
 CHUNK = 1 << 15
 """Pixels that are summed at once."""
+LANES = 4
+"""Sums of each bin, to which pixels are added in turn: neighbours fall into one bin, and a sum just written is slow to
+be read again."""
 WORST = 20
 """Pictures in the table."""
 
@@ -254,28 +257,28 @@ def _depth_sums(
         (9,) sums of |d| / t, d^2 / t, d^2, log q, log^2 q, |log q| and of pixels within each delta, where d = a - t and
         q = a / t; and (4, 42) what `DepthMetric._bins` sums.
     """
-    sums, bins = np.zeros(9), np.zeros((4, len(BINS) + 1))
-    count = bins.shape[1]
+    sums, bins = np.zeros(9), np.zeros((4, LANES, len(BINS) + 1))
+    count = bins[0].size
+    lanes = np.arange(min(CHUNK, len(truth)), dtype=np.int32) % LANES * bins.shape[2]
     for start in range(0, len(truth), CHUNK):
         a, t = (numbers[start : start + CHUNK].astype(np.float64) for numbers in (answer, truth))
         np.clip(a, *limits, out=a)
         q, size = a / t, a - t
         np.abs(size, out=size)
         relative, log = size / t, np.log(q)
-        factor = np.maximum(q, t / a)
-        near = factor < 1.25
+        near, *wider = ((1.25**-power < q) & (q < 1.25**power) for power in (1, 2, 3))
         # Not log @ log: BLAS wakes all its threads for it, which wait for one another longer than they add.
         sums[1] += (relative * size).sum()
         sums[3:6] += log.sum(), (log * log).sum(), np.abs(log, out=log).sum()
-        sums[7:] += np.count_nonzero(factor < 1.25**2), np.count_nonzero(factor < 1.25**3)
-        place = _places(1 / t if inverse else truth[start : start + CHUNK])
-        far_and_near = np.bincount(place + np.int32(count) * near, minlength=2 * count).reshape(2, count)
-        bins[0] += far_and_near.sum(0)
-        bins[1] += np.bincount(place, relative, count)
-        bins[2] += np.bincount(place, size * size, count)
-        bins[3] += far_and_near[1]
-    sums[[0, 2, 6]] = bins[1:].sum(1)
-    return sums, bins
+        sums[7:] += [np.count_nonzero(within) for within in wider]
+        place = _places(1 / t if inverse else truth[start : start + CHUNK]) + lanes[: len(t)]
+        far, both = np.bincount(place + np.int32(count) * near, minlength=2 * count).reshape(2, *bins.shape[1:])
+        bins[0] += far + both
+        bins[1] += np.bincount(place, relative, count).reshape(bins.shape[1:])
+        bins[2] += np.bincount(place, size * size, count).reshape(bins.shape[1:])
+        bins[3] += both
+    sums[[0, 2, 6]] = bins[1:].sum((1, 2))
+    return sums, bins.sum(1)
 
 
 def _places(numbers: np.ndarray) -> np.ndarray:

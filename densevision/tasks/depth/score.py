@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError
 from densevision.io.depth import SUFFIXES, kind_by_name, read_depth
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.depth_map import PNG16, Camera, DepthMap
-from densevision.tasks.depth.config import CameraConfig, DepthConfig, EvaluationConfig
 from densevision.tasks.depth.metric import DepthMetric, Protocol
+
+if TYPE_CHECKING:
+    from densevision.tasks.depth.config import CameraConfig, DepthConfig
 
 HEEDS = ("evaluation", "data.scale", "camera")
 """Options of the config that bear on files."""
@@ -45,7 +47,7 @@ def open_files(
         DataError: There is nothing to compare, or the first prediction cannot be read; where such are skipped, none.
         UsageError: A camera is given without its focal length and baseline, or where nothing is a disparity in pixels.
     """
-    rules = EvaluationConfig() if config is None else config.evaluation
+    rules = {"align": "auto"} if config is None else config.evaluation.plain()
     scale = None if config is None else config.data.scale
     camera = None if config is None else _camera(config.camera)
     read_answer, read_truth = (partial(_read, root=root, scale=scale, camera=camera) for root in (predictions, truth))
@@ -56,15 +58,14 @@ def open_files(
             problem = "has no effect where neither truth nor predictions are disparities in pixels"
             raise UsageError(problem, field="camera", mend="Leave it out.")
         needed = "none" if first.unit else "median" if first.kind == "relative" else "lstsq"
-        align = needed if rules.align == "auto" else rules.align
-        return DepthMetric(Protocol(align, rules.crop, rules.nearest, rules.farthest))
+        return DepthMetric(Protocol(**rules | {"align": needed if rules["align"] == "auto" else rules["align"]}))
 
     return score_folders(truth, predictions, SUFFIXES, (read_answer, read_truth), metric, on_error)
 
 
 def _camera(stated: CameraConfig) -> Camera | None:
     """The camera that is stated, if any is."""
-    if stated == CameraConfig():
+    if stated.focal is stated.baseline is stated.offset is None:
         return None
     if stated.focal is None or stated.baseline is None:
         problem = "disparities become metres by focal length and baseline"

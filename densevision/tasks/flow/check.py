@@ -149,7 +149,7 @@ def check(config: FlowConfig, survey: Survey) -> None:
 
 def read_motion(pair: Pair) -> Reading:
     """Looks at every pixel of a pair's motion; never raises for what is wrong with it."""
-    from densevision.tasks.flow.data import read_truth
+    from densevision.tasks.flow.truth import read_truth
 
     first = grey_of(pair.first)
     try:

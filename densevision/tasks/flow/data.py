@@ -6,19 +6,18 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from densevision.data.scene_splits import SceneSource, scene_splits
 from densevision.data.scenes import Scenes
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings, Kind
-from densevision.io.flow import flow_size, read_array, read_flow
+from densevision.io.flow import flow_size, read_array
 from densevision.io.image import image_size, read_image, to_channels
 from densevision.io.pictures import held_out, is_whole
 from densevision.results import FlowField
 from densevision.sample import Sample, SampleSet
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.pairs import Pair, recognise
+from densevision.tasks.flow.truth import read_truth
 
 _WAYS = r"/(into_(future|past)/\w+|flow_[FB]W_\w+)$"
 """What FlyingThings3D and Spring add to a scene's name for each direction and camera."""
@@ -82,37 +81,6 @@ class FlowSet:
         )
         truth = None if pair.flow is None else read_truth(pair, first.shape[:2])
         return Sample({"first": first, "second": second}, truth, pair.name, str(pair.first))
-
-
-def read_truth(pair: Pair, size: tuple[int, int] | None = None) -> FlowField:
-    """The truth of a pair, with what its dataset says of occlusion.
-
-    Args:
-        pair: Its files; `flow` is one of them.
-        size: Of the frames, (height, width); that of the motion when not given.
-
-    Raises:
-        DataError: A file is missing, broken, or of another size than the frames.
-    """
-    flow, valid = read_flow(pair.flow)
-    if pair.doubled:
-        flow, valid = flow[:, ::2, ::2], valid[::2, ::2]
-    invalid = occlusion = None
-    if pair.invalid is not None:
-        invalid = _mask(pair.invalid)
-    if pair.occlusion is not None:
-        occlusion = _mask(pair.occlusion)
-    if pair.visible is not None:
-        occlusion = ~read_flow(pair.visible)[1]
-    if pair.mask is not None:
-        occlusion = read_array(pair.mask) > 0
-    size = valid.shape if size is None else tuple(size)
-    hiding = pair.occlusion or pair.visible or pair.mask
-    for file, array in ((pair.flow, valid), (pair.invalid, invalid), (hiding, occlusion)):
-        if array is not None and array.shape != size:
-            problem = f"not of the size of its picture, {size}"
-            raise DataError(problem, file=file, value=array.shape, mend="Is it the truth of another picture?")
-    return FlowField.of(flow, valid if invalid is None else valid & ~invalid, occlusion, str(pair.first))
 
 
 class SceneFlow:
@@ -249,7 +217,3 @@ def _scene(pair: Pair) -> str:
     head, _, tail = pair.group.partition("/")
     group = tail if head in ("clean", "final") else pair.group
     return re.sub(_WAYS, "", group).replace("/", "-")
-
-
-def _mask(path: Path) -> np.ndarray:
-    return read_image(path)[..., 0] > 0

@@ -10,9 +10,9 @@ from typing import Any
 from densevision.io.flow import SUFFIXES
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results import FlowField
-from densevision.tasks.flow.data import read_truth
 from densevision.tasks.flow.metric import FlowMetric
 from densevision.tasks.flow.pairs import Pair, companions
+from densevision.tasks.flow.truth import read_truth
 
 PARTS = ("clean", "final", "flow")
 """Folders of what Sintel and KITTI take as answers, which their truths do not have."""

@@ -12,13 +12,6 @@ from densevision.recipe import ColourConfig, DataConfig, TaskConfig
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]
 
-BINARY = ("background", "foreground")
-"""Names of the classes of `mode: binary`, when the config gives none."""
-WHITE = (
-    "no pixel is foreground: 255 means unknown",
-    "Where 255 is the foreground, set data.values=[0,255]; where it is unknown, [0,1].",
-)
-"""What is wrong with masks of 0 and 255 where foreground is looked for, and what mends it."""
 OUTPUT_STRIDES = {"fcn": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
 """The stride that an architecture is meant for, when the config names none."""
 POOLED = ("deeplabv3", "deeplabv3plus", "pan", "pspnet", "upernet")

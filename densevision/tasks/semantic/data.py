@@ -11,10 +11,10 @@ from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.errors import DataError, UsageError
 from densevision.io.coco_masks import read_coco_masks
 from densevision.io.findings import Findings
-from densevision.io.masks import Coding
+from densevision.io.masks import BINARY, WHITE, Coding
 from densevision.ops.view import Size
 from densevision.sample import SampleSet
-from densevision.tasks.semantic.config import BINARY, WHITE, SemanticConfig
+from densevision.tasks.semantic.config import SemanticConfig
 
 SCENE = 320
 """Side of a rendered scene, when the crop is not larger."""

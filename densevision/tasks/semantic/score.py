@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -16,12 +16,14 @@ from densevision.data.mask_layouts import class_list
 from densevision.draw.colours import palette
 from densevision.errors import DataError, UsageError
 from densevision.io.image import read_index
-from densevision.io.masks import CITYSCAPES_NAMES, UNKNOWN, Coding
+from densevision.io.masks import BINARY, CITYSCAPES_NAMES, UNKNOWN, WHITE, Coding
 from densevision.io.pictures import SUFFIXES, list_pictures
 from densevision.metrics.scoring import UNANSWERED, OnError, Scoring, score_folders
 from densevision.results import SemanticMap
-from densevision.tasks.semantic.config import BINARY, WHITE, SemanticConfig
 from densevision.tasks.semantic.metric import MultilabelMetric, SemanticMetric
+
+if TYPE_CHECKING:
+    from densevision.tasks.semantic.config import SemanticConfig
 
 HEEDS = ("classes", "mode", "data.values", "data.unknown", "data.colours", "data.unknown_colours")
 """Options of the config that bear on files."""
