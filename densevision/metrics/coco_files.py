@@ -171,7 +171,7 @@ def _text_is_suspect(path: Path, entries: int) -> bool:
     for number, text in enumerate(_pieces(path)):
         if not number and not text.lstrip().startswith(b"["):
             return True
-        scores += text.count(b'"score"')
+        scores += text.count(b'"score":')  # written otherwise, it is looked for the slow way
         # A byte is found at a fraction of the cost of more, and plain results hold neither a minus nor an n.
         if (b"-" in text and NEGATIVE_SIDE.search(text)) or (b"n" in text and b"null" in text):
             return True
