@@ -124,7 +124,7 @@ class SceneBoxes:
         image = to_channels(scene.image, self.channels)
         labels = self.mapping[scene.labels]
         truth = self.truth(scene, labels, labels >= 0, image)
-        return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
+        return Sample({"image": image}, truth, index, scene.name)
 
     def truth(self, scene: Scene, labels: np.ndarray, keep: np.ndarray, image: np.ndarray) -> Detections:
         """The boxes of those things that (M,) bool picks."""

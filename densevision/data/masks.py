@@ -144,7 +144,7 @@ class SceneMasks:
         truth = SemanticMap(
             labels=labels, names=self.names, multilabel=self.multilabel, size=image.shape[:2], source=image
         )
-        return Sample({"image": image}, truth, index, f"scene {self.scenes.seed}:{self.scenes.first + index}")
+        return Sample({"image": image}, truth, index, scene.name)
 
 
 def open_folders(

@@ -9,6 +9,7 @@ from functools import cache, cached_property
 import cv2
 import numpy as np
 
+from densevision.data.scene_splits import SceneSource
 from densevision.data.scenes.correspondence import follow
 from densevision.data.scenes.render import Frame, render
 from densevision.data.scenes.room import STUFF, Camera
@@ -36,6 +37,12 @@ class Scene:
 
     world: World
     key: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """What samples of it say where they come from."""
+        seed, number = self.key
+        return f"scene {seed}:{number}"
 
     @property
     def size(self) -> tuple[int, int]:
@@ -210,17 +217,29 @@ class Scenes:
         self.count, self.seed, self.size, self.first = count, seed, (int(size[0]), int(size[1])), first
         self.materials = Materials.of(photos)
 
+    @classmethod
+    def of(cls, source: SceneSource, size: tuple[int, int]) -> Scenes:
+        """The scenes that a dataset's name means, of this size, (height, width)."""
+        return cls(source.count, source.seed, size, first=source.first)
+
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Scene:
         if not -self.count <= index < self.count:
             raise IndexError(f"scene {index} of {self.count}")
-        key = (self.seed, self.first + index % self.count)
-        return Scene(build_world(np.random.default_rng((*key, 0)), Camera(self.size), self.materials), key)
+        return self._scene(self.first + index % self.count)
 
     def __iter__(self) -> Iterator[Scene]:
         return (self[index] for index in range(self.count))
+
+    def fresh(self, index: int, epoch: int) -> Scene:
+        """What stands at this index in an epoch: each has scenes of its own, so that training never sees one twice."""
+        return self._scene(self.first + epoch * self.count + index)
+
+    def _scene(self, number: int) -> Scene:
+        key = (self.seed, number)
+        return Scene(build_world(np.random.default_rng((*key, 0)), Camera(self.size), self.materials), key)
 
 
 @cache

@@ -123,10 +123,8 @@ class SceneDepth:
     notes: Sequence[str] = ()
 
     def __init__(self, config: DepthConfig, source: SceneSource):
-        self.config, self.source = config, source
         side = config.data.size
-        self.size = (side, side) if isinstance(side, int) else side
-        self.scenes = Scenes(source.count, source.seed, self.size, first=source.first)
+        self.config, self.scenes = config, Scenes.of(source, (side, side) if isinstance(side, int) else side)
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -137,8 +135,7 @@ class SceneDepth:
 
     def fresh(self, index: int, epoch: int) -> Sample:
         """A scene's picture; every epoch has scenes of its own, so that training never sees one twice."""
-        number = self.source.first + epoch * len(self) + index
-        scene = Scenes(1, self.source.seed, self.size, first=number)[0] if epoch else self.scenes[index]
+        scene = self.scenes.fresh(index, epoch)
         camera = Camera(scene.focal, baseline=scene.baseline)
         names = {"image": "image", "right": "right"} if self.config.stereo else {"image": "image"}
         channels = self.config.backbone.channels
@@ -148,7 +145,7 @@ class SceneDepth:
         truth = DepthMap.of(
             scene.disparity if disparity else scene.depth, camera=camera, source=images["image"], **kind
         )
-        return Sample(images, truth, index, f"scene {self.source.seed}:{number}")
+        return Sample(images, truth, index, scene.name)
 
 
 def with_camera(config: DepthConfig) -> DepthConfig:

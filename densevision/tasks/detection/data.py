@@ -12,6 +12,7 @@ from densevision.data.boxes import BoxSet, SceneBoxes, with_classes
 from densevision.data.recognise import Recognised, recognise
 from densevision.data.scene_splits import SceneSource
 from densevision.data.scenes import CLASSES, Scenes
+from densevision.data.splits import source_of
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings
 from densevision.ops.view import Size, fit
@@ -45,15 +46,11 @@ def open_split(config: DetectionConfig, split: str) -> SampleSet:
         DataError: There is no such split, nothing in it, or a bad label under `on_error: fail`.
     """
     found = _recognised(config)
-    source = found.splits.get(split)
-    if source is None:
-        there = ", ".join(found.splits)
-        mend = f"The dataset has only: {there}. Name a file or folder as data.{split}."
-        raise DataError(f"there is no {split} split", file=config.data.path, field=f"data.{split}", mend=mend)
+    source = source_of(found.splits, split, config.data.path)
     channels = config.backbone.channels
     if isinstance(source, SceneSource):
         size = tuple(min(SCENE, side) for side in canvas_size(config))
-        scenes = Scenes(source.count, source.seed, (size[0], size[1]), first=source.first)
+        scenes = Scenes.of(source, (size[0], size[1]))
         return SceneBoxes(scenes, channels, config.classes or CLASSES, config.category_ids)
     return _open_files(config, source, found.notes)
 

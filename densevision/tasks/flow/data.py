@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from densevision.data.scene_splits import SceneSource, scene_splits
+from densevision.data.scene_splits import scene_splits
 from densevision.data.scenes import Scenes
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings, Kind
@@ -43,7 +43,7 @@ def open_split(config: FlowConfig, split: str) -> SampleSet:
     if scenes is not None:
         _refuse_passes(config, "scenes")
         height, width = (round(side * MARGIN) for side in config.data.size)
-        return SceneFlow(scenes[split], (height, width), channels)
+        return SceneFlow(Scenes.of(scenes[split], (height, width)), channels)
     pairs, notes = pairs_of(config, split)
     findings = Findings(config.data.on_error)
     sound = [pair for pair in pairs if _is_sound(pair, findings)]
@@ -87,16 +87,14 @@ class SceneFlow:
     """Two frames of procedural scenes, with flow and occlusion.
 
     Args:
-        source: Which scenes.
-        size: Of the pictures, (height, width).
+        scenes: The scenes.
         channels: Channels that the network wants.
     """
 
     notes: Sequence[str] = ()
 
-    def __init__(self, source: SceneSource, size: tuple[int, int], channels: int = 3):
-        self.source, self.size, self.channels = source, size, channels
-        self.scenes = Scenes(source.count, source.seed, size, first=source.first)
+    def __init__(self, scenes: Scenes, channels: int = 3):
+        self.scenes, self.channels = scenes, channels
 
     def __len__(self) -> int:
         return len(self.scenes)
@@ -107,11 +105,10 @@ class SceneFlow:
 
     def fresh(self, index: int, epoch: int) -> Sample:
         """A scene's two frames; every epoch has scenes of its own, so that training never sees one twice."""
-        number = self.source.first + epoch * len(self) + index
-        scene = Scenes(1, self.source.seed, self.size, first=number)[0] if epoch else self.scenes[index]
+        scene = self.scenes.fresh(index, epoch)
         first, second = (to_channels(image, self.channels) for image in (scene.image, scene.next))
         truth = FlowField.of(scene.flow, occlusion=scene.occlusion, source=first)
-        return Sample({"first": first, "second": second}, truth, index, f"scene {self.source.seed}:{number}")
+        return Sample({"first": first, "second": second}, truth, index, scene.name)
 
 
 def pairs_of(config: FlowConfig, split: str) -> tuple[list[Pair], list[str]]:

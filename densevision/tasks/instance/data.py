@@ -15,6 +15,7 @@ from densevision.data.instance_sources import LabelmeSource, read_objects, recog
 from densevision.data.recognise import Recognised
 from densevision.data.scene_splits import SceneSource
 from densevision.data.scenes import CLASSES, Scenes
+from densevision.data.splits import source_of
 from densevision.errors import DataError, UsageError
 from densevision.io.findings import Findings
 from densevision.ops.skeleton import Skeleton, usual_sigmas
@@ -55,15 +56,11 @@ def open_split(config: InstanceConfig, split: str) -> SampleSet:
         DataError: There is no such split, nothing in it, or a bad label under `on_error: fail`.
     """
     found = _recognised(config)
-    source = found.splits.get(split)
-    if source is None:
-        there = ", ".join(found.splits)
-        mend = f"The dataset has only: {there}. Name a file or folder as data.{split}."
-        raise DataError(f"there is no {split} split", file=config.data.path, field=f"data.{split}", mend=mend)
+    source = source_of(found.splits, split, config.data.path)
     if isinstance(source, SceneSource):
         _refuse_keypoints(config)
         side = min(SCENE, config.data.size)
-        scenes = Scenes(source.count, source.seed, (side, side), first=source.first)
+        scenes = Scenes.of(source, (side, side))
         return SceneInstances(scenes, config.backbone.channels, config.classes or CLASSES, config.category_ids)
     return _open_files(config, source, found.notes)
 

@@ -8,6 +8,7 @@ from densevision.data.mask_layouts import CocoJson, MaskFolders, Source, find_ma
 from densevision.data.masks import MaskFiles, MaskSet, SceneMasks, binary_mapping, mapping, open_coco, open_folders
 from densevision.data.scene_splits import SceneSource
 from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
+from densevision.data.splits import source_of
 from densevision.errors import DataError, UsageError
 from densevision.io.coco_masks import read_coco_masks
 from densevision.io.findings import Findings
@@ -41,16 +42,12 @@ def open_split(config: SemanticConfig, split: str) -> SampleSet:
     Raises:
         DataError: There is no such split, nothing in it, or a bad mask under `on_error: fail`.
     """
-    sources = _sources(config)
-    source = sources.get(split)
-    if source is None:
-        mend = f"The dataset has only: {', '.join(sources)}. Name one as data.{split}."
-        raise DataError(f"there is no {split} split", file=config.data.path, field=f"data.{split}", mend=mend)
+    source = source_of(_sources(config), split, config.data.path)
     names = config.classes or class_names(config)
     channels, limit, multilabel = config.backbone.channels, config.data.max_pixels, config.mode == "multilabel"
     if isinstance(source, SceneSource):
         size = tuple(max(SCENE, side) for side in canvas_size(config))
-        scenes = Scenes(source.count, source.seed, (size[0], size[1]), first=source.first)
+        scenes = Scenes.of(source, (size[0], size[1]))
         return SceneMasks(scenes, names, channels, config.mode)
     findings, stuff = Findings(config.data.on_error), ()
     if isinstance(source, CocoJson):

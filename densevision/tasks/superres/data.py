@@ -59,7 +59,7 @@ def open_split(config: SuperresConfig, split: str) -> RestorationSet:
     if scenes is not None:
         source = scenes[split]
         side = max(SCENE, config.data.crop * config.scale) // config.scale * config.scale
-        reader: Reader = SceneReader(Scenes(source.count, source.seed, (side, side), first=source.first), config)
+        reader: Reader = SceneReader(Scenes.of(source, (side, side)), config)
         made, notes = True, ()
     else:
         pairs = _find(config, split, findings)

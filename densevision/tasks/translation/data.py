@@ -56,7 +56,7 @@ def open_split(config: TranslationConfig, split: str) -> PairSet:
     scenes = scene_splits(data.path)
     if scenes is not None:
         source, side = scenes[split], data.padded if split == "train" else data.size
-        reader: Reader = SceneReader(Scenes(source.count, source.seed, (side, side), first=source.first))
+        reader: Reader = SceneReader(Scenes.of(source, (side, side)))
         return PairSet(reader, config)
     findings = Findings(data.on_error)
     pairs = find_pairs(config, split, findings)
