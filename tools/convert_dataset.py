@@ -75,7 +75,7 @@ def convert(
         raise UsageError("has no effect here", field="--uncovered", value=uncovered, mend="It is for --to masks.")
     if to in DEPTH or to in FLOW:
         _refuse(palette=palette, masks=masks, on_error=on_error)
-        splits = fields.read_frames(source, scale) if to in DEPTH else fields.read_pairs(source)
+        splits = fields.read_frames(source, scale, losses) if to in DEPTH else fields.read_pairs(source, losses)
         write = (DEPTH | FLOW)[to]
     else:
         splits, write = _objects_or_masks(source, to, masks, on_error, uncovered, palette, losses)
@@ -93,7 +93,7 @@ def _objects_or_masks(
     palette: str | Path | None,
     losses: Losses,
 ) -> tuple[dict[str, Any], Write]:
-    folders = _mask_folders(source, palette)
+    folders = _mask_folders(source, palette, losses)
     if folders is None:
         if to == "masks":
             _refuse(masks=masks)
@@ -109,17 +109,17 @@ def _objects_or_masks(
     return index_masks.objects_of(folders, losses), BOXES[to]
 
 
-def _mask_folders(source: str, palette: str | Path | None) -> dict[str, Any] | None:
+def _mask_folders(source: str, palette: str | Path | None, losses: Losses) -> dict[str, Any] | None:
     """The source as folders of masks; None where it is a dataset of objects."""
     if palette is not None:
-        return index_masks.read_masks(source, Path(palette))
+        return index_masks.read_masks(source, Path(palette), losses)
     try:
         read_splits_like = index_masks.find_masks(source)
     except DataError:
         return None
     if all(isinstance(found, index_masks.MaskFolders) and any(mask for _, mask in found.pairs)
            for found in read_splits_like.values()):  # fmt: skip
-        return index_masks.read_masks(source, None)
+        return index_masks.read_masks(source, None, losses)
     return None
 
 

@@ -13,7 +13,15 @@ import numpy as np
 import yaml
 
 from densevision.conversion.losses import Losses
-from densevision.conversion.objects import Objects, compact, is_outlined, picture_name, rounded
+from densevision.conversion.objects import (
+    Objects,
+    compact,
+    is_outlined,
+    lose_category_ids,
+    lose_ids,
+    picture_name,
+    rounded,
+)
 from densevision.conversion.outlines import joined, outlines_of
 from densevision.errors import DataError
 from densevision.io.decode import read_header
@@ -62,7 +70,10 @@ def _coco_object(objects: Objects, picture: int, row: int) -> dict[str, Any]:
 
 
 def write_yolo(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
-    """data.yaml, images/<split> and labels/<split>; outlines where there are masks, boxes otherwise."""
+    """data.yaml, images/<split> and labels/<split>; outlines where there are masks, boxes otherwise.
+
+    Classes are numbered from 0 without gaps: Ultralytics refuses others.
+    """
     first = next(iter(splits.values())).boxes
     for split, objects in splits.items():
         taken: dict[str, str] = {}
@@ -74,7 +85,8 @@ def write_yolo(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
             _copy(objects, picture, out / "images" / split / name)
         losses.add("marks of crowds", int(objects.boxes.crowd.sum()))
         _lose_ids_and_areas(objects, losses)
-    content = {split: f"images/{split}" for split in splits} | {"names": dict(zip(first.ids, first.names))}
+    lose_category_ids(splits, 0, losses)
+    content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(first.names))}
     write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
@@ -88,7 +100,7 @@ def _yolo_line(objects: Objects, picture: int, row: int, losses: Losses) -> str:
         values = (outline.astype(np.float64) / (width, height)).ravel().tolist()
         tight = np.concatenate([outline.min(0), outline.max(0)])
         losses.add("boxes that are not their outline's", int(np.abs(tight - boxes.boxes[row]).max() > NEAR))
-    return " ".join([str(boxes.ids[boxes.labels[row]]), *(f"{value:.9g}" for value in values)])
+    return " ".join([str(boxes.labels[row]), *(f"{value:.9g}" for value in values)])
 
 
 def write_voc(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
@@ -113,7 +125,7 @@ def write_voc(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
             losses.add("masks", len(objects.boxes.labels))
         _lose_ids_and_areas(objects, losses)
     first = next(iter(splits.values())).boxes
-    losses.add("category ids", sum(id != number for number, id in enumerate(first.ids, 1)))
+    lose_category_ids(splits, 1, losses)
     write_text(out / "labels.txt", "".join(f"{name}\n" for name in first.names))
 
 
@@ -139,8 +151,7 @@ def _voc_annotation(objects: Objects, picture: int, name: str) -> bytes:
 
 def _lose_ids_and_areas(objects: Objects, losses: Losses) -> None:
     """Counts the ids of pictures that are not 1, 2, ..., and the stated areas that nothing else tells."""
-    boxes = objects.boxes
-    losses.add("ids of pictures", int((boxes.image_ids != np.arange(1, len(boxes) + 1)).sum()))
+    lose_ids(objects, losses)
     losses.add("areas that differ from what the target tells", sum(_untold(objects)))
 
 

@@ -29,24 +29,27 @@ PER_SECOND = 30
 PASSES = ("clean", "final")
 
 
-def read_frames(path: str, scale: float | None) -> dict[str, list[Frame]]:
+def read_frames(path: str, scale: float | None, losses: Losses) -> dict[str, list[Frame]]:
     """The pictures of a depth dataset that have a truth, split by split; one without splits is one, "train".
 
     Args:
         path: Any layout that `densevision depth` knows.
         scale: Steps per unit, where the dataset does not state them.
+        losses: Where it is said what was left aside.
     """
     root = Path(path)
-    splits = _splits(root, lambda folder: list(recognise_depth(folder).frames(folder)), recognise_depth)
+    splits = _splits(root, lambda folder: list(recognise_depth(folder).frames(folder)), recognise_depth, losses)
+    losses.add("pictures without depth", sum(not frame.truth for frames in splits.values() for frame in frames))
     known = {split: [_scaled(frame, scale) for frame in frames if frame.truth] for split, frames in splits.items()}
     if not any(known.values()):
         raise DataError("no picture with depth", file=path, mend="Pictures and depth lie in rgb/ and depth/.")
     return {split: frames for split, frames in known.items() if frames}
 
 
-def read_pairs(path: str) -> dict[str, list[Pair]]:
+def read_pairs(path: str, losses: Losses) -> dict[str, list[Pair]]:
     """The pairs of a dataset of motion, split by split; one without splits is one, "train"."""
-    splits = _splits(Path(path), lambda folder: list(recognise_flow(folder).pairs(folder, PASSES)), recognise_flow)
+    root = Path(path)
+    splits = _splits(root, lambda folder: list(recognise_flow(folder).pairs(folder, PASSES)), recognise_flow, losses)
     known = {split: [pair for pair in pairs if pair.flow] for split, pairs in splits.items()}
     if not any(known.values()):
         raise DataError("no pair with motion", file=path, mend="Frames and truth lie side by side.")
@@ -184,7 +187,7 @@ def _write_metres(frame: Frame, path: Path, scale: int, losses: Losses) -> None:
     write_depth(path, depth, found.valid, scale)
 
 
-def _splits(root: Path, listed: Callable[[Path], list], recognise: Callable) -> dict[str, list]:
+def _splits(root: Path, listed: Callable[[Path], list], recognise: Callable, losses: Losses) -> dict[str, list]:
     """What lies in train/ and val/ where the layout is a plain one, else what the items themselves say."""
     if not root.is_dir():
         raise DataError("there is no such folder", file=root)
@@ -193,6 +196,7 @@ def _splits(root: Path, listed: Callable[[Path], list], recognise: Callable) -> 
     plain = "plain" in (getattr(layout, name).__name__ for name in ("frames", "pairs") if hasattr(layout, name))
     alike = len(folders) == 2 and all(recognise(folder).name == layout.name for folder in folders.values())
     if folders and (plain or alike):
+        losses.add("test splits", int((root / "test").is_dir()))
         return {split: listed(folder) for split, folder in folders.items()}
     items = listed(root)
     said = {item.split for item in items}

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from densevision.conversion.losses import Losses
-from densevision.conversion.objects import Objects, picture_name
+from densevision.conversion.objects import Objects, lose_category_ids, lose_ids, picture_name
 from densevision.conversion.outlines import drawn, is_exact
-from densevision.data.mask_layouts import CocoJson, MaskFolders, find_masks
+from densevision.data.mask_layouts import SPLITS, CocoJson, MaskFolders, find_masks
 from densevision.data.scene_splits import SceneSource
 from densevision.errors import DataError, UsageError
 from densevision.io.box_table import BoxTable, Strings
@@ -53,6 +54,8 @@ def write_objects(splits: dict[str, Objects], out: Path, losses: Losses, uncover
             _write_pair(objects.folder / objects.boxes.files[picture], labels, out / split, name)
         losses.add("which pixels belong to which object", len(objects.boxes.labels))
         losses.add("marks of crowds", int(objects.boxes.crowd.sum()))
+        lose_ids(objects, losses)
+    lose_category_ids(splits, first, losses)
     _write_classes(out, (names if uncovered_unknown else (BACKGROUND, *names)))
 
 
@@ -70,12 +73,13 @@ def _drawn(objects: Objects, picture: int, first: int, losses: Losses) -> np.nda
     return labels
 
 
-def read_masks(path: str, palette: Path | None) -> dict[str, MaskFolders]:
+def read_masks(path: str, palette: Path | None, losses: Losses) -> dict[str, MaskFolders]:
     """The folders of masks of a dataset, split by split; one without splits is one, "train".
 
     Args:
         path: Cityscapes, Pascal VOC, or folders of pictures and masks.
         palette: What the colours of masks mean.
+        losses: Where it is said what was left aside.
 
     Raises:
         DataError: Nothing is recognised, or the classes are not known.
@@ -83,7 +87,8 @@ def read_masks(path: str, palette: Path | None) -> dict[str, MaskFolders]:
     found = find_masks(path)
     if any(isinstance(source, SceneSource | CocoJson) for source in found.values()):
         raise UsageError("are no folders of masks", field="source", value=path)
-    sources: dict[str, MaskFolders] = dict(found)
+    sources = _as_it_lies(Path(path), dict(found))  # type: ignore[arg-type]
+    losses.add("test splits", int(_has_test(Path(path), sources)))
     if palette is not None:
         names, coding = read_palette(palette)
         return {split: _with(source, names, coding) for split, source in sources.items()}
@@ -92,6 +97,22 @@ def read_masks(path: str, palette: Path | None) -> dict[str, MaskFolders]:
             mend = "Write them into classes.txt, one a line in the order of the values; or give --palette."
             raise DataError("the class names are not known", file=source.root, mend=mend)
     return sources
+
+
+def _as_it_lies(root: Path, sources: dict[str, MaskFolders]) -> dict[str, MaskFolders]:
+    """The splits without the tenth that training holds out where nothing is named as a validation split."""
+    near = (path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern) if path.stem in SPLITS["val"])
+    if len(sources) == 1 or any(path.is_dir() or path.suffix == ".txt" for path in near):
+        return sources
+    train, val = sources["train"], sources["val"]
+    return {"train": replace(train, pairs=tuple(sorted((*train.pairs, *val.pairs))))}
+
+
+def _has_test(root: Path, sources: dict[str, MaskFolders]) -> bool:
+    """Whether there is a folder of test pictures that validates nothing."""
+    tests = [folder for folder in (root / "test", *root.glob("*/test")) if folder.is_dir()]
+    taken = {root / picture for source in sources.values() for picture, _ in source.pairs}
+    return bool(tests) and not any(folder in picture.parents for folder in tests for picture in taken)
 
 
 def read_palette(file: Path) -> tuple[tuple[str, ...], Coding]:
@@ -207,7 +228,7 @@ def _parts(mask: np.ndarray) -> list[runs.RLE]:
 
 
 def _with(source: MaskFolders, names: tuple[str, ...], coding: Coding) -> MaskFolders:
-    return MaskFolders(source.root, source.pairs, source.strays, names, coding)
+    return replace(source, names=names, coding=coding)
 
 
 def _short(picture: str, split: str) -> str:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from densevision.conversion.losses import Losses
-from densevision.data.box_sources import CocoSource, FileSource, VocSource, YoloSource
+from densevision.data.box_sources import CocoSource, FileSource, Source, VocSource, YoloSource
 from densevision.data.instance_sources import LabelmeSource, read_objects, recognise_objects
 from densevision.data.recognise import SPLIT_NOTE
 from densevision.data.scene_splits import SceneSource
 from densevision.errors import DataError, UsageError
+from densevision.io import voc
 from densevision.io.box_table import BoxTable
 from densevision.io.findings import Findings, OnError
 from densevision.io.json_stream import stream_json
+from densevision.io.lines import read_lines
 from densevision.io.segmentations import OUTLINES, Segmentations
+from densevision.io.yolo import label_path
 
 KNOWN = {
     "images": {"id", "file_name", "width", "height"},
@@ -27,7 +31,8 @@ KNOWN = {
     "categories": {"id", "name"},
 }
 """What of a COCO json is carried over."""
-PROBED = 50
+BOX_WORDS = 5
+"""Of a line of YOLO's that holds a box alone."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +78,7 @@ def read_splits(path: str, masks: bool | None, on_error: OnError, losses: Losses
     found = recognise_objects(path)
     losses.notes += [note for note in found.notes if note != SPLIT_NOTE]
     sources = dict(found.splits)
+    losses.add("test splits", int(_has_test(sources.values())))
     if any(getattr(source, "part", None) for source in sources.values()):
         sources = {"train": replace(next(iter(sources.values())), part=None)}
     result, seen = {}, set()
@@ -113,29 +119,33 @@ def _read(source: FileSource | LabelmeSource, masks: bool | None, findings: Find
 
 
 def _has_masks(source: FileSource, boxes: BoxTable) -> bool:
-    """Whether the first objects of a source have masks."""
+    """Whether any object of a source has a mask; that others have none is for `on_error` then."""
     posed = isinstance(source, YoloSource) and source.dataset.keypoints > 0
     if isinstance(source, VocSource) or posed or not len(boxes.labels):
         return False
     if isinstance(source, CocoSource):
-        first = _first_entries(source.file)
-        return bool(first) and all(entry.get("segmentation") for entry in first)
-    from densevision.io.lines import read_lines
-    from densevision.io.yolo import label_path
-
-    with_objects = np.flatnonzero(np.diff(boxes.offsets))[:PROBED].tolist()
-    lines = [line for row in with_objects for line in read_lines(source.folder / label_path(boxes.files[row]))]
-    return all(len(line.split()) != 5 for line in lines if line.strip())
+        entries = (entry for key, _, entry in stream_json(source.file) if key == "annotations")
+        return any(isinstance(entry, dict) and entry.get("segmentation") for entry in entries)
+    with_objects = np.flatnonzero(np.diff(boxes.offsets)).tolist()
+    lines = (line for row in with_objects for line in read_lines(source.folder / label_path(boxes.files[row])))
+    return any(len(line.split()) > BOX_WORDS for line in lines)
 
 
-def _first_entries(file: Path) -> list[dict]:
-    entries: list[dict] = []
-    for key, _, entry in stream_json(file):
-        if key == "annotations" and isinstance(entry, dict):
-            entries.append(entry)
-            if len(entries) == PROBED:
-                break
-    return entries
+def _has_test(sources: Iterable[Source | LabelmeSource]) -> bool:
+    """Whether a dataset has a test split besides the splits that were found."""
+    for source in sources:
+        if isinstance(source, YoloSource):
+            others = {split for split, entries in source.dataset.splits.items() if entries != source.entries}
+        elif isinstance(source, VocSource):
+            others = set(voc.splits(source.folder)) - {source.split}
+        elif isinstance(source, CocoSource):
+            near = (*source.file.parent.glob("*.json"), *source.file.parent.parent.glob(f"*/{source.file.name}"))
+            others = {word for file in near if file != source.file for word in _words(file)}
+        else:
+            return False
+        if "test" not in others:
+            return False
+    return True
 
 
 def _names(source: FileSource | LabelmeSource, boxes: BoxTable) -> Iterator[str]:
@@ -160,6 +170,10 @@ def _list_extras(file: Path, losses: Losses) -> None:
                     losses.add(f"{other} of {key}")
 
 
+def _words(file: Path) -> list[str]:
+    return re.findall("[a-z]+", f"{file.parent.name}/{file.stem}".lower())
+
+
 def picture_name(objects: Objects, picture: int, taken: dict[str, str]) -> str:
     """The picture's name, unless another picture has taken it already: compared without suffix, as labels go by it.
 
@@ -172,6 +186,18 @@ def picture_name(objects: Objects, picture: int, taken: dict[str, str]) -> str:
     if other != name:
         raise DataError("two pictures would share one label file", file=name, value=other, mend="Rename one.")
     return name
+
+
+def lose_ids(objects: Objects, losses: Losses) -> None:
+    """Counts the ids of pictures that are not 1, 2, ..."""
+    boxes = objects.boxes
+    losses.add("ids of pictures", int((boxes.image_ids != np.arange(1, len(boxes) + 1)).sum()))
+
+
+def lose_category_ids(splits: dict[str, Objects], first: int, losses: Losses) -> None:
+    """Counts the ids of categories that are not numbered from the first."""
+    ids = next(iter(splits.values())).boxes.ids
+    losses.add("category ids", sum(id != number for number, id in enumerate(ids, first)))
 
 
 def is_outlined(objects: Objects, row: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from densevision.conversion.fields import read_frames, read_pairs
+from densevision.conversion.losses import Losses
 from densevision.errors import DataError, UsageError
 from densevision.io.depth import read_depth, write_depth
 from densevision.io.flow import write_flow
@@ -47,7 +49,7 @@ def maps(path: Path) -> dict[str, list[tuple[np.ndarray, np.ndarray]]]:
     """Picture and depth of each split, in order."""
     return {
         split: [(read_image(frame.image), read_depth(frame.truth, frame.scale).depth) for frame in frames]
-        for split, frames in read_frames(str(path), None).items()
+        for split, frames in read_frames(str(path), None, Losses()).items()
     }
 
 
@@ -62,7 +64,7 @@ def test_depth__comes_back(to: str, depth, tmp_path) -> None:
             np.testing.assert_array_equal(image, image_after)
             np.testing.assert_allclose(metres, metres_after, atol=1e-6)
     assert not any("rounded" in line or "clipped" in line for line in losses.lines())
-    camera = next(iter(read_frames(str(tmp_path / "there"), None)["train"])).camera
+    camera = next(iter(read_frames(str(tmp_path / "there"), None, Losses())["train"])).camera
     assert to == "tum" or (camera.focal, camera.principal) == (50, (15, 10))
     assert to != "tum" or losses.counts["focal lengths"] == 6
 
@@ -73,7 +75,7 @@ def test_depth__a_camera_without_a_principal_point_looks_at_the_middle(to: str, 
     write_image(folder / "frame-000000.color.png", picture(0))
     write_depth(folder / "frame-000000.depth.png", np.full((20, 30), 4.0), scale=1000)
     convert(str(tmp_path / "a"), tmp_path / "b", to)
-    (frame,) = read_frames(str(tmp_path / "b"), None)["train"]
+    (frame,) = read_frames(str(tmp_path / "b"), None, Losses())["train"]
     assert (frame.camera.focal, frame.camera.principal) == (585, (15, 10))
 
 
@@ -124,7 +126,7 @@ def test_depth__middlebury_pairs_become_metres(tmp_path) -> None:
     write_depth(scene / "disp0.pfm", np.full((20, 30), 4.0))
     (scene / "calib.txt").write_text("cam0=[50 0 14.5; 0 50 9.5; 0 0 1]\nbaseline=200\ndoffs=1\n")
     losses = convert(str(tmp_path / "a"), tmp_path / "kitti", "kitti-depth")
-    (frame,) = read_frames(str(tmp_path / "kitti"), None)["train"]
+    (frame,) = read_frames(str(tmp_path / "kitti"), None, Losses())["train"]
     np.testing.assert_allclose(read_depth(frame.truth, frame.scale).depth, 50 * 0.2 / (4 + 1), atol=0.5 / 256)
     assert frame.right is not None and frame.camera.baseline == pytest.approx(0.2)
     assert losses.counts["maps of disparity, metres now"] == 1
@@ -145,7 +147,7 @@ def flow(tmp_path: Path) -> Path:
 
 
 def fields(path: Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    (pairs,) = read_pairs(str(path)).values()
+    (pairs,) = read_pairs(str(path), Losses()).values()
     truths = [(pair, read_truth(pair, (20, 30))) for pair in pairs]
     return [(read_image(pair.first), truth.flow * truth.valid, truth.valid) for pair, truth in truths]
 
@@ -168,7 +170,7 @@ def test_flow__occlusion_through_kitti_and_sintel(flow, tmp_path) -> None:
     write_image(tmp_path / "sintel/training/occlusions/scene1/frame_0001.png", mask)
     convert(str(tmp_path / "sintel"), tmp_path / "kitti", "kitti-flow")
     convert(str(tmp_path / "kitti"), tmp_path / "again", "sintel")
-    (pairs,) = read_pairs(str(tmp_path / "again")).values()
+    (pairs,) = read_pairs(str(tmp_path / "again"), Losses()).values()
     occluded = [read_truth(pair, (20, 30)) for pair in pairs]
     found = next(truth for truth in occluded if truth.occlusion is not None)
     np.testing.assert_array_equal((found.occlusion & found.valid), (mask > 0) & found.valid)
@@ -190,7 +192,10 @@ def test_flow__splits_become_folders(flow, tmp_path) -> None:
     for split in ("train", "val"):
         convert(str(flow), tmp_path / "both" / split, "middlebury")
     losses = convert(str(tmp_path / "both"), tmp_path / "there", "sintel")
-    assert {split: len(pairs) for split, pairs in read_pairs(str(tmp_path / "there")).items()} == {"train": 3, "val": 3}
+    assert {split: len(pairs) for split, pairs in read_pairs(str(tmp_path / "there"), Losses()).items()} == {
+        "train": 3,
+        "val": 3,
+    }
     assert any("data.train" in note for note in losses.notes)
 
 
@@ -217,3 +222,11 @@ def test_failure__leaves_no_folder_behind(depth, tmp_path) -> None:
     with pytest.raises(DataError):
         convert(str(depth), tmp_path / "far" / "away" / "out", "tum")
     assert not (tmp_path / "far").exists() and depth.exists()
+
+
+def test_depth__pictures_without_it_and_test_splits_are_listed(depth, tmp_path) -> None:
+    """A folder called test is no split that anything reads."""
+    sorted(depth.glob("*/depth/*.npy"))[0].unlink()
+    shutil.copytree(depth / "val", depth / "test")
+    losses = convert(str(depth), tmp_path / "tum", "tum")
+    assert losses.counts["pictures without depth"] == 1 and losses.counts["test splits"] == 1

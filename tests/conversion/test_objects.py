@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from densevision.conversion.losses import Losses
@@ -100,11 +102,9 @@ def test_boxes__come_back(other: str, coco, tmp_path) -> None:
         for image in content(coco, split)["images"]:
             again = tmp_path / "again" / "images" / split / image["file_name"]
             assert again.read_bytes() == (coco / "images" / split / image["file_name"]).read_bytes()
+    assert losses.counts["category ids"] == 2
     if other == "yolo":
-        assert content(tmp_path / "again", "train")["categories"] == content(coco, "train")["categories"]
         assert losses.counts["marks of crowds"] == 2
-    else:
-        assert losses.counts["category ids"] == 2
     assert losses.counts["areas that differ from what the target tells"] == 4
 
 
@@ -310,3 +310,77 @@ def test_options__without_effect_on_masks_are_refused(coco: Path, tmp_path: Path
     ):
         with pytest.raises(UsageError, match=f"^{named}: has no effect here"):
             convert(str(tmp_path / "masks"), tmp_path / "out", "coco", **options)
+
+
+def test_yolo__classes_are_numbered_from_0_without_gaps(coco: Path, tmp_path: Path) -> None:
+    """Ultralytics refuses a data.yaml of n classes whose numbers are not 0 to n - 1."""
+    convert(str(coco), tmp_path / "yolo", "yolo")
+    names = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text())["names"]
+    assert names == {0: "cat", 1: "dog, wet"}
+    lines = (tmp_path / "yolo/labels/train/train1.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "1", "0"]
+
+
+def test_masks__that_some_objects_lack_are_not_dropped_with_theirs(coco: Path, tmp_path: Path) -> None:
+    """One object without a mask is an error or is left out; it never turns all others into boxes."""
+    file = coco / "annotations/instances_train.json"
+    found = json.loads(file.read_text())
+    found["annotations"][5]["segmentation"] = []
+    file.write_text(json.dumps(found))
+    with pytest.raises(DataError, match="without a mask"):
+        convert(str(coco), tmp_path / "failed", "coco")
+    convert(str(coco), tmp_path / "skipped", "coco", on_error="skip")
+    kept = content(tmp_path / "skipped", "train")["annotations"]
+    assert len(kept) == len(found["annotations"]) - 1 and all(entry["segmentation"] for entry in kept)
+    convert(str(coco), tmp_path / "boxes", "coco", masks=False)
+    assert len(content(tmp_path / "boxes", "train")["annotations"]) == len(found["annotations"])
+
+
+def test_masks__that_some_lines_lack_are_not_dropped_with_theirs(tmp_path: Path) -> None:
+    root = tmp_path / "yolo"
+    write_image(root / "images/train/a.png", picture(0))
+    (root / "labels/train").mkdir(parents=True)
+    (root / "labels/train/a.txt").write_text("0 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.5 0.1 0.5 0.6\n")
+    (root / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
+    with pytest.raises(DataError, match="without a mask"):
+        convert(str(root), tmp_path / "coco", "coco")
+
+
+def test_splits__for_tests_are_listed(coco: Path, masks: Path, tmp_path: Path) -> None:
+    assert not convert(str(coco), tmp_path / "none", "coco").counts["test splits"]
+    shutil.copy(coco / "annotations/instances_val.json", coco / "annotations/instances_test.json")
+    assert convert(str(coco), tmp_path / "yolo", "yolo").counts["test splits"] == 1
+    yaml_file = tmp_path / "yolo/data.yaml"
+    yaml_file.write_text(yaml_file.read_text() + "test: images/test\n")
+    shutil.copytree(tmp_path / "yolo/images/val", tmp_path / "yolo/images/test")
+    assert convert(str(tmp_path / "yolo"), tmp_path / "voc", "voc").counts["test splits"] == 1
+    (tmp_path / "voc/ImageSets/Main/test.txt").write_text("train1\n")
+    assert convert(str(tmp_path / "voc"), tmp_path / "again", "coco").counts["test splits"] == 1
+    assert not convert(str(masks), tmp_path / "same", "masks").counts["test splits"]
+    shutil.copytree(masks / "val", masks / "test")
+    assert convert(str(masks), tmp_path / "more", "masks").counts["test splits"] == 1
+
+
+def test_masks__without_splits_stay_one(masks: Path, tmp_path: Path) -> None:
+    """Training holds a tenth out by a hash of the names; a conversion divides nothing."""
+    flat = tmp_path / "flat"
+    shutil.copytree(masks / "train", flat)
+    shutil.copy(masks / "classes.txt", flat)
+    image = next((flat / "images").iterdir())
+    for number in range(30):
+        shutil.copy(image, flat / "images" / f"more{number}.png")
+        shutil.copy(flat / "masks" / f"{image.stem}.png", flat / "masks" / f"more{number}.png")
+    for to in ("masks", "coco"):
+        convert(str(flat), tmp_path / "out" / to, to)
+    assert not (tmp_path / "out/masks/val").exists() and not (tmp_path / "out/coco/images/val").exists()
+    assert len(list((tmp_path / "out/masks/train/images").iterdir())) == len(list((flat / "images").iterdir()))
+
+
+def test_masks__lists_ids_that_they_cannot_hold(coco: Path, tmp_path: Path) -> None:
+    file = coco / "annotations/instances_val.json"
+    found = json.loads(file.read_text())
+    for entry in (*found["images"], *found["annotations"]):
+        entry["id" if "file_name" in entry else "image_id"] += 6
+    file.write_text(json.dumps(found))
+    losses = convert(str(coco), tmp_path / "out", "masks")
+    assert losses.counts["ids of pictures"] == 2 and losses.counts["category ids"] == 2
