@@ -19,12 +19,15 @@ from densevision.io.masks import CITYSCAPES_NAMES, Coding
 from densevision.io.pictures import held_out, list_pictures
 
 EXPECTED = (
-    "Expected: train/images with train/masks; images/train with masks/train; images with masks (train.txt, val.txt); "
+    "Expected: train/images with train/masks; images/train with masks/train; train with train_masks or trainannot; "
+    "images with masks (train.txt, val.txt); "
     "leftImg8bit with gtFine (Cityscapes); JPEGImages with SegmentationClass (Pascal VOC); annotations/panoptic_*.json "
     "or instances_*.json with images (COCO); or scenes[:COUNT[:SEED]]."
 )
 IMAGES = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
 MASKS = ("masks", "mask", "labels", "annotations", "ann_dir", "SegmentationClass")
+BESIDE = ("_masks", "_mask", "_labels", "_annotations", "annot")
+"""What the name of a folder of masks adds to that of its pictures, where the two lie side by side."""
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
 SUFFIXES = ("_mask", "_label", "_labels", "_gtFine_labelIds", "_L")
 """What the name of a mask may add to its picture's."""
@@ -164,11 +167,11 @@ def _coco(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
 
 
 def _split_folders(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
-    """train/images with train/masks, or images/train with masks/train."""
+    """train/images with train/masks, images/train with masks/train, or train with train_masks."""
     found: dict[str, Source] = {}
     for split, name in wanted.items():
         for part in (name,) if name else SPLITS[split]:
-            both = _both(root / part) or _both(root, part)
+            both = _both(root / part) or _both(root, part) or _beside(root / part)
             if both is not None:
                 found[split] = _paired(root, *both)
                 break
@@ -253,6 +256,13 @@ def _both(root: Path, part: str = "") -> tuple[Path, Path] | None:
     pictures = [root / name / part for name in IMAGES if (root / name / part).is_dir()]
     masks = [root / name / part for name in MASKS if (root / name / part).is_dir()]
     return (pictures[0], masks[0]) if pictures and masks else None
+
+
+def _beside(pictures: Path) -> tuple[Path, Path] | None:
+    """The folder of pictures, and that of masks next to it."""
+    folders = (pictures.with_name(pictures.name + ending) for ending in BESIDE)
+    masks = next((folder for folder in folders if folder.is_dir()), None)
+    return (pictures, masks) if masks is not None and pictures.is_dir() else None
 
 
 def _paired(root: Path, pictures: Path, masks: Path) -> MaskFolders:

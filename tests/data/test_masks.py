@@ -35,6 +35,8 @@ def config(root: Path, **settings) -> SemanticConfig:
 LAYOUTS = {
     "split/images": lambda split, n: (f"{split}/images/{n}.png", f"{split}/masks/{n}.png"),
     "img_dir/split": lambda split, n: (f"img_dir/{split}/{n}.png", f"ann_dir/{split}/{n}.png"),
+    "splitannot": lambda split, n: (f"{split}/{n}.png", f"{split}annot/{n}.png"),
+    "split_labels": lambda split, n: (f"{split}/{n}.png", f"{split}_labels/{n}_L.png"),
     "images/split": lambda split, n: (f"images/{split}/{n}.jpg", f"labels/{split}/{n}_mask.png"),
     "cityscapes": lambda split, n: (
         f"leftImg8bit/{split}/ulm/ulm_{n}_leftImg8bit.png",
