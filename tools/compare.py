@@ -26,7 +26,7 @@ from densevision.tasks import TASKS
 @click.argument("other")
 @answers_options
 @click.option("--draws", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the pictures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the draws.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
 @click.option("--out", help="Folder for a page and compare.json.")
 @json_flag
 def main(task, one, other, draws, seed, out, as_json, quiet, **given):

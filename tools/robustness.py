@@ -25,7 +25,7 @@ from densevision.tasks import TASKS
 @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
 @click.option("--only", multiple=True, help="A corruption, repeatable; all when not given.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many of the first pictures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of noise and blur.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of noise and blur.")
 @click.option("--out", help="Folder for a page and robustness.json.")
 @json_flag
 @quiet_flag
@@ -39,7 +39,7 @@ def main(task, weights, data, settings, split, only, limit, seed, out, as_json, 
     remarks(quiet or as_json)
     model, samples, options = api.open_for_judgement(weights, data, task, settings, split)
     progress = silent if quiet or as_json else bar
-    found = measure(model, samples, only or None, limit, seed, options, progress)
+    found = measure(model, samples, tuple(dict.fromkeys(only)) or None, limit, seed, options, progress)
     if out is not None:
         found.write(Path(out), shlex.join(["python", *sys.argv]))
     print_robustness(found, as_json)

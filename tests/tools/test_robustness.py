@@ -53,6 +53,19 @@ def test_names__unknown_corruptions_are_refused(pictures: Path, tool) -> None:
     assert code == 2 and "Did you mean 'noise'?" in err
 
 
+def test_names__given_twice_are_measured_once(pictures: Path, tool) -> None:
+    command = ("robustness", "superres", "bicubic", "--data", pictures, "--limit", 1, "--json")
+    code, out, err = tool(*command, "--only", "darkness", "--only", "darkness")
+    assert code == 0, err
+    assert [step["strength"] for step in json.loads(out)["corruptions"]["darkness"]] == [0.5, 0.25, 0.1]
+
+
+@pytest.mark.parametrize("program", [("robustness", "superres"), ("compare", "superres", "bicubic")])
+def test_seed__below_0_is_a_wrong_use(program: tuple[str, ...], pictures: Path, tool) -> None:
+    code, _, err = tool(*program, "bicubic", "--data", pictures, "--seed", -1)
+    assert code == 2 and "--seed" in err and "Traceback" not in err
+
+
 def test_kept__errors_in_pixels_of_scaled_pictures_are_as_large_as_they_were() -> None:
     def step(strength: float, epe: float) -> Step:
         return Step(strength, {"EPE": epe}, Interval(epe, epe))
