@@ -53,7 +53,8 @@ class DegradeConfig(Config):
     compressed. Ranges are drawn from anew for each sample; nothing but the reduction happens when none is given."""
 
     chain: Literal["simple", "real-esrgan"] = "simple"
-    """`simple`: as the other options say; `real-esrgan`: two rounds of everything, by the paper's own ranges."""
+    """`simple`: as the other options say; `real-esrgan`: two rounds of everything, by the paper's own ranges, JPEG
+    left out of pictures that are neither grey nor RGB."""
     blur: tuple[NonNegative, NonNegative] | None = None
     """Least and largest standard deviation of a Gaussian blur, in pixels of the target."""
     motion: tuple[NonNegative, NonNegative] | None = None
@@ -63,7 +64,7 @@ class DegradeConfig(Config):
     poisson: tuple[NonNegative, NonNegative] | None = None
     """Least and largest strength of Poisson noise; 1 is that of a pixel that counts up to 255 photons."""
     jpeg: tuple[Count, Count] | None = None
-    """Least and largest JPEG quality, 1 to 100."""
+    """Least and largest JPEG quality, 1 to 100; of grey and RGB pictures."""
 
     @property
     def random(self) -> bool:
@@ -183,6 +184,8 @@ class SuperresConfig(TaskConfig):
             raise ValueError("nafnet restores at scale 1; leave scale at 1, or take another arch")
         if self.arch == "fsrcnn" and self.scale == 16:
             raise ValueError("the kernel of fsrcnn reaches to scale 8; take another arch")
+        if self.arch == "vdsr" and self.depth == 1:
+            raise ValueError("depth of arch=vdsr is 2 at least")
         for name in ("width", "depth"):
             known = self.arch in SIZED or (self.arch == "unet" and name == "width")
             if getattr(self, name) is not None and not known:
@@ -191,6 +194,8 @@ class SuperresConfig(TaskConfig):
             raise ValueError(f"residual has no effect with arch={self.arch}; leave it out")
         if self.quality.colour == "Y" and self.backbone.channels > 4:
             raise ValueError("quality.colour=Y needs grey or RGB pictures; set quality.colour=RGB")
+        if self.degrade.jpeg is not None and self.backbone.channels not in (1, 3):
+            raise ValueError("degrade.jpeg needs grey or RGB pictures; leave it out")
         if self.quality.lpips and self.backbone.channels not in (1, 3):
             raise ValueError("quality.lpips needs grey or RGB pictures; leave it out")
         if self.arch != "unet" and self.backbone != BackboneConfig(channels=self.backbone.channels):

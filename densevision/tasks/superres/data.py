@@ -42,7 +42,10 @@ class Reader(Protocol):
         """Identity of a picture."""
 
     def read(self, index: int) -> tuple[np.ndarray | None, np.ndarray, str]:
-        """Input (None where it has to be made), target, and the input's file if it has one."""
+        """Input (None where it has to be made), target, and the input's file if it has one.
+
+        Both are of the network's channels, or grey where the network takes colours.
+        """
 
 
 def open_split(config: SuperresConfig, split: str) -> RestorationSet:
@@ -108,11 +111,16 @@ class FileReader:
         path = self.pairs.inputs[index]
         image = self._decoded(path)
         height, width = (side * self.config.scale for side in image.shape[:2])
+        if image.shape[2] != target.shape[2]:
+            image, target = (to_channels(part, self.config.backbone.channels) for part in (image, target))
         return image, target[:height, :width], str(path)
 
     def _decoded(self, path: Path) -> np.ndarray:
+        """The picture in the network's channels; grey stays grey, as `predict` answers it in grey."""
+        channels = self.config.backbone.channels
         try:
-            return to_channels(read_image(path, self.config.data.max_pixels), self.config.backbone.channels)
+            picture = read_image(path, self.config.data.max_pixels)
+            return to_channels(picture, 1 if channels == 3 and picture.shape[2] in (1, 2) else channels)
         except DataError as failure:
             raise failure if failure.file else DataError(failure.problem, file=path, mend=failure.mend) from None
 
@@ -166,6 +174,9 @@ class RestorationSet:
         """A random part of the picture, `data.crop` pixels of the input a side, perhaps mirrored and turned."""
         number, side, scale = index % len(self.reader), self.config.data.crop, self.config.scale
         image, target, file = self._pair(number)
+        image, target = (
+            None if part is None else to_channels(part, self.config.backbone.channels) for part in (image, target)
+        )
         if self.config.data.rescale != UNSCALED:
             image, target = None, self._reduced(target, rng)
         image, target = (None if part is None else _grown(part, side * s) for part, s in ((image, 1), (target, scale)))
@@ -251,7 +262,7 @@ def _fitting(pairs: PicturePairs, config: SuperresConfig, split: str, findings: 
                 continue
         keep.append(row)
     if not keep:
-        raise DataError("no picture is left", file=config.data.path, value=list(findings.notes))
+        raise DataError(f"no picture is left for {split}", file=config.data.path, value=list(findings.notes))
     inputs = None if pairs.inputs is None else tuple(pairs.inputs[row] for row in keep)
     return PicturePairs(tuple(pairs.targets[row] for row in keep), inputs, pairs.notes)
 

@@ -131,6 +131,18 @@ def test_broken_pictures__are_named_or_left_out(tmp_path: Path):
     assert all(name in " ".join(samples.notes) for name in ("b.png", "c.png", "d.png"))
 
 
+def test_grey__stays_in_evaluation_and_becomes_what_the_network_takes_in_training(tmp_path: Path):
+    write_image(tmp_path / "grey.png", picture()[..., :1])
+    samples = open_split(config(tmp_path), "train")
+    whole, part = samples[0], samples.crop(0, np.random.default_rng(0))
+    assert whole.images["image"].shape[2] == whole.truth.image.shape[2] == 1
+    assert part.images["image"].shape == (8, 8, 3) and part.truth.image.shape == (16, 16, 3)
+    write_image(tmp_path / "HR/a.png", picture()[..., :1])
+    write_image(tmp_path / "LR/a.png", picture(20, 24))
+    sample = open_split(config(tmp_path), "val")[0]
+    assert sample.images["image"].shape[2] == sample.truth.image.shape[2] == 3
+
+
 def test_crop__larger_than_a_picture(tmp_path: Path):
     folder(tmp_path, "small.png", size=(20, 30))
     with pytest.raises(

@@ -12,6 +12,7 @@ import torch
 
 import densevision
 from densevision import api, zoo
+from densevision.engine.evaluate import evaluate
 from densevision.engine.model import TorchModel, without_weights
 from densevision.errors import UsageError, WeightsError
 from densevision.io.image import write_image
@@ -21,6 +22,7 @@ from densevision.ops.imresize import _phases, imresize
 from densevision.results import Picture
 from densevision.tasks.superres.config import SIZED, SuperresConfig
 from densevision.tasks.superres.head import build_head
+from densevision.tasks.superres.score import score
 from densevision.tasks.superres.task import Superres
 from densevision.testing import check_task
 
@@ -136,6 +138,20 @@ def test_predict__eightfold_ensemble_of_a_turned_picture():
     np.testing.assert_allclose(np.rot90(upright), turned, atol=1e-5)
     with pytest.raises(UsageError, match="has no effect on superres"):
         densevision.predict(image, weights=network, tta="scale")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_evaluate__and_score_give_the_same_numbers(channels: int, tmp_path: Path):
+    for number in range(2):
+        write_image(tmp_path / "val/HR" / f"{number}.png", noise(32, 40, channels))
+        write_image(tmp_path / "val/LR" / f"{number}.png", noise(16, 20, channels))
+    network = model("edsr", 2)
+    for result, name in zip(network.predict(tmp_path / "val/LR"), ("0", "1")):
+        result.save(tmp_path / "out" / f"{name}.png")
+    network.configure({"data.path": str(tmp_path)})
+    judged = evaluate(network, network.task.dataset("val")).report.metrics
+    scored = score(tmp_path / "val/HR", tmp_path / "out")["metrics"]
+    assert judged and all(scored[name] == value for name, value in judged.items())
 
 
 def test_predict__video_frame_by_frame(tmp_path: Path):
@@ -261,6 +277,8 @@ def test_convert__junk_is_told_in_one_line(tmp_path: Path):
         ({"loss": {"alone": 3}}, "loss.alone has no effect"),
         ({"degrade": {"noise": (0.2, 0.1)}}, "degrade.noise reads"),
         ({"degrade": {"chain": "real-esrgan", "blur": (1.0, 2.0)}}, "degrade.blur has no effect"),
+        ({"degrade": {"jpeg": (30, 90)}, "backbone": {"channels": 4}}, "degrade.jpeg needs grey or RGB"),
+        ({"arch": "vdsr", "depth": 1}, "depth of arch=vdsr is 2 at least"),
     ],
 )
 def test_config__refuses_what_has_no_effect(values: dict, message: str):
