@@ -157,6 +157,36 @@ def test_edsr__equals_its_authors_arithmetic(name: str, scale: int, small: None,
     assert (wanted - ours).abs().max() < CLOSE * wanted.abs().max()
 
 
+def edsr_by_basicsr(state: dict, blocks: int) -> dict:
+    """A state dict of EDSR under basicsr's names, which keeps the mean colour outside of it."""
+    found = {}
+    for name, tensor in state.items():
+        part, _, kind = name.rpartition(".")
+        parts = part.split(".")
+        if part in ("sub_mean", "add_mean"):
+            continue
+        if len(parts) == 4:
+            part = f"body.{parts[1]}.conv{1 + int(parts[3]) // 2}"
+        elif parts[:2] == ["tail", "0"]:
+            part = f"upsample.{parts[2]}"
+        else:
+            part = {"head.0": "conv_first", f"body.{blocks}": "conv_after_body", "tail.1": "conv_last"}[part]
+        found[f"{part}.{kind}"] = tensor
+    return found
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("half", [False, True])
+def test_edsr__under_basicsr_s_names_and_in_half_precision(scale: int, half: bool, small: None, tmp_path: Path):
+    state = edsr_state(scale, 64, 2)
+    if half:
+        state = {name: tensor.half() for name, tensor in state.items()}
+    ours = answered(f"edsr/baseline_x{scale}", edsr_by_basicsr(state, 2), tmp_path, "params")
+    wanted = edsr_by_its_authors({k: v.float() for k, v in state.items()}, picture(), scale, 2, 1.0)
+    # The mean is ours in float32, and not rounded to half precision.
+    assert (wanted - ours).abs().max() < (1e-3 if half else CLOSE) * wanted.abs().max()
+
+
 def test_convert__names_unknown_and_missing_keys(small: None, tmp_path: Path):
     state = edsr_state(2, 64, 2)
     state["body.9.strange"] = state.pop("head.0.bias")
@@ -184,5 +214,5 @@ def test_community__a_file_of_spandrel_answers_by_the_same_path(tmp_path: Path):
 
 def test_community__a_strange_file_is_refused(tmp_path: Path):
     torch.save({"weight": torch.zeros(3)}, tmp_path / "strange.pth")
-    with pytest.raises(WeightsError, match="spandrel cannot load it"):
+    with pytest.raises(WeightsError, match="a network that spandrel does not know"):
         load(tmp_path / "strange.pth", "superres")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import torch
@@ -56,8 +57,13 @@ def open_community(file: Path) -> tuple[SuperresConfig, Net]:
         raise WeightsError("not weights of ours, and spandrel is not installed", file=file, mend=mend) from None
     try:
         descriptor = spandrel.ModelLoader(device="cpu").load_from_file(file)
+    except spandrel.UnsupportedModelError:
+        mend = "If `densevision models` lists it, convert it: python tools/convert.py NAME FILE OUT."
+        raise WeightsError("a network that spandrel does not know", file=file, mend=mend) from None
     except Exception as failure:  # readers of foreign bytes raise anything
-        raise WeightsError(f"spandrel cannot load it: {failure}", file=file) from None
+        reason = re.split(r"\n|\. |\.$", str(failure).strip())[0] or type(failure).__name__
+        mend = "spandrel reads state dicts; if this is one, the file is damaged: fetch it again."
+        raise WeightsError(f"spandrel cannot load it: {reason}", file=file, mend=mend) from None
     if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.scale not in SCALES:
         found = getattr(descriptor, "scale", type(descriptor).__name__)
         raise WeightsError("no network from pictures to pictures of a known scale", file=file, value=found)

@@ -74,6 +74,11 @@ _RULES: dict[str, tuple[tuple[str, str], ...]] = {
     "srvgg": ((r"^body\.", "layers."),),
     "edsr": (
         (r"^(module|model)\.", ""),
+        (r"^conv_first\.", "head."),
+        (r"^body\.(\d+)\.conv1\.", r"body.\1.first."),
+        (r"^body\.(\d+)\.conv2\.", r"body.\1.second."),
+        (r"^upsample\.", "tail.0."),
+        (r"^conv_last\.", "tail.1."),
         (r"^head\.0\.", "head."),
         (r"^body\.(\d+)\.body\.0\.", r"body.\1.first."),
         (r"^body\.(\d+)\.body\.2\.", r"body.\1.second."),
@@ -104,8 +109,8 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
 def renamed(tensors: Mapping[str, Tensor], config: SuperresConfig) -> dict[str, Tensor]:
     """A published state dict under our names; what fits no rule keeps its own.
 
-    EDSR was published for pictures from 0 to 255: the first convolution is made 255 times steeper and the last one
-    flatter, which changes nothing but the range.
+    EDSR is known as its authors and as basicsr name its parts. It was published for pictures from 0 to 255: the first
+    convolution is made 255 times steeper and the last one flatter, which changes nothing but the range.
     """
     family = config.arch.removesuffix("-large")
     found = {}
@@ -114,6 +119,9 @@ def renamed(tensors: Mapping[str, Tensor], config: SuperresConfig) -> dict[str, 
             name = re.sub(pattern, replacement, name)
         if family == "rrdb":  # the published convolutions are counted from 1
             name = re.sub(r"convs\.(\d)\.", lambda match: f"convs.{int(match[1]) - 1}.", name)
+        if name.startswith("conv_after_body."):  # basicsr's name for what its authors count on from the blocks
+            blocks = sum(other.endswith(".conv1.weight") for other in tensors)
+            name = name.replace("conv_after_body", f"body.{blocks}")
         if name:
             found[name] = tensor
     if family == "edsr":
@@ -130,6 +138,10 @@ def open_file(file: Path) -> tuple[SuperresConfig, Net]:
     return open_community(file)
 
 
+_MEND = "Give what torch.save(network.state_dict(), FILE) writes."
+_DAMAGED = f"{_MEND[:-1]}; if it is that, the file is damaged: fetch it again."
+
+
 def _loaded(file: Path) -> dict[str, Tensor]:
     """The state dict of a checkpoint; of several the moving average."""
     import torch
@@ -137,14 +149,17 @@ def _loaded(file: Path) -> dict[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as failure:  # pickles break in many ways
-        reason = (str(failure).strip().splitlines() or [type(failure).__name__])[0]
-        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file) from None
+        # The first sentence alone: those that follow advise to run whatever the file holds.
+        reason = re.split(r"\n|\. |\.$", str(failure).strip())[0] or type(failure).__name__
+        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file, mend=_DAMAGED) from None
     for key in ("params_ema", "params"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not all(hasattr(tensor, "shape") for tensor in found.values()):
-        raise WeightsError("is no state dict", file=file, value=type(found).__name__)
-    return found
+        held = list(found)[:3] if isinstance(found, dict) else type(found).__name__
+        raise WeightsError("is no state dict, which maps names to tensors", file=file, value=held, mend=_MEND)
+    # In float32, as EDSR's scales would overflow half precision.
+    return {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
 
 
 def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str, file: Path) -> None:

@@ -81,9 +81,9 @@ def read(file: Path) -> tuple[TranslationConfig, dict[str, Tensor]]:
     from densevision.tasks.translation.task import Translation
 
     published = {re.sub(r"^module\.", "", name): tensor for name, tensor in _loaded(file).items()}
-    if "model.model.0.weight" in published:
+    if _is_kernel(published.get("model.model.0.weight")):
         config, names = _unet(published)
-    elif "model.1.weight" in published:
+    elif _is_kernel(published.get("model.1.weight")):
         config, names = _resnet(published)
     else:
         mend = "Generators of pytorch-CycleGAN-and-pix2pix, U-Net or ResNet, end in _net_G.pth."
@@ -147,7 +147,7 @@ def _unet(published: Mapping[str, Tensor]) -> tuple[TranslationConfig, dict[str,
     depth = 1 + sum(bool(re.fullmatch(r"model\.model\.1(\.model\.3)*\.model\.1\.weight", name)) for name in published)
     first, last = published["model.model.0.weight"], published.get("model.model.3.weight")
     # Whether it was trained with dropout leaves no trace; the paper's generators were.
-    config = _config("unet", depth, first, 0 if last is None else last.shape[1], published, dropout=0.5)
+    config = _config("unet", depth, first, last.shape[1] if _is_kernel(last) else 0, published, dropout=0.5)
     return config, published_name(config)
 
 
@@ -161,8 +161,12 @@ def _resnet(published: Mapping[str, Tensor]) -> tuple[TranslationConfig, dict[st
         else 0.0
     )
     first = published["model.1.weight"]
-    config = _config("resnet", blocks, first, 0 if last is None else last.shape[0], published, dropout=dropout)
+    config = _config("resnet", blocks, first, last.shape[0] if _is_kernel(last) else 0, published, dropout=dropout)
     return config, published_name(config)
+
+
+def _is_kernel(tensor: Tensor | None) -> bool:
+    return tensor is not None and tensor.ndim == 4
 
 
 def _config(
@@ -201,6 +205,10 @@ def _renamed(
     return tensors, unknown
 
 
+_MEND = "Give what torch.save(netG.state_dict(), FILE) writes."
+_DAMAGED = f"{_MEND[:-1]}; if it is that, the file is damaged: fetch it again."
+
+
 def _loaded(file: Path) -> dict[str, Tensor]:
     import torch
 
@@ -208,11 +216,13 @@ def _loaded(file: Path) -> dict[str, Tensor]:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as failure:  # pickles break in many ways
         # The first sentence alone: those that follow advise to run whatever the file holds.
-        reason = re.split(r"\n|\. ", str(failure).strip())[0] or type(failure).__name__
-        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file) from None
+        reason = re.split(r"\n|\. |\.$", str(failure).strip())[0] or type(failure).__name__
+        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file, mend=_DAMAGED) from None
     if not isinstance(found, dict) or not all(hasattr(tensor, "shape") for tensor in found.values()):
-        raise WeightsError("is no state dict", file=file, value=type(found).__name__)
-    return found
+        held = list(found)[:3] if isinstance(found, dict) else type(found).__name__
+        raise WeightsError("is no state dict, which maps names to tensors", file=file, value=held, mend=_MEND)
+    # Half precision, too, is answered in float32.
+    return {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
 
 
 def _check(

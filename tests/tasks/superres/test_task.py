@@ -259,11 +259,42 @@ def test_export__a_guard_does_not_refuse_a_single_picture(tmp_path: Path):
     assert network.predict(noise(20, 20, 3)).size == (20, 20)
 
 
-def test_convert__junk_is_told_in_one_line(tmp_path: Path):
-    (tmp_path / "junk.pth").write_bytes(b"\x80\x02junk")
-    with pytest.raises(WeightsError, match="not a checkpoint that can be read") as caught:
-        zoo.convert("realesrgan/x4plus", tmp_path / "junk.pth", tmp_path / "out.safetensors")
-    assert "\n" not in str(caught.value).strip()
+JUNK = {
+    "bytes": (b"\x80\x02junk", "not a checkpoint that can be read"),
+    "module": (torch.nn.Conv2d(1, 1, 1), r"not a checkpoint that can be read.*torch.save\(network.state_dict"),
+    "nested": ({"model": {}, "epoch": 3}, r"is no state dict.*\['model', 'epoch'\]"),
+    "list": ([1], "is no state dict.*'list'"),
+}
+
+
+def write_junk(path: Path, junk: object) -> Path:
+    path.write_bytes(junk) if isinstance(junk, bytes) else torch.save(junk, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", JUNK)
+def test_convert__junk_is_told_in_one_line(kind: str, tmp_path: Path):
+    junk, message = JUNK[kind]
+    with pytest.raises(WeightsError, match=message) as caught:
+        zoo.convert("realesrgan/x4plus", write_junk(tmp_path / "junk.pth", junk), tmp_path / "out.safetensors")
+    told = str(caught.value)
+    # torch advises to run whatever the file holds.
+    assert "\n" not in told.strip() and "can still be loaded" not in told and ".." not in told
+
+
+@pytest.mark.parametrize(
+    ("junk", "message"),
+    [
+        ({"head.0.weight": torch.zeros(1)}, "that spandrel does not know.*python tools/convert.py"),
+        (b"<html>", "spandrel cannot load it: .*fetch it again"),
+        (torch.nn.Conv2d(1, 1, 1), "spandrel cannot load it: .*state dicts"),
+    ],
+)
+def test_community__what_spandrel_cannot_load(junk: object, message: str, tmp_path: Path):
+    pytest.importorskip("spandrel")
+    with pytest.raises(WeightsError, match=message) as caught:
+        api.load(write_junk(tmp_path / "junk.pth", junk), "superres")
+    assert ".." not in str(caught.value)
 
 
 @pytest.mark.parametrize(
