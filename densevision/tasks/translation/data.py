@@ -39,6 +39,9 @@ class Reader(Protocol):
     def file(self, index: int) -> str:
         """The file that is the question and nothing else, or an empty string."""
 
+    def places(self, index: int) -> tuple[str, str]:
+        """Where A and B come from, for messages."""
+
     def read(self, index: int) -> Two:
         """A and B, (H, W, C) each."""
 
@@ -60,6 +63,10 @@ def open_split(config: TranslationConfig, split: str) -> PairSet:
         return PairSet(reader, config)
     findings = Findings(data.on_error)
     pairs = find_pairs(config, split, findings)
+    if pairs.layout == "pictures" and data.direction != "AtoB":
+        problem = "has no effect on single pictures, of which the input is made"
+        mend = "Set it to AtoB; or, if A and B are the halves of each picture, say data.layout=side-by-side."
+        raise UsageError(problem, field="data.direction", value=data.direction, mend=mend)
     return PairSet(FileReader(pairs, config), config, (*pairs.notes, *findings.notes))
 
 
@@ -98,6 +105,11 @@ class FileReader:
             return ""
         return str(self.pairs.files[index][self.config.data.direction == "BtoA"])
 
+    def places(self, index: int) -> tuple[str, str]:
+        """The files of A and B, which may be one."""
+        a, b = self.pairs.files[index]
+        return str(a), str(b)
+
     def read(self, index: int) -> Two:
         """A and B; both the same picture where there is only one."""
         a, b = self.pairs.files[index]
@@ -126,6 +138,10 @@ class SceneReader:
     def file(self, index: int) -> str:
         """Scenes lie in no file."""
         return ""
+
+    def places(self, index: int) -> tuple[str, str]:
+        """The scene's number."""
+        return str(index), str(index)
 
     def read(self, index: int) -> Two:
         """Labels and picture."""
@@ -182,15 +198,19 @@ class PairSet:
     def _read(self, index: int) -> Two:
         """Question and answer in their channels."""
         config = self.config
-        try:
-            pair = self.reader.read(index)
-            question, answer = pair if config.data.direction == "AtoB" else pair[::-1]
-            if config.data.derive != "none":
+        pair, places = self.reader.read(index), self.reader.places(index)
+        if config.data.direction == "BtoA":
+            pair, places = pair[::-1], places[::-1]
+        question, answer = pair
+        if config.data.derive != "none":
+            try:
                 question = derived(answer, config.data.derive)
-            return to_channels(question, config.backbone.channels), to_channels(answer, config.channels)
-        except DataError as failure:
-            name = self.reader.name(index)
-            raise failure if failure.file else DataError(failure.problem, file=name, mend=failure.mend) from None
+            except DataError as failure:
+                raise DataError(failure.problem, file=places[1], field="data.derive", mend=failure.mend) from None
+        fields = ("backbone.channels", "channels")
+        pictures = zip((question, answer), (config.backbone.channels, config.channels), places, fields)
+        question, answer = (_in_channels(*one) for one in pictures)
+        return question, answer
 
     def _sample(self, question: np.ndarray, answer: np.ndarray, index: int) -> Sample:
         truth = Picture.of(np.ascontiguousarray(answer))
@@ -212,6 +232,14 @@ def derived(picture: np.ndarray, kind: str) -> np.ndarray:
         return to_channels(picture, 1)
     grey = cv2.GaussianBlur(to_display(to_channels(picture, 1))[..., 0], (0, 0), BLUR)
     return 255 - cv2.Canny(grey, *CANNY)[..., None]
+
+
+def _in_channels(picture: np.ndarray, channels: int, place: str, field: str) -> np.ndarray:
+    try:
+        return to_channels(picture, channels)
+    except DataError as failure:
+        mend = f"Set {field} to what the pictures have, or convert them."
+        raise DataError(failure.problem, file=place, field=field, value=channels, mend=mend) from None
 
 
 def _resized(picture: np.ndarray, size: Size) -> np.ndarray:

@@ -202,6 +202,25 @@ def test_derived__of_the_half_that_is_the_answer(tmp_path: Path):
     assert sample.images["image"].shape == (SIDE, SIDE, 3) and sample.images["image"].std() > 10
 
 
+def test_derived__of_single_pictures_has_no_direction(tmp_path: Path):
+    write_image(tmp_path / "1.png", picture(0))
+    with pytest.raises(UsageError, match=r"data\.direction: has no effect on single pictures.*'BtoA'"):
+        open_split(config(tmp_path, data__derive="grey", data__direction="BtoA"), "val")
+
+
+@pytest.mark.parametrize(
+    ("direction", "side", "field"), [("AtoB", "B", "channels"), ("BtoA", "B", "backbone.channels")]
+)
+def test_channels__name_the_file_and_the_option(direction: str, side: str, field: str, tmp_path: Path):
+    both(tmp_path, "{side}", ("1.png",))
+    write_image(tmp_path / side / "1.png", np.dstack([picture(1), picture(1)[..., :1]]))
+    chosen = config(tmp_path, data__direction=direction, **{field.replace(".", "__"): 2})
+    with pytest.raises(
+        DataError, match=rf"{side}/1\.png: {field}: a picture of 4 channels where 2 are needed.*{field}"
+    ):
+        open_split(chosen, "val")[0]
+
+
 def test_crop__is_the_papers(tmp_path: Path):
     """Resized to 286 / 256 of the crop, cut anywhere, mirrored half of the time, alike in both."""
     write_image(tmp_path / "train" / "1.png", beside(picture(0, 72, 72), 255 - picture(0, 72, 72)))
