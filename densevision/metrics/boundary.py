@@ -15,7 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from densevision.metrics.average_precision import Scored
+from densevision.metrics.coco_rules import Scored
 from densevision.metrics.curves import curves_of, table
 from densevision.ops.masks import RLE, areas, boxes, encode_window, window
 

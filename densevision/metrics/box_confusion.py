@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from densevision.errors import UsageError
-from densevision.metrics.average_precision import Objects
+from densevision.metrics.coco_columns import Objects
 
 
 class BoxConfusion:

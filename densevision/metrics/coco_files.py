@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
-from densevision.metrics.average_precision import protocol, score
 from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth, text_of
 from densevision.metrics.coco_reader import open_files
+from densevision.metrics.coco_rules import protocol, score
 from densevision.ops.skeleton import usual_sigmas
 
 if TYPE_CHECKING:

@@ -68,7 +68,8 @@ def test_compare__other_pictures_are_refused() -> None:
 def test_compare__boxes_equal_hotcoco() -> None:
     import hotcoco
 
-    from densevision.metrics.average_precision import AveragePrecision, matched
+    from densevision.metrics.average_precision import AveragePrecision
+    from densevision.metrics.coco_rules import matched
     from densevision.results import Detections
 
     rng, sides, metrics = np.random.default_rng(0), ([], []), [AveragePrecision(["a", "b"]) for _ in range(2)]
