@@ -14,6 +14,9 @@ import numpy as np
 from densevision.errors import DataError
 from densevision.metrics.pictures import Pictures
 
+DEFINED = 0.8
+"""Part of the draws that must define a number for it to have an interval: what a single picture defines is in at most
+three quarters of them, and would have an interval without width."""
 DRAWS = 1000
 LEVEL = 0.95
 
@@ -120,7 +123,7 @@ class Chosen:
 
 def _ends(values: np.ndarray, level: float) -> Interval:
     known = np.sort(values[~np.isnan(values)])
-    if 2 * len(known) <= len(values):
+    if len(known) < DEFINED * len(values):
         return Interval(np.nan, np.nan)
     with np.errstate(invalid="ignore"):
         low, high = np.quantile(known, [(1 - level) / 2, (1 + level) / 2], method="nearest")

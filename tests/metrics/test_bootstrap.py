@@ -39,6 +39,13 @@ def test_intervals__same_seed_same_numbers_and_one_picture_has_none() -> None:
     assert all(math.isnan(end) for end in intervals(pictures(np.ones(1)))["x"])
 
 
+def test_intervals__what_a_single_picture_defines_has_none() -> None:
+    one, two = (np.full(16, math.nan) for _ in range(2))
+    one[3], two[3], two[7] = 25.0, 25.0, 27.0
+    assert all(math.isnan(end) for end in intervals(pictures(one))["x"])
+    assert tuple(intervals(pictures(two))["x"]) == (25, 27)
+
+
 def test_compare__pairs_what_is_hard_for_both() -> None:
     rng = np.random.default_rng(0)
     hard = rng.normal(0, 10, 200)
