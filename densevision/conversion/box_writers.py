@@ -15,6 +15,7 @@ import yaml
 from densevision.conversion.losses import Losses
 from densevision.conversion.objects import (
     Objects,
+    categories,
     compact,
     is_outlined,
     lose_category_ids,
@@ -74,23 +75,25 @@ def write_yolo(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
 
     Classes are numbered from 0 without gaps: Ultralytics refuses others.
     """
-    first = next(iter(splits.values())).boxes
+    classes = categories(splits)
+    numbers = {name: number for number, name in enumerate(classes)}
     for split, objects in splits.items():
         taken: dict[str, str] = {}
         for picture in range(len(objects.boxes)):
             name = picture_name(objects, picture, taken)
-            lines = [_yolo_line(objects, picture, row, losses) for row in objects.rows(picture)]
+            rows = objects.rows(picture)
+            lines = [f"{numbers[objects.name(row)]} {_yolo_shape(objects, picture, row, losses)}" for row in rows]
             label = out / "labels" / split / f"{os.path.splitext(name)[0]}.txt"
             write_text(label, "".join(f"{line}\n" for line in lines))
             _copy(objects, picture, out / "images" / split / name)
         losses.add("marks of crowds", int(objects.boxes.crowd.sum()))
         _lose_ids_and_areas(objects, losses)
-    lose_category_ids(splits, 0, losses)
-    content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(first.names))}
+    lose_category_ids(classes.values(), 0, losses)
+    content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(classes))}
     write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def _yolo_line(objects: Objects, picture: int, row: int, losses: Losses) -> str:
+def _yolo_shape(objects: Objects, picture: int, row: int, losses: Losses) -> str:
     boxes, (height, width) = objects.boxes, objects.size(picture)
     if objects.masks is None:
         x1, y1, x2, y2 = boxes.boxes[row].astype(float).tolist()
@@ -100,7 +103,7 @@ def _yolo_line(objects: Objects, picture: int, row: int, losses: Losses) -> str:
         values = (outline.astype(np.float64) / (width, height)).ravel().tolist()
         tight = np.concatenate([outline.min(0), outline.max(0)])
         losses.add("boxes that are not their outline's", int(np.abs(tight - boxes.boxes[row]).max() > NEAR))
-    return " ".join([str(boxes.labels[row]), *(f"{value:.9g}" for value in values)])
+    return " ".join(f"{value:.9g}" for value in values)
 
 
 def write_voc(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
@@ -124,9 +127,9 @@ def write_voc(splits: dict[str, Objects], out: Path, losses: Losses) -> None:
         if objects.masks is not None:
             losses.add("masks", len(objects.boxes.labels))
         _lose_ids_and_areas(objects, losses)
-    first = next(iter(splits.values())).boxes
-    lose_category_ids(splits, 1, losses)
-    write_text(out / "labels.txt", "".join(f"{name}\n" for name in first.names))
+    classes = categories(splits)
+    lose_category_ids(classes.values(), 1, losses)
+    write_text(out / "labels.txt", "".join(f"{name}\n" for name in classes))
 
 
 def _voc_annotation(objects: Objects, picture: int, name: str) -> bytes:
@@ -139,7 +142,7 @@ def _voc_annotation(objects: Objects, picture: int, name: str) -> bytes:
         ElementTree.SubElement(size, side).text = str(value)
     for row in objects.rows(picture):
         item = ElementTree.SubElement(root, "object")
-        ElementTree.SubElement(item, "name").text = objects.boxes.names[objects.boxes.labels[row]]
+        ElementTree.SubElement(item, "name").text = objects.name(row)
         ElementTree.SubElement(item, "difficult").text = str(int(objects.boxes.crowd[row]))
         box = ElementTree.SubElement(item, "bndbox")
         corners = (objects.boxes.boxes[row] + np.array([1, 1, 0, 0], np.float32)).tolist()

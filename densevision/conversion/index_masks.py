@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from densevision.conversion.losses import Losses
-from densevision.conversion.objects import Objects, lose_category_ids, lose_ids, picture_name
+from densevision.conversion.objects import Objects, categories, lose_category_ids, lose_ids, picture_name
 from densevision.conversion.outlines import drawn, is_exact
 from densevision.data.mask_layouts import SPLITS, CocoJson, MaskFolders, find_masks
 from densevision.data.scene_splits import SceneSource
@@ -40,8 +40,9 @@ def write_objects(splits: dict[str, Objects], out: Path, losses: Losses, uncover
         losses: What is lost.
         uncovered_unknown: Pixels of no object are 255; otherwise they are 0, the background, before the classes.
     """
-    names = next(iter(splits.values())).boxes.names
-    first = 0 if uncovered_unknown else 1
+    classes = categories(splits)
+    names, first = tuple(classes), 0 if uncovered_unknown else 1
+    values = {name: value for value, name in enumerate(names, first)}
     if len(names) + first > MOST:
         raise DataError(f"an index mask holds {MOST} classes", value=len(names) + first, mend="Join classes.")
     for split, objects in splits.items():
@@ -50,26 +51,26 @@ def write_objects(splits: dict[str, Objects], out: Path, losses: Losses, uncover
         taken: dict[str, str] = {}
         for picture in range(len(objects.boxes)):
             name = picture_name(objects, picture, taken)
-            labels = _drawn(objects, picture, first, losses)
+            labels = _drawn(objects, picture, values, UNKNOWN if uncovered_unknown else 0, losses)
             _write_pair(objects.folder / objects.boxes.files[picture], labels, out / split, name)
         losses.add("which pixels belong to which object", len(objects.boxes.labels))
         losses.add("marks of crowds", int(objects.boxes.crowd.sum()))
         lose_ids(objects, losses)
-    lose_category_ids(splits, first, losses)
+    lose_category_ids(classes.values(), first, losses)
     _write_classes(out, (names if uncovered_unknown else (BACKGROUND, *names)))
 
 
-def _drawn(objects: Objects, picture: int, first: int, losses: Losses) -> np.ndarray:
+def _drawn(objects: Objects, picture: int, values: dict[str, int], uncovered: int, losses: Losses) -> np.ndarray:
     rows = list(objects.rows(picture))
     masks = {row: objects.masks.mask(row, objects.size(picture)) for row in rows}
     sizes = dict(zip(rows, runs.areas(list(masks.values())).tolist()))
-    labels = np.full(objects.size(picture), 0 if first else UNKNOWN, np.uint8)
+    labels = np.full(objects.size(picture), uncovered, np.uint8)
     covered = np.zeros(labels.shape, bool)
     for row in sorted(rows, key=lambda row: (not objects.boxes.crowd[row], -sizes[row])):
         pixels = runs.decode(masks[row])
         losses.add("pixels that two objects share", int((covered & pixels).sum()))
         covered |= pixels
-        labels[pixels] = objects.boxes.labels[row] + first
+        labels[pixels] = values[objects.name(row)]
     return labels
 
 

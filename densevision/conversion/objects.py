@@ -57,6 +57,10 @@ class Objects:
         """Rows of a picture's objects."""
         return range(int(self.boxes.offsets[picture]), int(self.boxes.offsets[picture + 1]))
 
+    def name(self, row: int) -> str:
+        """The class of an object."""
+        return self.boxes.names[self.boxes.labels[row]]
+
     def size(self, picture: int) -> tuple[int, int]:
         """(height, width) of a picture."""
         height, width = self.boxes.sizes[picture].tolist()
@@ -194,9 +198,17 @@ def lose_ids(objects: Objects, losses: Losses) -> None:
     losses.add("ids of pictures", int((boxes.image_ids != np.arange(1, len(boxes) + 1)).sum()))
 
 
-def lose_category_ids(splits: dict[str, Objects], first: int, losses: Losses) -> None:
+def categories(splits: dict[str, Objects]) -> dict[str, int]:
+    """Class name -> category id: of all splits, because one may list classes that another does not."""
+    found: dict[str, int] = {}
+    for objects in splits.values():
+        for name, id in zip(objects.boxes.names, objects.boxes.ids):
+            found.setdefault(name, id)
+    return found
+
+
+def lose_category_ids(ids: Iterable[int], first: int, losses: Losses) -> None:
     """Counts the ids of categories that are not numbered from the first."""
-    ids = next(iter(splits.values())).boxes.ids
     losses.add("category ids", sum(id != number for number, id in enumerate(ids, first)))
 
 

@@ -384,3 +384,19 @@ def test_masks__lists_ids_that_they_cannot_hold(coco: Path, tmp_path: Path) -> N
     file.write_text(json.dumps(found))
     losses = convert(str(coco), tmp_path / "out", "masks")
     assert losses.counts["ids of pictures"] == 2 and losses.counts["category ids"] == 2
+
+
+@pytest.mark.parametrize("to", ["yolo", "voc", "masks"])
+def test_classes__that_splits_list_differently_keep_their_names(to: str, coco: Path, tmp_path: Path) -> None:
+    """The validation split lists no cat, and an owl that nothing in training is."""
+    file = coco / "annotations/instances_val.json"
+    found = json.loads(file.read_text())
+    found["annotations"] = [entry for entry in found["annotations"] if entry["category_id"] == 7]
+    found["annotations"][0]["category_id"] = 9
+    found["categories"] = [{"id": 9, "name": "owl"}, {"id": 7, "name": "dog, wet"}]
+    file.write_text(json.dumps(found))
+    losses = convert(str(coco), tmp_path / to, to)
+    assert losses.counts["category ids"] == 3
+    convert(str(tmp_path / to), tmp_path / "again", "coco")
+    names = {split: {name for _, name in told(tmp_path / "again", split)} for split in ("train", "val")}
+    assert names == {"train": {"cat", "dog, wet"}, "val": {"owl", "dog, wet"}}
