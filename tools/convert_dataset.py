@@ -45,6 +45,8 @@ FLOW: dict[str, Write] = {
     "middlebury": fields.write_middlebury,
 }
 TARGETS = (*BOXES, "masks", *DEPTH, *FLOW)
+OPTIONS = {"data.on_error": "--on-error", "data.scale": "--scale"}
+"""Options of training, of which messages speak -> the same ones here."""
 
 
 def convert(
@@ -63,10 +65,13 @@ def convert(
         What the target cannot hold.
 
     Raises:
-        UsageError: An option has no effect on this conversion or a value that cannot be, or OUT is there already.
+        UsageError: An option has no effect on this conversion or a value that cannot be, or OUT is there already or
+            lies in the dataset.
         DataError: The source is not recognised, or something in it is wrong.
     """
     losses = Losses()
+    if Path(source).resolve() in Path(out).resolve().parents:
+        raise UsageError("lies in the dataset", field="OUT", value=str(out), mend="Name a new folder outside of it.")
     if scale is not None and to not in DEPTH:
         raise UsageError("has no effect here", field="--scale", value=scale, mend="It is for depth.")
     if scale is not None and not 0 < scale < math.inf:
@@ -123,6 +128,12 @@ def _mask_folders(source: str, palette: str | Path | None, losses: Losses) -> di
     return None
 
 
+def _in_own_words(message: str) -> str:
+    for option, own in OPTIONS.items():
+        message = message.replace(option, own)
+    return message
+
+
 def _refuse(**options: Any) -> None:
     for name, value in options.items():
         if isinstance(value, bool):
@@ -158,7 +169,7 @@ def main(source: str, out: str, to: str, as_json: bool, **options: Any) -> None:
     try:
         losses = convert(source, out, to, **options)
     except DenseVisionError as failure:
-        click.echo(f"error: {failure}", err=True)
+        click.echo(f"error: {_in_own_words(str(failure))}", err=True)
         sys.exit(failure.exit_code)
     if as_json:
         click.echo(json.dumps({"out": out, "lost": dict(losses.counts), "notes": losses.notes}, ensure_ascii=False))

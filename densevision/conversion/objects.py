@@ -80,7 +80,8 @@ def read_splits(path: str, masks: bool | None, on_error: OnError, losses: Losses
         DataError: Nothing is recognised, or something is wrong under "fail".
     """
     found = recognise_objects(path)
-    losses.notes += [note for note in found.notes if note != SPLIT_NOTE]
+    # What names another file in training has no counterpart here.
+    losses.notes += [note.partition("; data.")[0] for note in found.notes if note != SPLIT_NOTE]
     sources = dict(found.splits)
     losses.add("test splits", int(_has_test(sources.values())))
     if any(getattr(source, "part", None) for source in sources.values()):

@@ -230,3 +230,10 @@ def test_depth__pictures_without_it_and_test_splits_are_listed(depth, tmp_path) 
     shutil.copytree(depth / "val", depth / "test")
     losses = convert(str(depth), tmp_path / "tum", "tum")
     assert losses.counts["pictures without depth"] == 1 and losses.counts["test splits"] == 1
+
+
+def test_program__asks_for_the_scale_by_its_own_option(tmp_path) -> None:
+    write_image(tmp_path / "depth/rgb/a.png", picture(0))
+    write_image(tmp_path / "depth/depth/a.png", np.full((20, 30), 1500, np.uint16))
+    result = CliRunner().invoke(tool.main, [str(tmp_path / "depth"), str(tmp_path / "tum"), "--to", "tum"])
+    assert result.exit_code == 3 and "Set --scale" in result.output and "data.scale" not in result.output

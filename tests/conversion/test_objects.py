@@ -400,3 +400,23 @@ def test_classes__that_splits_list_differently_keep_their_names(to: str, coco: P
     convert(str(tmp_path / to), tmp_path / "again", "coco")
     names = {split: {name for _, name in told(tmp_path / "again", split)} for split in ("train", "val")}
     assert names == {"train": {"cat", "dog, wet"}, "val": {"owl", "dog, wet"}}
+
+
+def test_out__in_the_dataset_is_refused(coco: Path) -> None:
+    """A folder of pictures there would be part of the dataset."""
+    before = sorted(coco.rglob("*"))
+    with pytest.raises(UsageError, match="lies in the dataset"):
+        convert(str(coco), coco / "yolo", "yolo")
+    assert sorted(coco.rglob("*")) == before
+
+
+def test_program__speaks_of_its_own_options(coco: Path, tmp_path: Path) -> None:
+    file = coco / "annotations/instances_train.json"
+    shutil.copy(file, coco / "annotations/objects_train.json")
+    result = CliRunner().invoke(tool.main, [str(coco), str(tmp_path / "a"), "--to", "yolo"])
+    assert "objects_train.json" in result.output and "data.train" not in result.output
+    found = json.loads(file.read_text())
+    found["annotations"][3]["bbox"] = [60, 5, 30, 5]
+    file.write_text(json.dumps(found))
+    result = CliRunner().invoke(tool.main, [str(coco), str(tmp_path / "b"), "--to", "yolo"])
+    assert result.exit_code == 3 and "--on-error" in result.output and "data.on_error" not in result.output
