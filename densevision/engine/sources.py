@@ -6,6 +6,7 @@ import glob
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ class _Reader:
         self.names, self.channels, self.max_pixels = list(names), channels, max_pixels
 
     def sample(self, pictures: Sequence[Any], id: int | str) -> Sample:
+        if len(pictures) != len(self.names):
+            problem = f"a sample of {len(pictures)} pictures, but {len(self.names)} are needed: {', '.join(self.names)}"
+            raise DataError(problem, field=f"sample {id}", mend="Give a tuple of as many, or a list of pictures.")
         images = {}
         for name, picture in zip(self.names, pictures):
             images[name] = self._read(picture)
@@ -129,6 +133,8 @@ def _files(path: str) -> list[str] | None:
         problem, mend = "no picture in this folder", f"Pictures end in {', '.join(SUFFIXES)}."
     elif glob.has_magic(path) and not Path(path).exists():
         files = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]
+        for file in filter(is_video, files):
+            raise _not_alone(file)
         problem, mend = "no file fits this pattern", None
     else:
         return None
@@ -142,10 +148,12 @@ def _spread(source: Iterable[Any]) -> Iterator[Any]:
     for item in source:
         named = isinstance(item, (str, Path))
         if named and is_video(item):
-            raise DataError(
-                "a video among other sources", file=item, mend="Give it alone: it is a sequence of its own."
-            )
+            raise _not_alone(item)
         yield from (_files(str(item)) if named else None) or [item]
+
+
+def _not_alone(video: str | Path) -> DataError:
+    return DataError("a video among other sources", file=video, mend="Give it alone: it is a sequence of its own.")
 
 
 def _open_sequence(source: Iterable[Any], reader: _Reader) -> Source:
@@ -154,6 +162,22 @@ def _open_sequence(source: Iterable[Any], reader: _Reader) -> Source:
     kind = "stream" if count is None else "list"
     if len(reader.names) == 1:
         return Source((reader.sample((item,), position) for position, item in enumerate(source)), kind, count)
-    if isinstance(source, Sequence) and source and all(isinstance(item, tuple) for item in source):
-        return Source((reader.sample(item, position) for position, item in enumerate(source)), kind, count)
+    first, source = _peeked(source)
+    if isinstance(first, tuple):
+        return Source((reader.sample(_tuple(item), position) for position, item in enumerate(source)), kind, count)
     return Source(reader.windows(source), kind, reader.count(count, None) if count else count)
+
+
+def _peeked(items: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
+    """The first of the items, None where there is none; and all of them."""
+    iterator = iter(items)
+    head = list(islice(iterator, 1))
+    return (head[0] if head else None), chain(head, iterator)
+
+
+def _tuple(item: Any) -> tuple[Any, ...]:
+    """A sample of a sequence of samples; DataError where it is a picture."""
+    if not isinstance(item, tuple):
+        mend = "Give tuples of pictures throughout, or pictures that follow one another."
+        raise DataError("one picture among tuples of pictures", value=type(item).__name__, mend=mend)
+    return item

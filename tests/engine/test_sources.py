@@ -55,3 +55,35 @@ def test_one_picture_of_a_pair__is_refused_in_every_form(tmp_path, name):
 
 def test_no_picture_at_all__is_an_empty_answer_to_an_empty_list():
     assert list(open_source([], PAIR, LIMIT).samples) == []
+
+
+def grey(number: int) -> np.ndarray:
+    return np.full((4, 5, 3), number, np.uint8)
+
+
+@pytest.mark.parametrize("form", [list, iter])
+def test_pairs__are_a_sample_each_in_a_list_and_in_an_iterator(form):
+    pairs = [(grey(0), grey(1)), (grey(5), grey(6))]
+    found = [{name: int(image[0, 0, 0]) for name, image in sample.images.items()} for sample in samples(form(pairs))]
+    assert found == [{"first": 0, "second": 1}, {"first": 5, "second": 6}]
+
+
+def samples(source):
+    return open_source(source, PAIR, LIMIT).samples
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_tuple_of_a_wrong_number__is_refused_and_named(count):
+    with pytest.raises(DataError, match=f"sample 1: a sample of {count} pictures, but 2 are needed: first, second"):
+        list(samples([(grey(0), grey(1)), (grey(0),) * count]))
+
+
+def test_picture_among_pairs__is_refused():
+    with pytest.raises(DataError, match="one picture among tuples"):
+        list(samples([(grey(0), grey(1)), grey(2)]))
+
+
+def test_pattern__that_fits_a_video_says_so(tmp_path):
+    video(tmp_path)
+    with pytest.raises(DataError, match=r"one\.mp4: a video among other sources"):
+        open_source(f"{tmp_path}/*.mp4", PAIR, LIMIT)
