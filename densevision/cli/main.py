@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from importlib import import_module
 
@@ -90,15 +91,20 @@ root = click.version_option(__version__, prog_name="densevision")(root)
 
 
 def run(arguments: list[str] | None = None) -> None:
-    """Entry point: exit code 0 done, 1 failed while running, 2 usage, 3 data, 4 weights or model, 5 export."""
+    """Entry point: exit code 0 done, 1 failed while running, 2 usage, 3 data, 4 weights or model, 5 export.
+
+    What is interrupted by Ctrl-C ends with 130, by SIGTERM with 143; nothing half written stays behind.
+    """
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # the process is ours
+        signal.signal(signal.SIGTERM, _terminated)
     try:
         code = root.main(arguments, prog_name="densevision", standalone_mode=False)
     except click.ClickException as failure:
         failure.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        _fail("interrupted", 1)
+        _fail("interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
@@ -120,6 +126,11 @@ def guarded(command: click.Command, arguments: list[str] | None = None) -> None:
         command.main(arguments)
     except DenseVisionError as failure:
         _fail(str(failure), failure.exit_code)
+
+
+def _terminated(*_: object) -> None:
+    """Lets whoever has opened a file take it away, as Ctrl-C does."""
+    sys.exit(143)
 
 
 def _fail(message: str, code: int) -> None:

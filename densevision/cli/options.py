@@ -69,9 +69,8 @@ def config_table(config: type[TaskConfig]) -> str:
     lines = ["\b", "Config options (--set NAME=VALUE, or YAML):"]
     for option in config.leaves():
         if option.name != "task":
-            lines.append(
-                f"  {option.name}={_yaml(option.default)}  {option.help.splitlines()[0] if option.help else ''}"
-            )
+            first = option.help.split("\n\n")[0]
+            lines.append(f"  {option.name}={_yaml(option.default)}  {' '.join(first.split())}".rstrip())
     return "\n".join(lines)
 
 

@@ -32,6 +32,12 @@ from densevision.tasks.contract import Task
 log = logging.getLogger("densevision")
 
 
+class Interrupted(DenseVisionError):
+    """A run that was stopped from outside, and can be continued."""
+
+    exit_code = 130
+
+
 def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False) -> RunFolder:
     """Trains from a config into a fresh run folder.
 
@@ -125,8 +131,8 @@ def _fit(
         _check_continues(folder, module, len(training))
     try:
         trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit:  # how Lightning ends after Ctrl-C
-        raise _interrupted(folder) from None
+    except SystemExit as ending:  # how Lightning ends after Ctrl-C, and the command line after SIGTERM
+        raise _interrupted(folder, ending.code) from None
     if trainer.interrupted:
         raise _interrupted(folder)
     if trainer.is_global_zero:
@@ -195,11 +201,14 @@ def config_phases(config: TaskConfig) -> tuple[str, ...]:
     return load_task(config.task)(config).phases
 
 
-def _interrupted(folder: RunFolder) -> DenseVisionError:
+def _interrupted(folder: RunFolder, code: Any = None) -> Interrupted:
     task = str(_plain_yaml(folder.config).get("task"))
     done = len(folder.rows())
     mend = f"Continue with: densevision {task} train --resume {folder.path}"
-    return DenseVisionError(f"interrupted after {done} whole epochs", file=folder.path, mend=mend)
+    failure = Interrupted(f"interrupted after {done} whole epoch{'s' * (done != 1)}", file=folder.path, mend=mend)
+    if code == 143:
+        failure.exit_code = 143
+    return failure
 
 
 def _silence_lightning() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -40,6 +43,14 @@ def test_help__names_tasks_and_commands(capsys) -> None:
 def test_help__train_names_every_option(task: str, capsys) -> None:
     text = printed(capsys, task, "train", "--help")
     assert all(f"{option.name}=" in text for option in load_config(task).leaves() if option.name != "task")
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_help__train_ends_no_text_in_the_middle(task: str, capsys) -> None:
+    lines = printed(capsys, task, "train", "--help").splitlines()
+    names = tuple(f"    {option.name}=" for option in load_config(task).leaves())
+    broken = [line for line in lines if line.startswith(names) and "  " in line.strip() and line[-1] not in ".`:"]
+    assert not broken
 
 
 def test_score__json_equals_pycocotools(tmp_path: Path, capsys) -> None:
@@ -160,3 +171,27 @@ def test_check__clean_and_faulty(tmp_path: Path, capsys) -> None:
     assert ending.value.code == 3
     (found,) = json.loads(capsys.readouterr().out)["findings"]
     assert found["name"] == "box-outside" and found["examples"][0]["file"] == "labels/train/3.txt"
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_interrupted__leaves_nothing_half_written(name: str, code: int, tmp_path: Path) -> None:
+    """A process that writes a file is stopped from outside: the file is not there, and the code says why."""
+    program = (
+        "import sys, time\n"
+        "from densevision.cli import main\n"
+        "from densevision.io.files import whole\n"
+        "def slow(*_, **__):\n"
+        "    with whole(sys.argv[1]) as temporary:\n"
+        "        temporary.write_text('half')\n"
+        "        print('writing', flush=True)\n"
+        "        time.sleep(60)\n"
+        "main.root.main = slow\n"
+        "main.run()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "out" / "a.txt")]
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=True)
+    assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
+    writer.send_signal(getattr(signal, name))
+    _, said = writer.communicate(timeout=60)
+    assert writer.returncode == code and "Traceback" not in said
+    assert list((tmp_path / "out").iterdir()) == []

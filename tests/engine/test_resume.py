@@ -84,7 +84,12 @@ def test_train__stops_early(tmp_path: Path, tiny: dict[str, Any]) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stop", "code", "said"), [(signal.SIGKILL, -signal.SIGKILL, ""), (signal.SIGINT, 1, "interrupted after")]
+    ("stop", "code", "said"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, ""),
+        (signal.SIGINT, 130, "interrupted after"),
+        (signal.SIGTERM, 143, "interrupted after"),
+    ],
 )
 def test_resume__after_a_signal(
     whole: Path, tmp_path: Path, tiny: dict[str, Any], stop: signal.Signals, code: int, said: str
