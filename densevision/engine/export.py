@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import logging
 import math
 import os
@@ -82,6 +83,7 @@ def export(
         UsageError: An option that does not exist or has no effect.
         ExportError: The network cannot be exported, the exporter or a runtime failed, or the answers differ by more
             than the tolerance; then nothing is written.
+        DenseVisionError: The folder cannot be written or the disk is full.
     """
     model, path = _checked(model, out, format, decode, tolerance)
     task = model.task
@@ -327,13 +329,22 @@ def _openvino(program: ExportedProgram, names: list[str], half: bool) -> Write:
     def write(path: Path, texts: dict[str, str]) -> None:
         for key, text in texts.items():
             network.set_rt_info(text, [CARD, key])
-        openvino.save_model(network, path, compress_to_fp16=half)
+        try:
+            openvino.save_model(network, path, compress_to_fp16=half)
+        except RuntimeError as failure:  # such as a full disk
+            raise OSError(_reason(failure)) from failure
 
     return write
 
 
 def _torch(program: ExportedProgram, names: list[str], half: bool) -> Write:
-    return lambda path, texts: torch.export.save(program, path, extra_files=dict(texts))
+    def write(path: Path, texts: dict[str, str]) -> None:
+        held = io.BytesIO()  # PyTorch's own writer of files ends the process on a full disk
+        torch.export.save(program, held, extra_files=dict(texts))
+        with open(path, "wb") as stream:
+            stream.write(held.getbuffer())
+
+    return write
 
 
 _WRITERS: dict[str, Callable[[ExportedProgram, list[str], bool], Write]] = {

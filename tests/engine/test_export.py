@@ -17,10 +17,10 @@ from torch import nn
 from densevision.config import Config
 from densevision.data.scenes import Scenes
 from densevision.engine import exported
-from densevision.engine.export import SUFFIXES, export
+from densevision.engine.export import _WRITERS, SUFFIXES, export
 from densevision.engine.exported import CARD, STAMP, load_exported
 from densevision.engine.model import TorchModel
-from densevision.errors import ExportError, UsageError, WeightsError
+from densevision.errors import DenseVisionError, ExportError, UsageError, WeightsError
 from densevision.io.weights import SCHEMA, Card
 from densevision.ops.boxes import suppressed
 from densevision.recipe import PredictOptions, TaskConfig
@@ -270,6 +270,31 @@ def test_export__a_graph_that_answers_otherwise_leaves_no_file(form, model, tmp_
     assert caught.value.exit_code == 5
     assert list(tmp_path.iterdir()) == []
     export(model, tmp_path / f"spots{SUFFIXES[form]}", form, tolerance=2.0)
+
+
+FULL = Path("/dev/full")
+"""A disk without space."""
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+def test_export__torch_says_that_the_disk_is_full():
+    program = torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),))
+    with pytest.raises(OSError, match="No space left"):
+        _WRITERS["torch"](program, [], False)(FULL, {})
+
+
+@pytest.mark.slow
+def test_export__openvino_that_cannot_write_leaves_no_file(model, tmp_path, monkeypatch):
+    import openvino
+
+    def full(network, path, **_):
+        Path(path).write_text("half")
+        raise RuntimeError("basic_ios::clear: iostream error")
+
+    monkeypatch.setattr(openvino, "save_model", full)
+    with pytest.raises(DenseVisionError, match="cannot write: RuntimeError: basic_ios"):
+        export(model, tmp_path / "x.xml", "openvino")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_export__tells_why_a_network_cannot_be_traced(tmp_path, monkeypatch):
