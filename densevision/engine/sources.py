@@ -130,7 +130,8 @@ def _files(path: str) -> list[str] | None:
     """The pictures of a folder or the files that fit a pattern, by their numbers; None where it is neither."""
     if Path(path).is_dir():
         files = [str(file) for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES]
-        problem, mend = "no picture in this folder", f"Pictures end in {', '.join(SUFFIXES)}."
+        problem = "no picture in this folder"
+        mend = f"Pictures end in {', '.join(SUFFIXES)}; those in folders below it fit {Path(path) / '**' / '*.png'}."
     elif glob.has_magic(path) and not Path(path).exists():
         files = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]
         for file in filter(is_video, files):

@@ -87,3 +87,11 @@ def test_pattern__that_fits_a_video_says_so(tmp_path):
     video(tmp_path)
     with pytest.raises(DataError, match=r"one\.mp4: a video among other sources"):
         open_source(f"{tmp_path}/*.mp4", PAIR, LIMIT)
+
+
+def test_folder_of_folders__says_how_to_reach_the_pictures(tmp_path):
+    frames(tmp_path / "deep", 2)
+    with pytest.raises(DataError, match="no picture in this folder") as refused:
+        open_source(tmp_path, PAIR, LIMIT)
+    pattern = str(refused.value).split(" fit ")[1].rstrip(".")
+    assert open_source(pattern, PAIR, LIMIT).count == 1
