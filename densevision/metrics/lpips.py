@@ -6,8 +6,6 @@ Source: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perce
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from densevision.errors import WeightsError
+from densevision.io.checkpoint import read_state
 
 TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
 """Network -> the layers of torchvision's AlexNet and VGG-16 whose outputs are compared."""
@@ -84,10 +83,10 @@ def open_lpips(path: str) -> LPIPS:
     """
     from torchvision import models
 
-    tensors = _read(Path(path))
+    mend = "Give torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth as quality.lpips."
+    tensors = read_state(Path(path), mend)
     first = tensors.get("features.0.weight")
     name = FIRST.get(tuple(first.shape)) if first is not None else None
-    mend = "Give torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth."
     if name is None:
         raise WeightsError("neither AlexNet nor VGG-16", file=path, field="quality.lpips", mend=mend)
     network = {"alex": models.alexnet, "vgg": models.vgg16}[name](weights=None).features
@@ -102,18 +101,3 @@ def open_lpips(path: str) -> LPIPS:
         linear = torch.load(file, map_location="cpu", weights_only=True)
     weights = [linear[f"lin{number}.model.1.weight"] for number in range(len(TAPS[name]))]
     return LPIPS(network, TAPS[name], weights, LEAST[name])
-
-
-def _read(path: Path) -> Mapping[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise WeightsError("there is no such file", file=path, field="quality.lpips")
-    try:
-        found = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError) as failure:
-        raise WeightsError(f"cannot be read: {failure}", file=path, field="quality.lpips") from None
-    if not isinstance(found, Mapping):
-        raise WeightsError("is no state dict", file=path, field="quality.lpips", value=type(found).__name__)
-    return found

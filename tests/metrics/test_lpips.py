@@ -87,7 +87,7 @@ def test_open_lpips__files_of_something_else(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"gone\.pth.*no such file"):
         open_lpips(str(tmp_path / "gone.pth"))
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(WeightsError, match=r"text\.pth.*cannot be read"):
+    with pytest.raises(WeightsError, match=r"text\.pth.*not a checkpoint that can be read"):
         open_lpips(str(tmp_path / "text.pth"))
     save_file({"features.0.weight": torch.zeros(8, 3, 3, 3)}, tmp_path / "small.safetensors")
     with pytest.raises(WeightsError, match=r"neither AlexNet nor VGG-16.*alexnet-owt"):

@@ -112,7 +112,7 @@ def test_convert__refuses_what_the_file_is_not(tmp_path):
     with pytest.raises(WeightsError, match="no PyTorch checkpoint"):
         convert("torchvision/raft_small", tmp_path / "text.pth", tmp_path / "out.safetensors")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="no state dict"):
+    with pytest.raises(WeightsError, match="is no state dict"):
         convert("torchvision/raft_small", tmp_path / "list.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 

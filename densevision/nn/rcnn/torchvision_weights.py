@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from densevision.errors import WeightsError
+from densevision.io import checkpoint
 from densevision.nn.pretrained import FROZEN
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -45,17 +46,14 @@ _RULES = (
 
 
 def read_state(file: Path, name: str) -> dict[str, Tensor]:
-    """The tensors of a file that `torch.save` wrote.
+    """The tensors of a two-stage detector's checkpoint.
 
     Raises:
-        WeightsError: It holds something else.
+        WeightsError: The file holds something else.
     """
     mend = f"Give the state dict of {name}."
-    try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as failure:  # unpickling foreign bytes raises anything
-        raise WeightsError("cannot be read as a state dict", file=file, value=str(failure)[:80], mend=mend) from None
-    if not isinstance(tensors, dict) or "roi_heads.box_predictor.cls_score.weight" not in tensors:
+    tensors = checkpoint.read_state(file, mend)
+    if "roi_heads.box_predictor.cls_score.weight" not in tensors:
         raise WeightsError("is not the state dict of a two-stage detector of torchvision", file=file, mend=mend)
     return tensors
 

@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from densevision.errors import WeightsError
+from densevision.io.checkpoint import read_state
 from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.task import Depth
@@ -103,6 +103,7 @@ QUERY_KEY_VALUE = re.compile(r"\.attention\.(attention\.(query|key|value)|[qkv]_
 """Three matrices that timm has as one."""
 UNUSED = re.compile(r"mask_token|fusions\.0\.lateral\.")
 """What they carry and never use: the token of DINOv2's training, and a join where nothing comes from below."""
+_MEND = "Give the .safetensors of its -hf repository, or the .pth of the authors."
 
 
 def convert(weights: NamedWeights, file: Path, out: Path) -> None:
@@ -112,7 +113,7 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
         WeightsError: The file is no state dict of this network.
     """
     config = _config(weights.name.rpartition("-")[2])
-    ours = _renamed(_read(file, weights.name))
+    ours = _renamed(read_state(file, _MEND))
     with torch.device("meta"):
         wanted = Depth(config).net().state_dict()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.backbone.mean, config.backbone.std))
@@ -137,23 +138,6 @@ def _config(size: str) -> DepthConfig:
             "loss": {"silog": 0.0, "invariant": 1.0, "gradient": 2.0},
         }
     )
-
-
-def _read(file: Path, name: str) -> Tensors:
-    try:
-        with open(file, "rb") as stream:
-            head = stream.read(9)
-        if head.endswith(b"{"):
-            return load_file(file)
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as failure:  # pickles and headers break in many ways
-        raise WeightsError(f"cannot be read as a checkpoint: {failure}", file=file) from None
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
-        raise WeightsError(f"not a state dict of {name}", file=file, mend=_MEND)
-    return tensors
-
-
-_MEND = "Give the .safetensors of its -hf repository, or the .pth of the authors."
 
 
 def _renamed(theirs: Tensors) -> Tensors:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 import re
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from densevision.errors import WeightsError
+from densevision.io.checkpoint import read_state
 from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.flow.config import FlowConfig
 
@@ -149,28 +149,14 @@ _PRINCETON_RULES: tuple[tuple[str, object], ...] = (
 
 
 def _loaded(weights: NamedWeights, file: Path) -> dict[str, Tensor]:
-    import torch
-
-    mend = f"Give the file that {weights.address} holds."
-    try:
-        with _opened(weights, file) as stream:
-            tensors = torch.load(stream, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as failure:
-        reason = str(failure).splitlines()[0] if str(failure) else type(failure).__name__
-        raise WeightsError(f"no PyTorch checkpoint: {reason}", file=file, mend=mend) from None
-    if not isinstance(tensors, dict) or not all(hasattr(tensor, "shape") for tensor in tensors.values()):
-        raise WeightsError("no state dict: it should map names to tensors", file=file, mend=mend)
-    return tensors
-
-
-def _opened(weights: NamedWeights, file: Path) -> IO[bytes]:
-    """The checkpoint itself, also where it lies in an archive of several; a checkpoint is a zip file as well."""
+    """The tensors of a checkpoint, also where it lies in an archive of several; a checkpoint is a zip file as well."""
+    stream: IO[bytes] | None = None
     if zipfile.is_zipfile(file):
-        archive = zipfile.ZipFile(file)
-        member = next((name for name in archive.namelist() if name.endswith(f"{weights.name.split('/')[1]}.pth")), None)
-        if member is not None:
-            return io.BytesIO(archive.read(member))
-    return open(file, "rb")
+        wanted = f"{weights.name.split('/')[1]}.pth"
+        with zipfile.ZipFile(file) as archive:
+            members = [name for name in archive.namelist() if name.endswith(wanted)]
+            stream = io.BytesIO(archive.read(members[0])) if members else None
+    return read_state(file, f"Give the file that {weights.address} holds.", stream=stream)
 
 
 def _check(

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from densevision.errors import WeightsError
+from densevision.io.checkpoint import read_state
 from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.semantic.config import SemanticConfig
 from densevision.tasks.semantic.task import Semantic
@@ -64,12 +65,9 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
 
 
 def _read(file: Path, name: str) -> dict[str, torch.Tensor]:
-    try:
-        tensors = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as failure:  # pickles break in many ways
-        raise WeightsError(f"cannot be read as a checkpoint: {failure}", file=file) from None
-    if not isinstance(tensors, dict) or "classifier.4.weight" not in tensors:
-        mend = "Give the file that torchvision downloads, or torch.save(model.state_dict(), FILE)."
+    mend = "Give the file that torchvision downloads, or what torch.save(model.state_dict(), FILE) writes."
+    tensors = read_state(file, mend)
+    if "classifier.4.weight" not in tensors:
         raise WeightsError(f"not a state dict of {name}", file=file, mend=mend)
     return tensors
 
