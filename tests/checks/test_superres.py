@@ -138,6 +138,12 @@ def test_superres__smaller_than_a_training_sample(dataset, check) -> None:
     assert names(report) == {"picture-small"} and report.findings[0].count == 6
 
 
+def test_sizes__are_told_as_width_and_height(dataset, check) -> None:
+    FAULTS["pair-size"](dataset)
+    told = {finding.check.name: finding.places[0].value for finding in check("superres", dataset).findings}
+    assert told["pair-size"] == "64 x 62 to 128 x 128 at scale 2"
+
+
 def test_fix__pairs_leave_together(dataset, check, tmp_path) -> None:
     FAULTS["pair-size"](dataset)
     check("superres", dataset, fix=tmp_path / "clean")

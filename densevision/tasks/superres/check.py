@@ -183,10 +183,14 @@ def _check_targets(config: SuperresConfig, survey: Survey, split: str, facts: Se
     least = config.data.crop * config.scale if split == "train" else config.scale
     for found in sound:
         if min(found.size) < least:
-            survey.add(SMALL, found.file, None, f"{found.size}, needed are {least}", "warning")
+            survey.add(SMALL, found.file, None, f"{_told(found.size)}, needed are {least}", "warning")
     for found, words in zip(sound, survey.spread(_compression, sound, f"{split}: compression")):
         if words:
             survey.add(COMPRESSED, found.file, None, words)
+
+
+def _told(size: tuple[int, int]) -> str:
+    return f"{size[1]} x {size[0]}"
 
 
 def _compression(facts: Facts) -> str:
@@ -205,7 +209,7 @@ def _check_sizes(
             survey.repair.leave_out(target.file, target.fault or given.fault or "")
             survey.repair.leave_out(given.file, target.fault or given.fault or "")
         elif given.size != tuple(side // config.scale for side in target.size):
-            value = f"{given.size} to {target.size} at scale {config.scale}"
+            value = f"{_told(given.size)} to {_told(target.size)} at scale {config.scale}"
             survey.add(PAIR_SIZE, given.file, None, value)
             survey.repair.leave_out(target.file, PAIR_SIZE.name)
             survey.repair.leave_out(given.file, PAIR_SIZE.name)

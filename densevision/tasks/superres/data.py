@@ -20,7 +20,7 @@ from densevision.io.pictures import names_below, usable_size
 from densevision.ops.view import Size
 from densevision.results import Picture
 from densevision.sample import Sample
-from densevision.tasks.superres.config import HELD_OUT, SuperresConfig
+from densevision.tasks.superres.config import HELD_OUT, DegradeConfig, SuperresConfig
 from densevision.tasks.superres.degrade import degraded
 
 SCENE = 192
@@ -68,18 +68,28 @@ def open_split(config: SuperresConfig, split: str) -> RestorationSet:
         pairs = _find(config, split, findings)
         pairs = _fitting(pairs, config, split, findings)
         reader, made, notes = FileReader(pairs, config), pairs.inputs is None, pairs.notes
-    _check_something_to_do(config, made)
+    if made:
+        _check_something_to_do(config)
+        notes = (*notes, *_told(config, split))
     return RestorationSet(reader, config, split, (*notes, *findings.notes))
 
 
 def completed(config: SuperresConfig) -> SuperresConfig:
-    """The config with a held-out validation split, where the folder itself has none."""
+    """The config with a held-out validation split, where the folder itself has none.
+
+    Raises:
+        UsageError: Training inputs are to be made in some way, but are given.
+        DataError: There is no training split.
+    """
     path = config.data.path
-    if path is None or scene_splits(path) is not None or config.data.val is not None:
+    if path is None or scene_splits(path) is not None:
         return config
-    if config.data.train is None and Path(path).is_dir() and not is_undivided(Path(path)):
-        return config
-    return config.changed(data__val=HELD_OUT)
+    divided = config.data.train is None and Path(path).is_dir() and not is_undivided(Path(path))
+    if config.data.val is None and not divided:
+        config = config.changed(data__val=HELD_OUT)
+    if _find(config, "train", Findings("skip")).inputs is not None:
+        _check_nothing_is_made(config)
+    return config
 
 
 class FileReader:
@@ -267,17 +277,27 @@ def _fitting(pairs: PicturePairs, config: SuperresConfig, split: str, findings: 
     return PicturePairs(tuple(pairs.targets[row] for row in keep), inputs, pairs.notes)
 
 
-def _check_something_to_do(config: SuperresConfig, made: bool) -> None:
-    default = type(config).model_fields["degrade"].default
-    if not made and config.degrade != default:
-        mend = "Leave degrade out, or name the folder of targets alone as data.train and data.val."
-        raise UsageError("has no effect: the data brings its inputs", field="degrade", mend=mend)
-    if not made and config.data.rescale != UNSCALED:
-        mend = "Leave data.rescale out, or name the folder of targets alone as data.train and data.val."
-        raise UsageError("has no effect: the data brings its inputs", field="data.rescale", mend=mend)
-    if made and config.scale == 1 and not config.degrade.random:
+def _check_something_to_do(config: SuperresConfig) -> None:
+    if config.scale == 1 and not config.degrade.random:
         mend = "Say how pictures are spoilt (degrade.blur, motion, noise, jpeg), or give pairs."
         raise UsageError("nothing is to be restored at scale 1", field="degrade", mend=mend)
+
+
+def _check_nothing_is_made(config: SuperresConfig) -> None:
+    """Refuses, in training alone, how inputs are to be made: weights keep it, and may be judged on pairs."""
+    unmade = {"degrade": config.degrade == DegradeConfig(), "data.rescale": config.data.rescale == UNSCALED}
+    for field, heeded in unmade.items():
+        if not heeded:
+            mend = f"Leave {field} out, or name the folder of targets alone as data.train and data.val."
+            raise UsageError("has no effect: the data brings its inputs", field=field, mend=mend)
+
+
+def _told(config: SuperresConfig, split: str) -> tuple[str, ...]:
+    """How chance spoils the inputs, for people."""
+    degrade = config.degrade
+    ranges = {name: limits for name, limits in degrade.plain().items() if name != "chain" and limits is not None}
+    told = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items()) or degrade.chain
+    return (f"{split}: inputs are made of the pictures: {told}",) if degrade.random else ()
 
 
 def _grown(image: np.ndarray, least: int) -> np.ndarray:

@@ -111,11 +111,22 @@ def test_names__of_several_folders_are_judged_apart(tmp_path: Path):
 
 
 def test_pairs__bring_their_own_flaws(tmp_path: Path):
-    folder(tmp_path / "sharp", "a.png")
-    folder(tmp_path / "blur", "a.png")
+    folder(tmp_path / "sharp", "a.png", "b.png")
+    folder(tmp_path / "blur", "a.png", "b.png")
     assert open_split(config(tmp_path, scale=1), "val")[0].images["image"].shape == (40, 48, 3)
+    trained = config(tmp_path, scale=1, degrade__motion=(3.0, 5.0))
     with pytest.raises(UsageError, match="degrade: has no effect: the data brings its inputs"):
-        open_split(config(tmp_path, scale=1, degrade__motion=(3.0, 5.0)), "val")
+        completed(trained)
+    samples = open_split(trained, "val")  # weights that learnt from made inputs are judged on real ones
+    assert "not made" in samples.notes[0] and np.array_equal(samples[0].images["image"], picture())
+
+
+def test_made_inputs__are_told(tmp_path: Path):
+    folder(tmp_path, "a.png")
+    notes = open_split(config(tmp_path, degrade__blur=(0.5, 2.0), degrade__jpeg=(30, 90)), "val").notes
+    assert notes == ("val: inputs are made of the pictures: blur 0.5 to 2, jpeg 30 to 90",)
+    assert "real-esrgan" in open_split(config(tmp_path, degrade__chain="real-esrgan"), "val").notes[0]
+    assert open_split(config(tmp_path), "val").notes == ()
 
 
 def test_broken_pictures__are_named_or_left_out(tmp_path: Path):
@@ -173,7 +184,8 @@ def test_rescale__shows_details_at_other_sizes(tmp_path: Path):
 def test_rescale__has_no_effect_on_pairs(tmp_path: Path):
     folder(tmp_path / "train" / "HR", "a.png"), folder(tmp_path / "train" / "LR", "a.png", size=(20, 24))
     with pytest.raises(UsageError, match=r"data.rescale"):
-        open_split(config(tmp_path, data__rescale=[0.5, 1.0], data__val="train"), "train")
+        completed(config(tmp_path, data__rescale=[0.5, 1.0], data__val="train"))
+    assert len(open_split(config(tmp_path, data__rescale=[0.5, 1.0]), "train")) == 1
     with pytest.raises(UsageError, match="least, largest"):
         config(tmp_path, data__rescale=[1.0, 0.5])
 
