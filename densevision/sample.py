@@ -177,6 +177,8 @@ def _stack(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
     for row, canvas in zip(stacked, canvases):
         own = row[:, : canvas.shape[0], : canvas.shape[1]]
         if canvas.dtype.kind == "f":  # looked at before it was resized; interpolation may leave [0, 1] by a rounding
+            # NumPy takes a mirrored axis of one pixel for contiguous, and torch does not.
+            canvas = canvas if min(canvas.strides) > 0 else canvas.copy()
             torch.clamp(torch.from_numpy(canvas).permute(2, 0, 1), 0, 1, out=own)
         else:
             own.copy_(torch.from_numpy(np.ascontiguousarray(to_unit_float(canvas).transpose(2, 0, 1))))

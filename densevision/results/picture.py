@@ -76,6 +76,10 @@ class Picture(Result):
         """The answer itself, which covers what it answers: (H, W, 3) uint8 RGB."""
         return to_display(self.image)
 
+    def frame(self) -> np.ndarray:
+        """The answer itself: (H, W, 3) uint8 RGB."""
+        return to_display(self.image)
+
     def draw(self, image: Any = None) -> np.ndarray:
         """Before and after, side by side; `save` writes it as `.drawn.png`; after alone where there is no before.
 

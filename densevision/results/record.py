@@ -88,6 +88,10 @@ class Result(ABC):
             raise DataError(problem, value=canvas.shape[:2], mend="Give the picture that was predicted.")
         return self.overlay(canvas)
 
+    def frame(self) -> np.ndarray:
+        """What a video of answers shows of this one: (H, W, 3) uint8 RGB."""
+        return self.draw()
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the answer; the suffix picks picture or data. The file is written whole or not at all.
 

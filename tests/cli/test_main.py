@@ -15,6 +15,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from densevision.cli.main import COMMANDS, VERBS, run
+from densevision.data.scenes import Scenes
+from densevision.io.video import VideoWriter, read_video
 from densevision.tasks import TASKS, load_config
 
 
@@ -142,6 +144,44 @@ def test_predict__answers_stay_in_their_folder(tmp_path: Path, capsys, monkeypat
     monkeypatch.chdir(tmp_path / "work")
     printed(capsys, "detection", "predict", "2.png", "../a/1.png", "--save", "json", "--out", "out")
     assert sorted(path.name for path in (tmp_path / "work/out").iterdir()) == ["1.json", "2.json"]
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """Five frames of 192 x 256 at 10 per second."""
+    path = tmp_path / "clip.mp4"
+    with VideoWriter(path, 10) as writer:
+        for scene in Scenes(5, 1, (192, 256)):
+            writer.write(scene.image)
+    return path
+
+
+@pytest.mark.parametrize(("task", "scale"), [("detection", 1), ("superres", 2)])
+def test_predict__makes_a_video_of_the_answers_to_one(
+    task: str, scale: int, film: Path, tmp_path: Path, capsys
+) -> None:
+    out = tmp_path / "out"
+    lines = printed(capsys, task, "predict", str(film), "--save", "mp4", "--save", "png", "--out", str(out))
+    assert lines.splitlines()[-1] == str(out / "clip.mp4")
+    written = read_video(out / "clip.mp4")
+    assert written.fps == 10
+    drawn = [cv2.imread(str(file))[..., ::-1].astype(int) for file in sorted(out.glob("*.png"))]
+    assert len(drawn) == 5 and drawn[0].shape[:2] == (192 * scale, 256 * scale)
+    for frame, picture in zip(written, drawn, strict=True):
+        assert np.abs(frame - picture).mean() < 8  # the codec is lossy
+
+
+def test_predict__a_video_of_other_answers_is_refused(film: Path, tmp_path: Path, capsys) -> None:
+    pictures(tmp_path, "a.png")
+    before = film.read_bytes()
+    for source, out, words in (
+        (tmp_path / "a.png", tmp_path / "out", "only the answers to a video make one"),
+        (film, tmp_path, "would be written over by its answers"),
+    ):
+        with pytest.raises(SystemExit) as ending:
+            run(["detection", "predict", str(source), "--save", "mp4", "--out", str(out)])
+        assert ending.value.code == 2 and words in capsys.readouterr().err
+    assert film.read_bytes() == before and not (tmp_path / "out").exists()
 
 
 def test_info__tells_the_card(capsys) -> None:

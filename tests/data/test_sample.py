@@ -32,3 +32,13 @@ def test_inputs__of_floats_that_are_no_picture_are_refused(wrong: float) -> None
     for spec in SPECS:
         with pytest.raises(DataError, match=r"lie in \[0, 1\]"):
             to_inputs([Sample({"image": image}, None, 0)], {"image": spec})
+
+
+@pytest.mark.parametrize("shape", [(1, 5, 3), (5, 1, 3), (1, 1, 3)])
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_inputs__of_mirrored_pictures_one_pixel_wide_or_high(shape: tuple[int, ...], kind: type) -> None:
+    image = (np.arange(np.prod(shape)).reshape(shape) % 2).astype(kind)
+    mirrored = np.ascontiguousarray(image[::-1, ::-1])
+    found = to_inputs([Sample({"image": mirrored}, None, 0)], {"image": InputSpec(3)})[0]["image"]
+    wanted = image[::-1, ::-1].transpose(2, 0, 1) / (255 if kind is np.uint8 else 1)
+    np.testing.assert_allclose(found[0], wanted.astype(np.float32), atol=1e-7)

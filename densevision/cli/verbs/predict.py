@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import glob
-import itertools
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
 
 from densevision.cli.options import given, predict_options, quiet_flag, set_option, weights_option
-from densevision.errors import UsageError
 
 
 def command(task: str) -> click.Command:
@@ -26,7 +24,10 @@ def command(task: str) -> click.Command:
         help="Where the answers go, by the pictures' paths below SOURCE; predictions/ when not given.",
     )
     @click.option(
-        "--save", metavar="SUFFIX", multiple=True, help="Form of the answers: png (drawn), json, ...; repeatable."
+        "--save",
+        metavar="SUFFIX",
+        multiple=True,
+        help="Form of the answers: png (drawn), json, ...; mp4 makes one video of the answers to a video; repeatable.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture instead of writing files.")
     @quiet_flag
@@ -35,45 +36,24 @@ def command(task: str) -> click.Command:
         if as_json and (out or save):
             raise click.UsageError("--out and --save have no effect with --json.")
         from densevision import api
+        from densevision.cli.answer_files import AnswerFiles
         from densevision.cli.printing import remarks
 
         if quiet:
             remarks(quiet)
+        files = None if as_json else AnswerFiles(source, Path(out or "predictions"), save or ("png",))
         target = source[0] if len(source) == 1 else list(source)
         results = api.predict(target, task, weights, stream=True, set=settings, **given(options))
-        folder, roots = Path(out or "predictions"), [_root(item) for item in source]
-        written: dict[Path, str] = {}
-        for number, result in enumerate(results):
-            name = result.source if isinstance(result.source, str) else f"{number:06d}"
-            if as_json:
-                click.echo(json.dumps({"source": name, **result.to_dict()}, allow_nan=False))
-                continue
-            place = _place(Path(name), roots)
-            if place in written:
-                mend = "Predict them one by one, each into an --out of its own."
-                raise UsageError(f"would be answered where {written[place]} was", file=name, field="--out", mend=mend)
-            written[place] = name
-            files = [folder / f"{place}.{suffix.lstrip('.')}" for suffix in save or ("png",)]
-            for file, write in [
-                (file, result.writer(file)) for file in files
-            ]:  # all forms are known before any is written
-                write(file)
-                if not quiet:
-                    click.echo(str(file))
+        with files or nullcontext():
+            for number, result in enumerate(results):
+                name = result.source if isinstance(result.source, str) else f"{number:06d}"
+                if files is None:
+                    click.echo(json.dumps({"source": name, **result.to_dict()}, allow_nan=False))
+                    continue
+                for file in files.write(result, name):
+                    if not quiet:
+                        click.echo(str(file))
+        if files is not None and files.film is not None and not quiet:
+            click.echo(str(files.film.path))
 
     return predict
-
-
-def _root(source: str) -> Path:
-    """The folder below which a source's pictures lie: itself, or what stands before the first wild card or the name."""
-    path = Path(source)
-    if path.exists():
-        return path if path.is_dir() else path.parent
-    return Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
-
-
-def _place(path: Path, roots: list[Path]) -> Path:
-    """Where a picture's answer goes below the folder of answers: its path below the widest root, without suffix."""
-    below = [path.relative_to(root) for root in roots if path.is_relative_to(root)]
-    inside = [place for place in below if ".." not in place.parts]
-    return max(inside, key=lambda place: len(place.parts), default=Path(path.name)).with_suffix("")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import WeightsError
+from densevision.io.checkpoint import read_state
 from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
 
@@ -30,6 +31,8 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     **{f"edsr/large_x{scale}": {"arch": "edsr-large", "scale": scale} for scale in (2, 3, 4)},
 }
 """What each name's network is."""
+
+MEND = "Give what torch.save(network.state_dict(), FILE) writes."
 
 
 def _named(name: str, address: str, sha256: str, licence: str, megabytes: float, trained_on: str) -> NamedWeights:
@@ -101,7 +104,8 @@ def convert(weights: NamedWeights, file: Path, out: Path) -> None:
     config = SuperresConfig.checked(_SETTINGS[weights.name])
     with torch.device("meta"):
         expected = {name: tuple(tensor.shape) for name, tensor in Superres(config).net().state_dict().items()}
-    tensors = {f"head.network.{name}": tensor for name, tensor in renamed(_loaded(file), config).items()}
+    published = read_state(file, MEND, ("params_ema", "params"))  # of several the moving average
+    tensors = {f"head.network.{name}": tensor for name, tensor in renamed(published, config).items()}
     _check(tensors, expected, weights.name, file)
     save_weights(out, {name: tensors[name] for name in expected}, weights.card(config.plain()))
 
@@ -136,30 +140,6 @@ def open_file(file: Path) -> tuple[SuperresConfig, Net]:
     from densevision.tasks.superres.community import open_community
 
     return open_community(file)
-
-
-_MEND = "Give what torch.save(network.state_dict(), FILE) writes."
-_DAMAGED = f"{_MEND[:-1]}; if it is that, the file is damaged: fetch it again."
-
-
-def _loaded(file: Path) -> dict[str, Tensor]:
-    """The state dict of a checkpoint; of several the moving average."""
-    import torch
-
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as failure:  # pickles break in many ways
-        # The first sentence alone: those that follow advise to run whatever the file holds.
-        reason = re.split(r"\n|\. |\.$", str(failure).strip())[0] or type(failure).__name__
-        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file, mend=_DAMAGED) from None
-    for key in ("params_ema", "params"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not all(hasattr(tensor, "shape") for tensor in found.values()):
-        held = list(found)[:3] if isinstance(found, dict) else type(found).__name__
-        raise WeightsError("is no state dict, which maps names to tensors", file=file, value=held, mend=_MEND)
-    # In float32, as EDSR's scales would overflow half precision.
-    return {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
 
 
 def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], name: str, file: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import WeightsError
+from densevision.io.checkpoint import read_state
 from densevision.io.weights import NamedWeights, save_weights
 from densevision.tasks.translation.config import TranslationConfig
 
@@ -26,6 +27,8 @@ TRAINED = 256
 """Side of the pictures that they were trained on, by the defaults of the program."""
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """What old files of instance norms hold, and the norms do not use."""
+
+MEND = "Give what torch.save(netG.state_dict(), FILE) writes."
 
 
 def _named(name: str, folder: str, megabytes: float, trained_on: str) -> NamedWeights:
@@ -80,7 +83,7 @@ def read(file: Path) -> tuple[TranslationConfig, dict[str, Tensor]]:
 
     from densevision.tasks.translation.task import Translation
 
-    published = {re.sub(r"^module\.", "", name): tensor for name, tensor in _loaded(file).items()}
+    published = {re.sub(r"^module\.", "", name): tensor for name, tensor in read_state(file, MEND).items()}
     if _is_kernel(published.get("model.model.0.weight")):
         config, names = _unet(published)
     elif _is_kernel(published.get("model.1.weight")):
@@ -203,26 +206,6 @@ def _renamed(
         else:
             unknown.append(name)
     return tensors, unknown
-
-
-_MEND = "Give what torch.save(netG.state_dict(), FILE) writes."
-_DAMAGED = f"{_MEND[:-1]}; if it is that, the file is damaged: fetch it again."
-
-
-def _loaded(file: Path) -> dict[str, Tensor]:
-    import torch
-
-    try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as failure:  # pickles break in many ways
-        # The first sentence alone: those that follow advise to run whatever the file holds.
-        reason = re.split(r"\n|\. |\.$", str(failure).strip())[0] or type(failure).__name__
-        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file, mend=_DAMAGED) from None
-    if not isinstance(found, dict) or not all(hasattr(tensor, "shape") for tensor in found.values()):
-        held = list(found)[:3] if isinstance(found, dict) else type(found).__name__
-        raise WeightsError("is no state dict, which maps names to tensors", file=file, value=held, mend=_MEND)
-    # Half precision, too, is answered in float32.
-    return {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
 
 
 def _check(
