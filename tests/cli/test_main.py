@@ -217,7 +217,8 @@ def test_check__clean_and_faulty(tmp_path: Path, capsys) -> None:
 def test_interrupted__leaves_nothing_half_written(name: str, code: int, tmp_path: Path) -> None:
     """A process that writes a file is stopped from outside: the file is not there, and the code says why."""
     program = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs behind a shell ignores it
         "from densevision.cli import main\n"
         "from densevision.io.files import whole\n"
         "def slow(*_, **__):\n"

@@ -96,7 +96,9 @@ def test_resume__after_a_signal(
 ) -> None:
     settings = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "densevision", "detection", "train", "--data", DATA, *settings, "--quiet"]
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs behind a shell ignores it, and so do its children
     process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, heard)
     metrics, deadline = tmp_path / "cut" / "metrics.csv", time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.exists() and len(metrics.read_text().splitlines()) >= 2:
