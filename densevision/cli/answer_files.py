@@ -5,9 +5,7 @@ from __future__ import annotations
 import glob
 import itertools
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from densevision.errors import UsageError
@@ -21,12 +19,15 @@ FILM = "mp4"
 
 
 class AnswerFiles:
-    """Writes answers as they come. The video takes its place when the block ends well, and else leaves nothing.
+    """Writes answers as they come.
 
     Args:
         sources: What is answered, as it was typed.
         folder: Where the answers go.
         forms: Suffixes: each a file for every answer, but for `FILM`.
+
+    Attributes:
+        film: Writes the video, if one is wanted; its block is the caller's to open, around all answers.
 
     Raises:
         UsageError: A video is wanted of answers to something else, or would be written over the one that is answered.
@@ -37,17 +38,6 @@ class AnswerFiles:
         self.forms = [form.lstrip(".") for form in forms]
         self.film = self._film(sources) if FILM in self.forms else None
         self._written: dict[Path, str] = {}
-        self._stack = ExitStack()
-
-    def __enter__(self) -> AnswerFiles:
-        if self.film is not None:
-            self._stack.enter_context(self.film)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, failure: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, failure, trace)
 
     def write(self, result: Result, name: str) -> list[Path]:
         """Writes one answer in every form; the files.

@@ -230,7 +230,7 @@ def test_interrupted__leaves_nothing_half_written(name: str, code: int, tmp_path
         "main.run()\n"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "out" / "a.txt")]
-    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, restore_signals=True)
+    writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
     writer.send_signal(getattr(signal, name))
     _, said = writer.communicate(timeout=60)

@@ -44,7 +44,8 @@ def command(task: str) -> click.Command:
         files = None if as_json else AnswerFiles(source, Path(out or "predictions"), save or ("png",))
         target = source[0] if len(source) == 1 else list(source)
         results = api.predict(target, task, weights, stream=True, set=settings, **given(options))
-        with files or nullcontext():
+        film = None if files is None else files.film
+        with film or nullcontext():
             for number, result in enumerate(results):
                 name = result.source if isinstance(result.source, str) else f"{number:06d}"
                 if files is None:
@@ -53,7 +54,7 @@ def command(task: str) -> click.Command:
                 for file in files.write(result, name):
                     if not quiet:
                         click.echo(str(file))
-        if files is not None and files.film is not None and not quiet:
-            click.echo(str(files.film.path))
+        if film is not None and not quiet:
+            click.echo(str(film.path))
 
     return predict
