@@ -24,6 +24,7 @@ from densevision.engine.seed import seed_everything
 from densevision.errors import DataError, DenseVisionError, UsageError
 from densevision.io.watch import watching
 from densevision.io.weights import Card, load_card
+from densevision.plain_yaml import read_yaml
 from densevision.recipe import TaskConfig
 from densevision.sample import SampleSet
 from densevision.tasks import TASKS, load_config, load_task
@@ -85,7 +86,7 @@ def resume(path: str | Path, quiet: bool = False, task: str | None = None) -> Ru
         UsageError: The run is of another task, or its config was changed to that of another network.
     """
     folder = RunFolder.existing(path)
-    task_name = str(_plain_yaml(folder.config).get("task"))
+    task_name = str(read_yaml(folder.config).get("task"))
     if task_name not in TASKS or task not in (None, task_name):
         problem, mend = f"is not the config of a run of {task or 'any task'}", "Name the folder given to --out."
         raise UsageError(problem, file=folder.config, field="task", value=task_name, mend=mend)
@@ -94,12 +95,6 @@ def resume(path: str | Path, quiet: bool = False, task: str | None = None) -> Ru
     if checkpoint is None:
         log.info("no epoch was finished: starting anew")
     return _fit(folder, load_task(task_name)(config), checkpoint, quiet)
-
-
-def _plain_yaml(file: Path) -> dict[str, Any]:
-    from densevision.plain_yaml import read_yaml
-
-    return read_yaml(file)
 
 
 def _fit(
@@ -202,7 +197,7 @@ def config_phases(config: TaskConfig) -> tuple[str, ...]:
 
 
 def _interrupted(folder: RunFolder, code: Any = None) -> Interrupted:
-    task = str(_plain_yaml(folder.config).get("task"))
+    task = str(read_yaml(folder.config).get("task"))
     done = len(folder.rows())
     mend = f"Continue with: densevision {task} train --resume {folder.path}"
     failure = Interrupted(f"interrupted after {done} whole epoch{'s' * (done != 1)}", file=folder.path, mend=mend)
