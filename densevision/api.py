@@ -10,18 +10,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from densevision.checks.report import CheckReport, examine
-from densevision.engine.judgement import Judgement
-from densevision.engine.model import Model, TorchModel, load_torch, without_weights
-from densevision.engine.report import Report
+from densevision.datasets.checks.report import CheckReport, examine
 from densevision.errors import UsageError, WeightsError
+from densevision.evaluation.report import Report
+from densevision.evaluation.result import EvaluationResult
+from densevision.inference.predictor import Model, TorchModel, load_torch, without_weights
 from densevision.io.weights import Card
 from densevision.metrics.scoring import OnError
-from densevision.plain_yaml import read_yaml
-from densevision.recipe import PredictOptions, TaskConfig
+from densevision.published_weights import announcement, built_in, opener, resolve
+from densevision.run_config import PredictOptions, TaskConfig
 from densevision.sample import SampleSet
 from densevision.tasks import known, load_check, load_config, load_task
-from densevision.zoo import announcement, built_in, opener, resolve
+from densevision.yaml_files import read_yaml
 
 PathLike = str | os.PathLike[str]
 
@@ -66,10 +66,10 @@ def _read(path: Path, task: str | None) -> Model:
     open_file = opener(path, task)
     if open_file is not None and task is not None:
         config, net = open_file(path)
-        card = Card(task=task, config=config.plain(), source=str(path), licence="as its publisher says")
+        card = Card(task=task, config=config.plain(), source=str(path), license="as its publisher says")
         return TorchModel(load_task(task)(config), net.eval(), card)
     if path.suffix in (".onnx", ".xml", ".pt2"):
-        from densevision.engine.exported import load_exported
+        from densevision.export.exported_predictor import load_exported
 
         return load_exported(path, task)
     return load_torch(path, task)
@@ -83,19 +83,19 @@ def predict(
     set: Mapping[str, Any] | None = None,
     **options: Any,
 ) -> Any:
-    """Answers a picture, or many.
+    """Answers an image, or many.
 
-    One picture gives one record; a list, folder or glob a list; a video or `stream=True` an iterator whose memory
-    does not grow. Tasks that look at two pictures take a pair or a sequence.
+    One image gives one record; a list, folder or glob a list; a video or `stream=True` an iterator whose memory
+    does not grow. Tasks that look at two images take a pair or a sequence.
 
     Args:
-        source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16, float in [0, 1]), PIL picture, tensor (CHW);
+        source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16, float in [0, 1]), PIL image, tensor (CHW);
             or a list of them.
         task: A name in `TASKS`; needed when no weights are given.
         weights: A file, a name, or a model from `load`; the starter weights when not given.
         stream: Give an iterator.
         set: Dotted names to values of the weights' own config.
-        **options: Fields of `densevision.recipe.PredictOptions`.
+        **options: Fields of `densevision.run_config.PredictOptions`.
 
     Raises:
         UsageError: An unknown option, or one that has no effect on this task or on answers.
@@ -133,12 +133,12 @@ def train(
         resume: Folder of a run to continue; all else comes from that run.
         quiet: No bars.
     """
-    from densevision.engine import train as engine
+    from densevision.training import train as engine
 
     if resume is not None:
         if data or config or set or out:
             raise UsageError(
-                "a resumed run keeps its own config", field="resume", mend="Leave out data, config, set, out."
+                "a resumed run keeps its own config", field="resume", hint="Leave out data, config, set, out."
             )
         return engine.resume(resume, quiet, task).path
     return engine.train(resolved_config(task, data, config, set), out, quiet).path
@@ -165,21 +165,21 @@ def evaluate(
         split: "train" or "val".
         out: Folder for report.json and plots.
         quiet: No bars.
-        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst pictures.
+        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst images.
         **options: Fields of `PredictOptions`.
     """
-    judgement = judge(weights, data, task, set, split, quiet, **options)
+    evaluation_result = judge(weights, data, task, set, split, quiet, **options)
     if out is not None:
-        judgement.report.write(Path(out) / "report.json")
-        judgement.metric.plots(Path(out) / "plots")
+        evaluation_result.report.write(Path(out) / "report.json")
+        evaluation_result.metric.plots(Path(out) / "plots")
     if report is not None:
-        from densevision.engine.report_page import command_line, write_report
+        from densevision.evaluation.report_page import command_line, write_report
 
         named = weights if isinstance(weights, (str, os.PathLike)) else None
         settings = [f"{name}={value}" for name, value in (set or {}).items()]
         told = {"weights": named, "data": data, "split": split, "set": settings, **options, "report": report}
-        write_report(judgement, Path(report), command_line(judgement.report.task, "evaluate", told))
-    return judgement.report
+        write_report(evaluation_result, Path(report), command_line(evaluation_result.report.task, "evaluate", told))
+    return evaluation_result.report
 
 
 def judge(
@@ -190,19 +190,19 @@ def judge(
     split: str = "val",
     quiet: bool = True,
     **options: Any,
-) -> Judgement:
-    """Judges weights as `evaluate` does, and keeps what is needed to look at single pictures; takes the same words."""
-    from densevision.engine.evaluate import judge_model
-    from densevision.engine.progress import bar, silent
-    from densevision.io.watch import watching
+) -> EvaluationResult:
+    """Judges weights as `evaluate` does, and keeps what is needed to look at single images; takes the same words."""
+    from densevision.evaluation.evaluate import evaluate_model
+    from densevision.inference.progress import bar, silent
+    from densevision.io.progress import progress_context
 
     progress = silent if quiet else bar
-    with watching(progress):
-        model, samples, chosen = open_for_judgement(weights, data, task, set, split, **options)
-    return judge_model(model, samples, chosen, model.task.config.data.workers, progress)
+    with progress_context(progress):
+        model, samples, chosen = open_for_evaluation(weights, data, task, set, split, **options)
+    return evaluate_model(model, samples, chosen, model.task.config.data.workers, progress)
 
 
-def open_for_judgement(
+def open_for_evaluation(
     weights: Any = None,
     data: str | None = None,
     task: str | None = None,
@@ -211,14 +211,14 @@ def open_for_judgement(
     **options: Any,
 ) -> tuple[Model, SampleSet, PredictOptions]:
     """The model, the samples and the options that `evaluate` would use; takes the same words."""
-    from densevision.engine.predict import checked_options
+    from densevision.inference.predict import checked_options
 
     model = _copy_of(weights, task)
     # The names of splits belong to the data that the weights were trained on.
     elsewhere = {"data.path": data, "data.train": None, "data.val": None} if data else {}
     model.configure({**elsewhere, **(set or {})})
     if model.task.config.data.path is None:
-        raise UsageError("no data to evaluate on", field="data", mend="Give --data FOLDER, or --data scenes.")
+        raise UsageError("no data to evaluate on", field="data", hint="Give --data FOLDER, or --data scenes.")
     model.options = model.task.evaluation_options()
     chosen = checked_options(model, options)
     return model, model.task.dataset(split), chosen
@@ -239,18 +239,18 @@ def score(
         task: A name in `TASKS`.
         truth: For boxes, masks and keypoints a COCO json; otherwise a folder of files, or one file.
         predictions: A COCO result json; otherwise a folder of files of the same names but for the suffixes, or one
-            file. Pictures without prediction are not judged, but counted and named.
+            file. Images without prediction are not judged, but counted and named.
         on_error: "fail" stops at files that cannot be read or compared, "skip" counts and names them.
-        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst pictures.
-        images: With `report`: folder of the pictures, to be drawn on; found by the names of the truth.
-        set: Dotted names of the task's config to values, where they bear on files: depth heeds `evaluation` and
+        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst images.
+        images: With `report`: folder of the images, to be drawn on; found by the names of the truth.
+        set: Dotted names of the task's config to values, where they bear on files: depth supports `evaluation` and
             `data.scale`, semantic `classes` and `data.unknown`.
 
     Raises:
         DataError: Something cannot be read or compared.
         UsageError: An option has no effect.
     """
-    from densevision.engine.score import score as score_files
+    from densevision.evaluation.score import score as score_files
 
     return score_files(known(task), truth, predictions, on_error, report, images, set)
 
@@ -272,9 +272,9 @@ def check(
         quiet: No bars.
 
     Raises:
-        DataError: The dataset is not recognised, or so broken that nothing in it can be read.
+        DataError: The dataset is not recognized, or so broken that nothing in it can be read.
     """
-    from densevision.engine.progress import bar, silent
+    from densevision.inference.progress import bar, silent
 
     config = resolved_config(task, os.fspath(data), None, set)
     return examine(task, config, load_check(task).check, fix, silent if quiet else bar)
@@ -296,10 +296,10 @@ def export(
         task: Refuse weights of any other task.
         format: "onnx", "openvino" or "torch".
         set: Dotted names to values of the weights' own config, such as `{"scale": 3}`; the file holds them for good.
-        **options: See `densevision.engine.export.export`.
+        **options: See `densevision.export.export.export`.
     """
-    from densevision.engine.export import SUFFIXES
-    from densevision.engine.export import export as write
+    from densevision.export.export import SUFFIXES
+    from densevision.export.export import export as write
 
     model = _copy_of(weights, task)
     model.configure(set or {})
@@ -318,7 +318,7 @@ def resolved_config(
     named = read_yaml(config).get("task") if config is not None else None
     task = task or named
     if task is None:
-        raise UsageError("which task?", mend="Give task=, or a config that names it.")
+        raise UsageError("which task?", hint="Give task=, or a config that names it.")
     if named is not None and named != task:
         raise UsageError(f"is a config for {named}, not for {task}", file=config, field="task")
     return load_config(known(task)).resolve(None if config is None else Path(config), settings)
@@ -343,8 +343,8 @@ def _answering(model: Model, settings: Mapping[str, Any]) -> Model:
     void = (*UNSEEN, "data.") if model.task.inputs == canvas and model.task.config != config else UNSEEN
     for name, value in settings.items():
         if name.startswith(void):
-            problem, mend = f"has no effect on answers of {model.task.name}", "Leave it out."
-            raise UsageError(problem, field=name, value=value, mend=mend)
+            problem, hint = f"has no effect on answers of {model.task.name}", "Leave it out."
+            raise UsageError(problem, field=name, value=value, hint=hint)
     return model
 
 

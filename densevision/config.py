@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from densevision.errors import UsageError, did_you_mean
-from densevision.plain_yaml import read_yaml
+from densevision.yaml_files import read_yaml
 
 C = TypeVar("C", bound="Config")
 
@@ -65,7 +65,7 @@ class Config(BaseModel):
 
     @classmethod
     def checked(cls: type[C], values: Mapping[str, Any], file: str | Path | None = None) -> C:
-        """Validates plain data; pydantic's complaint becomes one line with file, field, value and mend."""
+        """Validates plain data; pydantic's complaint becomes one line with file, field, value and fix."""
         try:
             return cls.model_validate(dict(values))
         except ValidationError as failure:
@@ -115,7 +115,7 @@ def _set(values: dict[str, Any], name: str, value: Any) -> None:
     for part in path:
         inner = values.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise UsageError("is a value, not a section", field=part, value=inner, mend=f"Cannot set {name} in it.")
+            raise UsageError("is a value, not a section", field=part, value=inner, hint=f"Cannot set {name} in it.")
         values = inner
     values[leaf] = value
 
@@ -139,14 +139,14 @@ def _explained(cls: type[Config], failure: ValidationError, file: str | Path | N
         for part in path[:-1]:
             inner = owner.model_fields.get(part) if owner else None
             owner = _section(inner.annotation) if inner else None
-        mend = did_you_mean(path[-1], owner.model_fields) if owner else None
-        return UsageError("no such option", file=file, field=field, value=first["input"], mend=mend)
+        hint = did_you_mean(path[-1], owner.model_fields) if owner else None
+        return UsageError("no such option", file=file, field=field, value=first["input"], hint=hint)
     problem = first["msg"].removeprefix("Value error, ")
     problem = problem[0].lower() + problem[1:].rstrip(".")
     if first["type"] == "value_error" and not path:
         return UsageError(problem, file=file)
     choices = re.findall(r"'([^']*)'", first["ctx"]["expected"]) if first["type"] == "literal_error" else []
     if choices and isinstance(first["input"], str):
-        mend = did_you_mean(first["input"], choices)
-        return UsageError("no such choice", file=file, field=field, value=first["input"], mend=mend)
+        hint = did_you_mean(first["input"], choices)
+        return UsageError("no such choice", file=file, field=field, value=first["input"], hint=hint)
     return UsageError(problem, file=file, field=field, value=first["input"])

@@ -12,21 +12,21 @@ from typing import Any
 import numpy as np
 
 from densevision import api
-from densevision.data.scene_splits import HELD_OUT_SCENES
-from densevision.data.scenes import Scenes
-from densevision.draw.page import Page
-from densevision.draw.sheet import contact_sheet
-from densevision.engine.evaluate import evaluate
-from densevision.engine.model import Model
-from densevision.engine.predict import answer
-from densevision.engine.run_folder import RunFolder, versions
-from densevision.io.files import write_text
+from densevision.datasets.scene_splits import HELD_OUT_SCENES
+from densevision.datasets.scenes import Scenes
+from densevision.draw.contact_sheet import contact_sheet
+from densevision.draw.html_page import Page
+from densevision.evaluation.evaluate import evaluate
+from densevision.inference.predict import answer
+from densevision.inference.predictor import Model
+from densevision.io.atomic_write import write_text
 from densevision.io.image import to_display, write_image
+from densevision.published_weights import announcement, bundled_weights
 from densevision.results import Detections
+from densevision.run_folder import RunFolder, versions
 from densevision.sample import Sample, SampleSet
 from densevision.tasks import TASKS
 from densevision.version import __version__
-from densevision.zoo import announcement, starter
 
 SCENES = 24
 """Scenes that each task is judged on."""
@@ -41,15 +41,15 @@ TRAINING = {
     "train.epochs": 8,
     "train.batch": 8,
     "train.lr": 2e-3,
-    "train.warmup": 0.5,
-    "train.ema": 0.98,
+    "train.warmup_epochs": 0.5,
+    "train.ema_decay": 0.98,
     "train.validate_every": 4,
     "augment.mosaic": 0.0,
     "augment.scale": (0.7, 1.3),
 }
 """A detector that learns to find things, of one class, in about a minute."""
-PICTURES = {"train": 200, "val": 40}
-"""Pictures that are written for it, as a person's own would lie in a folder."""
+IMAGES = {"train": 200, "val": 40}
+"""Images that are written for it, as a person's own would lie in a folder."""
 SIDE = 160
 
 
@@ -57,7 +57,7 @@ def demo(out: Path, seed: int | None = None, say: Any = print) -> Path:
     """Runs everything and writes one page.
 
     Args:
-        out: Folder for the page, its pictures and the run.
+        out: Folder for the page, its images and the run.
         seed: Seed of the scenes; fresh ones from the clock when not given.
         say: Where remarks go.
 
@@ -68,10 +68,10 @@ def demo(out: Path, seed: int | None = None, say: Any = print) -> Path:
     page = Page(f"densevision {__version__}")
     page.text(
         f"Scenes of seed {seed}, rendered for this page; their truth is exact. The answers are those of the starter "
-        "weights, which never saw them; what they learnt from is said with each task."
+        "weights, which never saw them; what they learned from is said with each task."
     )
     for task in TASKS:
-        if starter(task) is not None:
+        if bundled_weights(task) is not None:
             say(f"{task}: answering and judging fresh scenes")
             _show_task(page, task, seed, out)
     say("detection: training a small detector for about a minute")
@@ -97,13 +97,13 @@ class _First:
 
 
 def _show_task(page: Page, task: str, seed: int, out: Path) -> None:
-    model = api.load(starter(task), task)
+    model = api.load(bundled_weights(task), task)
     model.task.config = model.task.config.changed(data__path=f"scenes:{5 * SCENES}:{seed}", data__val=None)
     samples = model.task.dataset("val")
     page.heading(task)
     page.text(f"{TASKS[task]}\n{announcement(model.card)}")
     started = time.perf_counter()
-    page.picture(_sheet(model, _First(samples, SHOWN)), "Scene, truth and answer")
+    page.image(_sheet(model, _First(samples, SHOWN)), "Scene, truth and answer")
     seconds = time.perf_counter() - started
     # A slow machine judges fewer scenes, so that the page comes in time.
     count = int(np.clip(SECONDS / len(TASKS) / seconds * SHOWN, SHOWN, SCENES))
@@ -133,24 +133,24 @@ def _show_training(page: Page, seed: int, out: Path) -> None:
     last = run.rows()[-1]
     page.heading("A detector trained just now")
     page.text(
-        f"{TRAINING['train.epochs']} epochs over {PICTURES['train']} pictures of one class, thing, in {seconds:.0f} s, "
-        f"from random weights; judged on {PICTURES['val']} others."
+        f"{TRAINING['train.epochs']} epochs over {IMAGES['train']} images of one class, thing, in {seconds:.0f} s, "
+        f"from random weights; judged on {IMAGES['val']} others."
     )
     shown = ("train/loss", "val/loss", "AP", "AP50", "images_per_second")
     page.numbers({name: float(last[name]) for name in shown})
-    pictures = {
+    images = {
         "First training batch": run.batches / "0.jpg",
-        "Validation pictures with answer and truth": run.plots / "answers.jpg",
+        "Validation images with answer and truth": run.plots / "answers.jpg",
         "Curves": run.plots / "curves.png",
     }
-    for caption, picture in pictures.items():
-        page.picture(picture, caption)
+    for caption, image in images.items():
+        page.image(image, caption)
 
 
 def _write_things(folder: Path, seed: int) -> None:
-    """Scenes as JPEG files with YOLO labels, all of one class: what is a thing is soon learnt, which one is not."""
+    """Scenes as JPEG files with YOLO labels, all of one class: what is a thing is soon learned, which one is not."""
     names = ("thing",)
-    for split, count in PICTURES.items():
+    for split, count in IMAGES.items():
         first = 0 if split == "train" else HELD_OUT_SCENES
         for number, scene in enumerate(Scenes(count, seed, (SIDE, SIDE), first=first)):
             write_image(folder / "images" / split / f"{number}.jpg", scene.image)

@@ -1,4 +1,4 @@
-"""Every error that a person can cause: one message with the file, the field, the value and the mend."""
+"""Every error that a person can cause: one message with the file, the field, the value and the fix."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class DenseVisionError(Exception):
         file: The file in which it is wrong.
         field: The field, key, row or option in it.
         value: What was found there.
-        mend: What to do about it, a sentence.
+        fix: What to do about it, a sentence.
     """
 
     exit_code = 1
@@ -30,13 +30,13 @@ class DenseVisionError(Exception):
         file: str | os.PathLike[str] | None = None,
         field: str | None = None,
         value: Any = _ABSENT,
-        mend: str | None = None,
+        hint: str | None = None,
     ):
-        self.problem, self.file, self.field, self.mend = problem, file, field, mend
+        self.problem, self.file, self.field, self.hint = problem, file, field, hint
         where = "".join(f"{part}: " for part in (file and os.fspath(file), field) if part)
         found = "" if value is _ABSENT else f" (got {_shortened(value)})"
         stop = "" if problem.endswith("?") and not found else "."
-        super().__init__(f"{where}{problem}{found}{stop}" + (f" {mend}" if mend else ""))
+        super().__init__(f"{where}{problem}{found}{stop}" + (f" {hint}" if hint else ""))
 
 
 class UsageError(DenseVisionError):
@@ -46,7 +46,7 @@ class UsageError(DenseVisionError):
 
 
 class DataError(DenseVisionError):
-    """A picture, label or dataset that cannot be used as it is."""
+    """An image, label or dataset that cannot be used as it is."""
 
     exit_code = 3
 

@@ -25,17 +25,17 @@ class InputSpec:
     """The size rule of one named input of a network.
 
     Attributes:
-        channels: Channels of the picture.
-        how: How a picture is brought to the network; see `ops.view.fit`.
+        channels: Channels of the image.
+        how: How an image is brought to the network; see `ops.view.fit`.
         size: Target of `letterbox`, `shortest` and `cover`: a side, or (height, width).
         longest: Limit of the longer side under `shortest`.
         multiple_of: Each side of the canvas is a multiple of this.
         minimum: Least side of the canvas.
         whole: `letterbox` fills the whole of `size`.
-        fill: Value in [0, 1] per channel, or for all, of the canvas outside the picture; `edge` continues the picture.
-        interpolation: How a picture is resized; `auto` averages over areas or interpolates linearly.
-        floats: Bring the picture to floats before it is resized and filled, so that nothing is rounded on the way.
-        kind: `image` goes through the encoder; `size` is the (height, width) that the picture covers on its canvas,
+        fill: Value in [0, 1] per channel, or for all, of the canvas outside the image; `edge` continues the image.
+        interpolation: How an image is resized; `auto` averages over areas or interpolates linearly.
+        floats: Bring the image to floats before it is resized and filled, so that nothing is rounded on the way.
+        kind: `image` goes through the encoder; `size` is the (height, width) that the image covers on its canvas,
             handed to the head as it is.
     """
 
@@ -52,13 +52,13 @@ class InputSpec:
     kind: Literal["image", "size"] = "image"
 
     def view(self, original: Size) -> View:
-        """The view of a picture of this size."""
+        """The view of an image of this size."""
         return fit(original, self.how, self.size, self.longest, self.multiple_of, self.minimum, self.whole)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One reading: its picture or pictures, and what is true of them.
+    """One reading: its image or images, and what is true of them.
 
     Attributes:
         images: Name -> (H, W, C) array as read: uint8, uint16, or float in [0, 1].
@@ -74,12 +74,12 @@ class Sample:
 
     @property
     def size(self) -> Size:
-        """(height, width) of the first picture."""
+        """(height, width) of the first image."""
         return next(iter(self.images.values())).shape[:2]
 
 
 class SampleSet(Protocol):
-    """A dataset: a length, and a pure reading by index. What it left out or mended is counted and named."""
+    """A dataset: a length, and a pure reading by index. What it left out or fixed is counted and named."""
 
     notes: Sequence[str]
 
@@ -94,7 +94,7 @@ class Batch:
 
     Attributes:
         inputs: Name -> (B, C, H, W) float32 in [0, 1]; of kind `size`: (B, 2) float32.
-        views: One view per sample, of its first picture.
+        views: One view per sample, of its first image.
         targets: What the task's losses compare with, from `Task.targets`.
         truths: The records on the network's canvas.
         ids: Identities of the samples, for messages.
@@ -103,7 +103,7 @@ class Batch:
     inputs: dict[str, Tensor]
     views: list[View]
     targets: dict[str, Tensor]
-    truths: list[Result | None]
+    ground_truths: list[Result | None]
     ids: list[int | str]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -131,7 +131,7 @@ def to_inputs(samples: Sequence[Sample], specs: dict[str, InputSpec]) -> tuple[d
     Canvases of different sizes are padded at the right and the bottom to the largest; the views stay true.
 
     Returns:
-        The inputs by name, and one view per sample (of its first picture).
+        The inputs by name, and one view per sample (of its first image).
     """
     import torch
 

@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from densevision.engine.loader import Collate
-from densevision.engine.model import TorchModel, load_torch
-from densevision.engine.seed import seed_everything
-from densevision.engine.train import card_of
-from densevision.recipe import PredictOptions, TaskConfig
+from densevision.inference.loader import Collate
+from densevision.inference.predictor import TorchModel, load_torch
+from densevision.inference.seed import seed_everything
+from densevision.run_config import PredictOptions, TaskConfig
 from densevision.sample import Batch, Sample
-from densevision.tasks.contract import Net, Task
+from densevision.tasks.base import DenseModel, Task
+from densevision.training.train import card_of
 
 ODD = ((97, 131), (64, 33), (1, 1))
-"""Picture sizes that no stride divides."""
+"""Image sizes that no stride divides."""
 
 
 def check_task(task_class: type[Task], config: TaskConfig, skip: Sequence[str] = ()) -> list[str]:
@@ -55,7 +55,7 @@ class _Bench:
 
     def __init__(self, task_class: type[Task], config: TaskConfig):
         self.task_class = task_class
-        self.config = task_class.complete(config)
+        self.config = task_class.infer_from_data(config)
         self.task = task_class(self.config)
         self.samples = self.task.dataset("train")
 
@@ -66,18 +66,20 @@ class _Bench:
         ]
         return Collate(self.task)(picked)
 
-    def net(self) -> Net:
+    def net(self) -> DenseModel:
         seed_everything(self.config.train.seed)
         return self.task.net()
 
-    def critic(self) -> torch.nn.Module | None:
-        return self.task.critic()
+    def training_modules(self) -> torch.nn.Module | None:
+        return self.task.training_modules()
 
     def model(self) -> TorchModel:
         return TorchModel(self.task, self.net().eval(), card_of(self.config, len(self.samples)))
 
-    def losses(self, net: Net, batch: Batch, phase: str, critic: torch.nn.Module | None) -> dict[str, torch.Tensor]:
-        return self.task.losses(net, batch, critic, phase)
+    def losses(
+        self, net: DenseModel, batch: Batch, optimizer_name: str, training_modules: torch.nn.Module | None
+    ) -> dict[str, torch.Tensor]:
+        return self.task.losses(net, batch, training_modules, optimizer_name)
 
 
 def check_config_round_trip(bench: _Bench) -> None:
@@ -105,20 +107,20 @@ def check_same_types(bench: _Bench) -> None:
 
 def check_finite_losses(bench: _Bench) -> None:
     """Losses of every phase are finite scalars."""
-    net, critic, batch = bench.net().train(), bench.critic(), bench.batch()
-    for phase in bench.task.phases:
-        for name, value in bench.losses(net, batch, phase, critic).items():
-            assert value.ndim == 0 and torch.isfinite(value), f"{phase}/{name} is {value}"
+    net, training_modules, batch = bench.net().train(), bench.training_modules(), bench.batch()
+    for optimizer_name in bench.task.optimizer_names:
+        for name, value in bench.losses(net, batch, optimizer_name, training_modules).items():
+            assert value.ndim == 0 and torch.isfinite(value), f"{optimizer_name}/{name} is {value}"
 
 
 def check_gradients(bench: _Bench) -> None:
     """Every parameter that is trained gets a finite gradient."""
-    net, critic, batch = bench.net().train(), bench.critic(), bench.batch(4)
-    for phase in bench.task.phases:
-        module = net if phase == "net" else critic
-        assert module is not None, f"phase {phase} has no module"
+    net, training_modules, batch = bench.net().train(), bench.training_modules(), bench.batch(4)
+    for optimizer_name in bench.task.optimizer_names:
+        module = net if optimizer_name == "net" else training_modules
+        assert module is not None, f"phase {optimizer_name} has no module"
         module.zero_grad(set_to_none=True)
-        sum(bench.losses(net, batch, phase, critic).values()).backward()
+        sum(bench.losses(net, batch, optimizer_name, training_modules).values()).backward()
         wanted = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         without = [name for name, weight in wanted.items() if weight.grad is None]
         broken = [
@@ -129,12 +131,12 @@ def check_gradients(bench: _Bench) -> None:
 
 
 def check_odd_sizes(bench: _Bench) -> None:
-    """Pictures of any size are answered in their own size."""
+    """Images of any size are answered in their own size."""
     model = bench.model()
     for size in ODD:
         sample = _noise(bench, size)
         (result,) = model.infer([sample], PredictOptions(precision="float32"))
-        assert tuple(result.size) == bench.task.answer_size(size), f"{size} is answered as {result.size}"
+        assert tuple(result.size) == bench.task.output_size(size), f"{size} is answered as {result.size}"
         assert isinstance(result, bench.task_class.Result), f"answer is {type(result).__name__}"
 
 
@@ -158,7 +160,7 @@ def check_decode_encode(bench: _Bench) -> None:
     metric = bench.task.metric()
     for position in range(min(6, len(bench.samples))):
         batch = Collate(bench.task)([bench.samples[position]])
-        (truth,) = batch.truths
+        (truth,) = batch.ground_truths
         (view,) = batch.views
         same = type(view)(view.size, view.size)
         (again,) = bench.task.decode(bench.task.encode([truth]), [same], bench.task.evaluation_options())
@@ -176,31 +178,31 @@ def check_perfect_metric(bench: _Bench) -> None:
     _assert_perfect(bench, metrics[1].compute(), 1e-6)
 
 
-def check_by_picture(bench: _Bench) -> None:
-    """The numbers follow from what the metric keeps of each picture, whatever the answers."""
+def check_by_image(bench: _Bench) -> None:
+    """The numbers follow from what the metric keeps of each image, whatever the answers."""
     metric, model = bench.task.metric(), bench.model()
     for position in range(min(4, len(bench.samples))):
         sample = bench.samples[position]
         (answer,) = model.infer([sample], bench.task.evaluation_options().changed(precision="float32"))
         metric.update(answer if position % 2 else sample.truth, sample.truth, position)
-    pictures, wanted = metric.by_picture(), metric.compute()
-    again = pictures.numbers(np.ones((1, len(pictures.ids))))
-    watched = bench.task.watch[0]
-    assert watched in again, f"by_picture() lacks {watched}"
+    images, wanted = metric.per_image(), metric.compute()
+    again = images.numbers(np.ones((1, len(images.ids))))
+    monitored = bench.task.monitor[0]
+    assert monitored in again, f"by_image() lacks {monitored}"
     for name, values in again.items():
         same = np.isclose(values[0], wanted[name], rtol=1e-9, atol=1e-12, equal_nan=True)
-        assert same, f"{name} is {wanted[name]}, of the pictures {values[0]}"
-    assert all(len(values) == len(pictures.ids) for values in pictures.each().values())
+        assert same, f"{name} is {wanted[name]}, of the images {values[0]}"
+    assert all(len(values) == len(images.ids) for values in images.each().values())
 
 
 def check_empty_truth(bench: _Bench) -> None:
     """A batch in which nothing is known or nothing is there trains and is judged."""
-    empty = [bench.task.without_truth(sample) for sample in (bench.samples[0], bench.samples[1])]
+    empty = [bench.task.unlabeled(sample) for sample in (bench.samples[0], bench.samples[1])]
     batch = Collate(bench.task)(empty)
-    net, critic = bench.net().train(), bench.critic()
-    for phase in bench.task.phases:
-        for name, value in bench.losses(net, batch, phase, critic).items():
-            assert torch.isfinite(value), f"{phase}/{name} is {value} without truth"
+    net, training_modules = bench.net().train(), bench.training_modules()
+    for optimizer_name in bench.task.optimizer_names:
+        for name, value in bench.losses(net, batch, optimizer_name, training_modules).items():
+            assert torch.isfinite(value), f"{optimizer_name}/{name} is {value} without truth"
     metric = bench.task.metric()
     metric.update(empty[0].truth, empty[0].truth, 0)
     metric.compute()
@@ -208,12 +210,12 @@ def check_empty_truth(bench: _Bench) -> None:
 
 def check_overfit(bench: _Bench) -> None:
     """A few dozen steps on one batch lower its loss by half."""
-    net, critic, batch = bench.net().train(), bench.critic(), bench.batch(2)
+    net, training_modules, batch = bench.net().train(), bench.training_modules(), bench.batch(2)
     optimizer = torch.optim.Adam([weight for weight in net.parameters() if weight.requires_grad], lr=1e-3)
     history = []
     for _ in range(60):
         optimizer.zero_grad()
-        total = sum(bench.losses(net, batch, "net", critic).values())
+        total = sum(bench.losses(net, batch, "net", training_modules).values())
         total.backward()
         optimizer.step()
         history.append(float(total.detach()))
@@ -226,7 +228,7 @@ def check_same_seed(bench: _Bench) -> None:
     for _ in range(2):
         net, batch = bench.net().train(), bench.batch()
         seed_everything(1)
-        runs.append((net.state_dict(), bench.losses(net, batch, "net", bench.critic())))
+        runs.append((net.state_dict(), bench.losses(net, batch, "net", bench.training_modules())))
     (weights, losses), (others, other_losses) = runs
     assert all(torch.equal(weights[name], others[name]) for name in weights), "weights differ"
     assert all(torch.equal(losses[name], other_losses[name]) for name in losses), f"{losses} and {other_losses}"
@@ -257,9 +259,9 @@ def check_export(bench: _Bench) -> None:
 
 def check_bfloat16(bench: _Bench) -> None:
     """Under bfloat16 the losses are finite and the answers have the same form."""
-    net, critic, batch = bench.net().train(), bench.critic(), bench.batch()
+    net, training_modules, batch = bench.net().train(), bench.training_modules(), bench.batch()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        for name, value in bench.losses(net, batch, "net", critic).items():
+        for name, value in bench.losses(net, batch, "net", training_modules).items():
             assert torch.isfinite(value), f"{name} is {value}"
     bench.model().infer([bench.samples[0]], PredictOptions(precision="bfloat16"))
 
@@ -274,7 +276,7 @@ CHECKS: tuple[Callable[[_Bench], None], ...] = (
     check_drawing,
     check_decode_encode,
     check_perfect_metric,
-    check_by_picture,
+    check_by_image,
     check_empty_truth,
     check_overfit,
     check_same_seed,
@@ -295,10 +297,12 @@ def _noise(bench: _Bench, size: tuple[int, int]) -> Sample:
 
 
 def _assert_perfect(bench: _Bench, metrics: dict[str, float], tolerance: float) -> None:
-    name, _ = bench.task.watch
+    name, _ = bench.task.monitor
     value = metrics[name]
-    perfect = bench.task.perfect
-    assert abs(value - perfect) <= tolerance or value == perfect, f"{name} is {value}, perfect is {perfect}"
+    best_possible_value = bench.task.best_possible_value
+    assert abs(value - best_possible_value) <= tolerance or value == best_possible_value, (
+        f"{name} is {value}, perfect is {best_possible_value}"
+    )
 
 
 def _floats(array: Any) -> bool:

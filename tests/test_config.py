@@ -9,8 +9,8 @@ import pytest
 
 from densevision.config import Config, Count
 from densevision.errors import UsageError
-from densevision.plain_yaml import parse_setting, read_yaml
-from densevision.recipe import TrainConfig
+from densevision.run_config import TrainConfig
+from densevision.yaml_files import parse_setting, read_yaml
 
 
 class Inner(Config):

@@ -1,4 +1,4 @@
-"""Errors say file, field, value and mend, in one line."""
+"""Errors say file, field, value and fix, in one line."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from densevision.errors import DataError, DenseVisionError, ExportError, UsageEr
 
 
 def test_message__all_parts() -> None:
-    failure = DataError("is negative", file="a.json", field="annotations[3].bbox", value=-1, mend="Mend it.")
-    assert str(failure) == "a.json: annotations[3].bbox: is negative (got -1). Mend it."
+    failure = DataError("is negative", file="a.json", field="annotations[3].bbox", value=-1, hint="Fix it.")
+    assert str(failure) == "a.json: annotations[3].bbox: is negative (got -1). Fix it."
 
 
 def test_message__long_value_is_cut() -> None:
@@ -24,4 +24,4 @@ def test_exit_code__by_kind(kind: type[DenseVisionError], code: int) -> None:
 
 
 def test_question__has_no_full_stop_of_its_own() -> None:
-    assert str(DenseVisionError("which task?", mend="Give task=.")) == "which task? Give task=."
+    assert str(DenseVisionError("which task?", hint="Give task=.")) == "which task? Give task=."

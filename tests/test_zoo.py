@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from densevision import zoo
+from densevision import published_weights as zoo
 from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card, load_card, save_weights
-from densevision.zoo import NamedWeights
+from densevision.published_weights import PublishedWeights
 
 CONTENT = b"PK\x03\x04 weights of somebody else" * 1000
 
@@ -37,14 +37,14 @@ def address(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def named(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> NamedWeights:
+def named(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedWeights:
     """One named model, whose converter writes a small file."""
     digest = hashlib.sha256(CONTENT).hexdigest()[:8]
-    weights = NamedWeights("house/model", "detection", address, digest, "MIT", 0.1, "bricks")
+    weights = PublishedWeights("house/model", "detection", address, digest, "MIT", 0.1, "bricks")
 
-    def convert(weights: NamedWeights, file: Path, out: Path) -> None:
+    def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
         assert file.read_bytes() == CONTENT
-        save_weights(out, {"x": torch.zeros(1)}, Card(weights.task, {}, licence=weights.licence, source=weights.name))
+        save_weights(out, {"x": torch.zeros(1)}, Card(weights.task, {}, license=weights.license, source=weights.name))
 
     monkeypatch.setenv("DENSEVISION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(zoo, "_foreign", lambda task: (weights,) if task == "detection" else ())
@@ -52,27 +52,27 @@ def named(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Name
     return weights
 
 
-def test_resolve__name_downloads_converts_and_keeps(named: NamedWeights, tmp_path: Path) -> None:
+def test_resolve__name_downloads_converts_and_keeps(named: PublishedWeights, tmp_path: Path) -> None:
     path = zoo.resolve("house/model", "detection")
     assert load_card(path).source == "house/model" and path.is_relative_to(tmp_path / "cache")
     (tmp_path / "served" / "model.pth").unlink()
     assert zoo.resolve("house/model", "detection") == path
 
 
-def test_resolve__other_content_is_refused(named: NamedWeights, tmp_path: Path) -> None:
+def test_resolve__other_content_is_refused(named: PublishedWeights, tmp_path: Path) -> None:
     (tmp_path / "served" / "model.pth").write_bytes(CONTENT + b"!")
     with pytest.raises(WeightsError, match="not the file that its publisher made"):
         zoo.resolve("house/model", "detection")
     assert not list((tmp_path / "cache").rglob("*.pth")) and not list((tmp_path / "cache").rglob("*.safetensors"))
 
 
-def test_resolve__absent_on_the_server(named: NamedWeights, tmp_path: Path) -> None:
+def test_resolve__absent_on_the_server(named: PublishedWeights, tmp_path: Path) -> None:
     (tmp_path / "served" / "model.pth").unlink()
     with pytest.raises(WeightsError, match=r"cannot download.*404.*convert\.py"):
         zoo.resolve("house/model", "detection")
 
 
-def test_resolve__unknown_name(named: NamedWeights) -> None:
+def test_resolve__unknown_name(named: PublishedWeights) -> None:
     with pytest.raises(WeightsError, match="Did you mean 'house/model'"):
         zoo.resolve("house/modle", "detection")
 
@@ -94,7 +94,7 @@ def test_convert__what_is_no_checkpoint(name: str, content: bytes, tmp_path: Pat
         zoo.convert(name, tmp_path / "junk.pth", tmp_path / "out.safetensors")
 
 
-def test_convert__unknown_name(named: NamedWeights, tmp_path: Path) -> None:
+def test_convert__unknown_name(named: PublishedWeights, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such weights"):
         zoo.convert("house/none", tmp_path / "a", tmp_path / "b")
 
@@ -105,5 +105,5 @@ def test_resolve__neither_weights_nor_task() -> None:
 
 
 def test_announcement__says_data_numbers_and_terms() -> None:
-    card = Card("detection", {}, data={"path": "scenes"}, metrics={"metrics": {"AP": 0.5}}, licence="Apache-2.0")
-    assert zoo.announcement(card) == "starter weights for detection: trained on scenes; AP 0.500; licence Apache-2.0"
+    card = Card("detection", {}, data={"path": "scenes"}, metrics={"metrics": {"AP": 0.5}}, license="Apache-2.0")
+    assert zoo.announcement(card) == "starter weights for detection: trained on scenes; AP 0.500; license Apache-2.0"

@@ -95,24 +95,24 @@ def speed() -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """Peak memory of prediction: a long video beside a short one, a huge picture beside a small one."""
+    """Peak memory of prediction: a long video beside a short one, a huge image beside a small one."""
     with tempfile.TemporaryDirectory() as folder:
         videos = {frames: _video(Path(folder), frames) for frames in (10, 2000)}
-        pictures = {side: _picture(Path(folder), side) for side in (1000, 12000)}
+        images = {side: _image(Path(folder), side) for side in (1000, 12000)}
         peak = {f"video_{frames}_frames_mb": _peak(path, stream=True) for frames, path in videos.items()}
-        peak |= {f"picture_{side}_px_mb": _peak(path, stream=False) for side, path in pictures.items()}
+        peak |= {f"image_{side}_px_mb": _peak(path, stream=False) for side, path in images.items()}
     decoded = 12000 * 12000 * 3 / 2**20
     return {
         **peak,
         "video_growth_mb": peak["video_2000_frames_mb"] - peak["video_10_frames_mb"],
-        "picture_growth_beyond_decoded_mb": peak["picture_12000_px_mb"] - peak["picture_1000_px_mb"] - decoded,
+        "image_growth_beyond_decoded_mb": peak["image_12000_px_mb"] - peak["image_1000_px_mb"] - decoded,
     }
 
 
-def check(pictures: int = 10_000) -> dict[str, Any]:
+def check(images: int = 10_000) -> dict[str, Any]:
     """`check` on small JPEGs with boxes: the whole program, start-up included."""
     with tempfile.TemporaryDirectory() as folder:
-        boxes = _jpegs(Path(folder), pictures)
+        boxes = _jpegs(Path(folder), images)
         command = ["densevision", "detection", "check", folder, "--json"]
         start = time.perf_counter()
         answer = subprocess.run(command, capture_output=True, text=True)
@@ -120,26 +120,26 @@ def check(pictures: int = 10_000) -> dict[str, Any]:
         report = json.loads(answer.stdout)
         found = {finding["name"]: finding["count"] for finding in report["findings"]}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"pictures": pictures, "boxes": boxes, "cores": cores, "check_s": seconds, "found": found}
+    return {"images": images, "boxes": boxes, "cores": cores, "check_s": seconds, "found": found}
 
 
-def _jpegs(folder: Path, pictures: int) -> int:
-    """Pictures of 320 x 240 of coarse noise, no two alike, with five boxes each, as YOLO txt; a tenth validates."""
+def _jpegs(folder: Path, images: int) -> int:
+    """Images of 320 x 240 of coarse noise, no two alike, with five boxes each, as YOLO txt; a tenth validates."""
     import cv2
 
     rng = np.random.default_rng(0)
-    for number in range(pictures):
+    for number in range(images):
         split = "val" if number % 10 == 0 else "train"
         for kind in ("images", "labels"):
             (folder / kind / split).mkdir(parents=True, exist_ok=True)
-        picture = cv2.resize(rng.integers(0, 255, (15, 20, 3), np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
-        cv2.imwrite(str(folder / "images" / split / f"{number}.jpg"), picture)
+        image = cv2.resize(rng.integers(0, 255, (15, 20, 3), np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / "images" / split / f"{number}.jpg"), image)
         sides = rng.uniform(0.1, 0.4, (5, 2))
         rows = np.concatenate([rng.uniform(sides / 2, 1 - sides / 2), sides], 1)
         lines = (f"{label} " + " ".join(f"{value:.6f}" for value in row) for label, row in enumerate(rows))
         (folder / "labels" / split / f"{number}.txt").write_text("\n".join(lines))
     (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b, c, d, e]\n")
-    return 5 * pictures
+    return 5 * images
 
 
 def _peak(path: Path, stream: bool) -> float:
@@ -159,14 +159,14 @@ def _video(folder: Path, frames: int) -> Path:
     from densevision.io.video import VideoWriter
 
     path = folder / f"{frames}.mp4"
-    pictures = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
     with VideoWriter(path, 25) as writer:
         for number in range(frames):
-            writer.write(pictures[number % 8])
+            writer.write(images[number % 8])
     return path
 
 
-def _picture(folder: Path, side: int) -> Path:
+def _image(folder: Path, side: int) -> Path:
     import cv2
 
     path = folder / f"{side}.jpg"
@@ -178,7 +178,7 @@ def _picture(folder: Path, side: int) -> Path:
 def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
     """Random truths and predictions with COCO's statistics: sizes, classes per image, crowd, hits and misses."""
     rng = np.random.default_rng(0)
-    truths, predictions = [], []
+    ground_truths, predictions = [], []
     for image in range(1, 5001):
         count, classes = min(int(rng.poisson(7.3)), 60), rng.integers(1, 81, 3)
         sides = np.exp(rng.normal(4, 1, (count, 2))).clip(4, 400)
@@ -186,7 +186,7 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
         boxes, labels = np.concatenate([corners, sides], 1), rng.choice(classes, count)
         for box, label in zip(boxes.tolist(), labels.tolist()):
             area = box[2] * box[3] * 0.7
-            truths.append({"id": len(truths) + 1, "image_id": image, "category_id": label, "bbox": box, "area": area,
+            ground_truths.append({"id": len(ground_truths) + 1, "image_id": image, "category_id": label, "bbox": box, "area": area,
                            "iscrowd": int(rng.random() < 0.01)})  # fmt: skip
         for hit in rng.random(100) < 0.35:
             if hit and count:
@@ -204,9 +204,9 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
     images = [{"id": image, "width": 640, "height": 480, "file_name": f"{image}.jpg"} for image in range(1, 5001)]
     categories = [{"id": label, "name": str(label)} for label in range(1, 81)]
     paths = folder / "truth.json", folder / "predictions.json"
-    paths[0].write_text(json.dumps({"images": images, "annotations": truths, "categories": categories}))
+    paths[0].write_text(json.dumps({"images": images, "annotations": ground_truths, "categories": categories}))
     paths[1].write_text(json.dumps(predictions))
-    return str(paths[0]), str(paths[1]), {"images": 5000, "truths": len(truths), "predictions": len(predictions)}
+    return str(paths[0]), str(paths[1]), {"images": 5000, "truths": len(ground_truths), "predictions": len(predictions)}
 
 
 PARTS = {"start": start, "score": score, "speed": speed, "memory": memory, "check": check}

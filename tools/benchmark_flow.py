@@ -1,4 +1,4 @@
-"""Measures flow: Middlebury beside OpenCV's methods, RAFT beside torchvision's, and the memory of large pictures.
+"""Measures flow: Middlebury beside OpenCV's methods, RAFT beside torchvision's, and the memory of large images.
 
     python tools/benchmark_flow.py [accuracy] [speed] [memory] [--data FOLDER] [--weights FILE] [--out FILE]
 
@@ -27,15 +27,15 @@ import torch
 from torchvision.models import optical_flow
 
 import densevision
-from densevision.data.scenes import Scenes
-from densevision.engine.device import native_bfloat16
-from densevision.engine.model import Model
+from densevision.datasets.scenes import Scenes
+from densevision.inference.device import native_bfloat16
+from densevision.inference.predictor import Model
+from densevision.published_weights import convert
 from densevision.results import FlowField
 from densevision.sample import Sample
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.metric import FlowMetric, end_point_error
+from densevision.tasks.flow.metrics import FlowMetric, end_point_error
 from densevision.tasks.flow.task import Flow
-from densevision.zoo import convert
 
 SIZE = (440, 1024)
 """(height, width) of the pair that is timed: Sintel's, on whole cells."""
@@ -43,18 +43,18 @@ ITERATIONS = 12
 REPEATS = 2
 """Runs of each, of which the faster counts."""
 SIZES = ((360, 640), (720, 1280), (1440, 2560))
-"""(height, width) of the pictures whose memory is compared, each four times as large as the one before."""
-NUMBERS = ("EPE_pictures", "EPE", "1px", "3px", "AAE")
+"""(height, width) of the images whose memory is compared, each four times as large as the one before."""
+NUMBERS = ("EPE_images", "EPE", "1px", "3px", "AAE")
 
 Answer = Callable[[Sample], FlowField]
 
 
 def accuracy(data: Path, weights: Path | None) -> dict[str, Any]:
-    """Every pair with truth below a folder: OpenCV's methods on the grey pictures, and our weights."""
+    """Every pair with truth below a folder: OpenCV's methods on the gray images, and our weights."""
     samples = list(_samples(data))
     figures: dict[str, Any] = {"data": data.name, "pairs": len(samples), "opencv": cv2.__version__}
     for name, method in _classical().items():
-        figures[name] = _judged(samples, lambda sample, method=method: _on_grey(method, sample))
+        figures[name] = _judged(samples, lambda sample, method=method: _on_gray(method, sample))
     model = densevision.load(weights, task="flow")
     figures["weights"] = str(weights or "starter")
     for precision in ("float32", "auto"):
@@ -82,7 +82,7 @@ def memory(*_: Any) -> dict[str, Any]:
     above = [peak - rest for peak in peaks.values()]
     figures: dict[str, Any] = {f"{size}_gb": round(peak, 3) for size, peak in peaks.items()}
     growth = [round(larger / smaller, 3) for smaller, larger in pairwise(above)]
-    return {"without_a_picture_gb": round(rest, 3), **figures, "growth_where_pixels_grow_by_4": growth}
+    return {"without_a_image_gb": round(rest, 3), **figures, "growth_where_pixels_grow_by_4": growth}
 
 
 def _samples(data: Path) -> Iterator[Sample]:
@@ -95,7 +95,7 @@ def _samples(data: Path) -> Iterator[Sample]:
 
 
 def _classical() -> dict[str, Callable[..., np.ndarray]]:
-    """OpenCV's methods, (grey, grey, None) to (H, W, 2) each."""
+    """OpenCV's methods, (gray, gray, None) to (H, W, 2) each."""
     presets = {"ultra-fast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST, "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST}
     presets["medium"] = cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
     # The parameters of OpenCV's own tutorial.
@@ -106,7 +106,7 @@ def _classical() -> dict[str, Callable[..., np.ndarray]]:
     return found | {f"DIS {name}": cv2.DISOpticalFlow_create(preset).calc for name, preset in presets.items()}
 
 
-def _on_grey(method: Callable[..., np.ndarray], sample: Sample) -> FlowField:
+def _on_gray(method: Callable[..., np.ndarray], sample: Sample) -> FlowField:
     first, second = (cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in sample.images.values())
     return FlowField.of(method(first, second, None).transpose(2, 0, 1))
 
@@ -118,7 +118,7 @@ def _judged(samples: Sequence[Sample], answer: Answer) -> dict[str, Any]:
         result = answer(sample)
         seconds += time.process_time() - start
         metric.update(result, sample.truth, sample.id)
-    numbers, rows = metric.compute(), metric.tables()["worst pictures"]
+    numbers, rows = metric.compute(), metric.tables()["worst images"]
     pairs = {id: round(rows[id]["EPE"], 4) for id in sorted(rows)}
     return {**{name: round(numbers[name], 4) for name in NUMBERS}, "cpu_s": round(seconds, 2), "pairs": pairs}
 
@@ -165,10 +165,10 @@ def _converted(name: str, network: torch.nn.Module) -> Model:
 
 
 def _peak(height: int, width: int) -> float:
-    """Peak resident memory, in GB of 10^9 bytes, of a fresh process; without a picture where a side is 0."""
+    """Peak resident memory, in GB of 10^9 bytes, of a fresh process; without an image where a side is 0."""
     program = (
         "import resource, numpy as np\n"
-        "from densevision.engine.model import without_weights\n"
+        "from densevision.inference.predictor import without_weights\n"
         "settings = {'preset': 'large', 'occlusion': False, 'correlation': 'blocks', 'iterations': 2}\n"
         "model = without_weights('flow', settings)\n"
         f"pair = np.random.default_rng(0).integers(0, 256, (2, {height}, {width}, 3), np.uint8)\n"

@@ -1,8 +1,8 @@
-"""Measures Mask R-CNN beside torchvision's on the same weights and pictures: at 800 pixels, and a training step.
+"""Measures Mask R-CNN beside torchvision's on the same weights and images: at 800 pixels, and a training step.
 
-    python tools/benchmark_instance.py [inference] [training] [--pictures FOLDER] [--repeats N] [--out FILE]
+    python tools/benchmark_instance.py [inference] [training] [--images FOLDER] [--repeats N] [--out FILE]
 
-Both take turns, picture by picture, so that a busy machine is busy for both; the shortest time of each counts. Weights
+Both take turns, image by image, so that a busy machine is busy for both; the shortest time of each counts. Weights
 are random, and a hundred objects are found with them: the work is at least that of trained ones. Times are those of the
 processor, summed over its threads, so that waiting for it does not count.
 """
@@ -28,13 +28,13 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.ops import FrozenBatchNorm2d
 
 import densevision
-from densevision.data.scenes import Scenes
-from densevision.engine.loader import Collate
-from densevision.engine.model import TorchModel
+from densevision.datasets.scenes import Scenes
+from densevision.inference.loader import Collate
+from densevision.inference.predictor import TorchModel
 from densevision.io.image import read_image
+from densevision.published_weights import convert
 from densevision.results import Instances
 from densevision.sample import Sample
-from densevision.zoo import convert
 
 NAME = "torchvision/maskrcnn_resnet50_fpn"
 LEAST = 0.05
@@ -53,7 +53,7 @@ def networks(folder: Path) -> tuple[nn.Module, TorchModel]:
     return reference, densevision.load(folder / "ours.safetensors")
 
 
-def pictures(folder: str | None, count: int) -> list[np.ndarray]:
+def images(folder: str | None, count: int) -> list[np.ndarray]:
     """Photographs of a folder, or scenes where none is given; (H, W, 3) uint8 each."""
     if folder is None:
         return [Scenes(1, seed, (480, 640))[0].image for seed in range(count)]
@@ -62,14 +62,14 @@ def pictures(folder: str | None, count: int) -> list[np.ndarray]:
 
 
 def inference(reference: nn.Module, model: TorchModel, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
-    """Seconds per picture of both, in float32 and as `precision auto` chooses, and how far the answers are apart."""
+    """Seconds per image of both, in float32 and as `precision auto` chooses, and how far the answers are apart."""
 
     def theirs(image: np.ndarray) -> dict[str, Tensor]:
         with torch.inference_mode():
             return reference([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
 
     def ours(image: np.ndarray, precision: str) -> Instances:
-        return model.predict(image, min_score=LEAST, precision=precision)
+        return model.predict(image, score_threshold=LEAST, precision=precision)
 
     contestants: dict[str, Callable[[np.ndarray], Any]] = {
         "torchvision": theirs,
@@ -85,7 +85,7 @@ def inference(reference: nn.Module, model: TorchModel, images: list[np.ndarray],
                 seconds[name][row].append(taken)
     least = {name: sum(min(times[1:]) for times in rows) / len(images) for name, rows in seconds.items()}
     return {
-        "seconds_per_picture": least,
+        "seconds_per_image": least,
         "times_faster_float32": least["torchvision"] / least["float32"],
         "times_faster_auto": least["torchvision"] / least["auto"],
         "auto_is": model.precision(model.options.changed(precision="auto")),
@@ -95,7 +95,7 @@ def inference(reference: nn.Module, model: TorchModel, images: list[np.ndarray],
 
 
 def training(reference: nn.Module, model: TorchModel, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
-    """Seconds of a training step of two pictures: losses, gradients, and a step of SGD."""
+    """Seconds of a training step of two images: losses, gradients, and a step of SGD."""
     samples = [Sample({"image": image}, _truth(model, image, seed)) for seed, image in enumerate(images[:2])]
     batch = Collate(model.task)(samples)
     sizes = batch.inputs["size"].long().tolist()
@@ -181,8 +181,8 @@ PARTS = {"inference": inference, "training": training}
 
 @click.command(help=__doc__)
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
-@click.option("--pictures", "folder", type=click.Path(exists=True, file_okay=False), help="Photographs; else scenes.")
-@click.option("--count", default=2, show_default=True, help="How many pictures.")
+@click.option("--images", "folder", type=click.Path(exists=True, file_okay=False), help="Photographs; else scenes.")
+@click.option("--count", default=2, show_default=True, help="How many images.")
 @click.option("--repeats", default=3, show_default=True, help="Rounds that count.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the figures as JSON.")
 def main(parts: tuple[str, ...], folder: str | None, count: int, repeats: int, out: str | None) -> None:
@@ -195,8 +195,8 @@ def main(parts: tuple[str, ...], folder: str | None, count: int, repeats: int, o
         "densevision": densevision.__version__,
         "weights": f"{NAME}, random",
     }
-    images = pictures(folder, count)
-    figures["pictures"] = [list(image.shape[:2]) for image in images]
+    images = images(folder, count)
+    figures["images"] = [list(image.shape[:2]) for image in images]
     with tempfile.TemporaryDirectory() as scratch:
         reference, model = networks(Path(scratch))
         for part in parts or PARTS:

@@ -1,6 +1,6 @@
-"""Measures superres: bfloat16 beside float32 of the same network, and the memory of a huge picture beside a small one.
+"""Measures superres: bfloat16 beside float32 of the same network, and the memory of a huge image beside a small one.
 
-    python tools/benchmark_superres.py [speed] [memory] [--picture FILE] [--weights FILE] [--out FILE]
+    python tools/benchmark_superres.py [speed] [memory] [--image FILE] [--weights FILE] [--out FILE]
 
 `speed` takes seconds of the processor, not of the clock, so that others at work on the machine change little.
 """
@@ -24,31 +24,31 @@ import torch
 
 import densevision
 from densevision import api
-from densevision.data.degradations import bicubic
-from densevision.data.scenes import Scenes
-from densevision.engine.model import Model, without_weights
+from densevision.datasets.degradations import bicubic
+from densevision.datasets.scenes import Scenes
+from densevision.inference.predictor import Model, without_weights
 from densevision.io.image import read_image, to_channels
 from densevision.io.weights import Card
-from densevision.metrics.picture import psnr
+from densevision.metrics.image_quality import psnr
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "edsr_baseline_x4": {"arch": "edsr", "scale": 4, "residual": True},
     "rrdb_x4": {"arch": "rrdb", "scale": 4, "residual": True},
 }
-"""The published sizes. Without weights they add noise to the interpolated picture, of the size of what they learn."""
+"""The published sizes. Without weights they add noise to the interpolated image, of the size of what they learn."""
 SIDE = 128
-"""Of the picture that is enlarged, in pixels."""
+"""Of the image that is enlarged, in pixels."""
 DETAIL = 0.02
-"""Standard deviation of what a network with random weights adds to the interpolated picture."""
+"""Standard deviation of what a network with random weights adds to the interpolated image."""
 REPEATS = 3
 SIDES = (500, 8000)
-"""Of the pictures whose memory is compared."""
+"""Of the images whose memory is compared."""
 
 
-def speed(picture: Path | None, weights: Path | None) -> dict[str, Any]:
+def speed(image: Path | None, weights: Path | None) -> dict[str, Any]:
     """CPU seconds of `precision=auto` and `float32`, each the least of some, and what the difference costs in dB."""
-    whole = Scenes(1, 0, (4 * SIDE, 4 * SIDE))[0].clean if picture is None else to_channels(read_image(picture), 3)
-    figures: dict[str, Any] = {"picture": str(picture or "scenes:1:0"), "threads": torch.get_num_threads()}
+    whole = Scenes(1, 0, (4 * SIDE, 4 * SIDE))[0].clean if image is None else to_channels(read_image(image), 3)
+    figures: dict[str, Any] = {"image": str(image or "scenes:1:0"), "threads": torch.get_num_threads()}
     models = {str(weights): api.load(weights, "superres")} if weights else {n: _random(s) for n, s in NETWORKS.items()}
     for name, model in models.items():
         scale = model.task.config.scale
@@ -59,12 +59,12 @@ def speed(picture: Path | None, weights: Path | None) -> dict[str, Any]:
 
 
 def memory(*_: Any) -> dict[str, Any]:
-    """Peak memory of fresh processes that enlarge a picture twice and write it as PNG."""
+    """Peak memory of fresh processes that enlarge an image twice and write it as PNG."""
     with tempfile.TemporaryDirectory() as folder:
         small_network(Path(folder) / "small.safetensors")
         peaks = {side: _peak(Path(folder), side) for side in SIDES}
     growth = peaks[SIDES[1]] - peaks[SIDES[0]]
-    return {**{f"picture_{side}_px_mb": round(peak) for side, peak in peaks.items()}, "growth_mb": round(growth)}
+    return {**{f"image_{side}_px_mb": round(peak) for side, peak in peaks.items()}, "growth_mb": round(growth)}
 
 
 def small_network(path: Path) -> None:
@@ -82,7 +82,7 @@ def _random(settings: dict[str, Any]) -> Any:
             factor = DETAIL / network(image).std()
             last.weight.mul_(factor)
             last.bias.zero_()
-    model.card = Card(task="superres", config=model.task.config.plain(), licence="none needed")
+    model.card = Card(task="superres", config=model.task.config.plain(), license="none needed")
     return model
 
 
@@ -125,10 +125,10 @@ PARTS = {"speed": speed, "memory": memory}
 
 @click.command(help=__doc__)
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
-@click.option("--picture", type=click.Path(exists=True, path_type=Path), help="What is enlarged; a scene by default.")
+@click.option("--image", type=click.Path(exists=True, path_type=Path), help="What is enlarged; a scene by default.")
 @click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Time this network instead.")
 @click.option("--out", type=click.Path(dir_okay=False), help="Write the figures as JSON.")
-def main(parts: tuple[str, ...], picture: Path | None, weights: Path | None, out: str | None) -> None:
+def main(parts: tuple[str, ...], image: Path | None, weights: Path | None, out: str | None) -> None:
     figures: dict[str, Any] = {
         "machine": platform.platform(),
         "processor": _processor(),
@@ -136,7 +136,7 @@ def main(parts: tuple[str, ...], picture: Path | None, weights: Path | None, out
         "torch": torch.__version__,
     }
     for part in parts or PARTS:
-        figures[part] = PARTS[part](picture, weights)
+        figures[part] = PARTS[part](image, weights)
         click.echo(json.dumps({part: figures[part]}, indent=1))
     if out:
         Path(out).write_text(json.dumps(figures, indent=1) + "\n")

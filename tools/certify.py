@@ -28,14 +28,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "parity.md")
     out = parser.parse_args().out
     sys.path.insert(0, str(ROOT / "tests" / "parity"))
-    from certificates import labels, maps, objects, pictures
+    from certificates import images, labels, maps, objects
     from certificates.certificate import outcome
 
-    from densevision.io.files import write_text
+    from densevision.io.atomic_write import write_text
     from densevision.version import __version__
 
     rows, cases, holds = [], [], True
-    for part in (objects, labels, maps, pictures):
+    for part in (objects, labels, maps, images):
         for one in part.CERTIFICATES:
             shown = outcome(one.cases())
             right = shown.largest <= one.tolerance

@@ -1,9 +1,9 @@
-"""Compares two runs on the same truth: the change of each number with a paired bootstrap interval over the pictures.
+"""Compares two runs on the same truth: the change of each number with a paired bootstrap interval over the images.
 
     python tools/compare.py TASK ONE OTHER --truth TRUTH [--images FOLDER] [--out FOLDER]   two sets of prediction files
     python tools/compare.py TASK ONE OTHER --data DATA [--split val] [--out FOLDER]         two weights
 
---set and --on-error are those of `score` and `evaluate`. With --out, a page shows the pictures that changed most, drawn
+--set and --on-error are those of `score` and `evaluate`. With --out, a page shows the images that changed most, drawn
 side by side.
 """
 
@@ -25,7 +25,7 @@ from densevision.tasks import TASKS
 @click.argument("one")
 @click.argument("other")
 @answers_options
-@click.option("--draws", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the pictures.")
+@click.option("--draws", type=click.IntRange(1), default=1000, show_default=True, help="Draws of the images.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the draws.")
 @click.option("--out", help="Folder for a page and compare.json.")
 @json_flag
@@ -34,8 +34,8 @@ def main(task, one, other, draws, seed, out, as_json, quiet, **given):
     import json
 
     from densevision.cli.printing import print_comparison, remarks
-    from densevision.engine.comparison import Comparison
-    from densevision.io.files import write_text
+    from densevision.evaluation.comparison import Comparison
+    from densevision.io.atomic_write import write_text
 
     silent = quiet or as_json
     remarks(silent)

@@ -7,12 +7,12 @@ import sys
 import click
 
 from densevision.errors import DenseVisionError
-from densevision.zoo import convert, named_weights
+from densevision.published_weights import convert, published_weights
 
 
 @click.command(
     help="Convert FILE, downloaded under NAME, into OUT (safetensors with a card). Known names:\n\n\b\n"
-    + "\n".join(sorted(named_weights()))
+    + "\n".join(sorted(published_weights()))
 )
 @click.argument("name")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False))

@@ -7,7 +7,7 @@
     python tools/convert_dataset.py /data/nyu /data/nyu-as-tum --to tum
     python tools/convert_dataset.py /data/sintel /data/sintel-as-kitti --to kitti-flow
 
-What SOURCE is, is recognised as by `densevision TASK train`. OUT is written whole or not at all.
+What SOURCE is, is recognized as by `densevision TASK train`. OUT is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from typing import Any
 
 import click
 
-from densevision.conversion import box_writers, fields, index_masks
-from densevision.conversion.losses import Losses
-from densevision.conversion.objects import read_splits
+from densevision.datasets.conversion import box_writers, index_masks
+from densevision.datasets.conversion import dense_maps as fields
+from densevision.datasets.conversion.objects import read_splits
+from densevision.datasets.conversion.report import ConversionReport
 from densevision.errors import DataError, DenseVisionError, UsageError
-from densevision.io.files import whole_folder
+from densevision.io.atomic_write import whole_folder
 
-Write = Callable[[dict[str, Any], Path, Losses], None]
+Write = Callable[[dict[str, Any], Path, ConversionReport], None]
 
 BOXES: dict[str, Write] = {
     "coco": box_writers.write_coco,
@@ -58,7 +59,7 @@ def convert(
     uncovered: str | None = None,
     palette: str | Path | None = None,
     scale: float | None = None,
-) -> Losses:
+) -> ConversionReport:
     """Converts a dataset; what the options mean, `--help` tells.
 
     Returns:
@@ -67,17 +68,17 @@ def convert(
     Raises:
         UsageError: An option has no effect on this conversion or a value that cannot be, or OUT is there already or
             lies in the dataset.
-        DataError: The source is not recognised, or something in it is wrong.
+        DataError: The source is not recognized, or something in it is wrong.
     """
-    losses = Losses()
+    losses = ConversionReport()
     if Path(source).resolve() in Path(out).resolve().parents:
-        raise UsageError("lies in the dataset", field="OUT", value=str(out), mend="Name a new folder outside of it.")
+        raise UsageError("lies in the dataset", field="OUT", value=str(out), hint="Name a new folder outside of it.")
     if scale is not None and to not in DEPTH:
-        raise UsageError("has no effect here", field="--scale", value=scale, mend="It is for depth.")
+        raise UsageError("has no effect here", field="--scale", value=scale, hint="It is for depth.")
     if scale is not None and not 0 < scale < math.inf:
-        raise UsageError("is no number of steps per unit", field="--scale", value=scale, mend="Give one above 0.")
+        raise UsageError("is no number of steps per unit", field="--scale", value=scale, hint="Give one above 0.")
     if uncovered is not None and to != "masks":
-        raise UsageError("has no effect here", field="--uncovered", value=uncovered, mend="It is for --to masks.")
+        raise UsageError("has no effect here", field="--uncovered", value=uncovered, hint="It is for --to masks.")
     if to in DEPTH or to in FLOW:
         _refuse(palette=palette, masks=masks, on_error=on_error)
         splits = fields.read_frames(source, scale, losses) if to in DEPTH else fields.read_pairs(source, losses)
@@ -96,7 +97,7 @@ def _objects_or_masks(
     on_error: str | None,
     uncovered: str | None,
     palette: str | Path | None,
-    losses: Losses,
+    losses: ConversionReport,
 ) -> tuple[dict[str, Any], Write]:
     folders = _mask_folders(source, palette, losses)
     if folders is None:
@@ -114,7 +115,7 @@ def _objects_or_masks(
     return index_masks.objects_of(folders, losses), BOXES[to]
 
 
-def _mask_folders(source: str, palette: str | Path | None, losses: Losses) -> dict[str, Any] | None:
+def _mask_folders(source: str, palette: str | Path | None, losses: ConversionReport) -> dict[str, Any] | None:
     """The source as folders of masks; None where it is a dataset of objects."""
     if palette is not None:
         return index_masks.read_masks(source, Path(palette), losses)
@@ -137,10 +138,10 @@ def _in_own_words(message: str) -> str:
 def _refuse(**options: Any) -> None:
     for name, value in options.items():
         if isinstance(value, bool):
-            raise UsageError("has no effect here", field="--masks" if value else "--boxes", mend="Leave it out.")
+            raise UsageError("has no effect here", field="--masks" if value else "--boxes", hint="Leave it out.")
         if value is not None:
             field = f"--{name.replace('_', '-')}"
-            raise UsageError("has no effect here", field=field, value=value, mend="Leave it out.")
+            raise UsageError("has no effect here", field=field, value=value, hint="Leave it out.")
 
 
 @click.command(help=__doc__)
@@ -158,7 +159,7 @@ def _refuse(**options: Any) -> None:
     type=click.Choice(("background", "unknown")),
     help="To masks, from objects: what pixels of no object are. [default: background]",
 )
-@click.option("--palette", help="From masks in colour: a file of lines `R G B name`; the name - means unknown.")
+@click.option("--palette", help="From masks in color: a file of lines `R G B name`; the name - means unknown.")
 @click.option(
     "--scale",
     type=click.FloatRange(min=0, min_open=True),

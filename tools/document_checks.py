@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from densevision.checks.document import page
-from densevision.io.files import write_text
+from densevision.datasets.checks.documentation import page
+from densevision.io.atomic_write import write_text
 from densevision.tasks import TASKS, load_check
 
 PAGE = Path(__file__).parent.parent / "docs" / "checks.md"

@@ -1,4 +1,4 @@
-"""Tells what kinds of errors there are and what they cost, with the worst pictures drawn.
+"""Tells what kinds of errors there are and what they cost, with the worst images drawn.
 
     python tools/errors.py TASK PREDICTIONS --truth TRUTH [--images FOLDER] [--out FOLDER]   prediction files
     python tools/errors.py TASK WEIGHTS --data DATA [--split val] [--out FOLDER]             weights
@@ -30,8 +30,8 @@ from densevision.tasks import TASKS
 def main(task, source, out, as_json, quiet, **given):
     """Judges, looks at the errors, prints."""
     from densevision.cli.printing import print_errors, remarks
-    from densevision.engine.diagnosis import Diagnosis
-    from densevision.engine.progress import bar, silent
+    from densevision.evaluation.error_analysis import Diagnosis
+    from densevision.inference.progress import bar, silent
 
     still = quiet or as_json
     remarks(still)

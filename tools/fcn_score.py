@@ -1,11 +1,11 @@
-"""How well a segmenter of real pictures recognises generated ones: the FCN score of labels-to-photo.
+"""How well a segmenter of real images recognizes generated ones: the FCN score of labels-to-photo.
 
 \b
-    python tools/fcn_score.py --segmenter semantic.safetensors --data camvid --pictures generated/
+    python tools/fcn_score.py --segmenter semantic.safetensors --data camvid --images generated/
     python tools/fcn_score.py --segmenter semantic.safetensors --data scenes:100:1 --generator translation.safetensors
 
-The generated pictures have the names of the dataset's; or the generator makes them of the true labels, drawn in the
-classes' colours as the scenes of `translation` are. Real pictures are judged beside them: what they reach is the most
+The generated images have the names of the dataset's; or the generator makes them of the true labels, drawn in the
+classes' colors as the scenes of `translation` are. Real images are judged beside them: what they reach is the most
 that generated ones can.
 
 Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, section 3.2.
@@ -23,23 +23,23 @@ import click
 import numpy as np
 
 from densevision import api
-from densevision.draw.colours import palette
-from densevision.engine.evaluate import evaluate
-from densevision.engine.model import Model
+from densevision.draw.colors import palette
 from densevision.errors import DataError, DenseVisionError, UsageError
+from densevision.evaluation.evaluate import evaluate
+from densevision.inference.predictor import Model
 from densevision.io.image import read_image, to_rgb
-from densevision.io.pictures import list_pictures
+from densevision.io.image_files import list_images
 from densevision.sample import Sample, SampleSet
 
 Paint = Callable[[Sample], np.ndarray]
 
 
 class Repainted:
-    """A dataset with other pictures for the same truth.
+    """A dataset with other images for the same truth.
 
     Args:
         samples: The dataset.
-        paint: A sample to its new picture, (H, W, 3) of the same size.
+        paint: A sample to its new image, (H, W, 3) of the same size.
     """
 
     def __init__(self, samples: SampleSet, paint: Paint):
@@ -53,30 +53,30 @@ class Repainted:
         image = self.paint(sample)
         if image.shape[:2] != sample.size:
             value = f"{image.shape[1]} x {image.shape[0]} and {sample.size[1]} x {sample.size[0]}"
-            raise DataError("a generated picture of another size than its truth", file=str(sample.id), value=value)
+            raise DataError("a generated image of another size than its truth", file=str(sample.id), value=value)
         return replace(sample, images={"image": image}, file="")
 
 
 def from_folder(folder: Path) -> Paint:
-    """Pictures of a folder by the names of the dataset's pictures, whatever the suffixes.
+    """Images of a folder by the names of the dataset's images, whatever the suffixes.
 
     Raises:
-        DataError: When a sample's picture is not there.
+        DataError: When a sample's image is not there.
     """
-    named = {Path(name).stem: folder / name for name in list_pictures(folder)}
+    named = {Path(name).stem: folder / name for name in list_images(folder)}
 
     def paint(sample: Sample) -> np.ndarray:
         path = named.get(Path(str(sample.id)).stem)
         if path is None:
-            mend = f"There are {len(named)}, such as {next(iter(named), 'none')}."
-            raise DataError("no generated picture of this name", file=folder, value=str(sample.id), mend=mend)
+            hint = f"There are {len(named)}, such as {next(iter(named), 'none')}."
+            raise DataError("no generated image of this name", file=folder, value=str(sample.id), hint=hint)
         return to_rgb(read_image(path))
 
     return paint
 
 
 def from_labels(generator: Model) -> Paint:
-    """The generator's answer to the true labels, drawn in the classes' colours; unknown pixels are black."""
+    """The generator's answer to the true labels, drawn in the classes' colors; unknown pixels are black."""
 
     def paint(sample: Sample) -> np.ndarray:
         truth = sample.truth
@@ -87,18 +87,18 @@ def from_labels(generator: Model) -> Paint:
 
 
 def fcn_score(segmenter: Model, data: str, split: str, paint: Paint) -> dict:
-    """The segmenter's numbers on generated and on real pictures.
+    """The segmenter's numbers on generated and on real images.
 
     Args:
         segmenter: A `semantic` model.
         data: A dataset of `semantic`.
         split: "train" or "val".
-        paint: Gives the generated pictures.
+        paint: Gives the generated images.
     """
     segmenter.configure({"data.path": data, "data.train": None, "data.val": None})
     samples = segmenter.task.dataset(split)
     generated, real = (evaluate(segmenter, chosen).report for chosen in (Repainted(samples, paint), samples))
-    protocol = {**generated.protocol, "FCN score": "the segmenter's numbers on generated pictures, beside real ones"}
+    protocol = {**generated.protocol, "FCN score": "the segmenter's numbers on generated images, beside real ones"}
     counts = {"images": generated.counts["images"]}
     return {"generated": generated.metrics, "real": real.metrics, "protocol": protocol, "counts": counts}
 
@@ -107,14 +107,14 @@ def fcn_score(segmenter: Model, data: str, split: str, paint: Paint) -> dict:
 @click.option("--segmenter", required=True, help="Weights of `semantic`: a file, or a name.")
 @click.option("--data", required=True, help="Dataset of `semantic` with the truth, or scenes[:COUNT[:SEED]].")
 @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
-@click.option("--pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Generated pictures.")
+@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Generated images.")
 @click.option("--generator", help="Weights of `translation` that make them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def main(segmenter: str, data: str, split: str, pictures: Path | None, generator: str | None, as_json: bool) -> None:
+def main(segmenter: str, data: str, split: str, images: Path | None, generator: str | None, as_json: bool) -> None:
     try:
-        if (pictures is None) == (generator is None):
-            raise UsageError("which pictures?", mend="Give either --pictures or --generator.")
-        paint = from_folder(pictures) if pictures else from_labels(api.load(generator, "translation"))
+        if (images is None) == (generator is None):
+            raise UsageError("which images?", hint="Give either --images or --generator.")
+        paint = from_folder(images) if images else from_labels(api.load(generator, "translation"))
         found = fcn_score(api.load(segmenter, "semantic"), data, split, paint)
     except DenseVisionError as failure:
         click.echo(f"error: {failure}", err=True)
@@ -124,7 +124,7 @@ def main(segmenter: str, data: str, split: str, pictures: Path | None, generator
         return
     for name, value in found["generated"].items():
         click.echo(f"{name:12} generated {value:.4f}   real {found['real'][name]:.4f}")
-    click.echo(f"{found['counts']['images']} pictures; protocol: {json.dumps(found['protocol'], ensure_ascii=False)}")
+    click.echo(f"{found['counts']['images']} images; protocol: {json.dumps(found['protocol'], ensure_ascii=False)}")
 
 
 if __name__ == "__main__":

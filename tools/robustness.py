@@ -1,8 +1,8 @@
-"""Measures how answers degrade when pictures do: turned, blurred, noisy, compressed, dark, smaller or larger.
+"""Measures how answers degrade when images do: turned, blurred, noisy, compressed, dark, smaller or larger.
 
     python tools/robustness.py TASK [WEIGHTS] --data DATA [--only NAME ...] [--limit N] [--out FOLDER]
 
-The starter weights are taken when none are given. Truth is turned and scaled along with its picture.
+The starter weights are taken when none are given. Truth is turned and scaled along with its image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from densevision.tasks import TASKS
 @set_option
 @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
 @click.option("--only", multiple=True, help="A corruption, repeatable; all when not given.")
-@click.option("--limit", type=click.IntRange(1), help="Only so many of the first pictures.")
+@click.option("--limit", type=click.IntRange(1), help="Only so many of the first images.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of noise and blur.")
 @click.option("--out", help="Folder for a page and robustness.json.")
 @json_flag
@@ -33,11 +33,11 @@ def main(task, weights, data, settings, split, only, limit, seed, out, as_json, 
     """Judges the model under each corruption, prints."""
     from densevision import api
     from densevision.cli.printing import print_robustness, remarks
-    from densevision.engine.progress import bar, silent
-    from densevision.engine.robustness import measure
+    from densevision.evaluation.robustness import measure
+    from densevision.inference.progress import bar, silent
 
     remarks(quiet or as_json)
-    model, samples, options = api.open_for_judgement(weights, data, task, settings, split)
+    model, samples, options = api.open_for_evaluation(weights, data, task, settings, split)
     progress = silent if quiet or as_json else bar
     found = measure(model, samples, tuple(dict.fromkeys(only)) or None, limit, seed, options, progress)
     if out is not None:

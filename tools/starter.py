@@ -10,25 +10,25 @@ from pathlib import Path
 import click
 
 from densevision import api
-from densevision.engine.model import TorchModel, load_torch
 from densevision.errors import WeightsError
+from densevision.inference.predictor import TorchModel, load_torch
 
 LARGEST = 6_000_000
 """Bytes that a task may add to the package."""
-FOLDER = Path(__file__).parent.parent / "densevision" / "starter"
+FOLDER = Path(__file__).parent.parent / "densevision" / "bundled_weights"
 
 
 @click.command(help=__doc__)
 @click.argument("weights", type=click.Path(exists=True, dir_okay=False))
-@click.option("--licence", default="Apache-2.0", show_default=True, help="Terms of these weights and of their data.")
-@click.option("--source", help="What they learnt from, in words; needed where it is not the procedural world.")
-def main(weights: str, licence: str, source: str | None) -> None:
+@click.option("--license", default="Apache-2.0", show_default=True, help="Terms of these weights and of their data.")
+@click.option("--source", help="What they learned from, in words; needed where it is not the procedural world.")
+def main(weights: str, license: str, source: str | None) -> None:
     trained = load_torch(weights)
     path = FOLDER / f"{trained.task.name}.safetensors"
     trained.save(path, half=True)
     shipped = load_torch(path)
     report = api.evaluate(shipped, quiet=False)
-    card = trained.card.changed(licence=licence, metrics={"metrics": report.metrics, "protocol": report.protocol})
+    card = trained.card.changed(license=license, metrics={"metrics": report.metrics, "protocol": report.protocol})
     if source is not None:  # folders of one machine mean nothing on others
         shipped.task.config = shipped.task.config.changed(data__path=None, data__train=None, data__val=None)
         card = card.changed(data={"source": source}, config=shipped.task.config.plain())

@@ -1,4 +1,4 @@
-"""Files of answers: each where its picture lies below the source, none over another; and the video of a video's."""
+"""Files of answers: each where its image lies below the source, none over another; and the video of a video's."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from densevision.errors import UsageError
 
 if TYPE_CHECKING:
     from densevision.io.video import VideoWriter
-    from densevision.results.record import Result
+    from densevision.results.base import Result
 
 FILM = "mp4"
 """The form that is one file for all answers."""
 
 
-class AnswerFiles:
+class PredictionWriter:
     """Writes answers as they come.
 
     Args:
@@ -44,16 +44,16 @@ class AnswerFiles:
 
         Args:
             result: The answer.
-            name: Its picture's path, or what else it is called by.
+            name: Its image's path, or what else it is called by.
 
         Raises:
             UsageError: Another answer lies there already, or the answer has no such form.
         """
         place = _place(Path(name), self.roots)
         if place in self._written:
-            mend = "Predict them one by one, each into an --out of its own."
+            hint = "Predict them one by one, each into an --out of its own."
             problem = f"would be answered where {self._written[place]} was"
-            raise UsageError(problem, file=name, field="--out", mend=mend)
+            raise UsageError(problem, file=name, field="--out", hint=hint)
         self._written[place] = name
         files = [self.folder / f"{place}.{form}" for form in self.forms if form != FILM]
         writers = [result.writer(file) for file in files]  # all forms are known before any is written
@@ -67,17 +67,17 @@ class AnswerFiles:
         from densevision.io.video import VideoWriter, is_video, read_video
 
         if len(sources) > 1 or not is_video(sources[0]):
-            mend = "Leave it out, or give one video."
-            raise UsageError("only the answers to a video make one", field="--save", value=FILM, mend=mend)
+            hint = "Leave it out, or give one video."
+            raise UsageError("only the answers to a video make one", field="--save", value=FILM, hint=hint)
         path = self.folder / f"{Path(sources[0]).stem}.{FILM}"
         if path.exists() and path.samefile(sources[0]):
-            mend = "Name another folder."
-            raise UsageError("would be written over by its answers", file=path, field="--out", mend=mend)
+            hint = "Name another folder."
+            raise UsageError("would be written over by its answers", file=path, field="--out", hint=hint)
         return VideoWriter(path, read_video(sources[0]).fps or 25.0)
 
 
 def _root(source: str) -> Path:
-    """The folder below which a source's pictures lie: itself, or what stands before the first wild card or the name."""
+    """The folder below which a source's images lie: itself, or what stands before the first wild card or the name."""
     path = Path(source)
     if path.exists():
         return path if path.is_dir() else path.parent
@@ -85,7 +85,7 @@ def _root(source: str) -> Path:
 
 
 def _place(path: Path, roots: list[Path]) -> Path:
-    """Where a picture's answer goes below the folder of answers: its path below the widest root, without suffix."""
+    """Where an image's answer goes below the folder of answers: its path below the widest root, without suffix."""
     below = [path.relative_to(root) for root in roots if path.is_relative_to(root)]
     inside = [place for place in below if ".." not in place.parts]
     return max(inside, key=lambda place: len(place.parts), default=Path(path.name)).with_suffix("")

@@ -11,7 +11,7 @@ import click
 from densevision.cli.options import quiet_flag, set_option
 
 if TYPE_CHECKING:
-    from densevision.engine.judgement import Judgement
+    from densevision.evaluation.result import EvaluationResult
 
 
 def answers_options(function: Callable) -> Callable:
@@ -27,7 +27,7 @@ def answers_options(function: Callable) -> Callable:
             help="With --truth: files that cannot be read or compared stop the run, or are counted and named. "
             "[default: fail]",
         ),
-        click.option("--images", help="With --truth: folder of the pictures, to be drawn on."),
+        click.option("--images", help="With --truth: folder of the images, to be drawn on."),
         click.option("--truth", help="What is true: what is judged is prediction files."),
     ):
         function = option(function)
@@ -44,7 +44,7 @@ def judged(
     on_error: str | None,
     split: str | None,
     settings: dict[str, Any],
-) -> Judgement:
+) -> EvaluationResult:
     """Judges prediction files or weights, with the options of `answers_options`; warns of what is left out.
 
     Raises:
@@ -60,10 +60,10 @@ def judged(
             )
     if truth is not None:
         from densevision.cli.printing import warn_of
-        from densevision.engine.judgement import judge_files
+        from densevision.evaluation.result import score_files_detailed
 
-        pictures = None if images is None else Path(images)
-        found = judge_files(task, Path(truth), Path(source), on_error or "fail", pictures, settings)  # type: ignore[arg-type]
+        image_folder = None if images is None else Path(images)
+        found = score_files_detailed(task, Path(truth), Path(source), on_error or "fail", image_folder, settings)  # type: ignore[arg-type]
         warn_of(found.report)
         return found
     from densevision import api

@@ -17,11 +17,11 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 VERBS = {
     "train": "Train, or continue a run.",
-    "predict": "Answer pictures, folders or videos.",
+    "predict": "Answer images, folders or videos.",
     "evaluate": "Judge weights on a dataset.",
     "score": "Judge prediction files against truth files.",
     "export": "Write a model for other runtimes, and verify it.",
-    "check": "Look for faults in a dataset.",
+    "check": "Example for faults in a dataset.",
     "info": "Tell what a weights file is.",
     "benchmark": "Measure the speed of prediction.",
 }

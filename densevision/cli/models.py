@@ -9,7 +9,7 @@ def command() -> click.Command:
     """The command."""
 
     @click.command(
-        "models", help="List the starter weights, the named weights with licence and size, and the backbones."
+        "models", help="List the starter weights, the named weights with license and size, and the backbones."
     )
     @click.option("--backbones", is_flag=True, help="List every timm model that works as a pyramid.")
     @click.option("--filter", "pattern", default="*", help="Only names that fit this pattern, e.g. 'mobilenet*'.")
@@ -35,18 +35,18 @@ def _print_weights(pattern: str) -> None:
     from rich.table import Table
 
     from densevision.io.weights import load_card
+    from densevision.published_weights import announcement, bundled_weights, published_weights
     from densevision.tasks import TASKS
-    from densevision.zoo import announcement, named_weights, starter
 
     console = Console()
     for task in TASKS:
-        path = starter(task)
+        path = bundled_weights(task)
         if path is not None:
             console.print(f"{announcement(load_card(path))}; {path.stat().st_size / 1e6:.1f} MB", highlight=False)
-    table = Table("name", "task", "trained on", "licence", "MB")
-    for weights in named_weights().values():
+    table = Table("name", "task", "trained on", "license", "MB")
+    for weights in published_weights().values():
         if fnmatch(weights.name, pattern):
-            table.add_row(weights.name, weights.task, weights.trained_on, weights.licence, f"{weights.megabytes:.0f}")
+            table.add_row(weights.name, weights.task, weights.trained_on, weights.license, f"{weights.megabytes:.0f}")
     if table.row_count:
         console.print(table)
     console.print("Backbones: densevision models --backbones", highlight=False)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from densevision.recipe import TaskConfig
+    from densevision.run_config import TaskConfig
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 quiet_flag = click.option("--quiet", is_flag=True, help="No bars, no remarks.")
 report_option = click.option(
-    "--report", metavar="FOLDER", help="Write a page to look at: intervals, plots, tables, best and worst pictures."
+    "--report", metavar="FOLDER", help="Write a page to look at: intervals, plots, tables, best and worst images."
 )
 weights_option = click.option(
     "--weights", metavar="FILE|NAME", help="Weights or exported model; the starter weights when not given."
@@ -26,7 +26,7 @@ data_option = click.option("--data", metavar="PATH", help="Dataset folder or fil
 def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
     if not texts:  # configs are imported where they are used: `score` needs none, and answers sooner without
         return {}
-    from densevision.plain_yaml import parse_setting
+    from densevision.yaml_files import parse_setting
 
     return dict(parse_setting(text) for text in texts)
 
@@ -43,7 +43,7 @@ set_option = click.option(
 
 def predict_options(function: Callable) -> Callable:
     """Adds one flag per field of `PredictOptions`."""
-    from densevision.recipe import PredictOptions
+    from densevision.run_config import PredictOptions
 
     for name, field in reversed(PredictOptions.model_fields.items()):
         multiple = typing.get_origin(field.annotation) is tuple or "tuple" in str(field.annotation)

@@ -27,7 +27,7 @@ def print_report(report: Any, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from densevision.metrics.glossary import meaning
+    from densevision.metrics.metric_info import metric_info
 
     console = Console()
     headline = Table(title=f"{report.task}", title_justify="left")
@@ -35,7 +35,7 @@ def print_report(report: Any, as_json: bool) -> None:
     headline.add_column("value", justify="right")
     headline.add_column("what it is", overflow="fold")
     for name, value in report.metrics.items():
-        headline.add_row(name, _number(value), escape(meaning(name).text))
+        headline.add_row(name, _number(value), escape(metric_info(name).text))
     console.print(headline)
     for title, rows in report.tables.items():
         if rows:
@@ -70,7 +70,7 @@ def print_comparison(found: Any, as_json: bool) -> None:
     if found.alone:
         told = f"not compared, judged on one side only: {len(found.alone)}{_examples(list(found.alone))}"
         console.print(told, highlight=False, markup=False)
-    console.print(f"intervals: {found.draws} draws of the pictures, seed {found.seed}", highlight=False)
+    console.print(f"intervals: {found.draws} draws of the images, seed {found.seed}", highlight=False)
     _print_basis(console, found.one.report, "" if found.alike else " of one")
     if not found.alike:
         _print_basis(console, found.other.report, " of the other")
@@ -86,10 +86,10 @@ def print_errors(found: Any, as_json: bool) -> None:
     console = Console()
     for title, rows in found.tables().items():
         console.print(_table(title, rows))
-    name, ranked = found.judgement.ranked()
+    name, ranked = found.evaluation_result.ranked()
     shown = ", ".join(f"{id} ({value:.4g})" for id, value in ranked[:EXAMPLES])
     console.print(f"worst by {name}: {shown}", highlight=False, markup=False)
-    _print_basis(console, found.judgement.report)
+    _print_basis(console, found.evaluation_result.report)
 
 
 def print_robustness(found: Any, as_json: bool) -> None:
@@ -101,10 +101,10 @@ def print_robustness(found: Any, as_json: bool) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from densevision.engine.robustness import DRAWS
+    from densevision.evaluation.robustness import DRAWS
 
-    table = Table(title=escape(found.judgement.origin), title_justify="left")
-    for name in ("", "strength", found.watched, "95 % from", "to", "part kept"):
+    table = Table(title=escape(found.evaluation_result.origin), title_justify="left")
+    for name in ("", "strength", found.monitored, "95 % from", "to", "part kept"):
         table.add_column(escape(name), justify="left" if name in ("", "strength") else "right")
     for name, strength, *numbers in found.rows():
         table.add_row(name, escape(strength), *map(_number, numbers))
@@ -112,8 +112,8 @@ def print_robustness(found: Any, as_json: bool) -> None:
     console.print(table)
     if found.note():
         console.print(found.note(), highlight=False, markup=False)
-    console.print(f"intervals: {DRAWS} draws of the pictures; seed of noise and blur: {found.seed}", highlight=False)
-    _print_basis(console, found.judgement.report)
+    console.print(f"intervals: {DRAWS} draws of the images; seed of noise and blur: {found.seed}", highlight=False)
+    _print_basis(console, found.evaluation_result.report)
 
 
 def print_findings(report: Any, as_json: bool) -> None:
@@ -133,11 +133,11 @@ def print_findings(report: Any, as_json: bool) -> None:
         console.print(f"note: {note}", highlight=False, markup=False)
     if report.findings:
         table = Table(show_lines=True)
-        for name in ("severity", "name", "count", "examples", "mend"):
+        for name in ("severity", "name", "count", "examples", "hint"):
             table.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
         for found in report.findings:
             examples = [*map(str, found.places[:3]), *(["..."] if found.count > 3 else [])]
-            texts = (found.severity, found.check.name, str(found.count), "\n".join(examples), found.check.mend)
+            texts = (found.severity, found.check.name, str(found.count), "\n".join(examples), found.check.hint)
             table.add_row(*map(escape, texts), style="red" if found.severity == "error" else None)
         console.print(table)
     else:
@@ -181,7 +181,7 @@ def _table(title: str, rows: dict[str, dict[str, float]]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    hidden = len(rows) - EXAMPLES if "picture" in title else 0
+    hidden = len(rows) - EXAMPLES if "image" in title else 0
     if hidden > 0:
         rows, title = dict(list(rows.items())[:EXAMPLES]), f"{title}: {EXAMPLES} of {len(rows)}"
     table = Table(title=escape(title), title_justify="left")

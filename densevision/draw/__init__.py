@@ -1,1 +1,1 @@
-"""Arrays laid over a picture, and pictures laid on a page. Knows arrays only: no record, no task, no network."""
+"""Arrays laid over an image, and images laid on a page. Knows arrays only: no record, no task, no network."""

@@ -1,4 +1,4 @@
-"""Fields over a whole picture: classes, depth, motion and occlusion as colours with a key to them."""
+"""Fields over a whole image: classes, depth, motion and occlusion as colors with a key to them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from densevision.draw.canvas import blend, canvas_of, line_width, strips
-from densevision.draw.colours import INVALID, Colour, class_colour, palette, sequential
+from densevision.draw.colors import INVALID, Color, class_color, palette, sequential
 from densevision.draw.legends import write_bar, write_names, write_wheel
 
 COVER = 0.6
-"""Part of a class's colour in the pixels that it covers."""
-OCCLUDED: Colour = (230, 0, 90)
+"""Part of a class's color in the pixels that it covers."""
+OCCLUDED: Color = (230, 0, 90)
 SAMPLED = 1 << 20
 """Pixels from which the range of a field's numbers is taken."""
 
@@ -28,20 +28,20 @@ Kind = Literal["metric", "relative", "disparity"]
 def draw_semantic(
     image: np.ndarray, labels: np.ndarray, names: Sequence[str], ignore: int = 255, key: bool = True
 ) -> np.ndarray:
-    """Tints each pixel with the colour of its class; borders between classes are drawn in full colour.
+    """Tints each pixel with the color of its class; borders between classes are drawn in full color.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         labels: (H, W) indices into `names`.
         names: Class names.
         ignore: Label of pixels without a class, which stay as they are.
-        key: Whether to write the names of the classes in the picture, the largest first.
+        key: Whether to write the names of the classes in the image, the largest first.
 
     Returns:
-        A new picture of the same size and type.
+        A new image of the same size and type.
 
     Raises:
-        DataError: The picture is not (H, W, 3) uint8.
+        DataError: The image is not (H, W, 3) uint8.
     """
     canvas = canvas_of(image)
     counts = np.zeros(len(names), np.int64)
@@ -49,14 +49,14 @@ def draw_semantic(
         strip = labels[rows]
         known = (strip != ignore) & (strip >= 0) & (strip < len(names))
         counts += np.bincount(strip[known], minlength=len(names))
-        colours = palette(max(len(names), 1))[np.where(known, strip, 0)]
-        tinted = cv2.addWeighted(canvas[rows], 1 - COVER, colours, COVER, 0)
+        colors = palette(max(len(names), 1))[np.where(known, strip, 0)]
+        tinted = cv2.addWeighted(canvas[rows], 1 - COVER, colors, COVER, 0)
         border = _borders(labels, rows)
-        tinted[border] = colours[border]
+        tinted[border] = colors[border]
         np.copyto(canvas[rows], tinted, where=known[..., None])
     if key:
         present = [index for index in np.argsort(-counts, kind="stable").tolist() if counts[index]]
-        write_names(canvas, [(names[index], class_colour(index)) for index in present])
+        write_names(canvas, [(names[index], class_color(index)) for index in present])
     return canvas
 
 
@@ -68,16 +68,16 @@ def draw_depth(
     limits: tuple[float, float] | None = None,
     key: bool = True,
 ) -> np.ndarray:
-    """Depth or disparity as colours, from warm (near) to cold (far), with a bar and its unit.
+    """Depth or disparity as colors, from warm (near) to cold (far), with a bar and its unit.
 
     Args:
         depth: (H, W) numbers; larger is farther for metric and relative depth, nearer for disparity.
-        valid: (H, W) bool; other pixels, and numbers that are not finite, are grey.
+        valid: (H, W) bool; other pixels, and numbers that are not finite, are gray.
         unit: Unit of the numbers; may be empty.
         kind: What the numbers are.
         limits: Numbers at the ends of the bar; from the 2nd to the 98th percentile when not given. Give them to keep
-            the colours of a video still.
-        key: Whether to write the bar in the picture.
+            the colors of a video still.
+        key: Whether to write the bar in the image.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -99,7 +99,7 @@ def draw_depth(
 
 
 def draw_errors(errors: np.ndarray, known: np.ndarray, limit: float) -> np.ndarray:
-    """Errors as shades: white where there is none, dark red from the limit on, grey where the truth is not known.
+    """Errors as shades: white where there is none, dark red from the limit on, gray where the truth is not known.
 
     Args:
         errors: (H, W) at least 0.
@@ -117,14 +117,14 @@ def draw_errors(errors: np.ndarray, known: np.ndarray, limit: float) -> np.ndarr
 def draw_flow(
     flow: np.ndarray, valid: np.ndarray | None = None, limit: float | None = None, key: bool = True
 ) -> np.ndarray:
-    """Motion as colours: hue is direction, saturation is speed, white stands still; with the wheel that explains them.
+    """Motion as colors: hue is direction, saturation is speed, white stands still; with the wheel that explains them.
 
     Args:
         flow: (2, H, W) displacement right and down, in pixels.
-        valid: (H, W) bool; other pixels, and motion that is not finite, are grey.
-        limit: Length at the rim of the wheel; the longest motion when not given. Give it to keep the colours of a
+        valid: (H, W) bool; other pixels, and motion that is not finite, are gray.
+        limit: Length at the rim of the wheel; the longest motion when not given. Give it to keep the colors of a
             video still.
-        key: Whether to write the wheel in the picture.
+        key: Whether to write the wheel in the image.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -134,22 +134,22 @@ def draw_flow(
         limit = max((_longest(flow[:, rows], known[rows]) for rows in strips(known.shape)), default=0.0)
     canvas = np.empty((*known.shape, 3), np.uint8)
     for rows in strips(known.shape):
-        canvas[rows] = flow_colours(np.where(known[rows], flow[:, rows], 0), limit)
+        canvas[rows] = flow_colors(np.where(known[rows], flow[:, rows], 0), limit)
         canvas[rows][~known[rows]] = INVALID
     if key and limit > 0:
-        write_wheel(canvas, _wheel_picture(), f"{limit:.3g} px")
+        write_wheel(canvas, _wheel_image(), f"{limit:.3g} px")
     return canvas
 
 
-def flow_colours(flow: np.ndarray, limit: float) -> np.ndarray:
-    """The colours of the Middlebury flow wheel.
+def flow_colors(flow: np.ndarray, limit: float) -> np.ndarray:
+    """The colors of the Middlebury flow wheel.
 
-    Source: Baker et al., A Database and Evaluation Methodology for Optical Flow, IJCV 2011; the same colours as the
+    Source: Baker et al., A Database and Evaluation Methodology for Optical Flow, IJCV 2011; the same colors as the
     package flow_vis. Motion longer than the limit is darkened by a quarter.
 
     Args:
         flow: (2, H, W) finite displacement right and down.
-        limit: Length at which colours are full.
+        limit: Length at which colors are full.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -161,8 +161,8 @@ def flow_colours(flow: np.ndarray, limit: float) -> np.ndarray:
     part = (place - first)[..., None]
     hue = (1 - part) * wheel[first] + part * wheel[(first + 1) % len(wheel)]
     length = np.hypot(right, down)[..., None]
-    colour = np.where(length <= 1, 1 - length * (1 - hue), hue * 0.75)
-    return (255 * colour).astype(np.uint8)
+    color = np.where(length <= 1, 1 - length * (1 - hue), hue * 0.75)
+    return (255 * color).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)
@@ -184,7 +184,7 @@ def flow_wheel() -> np.ndarray:
 
 
 def draw_arrows(image: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-    """Motion as a grid of arrows in the wheel's colours; the longest is as long as a cell of the grid.
+    """Motion as a grid of arrows in the wheel's colors; the longest is as long as a cell of the grid.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -192,10 +192,10 @@ def draw_arrows(image: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = 
         valid: (H, W) bool; no arrow starts on other pixels, nor where the motion is not finite.
 
     Returns:
-        A new picture of the same size and type.
+        A new image of the same size and type.
 
     Raises:
-        DataError: The picture is not (H, W, 3) uint8.
+        DataError: The image is not (H, W, 3) uint8.
     """
     canvas = canvas_of(image)
     height, width = canvas.shape[:2]
@@ -209,23 +209,23 @@ def draw_arrows(image: np.ndarray, flow: np.ndarray, valid: np.ndarray | None = 
     # An arrow shorter than a few pixels shows no direction.
     for row in np.flatnonzero(length * scale > 3):
         start = np.array((x[row], y[row]))
-        colour = flow_colours(motion[:, row].reshape(2, 1, 1) / length[row], 1.0)[0, 0].tolist()
-        _arrow(canvas, start, start + motion[:, row] * scale, colour, line)
+        color = flow_colors(motion[:, row].reshape(2, 1, 1) / length[row], 1.0)[0, 0].tolist()
+        _arrow(canvas, start, start + motion[:, row] * scale, color, line)
     return canvas
 
 
 def draw_occlusion(image: np.ndarray, occlusion: np.ndarray) -> np.ndarray:
-    """Tints and outlines what the other picture does not show.
+    """Tints and outlines what the other image does not show.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         occlusion: (H, W) bool.
 
     Returns:
-        A new picture of the same size and type.
+        A new image of the same size and type.
 
     Raises:
-        DataError: The picture is not (H, W, 3) uint8.
+        DataError: The image is not (H, W, 3) uint8.
     """
     canvas = canvas_of(image)
     hidden = np.ascontiguousarray(occlusion, bool)
@@ -236,15 +236,15 @@ def draw_occlusion(image: np.ndarray, occlusion: np.ndarray) -> np.ndarray:
     return canvas
 
 
-def _arrow(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, colour: Colour, line: int) -> None:
+def _arrow(canvas: np.ndarray, start: np.ndarray, end: np.ndarray, color: Color, line: int) -> None:
     """An arrow with a dark rim, which shows on any ground; OpenCV counts points in sixteenths of a pixel."""
     tail, head = (tuple(np.rint(point * 16).astype(int).tolist()) for point in (start, end))
-    for ink, width in (((0, 0, 0), line + 2), (colour, line)):
+    for ink, width in (((0, 0, 0), line + 2), (color, line)):
         cv2.arrowedLine(canvas, tail, head, ink, width, cv2.LINE_AA, 4, 0.3)
 
 
 def _borders(labels: np.ndarray, rows: slice) -> np.ndarray:
-    """Where a pixel's class differs from that of its right or lower neighbour, in some rows."""
+    """Where a pixel's class differs from that of its right or lower neighbor, in some rows."""
     strip = labels[rows]
     below = labels[rows.start + 1 : rows.stop + 1]
     border = np.zeros(strip.shape, bool)
@@ -271,8 +271,8 @@ def _longest(flow: np.ndarray, known: np.ndarray) -> float:
 
 
 @lru_cache(maxsize=1)
-def _wheel_picture() -> np.ndarray:
-    """The wheel as a square picture, directions as they are in flow: right and down are positive."""
+def _wheel_image() -> np.ndarray:
+    """The wheel as a square image, directions as they are in flow: right and down are positive."""
     down, right = np.mgrid[-1:1:257j, -1:1:257j]
     away = np.maximum(np.hypot(right, down), 1)
-    return flow_colours(np.stack([right / away, down / away]), 1.0)
+    return flow_colors(np.stack([right / away, down / away]), 1.0)

@@ -1,4 +1,4 @@
-"""Keys to colours in a corner of the picture: names of classes, a bar with its unit, a wheel of directions."""
+"""Keys to colors in a corner of the image: names of classes, a bar with its unit, a wheel of directions."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import cv2
 import numpy as np
 
 from densevision.draw.canvas import blend, letter_size
-from densevision.draw.colours import Colour
+from densevision.draw.colors import Color
 from densevision.draw.text import elided, line_height, width_of, write
 
-PAPER: Colour = (16, 16, 16)
-INK: Colour = (255, 255, 255)
+PAPER: Color = (16, 16, 16)
+INK: Color = (255, 255, 255)
 OPACITY = 0.65
 """Of the paper that a key is written on."""
 LARGEST = 0.45
-"""Part of the picture's width and of its height that a key may take; one that needs more is left out."""
+"""Part of the image's width and of its height that a key may take; one that needs more is left out."""
 
 
-def write_names(canvas: np.ndarray, entries: Sequence[tuple[str, Colour]]) -> None:
-    """Names beside their colours at the bottom left of an (H, W, 3) uint8 picture, in place.
+def write_names(canvas: np.ndarray, entries: Sequence[tuple[str, Color]]) -> None:
+    """Names beside their colors at the bottom left of an (H, W, 3) uint8 image, in place.
 
     As many as there is room for, the first first, and then how many more there are.
     """
@@ -45,11 +45,11 @@ def write_names(canvas: np.ndarray, entries: Sequence[tuple[str, Colour]]) -> No
 
 
 def write_bar(canvas: np.ndarray, ramp: np.ndarray, low: float, high: float, caption: str) -> None:
-    """A bar of colours with numbers below it at the bottom right of an (H, W, 3) uint8 picture, in place.
+    """A bar of colors with numbers below it at the bottom right of an (H, W, 3) uint8 image, in place.
 
     Args:
-        canvas: The picture that is changed.
-        ramp: (256, 3) uint8 RGB from the colour of `low` to that of `high`.
+        canvas: The image that is changed.
+        ramp: (256, 3) uint8 RGB from the color of `low` to that of `high`.
         low: Number at the bar's left end.
         high: Number at its right end.
         caption: What the numbers are and their unit.
@@ -74,10 +74,10 @@ def write_bar(canvas: np.ndarray, ramp: np.ndarray, low: float, high: float, cap
 
 
 def write_wheel(canvas: np.ndarray, wheel: np.ndarray, caption: str) -> None:
-    """A disc of colours with a line below it at the bottom right of an (H, W, 3) uint8 picture, in place.
+    """A disc of colors with a line below it at the bottom right of an (H, W, 3) uint8 image, in place.
 
     Args:
-        canvas: The picture that is changed.
+        canvas: The image that is changed.
         wheel: (D, D, 3) uint8 RGB; what lies outside the disc in it is not shown.
         caption: What the rim means.
     """

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from densevision.draw.colours import class_colour, shade
-from densevision.io.files import whole
+from densevision.draw.colors import class_color, shade
+from densevision.io.atomic_write import whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 TRAIN, VAL = "#0072B2", "#D55E00"
 INK, FAINT = "#333333", "#DDDDDD"
-NAMED = 10
+PUBLISHED = 10
 """Curves beyond this number are drawn without their names."""
 WRITTEN = 30
 """The cells of a confusion matrix of up to this many classes have their numbers written in them."""
@@ -95,7 +95,7 @@ def histogram(path: str | os.PathLike[str], values: Sequence[float], x: str) -> 
     """
     numbers = np.asarray(values, np.float64)
     with _figure(path, (6.4, 2.4)) as figure:
-        axes = _panel(figure, (1, 1, 1), "pictures", x)
+        axes = _panel(figure, (1, 1, 1), "images", x)
         axes.hist(numbers, bins=min(40, max(5, math.isqrt(len(numbers)) * 2)), color=TRAIN, rwidth=0.92)
         middle = float(np.median(numbers))
         axes.axvline(middle, color=INK, linewidth=1, linestyle=":", label=f"median {middle:.4g}")
@@ -148,7 +148,7 @@ def bars(path: str | os.PathLike[str], values: Mapping[str, float], x: str) -> N
 
 
 def confusion(path: str | os.PathLike[str], matrix: np.ndarray, names: Sequence[str]) -> None:
-    """Plots a confusion matrix, each row as parts of its truth; rows without truth are grey.
+    """Plots a confusion matrix, each row as parts of its truth; rows without truth are gray.
 
     Args:
         path: PNG file that is written.
@@ -210,13 +210,13 @@ def _class_lines(
     """One line per class; the mean line, which is returned, where the classes share their horizontal numbers."""
     lines = {name: (np.asarray(x, float), np.asarray(y, float)) for name, (x, y) in classes.items()}
     lines = {name: line for name, line in lines.items() if np.isfinite(line[1]).any()}
-    many = len(lines) > NAMED
+    many = len(lines) > PUBLISHED
     for index, name in enumerate(classes):
         if name in lines:
             # The palette is made for photos; on white paper it has to be darker.
-            colour = np.asarray(shade(class_colour(index), 2)) / 255
+            color = np.asarray(shade(class_color(index), 2)) / 255
             style: dict[str, Any] = {"alpha": 0.45, "linewidth": 0.8} if many else {"linewidth": 1.5}
-            axes.plot(*lines[name], color=colour, label=None if many else _plain(name), **style)
+            axes.plot(*lines[name], color=color, label=None if many else _plain(name), **style)
     mean = None
     first = next(iter(lines.values()), None)
     if len(lines) > 1 and all(np.array_equal(x, first[0]) for x, _ in lines.values()):

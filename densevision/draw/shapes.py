@@ -1,4 +1,4 @@
-"""Objects of a picture: boxes, masks and keypoints, with labels that stay legible when they are many."""
+"""Objects of an image: boxes, masks and keypoints, with labels that stay legible when they are many."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import cv2
 import numpy as np
 
 from densevision.draw.canvas import blend, canvas_of, line_width
-from densevision.draw.colours import Colour, class_colour, shade
+from densevision.draw.colors import Color, class_color, shade
 from densevision.draw.tags import Tag, write_tags
 
 COVER = 0.45
-"""Part of a mask's colour in the pixels that it covers."""
+"""Part of a mask's color in the pixels that it covers."""
 FRACTION = 4
 """Bits of fraction in the coordinates that OpenCV is given."""
 
@@ -26,35 +26,35 @@ def draw_boxes(
     names: Sequence[str] = (),
     scores: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Outlines boxes in the colours of their classes, with class and score.
+    """Outlines boxes in the colors of their classes, with class and score.
 
-    Lines and letters grow with the picture. Labels look for a place inside the picture where they cover no other
-    label, the surest object first; where there is none, the colour alone tells the class. Small boxes are drawn over
+    Lines and letters grow with the image. Labels look for a place inside the image where they cover no other
+    label, the surest object first; where there is none, the color alone tells the class. Small boxes are drawn over
     large ones. Boxes that are not finite are left out.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        boxes: (N, 4) xyxy in pixels, (0, 0) the corner of the picture.
+        boxes: (N, 4) xyxy in pixels, (0, 0) the corner of the image.
         labels: (N,) indices into `names`.
         names: Class names; a class without a name shows its index.
         scores: (N,) in [0, 1]; not written where all are 1, as truth has them.
 
     Returns:
-        A new picture of the same size and type.
+        A new image of the same size and type.
 
     Raises:
-        DataError: The picture is not (H, W, 3) uint8.
+        DataError: The image is not (H, W, 3) uint8.
     """
     canvas = canvas_of(image)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     finite = np.flatnonzero(np.isfinite(boxes).all(1))
     areas = (boxes[finite, 2:] - boxes[finite, :2]).prod(1)
-    colours = [class_colour(label) for label in labels]
+    colors = [class_color(label) for label in labels]
     line = line_width(canvas.shape[:2], len(boxes))
     for row in finite[np.argsort(-areas, kind="stable")]:
-        _outline(canvas, boxes[row], colours[row], line)
+        _outline(canvas, boxes[row], colors[row], line)
     anchors = {int(row): tuple(boxes[row].tolist()) for row in finite}
-    write_tags(canvas, _tags(anchors, colours, labels, names, scores))
+    write_tags(canvas, _tags(anchors, colors, labels, names, scores))
     return canvas
 
 
@@ -77,72 +77,72 @@ def draw_masks(
         scores: (N,) in [0, 1]; not written where all are 1, as truth has them.
 
     Returns:
-        A new picture of the same size and type.
+        A new image of the same size and type.
 
     Raises:
-        DataError: The picture is not (H, W, 3) uint8.
+        DataError: The image is not (H, W, 3) uint8.
     """
     canvas = canvas_of(image)
-    colours = _shades(labels)
+    colors = _shades(labels)
     anchors: dict[int, Box] = {}
     contours = []
-    for row, (mask, colour) in enumerate(zip(masks, colours)):
+    for row, (mask, color) in enumerate(zip(masks, colors)):
         window = _window(mask)
         if window is None:
             continue
         rows, columns = window
         inside = np.ascontiguousarray(mask[window], bool)
-        blend(canvas[window], colour, COVER, inside)
+        blend(canvas[window], color, COVER, inside)
         edges, _ = cv2.findContours(
             inside.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(columns.start, rows.start)
         )
-        contours.append((edges, colour))
+        contours.append((edges, color))
         anchors[row] = (columns.start, rows.start, columns.stop, rows.stop)
     line = line_width(canvas.shape[:2], len(contours))
-    for edges, colour in contours:
-        cv2.drawContours(canvas, edges, -1, colour, line, cv2.LINE_AA)
-    write_tags(canvas, _tags(anchors, colours, labels, names, scores))
+    for edges, color in contours:
+        cv2.drawContours(canvas, edges, -1, color, line, cv2.LINE_AA)
+    write_tags(canvas, _tags(anchors, colors, labels, names, scores))
     return canvas
 
 
 def draw_keypoints(
     image: np.ndarray, points: np.ndarray, visible: np.ndarray, skeleton: Sequence[tuple[int, int]]
 ) -> np.ndarray:
-    """Draws the points of each object and the limbs between them, one colour per object.
+    """Draws the points of each object and the limbs between them, one color per object.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        points: (N, K, 2) xy in pixels, (0, 0) the corner of the picture.
+        points: (N, K, 2) xy in pixels, (0, 0) the corner of the image.
         visible: (N, K) bool; other points, and limbs that end in them, are left out.
         skeleton: Pairs of indices into the K points that are joined by a limb.
 
     Returns:
-        A new picture of the same size and type.
+        A new image of the same size and type.
 
     Raises:
-        DataError: The picture is not (H, W, 3) uint8.
+        DataError: The image is not (H, W, 3) uint8.
     """
     canvas = canvas_of(image)
     line = line_width(canvas.shape[:2]) + 1
-    for row, (joints, seen) in enumerate(zip(points, visible)):
-        seen = np.asarray(seen, bool) & np.isfinite(joints).all(1)
-        at = {int(index): _fixed(joints[index]) for index in np.flatnonzero(seen)}
-        colour = class_colour(row)
+    for row, (keypoint_names, seen) in enumerate(zip(points, visible)):
+        seen = np.asarray(seen, bool) & np.isfinite(keypoint_names).all(1)
+        at = {int(index): _fixed(keypoint_names[index]) for index in np.flatnonzero(seen)}
+        color = class_color(row)
         for start, end in skeleton:
             if start in at and end in at:
-                cv2.line(canvas, at[start], at[end], colour, line, cv2.LINE_AA, FRACTION)
+                cv2.line(canvas, at[start], at[end], color, line, cv2.LINE_AA, FRACTION)
         for joint in at.values():
             cv2.circle(canvas, joint, (line + 1) << FRACTION, (255, 255, 255), -1, cv2.LINE_AA, FRACTION)
-            cv2.circle(canvas, joint, line << FRACTION, colour, -1, cv2.LINE_AA, FRACTION)
+            cv2.circle(canvas, joint, line << FRACTION, color, -1, cv2.LINE_AA, FRACTION)
     return canvas
 
 
-def _outline(canvas: np.ndarray, box: np.ndarray, colour: Colour, line: int) -> None:
-    cv2.rectangle(canvas, _fixed(box[:2]), _fixed(box[2:]), colour, line, cv2.LINE_AA, FRACTION)
+def _outline(canvas: np.ndarray, box: np.ndarray, color: Color, line: int) -> None:
+    cv2.rectangle(canvas, _fixed(box[:2]), _fixed(box[2:]), color, line, cv2.LINE_AA, FRACTION)
 
 
 def _fixed(point: np.ndarray) -> tuple[int, int]:
-    """A point in OpenCV's fixed-point numbers, whose zero is the centre of the first pixel."""
+    """A point in OpenCV's fixed-point numbers, whose zero is the center of the first pixel."""
     limit = 1 << 20
     x, y = np.rint((np.clip(point, -limit, limit) - 0.5) * (1 << FRACTION)).astype(int).tolist()
     return x, y
@@ -157,19 +157,19 @@ def _window(mask: np.ndarray) -> tuple[slice, slice] | None:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _shades(labels: np.ndarray) -> list[Colour]:
-    """A colour per object: that of its class, varied from one object of the class to the next."""
+def _shades(labels: np.ndarray) -> list[Color]:
+    """A color per object: that of its class, varied from one object of the class to the next."""
     seen: dict[int, int] = {}
-    colours = []
+    colors = []
     for label in map(int, labels):
-        colours.append(shade(class_colour(label), seen.get(label, 0)))
+        colors.append(shade(class_color(label), seen.get(label, 0)))
         seen[label] = seen.get(label, 0) + 1
-    return colours
+    return colors
 
 
 def _tags(
     anchors: dict[int, Box],
-    colours: Sequence[Colour],
+    colors: Sequence[Color],
     labels: np.ndarray,
     names: Sequence[str],
     scores: np.ndarray | None,
@@ -181,5 +181,5 @@ def _tags(
         label = int(labels[row])
         name = names[label] if label < len(names) else str(label)
         weight = 1.0 if scores is None else float(scores[row])
-        tags.append(Tag(name, "" if truth else f"{weight:.2f}", colours[row], box, weight))
+        tags.append(Tag(name, "" if truth else f"{weight:.2f}", colors[row], box, weight))
     return tags

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from densevision.draw.canvas import letter_size, line_width
-from densevision.draw.colours import Colour, text_colour
+from densevision.draw.colors import Color, text_color
 from densevision.draw.text import elided, line_height, width_of, write
 
 WIDEST = 0.45
-"""The longest label, as a part of the picture's width; longer names end in an ellipsis."""
+"""The longest label, as a part of the image's width; longer names end in an ellipsis."""
 ENOUGH = 0.2
-"""Part of the picture that labels may cover together; the objects of least weight go without beyond it."""
+"""Part of the image that labels may cover together; the objects of least weight go without beyond it."""
 
 
 @dataclass(frozen=True)
@@ -24,23 +24,23 @@ class Tag:
     Attributes:
         name: What it is; shortened where it is long.
         value: What stays whole after the name, such as a score; may be empty.
-        colour: RGB of the plate.
+        color: RGB of the plate.
         box: The object, xyxy in pixels.
         weight: Those of higher weight choose their place first.
     """
 
     name: str
     value: str
-    colour: Colour
+    color: Color
     box: tuple[float, float, float, float]
     weight: float = 1.0
 
 
 def write_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> None:
-    """Writes tags onto an (H, W, 3) uint8 picture, in place: inside it, over no other tag, and hiding little.
+    """Writes tags onto an (H, W, 3) uint8 image, in place: inside it, over no other tag, and hiding little.
 
-    A tag for which there is no such place is left out. So are those of least weight where a fifth of the picture is
-    covered already, and all of them on a picture that has no room for letters.
+    A tag for which there is no such place is left out. So are those of least weight where a fifth of the image is
+    covered already, and all of them on an image that has no room for letters.
     """
     size = canvas.shape[:2]
     letters = letter_size(size, len(tags))
@@ -62,8 +62,8 @@ def write_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> None:
             continue
         placed = np.concatenate([placed, plate[None]])
         x1, y1, x2, y2 = plate.tolist()
-        canvas[y1:y2, x1:x2] = tag.colour
-        write(canvas, text, (x1 + margin, y1), letters, text_colour(tag.colour))
+        canvas[y1:y2, x1:x2] = tag.color
+        write(canvas, text, (x1 + margin, y1), letters, text_color(tag.color))
 
 
 def _fitted(tag: Tag, letters: int, longest: float) -> str:
@@ -77,7 +77,7 @@ def _fitted(tag: Tag, letters: int, longest: float) -> str:
 
 
 def _places(box: np.ndarray, extent: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Plates of an (width, height) extent around and in a box, shifted into the picture: (P, 4) xyxy, best first."""
+    """Plates of an (width, height) extent around and in a box, shifted into the image: (P, 4) xyxy, best first."""
     width, height = extent
     x1, y1, x2, y2 = box
     left, right, middle = x1, x2 - width, (x1 + x2 - width) / 2

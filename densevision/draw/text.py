@@ -1,4 +1,4 @@
-"""Words written into a picture, whatever its size: each is rendered alone and blended in place."""
+"""Words written into an image, whatever its size: each is rendered alone and blended in place."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from densevision.draw.colours import Colour
+from densevision.draw.colors import Color
 
 EAST_ASIAN = ("NotoSansCJK-Regular.ttc", "SourceHanSans.ttc", "msyh.ttc", "PingFang.ttc", "wqy-microhei.ttc")
 """Fonts that are sought on the system for writing that DejaVu Sans does not have."""
@@ -41,22 +41,22 @@ def elided(text: str, letters: int, width: float) -> str:
     return ""
 
 
-def write(image: np.ndarray, text: str, corner: tuple[int, int], letters: int, colour: Colour) -> None:
-    """Writes a line of text into an (H, W, 3) uint8 picture, in place; what lies outside is cut off.
+def write(image: np.ndarray, text: str, corner: tuple[int, int], letters: int, color: Color) -> None:
+    """Writes a line of text into an (H, W, 3) uint8 image, in place; what lies outside is cut off.
 
     Args:
-        image: The picture that is changed.
+        image: The image that is changed.
         text: What to write.
         corner: Top-left (x, y) of the line.
         letters: Height of the letters in pixels.
-        colour: RGB.
+        color: RGB.
     """
     alpha = _rendered(_one_line(text), letters)
     x, y = corner
     left, top = max(x, 0), max(y, 0)
     patch = image[top : max(y + alpha.shape[0], 0), left : max(x + alpha.shape[1], 0)]
     part = alpha[top - y :, left - x :][: patch.shape[0], : patch.shape[1], None] / np.float32(255)
-    patch[:] = np.rint(patch * (1 - part) + np.asarray(colour, np.float32) * part)
+    patch[:] = np.rint(patch * (1 - part) + np.asarray(color, np.float32) * part)
 
 
 @lru_cache(maxsize=2048)

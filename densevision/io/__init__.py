@@ -1,1 +1,1 @@
-"""Bytes to arrays and back: pictures, videos, labels, weights. Knows no task and no network."""
+"""Bytes to arrays and back: images, videos, labels, weights. Knows no task and no network."""

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from densevision.io.findings import Findings, Kind
+from densevision.io.label_issues import Findings, Kind
 
 ROUNDING = 1.0
-"""Pixels by which a box may overshoot its picture: rounding and 1-based corners do so, and such boxes stay as given."""
+"""Pixels by which a box may overshoot its image: rounding and 1-based corners do so, and such boxes stay as given."""
 
 RECORD = np.dtype(
-    [("picture", "<i8"), ("label", "<i8"), ("box", "<f8", 4), ("area", "<f8"), ("crowd", "?"), ("origin", "<i4")]
+    [("image", "<i8"), ("label", "<i8"), ("box", "<f8", 4), ("area", "<f8"), ("crowd", "?"), ("origin", "<i4")]
 )
-"""A box as read: row of its picture, index of its class, xyxy pixels, area (NaN: its own), crowd, place in its file."""
+"""A box as read: row of its image, index of its class, xyxy pixels, area (NaN: its own), crowd, place in its file."""
 
 BLOCK = 1 << 16
 """Boxes that are checked at a time, so that what is computed on the way stays small."""
@@ -74,14 +74,14 @@ class Records:
         self.data = bytearray()
 
     def add(
-        self, picture: int, label: int, box: Sequence[float], origin: int, crowd: bool = False, area: float = nan
+        self, image: int, label: int, box: Sequence[float], origin: int, crowd: bool = False, area: float = nan
     ) -> None:
         """Adds one box, or nothing.
 
         Raises:
             struct.error: A value is of a wrong type or size, or the box has not four numbers.
         """
-        self.data += _pack(picture, label, *box, area, crowd, origin)
+        self.data += _pack(image, label, *box, area, crowd, origin)
 
     def array(self) -> np.ndarray:
         """The boxes so far, (M,) of RECORD; nothing can be added while it is in use."""
@@ -93,10 +93,10 @@ class BoxTable:
     """The truth of a detection dataset.
 
     Attributes:
-        files: Picture of each row, relative to the dataset's folder of pictures.
+        files: Image of each row, relative to the dataset's folder of images.
         sizes: (n, 2) int32 (height, width).
         image_ids: (n,) int64.
-        offsets: (n + 1,) int64; the boxes of picture i are the rows offsets[i]:offsets[i + 1].
+        offsets: (n + 1,) int64; the boxes of image i are the rows offsets[i]:offsets[i + 1].
         boxes: (M, 4) float32 xyxy pixels.
         labels: (M,) int32 indices into `names`.
         crowd: (M,) bool.
@@ -132,31 +132,31 @@ def build_table(
     findings: Findings,
     where: Where,
 ) -> BoxTable:
-    """Checks the boxes against their pictures and packs them by picture.
+    """Checks the boxes against their images and packs them by image.
 
     Args:
-        files: Pictures.
-        sizes: (n, 2) their sizes; a picture of height 0 is left out together with its boxes.
+        files: Images.
+        sizes: (n, 2) their sizes; an image of height 0 is left out together with its boxes.
         image_ids: (n,) their ids.
-        records: (M,) of RECORD; mended in place.
+        records: (M,) of RECORD; fixed in place.
         names: Class names.
         ids: Category ids.
         findings: Decides about each bad box.
         where: Names the place of a box as read.
     """
-    keep = sizes[records["picture"], 0] > 0
+    keep = sizes[records["image"], 0] > 0
     for start in range(0, len(records), BLOCK):
         part = slice(start, start + BLOCK)
         _check_block(records[part], keep[part], sizes, files, findings, lambda row, start=start: where(start + row))
     _check_repeats(records, keep, files, findings, where)
     order = np.flatnonzero(keep)
-    order = order[np.argsort(records["picture"][order], kind="stable")]
-    pictures = np.flatnonzero(sizes[:, 0])
-    counts = np.bincount(records["picture"][order], minlength=len(sizes))[pictures]
+    order = order[np.argsort(records["image"][order], kind="stable")]
+    images = np.flatnonzero(sizes[:, 0])
+    counts = np.bincount(records["image"][order], minlength=len(sizes))[images]
     return BoxTable(
-        files=files if len(pictures) == len(files) else files.take(pictures),
-        sizes=np.asarray(sizes, np.int32)[pictures],
-        image_ids=np.asarray(image_ids, np.int64)[pictures],
+        files=files if len(images) == len(files) else files.take(images),
+        sizes=np.asarray(sizes, np.int32)[images],
+        image_ids=np.asarray(image_ids, np.int64)[images],
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         boxes=records["box"][order].astype(np.float32),
         labels=records["label"].astype(np.int32)[order],
@@ -171,41 +171,41 @@ def build_table(
 def _check_block(
     records: np.ndarray, keep: np.ndarray, sizes: np.ndarray, files: Strings, findings: Findings, where: Where
 ) -> None:
-    """Mends boxes in place, or takes them off `keep`, as the policy says; fills in the areas that are not stated."""
-    boxes, areas, pictures = records["box"], records["area"], records["picture"]
+    """Fixes boxes in place, or takes them off `keep`, as the policy says; fills in the areas that are not stated."""
+    boxes, areas, images = records["box"], records["area"], records["image"]
 
     def report(kind: Kind, bad: np.ndarray) -> np.ndarray:
-        """Reports the bad among the kept; gives the rows that are to be mended, the others are left out."""
+        """Reports the bad among the kept; gives the rows that are to be fixed, the others are left out."""
         rows = np.flatnonzero(keep & bad)
         for row in rows.tolist():
-            keep[row] = findings.add(kind, *where(row), files[int(pictures[row])])
+            keep[row] = findings.add(kind, *where(row), files[int(images[row])])
         return rows[keep[rows]]
 
     report(Kind.BOX_NOT_FINITE, ~np.isfinite(boxes).all(1))
-    mend = report(Kind.BOX_REVERSED, (boxes[:, 2:] < boxes[:, :2]).any(1))
-    boxes[mend] = np.sort(boxes[mend].reshape(-1, 2, 2), 1).reshape(-1, 4)
+    hint = report(Kind.BOX_REVERSED, (boxes[:, 2:] < boxes[:, :2]).any(1))
+    boxes[hint] = np.sort(boxes[hint].reshape(-1, 2, 2), 1).reshape(-1, 4)
     with np.errstate(over="ignore"):
         single = boxes.astype(np.float32)  # the type in which a side must not vanish
     report(Kind.BOX_FLAT, (single[:, 2:] == single[:, :2]).any(1))
     unstated = np.isnan(areas)
     areas[unstated] = _areas(boxes[unstated])
 
-    corner = sizes[pictures][:, ::-1]
+    corner = sizes[images][:, ::-1]
     report(Kind.BOX_AWAY, ((boxes[:, 2:] <= 0) | (boxes[:, :2] >= corner)).any(1))
     over = ((boxes[:, :2] < -ROUNDING) | (boxes[:, 2:] > corner + ROUNDING)).any(1)
-    mend = report(Kind.BOX_OUTSIDE, over)
-    clipped = np.clip(boxes[mend], 0, np.tile(corner[mend], 2))
-    areas[mend] = np.minimum(areas[mend], _areas(clipped))
-    boxes[mend] = clipped
+    hint = report(Kind.BOX_OUTSIDE, over)
+    clipped = np.clip(boxes[hint], 0, np.tile(corner[hint], 2))
+    areas[hint] = np.minimum(areas[hint], _areas(clipped))
+    boxes[hint] = clipped
 
 
 def _check_repeats(records: np.ndarray, keep: np.ndarray, files: Strings, findings: Findings, where: Where) -> None:
-    """Two equal boxes of one class in one picture are suspicious, but two things may fill the same box.
+    """Two equal boxes of one class in one image are suspicious, but two things may fill the same box.
 
     So they stop nothing: under `fail` they are kept and mentioned, otherwise the later one is left out.
     """
     for row in _repeats(records, np.flatnonzero(keep)).tolist():
-        about = files[int(records["picture"][row])]
+        about = files[int(records["image"][row])]
         if findings.on_error == "fail":
             findings.mention(Kind.BOX_TWICE, *where(row), about)
         else:
@@ -213,9 +213,9 @@ def _check_repeats(records: np.ndarray, keep: np.ndarray, files: Strings, findin
 
 
 def _repeats(records: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Those of the rows whose picture, class and box an earlier row has."""
+    """Those of the rows whose image, class and box an earlier row has."""
     hashes = np.zeros(len(records), np.uint64)
-    for column in (records["picture"], records["label"], *records["box"].T):
+    for column in (records["image"], records["label"], *records["box"].T):
         hashes *= np.uint64(0x9E3779B97F4A7C15)
         hashes ^= np.ascontiguousarray(column).view(np.uint64)
         hashes ^= hashes >> np.uint64(29)
@@ -223,7 +223,7 @@ def _repeats(records: np.ndarray, rows: np.ndarray) -> np.ndarray:
     pairs = np.flatnonzero(hashes[order[1:]] == hashes[order[:-1]])
     earlier, later = records[order[pairs]], records[order[pairs + 1]]
     same = (earlier["box"] == later["box"]).all(1)
-    same &= (earlier["picture"] == later["picture"]) & (earlier["label"] == later["label"])
+    same &= (earlier["image"] == later["image"]) & (earlier["label"] == later["label"])
     return np.sort(order[pairs + 1][same])
 
 

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def read_state(file: Path, mend: str, within: Sequence[str] = (), stream: IO[bytes] | None = None) -> dict[str, Tensor]:
+def read_state(file: Path, hint: str, within: Sequence[str] = (), stream: IO[bytes] | None = None) -> dict[str, Tensor]:
     """The tensors of a checkpoint by their names; floats become float32, for half precision overflows when scaled.
 
     Args:
         file: What `torch.save` wrote of a `state_dict()`, or a safetensors file.
-        mend: What to give instead, as a sentence.
+        fix: What to give instead, as a sentence.
         within: Keys under which the state dict may lie in what was saved; the first that is there is taken.
         stream: The checkpoint's bytes, where they are only a part of the file.
 
@@ -26,7 +26,7 @@ def read_state(file: Path, mend: str, within: Sequence[str] = (), stream: IO[byt
         WeightsError: The file is missing, damaged, or holds something else.
     """
     if stream is None and not file.is_file():
-        raise WeightsError("there is no such file", file=file, mend=mend)
+        raise WeightsError("there is no such file", file=file, hint=hint)
     import torch
     from safetensors.torch import load
 
@@ -38,11 +38,11 @@ def read_state(file: Path, mend: str, within: Sequence[str] = (), stream: IO[byt
     except Exception as failure:  # foreign bytes break in many ways
         # The first sentence alone: those that follow advise to run whatever the file holds.
         reason = re.split(r"\n|\. |\.$", str(failure).strip())[0] or type(failure).__name__
-        again = f"{mend.rstrip('.')}; if it is that, the file is damaged: fetch it again."
-        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file, mend=again) from None
+        again = f"{hint.rstrip('.')}; if it is that, the file is damaged: fetch it again."
+        raise WeightsError(f"not a checkpoint that can be read: {reason}", file=file, hint=again) from None
     if isinstance(found, dict):
         found = next((found[key] for key in within if isinstance(found.get(key), dict)), found)
     if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
         held = list(found)[:3] if isinstance(found, dict) else type(found).__name__
-        raise WeightsError("is no state dict, which maps names to tensors", file=file, value=held, mend=mend)
+        raise WeightsError("is no state dict, which maps names to tensors", file=file, value=held, hint=hint)
     return {str(name): tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}

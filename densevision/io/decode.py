@@ -1,8 +1,8 @@
-"""Picture files to arrays: what a file says of itself, whether it is whole, and which library decodes it.
+"""Image files to arrays: what a file says of itself, whether it is whole, and which library decodes it.
 
 OpenCV decodes JPEG, PNG, BMP, WebP and PPM: it keeps 16 bits and writes straight into the array that is returned.
 Pillow reads their headers, and decodes what OpenCV would alter (CMYK) or not read (GIF, JPEG 2000, AVIF). TIFF, a
-family rather than a format, has its own file. On 8-bit pictures the two decoders give identical pixels.
+family rather than a format, has its own file. On 8-bit images the two decoders give identical pixels.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ quiet = _Quiet()
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture file says of itself before any pixel is decoded.
+    """What an image file says of itself before any pixel is decoded.
 
     Attributes:
         format: Pillow's name of the format.
@@ -90,26 +90,26 @@ def first_bytes(path: str | os.PathLike[str], count: int = 4) -> bytes:
     except (OSError, ValueError) as failure:
         raise DataError(f"cannot be read: {getattr(failure, 'strerror', None) or failure}", file=path) from None
     if not start:
-        raise DataError("the file is empty (0 bytes)", file=path, mend="Fetch it again, or leave it out.")
+        raise DataError("the file is empty (0 bytes)", file=path, hint="Fetch it again, or leave it out.")
     return start
 
 
 def read_header(path: str | os.PathLike[str]) -> Header:
-    """Reads the header of any picture but a TIFF.
+    """Reads the header of any image but a TIFF.
 
     Raises:
-        DataError: It is no picture that can be read.
+        DataError: It is no image that can be read.
     """
     with open_pillow(path) as image:
         if image.format not in _OPENCV_FORMATS | _PILLOW_FORMATS:
-            mend = "Convert it to PNG, JPEG, WebP, BMP or TIFF."
-            raise DataError("pictures of this format are not read", file=path, value=image.format, mend=mend)
+            hint = "Convert it to PNG, JPEG, WebP, BMP or TIFF."
+            raise DataError("images of this format are not read", file=path, value=image.format, hint=hint)
         width, height = image.size
         return Header(image.format, image.mode, (height, width), orientation(image))
 
 
 def decode(path: str | os.PathLike[str], header: Header) -> np.ndarray:
-    """Decodes a picture to (H, W, C) RGB as stored, not yet upright.
+    """Decodes an image to (H, W, C) RGB as stored, not yet upright.
 
     Raises:
         DataError: It is corrupt or truncated.
@@ -155,7 +155,7 @@ def decode_pillow(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def pillow_pixels(image: Image.Image) -> np.ndarray:
-    """A Pillow picture as (H, W, C): grey, RGB or RGBA as uint8, uint16 grey, or float32 grey.
+    """A Pillow image as (H, W, C): gray, RGB or RGBA as uint8, uint16 gray, or float32 gray.
 
     Bilevel becomes 0 and 255; palettes, CMYK and YCbCr become RGB, with alpha where there is transparency. A fourth
     channel of unknown meaning stays.
@@ -169,7 +169,7 @@ def pillow_pixels(image: Image.Image) -> np.ndarray:
         values = np.asarray(image)
         if values.size and (values.min() < 0 or values.max() > 65535):
             found = f"{values.min()} to {values.max()}"
-            raise DataError("integers beyond 16 bits", value=found, mend="Scale them to uint16 or float32.")
+            raise DataError("integers beyond 16 bits", value=found, hint="Scale them to uint16 or float32.")
         return values.astype(np.uint16)[..., None]
     if image.mode in ("1", "L"):
         return np.array(image.convert("L"))[..., None]
@@ -179,10 +179,10 @@ def pillow_pixels(image: Image.Image) -> np.ndarray:
 
 @contextmanager
 def open_pillow(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """Opens a picture with Pillow without decoding it.
+    """Opens an image with Pillow without decoding it.
 
     Raises:
-        DataError: The file is missing, empty or no picture.
+        DataError: The file is missing, empty or no image.
     """
     first_bytes(path)
     try:
@@ -194,16 +194,16 @@ def open_pillow(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except DAMAGE:
-        mend = "Fetch it again, or leave it out."
-        raise DataError("not a picture, or its beginning is corrupt", file=path, mend=mend) from None
+        hint = "Fetch it again, or leave it out."
+        raise DataError("not an image, or its beginning is corrupt", file=path, hint=hint) from None
     with image:
         yield image
 
 
 def orientation(image: Image.Image) -> int:
-    """EXIF orientation of a Pillow picture, 1 where there is none or it makes no sense."""
+    """EXIF orientation of a Pillow image, 1 where there is none or it makes no sense."""
     try:
-        # The base class, because PNG's own override decodes the whole picture first.
+        # The base class, because PNG's own override decodes the whole image first.
         found = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     except DAMAGE:
         return 1
@@ -211,7 +211,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Turns a stored picture so that its EXIF orientation becomes 1; a copy where it has to turn."""
+    """Turns a stored image so that its EXIF orientation becomes 1; a copy where it has to turn."""
     if orientation == 1:
         return pixels
     if orientation >= 5:
@@ -222,7 +222,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def jpeg_is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether a JPEG's end is there; libjpeg itself only warns, and paints what is missing grey.
+    """Whether a JPEG's end is there; libjpeg itself only warns, and paints what is missing gray.
 
     The end-of-image marker FF D9 cannot occur in the scans, where every FF is followed by a zero or a restart number,
     but it can in the segments before them, which may hold a thumbnail: those are stepped over.
@@ -243,12 +243,12 @@ def jpeg_is_whole(path: str | os.PathLike[str]) -> bool:
 
 
 class Damaged(DataError):
-    """A file that begins as a picture and cannot be decoded to its end."""
+    """A file that begins as an image and cannot be decoded to its end."""
 
 
 def damaged(path: str | os.PathLike[str]) -> Damaged:
-    """The error of a file that begins as a picture and cannot be decoded to its end."""
-    return Damaged("the picture is corrupt or truncated", file=path, mend="Fetch it again, or leave it out.")
+    """The error of a file that begins as an image and cannot be decoded to its end."""
+    return Damaged("the image is corrupt or truncated", file=path, hint="Fetch it again, or leave it out.")
 
 
 def _swapped_in_place(pixels: np.ndarray, band: int = 64) -> np.ndarray:

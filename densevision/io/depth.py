@@ -17,9 +17,9 @@ import numpy as np
 import tifffile
 
 from densevision.errors import DataError, UsageError, did_you_mean
-from densevision.io.files import whole, write_bytes
+from densevision.io.atomic_write import whole, write_bytes
 from densevision.io.image import image_size, read_image, write_image
-from densevision.io.pictures import is_whole
+from densevision.io.image_files import is_whole
 
 SATURATED = 65535
 """Largest 16-bit number: depth sensors write it where they saw nothing."""
@@ -51,16 +51,16 @@ class DepthFile:
 
 
 def read_depth(
-    path: str | os.PathLike[str], scale: float | None = None, mend: bool = False, floats: bool = True
+    path: str | os.PathLike[str], scale: float | None = None, hint: bool = False, floats: bool = True
 ) -> DepthFile:
     """Reads depth or disparity; the suffix tells the format. Zero and infinity mean that it is not known.
 
     Args:
-        path: `.png` (grey, 16 bits; 65535 is not known either), `.pfm` (one channel), `.npy`, `.npz` (ours, or a single
-            array), `.tif` (grey, 16 bits or float).
+        path: `.png` (gray, 16 bits; 65535 is not known either), `.pfm` (one channel), `.npy`, `.npz` (ours, or a single
+            array), `.tif` (gray, 16 bits or float).
         scale: Steps per unit by which the numbers are divided; a file of integers needs it. KITTI 256; NYU 1000 or
             5000; TUM 5000; 7-Scenes 1000.
-        mend: Take negative numbers and NaN as not known, instead of refusing them.
+        fix: Take negative numbers and NaN as not known, instead of refusing them.
         floats: Divide floats by the scale as well, not integers alone.
 
     Raises:
@@ -71,20 +71,20 @@ def read_depth(
     found = read_numbers(path)
     numbers = found.depth
     if numbers.dtype.kind in "ui" and scale is None:
-        hint = "Set data.scale to its steps per unit: KITTI 256, millimetres 1000, TUM 5000."
-        raise DataError("integers whose scale is not stated", file=path, field="data.scale", value=None, mend=hint)
+        hint = "Set data.scale to its steps per unit: KITTI 256, millimeters 1000, TUM 5000."
+        raise DataError("integers whose scale is not stated", file=path, field="data.scale", value=None, hint=hint)
     if numbers.dtype == np.uint16:  # what most files are: nothing in it can be negative or NaN
         valid = numbers - np.uint16(1) < SATURATED - 1  # 0 turns over, so that one comparison finds both
         depth = np.divide(numbers, np.float32(scale or 1), dtype=np.float32)
         return replace(found, depth=depth if numbers.max() < SATURATED else depth * valid, valid=valid & found.valid)
     lost = ~np.isfinite(numbers) | (numbers == 0) | ~found.valid
     wrong = (np.isnan(numbers) | (numbers < 0)) & found.valid
-    if wrong.any() and not mend:
+    if wrong.any() and not hint:
         row, column = np.argwhere(wrong)[0].tolist()
         way = "Write 0 where nothing is known; of a dataset, data.on_error=fix takes these pixels as not known."
         problem = f"{int(wrong.sum())} numbers are negative or NaN"
         field, value = f"pixel ({row}, {column})", float(numbers[row, column])
-        raise DataError(problem, file=path, field=field, value=value, mend=way)
+        raise DataError(problem, file=path, field=field, value=value, hint=way)
     valid = ~(lost | wrong)
     steps = scale if scale and (floats or numbers.dtype.kind in "ui") else 1
     depth = np.where(valid, numbers, 0).astype(np.float32) / np.float32(steps)
@@ -136,7 +136,7 @@ def write_depth(
         path: Its suffix picks the format.
         depth: (H, W).
         valid: (H, W) bool, where it is known; everywhere when not given.
-        scale: Steps per unit by which the numbers are multiplied. A 16-bit picture rounds to whole steps, and to one
+        scale: Steps per unit by which the numbers are multiplied. A 16-bit image rounds to whole steps, and to one
             step at least; what it cannot hold is written as the largest number that it can.
         kind: What the numbers are; `.npz` alone holds it.
         unit: Their unit; `.npz` alone holds it.
@@ -157,21 +157,21 @@ def write_depth(
     _format(path, _WRITERS)(path, numbers, known)
 
 
-def write_points(path: str | os.PathLike[str], points: np.ndarray, colours: np.ndarray | None = None) -> None:
+def write_points(path: str | os.PathLike[str], points: np.ndarray, colors: np.ndarray | None = None) -> None:
     """Writes a point cloud as binary PLY, whole or not at all.
 
     Args:
         path: The file.
         points: (N, 3) x, y, z.
-        colours: (N, 3) uint8 RGB; without colours when not given.
+        colors: (N, 3) uint8 RGB; without colors when not given.
     """
     fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
-    fields += [(name, "u1") for name in ("red", "green", "blue")] if colours is not None else []
+    fields += [(name, "u1") for name in ("red", "green", "blue")] if colors is not None else []
     rows = np.empty(len(points), fields)
     for column, name in enumerate("xyz"):
         rows[name] = points[:, column]
     for column, (name, _) in enumerate(fields[3:]):
-        rows[name] = colours[:, column]
+        rows[name] = colors[:, column]
     kinds = {"<f4": "float", "u1": "uchar"}
     properties = "".join(f"property {kinds[kind]} {name}\n" for name, kind in fields)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
@@ -181,7 +181,7 @@ def write_points(path: str | os.PathLike[str], points: np.ndarray, colours: np.n
 def _format(path: Path, table: dict[str, Callable]) -> Callable:
     suffix = path.suffix.lower()
     if suffix not in table:
-        raise UsageError("no format of depth has this suffix", file=path, mend=did_you_mean(suffix, table))
+        raise UsageError("no format of depth has this suffix", file=path, hint=did_you_mean(suffix, table))
     return table[suffix]
 
 
@@ -189,12 +189,12 @@ def _plain(numbers: np.ndarray) -> DepthFile:
     return DepthFile(numbers, np.ones(numbers.shape[:2], bool))
 
 
-def _read_picture(path: Path) -> DepthFile:
+def _read_image(path: Path) -> DepthFile:
     image = read_image(path)
     if image.dtype == np.uint8 or image.shape[2] != 1:
         found = f"{image.shape[2]} channels of {image.dtype}"
-        mend = "A picture of 8 bits is a drawing of depth, or was converted with loss: take the original file."
-        raise DataError("depth needs one channel of 16 bits", file=path, value=found, mend=mend)
+        hint = "An image of 8 bits is a drawing of depth, or was converted with loss: take the original file."
+        raise DataError("depth needs one channel of 16 bits", file=path, value=found, hint=hint)
     return _plain(image[..., 0])
 
 
@@ -205,7 +205,7 @@ def _png_size(path: Path) -> tuple[int, int]:
     return size
 
 
-def _write_picture(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
+def _write_image(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
     steps = np.rint(numbers).clip(1, SATURATED - 1)
     write_image(path, np.where(known, steps, 0).astype(np.uint16))
 
@@ -227,12 +227,12 @@ def _pfm_header(path: Path, data: bytes, length: int) -> tuple[tuple[int, int], 
     """Size, type of the numbers and where they begin, of a file of so many bytes that begins with `data`."""
     header = _HEADER.match(data)
     if header is None or header[1] != b"Pf":
-        raise DataError("not a .pfm file of one channel", file=path, field="header", value=data[:20], mend=_AGAIN)
+        raise DataError("not a .pfm file of one channel", file=path, field="header", value=data[:20], hint=_AGAIN)
     width, height, order = int(header[2]), int(header[3]), float(header[4])
     expected = 4 * width * height
     if length - header.end() != expected or not expected:
         problem = f"{width} x {height} pixels take {expected} bytes"
-        raise DataError(problem, file=path, field="body", value=length - header.end(), mend=_AGAIN)
+        raise DataError(problem, file=path, field="body", value=length - header.end(), hint=_AGAIN)
     return (height, width), "<f4" if order < 0 else ">f4", header.end()
 
 
@@ -280,7 +280,7 @@ def _depth_in(archive: np.lib.npyio.NpzFile, path: Path) -> str:
     """The name of the depth in an archive."""
     names = archive.files
     if "depth" not in names and len(names) != 1:
-        raise DataError("which array is the depth?", file=path, value=names, mend="Name it depth.")
+        raise DataError("which array is the depth?", file=path, value=names, hint="Name it depth.")
     return "depth" if "depth" in names else names[0]
 
 
@@ -308,7 +308,7 @@ def _numpys(path: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise DataError("no such file", file=path) from None
     except _DAMAGE:
-        raise DataError("not an array of numbers in NumPy's format, or damaged", file=path, mend=_AGAIN) from None
+        raise DataError("not an array of numbers in NumPy's format, or damaged", file=path, hint=_AGAIN) from None
 
 
 def _bytes(path: Path, count: int = -1) -> bytes:
@@ -320,10 +320,10 @@ def _bytes(path: Path, count: int = -1) -> bytes:
 
 
 _READERS: dict[str, Callable[[Path], DepthFile]] = {
-    ".png": _read_picture,
-    ".pgm": _read_picture,
-    ".tif": _read_picture,
-    ".tiff": _read_picture,
+    ".png": _read_image,
+    ".pgm": _read_image,
+    ".tif": _read_image,
+    ".tiff": _read_image,
     ".pfm": _read_pfm,
     ".npy": _read_npy,
     ".npz": _read_npz,
@@ -338,7 +338,7 @@ _SIZES: dict[str, Callable[[Path], tuple[int, int]]] = {
     ".npz": _npz_size,
 }
 _WRITERS: dict[str, Callable[[Path, np.ndarray, np.ndarray], None]] = {
-    ".png": _write_picture,
+    ".png": _write_image,
     ".tif": _write_tiff,
     ".tiff": _write_tiff,
     ".pfm": _write_pfm,

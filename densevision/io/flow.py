@@ -15,10 +15,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from densevision.errors import DataError, UsageError, did_you_mean
+from densevision.io.atomic_write import whole, write_bytes
 from densevision.io.decode import read_header
-from densevision.io.files import whole, write_bytes
 from densevision.io.image import read_image, write_image
-from densevision.io.pictures import is_whole
+from densevision.io.image_files import is_whole
 
 MAGIC = 202021.25
 """First four bytes of a .flo file as a float: they spell PIEH."""
@@ -84,7 +84,7 @@ def read_array(path: str | os.PathLike[str], mapped: bool = False) -> np.ndarray
     except _DAMAGE:
         array = None
     if not isinstance(array, np.ndarray):
-        raise DataError("not an array of numbers in NumPy's format, or cut short", file=path, mend=_AGAIN)
+        raise DataError("not an array of numbers in NumPy's format, or cut short", file=path, hint=_AGAIN)
     return array if mapped else np.array(array)
 
 
@@ -110,7 +110,7 @@ def write_flow(path: str | os.PathLike[str], flow: np.ndarray, valid: np.ndarray
 def _format(path: Path, table: dict[str, Callable]) -> Callable:
     suffix = path.suffix.lower()
     if suffix not in table:
-        raise UsageError("no format of optical flow has this suffix", file=path, mend=did_you_mean(suffix, table))
+        raise UsageError("no format of optical flow has this suffix", file=path, hint=did_you_mean(suffix, table))
     return table[suffix]
 
 
@@ -127,7 +127,7 @@ def _flo_shape(path: Path, stream: BinaryIO) -> tuple[int, int, int]:
         raise DataError("not a .flo file: it begins with another magic", file=path, field="magic", value=magic)
     width, height = (int(side) for side in size)
     if not (0 < width <= _LONGEST_SIDE and 0 < height <= _LONGEST_SIDE):
-        raise DataError("no size of a picture", file=path, field="width, height", value=(width, height), mend=_AGAIN)
+        raise DataError("no size of an image", file=path, field="width, height", value=(width, height), hint=_AGAIN)
     return _checked_body(path, stream, (height, width, 2))
 
 
@@ -154,15 +154,15 @@ def _kitti_size(path: Path) -> tuple[int, int]:
     if not is_whole(path):
         read_image(path)
     with _opened(path) as stream:
-        bits, colours = stream.read(26)[24:]
-    if header.format != "PNG" or (bits, colours) != (16, 2):
+        bits, colors = stream.read(26)[24:]
+    if header.format != "PNG" or (bits, colors) != (16, 2):
         raise _not_kitti(path, f"{header.mode} in {header.format}")
     return header.size
 
 
 def _not_kitti(path: Path, found: str) -> DataError:
-    mend = "KITTI keeps flow in 16 bits; a picture of 8 bits is a drawing of it, or was converted with loss."
-    return DataError("flow needs a PNG of three channels of 16 bits", file=path, value=found, mend=mend)
+    hint = "KITTI keeps flow in 16 bits; an image of 8 bits is a drawing of it, or was converted with loss."
+    return DataError("flow needs a PNG of three channels of 16 bits", file=path, value=found, hint=hint)
 
 
 def _read_kitti(path: Path) -> Flow:
@@ -246,7 +246,7 @@ def _flo5_field(path: Path) -> Iterator[Any]:
                 raise DataError("flow needs numbers (H, W, 2)", file=path, field="flow", value=flow.shape)
             yield flow
     except (OSError, KeyError) as failure:
-        raise DataError(f"not a .flo5 file: {failure}", file=path, mend=_AGAIN) from None
+        raise DataError(f"not a .flo5 file: {failure}", file=path, hint=_AGAIN) from None
 
 
 def _flo5_size(path: Path) -> tuple[int, int]:
@@ -271,7 +271,7 @@ def _h5py(path: Path) -> Any:
         import h5py
     except ModuleNotFoundError:
         raise UsageError(
-            "a .flo5 file is HDF5, which the package h5py reads", file=path, mend="pip install h5py"
+            "a .flo5 file is HDF5, which the package h5py reads", file=path, hint="pip install h5py"
         ) from None
     return h5py
 
@@ -283,7 +283,7 @@ def _checked_body(path: Path, stream: BinaryIO, shape: tuple[int, int, int]) -> 
         problem = (
             f"{'short' if found < expected else 'long'} body: {shape[1]} x {shape[0]} pixels take {expected} bytes"
         )
-        raise DataError(problem, file=path, field="body", value=found, mend=_AGAIN)
+        raise DataError(problem, file=path, field="body", value=found, hint=_AGAIN)
     return shape
 
 

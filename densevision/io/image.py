@@ -1,8 +1,8 @@
-"""Pictures: files, Pillow pictures and tensors to (H, W, C) arrays, RGB, of the type that they hold; and back to files.
+"""Images: files, Pillow images and tensors to (H, W, C) arrays, RGB, of the type that they hold; and back to files.
 
-Everything keeps what it holds: uint8, uint16 or float32; one channel for grey, three for RGB, four for RGBA, N for a
-TIFF of N channels. Palettes and grey with alpha become RGB or RGBA, CMYK becomes RGB, EXIF orientation is applied.
-Colour profiles and gamma are not.
+Everything keeps what it holds: uint8, uint16 or float32; one channel for gray, three for RGB, four for RGBA, N for a
+TIFF of N channels. Palettes and gray with alpha become RGB or RGBA, CMYK becomes RGB, EXIF orientation is applied.
+Color profiles and gamma are not.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from PIL import Image
 
 from densevision.errors import DataError, UsageError
 from densevision.io import decode, tiff
-from densevision.io.files import write_bytes
+from densevision.io.atomic_write import write_bytes
 
 MAX_PIXELS = 400_000_000
-"""Largest picture that is decoded unless more is asked for: 1.2 GB as 8-bit RGB."""
+"""Largest image that is decoded unless more is asked for: 1.2 GB as 8-bit RGB."""
 
 _LUMA = (0.299, 0.587, 0.114)
 _JPEG = {"quality": 95}
@@ -40,14 +40,14 @@ _WRITABLE = {
 
 
 def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a picture as it is held in its file, upright.
+    """Reads an image as it is held in its file, upright.
 
-    The memory at its peak is that of the decoded picture, plus a copy where the EXIF orientation turns it, plus what
+    The memory at its peak is that of the decoded image, plus a copy where the EXIF orientation turns it, plus what
     libjpeg needs for progressive JPEG (twice the file's own samples).
 
     Args:
         path: JPEG, PNG, TIFF, WebP, BMP, PPM, GIF, JPEG 2000 or AVIF; of several frames or pages the first.
-        max_pixels: Refuse larger pictures before they are decoded.
+        max_pixels: Refuse larger images before they are decoded.
 
     Returns:
         (H, W, C) uint8, uint16 or, from TIFF, float32. Values are never scaled.
@@ -63,10 +63,10 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
 
 
 def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of a picture as `read_image` would give it, from the header alone.
+    """(height, width) of an image as `read_image` would give it, from the header alone.
 
     Raises:
-        DataError: The file is missing, empty, or does not begin as a picture.
+        DataError: The file is missing, empty, or does not begin as an image.
     """
     header = _read_header(path)
     height, width = header.size
@@ -74,42 +74,42 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def read_index(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Reads a label picture: each pixel is the number of a class, palettes are left aside.
+    """Reads a label image: each pixel is the number of a class, palettes are left aside.
 
     Args:
-        path: A lossless picture of one channel: a palette (not in TIFF) or grey, of 8 or 16 bits, in PNG also fewer.
-        max_pixels: Refuse larger pictures before they are decoded.
+        path: A lossless image of one channel: a palette (not in TIFF) or gray, of 8 or 16 bits, in PNG also fewer.
+        max_pixels: Refuse larger images before they are decoded.
 
     Returns:
-        (H, W) uint8 or uint16, upright; grey of 1, 2 or 4 bits and indices of a palette are what the file says.
+        (H, W) uint8 or uint16, upright; gray of 1, 2 or 4 bits and indices of a palette are what the file says.
 
     Raises:
-        DataError: As `read_image`; or the picture has colours, or was compressed with loss.
+        DataError: As `read_image`; or the image has colors, or was compressed with loss.
     """
     header = _read_header(path)
     _check_pixels(path, header, max_pixels)
     if header.format in ("JPEG", "MPO"):
-        mend = "Save labels as PNG: JPEG changes the numbers of classes."
-        raise DataError("labels compressed with loss", file=path, value=header.format, mend=mend)
+        hint = "Save labels as PNG: JPEG changes the numbers of classes."
+        raise DataError("labels compressed with loss", file=path, value=header.format, hint=hint)
     if header.mode in ("P", "1"):
         return _read_pillow_index(path, header)
     labels = read_image(path, max_pixels)
     if labels.shape[2] != 1 or labels.dtype.kind != "u":
         found = f"{labels.shape[2]} channels of {labels.dtype}"
-        mend = "Save labels as a PNG of one channel, grey or with a palette; or state what colours mean: data.colours."
-        raise DataError("a label picture needs one channel of integers", file=path, value=found, mend=mend)
+        hint = "Save labels as a PNG of one channel, gray or with a palette; or state what colors mean: data.colors."
+        raise DataError("a label image needs one channel of integers", file=path, value=found, hint=hint)
     spread = _spread(path, header)
     return labels[..., 0] if spread == 1 else labels[..., 0] // np.uint8(spread)
 
 
 def as_image(source: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Makes an array of whatever holds one picture.
+    """Makes an array of whatever holds one image.
 
     Args:
-        source: A path; an RGB array (H, W, C) or (H, W), uint8, uint16 or float; a Pillow picture; a tensor
-            (C, H, W) or (H, W) of these types. Pillow itself holds at most 8 bits per colour: give it 16-bit colour
+        source: A path; an RGB array (H, W, C) or (H, W), uint8, uint16 or float; a Pillow image; a tensor
+            (C, H, W) or (H, W) of these types. Pillow itself holds at most 8 bits per color: give it 16-bit color
             as a path.
-        max_pixels: For paths: refuse larger pictures.
+        max_pixels: For paths: refuse larger images.
 
     Returns:
         (H, W, C) uint8, uint16 or float32. Arrays of these types are passed on, not copied.
@@ -127,15 +127,15 @@ def as_image(source: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         array = _tensor_array(source)
         chw = array.transpose(1, 2, 0) if array.ndim == 3 else array
         return _checked(chw, "a tensor is (channels, height, width) or (height, width)", array.shape)
-    mend = "Give a path, an array, a Pillow picture or a tensor."
-    raise DataError("not a picture", value=type(source).__name__, mend=mend)
+    hint = "Give a path, an array, a Pillow image or a tensor."
+    raise DataError("not an image", value=type(source).__name__, hint=hint)
 
 
 def to_rgb(image: np.ndarray) -> np.ndarray:
-    """Gives any ordinary picture three channels: grey is repeated, alpha is dropped, the type stays.
+    """Gives any ordinary image three channels: gray is repeated, alpha is dropped, the type stays.
 
     Args:
-        image: (H, W, C) with C = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+        image: (H, W, C) with C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGBA.
 
     Raises:
         DataError: More channels, of which none can be said to be red, green and blue.
@@ -144,15 +144,15 @@ def to_rgb(image: np.ndarray) -> np.ndarray:
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """Gives a picture the channels that a network wants.
+    """Gives an image the channels that a network wants.
 
     Args:
         image: (H, W, C) of any type.
-        channels: 3 makes RGB of grey and of RGBA; 1 makes grey of RGB with the luma of ITU-R BT.601; any other number
-            must be what the picture has.
+        channels: 3 makes RGB of gray and of RGBA; 1 makes gray of RGB with the luma of ITU-R BT.601; any other number
+            must be what the image has.
 
     Raises:
-        DataError: The picture has other channels that cannot be converted without guessing.
+        DataError: The image has other channels that cannot be converted without guessing.
     """
     held = image.shape[2]
     if held == channels:
@@ -165,12 +165,12 @@ def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
         return np.ascontiguousarray(image[..., :1])
     if channels == 1 and held in (3, 4):
         return _luma(image)
-    mend = "Use a network of as many input channels (`backbone.channels`), or convert the picture."
-    raise DataError(f"a picture of {held} channels where {channels} are needed", value=image.shape, mend=mend)
+    hint = "Use a network of as many input channels (`backbone.channels`), or convert the image."
+    raise DataError(f"an image of {held} channels where {channels} are needed", value=image.shape, hint=hint)
 
 
 def to_unit_float(image: np.ndarray) -> np.ndarray:
-    """Scales a picture to float32 in [0, 1]: uint8 by 255, uint16 by 65535, float as it is.
+    """Scales an image to float32 in [0, 1]: uint8 by 255, uint16 by 65535, float as it is.
 
     Raises:
         DataError: Floats that are not finite or leave [0, 1], or another type.
@@ -178,12 +178,12 @@ def to_unit_float(image: np.ndarray) -> np.ndarray:
     if image.dtype in (np.uint8, np.uint16):
         return np.divide(image, np.float32(np.iinfo(image.dtype).max), dtype=np.float32)
     if image.dtype.kind != "f":
-        raise DataError("not the type of a picture", value=str(image.dtype), mend="Give uint8, uint16 or float.")
+        raise DataError("not the type of an image", value=str(image.dtype), hint="Give uint8, uint16 or float.")
     low, high = (image.min(), image.max()) if image.size else (0.0, 1.0)
     # A comparison with NaN is false, so this refuses NaN as well.
     if not (low >= 0 and high <= 1):
-        mend = "Divide it by the value of white, and replace what is not finite."
-        raise DataError("a float picture must lie in [0, 1]", value=f"{low:.6g} to {high:.6g}", mend=mend)
+        hint = "Divide it by the value of white, and replace what is not finite."
+        raise DataError("a float image must lie in [0, 1]", value=f"{low:.6g} to {high:.6g}", hint=hint)
     return image.astype(np.float32, copy=False)
 
 
@@ -200,39 +200,39 @@ def to_display(image: np.ndarray) -> np.ndarray:
 
 
 def write_image(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Writes a picture whole or not at all; the suffix picks the format.
+    """Writes an image whole or not at all; the suffix picks the format.
 
-    PNG and TIFF hold uint8 and uint16, the others uint8. JPEG is written at quality 95; WebP without loss, and grey as
+    PNG and TIFF hold uint8 and uint16, the others uint8. JPEG is written at quality 95; WebP without loss, and gray as
     RGB. JPEG and BMP hold no alpha, and it is not dropped in silence: take it off with `to_rgb` first.
 
     Args:
         path: Ends in .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff.
-        image: (H, W) or (H, W, C) with C = 1, 3 or 4; grey, RGB or RGBA.
+        image: (H, W) or (H, W, C) with C = 1, 3 or 4; gray, RGB or RGBA.
 
     Raises:
         UsageError: The suffix is none of these.
-        DataError: The format cannot hold this picture.
+        DataError: The format cannot hold this image.
         DenseVisionError: The file cannot be written.
     """
     suffix = Path(path).suffix.lower()
     if suffix not in _WRITABLE:
-        raise UsageError("pictures are not written in this format", file=path, mend=f"Known: {', '.join(_WRITABLE)}.")
+        raise UsageError("images are not written in this format", file=path, hint=f"Known: {', '.join(_WRITABLE)}.")
     image = image[..., None] if image.ndim == 2 else image
     types, channels = _WRITABLE[suffix]
     if image.ndim != 3 or 0 in image.shape or image.dtype.name not in types or image.shape[2] not in channels:
         found = f"{image.shape} {image.dtype}"
-        mend = f"Known: {' and '.join(types)} of {', '.join(map(str, channels))} channels; PNG holds most."
-        raise DataError(f"{suffix} cannot hold this picture", file=path, value=found, mend=mend)
+        hint = f"Known: {' and '.join(types)} of {', '.join(map(str, channels))} channels; PNG holds most."
+        raise DataError(f"{suffix} cannot hold this image", file=path, value=found, hint=hint)
     try:
         data = _encode(suffix, np.ascontiguousarray(image))
     except (cv2.error, OSError, ValueError) as failure:
-        problem = f"{suffix} cannot hold this picture: {failure}"
+        problem = f"{suffix} cannot hold this image: {failure}"
         raise DataError(problem, file=path, value=image.shape) from None
     write_bytes(path, data)
 
 
 def _encode(suffix: str, image: np.ndarray) -> bytes:
-    """OpenCV writes 16-bit PNG, tifffile says in a TIFF what alpha means, Pillow keeps colour under a WebP's alpha."""
+    """OpenCV writes 16-bit PNG, tifffile says in a TIFF what alpha means, Pillow keeps color under a WebP's alpha."""
     data = io.BytesIO()
     if suffix == ".png":
         swap = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(image.shape[2])
@@ -258,11 +258,11 @@ def _check_pixels(path: str | os.PathLike[str], header: decode.Header, max_pixel
     height, width = header.size
     if height * width > max_pixels:
         problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"
-        raise DataError(problem, file=path, mend="Raise max_pixels if the picture is meant to be so large.")
+        raise DataError(problem, file=path, hint="Raise max_pixels if the image is meant to be so large.")
 
 
 def _spread(path: str | os.PathLike[str], header: decode.Header) -> int:
-    """By what decoders multiply the grey of a PNG of 2 or 4 bits so that it reaches 255."""
+    """By what decoders multiply the gray of a PNG of 2 or 4 bits so that it reaches 255."""
     bits = decode.first_bytes(path, 25)[24] if header.format == "PNG" else 8
     return 255 // (2**bits - 1) if bits < 8 else 1
 
@@ -283,7 +283,7 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
         return decode.upright(decode.pillow_pixels(image), decode.orientation(image))
     except decode.DAMAGE as failure:
         file = getattr(image, "filename", None) or None
-        raise DataError(f"the Pillow picture cannot be decoded: {failure}", file=file, value=image.mode) from None
+        raise DataError(f"the Pillow image cannot be decoded: {failure}", file=file, value=image.mode) from None
 
 
 def _is_tensor(source: Any) -> bool:
@@ -299,15 +299,15 @@ def _tensor_array(tensor: Any) -> np.ndarray:
 def _checked(array: np.ndarray, rule: str, shape: tuple[int, ...] | None = None) -> np.ndarray:
     shape = array.shape if shape is None else shape
     if array.ndim not in (2, 3) or 0 in shape:
-        raise DataError("not the shape of one picture", value=tuple(shape), mend=f"{rule[0].upper()}{rule[1:]}.")
+        raise DataError("not the shape of one image", value=tuple(shape), hint=f"{rule[0].upper()}{rule[1:]}.")
     if array.dtype.kind == "f":
         array = array.astype(np.float32, copy=False)
     elif array.dtype not in (np.uint8, np.uint16):
-        mend = "Give uint8, uint16, or float in [0, 1]."
-        raise DataError("not the type of a picture", value=f"{tuple(shape)} {array.dtype}", mend=mend)
+        hint = "Give uint8, uint16, or float in [0, 1]."
+        raise DataError("not the type of an image", value=f"{tuple(shape)} {array.dtype}", hint=hint)
     return array[..., None] if array.ndim == 2 else array
 
 
 def _luma(image: np.ndarray) -> np.ndarray:
-    grey = image[..., :3] @ np.asarray(_LUMA, np.float32)
-    return (np.rint(grey) if image.dtype.kind == "u" else grey).astype(image.dtype)[..., None]
+    gray = image[..., :3] @ np.asarray(_LUMA, np.float32)
+    return (np.rint(gray) if image.dtype.kind == "u" else gray).astype(image.dtype)[..., None]

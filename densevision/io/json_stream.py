@@ -43,7 +43,7 @@ def stream_json(path: str | os.PathLike[str], chunk: int = CHUNK) -> Iterator[El
     except OSError as failure:
         raise DataError(f"cannot be read: {os.strerror(failure.errno or 0)}", file=path) from None
     except UnicodeDecodeError as failure:
-        raise DataError(f"is not UTF-8 text, {failure.reason}", file=path, mend="Write the file as UTF-8.") from None
+        raise DataError(f"is not UTF-8 text, {failure.reason}", file=path, hint="Write the file as UTF-8.") from None
 
 
 class _Scanner:
@@ -122,4 +122,4 @@ class _Scanner:
     def broken(self, problem: str) -> DataError:
         problem = f"is not valid JSON, {problem[0].lower()}{problem[1:]}"
         field = f"character {self.passed + self.at + 1}"
-        return DataError(problem, file=self.path, field=field, mend="The file may be cut off; write it anew.")
+        return DataError(problem, file=self.path, field=field, hint="The file may be cut off; write it anew.")

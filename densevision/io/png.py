@@ -1,4 +1,4 @@
-"""PNG files written strip by strip, so that a picture never has to lie in memory as a whole.
+"""PNG files written strip by strip, so that an image never has to lie in memory as a whole.
 
 Source: the PNG specification (W3C), third edition, sections 5, 9 and 10.
 """
@@ -14,19 +14,19 @@ from typing import BinaryIO
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.io.files import whole
+from densevision.io.atomic_write import whole
 
 LEVEL = 3
-"""Of the compression: beyond, pictures become hardly smaller and much slower to write."""
+"""Of the compression: beyond, images become hardly smaller and much slower to write."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_COLOURS = {1: 0, 3: 2, 4: 6}
-"""Channels -> PNG's colour type: grey, RGB, RGBA."""
+_COLORS = {1: 0, 3: 2, 4: 6}
+"""Channels -> PNG's color type: gray, RGB, RGBA."""
 _UP = 2
 """The filter that keeps of each row its difference from the row above."""
 
 
 def write_png(path: str | os.PathLike[str], strips: Iterable[np.ndarray], size: tuple[int, int]) -> None:
-    """Writes a picture whole or not at all, from rows that are asked for as they are written.
+    """Writes an image whole or not at all, from rows that are asked for as they are written.
 
     Args:
         path: The file.
@@ -43,22 +43,22 @@ def write_png(path: str | os.PathLike[str], strips: Iterable[np.ndarray], size: 
             if above is None:
                 _write_header(stream, strip, size)
             elif strip[0].nbytes != above.nbytes:
-                raise DataError("the strips of a picture differ", file=path, value=strip.shape)
+                raise DataError("the strips of an image differ", file=path, value=strip.shape)
             filtered, above = _filtered(strip, above)
             _chunk(stream, b"IDAT", packer.compress(filtered))
             rows += len(strip)
         if rows != size[0]:
-            raise DataError("the strips do not add up to the picture", file=path, value=f"{rows} of {size[0]} rows")
+            raise DataError("the strips do not add up to the image", file=path, value=f"{rows} of {size[0]} rows")
         _chunk(stream, b"IDAT", packer.flush())
         _chunk(stream, b"IEND", b"")
 
 
 def _write_header(stream: BinaryIO, strip: np.ndarray, size: tuple[int, int]) -> None:
-    if strip.ndim != 3 or strip.dtype not in (np.uint8, np.uint16) or strip.shape[2] not in _COLOURS:
-        raise DataError("PNG cannot hold this picture", value=f"{strip.shape} {strip.dtype}")
+    if strip.ndim != 3 or strip.dtype not in (np.uint8, np.uint16) or strip.shape[2] not in _COLORS:
+        raise DataError("PNG cannot hold this image", value=f"{strip.shape} {strip.dtype}")
     height, width = size
     bits = 8 * strip.dtype.itemsize
-    _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, bits, _COLOURS[strip.shape[2]], 0, 0, 0))
+    _chunk(stream, b"IHDR", struct.pack(">IIBBBBB", width, height, bits, _COLORS[strip.shape[2]], 0, 0, 0))
 
 
 def _filtered(strip: np.ndarray, above: np.ndarray | None) -> tuple[bytes, np.ndarray]:

@@ -15,7 +15,7 @@ from densevision.ops.view import Size
 OUTLINES, RUNS = 0, 1
 """How an object is kept: the outlines of its parts, or compressed run lengths."""
 DOUBTFUL = 4.0
-"""Outlines around fewer pixels than this may hold no pixel's centre."""
+"""Outlines around fewer pixels than this may hold no pixel's center."""
 STEPS = 100
 """Per pixel: numbers of two decimals, as most files write them, are kept as whole ones of half the size."""
 
@@ -39,7 +39,7 @@ class Segmentations:
         return len(self.kinds)
 
     def mask(self, row: int, size: Size) -> RLE:
-        """The mask of an object on a picture of this (height, width)."""
+        """The mask of an object on an image of this (height, width)."""
         if self.kinds[row] == RUNS:
             return {"size": [int(side) for side in size], "counts": self._part(row).decode("ascii")}
         return from_polygons(self.outlines(row), size)
@@ -112,7 +112,7 @@ def runs_of(value: dict[str, Any], size: Size) -> RLE | None:
 
 
 def holds_pixels(parts: Sequence[Sequence[float]], size: Size) -> bool:
-    """Whether outlines cover the centre of any pixel."""
+    """Whether outlines cover the center of any pixel."""
     points = [np.asarray(part, np.float64).reshape(-1, 2) for part in parts]
     if max(map(_surface, points)) >= DOUBTFUL and all(_inside(part, size) for part in points):
         return True

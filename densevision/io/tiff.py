@@ -1,8 +1,8 @@
-"""TIFF pictures of any number of channels: tifffile reads the layout, and all plain bands.
+"""TIFF images of any number of channels: tifffile reads the layout, and all plain bands.
 
 What it cannot decompress alone (LZW, JPEG) or has no RGB for (palettes, CMYK) goes to OpenCV and Pillow, each only for
 layouts that it keeps exactly: OpenCV mixes up bands that are stored apart, drops channels beyond those of an ordinary
-picture and multiplies 8-bit colours by their alpha; Pillow cuts 16-bit colours to 8.
+image and multiplies 8-bit colors by their alpha; Pillow cuts 16-bit colors to 8.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _ORIENTATION_TAG = 274
 _UNCOMPRESSED = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
 _BUFFER = 1 << 24
 """Compressed bytes that are read at a time; tifffile would read 256 MB."""
-_GREY, _RGB, _RGBA = (PHOTOMETRIC.MINISBLACK, 1), (PHOTOMETRIC.RGB, 3), (PHOTOMETRIC.RGB, 4)
+_GRAY, _RGB, _RGBA = (PHOTOMETRIC.MINISBLACK, 1), (PHOTOMETRIC.RGB, 3), (PHOTOMETRIC.RGB, 4)
 _NAMED = (
-    _GREY,
+    _GRAY,
     _RGB,
     _RGBA,
     (PHOTOMETRIC.MINISWHITE, 1),
@@ -72,16 +72,16 @@ def _tifffile_keeps(page: TiffPage) -> bool:
 
 
 def _opencv_keeps(page: TiffPage) -> bool:
-    """Chunky grey and colour; it applies the four orientations that do not swap the sides."""
+    """Chunky gray and color; it applies the four orientations that do not swap the sides."""
     chunky = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
-    known = (_GREY, _RGB, (PHOTOMETRIC.YCBCR, 3)) if page.bitspersample == 8 else (_GREY, _RGB, _RGBA)
+    known = (_GRAY, _RGB, (PHOTOMETRIC.YCBCR, 3)) if page.bitspersample == 8 else (_GRAY, _RGB, _RGBA)
     return chunky and page.bitspersample >= 8 and _layout(page) in known and _orientation(page) <= 4
 
 
 def _pillow_keeps(page: TiffPage) -> bool:
-    """Named layouts of at most 8 bits, of which it divides colours by their alpha.
+    """Named layouts of at most 8 bits, of which it divides colors by their alpha.
 
-    It applies every orientation, but reads an uncompressed picture whose sides are swapped in the wrong order.
+    It applies every orientation, but reads an uncompressed image whose sides are swapped in the wrong order.
     """
     in_order = page.compression != COMPRESSION.NONE or _orientation(page) <= 4
     return page.bitspersample <= 8 and _layout(page) in _NAMED and in_order
@@ -93,8 +93,8 @@ def _layout(page: TiffPage) -> tuple[int, int]:
 
 def _decode_tifffile(path: str | os.PathLike[str], page: TiffPage) -> np.ndarray:
     if page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
-        mend = "Convert it to RGB or to plain bands."
-        raise DataError("colours of this kind are not read", file=path, value=_name(page.photometric), mend=mend)
+        hint = "Convert it to RGB or to plain bands."
+        raise DataError("colors of this kind are not read", file=path, value=_name(page.photometric), hint=hint)
     if not _is_whole(path, page):
         raise damaged(path)
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
@@ -106,16 +106,16 @@ def _decode_tifffile(path: str | os.PathLike[str], page: TiffPage) -> np.ndarray
     except _DAMAGE as failure:
         if "imagecodecs" not in str(failure):
             raise damaged(path) from None
-        mend = "Run `pip install imagecodecs`, or save it uncompressed or with deflate."
+        hint = "Run `pip install imagecodecs`, or save it uncompressed or with deflate."
         problem = "this compression of this layout is not read"
-        raise DataError(problem, file=path, value=_name(page.compression), mend=mend) from None
+        raise DataError(problem, file=path, value=_name(page.compression), hint=hint) from None
 
 
 def _is_whole(path: str | os.PathLike[str], page: TiffPage) -> bool:
     """Whether every strip or tile lies inside the file; tifffile itself fills what is missing with zeros."""
     segments = list(zip(page.dataoffsets, page.databytecounts))
-    complete = len(page.dataoffsets) == len(page.databytecounts) > 0
-    return complete and max(offset + count for offset, count in segments) <= os.path.getsize(path)
+    infer_from_data = len(page.dataoffsets) == len(page.databytecounts) > 0
+    return infer_from_data and max(offset + count for offset, count in segments) <= os.path.getsize(path)
 
 
 def _name(code: int) -> str:
@@ -126,8 +126,8 @@ def _check_type(path: str | os.PathLike[str], page: TiffPage) -> None:
     known = ("bool", "uint8", "uint16", "float16", "float32", "float64")
     if page.dtype is None or page.dtype.name not in known:
         found = page.dtype.name if page.dtype else f"{page.bitspersample} bits"
-        mend = "Convert it to uint8, uint16 or float32."
-        raise DataError("numbers of this type are not read as a picture", file=path, value=found, mend=mend)
+        hint = "Convert it to uint8, uint16 or float32."
+        raise DataError("numbers of this type are not read as an image", file=path, value=found, hint=hint)
 
 
 def _orientation(page: TiffPage) -> int:

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from densevision.errors import DataError, DenseVisionError, UsageError
+from densevision.io.atomic_write import whole
 from densevision.io.decode import first_bytes, quiet
-from densevision.io.files import whole
 
 SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
 """How videos' names end."""
@@ -70,8 +70,8 @@ class VideoReader(Iterator[np.ndarray]):
             self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
         height, width = (int(self._stated(key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
         if not self._capture.isOpened() or height < 1 or width < 1:
-            mend = "The file may be cut off; convert it to MP4, or leave it out."
-            raise DataError("not a video that can be read", file=path, mend=mend)
+            hint = "The file may be cut off; convert it to MP4, or leave it out."
+            raise DataError("not a video that can be read", file=path, hint=hint)
         self.path = path
         self.size = (height, width)
         self.fps: float | None = self._stated(cv2.CAP_PROP_FPS) or None
@@ -105,8 +105,8 @@ class VideoReader(Iterator[np.ndarray]):
             return
         if self._on_error == "fail" or not self.position:
             stated = "an unknown number" if self.count is None else self.count
-            mend = "Convert it again from its source, or read what there is with on_error=skip."
-            raise DataError(f"the stream breaks after frame {self.position} of {stated}", file=self.path, mend=mend)
+            hint = "Convert it again from its source, or read what there is with on_error=skip."
+            raise DataError(f"the stream breaks after frame {self.position} of {stated}", file=self.path, hint=hint)
 
     def _lost(self) -> int:
         """Frames between the last one and the stated end; by time too, as counts of uneven rates are estimates."""
@@ -126,7 +126,7 @@ class VideoReader(Iterator[np.ndarray]):
 class VideoWriter:
     """Writes frames to an MP4 (MPEG-4), which takes its place when the block ends well, and else leaves nothing.
 
-    The first frame decides the size. The codec stores colour for pairs of pixels, so that an odd side is continued by
+    The first frame decides the size. The codec stores color for pairs of pixels, so that an odd side is continued by
     a copy of its last row or column; it is lossy.
 
     Args:
@@ -141,7 +141,7 @@ class VideoWriter:
 
     def __init__(self, path: str | os.PathLike[str], fps: float = 25.0):
         if Path(path).suffix.lower() != ".mp4":
-            raise UsageError("videos are written as .mp4 only", file=path, mend="Choose a name that ends in .mp4.")
+            raise UsageError("videos are written as .mp4 only", file=path, hint="Choose a name that ends in .mp4.")
         if not (math.isfinite(fps) and fps > 0):
             raise UsageError("a video needs a positive rate", file=path, field="fps", value=fps)
         self.path = path
@@ -188,8 +188,8 @@ class VideoWriter:
         with quiet:
             self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.fps, (width, height))
         if not self._writer.isOpened():
-            mend = "Choose a smaller size or another rate."
-            raise DataError("the codec refuses this video", file=self.path, value=f"{width} x {height}", mend=mend)
+            hint = "Choose a smaller size or another rate."
+            raise DataError("the codec refuses this video", file=self.path, value=f"{width} x {height}", hint=hint)
 
     def _check(self) -> None:
         """OpenCV reports no failed write, a full disk for one: the file must state every frame."""
@@ -201,4 +201,4 @@ class VideoWriter:
             stated = 0
         if stated != self.written:
             problem = f"only {stated} of {self.written} frames could be written"
-            raise DenseVisionError(problem, file=self.path, mend="Free space and check the permissions.")
+            raise DenseVisionError(problem, file=self.path, hint="Free space and check the permissions.")

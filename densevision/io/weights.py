@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import WeightsError
-from densevision.io.files import whole
+from densevision.io.atomic_write import whole
 from densevision.version import __version__
 
 if TYPE_CHECKING:
@@ -36,10 +36,10 @@ class Card:
         task: One of the seven task names.
         config: The task's full config.
         classes: Class names in the order of the outputs, None for tasks without classes.
-        preprocessing: What has to happen to a picture before the network, beyond what the config says.
+        preprocessing: What has to happen to an image before the network, beyond what the config says.
         data: What the weights were trained on.
         metrics: Numbers by name, and the protocol under which they were measured.
-        licence: Terms under which the weights may be used.
+        license: Terms under which the weights may be used.
         versions: Versions of densevision and of what it was built on when they were made.
         source: Where they come from, when they were converted.
         schema: Version of these fields.
@@ -51,7 +51,7 @@ class Card:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    licence: str = ""
+    license: str = ""
     versions: dict[str, str] = field(default_factory=lambda: {"densevision": __version__})
     source: str | None = None
     schema: int = SCHEMA
@@ -80,14 +80,14 @@ class Card:
         except (ValueError, RecursionError):
             found = None
         if not isinstance(found, dict):
-            raise WeightsError("the card is not a JSON object", file=file, field=_KEY, value=text, mend=_AGAIN)
+            raise WeightsError("the card is not a JSON object", file=file, field=_KEY, value=text, hint=_AGAIN)
         _check_schema(found, file)
         for name, kinds in _KINDS.items():
             if name not in found:
-                raise WeightsError("the card lacks this field", file=file, field=name, mend=_AGAIN)
+                raise WeightsError("the card lacks this field", file=file, field=name, hint=_AGAIN)
             if not isinstance(found[name], kinds):
                 raise WeightsError(
-                    "the card's field has a wrong type", file=file, field=name, value=found[name], mend=_AGAIN
+                    "the card's field has a wrong type", file=file, field=name, value=found[name], hint=_AGAIN
                 )
         values = {name: found[name] for name in _KINDS}
         if values["classes"] is not None:
@@ -96,7 +96,7 @@ class Card:
 
 
 @dataclass(frozen=True)
-class NamedWeights:
+class PublishedWeights:
     """Weights that other people published.
 
     Attributes:
@@ -104,7 +104,7 @@ class NamedWeights:
         task: The task that they are for.
         address: Where they are downloaded from.
         sha256: Start of the file's hash, in hexadecimal, as its publisher states it.
-        licence: The terms.
+        license: The terms.
         megabytes: Size of the download.
         trained_on: What they were trained on.
     """
@@ -113,7 +113,7 @@ class NamedWeights:
     task: str
     address: str
     sha256: str
-    licence: str
+    license: str
     megabytes: float
     trained_on: str
 
@@ -129,7 +129,7 @@ class NamedWeights:
             config=config,
             classes=None if classes is None else tuple(classes),
             data={"source": self.trained_on},
-            licence=self.licence,
+            license=self.license,
             source=self.name,
         )
 
@@ -141,7 +141,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
     "preprocessing": (dict,),
     "data": (dict,),
     "metrics": (dict,),
-    "licence": (str,),
+    "license": (str,),
     "versions": (dict,),
     "source": (str, type(None)),
     "schema": (int,),
@@ -188,7 +188,7 @@ def load_card(path: str | os.PathLike[str]) -> Card:
     card = _read_header(path).get("__metadata__", {}).get(_KEY)
     if card is None:
         problem = "safetensors without a densevision card, so what these weights are is unknown"
-        raise WeightsError(problem, file=path, mend=_CONVERT)
+        raise WeightsError(problem, file=path, hint=_CONVERT)
     return Card.from_json(card, path)
 
 
@@ -207,15 +207,15 @@ def load_weights(path: str | os.PathLike[str], task: str | None = None) -> tuple
     """
     card = load_card(path)
     if task is not None and card.task != task:
-        mend = f"Give weights of {task}, or use these with `densevision {card.task}`."
-        raise WeightsError("weights of another task", file=path, field="task", value=card.task, mend=mend)
+        hint = f"Give weights of {task}, or use these with `densevision {card.task}`."
+        raise WeightsError("weights of another task", file=path, field="task", value=card.task, hint=hint)
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError) as failure:
-        raise WeightsError(f"the file is damaged: {failure}", file=path, mend=_AGAIN) from None
+        raise WeightsError(f"the file is damaged: {failure}", file=path, hint=_AGAIN) from None
     return {name: _restored(tensor) for name, tensor in tensors.items()}, card
 
 
@@ -227,8 +227,8 @@ def _prepared(name: str, tensor: torch.Tensor | np.ndarray, half: bool) -> torch
         narrow = tensor.half()
         if bool((narrow.isinf() & tensor.isfinite()).any()):
             largest = tensor[tensor.isfinite()].abs().max().item()
-            mend = "Save these weights without half."
-            raise WeightsError("too large for half precision", field=name, value=largest, mend=mend)
+            hint = "Save these weights without half."
+            raise WeightsError("too large for half precision", field=name, value=largest, hint=hint)
         tensor = narrow
     # A copy of its own: safetensors refuses tensors that share memory.
     return tensor.clone(memory_format=torch.contiguous_format)
@@ -250,10 +250,10 @@ def _read_header(path: str | os.PathLike[str]) -> dict[str, Any]:
             end = max((part["data_offsets"][1] for name, part in header.items() if name != "__metadata__"), default=0)
             header.get("__metadata__", {}).get(_KEY)
         except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
-            raise WeightsError("the head of the file is damaged", file=path, mend=_AGAIN) from None
+            raise WeightsError("the head of the file is damaged", file=path, hint=_AGAIN) from None
     stated = 8 + length + end
     if header is None or size < stated:
-        raise WeightsError(f"truncated: {size:,} of at least {stated:,} bytes are there", file=path, mend=_AGAIN)
+        raise WeightsError(f"truncated: {size:,} of at least {stated:,} bytes are there", file=path, hint=_AGAIN)
     return header
 
 
@@ -271,11 +271,11 @@ def _read_head(path: str | os.PathLike[str]) -> tuple[int, int, bytes]:
     except (OSError, ValueError) as failure:
         raise WeightsError(f"cannot be read: {getattr(failure, 'strerror', failure)}", file=path) from None
     if not size:
-        raise WeightsError("the file is empty (0 bytes)", file=path, mend=_AGAIN)
+        raise WeightsError("the file is empty (0 bytes)", file=path, hint=_AGAIN)
     if not known:
         pickled = start.startswith(_PICKLES)
         problem = "a PyTorch checkpoint, not safetensors" if pickled else "not safetensors, or cut off at its beginning"
-        raise WeightsError(problem, file=path, mend=_CONVERT)
+        raise WeightsError(problem, file=path, hint=_CONVERT)
     return size, length, text
 
 
@@ -284,9 +284,9 @@ def _check_schema(found: dict[str, Any], file: str | os.PathLike[str] | None) ->
     if isinstance(schema, int) and schema > SCHEMA:
         made = found.get("versions")
         maker = made.get("densevision", "newer") if isinstance(made, dict) else "newer"
-        mend = f"Update densevision: this is {__version__}, they were made with {maker}."
+        hint = f"Update densevision: this is {__version__}, they were made with {maker}."
         problem = f"weights of a newer schema than {SCHEMA}, which this version reads"
-        raise WeightsError(problem, file=file, field="schema", value=schema, mend=mend)
+        raise WeightsError(problem, file=file, field="schema", value=schema, hint=hint)
 
 
 def _plain(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Machinery of judgement that two or more tasks share."""
+"""Machinery of evaluation that two or more tasks share."""

@@ -1,7 +1,7 @@
-"""How far numbers would move with other pictures of the same kind: the bootstrap over pictures.
+"""How far numbers would move with other images of the same kind: the bootstrap over images.
 
 Source: Efron, Bootstrap Methods: Another Look at the Jackknife, Annals of Statistics 1979; percentile intervals. A
-comparison draws the same pictures for both sides, so that what is hard about a picture is hard for both.
+comparison draws the same images for both sides, so that what is hard about an image is hard for both.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import NamedTuple
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.metrics.pictures import Pictures
+from densevision.metrics.per_image import PerImageStats
 
 DEFINED = 0.8
-"""Part of the draws that must define a number for it to have an interval: what a single picture defines is in at most
+"""Part of the draws that must define a number for it to have an interval: what a single image defines is in at most
 three quarters of them, and would have an interval without width."""
 DRAWS = 1000
 LEVEL = 0.95
@@ -29,7 +29,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """What another answer to the same pictures changes.
+    """What another answer to the same images changes.
 
     Attributes:
         one: The number of one side.
@@ -52,42 +52,42 @@ class Difference(NamedTuple):
 
 
 def drawn(count: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """(draws, count) how often each of so many pictures is drawn, where each draw takes as many as there are."""
+    """(draws, count) how often each of so many images is drawn, where each draw takes as many as there are."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / max(count, 1)), draws)
 
 
-def intervals(pictures: Pictures, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> dict[str, Interval]:
-    """The interval of each number; NaN with fewer than two pictures.
+def intervals(images: PerImageStats, draws: int = DRAWS, seed: int = 0, level: float = LEVEL) -> dict[str, Interval]:
+    """The interval of each number; NaN with fewer than two images.
 
     Args:
-        pictures: What a metric kept of each picture.
-        draws: How often the pictures are drawn anew.
+        images: What a metric kept of each image.
+        draws: How often the images are drawn anew.
         seed: Of the draws.
         level: Part of the draws that lies inside.
     """
-    weights = drawn(len(pictures.ids), draws, seed)
-    alone = len(pictures.ids) < 2
-    numbers = pictures.numbers(weights if not alone else np.ones((1, len(pictures.ids))))
+    weights = drawn(len(images.ids), draws, seed)
+    alone = len(images.ids) < 2
+    numbers = images.numbers(weights if not alone else np.ones((1, len(images.ids))))
     return {name: Interval(np.nan, np.nan) if alone else _ends(values, level) for name, values in numbers.items()}
 
 
 def compare(
-    one: Pictures, other: Pictures, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
+    one: PerImageStats, other: PerImageStats, draws: int = DRAWS, seed: int = 0, level: float = LEVEL
 ) -> dict[str, Difference]:
-    """The change of each number from one side to the other, over the same draws of pictures.
+    """The change of each number from one side to the other, over the same draws of images.
 
     Raises:
-        DataError: They are not of the same pictures.
+        DataError: They are not of the same images.
     """
     if one.ids != other.ids:
         lacking = sorted(set(one.ids) ^ set(other.ids))
-        problem, mend = "the two sides judge different pictures", "Give answers to the same pictures."
-        raise DataError(problem, field="id", value=lacking[:3], mend=mend)
+        problem, hint = "the two sides judge different images", "Give answers to the same images."
+        raise DataError(problem, field="id", value=lacking[:3], hint=hint)
     weights = np.concatenate([np.ones((1, len(one.ids)), np.int64), drawn(len(one.ids), draws, seed)])
     mine, theirs = one.numbers(weights), other.numbers(weights)
     found = {}
     for name in (name for name in mine if name in theirs):
-        with np.errstate(invalid="ignore"):  # equal pictures on both sides: their PSNR is endless, the change undefined
+        with np.errstate(invalid="ignore"):  # equal images on both sides: their PSNR is endless, the change undefined
             changes = theirs[name] - mine[name]
         known = changes[1:][~np.isnan(changes[1:])]
         above = float((np.sign(known) + 1).mean() / 2) if len(known) else np.nan
@@ -97,28 +97,28 @@ def compare(
 
 
 class Chosen:
-    """Some of the pictures of an evaluation, as if there were no others.
+    """Some of the images of an evaluation, as if there were no others.
 
     Args:
-        pictures: All of them.
+        images: All of them.
         ids: Those that are kept.
     """
 
-    def __init__(self, pictures: Pictures, ids: Iterable[str]):
+    def __init__(self, images: PerImageStats, ids: Iterable[str]):
         kept = set(ids)
-        self.pictures = pictures
-        self.rows = [row for row, id in enumerate(pictures.ids) if id in kept]
-        self.ids = tuple(pictures.ids[row] for row in self.rows)
+        self.images = images
+        self.rows = [row for row, id in enumerate(images.ids) if id in kept]
+        self.ids = tuple(images.ids[row] for row in self.rows)
 
     def numbers(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Name -> (B,) numbers for (B, N) weights of those that are kept."""
-        whole = np.zeros((len(weights), len(self.pictures.ids)), weights.dtype)
+        whole = np.zeros((len(weights), len(self.images.ids)), weights.dtype)
         whole[:, self.rows] = weights
-        return self.pictures.numbers(whole)
+        return self.images.numbers(whole)
 
     def each(self) -> dict[str, np.ndarray]:
-        """Name -> (N,) numbers of each picture that is kept."""
-        return {name: values[self.rows] for name, values in self.pictures.each().items()}
+        """Name -> (N,) numbers of each image that is kept."""
+        return {name: values[self.rows] for name, values in self.images.each().items()}
 
 
 def _ends(values: np.ndarray, level: float) -> Interval:

@@ -15,12 +15,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from densevision.metrics.coco_rules import Scored
+from densevision.metrics.coco_protocol import Scored
 from densevision.metrics.curves import curves_of, table
 from densevision.ops.masks import RLE, areas, boxes, encode_window, window
 
 RIM = 0.02
-"""Width of the rim as a part of the picture's diagonal."""
+"""Width of the rim as a part of the image's diagonal."""
 
 
 def boundary_protocol() -> dict[str, Any]:
@@ -33,7 +33,7 @@ def boundary_protocol() -> dict[str, Any]:
 
 
 def rim(mask: RLE) -> RLE:
-    """The pixels of a mask within the rim's width of its border or of the picture's."""
+    """The pixels of a mask within the rim's width of its border or of the image's."""
     height, width = mask["size"]
     steps = max(1, round(RIM * math.hypot(height, width)))
     pixels, corner = window(mask)
@@ -44,14 +44,14 @@ def rim(mask: RLE) -> RLE:
     return encode_window((pixels & (inner == 0)).T, corner, (height, width))
 
 
-def score_boundaries(pictures: Sequence[Any], names: Sequence[str]) -> Scored:
-    """Matches the masks of all pictures.
+def score_boundaries(images: Sequence[Any], names: Sequence[str]) -> Scored:
+    """Matches the masks of all images.
 
     Args:
-        pictures: With size, scores, labels, masks and true_labels, true_masks, areas, crowd.
+        images: With size, scores, labels, masks and true_labels, true_masks, areas, crowd.
         names: Class names in the order of the labels.
     """
-    evaluation = matched_boundaries(pictures, names)
+    evaluation = matched_boundaries(images, names)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
     import hotcoco
@@ -69,8 +69,8 @@ def definitions() -> list[dict[str, Any]]:
     return hotcoco.COCOeval(empty, empty, "segm").metric_defs()
 
 
-def matched_boundaries(pictures: Sequence[Any], names: Sequence[str]) -> Any:
-    """A pycocotools evaluation whose pictures are matched and whose numbers are not yet accumulated."""
+def matched_boundaries(images: Sequence[Any], names: Sequence[str]) -> Any:
+    """A pycocotools evaluation whose images are matched and whose numbers are not yet accumulated."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -81,14 +81,14 @@ def matched_boundaries(pictures: Sequence[Any], names: Sequence[str]) -> Any:
                 return whole
             from pycocotools.mask import iou
 
-            truths, found = self._gts[imgId, catId], self._dts[imgId, catId]
+            ground_truths, found = self._gts[imgId, catId], self._dts[imgId, catId]
             order = np.argsort([-one["score"] for one in found], kind="mergesort")[: self.params.maxDets[-1]]
-            rims = [found[row]["rim"] for row in order], [one["rim"] for one in truths]
-            return np.minimum(whole, iou(*rims, [one["iscrowd"] for one in truths]))
+            rims = [found[row]["rim"] for row in order], [one["rim"] for one in ground_truths]
+            return np.minimum(whole, iou(*rims, [one["iscrowd"] for one in ground_truths]))
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth, found = COCO(), COCO()
-        truth.dataset, found.dataset = _dataset(pictures, names, True), _dataset(pictures, names, False)
+        truth.dataset, found.dataset = _dataset(images, names, True), _dataset(images, names, False)
         truth.createIndex()
         found.createIndex()
         evaluation = _Rims(truth, found, "segm")
@@ -96,11 +96,11 @@ def matched_boundaries(pictures: Sequence[Any], names: Sequence[str]) -> Any:
     return evaluation
 
 
-def _dataset(pictures: Sequence[Any], names: Sequence[str], true: bool) -> dict[str, Any]:
+def _dataset(images: Sequence[Any], names: Sequence[str], true: bool) -> dict[str, Any]:
     annotations = []
-    for number, picture in enumerate(pictures, 1):
-        masks, labels = (picture.true_masks, picture.true_labels) if true else (picture.masks, picture.labels)
-        corners, own_areas = boxes(masks), picture.areas if true else areas(masks)
+    for number, image in enumerate(images, 1):
+        masks, labels = (image.true_masks, image.true_labels) if true else (image.masks, image.labels)
+        corners, own_areas = boxes(masks), image.areas if true else areas(masks)
         for row, (mask, label) in enumerate(zip(masks, labels.tolist())):
             entry = {
                 "id": len(annotations) + 1,
@@ -110,13 +110,12 @@ def _dataset(pictures: Sequence[Any], names: Sequence[str], true: bool) -> dict[
                 "rim": _bytes(rim(mask)),
                 "area": float(own_areas[row]),
                 "bbox": [*corners[row, :2].tolist(), *(corners[row, 2:] - corners[row, :2]).tolist()],
-                "iscrowd": int(picture.crowd[row]) if true else 0,
+                "iscrowd": int(image.crowd[row]) if true else 0,
             }
-            annotations.append(entry if true else {**entry, "score": float(picture.scores[row])})
+            annotations.append(entry if true else {**entry, "score": float(image.scores[row])})
     return {
         "images": [
-            {"id": number, "height": picture.size[0], "width": picture.size[1]}
-            for number, picture in enumerate(pictures, 1)
+            {"id": number, "height": image.size[0], "width": image.size[1]} for number, image in enumerate(images, 1)
         ],
         "categories": [{"id": number, "name": name} for number, name in enumerate(names, 1)],
         "annotations": annotations,

@@ -11,9 +11,9 @@ from densevision.metrics.coco_columns import Objects
 
 
 class BoxConfusion:
-    """Confusion of boxes over pictures that come one at a time; mergeable, and only counts are kept.
+    """Confusion of boxes over images that come one at a time; mergeable, and only counts are kept.
 
-    Predictions of at least `min_score`, in falling order of score, each take the free truth with the highest IoU, if
+    Predictions of at least `score_threshold`, in falling order of score, each take the free truth with the highest IoU, if
     that is at least `iou`, whatever its class. So a confident prediction of the wrong class counts as a confusion, and
     a later one of the right class on the same object as a false alarm. A prediction left over that lies inside a crowd
     region of its own class counts nowhere, by COCO's rule, and a crowd region is never missed.
@@ -28,14 +28,14 @@ class BoxConfusion:
             the background: its column holds what was missed, its row the false alarms.
     """
 
-    def __init__(self, names: Sequence[str], iou: float = 0.5, min_score: float = 0.25):
-        self.names, self.iou, self.min_score = tuple(names), iou, min_score
+    def __init__(self, names: Sequence[str], iou: float = 0.5, score_threshold: float = 0.25):
+        self.names, self.iou, self.score_threshold = tuple(names), iou, score_threshold
         self.matrix = np.zeros((len(self.names) + 1, len(self.names) + 1), np.int64)
 
     def update(self, answer: Objects, truth: Objects) -> None:
-        """Takes the predictions and the truth of one picture, either of which may be empty."""
+        """Takes the predictions and the truth of one image, either of which may be empty."""
         background = len(self.names)
-        sure = np.flatnonzero(answer.scores >= self.min_score)
+        sure = np.flatnonzero(answer.scores >= self.score_threshold)
         sure = sure[np.argsort(-answer.scores[sure], kind="stable")]
         crowd = np.asarray(truth.crowd, bool)
         overlaps = _overlaps(answer.boxes[sure], truth.boxes, crowd)
@@ -52,17 +52,20 @@ class BoxConfusion:
 
     def merge(self, other: BoxConfusion) -> None:
         """Adds the counts that another process gathered."""
-        if (self.names, self.iou, self.min_score) != (other.names, other.iou, other.min_score):
+        if (self.names, self.iou, self.score_threshold) != (other.names, other.iou, other.score_threshold):
             raise UsageError("cannot merge confusions of other classes or thresholds", value=other.names)
         self.matrix += other.matrix
 
 
-def _overlaps(boxes: np.ndarray, truths: np.ndarray, crowd: np.ndarray) -> np.ndarray:
+def _overlaps(boxes: np.ndarray, ground_truths: np.ndarray, crowd: np.ndarray) -> np.ndarray:
     """(N, M) IoU of xyxy boxes; over the prediction's area alone where the truth is a crowd."""
-    boxes, truths = np.asarray(boxes, np.float64).reshape(-1, 1, 4), np.asarray(truths, np.float64).reshape(1, -1, 4)
-    shared = np.minimum(boxes[..., 2:], truths[..., 2:]) - np.maximum(boxes[..., :2], truths[..., :2])
+    boxes, ground_truths = (
+        np.asarray(boxes, np.float64).reshape(-1, 1, 4),
+        np.asarray(ground_truths, np.float64).reshape(1, -1, 4),
+    )
+    shared = np.minimum(boxes[..., 2:], ground_truths[..., 2:]) - np.maximum(boxes[..., :2], ground_truths[..., :2])
     shared = shared.clip(0).prod(axis=-1)
-    area, true_area = ((box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (boxes, truths))
+    area, true_area = ((box[..., 2:] - box[..., :2]).prod(axis=-1) for box in (boxes, ground_truths))
     whole = np.where(crowd, area, area + true_area - shared)
     return shared / np.maximum(whole, np.finfo(np.float64).tiny)
 

@@ -1,4 +1,4 @@
-"""Answers and truths of pictures as the columns that COCO's tools take."""
+"""Answers and truths of images as the columns that COCO's tools take."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Objects(Protocol):
-    """Objects of one picture, as `Detections` holds them.
+    """Objects of one image, as `Detections` holds them.
 
     Attributes:
-        size: Size of the picture, (height, width).
+        size: Size of the image, (height, width).
         boxes: (N, 4) xyxy in pixels.
         scores: (N,) confidences; not read of a truth.
         labels: (N,) indices into the class names.
@@ -36,8 +36,8 @@ class Objects(Protocol):
     crowd: np.ndarray
 
 
-class PictureArrays(NamedTuple):
-    """One picture's arrays, copied so that no batch stays in memory for their sake."""
+class ImageArrays(NamedTuple):
+    """One image's arrays, copied so that no batch stays in memory for their sake."""
 
     size: tuple[int, int]
     boxes: np.ndarray
@@ -53,7 +53,7 @@ class PictureArrays(NamedTuple):
     true_keypoints: np.ndarray | None
 
     @classmethod
-    def of(cls, answer: Objects, truth: Objects, iou_type: str) -> PictureArrays:
+    def of(cls, answer: Objects, truth: Objects, iou_type: str) -> ImageArrays:
         """Copies what this IoU needs: "bbox", "segm", "boundary" or "keypoints"."""
         masks, points = iou_type in ("segm", "boundary"), iou_type == "keypoints"
         return cls(
@@ -71,12 +71,12 @@ class PictureArrays(NamedTuple):
             true_keypoints=np.array(truth.keypoints, np.float64) if points else None,
         )
 
-    def checked(self, classes: int, id: int | str) -> PictureArrays:
+    def checked(self, classes: int, id: int | str) -> ImageArrays:
         """The same.
 
         Args:
             classes: How many there are.
-            id: What the picture is called in messages.
+            id: What the image is called in messages.
 
         Raises:
             DataError: A box or a score is not finite, or a label is none of the classes.
@@ -88,9 +88,9 @@ class PictureArrays(NamedTuple):
             if not np.isfinite(boxes).all():
                 raise DataError("a box is not finite", field=f"boxes of the {name} of {id}", value=boxes.tolist())
             if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
-                mend = f"There are {classes} classes; labels count from 0."
+                hint = f"There are {classes} classes; labels count from 0."
                 raise DataError(
-                    "a label has no class", field=f"labels of the {name} of {id}", value=labels.tolist(), mend=mend
+                    "a label has no class", field=f"labels of the {name} of {id}", value=labels.tolist(), hint=hint
                 )
         if not np.isfinite(self.scores).all():
             raise DataError("a score is not finite", field=f"scores of the answer of {id}", value=self.scores.tolist())
@@ -98,16 +98,16 @@ class PictureArrays(NamedTuple):
 
 
 class Columns:
-    """All pictures as COCO's columns; picture n has the id n + 1, class k the id k + 1."""
+    """All images as COCO's columns; image n has the id n + 1, class k the id k + 1."""
 
-    def __init__(self, pictures: Sequence[PictureArrays]):
-        self.pictures = pictures
+    def __init__(self, images: Sequence[ImageArrays]):
+        self.images = images
 
     def truth(self, names: Sequence[str]) -> COCO:
         """The objects that are there, of classes with these names."""
         from hotcoco import COCO
 
-        sizes = enumerate((picture.size for picture in self.pictures), 1)
+        sizes = enumerate((image.size for image in self.images), 1)
         objects = COCO.from_arrays(
             [{"id": number, "height": height, "width": width} for number, (height, width) in sizes],
             [{"id": number, "name": name} for number, name in enumerate(names, 1)],
@@ -139,21 +139,21 @@ class Columns:
         return found
 
     def _numbers(self, column: str) -> np.ndarray:
-        counts = [len(getattr(picture, column)) for picture in self.pictures]
+        counts = [len(getattr(image, column)) for image in self.images]
         return np.repeat(np.arange(1, len(counts) + 1), counts)
 
     def _column(self, name: str, dtype: type) -> np.ndarray:
-        return np.concatenate(
-            [np.zeros(0, dtype), *(getattr(picture, name).ravel() for picture in self.pictures)]
-        ).astype(dtype)
+        return np.concatenate([np.zeros(0, dtype), *(getattr(image, name).ravel() for image in self.images)]).astype(
+            dtype
+        )
 
     def _masks(self, name: str) -> list[dict[str, Any]] | None:
-        masks: Iterable[Any] = [getattr(picture, name) for picture in self.pictures]
+        masks: Iterable[Any] = [getattr(image, name) for image in self.images]
         return None if any(part is None for part in masks) else [mask for part in masks for mask in part]
 
     def _points(self, name: str) -> list[dict[str, Any]]:
         """The keypoints of all objects, as changes of annotations."""
-        parts = [getattr(picture, name) for picture in self.pictures]
+        parts = [getattr(image, name) for image in self.images]
         rows = [points for part in parts if part is not None for points in part]
         return [
             {"id": number, "keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}

@@ -19,11 +19,11 @@ LARGEST = 1e300
 
 
 class Known(NamedTuple):
-    """What a truth file says of its pictures and classes, which the entries of both files must fit.
+    """What a truth file says of its images and classes, which the entries of both files must fit.
 
     Attributes:
         path: The file.
-        images: Id -> the picture's entry.
+        images: Id -> the image's entry.
         categories: Id -> the class's entry.
     """
 
@@ -32,24 +32,24 @@ class Known(NamedTuple):
     categories: dict[int, dict[str, Any]]
 
     def size(self, image_id: int) -> tuple[int, int] | None:
-        """(height, width) of a picture in pixels, where they are stated."""
+        """(height, width) of an image in pixels, where they are stated."""
         sides = [self.images[image_id].get(key) for key in SIDES]
         return tuple(map(int, sides)) if all(map(_is_side, sides)) else None
 
-    def joints(self, category_id: int) -> int | None:
+    def keypoint_names(self, category_id: int) -> int | None:
         """Number of a class's keypoints, where they are named."""
         names = self.categories[category_id].get("keypoints")
         return len(names) if isinstance(names, list) else None
 
     def refuse_size(self, image_id: int) -> NoReturn:
-        """Names the side that a picture lacks.
+        """Names the side that an image lacks.
 
         Raises:
             DataError: Always.
         """
-        picture = _Entry(self.path, f"images[{list(self.images).index(image_id)}]", self.images[image_id])
-        key = next(key for key in SIDES if not _is_side(picture.values.get(key)))
-        picture.refuse("not a number of pixels", key, "Write it: the polygons of this picture cannot be drawn without.")
+        image = _Entry(self.path, f"images[{list(self.images).index(image_id)}]", self.images[image_id])
+        key = next(key for key in SIDES if not _is_side(image.values.get(key)))
+        image.refuse("not a number of pixels", key, "Write it: the polygons of this image cannot be drawn without.")
 
 
 def examine_truth(path: Path, iou_type: str = "bbox") -> Known:
@@ -60,17 +60,17 @@ def examine_truth(path: Path, iou_type: str = "bbox") -> Known:
         iou_type: What the objects must have.
 
     Raises:
-        DataError: The first fault, with its place, value and mend.
+        DataError: The first fault, with its place, value and fix.
     """
     data = parsed(path)
     if not isinstance(data, dict):
-        mend = "Give an object with images, annotations and categories; are truth and predictions swapped?"
-        raise DataError("is not a COCO dataset", file=path, value=type(data).__name__, mend=mend)
+        hint = "Give an object with images, annotations and categories; are truth and predictions swapped?"
+        raise DataError("is not a COCO dataset", file=path, value=type(data).__name__, hint=hint)
     for section in SECTIONS:
         if not isinstance(data.get(section), list):
             problem = f"is not a COCO dataset: no list of {section}"
             raise DataError(
-                problem, file=path, field=section, value=data.get(section), mend=f"Write {section} as a list."
+                problem, file=path, field=section, value=data.get(section), hint=f"Write {section} as a list."
             )
     known = Known(path, *(_by_id(path, section, data[section]) for section in ("images", "categories")))
     _by_id(path, "annotations", data["annotations"])
@@ -95,8 +95,8 @@ def examine_predictions(path: Path, truth: Path, iou_type: str = "bbox") -> None
     known = examine_truth(truth, iou_type)
     data = parsed(path)
     if not isinstance(data, list):
-        mend = "Give a list of {image_id, category_id, bbox, score}; are truth and predictions swapped?"
-        raise DataError("is not a list of predictions", file=path, value=type(data).__name__, mend=mend)
+        hint = "Give a list of {image_id, category_id, bbox, score}; are truth and predictions swapped?"
+        raise DataError("is not a list of predictions", file=path, value=type(data).__name__, hint=hint)
     for entry in _entries(path, "", data):
         entry.names(known)
         entry.shape(GEOMETRY[iou_type], known)
@@ -110,11 +110,11 @@ class _Entry(NamedTuple):
     place: str
     values: dict[str, Any]
 
-    def refuse(self, problem: str, key: str, mend: str) -> NoReturn:
+    def refuse(self, problem: str, key: str, hint: str) -> NoReturn:
         absent = key not in self.values
         found = {} if absent else {"value": self.values[key]}
         raise DataError(
-            "absent" if absent else problem, file=self.path, field=f"{self.place}.{key}", mend=mend, **found
+            "absent" if absent else problem, file=self.path, field=f"{self.place}.{key}", hint=hint, **found
         )
 
     def id(self, key: str) -> int:
@@ -132,22 +132,22 @@ class _Entry(NamedTuple):
                 some = ", ".join(map(str, sorted(ids)[:5])) + (", ..." if len(ids) > 5 else "")
                 self.refuse(f"no such id among the truth's {section}", key, f"Known: {some or 'none'}.")
 
-    def number(self, key: str, mend: str, least: float = -LARGEST) -> None:
+    def number(self, key: str, hint: str, least: float = -LARGEST) -> None:
         value = self.values.get(key)
         if not _finite(value) or value < least:
-            self.refuse("not a finite number" if not _finite(value) else "negative", key, mend)
+            self.refuse("not a finite number" if not _finite(value) else "negative", key, hint)
 
     def shape(self, key: str, known: Known) -> None:
         if key == "segmentation":
             return self._mask(known)
         if key == "keypoints":
-            return self._keypoints(known.joints(self.id("category_id")))
+            return self._keypoints(known.keypoint_names(self.id("category_id")))
         value = self.values.get(key)
-        mend = "A box is [x, y, width, height] in pixels."
+        hint = "A box is [x, y, width, height] in pixels."
         if not isinstance(value, list) or len(value) != 4 or not all(map(_finite, value)):
-            self.refuse("not four finite numbers", key, mend)
+            self.refuse("not four finite numbers", key, hint)
         if min(value[2:]) < 0:
-            self.refuse("a negative width or height", key, mend)
+            self.refuse("a negative width or height", key, hint)
 
     def _mask(self, known: Known) -> None:
         key, value = "segmentation", self.values.get("segmentation")
@@ -171,17 +171,17 @@ class _Entry(NamedTuple):
         if not isinstance(stated, list) or len(stated) != 2 or any(type(side) is not int for side in stated):
             self.refuse("run lengths without their size", "segmentation", "Write size as [height, width] into it.")
         if runs_of(value, size or (stated[0], stated[1])) is None:
-            told = f"picture, which is {list(size)}" if size else "size"
+            told = f"image, which is {list(size)}" if size else "size"
             problem = f"run lengths of another size than their {told}, or of none"
-            self.refuse(problem, "segmentation", "Make them anew from this picture.")
+            self.refuse(problem, "segmentation", "Make them anew from this image.")
 
     def _keypoints(self, count: int | None) -> None:
         key, value = "keypoints", self.values.get("keypoints")
-        mend = "Write x, y and visibility of each."
+        hint = "Write x, y and visibility of each."
         if not isinstance(value, list) or len(value) % 3 or not all(map(_finite, value)):
-            self.refuse("not three finite numbers for each keypoint", key, mend)
+            self.refuse("not three finite numbers for each keypoint", key, hint)
         if count is not None and len(value) != 3 * count:
-            self.refuse(f"{len(value) // 3} keypoints, where the category has {count}", key, mend)
+            self.refuse(f"{len(value) // 3} keypoints, where the category has {count}", key, hint)
 
 
 def _is_outline(part: Any) -> bool:
@@ -192,7 +192,7 @@ def _entries(path: Path, section: str, entries: list[Any]) -> Iterator[_Entry]:
     for index, values in enumerate(entries):
         place = f"{section}[{index}]"
         if not isinstance(values, dict):
-            raise DataError("not an object", file=path, field=place, value=values, mend="Write it as {...}.")
+            raise DataError("not an object", file=path, field=place, value=values, hint="Write it as {...}.")
         yield _Entry(path, place, values)
 
 
@@ -215,10 +215,10 @@ def parsed(path: Path) -> Any:
         return json.loads(text_of(path).decode("utf-8-sig"))
     except json.JSONDecodeError as failure:
         place = f"line {failure.lineno}, column {failure.colno}"
-        mend = "The file may have been cut short; write it again."
-        raise DataError(f"not JSON: {failure.msg}", file=path, field=place, mend=mend) from None
+        hint = "The file may have been cut short; write it again."
+        raise DataError(f"not JSON: {failure.msg}", file=path, field=place, hint=hint) from None
     except UnicodeDecodeError:
-        raise DataError("not JSON: not text in UTF-8", file=path, mend="Give a COCO json file.") from None
+        raise DataError("not JSON: not text in UTF-8", file=path, hint="Give a COCO json file.") from None
 
 
 def text_of(path: Path) -> bytes:
@@ -230,7 +230,7 @@ def text_of(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as failure:
-        raise DataError(f"cannot be read: {failure.strerror}", file=path, mend="Check the path.") from None
+        raise DataError(f"cannot be read: {failure.strerror}", file=path, hint="Check the path.") from None
 
 
 def _is_side(value: Any) -> bool:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
 from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth, text_of
+from densevision.metrics.coco_protocol import protocol, score
 from densevision.metrics.coco_reader import open_files
-from densevision.metrics.coco_rules import protocol, score
 from densevision.ops.skeleton import usual_sigmas
 
 if TYPE_CHECKING:
@@ -55,14 +55,14 @@ def score_files(
             whose spread is that of `usual_sigmas`.
 
     Returns:
-        metrics (name -> number, NaN where no truth defines it), protocol, counts, named (pictures without objects, and
+        metrics (name -> number, NaN where no truth defines it), protocol, counts, named (images without objects, and
         without predictions), and tables (numbers per class).
 
     Raises:
         DataError: A file that is missing or broken, or an entry with an absent, unknown, repeated or impossible value.
     """
     if iou_type not in GEOMETRY:
-        raise UsageError("no such IoU", field="iou_type", value=iou_type, mend=did_you_mean(iou_type, GEOMETRY))
+        raise UsageError("no such IoU", field="iou_type", value=iou_type, hint=did_you_mean(iou_type, GEOMETRY))
     truth, predictions = Path(truth), Path(predictions)
     objects, found = open_files(truth, predictions, iou_type)
     sigmas = _sigmas(objects) if iou_type == "keypoints" else ()
@@ -121,7 +121,7 @@ def class_name(entry: dict[str, Any]) -> str:
 def _counts(
     objects: COCO, found: COCO, health: dict[str, Any], areas: tuple[float, float] | None
 ) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """What the numbers rest on, predictions of these areas, and the pictures without objects or predictions by name."""
+    """What the numbers rest on, predictions of these areas, and the images without objects or predictions by name."""
     images = objects.get_img_ids()
     answers = [len(found.get_ann_ids(img_ids=image, area_rng=areas)) for image in images]
     without = {"images without predictions": [image for image, count in zip(images, answers) if not count]}
@@ -160,7 +160,7 @@ def _truth_is_suspect(objects: COCO, path: Path, health: dict[str, Any]) -> bool
 
 
 def _predictions_are_suspect(found: COCO, path: Path, measured: int) -> bool:
-    # hotcoco warns of unknown pictures and classes. It numbers predictions from 1, so one more than those with an area
+    # hotcoco warns of unknown images and classes. It numbers predictions from 1, so one more than those with an area
     # is there only if some have none.
     return bool(found.load_warnings or found.load_anns(measured + 1) or _text_is_suspect(path, measured))
 

@@ -112,11 +112,11 @@ def _refuse_form(read: Callable[[str], COCO], path: Path, words: str) -> NoRetur
             return False
 
         if not refused(data):
-            raise DataError(words, file=path, mend="Write the file again, each key of an entry once.")
+            raise DataError(words, file=path, hint="Write the file again, each key of an entry once.")
         place, value = _first_refused(data, refused, "")
-    mend = FORMS.get(place.rpartition(".")[2], f"hotcoco says: {words.split(' at line ')[0]}.")
+    hint = FORMS.get(place.rpartition(".")[2], f"hotcoco says: {words.split(' at line ')[0]}.")
     problem = "of a form that COCO does not have"
-    raise DataError(problem, file=path, field=place.lstrip("."), value=value, mend=mend)
+    raise DataError(problem, file=path, field=place.lstrip("."), value=value, hint=hint)
 
 
 def _first_refused(value: Any, refused: Callable[[Any], bool], place: str) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""COCO files as records, picture by picture, for what looks at single objects; `coco_files` goes for the numbers."""
+"""COCO files as records, image by image, for what looks at single objects; `coco_files` goes for the numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pair = tuple[Detections, Detections]
 
 
 def read_records(truth: Path, predictions: Path, kinds: tuple[str, ...]) -> dict[str, Pair]:
-    """Answers and truths of all pictures of a COCO json: name of the picture -> (answer, truth).
+    """Answers and truths of all images of a COCO json: name of the image -> (answer, truth).
 
     Args:
         truth: COCO json.
@@ -36,7 +36,7 @@ def read_records(truth: Path, predictions: Path, kinds: tuple[str, ...]) -> dict
     told, said = (json.loads(path.read_bytes()) for path in (truth, predictions))
     categories = sorted(told["categories"], key=lambda category: category["id"])
     build = _Builder(categories, kinds, truth)
-    true, found = _by_picture(told["annotations"]), _by_picture(said)
+    true, found = _by_image(told["annotations"]), _by_image(said)
     shared = Counter(map(image_name, told["images"]))
     pairs = {}
     for entry in told["images"]:
@@ -86,12 +86,12 @@ class _Builder:
         value = entry["segmentation"]
         mask = runs_of(value, size) if isinstance(value, dict) else from_polygons(_outlines(value), size)
         if mask is None:
-            problem, mend = "a mask is not of its picture's size", f"The picture is {size}."
-            raise DataError(problem, file=self.file, field=f"image {entry['image_id']}", value=value["size"], mend=mend)
+            problem, hint = "a mask is not of its image's size", f"The image is {size}."
+            raise DataError(problem, file=self.file, field=f"image {entry['image_id']}", value=value["size"], hint=hint)
         return mask
 
 
-def _by_picture(entries: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+def _by_image(entries: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for entry in entries:
         found[entry["image_id"]].append(entry)
@@ -117,5 +117,5 @@ def _points(entries: list[dict[str, Any]]) -> np.ndarray:
 
 
 def _skeleton(category: dict[str, Any]) -> Skeleton:
-    limbs = tuple((int(start) - 1, int(end) - 1) for start, end in category.get("skeleton", []))
-    return Skeleton(tuple(map(str, category["keypoints"])), limbs)
+    skeleton_edges = tuple((int(start) - 1, int(end) - 1) for start, end in category.get("skeleton", []))
+    return Skeleton(tuple(map(str, category["keypoints"])), skeleton_edges)

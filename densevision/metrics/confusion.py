@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from densevision.metrics.pictures import ratio
+from densevision.metrics.per_image import ratio
 
 UNKNOWN = 255
 BAND = 0.02
-"""Width of a boundary's band, as a part of the picture's diagonal."""
+"""Width of a boundary's band, as a part of the image's diagonal."""
 
 
 class Confusion:
@@ -29,7 +29,7 @@ class Confusion:
         self.unknown = 0
 
     def update(self, answer: np.ndarray, truth: np.ndarray) -> None:
-        """Counts a picture: (H, W) indices each, 255 unknown."""
+        """Counts an image: (H, W) indices each, 255 unknown."""
         classes = len(self.matrix)
         table = _pairs(truth, answer)
         self.matrix += table[:classes, :classes]
@@ -43,7 +43,7 @@ class Confusion:
         self.unknown += other.unknown
 
     @property
-    def truths(self) -> np.ndarray:
+    def ground_truths(self) -> np.ndarray:
         """(C,) pixels of each class."""
         return self.matrix.sum(1) + self.unanswered
 
@@ -55,15 +55,15 @@ class Confusion:
     def iou(self) -> np.ndarray:
         """(C,) intersection over union; NaN where a class is neither there nor answered."""
         hits = self.matrix.diagonal()
-        return ratio(hits, self.truths + self.answers - hits)
+        return ratio(hits, self.ground_truths + self.answers - hits)
 
     def dice(self) -> np.ndarray:
         """(C,) twice the intersection over the sum of both areas."""
-        return ratio(2 * self.matrix.diagonal(), self.truths + self.answers)
+        return ratio(2 * self.matrix.diagonal(), self.ground_truths + self.answers)
 
     def accuracy(self) -> np.ndarray:
         """(C,) part of each class's pixels that are answered right."""
-        return ratio(self.matrix.diagonal(), self.truths)
+        return ratio(self.matrix.diagonal(), self.ground_truths)
 
     def precision(self) -> np.ndarray:
         """(C,) part of the pixels taken for a class that are of it."""
@@ -71,11 +71,11 @@ class Confusion:
 
     def compute(self) -> dict[str, float]:
         """mIoU mAcc aAcc fwIoU mDice in [0, 1]; means over the classes for which they are defined."""
-        numbers = overlaps(self.matrix.diagonal(), self.truths, self.answers)
+        numbers = overlaps(self.matrix.diagonal(), self.ground_truths, self.answers)
         return {name: float(value) for name, value in numbers.items()}
 
 
-def overlaps(hits: np.ndarray, truths: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
+def overlaps(hits: np.ndarray, ground_truths: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
     """mIoU mAcc aAcc fwIoU mDice from counts of pixels, (..., C) each: name -> (...).
 
     Args:
@@ -83,13 +83,13 @@ def overlaps(hits: np.ndarray, truths: np.ndarray, answers: np.ndarray) -> dict[
         truths: Pixels of each class.
         answers: Pixels taken for each class.
     """
-    iou, total = ratio(hits, truths + answers - hits), truths.sum(-1)
+    iou, total = ratio(hits, ground_truths + answers - hits), ground_truths.sum(-1)
     return {
         "mIoU": mean(iou),
-        "mAcc": mean(ratio(hits, truths)),
+        "mAcc": mean(ratio(hits, ground_truths)),
         "aAcc": ratio(hits.sum(-1), total),
-        "fwIoU": np.where(total > 0, np.nansum(ratio(truths, total[..., None]) * iou, -1), np.nan),
-        "mDice": mean(ratio(2 * hits, truths + answers)),
+        "fwIoU": np.where(total > 0, np.nansum(ratio(ground_truths, total[..., None]) * iou, -1), np.nan),
+        "mDice": mean(ratio(2 * hits, ground_truths + answers)),
     }
 
 
@@ -97,7 +97,7 @@ class BoundaryOverlap:
     """Intersection and union of what lies near the borders of each class.
 
     Source: Cheng et al., Boundary IoU, CVPR 2021, eq. 2, with a band of 2 % of the diagonal; here per class over all
-    pictures. Borders with unknown pixels are none, for it is not known where the class ends.
+    images. Borders with unknown pixels are none, for it is not known where the class ends.
     """
 
     def __init__(self, classes: int):
@@ -105,7 +105,7 @@ class BoundaryOverlap:
         self.either = np.zeros(classes, np.int64)
 
     def update(self, answer: np.ndarray, truth: np.ndarray) -> None:
-        """Counts a picture: (H, W) indices each, 255 unknown."""
+        """Counts an image: (H, W) indices each, 255 unknown."""
         classes = len(self.common)
         truth, answer = (np.ascontiguousarray(labels, np.uint8) for labels in (truth, answer))
         width = max(1, round(BAND * float(np.hypot(*truth.shape))))
@@ -127,7 +127,7 @@ class BoundaryOverlap:
 
 
 def border_band(labels: np.ndarray, width: int) -> np.ndarray:
-    """(H, W) bool: known pixels within `width` rows and columns of another class or of the picture's rim.
+    """(H, W) bool: known pixels within `width` rows and columns of another class or of the image's rim.
 
     Args:
         labels: (H, W) integers, 255 unknown.

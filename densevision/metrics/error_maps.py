@@ -1,4 +1,4 @@
-"""Where in a picture an answer is wrong: one number for each pixel, for every kind of record that has pixels."""
+"""Where in an image an answer is wrong: one number for each pixel, for every kind of record that has pixels."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from densevision.results import DepthMap, FlowField, Picture, Result, SemanticMap
+from densevision.results import DepthMap, FlowField, Image, Result, SemanticMap
 
 
 class ErrorMap(NamedTuple):
-    """The errors of one picture.
+    """The errors of one image.
 
     Attributes:
         values: (H, W) float64, at least 0.
@@ -35,7 +35,7 @@ def error_map(answer: Result, truth: Result) -> ErrorMap | None:
     if isinstance(truth, FlowField):
         error = np.hypot(*(answer.flow.astype(np.float64) - truth.flow))
         return ErrorMap(np.where(truth.valid, error, 0), truth.valid, "end-point error, dark at 5 px", 5.0)
-    if isinstance(truth, Picture) and answer.image.shape == truth.image.shape:
+    if isinstance(truth, Image) and answer.image.shape == truth.image.shape:
         difference = np.abs(answer.unit().astype(np.float64) - truth.unit())
         known = np.isfinite(difference).all(2)
         error = np.where(known, difference.mean(2), 0)

@@ -23,7 +23,7 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
     means, roots = zip(*(_mean_and_root(np.asarray(features, np.float64)) for features in (one, other)))
     spread = sum(float(np.square(root).sum()) for root in roots)
     # With C = R'R, the eigenvalues of C C' are the squares of the singular values of R R'^T: no root of a matrix, and
-    # no trouble where there are fewer pictures than features.
+    # no trouble where there are fewer images than features.
     shared = float(np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum())
     return max(0.0, float(np.square(means[0] - means[1]).sum()) + spread - 2 * shared)
 
@@ -31,5 +31,5 @@ def frechet_distance(one: np.ndarray, other: np.ndarray) -> float:
 def _mean_and_root(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean (D,), and R of at most D rows with R'R the covariance of the features."""
     mean = features.mean(0)
-    centred = (features - mean) / np.sqrt(len(features) - 1)
-    return mean, np.linalg.qr(centred, "r") if len(features) > features.shape[1] else centred
+    centered = (features - mean) / np.sqrt(len(features) - 1)
+    return mean, np.linalg.qr(centered, "r") if len(features) > features.shape[1] else centered

@@ -1,4 +1,4 @@
-"""LPIPS: how different two pictures look to a network that knows pictures.
+"""LPIPS: how different two images look to a network that knows images.
 
 Source: Zhang et al., The Unreasonable Effectiveness of Deep Features as a Perceptual Metric, CVPR 2018, eq. 1, version
 0.1 of its published linear layers, which torchmetrics brings.
@@ -22,20 +22,20 @@ TAPS = {"alex": (1, 4, 7, 9, 11), "vgg": (3, 8, 15, 22, 29)}
 FIRST = {(64, 3, 11, 11): "alex", (64, 3, 3, 3): "vgg"}
 """Shape of the first convolution -> the network."""
 LEAST = {"alex": 64, "vgg": 16}
-"""Side in pixels below which a picture is too small for the network."""
+"""Side in pixels below which an image is too small for the network."""
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""What the authors take off pictures in [-1, 1], and divide them by, per channel."""
+"""What the authors take off images in [-1, 1], and divide them by, per channel."""
 EPSILON = 1e-8
 
 
 class LPIPS(nn.Module):
-    """The weighted squared difference of unit features, summed over layers; 0 for equal pictures.
+    """The weighted squared difference of unit features, summed over layers; 0 for equal images.
 
     Args:
         features: torchvision's feature layers.
         taps: The layers whose outputs are compared.
         weights: (1, C, 1, 1) of each, not negative.
-        least: Side of the smallest picture.
+        least: Side of the smallest image.
     """
 
     def __init__(self, features: nn.Sequential, taps: tuple[int, ...], weights: list[Tensor], least: int):
@@ -54,8 +54,8 @@ class LPIPS(nn.Module):
         ]
         return torch.stack(layers).sum(0)
 
-    def of_pictures(self, one: np.ndarray, other: np.ndarray) -> float:
-        """The distance of (H, W, 1 or 3) pictures in [0, 1]; NaN where they are too small or not known everywhere."""
+    def of_images(self, one: np.ndarray, other: np.ndarray) -> float:
+        """The distance of (H, W, 1 or 3) images in [0, 1]; NaN where they are too small or not known everywhere."""
         if min(one.shape[:2]) < self.least or not (np.isfinite(one).all() and np.isfinite(other).all()):
             return float("nan")
         batch = [
@@ -83,19 +83,19 @@ def open_lpips(path: str) -> LPIPS:
     """
     from torchvision import models
 
-    mend = "Give torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth as quality.lpips."
-    tensors = read_state(Path(path), mend)
+    hint = "Give torchvision's alexnet-owt-7be5be79.pth or vgg16-397923af.pth as quality.lpips."
+    tensors = read_state(Path(path), hint)
     first = tensors.get("features.0.weight")
     name = FIRST.get(tuple(first.shape)) if first is not None else None
     if name is None:
-        raise WeightsError("neither AlexNet nor VGG-16", file=path, field="quality.lpips", mend=mend)
+        raise WeightsError("neither AlexNet nor VGG-16", file=path, field="quality.lpips", hint=hint)
     network = {"alex": models.alexnet, "vgg": models.vgg16}[name](weights=None).features
     own = {key.removeprefix("features."): tensor for key, tensor in tensors.items() if key.startswith("features.")}
     try:
         network.load_state_dict(own)
     except RuntimeError as failure:
         problem = f"not all of its layers: {str(failure).splitlines()[-1].strip()}"
-        raise WeightsError(problem, file=path, field="quality.lpips", mend=mend) from None
+        raise WeightsError(problem, file=path, field="quality.lpips", hint=hint) from None
     published = resources.files("torchmetrics") / "functional" / "image" / "lpips_models" / f"{name}.pth"
     with resources.as_file(published) as file:
         linear = torch.load(file, map_location="cpu", weights_only=True)

@@ -1,7 +1,7 @@
-"""Average precision over any choice of pictures, from matches that were made once.
+"""Average precision over any choice of images, from matches that were made once.
 
-A picture's predictions are matched with its own truth alone, so drawing pictures anew changes how often a match counts
-and never the match. Where predictions of equal score belong to a picture that counts more than once, all copies of the
+An image's predictions are matched with its own truth alone, so drawing images anew changes how often a match counts
+and never the match. Where predictions of equal score belong to an image that counts more than once, all copies of the
 first count before those of the second.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from densevision.metrics.pictures import Columns
+from densevision.metrics.per_image import Columns
 
 CHUNK = 1 << 22
 """Weights of predictions that are held at once."""
@@ -39,14 +39,14 @@ class _Cell(NamedTuple):
     """The predictions of one class judged by the truth of one range of areas, in falling order of score.
 
     Attributes:
-        picture: (D,) index of each prediction's picture.
-        rank: (D,) its place among its picture's predictions.
+        image: (D,) index of each prediction's image.
+        rank: (D,) its place among its image's predictions.
         hit: (T, D) bool.
         counts: (T, D) bool, whether it counts at all.
-        positives: (N,) truths of each picture.
+        positives: (N,) truths of each image.
     """
 
-    picture: np.ndarray
+    image: np.ndarray
     rank: np.ndarray
     hit: np.ndarray
     counts: np.ndarray
@@ -54,11 +54,11 @@ class _Cell(NamedTuple):
 
 
 class Matches:
-    """Matches of all pictures, from which COCO's numbers follow; see `metrics.pictures.Pictures`.
+    """Matches of all images, from which COCO's numbers follow; see `metrics.images.Images`.
 
     Args:
-        ids: Identities of the pictures; picture n has the image id n + 1.
-        parts: Entries of all pictures, a few whole classes at a time: one for each picture, class and range of areas,
+        ids: Identities of the images; image n has the image id n + 1.
+        parts: Entries of all images, a few whole classes at a time: one for each image, class and range of areas,
             as `COCOeval.evalImgs` has them.
         rules: What the numbers are made of.
     """
@@ -82,7 +82,7 @@ class Matches:
         for entry in entries:
             positives[entry["image_id"] - 1] += np.count_nonzero(np.logical_not(entry["gtIgnore"]))
         sizes = [len(entry["dtScores"]) for entry in entries]
-        picture = np.repeat([entry["image_id"] - 1 for entry in entries], sizes).astype(np.int64)
+        image = np.repeat([entry["image_id"] - 1 for entry in entries], sizes).astype(np.int64)
         rank = np.concatenate([np.zeros(0, np.int64), *map(np.arange, sizes)])
         scores = np.concatenate([np.zeros(0), *(entry["dtScores"] for entry in entries)])
         thresholds = len(self.rules.thresholds)
@@ -94,13 +94,13 @@ class Matches:
         matched, ignored = joined("dtMatches"), joined("dtIgnore")
         order = np.argsort(-scores, kind="mergesort")
         return _Cell(
-            picture[order], rank[order], (matched & ~ignored)[:, order], ~ignored[:, order], positives
+            image[order], rank[order], (matched & ~ignored)[:, order], ~ignored[:, order], positives
         )  # fmt: skip
 
     def numbers(self, weights: np.ndarray) -> Columns:
         """COCO's numbers for (B, N) weights: name -> (B,), each the mean over the classes that have truth."""
         weights = np.asarray(weights, np.float64)
-        most = max((len(cell.picture) for cell in self.cells.values()), default=1)
+        most = max((len(cell.image) for cell in self.cells.values()), default=1)
         step = max(1, CHUNK // max(most, 1))
         parts = [self._numbers(weights[start : start + step]) for start in range(0, len(weights), step)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
@@ -136,25 +136,25 @@ class Matches:
         seen, last = None, None
         for at, (hit, counts) in enumerate(zip(cell.hit, cell.counts)):
             if last is None or not np.array_equal(counts, last):
-                seen, last = np.cumsum(weights[:, cell.picture] * counts, 1), counts
+                seen, last = np.cumsum(weights[:, cell.image] * counts, 1), counts
             hits = np.flatnonzero(hit)
-            caught = np.cumsum(weights[:, cell.picture[hits]], 1)
+            caught = np.cumsum(weights[:, cell.image[hits]], 1)
             found[:, at] = average_precision(caught, seen[:, hits], positives, self.rules.recalls)
         return np.where(positives[:, None] > 0, found, np.nan)
 
     def each(self) -> Columns:
-        """AP, AP50 and AP75 of each picture alone: name -> (N,), NaN for pictures without truth."""
+        """AP, AP50 and AP75 of each image alone: name -> (N,), NaN for images without truth."""
         total, classes = np.zeros((len(self.ids), len(self.rules.thresholds))), np.zeros(len(self.ids))
         for (_, area), cell in self.cells.items():
             if area != "all":
                 continue
-            order = np.argsort(cell.picture, kind="stable")
-            ends = np.searchsorted(cell.picture[order], np.arange(len(self.ids) + 1))
-            for picture in np.flatnonzero(cell.positives):
-                rows = order[ends[picture] : ends[picture + 1]]
+            order = np.argsort(cell.image, kind="stable")
+            ends = np.searchsorted(cell.image[order], np.arange(len(self.ids) + 1))
+            for image in np.flatnonzero(cell.positives):
+                rows = order[ends[image] : ends[image + 1]]
                 caught, seen = (np.cumsum(part[:, rows], 1, float) for part in (cell.hit, cell.counts))
-                total[picture] += average_precision(caught, seen, cell.positives[picture], self.rules.recalls)
-                classes[picture] += 1
+                total[image] += average_precision(caught, seen, cell.positives[image], self.rules.recalls)
+                classes[image] += 1
         values = np.where(classes[:, None] > 0, total / np.maximum(classes, 1)[:, None], np.nan)
         at = {
             f"AP{100 * limit:.0f}": values[:, np.isclose(self.rules.thresholds, limit)].mean(1) for limit in (0.5, 0.75)
@@ -190,8 +190,8 @@ def average_precision(caught: np.ndarray, seen: np.ndarray, positives: Any, reca
 
 
 def _recall(cell: _Cell, weights: np.ndarray, most: int) -> np.ndarray:
-    """(B, T) recall of one class by its picture's first predictions, NaN without truth."""
+    """(B, T) recall of one class by its image's first predictions, NaN without truth."""
     positives = weights @ cell.positives
     hits = (cell.hit & (cell.rank < most)).T.astype(np.float64)
-    caught = weights[:, cell.picture] @ hits
+    caught = weights[:, cell.image] @ hits
     return np.where(positives[:, None] > 0, caught / np.maximum(positives, TINY)[:, None], np.nan)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from densevision.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from densevision.metrics.pictures import Pictures
+    from densevision.metrics.per_image import PerImageStats
 
 R = TypeVar("R")
 OnError = Literal["fail", "skip"]
-UNANSWERED, UNTOLD, BROKEN = "images without prediction", "predictions without truth", "broken files"
+UNANSWERED, UNLABELED, BROKEN = "images without prediction", "predictions without truth", "broken files"
 FORMS = (".kitti", ".depth")
-"""Inner endings that say how a picture's numbers are written, and are no part of its name."""
+"""Inner endings that say how an image's numbers are written, and are no part of its name."""
 AHEAD = 4
 """Pairs that are read before they are asked for."""
 _NONE = "Without skipping, the first failure is told."
@@ -40,7 +40,7 @@ class Judge(Protocol):
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]: ...
 
-    def by_picture(self) -> Pictures: ...
+    def per_image(self) -> PerImageStats: ...
 
 
 class Scoring:
@@ -48,7 +48,7 @@ class Scoring:
 
     Args:
         metric: What judges them.
-        ids: Names of the pictures that have both.
+        ids: Names of the images that have both.
         read: Name -> (answer, truth).
         named: What was left out, by kind.
         on_error: "skip" counts and names pairs that cannot be read or compared, "fail" raises the first failure.
@@ -72,7 +72,7 @@ class Scoring:
         self.judged: int | None = None
 
     def pairs(self, ids: Sequence[str] | None = None) -> Iterator[tuple[str, Any, Any]]:
-        """Name, answer and truth of all pictures, or of some; a few are read ahead, while others are judged.
+        """Name, answer and truth of all images, or of some; a few are read ahead, while others are judged.
 
         Raises:
             DataError: A file cannot be read, unless such are skipped.
@@ -102,7 +102,7 @@ class Scoring:
                 self.metric.merge(shard)
             self.judged = sum(counts)
             if self.ids and not self.judged:
-                raise DataError("no pair can be read or compared", value=self.ids[:3], mend=_NONE)
+                raise DataError("no pair can be read or compared", value=self.ids[:3], hint=_NONE)
             for names in self.named.values():
                 names.sort()
         return self
@@ -162,8 +162,8 @@ def read_whole(on_error: OnError) -> None:
         UsageError: `on_error` is "skip".
     """
     if on_error == "skip":
-        problem, mend = "has no effect: the predictions are one file, read whole or not at all", "Leave it out."
-        raise UsageError(problem, field="on_error", value=on_error, mend=mend)
+        problem, hint = "has no effect: the predictions are one file, read whole or not at all", "Leave it out."
+        raise UsageError(problem, field="on_error", value=on_error, hint=hint)
 
 
 def score_folders(
@@ -185,7 +185,7 @@ def score_folders(
         metric: Makes the judge, from the first prediction and its truth; of those that it can read, where the others
             are skipped.
         on_error: See `Scoring`.
-        endings: What a name may add to its picture's; a file that has no partner otherwise is called by the rest.
+        endings: What a name may add to its image's; a file that has no partner otherwise is called by the rest.
 
     Raises:
         DataError: There is no such folder, it is empty, two of its files have one name, or no prediction has a truth's.
@@ -196,14 +196,14 @@ def score_folders(
     else:
         told, said = (_files(folder, suffixes) for folder in (truth, predictions))
         if not told:
-            raise DataError("no file of truth is there", file=truth, mend=f"Known: {', '.join(suffixes)}.")
+            raise DataError("no file of truth is there", file=truth, hint=f"Known: {', '.join(suffixes)}.")
         told, said = _without_endings(told, said, endings), _without_endings(said, told, endings)
     ids = sorted(told.keys() & said.keys())
     if not ids:
-        problem, mend = "no prediction has the name of a truth", "Give each the name of its truth; suffixes may differ."
-        raise DataError(problem, file=predictions, value=sorted(said)[:3], mend=f"{mend} Truth is {sorted(told)[:3]}.")
+        problem, hint = "no prediction has the name of a truth", "Give each the name of its truth; suffixes may differ."
+        raise DataError(problem, file=predictions, value=sorted(said)[:3], hint=f"{hint} Truth is {sorted(told)[:3]}.")
     read_answer, read_truth = read
-    named = {UNANSWERED: sorted(told.keys() - said.keys()), UNTOLD: sorted(said.keys() - told.keys())}
+    named = {UNANSWERED: sorted(told.keys() - said.keys()), UNLABELED: sorted(said.keys() - told.keys())}
 
     def both(id: str) -> tuple[R, R]:
         return read_answer(said[id]), read_truth(told[id])
@@ -219,13 +219,13 @@ def _judge(metric: Callable[[Path, Path], Judge], pairs: Sequence[tuple[Path, Pa
         except DataError:
             if on_error == "fail":
                 raise
-    raise DataError("no prediction can be read", file=pairs[0][0], mend=_NONE)
+    raise DataError("no prediction can be read", file=pairs[0][0], hint=_NONE)
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
     """Path below the folder, without suffix -> file."""
     if not folder.is_dir():
-        raise DataError("there is no such folder", file=folder, mend="Give two folders, or two files.")
+        raise DataError("there is no such folder", file=folder, hint="Give two folders, or two files.")
     found: dict[str, Path] = {}
     for root, _, names in os.walk(folder, followlinks=True):
         for name in sorted(names):
@@ -249,6 +249,6 @@ def _without_endings(files: dict[str, Path], others: dict[str, Path], endings: S
 
 def _add(found: dict[str, Path], key: str, path: Path) -> None:
     if key in found:
-        mend = "Keep one of them, or put them into folders of their own."
-        raise DataError("two files of one name", file=path, value=found[key].name, mend=mend)
+        hint = "Keep one of them, or put them into folders of their own."
+        raise DataError("two files of one name", file=path, value=found[key].name, hint=hint)
     found[key] = path

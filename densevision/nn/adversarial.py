@@ -1,4 +1,4 @@
-"""Adversarial losses: how far pictures are from being taken for real, and how well a critic tells them apart.
+"""Adversarial losses: how far images are from being taken for real, and how well a critic tells them apart.
 
 All take logits of any shape, such as those of patches, and give a scalar.
 """

@@ -1,4 +1,4 @@
-"""The encoders: any timm model as a pyramid of features, or the picture alone."""
+"""The encoders: any timm model as a pyramid of features, or the image alone."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
+from densevision.nn.backbone_info import introspect_backbone
 from densevision.nn.padding import with_integer_padding
 from densevision.nn.pretrained import create
 from densevision.nn.pyramid import SimpleFeaturePyramid
-from densevision.nn.rehearsal import rehearse
 from densevision.nn.stages import cut, features
-from densevision.recipe import BackboneConfig
+from densevision.run_config import BackboneConfig
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
 """The levels that are made of a network of one stride."""
@@ -34,17 +34,17 @@ _FAMILIES = (
     "xception_aligned", "xcit",
 )
 # fmt: on
-"""timm's modules of models that take pictures of any size and give features that keep their strides."""
+"""timm's modules of models that take images of any size and give features that keep their strides."""
 
 
 class Encoder(Protocol):
-    """What stands between a picture and a head.
+    """What stands between an image and a head.
 
     Attributes:
         channels: Channels of every level.
-        strides: Pixels of the picture per cell of every level, shallow to deep. A level's height and width are the
-            picture's divided by the stride and rounded up, whatever the picture's size.
-        mean: Mean that the encoder subtracts from a picture in [0, 1], (1, C, 1, 1).
+        strides: Pixels of the image per cell of every level, shallow to deep. A level's height and width are the
+            image's divided by the stride and rounded up, whatever the image's size.
+        mean: Mean that the encoder subtracts from an image in [0, 1], (1, C, 1, 1).
         std: Standard deviation by which it then divides, (1, C, 1, 1).
     """
 
@@ -54,11 +54,11 @@ class Encoder(Protocol):
     std: Tensor
 
     def __call__(self, image: Tensor) -> list[Tensor]:
-        """(B, C, H, W) picture in [0, 1] to its levels; level 0 is the picture as it was given."""
+        """(B, C, H, W) image in [0, 1] to its levels; level 0 is the image as it was given."""
 
 
 class ImageOnly(nn.Module):
-    """The encoder of models that bring no backbone: it passes the picture on, and nothing else."""
+    """The encoder of models that bring no backbone: it passes the image on, and nothing else."""
 
     def __init__(self, channels: int = 3):
         super().__init__()
@@ -82,7 +82,7 @@ class Backbone(nn.Module):
     What no level needs is cut off: the classifier, and the stages behind the deepest level.
 
     Args:
-        config: The model, its weights, normalisation, frozen stages and dilation.
+        config: The model, its weights, normalization, frozen stages and dilation.
         shallowest: Smallest stride that the head wants; every level when not given.
         deepest: Largest stride that the head wants; every level when not given.
 
@@ -93,22 +93,22 @@ class Backbone(nn.Module):
 
     def __init__(self, config: BackboneConfig, *, shallowest: int | None = None, deepest: int | None = None):
         super().__init__()
-        plan = rehearse(config)
-        strides = PYRAMID_STRIDES if plan.plain else [stage.stride for stage in plan.stages]
+        info = introspect_backbone(config)
+        strides = PYRAMID_STRIDES if info.plain else [stage.stride for stage in info.stages]
         kept = [i for i, stride in enumerate(strides) if (shallowest or 1) <= stride <= (deepest or strides[-1])]
         if not kept:
-            mend = f"{config.name} has the strides {', '.join(map(str, strides))}."
-            raise UsageError(f"no level of stride {shallowest} to {deepest}", field="backbone.name", mend=mend)
+            hint = f"{config.name} has the strides {', '.join(map(str, strides))}."
+            raise UsageError(f"no level of stride {shallowest} to {deepest}", field="backbone.name", hint=hint)
         self.strides = [1, *(strides[i] for i in kept)]
-        self.multiple = plan.multiple
+        self.multiple = info.multiple
 
-        self.network = create(config, plan.arguments)
-        self.stages = plan.stages[-1:] if plan.plain else [plan.stages[i] for i in kept]
-        cut(self.network, self.stages, norm=plan.plain)
+        self.network = create(config, info.arguments)
+        self.stages = info.stages[-1:] if info.plain else [info.stages[i] for i in kept]
+        cut(self.network, self.stages, norm=info.plain)
         with_integer_padding(self.network)
-        self.still = _freeze(self.network, plan.frozen)
+        self.still = _freeze(self.network, info.frozen)
 
-        if plan.plain:
+        if info.plain:
             self.pyramid = SimpleFeaturePyramid(*self.stages[-1][1:], self.strides[1:])
             self.channels = [config.channels, *self.pyramid.channels]
         else:
@@ -119,13 +119,13 @@ class Backbone(nn.Module):
         self.register_buffer("std", per_channel("std", config.std, usual.std, config.channels))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Normalises a picture and answers its levels, shallow to deep.
+        """Normalizes an image and answers its levels, shallow to deep.
 
         Args:
             image: (B, C, H, W) float RGB in [0, 1], of any size.
 
         Returns:
-            The picture as it was given, then (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) for every
+            The image as it was given, then (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) for every
             other level i.
         """
         height, width = _of_channels(image, self.channels[0]).shape[-2:]
@@ -167,14 +167,14 @@ def _freeze(network: nn.Module, names: Sequence[str]) -> list[str]:
 def per_channel(name: str, given: Sequence[float] | None, usual: Sequence[float], channels: int) -> Tensor:
     """Numbers for all channels, (1, C, 1, 1): those given, or the usual ones of RGB, repeated as often as they fit.
 
-    A grey picture takes the average of the usual ones, as timm adds up the first convolution over the colours for it.
+    A gray image takes the average of the usual ones, as timm adds up the first convolution over the colors for it.
     """
     values = list(usual if given is None else given)
     if given is None and channels == 1:
         values = [sum(values) / len(values)]
     if given is not None and (not given or channels % len(given)):
-        mend = f"Give {channels}, one per channel."
-        raise UsageError("wrong number of values", field=f"backbone.{name}", value=given, mend=mend)
+        hint = f"Give {channels}, one per channel."
+        raise UsageError("wrong number of values", field=f"backbone.{name}", value=given, hint=hint)
     if name == "std" and min(values) <= 0:
         raise UsageError("must be positive", field="backbone.std", value=given)
     return torch.tensor([values[i % len(values)] for i in range(channels)]).view(1, -1, 1, 1)
@@ -182,7 +182,7 @@ def per_channel(name: str, given: Sequence[float] | None, usual: Sequence[float]
 
 def _of_channels(image: Tensor, channels: int) -> Tensor:
     if image.shape[1] != channels:
-        # Subtracting the mean would broadcast a grey picture to three channels without a word.
-        mend = "Use a network of as many input channels (`backbone.channels`), or convert the picture."
-        raise UsageError(f"the network takes {channels} channels", value=image.shape[1], mend=mend)
+        # Subtracting the mean would broadcast a gray image to three channels without a word.
+        hint = "Use a network of as many input channels (`backbone.channels`), or convert the image."
+        raise UsageError(f"the network takes {channels} channels", value=image.shape[1], hint=hint)
     return image

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 class SameConv2d(nn.Conv2d):
     """A convolution whose output is the input divided by the stride and rounded up, padded as TensorFlow does.
 
-    The sum equals timm's `Conv2dSame`, which divides in floating point: torch.export cannot keep the picture's size
+    The sum equals timm's `Conv2dSame`, which divides in floating point: torch.export cannot keep the image's size
     symbolic through that, and can through this.
     """
 
@@ -19,9 +19,9 @@ class SameConv2d(nn.Conv2d):
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride)); the odd row and column of padding come last."""
         padding = []
         for size, kernel, stride, dilation in zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation):
-            reach = (kernel - 1) * dilation + 1
-            total = reach - stride + -size % stride
-            if reach < stride:
+            receptive_field_radius = (kernel - 1) * dilation + 1
+            total = receptive_field_radius - stride + -size % stride
+            if receptive_field_radius < stride:
                 total = torch.sym_max(total, 0)
             padding = [total // 2, total - total // 2, *padding]
         x = F.pad(x, padding)

@@ -1,4 +1,4 @@
-"""The loss that compares what a pretrained network sees in two pictures."""
+"""The loss that compares what a pretrained network sees in two images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
-from densevision.recipe import BackboneConfig
+from densevision.run_config import BackboneConfig
 
 
 class Perceptual(nn.Module):
-    """The mean absolute difference of the features that a timm backbone has of two pictures.
+    """The mean absolute difference of the features that a timm backbone has of two images.
 
     Source: Johnson et al., Perceptual Losses, ECCV 2016, eq. 2, with absolute differences.
 
@@ -28,8 +28,8 @@ class Perceptual(nn.Module):
         self.backbone = Backbone(backbone, deepest=max(strides)).requires_grad_(False).eval()
         absent = [stride for stride in strides if stride not in self.backbone.strides[1:]]
         if absent:
-            mend = f"{backbone.name} has the strides {', '.join(map(str, self.backbone.strides[1:]))}."
-            raise UsageError("no such level", field="loss.perceptual.strides", value=absent, mend=mend)
+            hint = f"{backbone.name} has the strides {', '.join(map(str, self.backbone.strides[1:]))}."
+            raise UsageError("no such level", field="loss.perceptual.strides", value=absent, hint=hint)
         self.levels = [self.backbone.strides.index(stride) for stride in strides]
 
     def train(self, mode: bool = True) -> Perceptual:
@@ -37,7 +37,7 @@ class Perceptual(nn.Module):
         return super().train(False)
 
     def forward(self, answer: Tensor, target: Tensor) -> Tensor:
-        """(B, C, H, W) pictures in [0, 1] to a scalar; the gradient flows into the answer alone."""
+        """(B, C, H, W) images in [0, 1] to a scalar; the gradient flows into the answer alone."""
         with torch.no_grad():
             wanted = self.backbone(target)
         found = self.backbone(answer)

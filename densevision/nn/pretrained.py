@@ -10,8 +10,8 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from densevision.errors import WeightsError
-from densevision.nn.still_norm import stilled
-from densevision.recipe import BackboneConfig
+from densevision.nn.frozen_batch_norm import freeze_batch_norm
+from densevision.run_config import BackboneConfig
 
 FROZEN = "frozenbatchnorm2d"
 """timm's name, as the option `norm_layer`, of norms that are never trained."""
@@ -30,7 +30,7 @@ def build(name: str, arguments: dict[str, Any], **weights: Any) -> nn.Module:
     frozen = arguments.get("norm_layer") == FROZEN
     arguments = {key: value for key, value in arguments.items() if not (frozen and key == "norm_layer")}
     network = timm.create_model(name, **arguments, **weights)
-    return stilled(network) if frozen else network
+    return freeze_batch_norm(network) if frozen else network
 
 
 def create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
@@ -49,9 +49,11 @@ def create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
         return build(config.name, arguments)
     try:
         return build(config.name, arguments, pretrained=True)
-    except Exception as failure:  # network, hub, cache and files fail in many ways, and the model itself was rehearsed
+    except (
+        Exception
+    ) as failure:  # network, hub, cache and files fail in many ways, and the model itself was introspected
         problem = f"timm's weights of {config.name} cannot be had: {_shortened(failure)}"
-        raise WeightsError(problem, field="backbone.pretrained", value=True, mend=_WAYS_OUT) from failure
+        raise WeightsError(problem, field="backbone.pretrained", value=True, hint=_WAYS_OUT) from failure
 
 
 def _from_file(name: str, arguments: dict[str, Any], file: str) -> nn.Module:
@@ -67,7 +69,7 @@ def _from_file(name: str, arguments: dict[str, Any], file: str) -> nn.Module:
         network = build(name, arguments, pretrained=True, pretrained_cfg_overlay=source)
     except Exception as failure:  # adapters that look for a key of their family raise whatever a dict raises
         problem = f"not the weights of timm's {name}: {_difference(name, arguments, tensors) or _shortened(failure)}"
-        raise WeightsError(problem, file=file, mend=_WANTED.format(name=name)) from failure
+        raise WeightsError(problem, file=file, hint=_WANTED.format(name=name)) from failure
     network.pretrained_cfg = network.default_cfg = None  # holds another copy of the file
     return network
 
@@ -77,12 +79,12 @@ def _read(name: str, file: str) -> dict[str, Tensor]:
         tensors = load_state_dict(file, weights_only=True)
         sound = tensors and all(isinstance(tensor, Tensor) for tensor in tensors.values())
     except FileNotFoundError:
-        raise WeightsError("no such file", file=file, field="backbone.pretrained", mend=_WAYS_OUT) from None
+        raise WeightsError("no such file", file=file, field="backbone.pretrained", hint=_WAYS_OUT) from None
     except Exception as failure:  # readers of foreign bytes raise anything
         problem = f"cannot be read as weights, damaged or something else: {_shortened(failure)}"
-        raise WeightsError(problem, file=file, mend=_WANTED.format(name=name)) from failure
+        raise WeightsError(problem, file=file, hint=_WANTED.format(name=name)) from failure
     if not sound:
-        raise WeightsError("holds no weights", file=file, mend=_WANTED.format(name=name))
+        raise WeightsError("holds no weights", file=file, hint=_WANTED.format(name=name))
     return tensors
 
 

@@ -14,7 +14,7 @@ class Stage(NamedTuple):
     Attributes:
         position: Its number in timm's `forward_intermediates`.
         channels: Channels of the features.
-        stride: Pixels of the picture per cell.
+        stride: Pixels of the image per cell.
     """
 
     position: int
@@ -40,7 +40,7 @@ def is_plain(stages: Sequence[Stage]) -> bool:
 
 
 def features(network: nn.Module, x: Tensor, stages: Sequence[Stage], norm: bool) -> list[Tensor]:
-    """Features (B, C, H, W) of the stages of a normalised picture, on request after the network's last norm."""
+    """Features (B, C, H, W) of the stages of a normalized image, on request after the network's last norm."""
     positions = [stage.position for stage in stages]
     return network.forward_intermediates(x, indices=positions, norm=norm, intermediates_only=True)
 

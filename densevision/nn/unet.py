@@ -1,4 +1,4 @@
-"""The way up of a U-Net, from any pyramid back to the picture's own pixels."""
+"""The way up of a U-Net, from any pyramid back to the image's own pixels."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 
 class UNetDecoder(nn.Module):
-    """From the deepest level up: enlarge, join with the next level, two 3x3 convolutions; level 0 is the picture.
+    """From the deepest level up: enlarge, join with the next level, two 3x3 convolutions; level 0 is the image.
 
     Source: Ronneberger et al., U-Net, MICCAI 2015, with levels of any strides.
 
     Args:
-        channels: Channels of every level, shallow to deep, the picture's first.
+        channels: Channels of every level, shallow to deep, the image's first.
         width: Channels of the result; each level has twice as many as the one above it, up to `widest`.
         norm: Builds the norm of a number of channels; none when not given.
         widest: Most channels of a level.

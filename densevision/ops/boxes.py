@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 ROUNDS = 32
-"""Rounds of suppression that an exported graph holds; see `suppressed`."""
+"""Rounds of suppression that an exported graph holds; see `nms_dense`."""
 
 
 def anchor_points(levels: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
-    """The centre of every cell of every level.
+    """The center of every cell of every level.
 
     Args:
         levels: Feature maps (B, C, H, W); only their sizes are read, so that an exported graph follows them.
@@ -110,11 +110,11 @@ def two_hot(values: Tensor, bins: int, lowest: float = 0.0) -> Tensor:
     return F.one_hot(left, bins) * (1 - right_share) + F.one_hot(left + 1, bins) * right_share
 
 
-def suppressed(boxes: Tensor, valid: Tensor, threshold: float, groups: Tensor | None = None) -> Tensor:
+def nms_dense(boxes: Tensor, valid: Tensor, threshold: float, groups: Tensor | None = None) -> Tensor:
     """Greedy non-maximum suppression of sorted boxes, as tensor arithmetic over a whole batch.
 
     A box is kept when no kept, stronger box of its group overlaps it by more than the threshold. Applying that rule to
-    all boxes at once settles every box whose chain of stronger neighbours is no longer than the number of rounds;
+    all boxes at once settles every box whose chain of stronger neighbors is no longer than the number of rounds;
     repeated until nothing changes, the answer is that of the sequential algorithm. An exported graph cannot know when
     to stop and holds `ROUNDS` of them.
 
@@ -128,7 +128,7 @@ def suppressed(boxes: Tensor, valid: Tensor, threshold: float, groups: Tensor | 
         (B, K) bool, the boxes that stay.
 
     >>> row = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 7]]])
-    >>> suppressed(row, torch.ones(1, 3, dtype=torch.bool), 0.75)
+    >>> nms_dense(row, torch.ones(1, 3, dtype=torch.bool), 0.75)
     tensor([[ True, False,  True]])
     """
     beats = pairwise_iou(boxes, boxes) > threshold

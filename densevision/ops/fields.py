@@ -1,4 +1,4 @@
-"""Fields over a picture as tensors: from the network's canvas to the picture's own pixels."""
+"""Fields over an image as tensors: from the network's canvas to the image's own pixels."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from densevision.ops.view import View
 
 
 def to_original(field: Tensor, view: View, scale: int = 1) -> Tensor:
-    """Crops the padding off a field of the canvas and resizes it to the picture, linearly.
+    """Crops the padding off a field of the canvas and resizes it to the image, linearly.
 
     Args:
         field: (B, C, h, w) float, `scale` times the canvas.
-        view: How the network saw the picture.
+        view: How the network saw the image.
         scale: Pixels of the field per pixel of the canvas, along each axis.
 
     Returns:
-        (B, C, H, W), `scale` times the picture; a view of `field` where nothing has to be resized.
+        (B, C, H, W), `scale` times the image; a view of `field` where nothing has to be resized.
 
     >>> import torch
     >>> to_original(torch.arange(8.0).reshape(1, 1, 2, 4), View((2, 3), (2, 4)))

@@ -1,7 +1,7 @@
-"""Interpolation as MATLAB's `imresize` does it, by which super-resolution papers make and judge their pictures.
+"""Interpolation as MATLAB's `imresize` does it, by which super-resolution papers make and judge their images.
 
 Source: the documentation of MATLAB's imresize; Keys, Cubic convolution interpolation, 1981, with a = -0.5. Shrinking
-widens the kernel (antialiasing), and beyond its edges a picture is continued by its mirror image.
+widens the kernel (antialiasing), and beyond its edges an image is continued by its mirror image.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _REACH = 2
 
 
 def imresize(image: Tensor, size: Size, kernel: Kernel = "bicubic") -> Tensor:
-    """Resizes pictures, antialiased where they shrink.
+    """Resizes images, antialiased where they shrink.
 
     Args:
         image: (B, C, H, W) float.
@@ -45,7 +45,7 @@ def enlarge(image: Tensor, scale: int, kernel: Kernel = "bicubic") -> Tensor:
 
     Args:
         image: (B, C, H, W) float.
-        scale: A whole number; at 1 the picture comes back.
+        scale: A whole number; at 1 the image comes back.
         kernel: Of the interpolation.
 
     Returns:
@@ -54,16 +54,16 @@ def enlarge(image: Tensor, scale: int, kernel: Kernel = "bicubic") -> Tensor:
     for axis in (2, 3) if scale > 1 else ():
         length = image.shape[axis]
         padded = _continued(image, axis)
-        phases = [
-            sum(weight * padded.narrow(axis, _REACH + offset, length) for offset, weight in phase)
-            for phase in _phases(scale, kernel)
+        optimizer_names = [
+            sum(weight * padded.narrow(axis, _REACH + offset, length) for offset, weight in optimizer_name)
+            for optimizer_name in _phases(scale, kernel)
         ]
-        image = torch.stack(phases, axis + 1).flatten(axis, axis + 1)
+        image = torch.stack(optimizer_names, axis + 1).flatten(axis, axis + 1)
     return image
 
 
 def _continued(image: Tensor, axis: int) -> Tensor:
-    """The picture with `_REACH` pixels of its mirror image at both ends."""
+    """The image with `_REACH` pixels of its mirror image at both ends."""
     # Between its copies and their mirror image even a single pixel is long enough to be cut from: exports want no ifs.
     copies = torch.cat([image, image.flip(axis), image], axis)
     before = copies.narrow(axis, 0, _REACH).flip(axis)
@@ -73,7 +73,7 @@ def _continued(image: Tensor, axis: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _phases(scale: int, kernel: Kernel) -> list[list[tuple[int, float]]]:
-    """For each of the `scale` pixels that one becomes: which neighbours it is made of, and their weights."""
+    """For each of the `scale` pixels that one becomes: which neighbors it is made of, and their weights."""
     length = 2 * _REACH + 3
     positions, weights = _taps(length, length * scale, kernel)
     middle = length // 2
@@ -91,7 +91,7 @@ def _resized(image: Tensor, axis: int, target: int, kernel: Kernel) -> Tensor:
     positions, weights = map(torch.from_numpy, _taps(length, target, kernel))
     weights = weights.to(image.dtype).reshape(1, 1, *((-1, 1) if axis == 2 else (1, -1)), weights.shape[1])
     total = torch.zeros((), dtype=image.dtype)
-    # One tap at a time: all at once would need the memory of as many pictures.
+    # One tap at a time: all at once would need the memory of as many images.
     for tap in range(weights.shape[-1]):
         total = total + image.index_select(axis, positions[:, tap]) * weights[..., tap]
     return total
@@ -102,10 +102,10 @@ def _taps(length: int, target: int, kernel: Kernel) -> tuple[np.ndarray, np.ndar
     scale = target / length
     squeeze = min(scale, 1.0) if kernel != "nearest" else 1.0
     width = WIDTHS[kernel] / squeeze
-    centres = (np.arange(target) + 0.5) / scale - 0.5
-    first = np.floor(centres - width / 2)
+    centers = (np.arange(target) + 0.5) / scale - 0.5
+    first = np.floor(centers - width / 2)
     positions = first[:, None] + np.arange(math.ceil(width) + 2)
-    weights = _kernel((centres[:, None] - positions) * squeeze, kernel)
+    weights = _kernel((centers[:, None] - positions) * squeeze, kernel)
     weights = weights / weights.sum(1, keepdims=True)
     used = (weights != 0).any(0)
     return _mirrored(positions[:, used].astype(np.int64), length), weights[:, used]

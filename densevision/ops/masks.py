@@ -1,6 +1,6 @@
 """Masks as run-length encodings in COCO's form: {"size": [height, width], "counts": text}.
 
-Nothing here ever holds more than one mask of a picture's size, and most hold only the window that an object fills.
+Nothing here ever holds more than one mask of an image's size, and most hold only the window that an object fills.
 """
 
 from __future__ import annotations
@@ -108,15 +108,15 @@ def warp(mask: RLE, matrix: np.ndarray, size: Size) -> RLE:
     corners = np.array(
         [[x, y], [x + pixels.shape[1], y], [x, y + pixels.shape[0]], [x + pixels.shape[1], y + pixels.shape[0]]]
     )
-    reach = corners @ matrix[:, :2].T + matrix[:, 2]
-    left, top = np.maximum(np.floor(reach.min(0)), 0).astype(int).tolist()
-    right, bottom = np.minimum(np.ceil(reach.max(0)), (size[1], size[0])).astype(int).tolist()
+    receptive_field_radius = corners @ matrix[:, :2].T + matrix[:, 2]
+    left, top = np.maximum(np.floor(receptive_field_radius.min(0)), 0).astype(int).tolist()
+    right, bottom = np.minimum(np.ceil(receptive_field_radius.max(0)), (size[1], size[0])).astype(int).tolist()
     if not pixels.size or left >= right or top >= bottom:
         return empty(size)
     local = matrix.astype(np.float64).copy()
     local[:, 2] += matrix[:, :2] @ (x, y) - (left, top)
-    grey = np.where(pixels, np.uint8(255), np.uint8(0))
-    moved = warp_image(grey, local, (bottom - top, right - left), cv2.INTER_LINEAR, 0) >= 128
+    gray = np.where(pixels, np.uint8(255), np.uint8(0))
+    moved = warp_image(gray, local, (bottom - top, right - left), cv2.INTER_LINEAR, 0) >= 128
     return encode_window(moved.T, (left, top), size)
 
 

@@ -1,4 +1,4 @@
-"""One set of boxes from several about the same picture: tiles, mirrored and scaled looks."""
+"""One set of boxes from several about the same image: tiles, mirrored and scaled looks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def strongest_of_parts(
 def _pieces(boxes: np.ndarray, groups: np.ndarray, threshold: float) -> np.ndarray:
     """(N,) bool: boxes, strongest first, of which more than the threshold lies in a stronger one of their group.
 
-    One box at a time: a large picture has so many that all pairs of them would not fit into memory.
+    One box at a time: a large image has so many that all pairs of them would not fit into memory.
     """
     own = (boxes[:, 2:] - boxes[:, :2]).prod(1)
     found = np.zeros(len(boxes), bool)

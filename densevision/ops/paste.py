@@ -1,4 +1,4 @@
-"""Masks over boxes to masks over pictures, straight to run lengths: memory is that of the box, never of all masks."""
+"""Masks over boxes to masks over images, straight to run lengths: memory is that of the box, never of all masks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from densevision.ops.view import Size
 
 
 def paste(mask: np.ndarray, box: np.ndarray, size: Size, threshold: float = 0.5) -> RLE:
-    """The pixels whose centres lie where a mask over a box is above the threshold.
+    """The pixels whose centers lie where a mask over a box is above the threshold.
 
-    The mask is interpolated linearly between the centres of its cells and falls to zero outside.
+    The mask is interpolated linearly between the centers of its cells and falls to zero outside.
 
     Args:
         mask: (R, R) in [0, 1].
         box: xyxy in pixels.
-        size: Of the picture, (height, width).
+        size: Of the image, (height, width).
         threshold: Between 0 and 1.
     """
     cells = np.asarray(mask, np.float32)
@@ -39,7 +39,7 @@ def paste_snapped(mask: np.ndarray, box: np.ndarray, size: Size, threshold: floa
     Args:
         mask: (R, R) in [0, 1].
         box: xyxy in pixels.
-        size: Of the picture, (height, width).
+        size: Of the image, (height, width).
         threshold: Between 0 and 1.
     """
     import torch

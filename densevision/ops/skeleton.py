@@ -32,7 +32,7 @@ class Skeleton:
     """
 
     names: tuple[str, ...]
-    limbs: tuple[tuple[int, int], ...] = ()
+    skeleton_edges: tuple[tuple[int, int], ...] = ()
 
     def mirrored(self) -> np.ndarray:
         """(K,) positions of each keypoint's mirror image, its own where it has none.

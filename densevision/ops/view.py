@@ -1,6 +1,6 @@
-"""Original picture <-> network picture: one affine map, and its inverse.
+"""Original image <-> network image: one affine map, and its inverse.
 
-Coordinates are continuous: (0, 0) is the top-left corner of the top-left pixel, whose centre is (0.5, 0.5).
+Coordinates are continuous: (0, 0) is the top-left corner of the top-left pixel, whose center is (0.5, 0.5).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 Size = tuple[int, int]
-Fit = Literal["letterbox", "shortest", "cover", "pad", "centre"]
+Fit = Literal["letterbox", "shortest", "cover", "pad", "center"]
 Interpolation = Literal["auto", "linear", "cubic"]
 
 _CURVES = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
@@ -21,13 +21,13 @@ _CURVES = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees a picture: scaled, then shifted, into a canvas.
+    """How a network sees an image: scaled, then shifted, into a canvas.
 
     Attributes:
-        original: Size of the picture, (height, width).
+        original: Size of the image, (height, width).
         size: Size of the network's canvas, (height, width).
-        scale: Canvas pixels per picture pixel, (x, y).
-        offset: Where the picture's corner lies on the canvas, (x, y) in canvas pixels.
+        scale: Canvas pixels per image pixel, (x, y).
+        offset: Where the image's corner lies on the canvas, (x, y) in canvas pixels.
     """
 
     original: Size
@@ -37,30 +37,30 @@ class View:
 
     @property
     def matrix(self) -> np.ndarray:
-        """The affine map picture -> canvas, (2, 3) float64."""
+        """The affine map image -> canvas, (2, 3) float64."""
         return np.array([[self.scale[0], 0.0, self.offset[0]], [0.0, self.scale[1], self.offset[1]]])
 
     @property
     def content(self) -> Size:
-        """Size of the part of the canvas that the picture covers, (height, width)."""
+        """Size of the part of the canvas that the image covers, (height, width)."""
         height, width = self.original
         return round(height * self.scale[1]), round(width * self.scale[0])
 
     @property
     def identity(self) -> bool:
-        """Whether the canvas is the picture."""
+        """Whether the canvas is the image."""
         return self.original == self.size and self.scale == (1.0, 1.0) and self.offset == (0.0, 0.0)
 
     def points_to_network(self, points: np.ndarray) -> np.ndarray:
-        """Maps (..., 2) xy points of the picture to the canvas."""
+        """Maps (..., 2) xy points of the image to the canvas."""
         return points * np.asarray(self.scale) + np.asarray(self.offset)
 
     def points_to_original(self, points: np.ndarray) -> np.ndarray:
-        """Maps (..., 2) xy points of the canvas back to the picture; inverse of `points_to_network`."""
+        """Maps (..., 2) xy points of the canvas back to the image; inverse of `points_to_network`."""
         return (points - np.asarray(self.offset)) / np.asarray(self.scale)
 
     def boxes_to_original(self, boxes: np.ndarray) -> np.ndarray:
-        """Maps (N, 4) xyxy boxes of the canvas back to the picture, clipped to it.
+        """Maps (N, 4) xyxy boxes of the canvas back to the image, clipped to it.
 
         >>> View((10, 20), (32, 32), (2.0, 2.0), (0.0, 4.0)).boxes_to_original(np.array([[0.0, 4, 8, 99]]))
         array([[ 0.,  0.,  4., 10.]])
@@ -75,7 +75,7 @@ class View:
         fill: float | tuple[float, ...] | Literal["edge"] = 0,
         interpolation: Interpolation = "auto",
     ) -> np.ndarray:
-        """Resizes a picture (H, W, C) of any type into the canvas and fills the rest, or continues its edge there.
+        """Resizes an image (H, W, C) of any type into the canvas and fills the rest, or continues its edge there.
 
         By itself, shrinking averages over areas and growing interpolates linearly; memory is that of the canvas. Floats
         are interpolated linearly as PyTorch does it, which places its points less exactly than OpenCV.
@@ -90,7 +90,7 @@ class View:
             else:
                 image = resize_image(image, (height, width), _CURVES.get(interpolation, usual))
             if interpolation == "cubic" and image.dtype.kind == "f":
-                image = image.clip(0, 1)  # cubic curves overshoot, and a picture of floats ends at white
+                image = image.clip(0, 1)  # cubic curves overshoot, and an image of floats ends at white
         x, y = round(self.offset[0]), round(self.offset[1])
         if isinstance(fill, str):
             return np.pad(image, ((y, self.size[0] - height - y), (x, self.size[1] - width - x), (0, 0)), "edge")
@@ -109,23 +109,23 @@ def fit(
     minimum: int = 1,
     whole: bool = True,
 ) -> View:
-    """The view of a picture under a size rule.
+    """The view of an image under a size rule.
 
     Args:
-        original: Size of the picture, (height, width).
-        how: `letterbox` scales it to fit into `size`, centred; `shortest` scales its shorter side to `size`, its longer
+        original: Size of the image, (height, width).
+        how: `letterbox` scales it to fit into `size`, centered; `shortest` scales its shorter side to `size`, its longer
             side to at most `longest`, and drops fractions of pixels as torchvision does; `cover` scales both to the
             multiples nearest to the shorter side being `size`, and never below it; `pad` leaves the scale, and so does
-            `centre`. All then pad, but for `cover`: `letterbox` and `centre` on all sides, the others at the right and
+            `center`. All then pad, but for `cover`: `letterbox` and `center` on all sides, the others at the right and
             the bottom.
         size: Side or (height, width) of the canvas.
         longest: Limit of the longer side under `shortest`.
         multiple_of: Each side of the canvas is rounded up to this; under `cover` to the nearest.
         minimum: Least side of the canvas.
-        whole: `letterbox`: fill the whole of `size` instead of the least canvas that holds the picture.
+        whole: `letterbox`: fill the whole of `size` instead of the least canvas that holds the image.
     """
     height, width = original
-    if how in ("pad", "centre"):
+    if how in ("pad", "center"):
         content, scale = (height, width), (1.0, 1.0)
     else:
         if size is None:
@@ -143,8 +143,8 @@ def fit(
         scale = (content[1] / width, content[0] / height)
     least = target if how == "letterbox" and whole else content
     canvas = tuple(max(minimum, math.ceil(max(a, b) / multiple_of) * multiple_of) for a, b in zip(least, content))
-    centred = how in ("letterbox", "centre")
-    offset = ((canvas[1] - content[1]) // 2, (canvas[0] - content[0]) // 2) if centred else (0, 0)
+    centered = how in ("letterbox", "center")
+    offset = ((canvas[1] - content[1]) // 2, (canvas[0] - content[0]) // 2) if centered else (0, 0)
     return View((height, width), (canvas[0], canvas[1]), scale, (float(offset[0]), float(offset[1])))
 
 
@@ -155,10 +155,10 @@ def warp_image(
 
     Args:
         image: The array.
-        matrix: (2, 3) map from picture to canvas.
+        matrix: (2, 3) map from image to canvas.
         size: Canvas (height, width).
         interpolation: An OpenCV constant.
-        fill: Value outside the picture.
+        fill: Value outside the image.
     """
     channels = 1 if image.ndim == 2 else image.shape[2]
     border = fill if isinstance(fill, tuple) else (fill,) * min(channels, 4)
@@ -174,9 +174,9 @@ def pixel_map(matrix: np.ndarray) -> np.ndarray:
            [0. , 1. , 0. ]])
     """
     half = np.array([0.5, 0.5])
-    centred = np.asarray(matrix, np.float64).copy()
-    centred[:, 2] += centred[:, :2] @ half - half
-    return centred
+    centered = np.asarray(matrix, np.float64).copy()
+    centered[:, 2] += centered[:, :2] @ half - half
+    return centered
 
 
 def resize_image(image: np.ndarray, size: Size, interpolation: int) -> np.ndarray:
@@ -195,7 +195,7 @@ def resize_image(image: np.ndarray, size: Size, interpolation: int) -> np.ndarra
 def interpolated(image: np.ndarray, size: Size) -> np.ndarray:
     """Interpolates an (H, W, C) array of float32 linearly as PyTorch does, to the last bit, without averaging.
 
-    PyTorch computes places in single precision, a hundredth of a grey level off: networks notice.
+    PyTorch computes places in single precision, a hundredth of a gray level off: networks notice.
     """
     import torch
     from torch.nn.functional import interpolate

@@ -1,4 +1,4 @@
-"""How far away everything in a picture is, or the reciprocal of that, with the word that says which."""
+"""How far away everything in an image is, or the reciprocal of that, with the word that says which."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from densevision.errors import DataError, UsageError
 from densevision.ops.view import warp_image
-from densevision.results.record import Result
+from densevision.results.base import Result
 
 Kind = Literal["metric", "relative", "disparity"]
 SMOOTH = 0.05
@@ -22,12 +22,12 @@ SMOOTH = 0.05
 
 @dataclass(frozen=True)
 class Camera:
-    """What is known of the camera that took a picture.
+    """What is known of the camera that took an image.
 
     Attributes:
-        focal: Focal length in pixels of the picture, the same along both axes.
-        principal: Where the optical axis meets the picture, (x, y) in pixels; its middle when not given.
-        baseline: Distance in metres from this camera to the right one of a rectified pair.
+        focal: Focal length in pixels of the image, the same along both axes.
+        principal: Where the optical axis meets the image, (x, y) in pixels; its middle when not given.
+        baseline: Distance in meters from this camera to the right one of a rectified pair.
         offset: Pixels by which the right camera's principal point lies further right: what is infinitely far has the
             disparity `-offset` (Middlebury's `doffs`).
     """
@@ -38,23 +38,23 @@ class Camera:
     offset: float = 0.0
 
     def seen_through(self, matrix: np.ndarray, size: tuple[int, int]) -> Camera:
-        """The camera of a canvas onto which a picture of this size is brought by an affine map (2, 3)."""
+        """The camera of a canvas onto which an image of this size is brought by an affine map (2, 3)."""
         zoom = math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
-        x, y = matrix[:, :2] @ np.asarray(self.centre(size)) + matrix[:, 2]
+        x, y = matrix[:, :2] @ np.asarray(self.center(size)) + matrix[:, 2]
         offset = self.offset * zoom
         return replace(self, focal=self.focal * zoom, principal=(float(x), float(y)), offset=offset)
 
     def distance(self, disparity: np.ndarray) -> np.ndarray:
-        """Metres at disparities in pixels, for a camera whose baseline is known; infinite where none is left."""
+        """Meters at disparities in pixels, for a camera whose baseline is known; infinite where none is left."""
         with np.errstate(divide="ignore"):
             return self.focal * self.baseline / np.maximum(disparity + self.offset, 0)
 
     def disparity(self, distance: np.ndarray) -> np.ndarray:
-        """Pixels of disparity at positive distances in metres, for a camera whose baseline is known."""
+        """Pixels of disparity at positive distances in meters, for a camera whose baseline is known."""
         return self.focal * self.baseline / distance - self.offset
 
-    def centre(self, size: tuple[int, int]) -> tuple[float, float]:
-        """The principal point in a picture of this size, (height, width)."""
+    def center(self, size: tuple[int, int]) -> tuple[float, float]:
+        """The principal point in an image of this size, (height, width)."""
         return self.principal or (size[1] / 2, size[0] / 2)
 
 
@@ -65,7 +65,7 @@ class DepthMap(Result):
     Attributes:
         depth: (H, W) float32; finite, and 0 where it is not known.
         kind: "metric": distance in `unit`. "relative": distance up to an unknown factor. "disparity": the larger the
-            nearer; in pixels of the picture where `unit` is "px", otherwise up to an unknown factor and offset.
+            nearer; in pixels of the image where `unit` is "px", otherwise up to an unknown factor and offset.
         unit: "m", "px", or empty where there is none.
         valid: (H, W) bool, where it is known; everywhere when not given.
         max: The largest number that whoever answers can give, where there is one.
@@ -99,7 +99,7 @@ class DepthMap(Result):
         return cls(depth=np.where(known, depth, np.float32(0)), valid=known, size=depth.shape, **more)
 
     def warp(self, matrix: np.ndarray, size: tuple[int, int]) -> DepthMap:
-        """The same scene on a canvas: distances stay, disparities in pixels scale with the picture.
+        """The same scene on a canvas: distances stay, disparities in pixels scale with the image.
 
         Along a surface the numbers are interpolated. At the borders of objects and of what is known they are those of
         the nearest pixel, because between two surfaces there is nothing.
@@ -117,7 +117,7 @@ class DepthMap(Result):
         return replace(self, depth=depth, valid=valid, max=limit, camera=camera, size=size, source=None)
 
     def metric(self, camera: Camera | None = None) -> DepthMap:
-        """Disparity in pixels as distance in metres: focal length times baseline over disparity and offset.
+        """Disparity in pixels as distance in meters: focal length times baseline over disparity and offset.
 
         Args:
             camera: Focal length, baseline and offset; the record's own when not given. Pixels without disparity are
@@ -132,7 +132,7 @@ class DepthMap(Result):
         if self.unit != "px" or camera is None or camera.baseline is None:
             problem = "metric depth needs disparity in pixels, and the focal length and baseline of its cameras"
             found = {"kind": self.kind, "unit": self.unit, "camera": camera}
-            raise DataError(problem, value=found, mend="Give both, or ask for disparity.")
+            raise DataError(problem, value=found, hint="Give both, or ask for disparity.")
         seen = self.valid & (self.depth > -camera.offset)
         depth = np.where(seen, camera.distance(self.depth), np.float32(0))
         return replace(self, depth=depth, valid=seen, kind="metric", unit="m", max=None, camera=camera)
@@ -142,17 +142,17 @@ class DepthMap(Result):
 
         Returns:
             (N, 3) float32 x right, y down, z ahead, in the depth's unit; and (N,) the pixels' places in the flattened
-            picture.
+            image.
 
         Raises:
             UsageError: The camera is not known, or the numbers are no distances.
         """
         record = self.metric() if self.unit == "px" and self.camera and self.camera.baseline else self
         if record.camera is None or record.kind == "disparity":
-            mend = "Predict metric or relative depth with the option focal, in pixels of the picture."
+            hint = "Predict metric or relative depth with the option focal, in pixels of the image."
             missing = "the focal length" if record.camera is None else "distances"
-            raise UsageError(f"points in space need {missing}", value=record.kind, mend=mend)
-        x, y = record.camera.centre(self.size)
+            raise UsageError(f"points in space need {missing}", value=record.kind, hint=hint)
+        x, y = record.camera.center(self.size)
         places = np.flatnonzero(record.valid & (record.depth > 0))
         row, column = np.divmod(places, self.size[1])
         z = record.depth.reshape(-1)[places]
@@ -160,13 +160,13 @@ class DepthMap(Result):
         return np.stack([across * z, down * z, z], 1).astype(np.float32), places
 
     def overlay(self, image: np.ndarray) -> np.ndarray:
-        """Colours from warm (near) to cold (far), with a bar that names the kind and the unit."""
+        """Colors from warm (near) to cold (far), with a bar that names the kind and the unit."""
         from densevision.draw.fields import draw_depth
 
         return draw_depth(self.depth, self.valid, self.unit, self.kind)
 
     def beside(self, truth: Result, image: np.ndarray) -> np.ndarray:
-        """In the truth's range of colours, where both are of one kind and have a unit."""
+        """In the truth's range of colors, where both are of one kind and have a unit."""
         from densevision.draw.fields import draw_depth, range_of
 
         if not (isinstance(truth, DepthMap) and self.unit and self.kind == truth.kind):
@@ -188,18 +188,18 @@ class DepthMap(Result):
         write_depth(path, self.depth, self.valid, **extra)
 
     def save_points(self, path: Path) -> None:
-        """Writes the points in space with the picture's colours, as a binary .ply."""
+        """Writes the points in space with the image's colors, as a binary .ply."""
         from densevision.io.depth import write_points
         from densevision.io.image import as_image, to_display
 
         points, places = self.points()
-        colours = None
+        colors = None
         if self.source is not None:
-            colours = to_display(as_image(self.source)).reshape(-1, 3)[places]
-        write_points(path, points, colours)
+            colors = to_display(as_image(self.source)).reshape(-1, 3)[places]
+        write_points(path, points, colors)
 
     def save_png16(self, path: Path) -> None:
-        """Writes 16-bit numbers: metres x 1000 (`.depth.png`) or KITTI's x 256 (`.kitti.png`); 0 is not known."""
+        """Writes 16-bit numbers: meters x 1000 (`.depth.png`) or KITTI's x 256 (`.kitti.png`); 0 is not known."""
         from densevision.io.depth import write_depth
 
         write_depth(path, self.depth, self.valid, scale=PNG16[_form(path)])
@@ -210,7 +210,7 @@ class DepthMap(Result):
 
 
 PNG16 = {".depth.png": 1000.0, ".kitti.png": 256.0}
-"""Endings of 16-bit pictures of numbers -> steps per unit."""
+"""Endings of 16-bit images of numbers -> steps per unit."""
 
 
 def _form(path: Path) -> str:

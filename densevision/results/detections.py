@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from densevision.io.files import write_text
-from densevision.results.record import Result
+from densevision.io.atomic_write import write_text
+from densevision.results.base import Result
 
 ROWS = ("boxes", "scores", "labels", "crowd", "areas")
 """The fields with one row per object."""
 
 SURE = 0.25
-"""Score from which an object is drawn beside the truth; judgement also counts the guesses below."""
+"""Score from which an object is drawn beside the truth; evaluation also counts the guesses below."""
 
 VISIBLE = 0.1
 """A warped box is kept when at least this part of it stays on the canvas."""
@@ -24,10 +24,10 @@ VISIBLE = 0.1
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Detections(Result):
-    """Objects of one picture as boxes; truth has scores of 1.
+    """Objects of one image as boxes; truth has scores of 1.
 
     Attributes:
-        boxes: (N, 4) float32 xyxy in pixels of the original picture.
+        boxes: (N, 4) float32 xyxy in pixels of the original image.
         scores: (N,) float32 in [0, 1].
         labels: (N,) int64 indices into `names`.
         names: Class names.
@@ -65,7 +65,7 @@ class Detections(Result):
 
     @classmethod
     def joined(cls, parts: Sequence[Detections]) -> Detections:
-        """All objects of several records about one picture, such as the parts of a mosaic.
+        """All objects of several records about one image, such as the parts of a mosaic.
 
         Args:
             parts: At least one; of the same size and the same classes.
@@ -115,7 +115,7 @@ class Detections(Result):
         return [{"image_id": image_id, "category_id": c, "bbox": b, "score": s} for c, b, s in rows]
 
     def to_yolo(self) -> str:
-        """YOLO lines: class, centre x, centre y, width, height (parts of the picture), score."""
+        """YOLO lines: class, center x, center y, width, height (parts of the image), score."""
         height, width = self.size
         x1, y1, x2, y2 = self.boxes.astype(np.float64).T
         parts = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height, self.scores)

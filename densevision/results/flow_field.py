@@ -1,4 +1,4 @@
-"""Motion from one picture to another, and what of the first the second does not show."""
+"""Motion from one image to another, and what of the first the second does not show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from densevision.ops.view import warp_image
-from densevision.results.record import Result
+from densevision.results.base import Result
 
 SMOOTH = 0.5
 """Interpolated motion is taken where it differs by less than this, in pixels, from that of the nearest pixel."""
@@ -21,11 +21,11 @@ HIDDEN = 0.5
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FlowField(Result):
-    """The displacement of every pixel of the first picture, in pixels of that picture.
+    """The displacement of every pixel of the first image, in pixels of that image.
 
     Attributes:
         flow: (2, H, W) float32, right and down; finite, and 0 where it is not known.
-        occlusion: (H, W) float32 probability, or bool, that what the pixel shows is hidden in the second picture or has
+        occlusion: (H, W) float32 probability, or bool, that what the pixel shows is hidden in the second image or has
             left it; None where nobody says.
         valid: (H, W) bool, where the flow is known; everywhere when not given.
     """
@@ -62,7 +62,7 @@ class FlowField(Result):
         return None if self.occlusion is None else np.asarray(self.occlusion >= HIDDEN)
 
     def warp(self, matrix: np.ndarray, size: tuple[int, int]) -> FlowField:
-        """The motion between both pictures after the same map; what then moves off the canvas is occluded.
+        """The motion between both images after the same map; what then moves off the canvas is occluded.
 
         Between pixels that move alike the motion is interpolated. At the borders of motion and of what is known it is
         that of the nearest pixel, because a mean of two motions would be the motion of nothing.
@@ -87,7 +87,7 @@ class FlowField(Result):
         return moved.astype(self.occlusion.dtype)
 
     def overlay(self, image: np.ndarray) -> np.ndarray:
-        """The colours of the Middlebury wheel, with its key; occluded pixels tinted and outlined."""
+        """The colors of the Middlebury wheel, with its key; occluded pixels tinted and outlined."""
         from densevision.draw.fields import draw_flow, draw_occlusion
 
         drawn = draw_flow(self.flow, self.valid)
@@ -101,7 +101,7 @@ class FlowField(Result):
         return draw_flow(self.flow, self.valid, longest or None)
 
     def arrows(self, image: Any = None) -> np.ndarray:
-        """The picture with a grid of arrows on it: (H, W, 3) uint8 RGB.
+        """The image with a grid of arrows on it: (H, W, 3) uint8 RGB.
 
         Args:
             image: What to draw on, as for `draw`.
@@ -111,17 +111,17 @@ class FlowField(Result):
         return draw_arrows(self._canvas(image), self.flow, self.valid)
 
     def compare(self, first: Any, second: Any) -> np.ndarray:
-        """Both pictures, the second one fetched back by the flow, the flow, and what differs: a sheet, uint8 RGB.
+        """Both images, the second one fetched back by the flow, the flow, and what differs: a sheet, uint8 RGB.
 
-        Where the flow is right, the fetched picture is the first one, but for what is occluded.
+        Where the flow is right, the fetched image is the first one, but for what is occluded.
         """
-        from densevision.draw.sheet import contact_sheet
+        from densevision.draw.contact_sheet import contact_sheet
 
         first, second = self._canvas(first), self._canvas(second)
         fetched = fetch(second, self.flow)
-        pictures = [first, second, fetched, self.overlay(first), cv2.absdiff(first, fetched), self.arrows(first)]
+        images = [first, second, fetched, self.overlay(first), cv2.absdiff(first, fetched), self.arrows(first)]
         names = ["first", "second", "second, fetched back", "flow", "first - fetched", "flow as arrows"]
-        return contact_sheet(pictures, names, 2)
+        return contact_sheet(images, names, 2)
 
     def save_data(self, path: Path) -> None:
         """Writes flow and validity; the suffix picks the form, see `io.flow.write_flow`."""
@@ -141,14 +141,14 @@ class FlowField(Result):
 
 
 def leaves(flow: np.ndarray) -> np.ndarray:
-    """(H, W) bool: the pixels whose centre a flow (2, H, W) carries off the picture."""
+    """(H, W) bool: the pixels whose center a flow (2, H, W) carries off the image."""
     height, width = flow.shape[1:]
     x, y = flow[0] + np.arange(width) + 0.5, flow[1] + np.arange(height)[:, None] + 0.5
     return (x < 0) | (x >= width) | (y < 0) | (y >= height)
 
 
 def fetch(second: np.ndarray, flow: np.ndarray) -> np.ndarray:
-    """The second picture (H, W, C) as the first would see it, if the flow (2, H, W) were right everywhere."""
+    """The second image (H, W, C) as the first would see it, if the flow (2, H, W) were right everywhere."""
     height, width = flow.shape[1:]
     x, y = flow[0] + np.arange(width, dtype=np.float32), flow[1] + np.arange(height, dtype=np.float32)[:, None]
     return cv2.remap(second, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)

@@ -18,12 +18,12 @@ SURE = 2.0
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Instances(Detections):
-    """Objects of one picture as boxes with masks, or keypoints, or both; truth has scores of 1.
+    """Objects of one image as boxes with masks, or keypoints, or both; truth has scores of 1.
 
     Attributes:
         masks: N run-length encodings as COCO writes them, {"size": [height, width], "counts": text}; None where the
             task has no masks.
-        keypoints: (N, K, 3) float32 x, y in pixels and visibility: 0 not labelled, 1 hidden, 2 seen; None where the
+        keypoints: (N, K, 3) float32 x, y in pixels and visibility: 0 not labeled, 1 hidden, 2 seen; None where the
             task has no keypoints.
         joint_scores: (N, K) float32, answers only: height of the heatmap's peak, a logit; above 2 is sure.
         skeleton: What the keypoints are.
@@ -38,7 +38,7 @@ class Instances(Detections):
 
     @classmethod
     def joined(cls, parts: Sequence[Instances]) -> Instances:
-        """All objects of several records about one picture.
+        """All objects of several records about one image.
 
         Args:
             parts: At least one; of the same size, classes and kind.
@@ -55,7 +55,7 @@ class Instances(Detections):
         return replace(self, masks=masks, **rows)
 
     def dense(self) -> np.ndarray:
-        """The masks as (N, H, W) bool. A picture's size for each object: for many, take `each_mask` one by one."""
+        """The masks as (N, H, W) bool. An image's size for each object: for many, take `each_mask` one by one."""
         return np.stack(list(self.each_mask())) if len(self) else np.zeros((0, *self.size), bool)
 
     def each_mask(self) -> Iterator[np.ndarray]:
@@ -67,7 +67,7 @@ class Instances(Detections):
         from densevision.ops.masks import decode
 
         if self.masks is None:
-            raise UsageError("these objects have no masks", mend="Use weights with a mask head.")
+            raise UsageError("these objects have no masks", hint="Use weights with a mask head.")
         return (decode(mask) for mask in self.masks)
 
     def polygons(self) -> list[list[np.ndarray]]:
@@ -80,22 +80,22 @@ class Instances(Detections):
         """Each object cut out: (h, w, 4) uint8 RGB with the mask as its opacity, the size of the mask's tight box.
 
         Args:
-            image: The picture, anything that `predict` takes; the source when not given.
+            image: The image, anything that `predict` takes; the source when not given.
 
         Raises:
-            UsageError: There is no picture, or there are no masks.
+            UsageError: There is no image, or there are no masks.
         """
         from densevision.io.image import as_image, to_display
         from densevision.ops.masks import window
 
         source = self.source if image is None else image
         if source is None or self.masks is None:
-            raise UsageError("crops need a picture and masks", field="image", mend="Give the picture.")
-        picture = to_display(as_image(source))
+            raise UsageError("crops need an image and masks", field="image", hint="Give the image.")
+        pixels_of_image = to_display(as_image(source))
         cut = []
         for mask in self.masks:
             pixels, (x, y) = window(mask)
-            part = picture[y : y + pixels.shape[0], x : x + pixels.shape[1]]
+            part = pixels_of_image[y : y + pixels.shape[0], x : x + pixels.shape[1]]
             cut.append(np.dstack([part, np.where(pixels, np.uint8(255), np.uint8(0))]))
         return cut
 
@@ -131,7 +131,9 @@ class Instances(Detections):
         if self.keypoints is None:
             return image
         visible = self.keypoints[..., 2] > 0 if self.joint_scores is None else self.joint_scores > SURE
-        return draw_keypoints(image, self.keypoints[..., :2], visible, self.skeleton.limbs if self.skeleton else ())
+        return draw_keypoints(
+            image, self.keypoints[..., :2], visible, self.skeleton.skeleton_edges if self.skeleton else ()
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The record's arrays by name; the run lengths are texts."""
@@ -149,7 +151,7 @@ class Instances(Detections):
         return entries
 
     def to_yolo(self) -> str:
-        """YOLO lines: class, then x y of the outline's points as parts of the picture; one line for each part."""
+        """YOLO lines: class, then x y of the outline's points as parts of the image; one line for each part."""
         if self.masks is None:
             return super().to_yolo()
         lines = []
@@ -170,8 +172,8 @@ class Instances(Detections):
         """Plain data for JSON."""
         values = super().to_dict()
         if self.skeleton is not None:
-            limbs = [list(limb) for limb in self.skeleton.limbs]
-            values["skeleton"] = {"names": list(self.skeleton.names), "limbs": limbs}
+            skeleton_edges = [list(limb) for limb in self.skeleton.skeleton_edges]
+            values["skeleton"] = {"names": list(self.skeleton.names), "skeleton_edges": skeleton_edges}
         return values
 
     def _with_points(self, matrix: np.ndarray) -> Instances:

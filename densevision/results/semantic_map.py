@@ -10,10 +10,10 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 
-from densevision.io.files import whole
+from densevision.io.atomic_write import whole
 from densevision.io.masks import write_palette_png
 from densevision.ops.view import warp_image
-from densevision.results.record import Result
+from densevision.results.base import Result
 
 UNKNOWN = 255
 """Label of pixels whose class is not known; they count nowhere."""
@@ -23,7 +23,7 @@ UNKNOWN_SET = 65535
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SemanticMap(Result):
-    """What each pixel of a picture shows.
+    """What each pixel of an image shows.
 
     Attributes:
         labels: (H, W) uint8 indices into `names`, 255 unknown. With `multilabel`: (H, W) uint16 sets of classes, bit i
@@ -57,7 +57,7 @@ class SemanticMap(Result):
         return (self.labels >> index & 1).astype(bool) & self.known if self.multilabel else self.labels == index
 
     def warp(self, matrix: np.ndarray, size: tuple[int, int]) -> SemanticMap:
-        """Each pixel of the canvas takes the nearest pixel's class; unknown where the picture does not reach.
+        """Each pixel of the canvas takes the nearest pixel's class; unknown where the image does not reach.
 
         Probabilities are left out.
         """
@@ -66,7 +66,7 @@ class SemanticMap(Result):
         return replace(self, labels=labels, probabilities=None, size=size, source=None)
 
     def overlay(self, image: np.ndarray) -> np.ndarray:
-        """Each class in its colour, with a key; where a pixel has several, the last in `names` shows."""
+        """Each class in its color, with a key; where a pixel has several, the last in `names` shows."""
         from densevision.draw.fields import draw_semantic
 
         return draw_semantic(image, self._top(), self.names, UNKNOWN)
@@ -99,8 +99,8 @@ class SemanticMap(Result):
         return top
 
     def _save_labels(self, path: Path) -> None:
-        """A PNG whose pixels are the class numbers, in the classes' colours; sets of classes as 16-bit grey."""
-        from densevision.draw.colours import palette
+        """A PNG whose pixels are the class numbers, in the classes' colors; sets of classes as 16-bit gray."""
+        from densevision.draw.colors import palette
         from densevision.io.image import write_image
 
         if self.multilabel:

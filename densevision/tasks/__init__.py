@@ -11,17 +11,17 @@ from densevision.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from densevision.metrics.scoring import Scoring
-    from densevision.recipe import TaskConfig
-    from densevision.tasks.contract import Task
+    from densevision.run_config import TaskConfig
+    from densevision.tasks.base import Task
 
 TASKS: dict[str, str] = {
     "detection": "Objects as boxes: YOLO-style or Faster R-CNN.",
     "semantic": "The class of every pixel: FCN, and the decoders of smp by name.",
     "instance": "Which pixels each object covers, or where its keypoints are: Mask R-CNN.",
-    "depth": "How far away every pixel is: DPT and U-Net, learnt from truth or from stereo pairs.",
-    "flow": "Where every pixel goes between two pictures, and which are lost: RAFT.",
-    "superres": "A larger or better picture: EDSR, RRDB, U-Net and others; scale 1 restores.",
-    "translation": "A picture of another kind, such as a photo from a drawing of labels: pix2pix.",
+    "depth": "How far away every pixel is: DPT and U-Net, learned from truth or from stereo pairs.",
+    "flow": "Where every pixel goes between two images, and which are lost: RAFT.",
+    "superres": "A larger or better image: EDSR, RRDB, U-Net and others; scale 1 restores.",
+    "translation": "An image of another kind, such as a photo from a drawing of labels: pix2pix.",
 }
 """Task name -> what it answers. The task lives in the module of its name."""
 
@@ -38,12 +38,12 @@ def load_config(name: str) -> type[TaskConfig]:
 
 def load_score(name: str) -> Callable[..., dict[str, Any]]:
     """The function that judges prediction files against truth files; imports no torch."""
-    return import_module(f"densevision.tasks.{known(name)}.score").score
+    return import_module(f"densevision.tasks.{known(name)}.scoring").score
 
 
 def load_files(name: str) -> Callable[..., Scoring]:
-    """The function that pairs prediction files with truth files, picture by picture; imports no torch."""
-    return import_module(f"densevision.tasks.{known(name)}.score").open_files
+    """The function that pairs prediction files with truth files, image by image; imports no torch."""
+    return import_module(f"densevision.tasks.{known(name)}.scoring").open_files
 
 
 def scoring_options(name: str, settings: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -51,24 +51,24 @@ def scoring_options(name: str, settings: Mapping[str, Any] | None) -> dict[str, 
 
     Args:
         name: A name in `TASKS`.
-        settings: Dotted names of the task's config to values, of those that its score.py names in `HEEDS`.
+        settings: Dotted names of the task's config to values, of those that its score.py names in `SUPPORTS`.
 
     Raises:
         UsageError: One of them has no effect on files.
     """
     if not settings:
         return {}
-    heeds = getattr(import_module(f"densevision.tasks.{known(name)}.score"), "HEEDS", ())
+    supported_options = getattr(import_module(f"densevision.tasks.{known(name)}.scoring"), "SUPPORTS", ())
     for option, value in settings.items():
-        if not any(f"{option}.".startswith(f"{heeded}.") for heeded in heeds):
-            mend = f"It heeds {', '.join(heeds)}." if heeds else "It heeds none."
-            raise UsageError(f"has no effect on {name} score", field=option, value=value, mend=mend)
+        if not any(f"{option}.".startswith(f"{supported}.") for supported in supported_options):
+            hint = f"It supports {', '.join(supported_options)}." if supported_options else "It supports none."
+            raise UsageError(f"has no effect on {name} score", field=option, value=value, hint=hint)
     return {"config": load_config(name).resolve(None, settings)}
 
 
 def load_check(name: str) -> ModuleType:
     """The module that says what is looked for in a task's datasets (`CHECKS`) and looks for it; imports no torch."""
-    return import_module(f"densevision.tasks.{known(name)}.check")
+    return import_module(f"densevision.tasks.{known(name)}.checks")
 
 
 def known(name: str) -> str:
@@ -78,5 +78,5 @@ def known(name: str) -> str:
         UsageError: There is no such task.
     """
     if name not in TASKS:
-        raise UsageError("no such task", value=name, mend=did_you_mean(name, TASKS))
+        raise UsageError("no such task", value=name, hint=did_you_mean(name, TASKS))
     return name

@@ -1,4 +1,4 @@
-"""Whatever a person gets wrong: one message with file, field, value and mend, and the right exit code."""
+"""Whatever a person gets wrong: one message with file, field, value and fix, and the right exit code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SETTINGS = ("--set", "preset=nano", "--set", "data.size=64", "--set", "train.epo
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> tuple[Path, Dataset]:
-    """A sound COCO dataset of four pictures, and its json to be spoilt."""
+    """A sound COCO dataset of four images, and its json to be spoilt."""
     folder = tmp_path / "data"
     (folder / "images").mkdir(parents=True)
     (folder / "annotations").mkdir()
@@ -73,7 +73,7 @@ LABELS: dict[str, tuple[Callable[[Dataset], Any], list[str]]] = {
     "annotation_id_twice": (box(id=1), ["annotations[2]", "id", "1"]),
     "image_id_twice": (lambda content: content["images"][1].update(id=1), ["images[1]", "id"]),
     "image_unknown": (box(image_id=77), ["annotations[2]", "image_id", "77"]),
-    "picture_absent": (lambda content: content["images"][1].update(file_name="no.jpg"), ["no.jpg"]),
+    "image_absent": (lambda content: content["images"][1].update(file_name="no.jpg"), ["no.jpg"]),
     "leaves_the_folder": (lambda content: content["images"][1].update(file_name="../../x.jpg"), ["../../x.jpg"]),
     "absolute_path": (lambda content: content["images"][1].update(file_name="/etc/passwd"), ["/etc/passwd"]),
     "no_images": (lambda content: content.pop("images"), ["images"]),
@@ -90,49 +90,49 @@ def test_labels__fault_is_named(fault: str, dataset, capsys) -> None:
 
 
 def yolo(folder: Path) -> Path:
-    """A YOLO dataset of two pictures; only the first has a label file."""
-    picture = np.zeros((32, 32, 3), np.uint8)
+    """A YOLO dataset of two images; only the first has a label file."""
+    image = np.zeros((32, 32, 3), np.uint8)
     (folder / "labels" / "train").mkdir(parents=True)
     (folder / "images" / "train").mkdir(parents=True)
     for number in range(2):
-        cv2.imwrite(str(folder / "images" / "train" / f"{number}.png"), picture)
+        cv2.imwrite(str(folder / "images" / "train" / f"{number}.png"), image)
     (folder / "labels" / "train" / "0.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     (folder / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [thing]\n")
     return folder
 
 
-def test_labels__file_without_picture(tmp_path, capsys) -> None:
+def test_labels__file_without_image(tmp_path, capsys) -> None:
     folder = yolo(tmp_path / "data")
     (folder / "labels" / "train" / "9.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     assert_fails(capsys, 3, ["labels/train/9.txt", "images/train"], lambda: train(folder, None))
 
 
-def test_labels__picture_without_a_file_is_one_without_objects(tmp_path, capsys) -> None:
+def test_labels__image_without_a_file_is_one_without_objects(tmp_path, capsys) -> None:
     with pytest.raises(SystemExit):
         run(["detection", "check", str(yolo(tmp_path / "data")), "--json"])
     found = {row["name"]: row for row in json.loads(capsys.readouterr().out)["findings"]}["labels-missing"]
     assert found["severity"] != "error" and found["examples"][0]["file"] == "images/train/1.png"
 
 
-PICTURES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
+IMAGES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "empty": (lambda file: file.write_bytes(b""), ["1.jpg", "0"]),
-    "corrupt": (lambda file: file.write_bytes(b"no picture at all" * 9), ["1.jpg"]),
+    "corrupt": (lambda file: file.write_bytes(b"no image at all" * 9), ["1.jpg"]),
     "truncated": (lambda file: file.write_bytes(file.read_bytes()[:-200]), ["1.jpg"]),
 }
 
 
-@pytest.mark.parametrize("fault", PICTURES)
-def test_pictures__fault_is_named(fault: str, dataset, capsys) -> None:
+@pytest.mark.parametrize("fault", IMAGES)
+def test_images__fault_is_named(fault: str, dataset, capsys) -> None:
     folder, content = dataset
-    spoil, words = PICTURES[fault]
+    spoil, words = IMAGES[fault]
     spoil(folder / "images" / "1.jpg")
     assert_fails(capsys, 3, words, lambda: train(folder, content))
 
 
-@pytest.mark.parametrize("fault", PICTURES)
+@pytest.mark.parametrize("fault", IMAGES)
 def test_predict__fault_is_named(fault: str, dataset, capsys) -> None:
     folder, _ = dataset
-    spoil, words = PICTURES[fault]
+    spoil, words = IMAGES[fault]
     spoil(folder / "images" / "1.jpg")
     assert_fails(capsys, 3, words, lambda: run(["detection", "predict", str(folder / "images" / "1.jpg"), "--json"]))
 
@@ -166,7 +166,7 @@ def test_predict__too_many_pixels(dataset, capsys) -> None:
 USAGE = [
     (["--set", "train.epoch=3"], ["train.epoch", "epochs"]),
     (["--set", "train.epochs=many"], ["train.epochs", "many", "integer"]),
-    (["--set", "train.patience=9"], ["train.patience", "no effect", "cosine"]),
+    (["--set", "train.plateau_patience=9"], ["train.plateau_patience", "no effect", "cosine"]),
     (["--set", "train.epochs"], ["NAME=VALUE"]),
 ]
 
@@ -242,8 +242,8 @@ def weights_file(folder: Path, kind: str) -> Path:
 )
 def test_weights__refused(kind: str, words: list[str], dataset, tmp_path, capsys) -> None:
     path = weights_file(tmp_path, kind)
-    picture = str(dataset[0] / "images" / "0.jpg")
-    command = ["detection", "predict", picture, "--weights", str(path), "--json"]
+    image = str(dataset[0] / "images" / "0.jpg")
+    command = ["detection", "predict", image, "--weights", str(path), "--json"]
     assert_fails(capsys, 4, ["weights.safetensors", *words], lambda: run(command))
 
 

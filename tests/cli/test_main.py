@@ -15,7 +15,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from densevision.cli.main import COMMANDS, VERBS, run
-from densevision.data.scenes import Scenes
+from densevision.datasets.scenes import Scenes
 from densevision.io.video import VideoWriter, read_video
 from densevision.tasks import TASKS, load_config
 
@@ -59,7 +59,7 @@ def test_score__json_equals_pycocotools(tmp_path: Path, capsys) -> None:
     rng = np.random.default_rng(0)
     boxes = np.concatenate([rng.uniform(0, 50, (20, 2)), rng.uniform(5, 40, (20, 2))], 1).tolist()
     images = [{"id": n, "width": 100, "height": 100, "file_name": f"{n}.jpg"} for n in (3, 7)]
-    truths = [
+    ground_truths = [
         {"id": n + 1, "image_id": (3, 7)[n % 2], "category_id": 5, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
         for n, box in enumerate(boxes)
     ]
@@ -68,7 +68,7 @@ def test_score__json_equals_pycocotools(tmp_path: Path, capsys) -> None:
         for n, box in enumerate(boxes)
     ]
     (tmp_path / "t.json").write_text(
-        json.dumps({"images": images, "annotations": truths, "categories": [{"id": 5, "name": "x"}]})
+        json.dumps({"images": images, "annotations": ground_truths, "categories": [{"id": 5, "name": "x"}]})
     )
     (tmp_path / "p.json").write_text(json.dumps(found))
     command = ("detection", "score", "--truth", str(tmp_path / "t.json"), "--predictions", str(tmp_path / "p.json"))
@@ -84,8 +84,8 @@ def test_score__json_equals_pycocotools(tmp_path: Path, capsys) -> None:
 
 
 def test_predict__files_and_json(tmp_path: Path, capsys) -> None:
-    picture = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), picture)
+    image = np.random.default_rng(0).integers(0, 255, (64, 80, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image)
     out = tmp_path / "out"
     command = ("detection", "predict", str(tmp_path / "a.png"), "--out", str(out))
     printed(capsys, *command, "--save", "jpg", "--save", "json")
@@ -96,22 +96,22 @@ def test_predict__files_and_json(tmp_path: Path, capsys) -> None:
 
 
 def test_predict__zero_is_a_number(tmp_path: Path, capsys) -> None:
-    pictures(tmp_path, "a.png")
+    images(tmp_path, "a.png")
     command = ("detection", "predict", str(tmp_path / "a.png"), "--json")
     (few, all_of_them) = (
-        json.loads(printed(capsys, *command, *more).splitlines()[-1]) for more in ((), ("--min-score", "0"))
+        json.loads(printed(capsys, *command, *more).splitlines()[-1]) for more in ((), ("--score-threshold", "0"))
     )
     assert len(few["boxes"]) < len(all_of_them["boxes"]) == 300
 
 
-def pictures(folder: Path, *names: str) -> None:
+def images(folder: Path, *names: str) -> None:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(folder / name), np.full((32, 32, 3), 90, np.uint8))
 
 
-def test_predict__answers_lie_as_their_pictures_do(tmp_path: Path, capsys) -> None:
-    pictures(tmp_path, "a/1.png", "b/1.png", "b/c/2.png")
+def test_predict__answers_lie_as_their_images_do(tmp_path: Path, capsys) -> None:
+    images(tmp_path, "a/1.png", "b/1.png", "b/c/2.png")
     out = tmp_path / "out"
     printed(capsys, "detection", "predict", f"{tmp_path}/**/*.png", "--save", "json", "--out", str(out))
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*.*")) == [
@@ -122,7 +122,7 @@ def test_predict__answers_lie_as_their_pictures_do(tmp_path: Path, capsys) -> No
 
 
 def test_predict__never_writes_over_an_answer(tmp_path: Path, capsys) -> None:
-    pictures(tmp_path, "a/1.png", "a/1.jpg")
+    images(tmp_path, "a/1.png", "a/1.jpg")
     with pytest.raises(SystemExit) as ending:
         run(["detection", "predict", str(tmp_path / "a"), "--save", "json", "--out", str(tmp_path / "out")])
     said = capsys.readouterr().err
@@ -130,7 +130,7 @@ def test_predict__never_writes_over_an_answer(tmp_path: Path, capsys) -> None:
 
 
 def test_predict__knows_every_form_before_it_writes_one(tmp_path: Path, capsys) -> None:
-    pictures(tmp_path, "1.png")
+    images(tmp_path, "1.png")
     with pytest.raises(SystemExit) as ending:
         run(
             ["detection", "predict", f"{tmp_path}/1.png", "--save", "json", "--save", "jsn", "--out", f"{tmp_path}/out"]
@@ -140,7 +140,7 @@ def test_predict__knows_every_form_before_it_writes_one(tmp_path: Path, capsys) 
 
 
 def test_predict__answers_stay_in_their_folder(tmp_path: Path, capsys, monkeypatch) -> None:
-    pictures(tmp_path, "a/1.png", "work/2.png")
+    images(tmp_path, "a/1.png", "work/2.png")
     monkeypatch.chdir(tmp_path / "work")
     printed(capsys, "detection", "predict", "2.png", "../a/1.png", "--save", "json", "--out", "out")
     assert sorted(path.name for path in (tmp_path / "work/out").iterdir()) == ["1.json", "2.json"]
@@ -167,12 +167,12 @@ def test_predict__makes_a_video_of_the_answers_to_one(
     assert written.fps == 10
     drawn = [cv2.imread(str(file))[..., ::-1].astype(int) for file in sorted(out.glob("*.png"))]
     assert len(drawn) == 5 and drawn[0].shape[:2] == (192 * scale, 256 * scale)
-    for frame, picture in zip(written, drawn, strict=True):
-        assert np.abs(frame - picture).mean() < 8  # the codec is lossy
+    for frame, image in zip(written, drawn, strict=True):
+        assert np.abs(frame - image).mean() < 8  # the codec is lossy
 
 
 def test_predict__a_video_of_other_answers_is_refused(film: Path, tmp_path: Path, capsys) -> None:
-    pictures(tmp_path, "a.png")
+    images(tmp_path, "a.png")
     before = film.read_bytes()
     for source, out, words in (
         (tmp_path / "a.png", tmp_path / "out", "only the answers to a video make one"),
@@ -186,7 +186,7 @@ def test_predict__a_video_of_other_answers_is_refused(film: Path, tmp_path: Path
 
 def test_info__tells_the_card(capsys) -> None:
     card = json.loads(printed(capsys, "detection", "info", "--json"))
-    assert card["task"] == "detection" and card["licence"] and card["classes"]
+    assert card["task"] == "detection" and card["license"] and card["classes"]
 
 
 def test_models__lists_starter_weights_and_backbones(capsys) -> None:
@@ -220,7 +220,7 @@ def test_interrupted__leaves_nothing_half_written(name: str, code: int, tmp_path
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs behind a shell ignores it
         "from densevision.cli import main\n"
-        "from densevision.io.files import whole\n"
+        "from densevision.io.atomic_write import whole\n"
         "def slow(*_, **__):\n"
         "    with whole(sys.argv[1]) as temporary:\n"
         "        temporary.write_text('half')\n"

@@ -19,12 +19,12 @@ from densevision.tasks import TASKS
 
 
 def truth_and_answer(task: str, root: Path) -> tuple[Path, Path]:
-    """Truth of two pictures, and the answer that is the truth itself."""
+    """Truth of two images, and the answer that is the truth itself."""
     if task in ("detection", "instance"):
         images = [{"id": n, "width": 40, "height": 30, "file_name": f"{n}.png"} for n in (1, 2)]
         box = {"category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]]}
-        truths = [{"id": n, "image_id": n, "iscrowd": 0, **box} for n in (1, 2)]
-        told = {"images": images, "annotations": truths, "categories": [{"id": 1, "name": "a"}]}
+        ground_truths = [{"id": n, "image_id": n, "iscrowd": 0, **box} for n in (1, 2)]
+        told = {"images": images, "annotations": ground_truths, "categories": [{"id": 1, "name": "a"}]}
         (root / "truth.json").write_text(json.dumps(told))
         (root / "answer.json").write_text(json.dumps([{"image_id": n, "score": 0.9, **box} for n in (1, 2)]))
         return root / "truth.json", root / "answer.json"
@@ -35,8 +35,8 @@ def truth_and_answer(task: str, root: Path) -> tuple[Path, Path]:
         elif task == "flow":
             write_flow(root / "truth" / f"{name}.flo", rng.normal(0, 9, (2, 24, 32)).astype(np.float32))
         else:
-            picture = rng.integers(0, 3, (24, 32, 1 if task == "semantic" else 3)).astype(np.uint8)
-            write_image(root / "truth" / f"{name}.png", picture)
+            image = rng.integers(0, 3, (24, 32, 1 if task == "semantic" else 3)).astype(np.uint8)
+            write_image(root / "truth" / f"{name}.png", image)
     return root / "truth", root / "truth"
 
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from densevision.cli.main import run
-from densevision.draw.colours import palette
+from densevision.draw.colors import palette
 from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.io.masks import write_palette_png
-from densevision.metrics.glossary import meaning
+from densevision.metrics.metric_info import metric_info
 from densevision.tasks import TASKS
 
 SIZE = (24, 32)
@@ -98,8 +98,8 @@ def test_objects__without_predictions_or_objects_are_named(tmp_path: Path, capsy
     images = [{"id": n, "width": 32, "height": 32, "file_name": f"{name}.jpg"} for n, name in enumerate("xyz", 1)]
     box = {"bbox": [1, 1, 9, 9], "category_id": 1}
     mask = {"segmentation": [[1, 1, 10, 1, 10, 10, 1, 10]]}
-    truths = [{"id": n, "image_id": n, "area": 81, "iscrowd": 0, **box, **mask} for n in (1, 2)]
-    truth = {"images": images, "annotations": truths, "categories": [{"id": 1, "name": "thing"}]}
+    ground_truths = [{"id": n, "image_id": n, "area": 81, "iscrowd": 0, **box, **mask} for n in (1, 2)]
+    truth = {"images": images, "annotations": ground_truths, "categories": [{"id": 1, "name": "thing"}]}
     (tmp_path / "t.json").write_text(json.dumps(truth))
     (tmp_path / "p.json").write_text(json.dumps([{"image_id": 1, "score": 0.5, **box, **mask}]))
     for task in ("detection", "instance"):
@@ -123,7 +123,7 @@ def test_names__all_say_what_they_are(folders, capsys) -> None:
     task, truth, found = folders
     command = (task, "score", "--truth", str(truth), "--predictions", str(found), "--on-error", "skip", "--json")
     report = json.loads(asked(capsys, *command)[1])
-    assert not [name for name in report["metrics"] if not meaning(name).text]
+    assert not [name for name in report["metrics"] if not metric_info(name).text]
 
 
 def test_depth__under_a_protocol_and_a_scale_of_ones_own(tmp_path: Path, capsys) -> None:
@@ -175,11 +175,11 @@ def scored(capsys, root: Path, *settings: str) -> dict:
 LABELS = np.array([[0, 1, 2, 255], [2, 1, 0, 0]], np.uint8)
 """Three classes and an unknown pixel."""
 CODES = {
-    "colours": np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [9, 9, 9]], np.uint8),
+    "colors": np.array([[200, 0, 0], [0, 200, 0], [0, 0, 200], [9, 9, 9]], np.uint8),
     "values": np.array([700, 3, 40000, 255], np.uint16),
 }
 SETTINGS = {
-    "colours": ("data.colours=[[200,0,0],[0,200,0],[0,0,200]]", "data.unknown_colours=[[9,9,9]]"),
+    "colors": ("data.colors=[[200,0,0],[0,200,0],[0,0,200]]", "data.unknown_colors=[[9,9,9]]"),
     "values": ("data.values=[700,3,40000]",),
 }
 
@@ -215,11 +215,11 @@ def test_semantic__names_of_masks(tmp_path: Path, capsys) -> None:
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm"])
 def test_depth__scale_is_that_of_integers_alone(suffix: str, tmp_path: Path, capsys) -> None:
-    """KITTI's truth in steps of 1/256 m, and a network's answers in metres."""
-    metres = np.random.default_rng(0).uniform(1, 80, SIZE).round(1)
-    write_depth(tmp_path / "truth/0.png", metres, scale=256)
+    """KITTI's truth in steps of 1/256 m, and a network's answers in meters."""
+    meters = np.random.default_rng(0).uniform(1, 80, SIZE).round(1)
+    write_depth(tmp_path / "truth/0.png", meters, scale=256)
     (tmp_path / "found").mkdir()
-    write_depth(tmp_path / f"found/0{suffix}", 1.25 * metres)
+    write_depth(tmp_path / f"found/0{suffix}", 1.25 * meters)
     command = ("depth", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found"), "--json")
     code, out, _ = asked(capsys, *command, "--set", "data.scale=256")
     assert code == 0 and json.loads(out)["metrics"]["AbsRel"] == pytest.approx(0.25, abs=1e-3)

@@ -1,4 +1,4 @@
-"""Colours: stable, told apart by different eyes, and true to the tables they name."""
+"""Colors: stable, told apart by different eyes, and true to the tables they name."""
 
 from __future__ import annotations
 
@@ -8,51 +8,51 @@ import matplotlib
 import numpy as np
 import pytest
 
-from densevision.draw import colours
-from densevision.draw.colours import class_colour, palette, sequential, shade, text_colour
+from densevision.draw import colors as colors
+from densevision.draw.colors import class_color, palette, sequential, shade, text_color
 
 
-def test_class_colour__first_twelve_never_change():
+def test_class_color__first_twelve_never_change():
     known = "E69F00 56B4E9 F0E442 009E73 CC79A7 D55E00 0072B2 9900FF 44FFEE AA2277 EE00FF 00DD77"
-    assert " ".join(bytes(class_colour(index)).hex().upper() for index in range(12)) == known
+    assert " ".join(bytes(class_color(index)).hex().upper() for index in range(12)) == known
 
 
 def test_palette__longer_one_starts_with_shorter_one():
     np.testing.assert_array_equal(palette(300)[:40], palette(40))
-    assert [class_colour(index) for index in range(200)] == [tuple(row) for row in palette(200).tolist()]
+    assert [class_color(index) for index in range(200)] == [tuple(row) for row in palette(200).tolist()]
 
 
 def test_palette__no_two_of_five_hundred_are_equal():
     assert len(np.unique(palette(500), axis=0)) == 500
 
 
-def test_class_colour__any_index_has_a_colour():
-    assert class_colour(10**9) == class_colour(10**9)
-    assert len(class_colour(10**9)) == 3
+def test_class_color__any_index_has_a_color():
+    assert class_color(10**9) == class_color(10**9)
+    assert len(class_color(10**9)) == 3
 
 
-@pytest.mark.parametrize("eyes", colours.COLOUR_VISION)
+@pytest.mark.parametrize("eyes", colors.COLOR_VISION)
 def test_palette__first_twenty_are_told_apart_by_all_eyes(eyes):
-    seen = colours._oklab(colours._linear(palette(20)) @ colours.COLOUR_VISION[eyes].T)
+    seen = colors._oklab(colors._linear(palette(20)) @ colors.COLOR_VISION[eyes].T)
     nearest = min(np.linalg.norm(a - b) for a, b in itertools.combinations(seen, 2))
     assert nearest > 0.05  # a just noticeable difference in Oklab is about 0.02
 
 
 def test_oklab__published_values():
     # CSS Color 4 gives these for white and for sRGB red.
-    white, red = colours._oklab(colours._linear(np.array([[255, 255, 255], [255, 0, 0]])))
+    white, red = colors._oklab(colors._linear(np.array([[255, 255, 255], [255, 0, 0]])))
     np.testing.assert_allclose(white, (1, 0, 0), atol=1e-6)
     np.testing.assert_allclose(red, (0.627955, 0.224863, 0.125846), atol=1e-5)
 
 
-def test_text_colour__contrast_is_readable_on_every_class_colour():
+def test_text_color__contrast_is_readable_on_every_class_color():
     for background in palette(200).tolist():
-        inks = [text_colour(tuple(background)), tuple(background)]
-        dark, light = sorted(float(colours._linear(np.array(ink)) @ (0.2126, 0.7152, 0.0722)) for ink in inks)
+        inks = [text_color(tuple(background)), tuple(background)]
+        dark, light = sorted(float(colors._linear(np.array(ink)) @ (0.2126, 0.7152, 0.0722)) for ink in inks)
         assert (light + 0.05) / (dark + 0.05) >= 4.5  # WCAG 2, level AA
 
 
-def test_shade__first_is_the_colour_and_four_differ():
+def test_shade__first_is_the_color_and_four_differ():
     assert shade((10, 200, 90), 0) == (10, 200, 90)
     assert len({shade((10, 200, 90), index) for index in range(4)}) == 4
 

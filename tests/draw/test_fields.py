@@ -1,4 +1,4 @@
-"""Fields as colours: the flow wheel's published values, the depth bar's numbers, and memory by strips."""
+"""Fields as colors: the flow wheel's published values, the depth bar's numbers, and memory by strips."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 
 from densevision.draw import canvas as canvas_module
 from densevision.draw import fields
-from densevision.draw.colours import INVALID, class_colour, palette, sequential
+from densevision.draw.colors import INVALID, class_color, palette, sequential
 from densevision.draw.fields import (
     draw_arrows,
     draw_depth,
     draw_flow,
     draw_occlusion,
     draw_semantic,
-    flow_colours,
+    flow_colors,
     flow_wheel,
 )
 from densevision.draw.legends import _ticks, write_names
@@ -48,7 +48,7 @@ def test_draw_flow__equals_flow_vis():
 
 
 @pytest.mark.parity
-def test_flow_colours__equal_torchvision():
+def test_flow_colors__equal_torchvision():
     import torch
     from torchvision.utils import flow_to_image
 
@@ -58,12 +58,12 @@ def test_flow_colours__equal_torchvision():
     assert np.abs(draw_flow(flow, key=False).astype(int) - expected).max() <= 1
 
 
-def test_flow_colours__longer_than_the_limit_is_darkened():
-    at, beyond = (flow_colours(np.full((2, 1, 1), [[[length]], [[0.0]]]), 5.0)[0, 0] for length in (5.0, 50.0))
+def test_flow_colors__longer_than_the_limit_is_darkened():
+    at, beyond = (flow_colors(np.full((2, 1, 1), [[[length]], [[0.0]]]), 5.0)[0, 0] for length in (5.0, 50.0))
     assert tuple(at) == (255, 0, 0) and tuple(beyond) == (191, 0, 0)
 
 
-def test_draw_flow__unknown_is_grey_and_does_not_set_the_limit():
+def test_draw_flow__unknown_is_gray_and_does_not_set_the_limit():
     flow = np.ones((2, 30, 40), np.float32)
     flow[:, 3, 3] = np.nan
     flow[:, 4, 4] = 1e9
@@ -74,7 +74,7 @@ def test_draw_flow__unknown_is_grey_and_does_not_set_the_limit():
     np.testing.assert_array_equal(drawn[0, 0], draw_flow(np.ones((2, 1, 1)), key=False)[0, 0])
 
 
-def test_draw_flow__given_limit_keeps_colours_still():
+def test_draw_flow__given_limit_keeps_colors_still():
     slow, fast = np.full((2, 4, 4), 1.0), np.full((2, 4, 4), 1.0)
     fast[:, 0, 0] = 3
     np.testing.assert_array_equal(draw_flow(slow, limit=5, key=False)[1:], draw_flow(fast, limit=5, key=False)[1:])
@@ -128,7 +128,7 @@ def test_draw_depth__near_is_warm_for_depth_and_for_disparity():
     np.testing.assert_array_equal(disparity[0], sequential(np.array([[1.0, 0.0]]))[0])
 
 
-def test_draw_depth__unknown_is_grey_and_outliers_do_not_set_the_range():
+def test_draw_depth__unknown_is_gray_and_outliers_do_not_set_the_range():
     depth = np.random.default_rng(0).uniform(2, 4, (50, 60))
     clean = draw_depth(depth, limits=(2, 4), key=False)
     depth[0, 0], depth[0, 1], depth[0, 2], depth[0, 3] = np.nan, np.inf, 1e6, 0
@@ -187,15 +187,15 @@ def test_draw_semantic__tints_by_class_and_leaves_what_has_none():
     drawn = draw_semantic(photo, labels, NAMES, key=False)
     np.testing.assert_array_equal(photo, before)
     for columns, label in ((slice(2, 19), 0), (slice(21, 39), 2)):
-        mixed = photo[2:38, columns] * 0.4 + np.array(class_colour(label)) * 0.6
+        mixed = photo[2:38, columns] * 0.4 + np.array(class_color(label)) * 0.6
         assert np.abs(drawn[2:38, columns] - mixed).max() <= 1
     np.testing.assert_array_equal(drawn[:, 40:], photo[:, 40:])
     np.testing.assert_array_equal(drawn[0, 0], photo[0, 0])
-    assert (drawn[:, 19] == class_colour(0)).all(1).sum() == 40, "the border is in full colour"
+    assert (drawn[:, 19] == class_color(0)).all(1).sum() == 40, "the border is in full color"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (200, 300)])
-def test_draw_semantic__all_ignored_leaves_the_picture(size):
+def test_draw_semantic__all_ignored_leaves_the_image(size):
     photo = _photo(*size)
     np.testing.assert_array_equal(draw_semantic(photo, np.full(size, 255), NAMES), photo)
 
@@ -203,16 +203,16 @@ def test_draw_semantic__all_ignored_leaves_the_picture(size):
 def test_draw_semantic__key_names_what_is_there():
     photo = np.zeros((300, 400, 3), np.uint8)
     drawn = draw_semantic(photo, np.full((300, 400), 1), NAMES)
-    assert (drawn[150:, :200] == class_colour(1)).all(2).any()
-    assert not (drawn[150:, :200] == class_colour(0)).all(2).any()
+    assert (drawn[150:, :200] == class_color(1)).all(2).any()
+    assert not (drawn[150:, :200] == class_color(0)).all(2).any()
 
 
 def test_write_names__as_many_as_there_is_room_for():
     canvas = np.full((200, 300, 3), 90, np.uint8)
     entries = [(f"class {index}", tuple(palette(100)[index].tolist())) for index in range(100)]
     write_names(canvas, entries)
-    shown = [colour for _, colour in entries if (canvas == colour).all(2).any()]
-    assert 2 <= len(shown) < 10 and shown == [colour for _, colour in entries[: len(shown)]]
+    shown = [color for _, color in entries if (canvas == color).all(2).any()]
+    assert 2 <= len(shown) < 10 and shown == [color for _, color in entries[: len(shown)]]
 
 
 def test_fields__strips_do_not_show(monkeypatch):

@@ -1,4 +1,4 @@
-"""The page: text is text, pictures are inside, and nothing is asked of the network."""
+"""The page: text is text, images are inside, and nothing is asked of the network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densevision.draw.page import Page
+from densevision.draw.html_page import Page
 from densevision.errors import DataError, UsageError
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'single' </main>\nsecond line"
@@ -48,7 +48,7 @@ class _Reader(HTMLParser):
         return [data for place, data in self.words if place == tag]
 
 
-def _pictures(page: str) -> list[np.ndarray]:
+def _images(page: str) -> list[np.ndarray]:
     data = re.findall(r'src="data:image/\w+;base64,([^"]+)"', page)
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(item))).convert("RGB")) for item in data]
 
@@ -57,7 +57,7 @@ def _everything() -> Page:
     photo = np.random.default_rng(0).integers(0, 256, (600, 700, 3), dtype=np.uint8)
     page = Page(HOSTILE).heading(HOSTILE).heading("part", 3).text(HOSTILE).code(HOSTILE)
     page.table([[HOSTILE, 1.5], ["b", None]], ["name", HOSTILE], HOSTILE).numbers({"AP": 0.5})
-    return page.picture(photo, HOSTILE).pictures([photo[:5, :7], photo[:9, :9]], [HOSTILE])
+    return page.image(photo, HOSTILE).images([photo[:5, :7], photo[:9, :9]], [HOSTILE])
 
 
 def test_page__text_is_shown_as_it_is_given():
@@ -74,12 +74,12 @@ def test_page__asks_nothing_of_the_network():
         assert word not in page.replace("&lt;script", ""), word
 
 
-def test_page__small_pictures_are_exact_and_large_ones_close():
+def test_page__small_images_are_exact_and_large_ones_close():
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     smooth = np.indices((900, 900)).sum(0)[..., None] // np.array([8, 9, 10])
     large = (smooth + np.random.default_rng(0).integers(0, 30, (900, 900, 3))).astype(np.uint8)
-    page = Page("pictures").picture(noise).picture(large).render()
-    first, second = _pictures(page)
+    page = Page("images").image(noise).image(large).render()
+    first, second = _images(page)
     np.testing.assert_array_equal(first, noise)
     assert second.shape == large.shape and np.abs(second.astype(int) - large).mean() < 8
     assert "image/jpeg" in page
@@ -87,15 +87,15 @@ def test_page__small_pictures_are_exact_and_large_ones_close():
 
 def test_page__files_are_embedded_as_they_are(tmp_path):
     Image.new("RGB", (3, 2), (1, 2, 3)).save(tmp_path / "a.png")
-    page = Page("file").picture(tmp_path / "a.png").render()
+    page = Page("file").image(tmp_path / "a.png").render()
     assert base64.b64encode((tmp_path / "a.png").read_bytes()).decode() in page
 
 
 def test_page__files_that_cannot_be_shown_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"absent\.png"):
-        Page("x").picture(tmp_path / "absent.png")
+        Page("x").image(tmp_path / "absent.png")
     with pytest.raises(UsageError, match=r"\.tif"):
-        Page("x").picture(tmp_path / "a.tif")
+        Page("x").image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(

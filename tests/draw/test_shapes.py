@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from densevision.draw.colours import class_colour
+from densevision.draw.colors import class_color
 from densevision.draw.shapes import draw_boxes, draw_keypoints, draw_masks
 from densevision.draw.tags import Tag, write_tags
 from densevision.errors import DataError
@@ -27,7 +27,7 @@ def _boxes(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5), (40, 60), (480, 640)])
-def test_draw_boxes__new_picture_of_the_same_size_and_the_input_as_it_was(size):
+def test_draw_boxes__new_image_of_the_same_size_and_the_input_as_it_was(size):
     photo = _photo(*size)
     before = photo.copy()
     labels = np.arange(30) % len(NAMES)
@@ -38,7 +38,7 @@ def test_draw_boxes__new_picture_of_the_same_size_and_the_input_as_it_was(size):
 
 
 @pytest.mark.parametrize("draw", [draw_boxes, draw_masks])
-def test_draw__nothing_found_leaves_the_picture(draw):
+def test_draw__nothing_found_leaves_the_image(draw):
     photo = _photo(50, 70)
     empty = np.zeros((0, 4) if draw is draw_boxes else (0, 50, 70))
     drawn = draw(photo, empty, np.zeros(0, int), NAMES, np.zeros(0))
@@ -84,7 +84,7 @@ def test_draw_boxes__class_without_a_name_shows_its_index():
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((9, 9), "u1"), ((9, 9, 4), "u1"), ((9, 9, 3), "f4"), ((0, 9, 3), "u1")])
-def test_draw_boxes__other_pictures_are_refused_with_the_mend(shape, kind):
+def test_draw_boxes__other_images_are_refused_with_the_hint(shape, kind):
     with pytest.raises(DataError, match="to_display"):
         draw_boxes(np.zeros(shape, kind), np.zeros((0, 4)), [])
 
@@ -93,19 +93,19 @@ def test_write_tags__plates_stay_inside_and_cover_no_other():
     rng = np.random.default_rng(1)
     canvas = np.zeros((300, 400, 3), np.uint8)
     boxes = _boxes(80, 300, 400, seed=2)
-    colours = [(40 + 2 * index, 255, 255 - index) for index in range(80)]
-    tags = [Tag("thing", f"{rng.random():.2f}", c, tuple(box), rng.random()) for c, box in zip(colours, boxes.tolist())]
+    colors = [(40 + 2 * index, 255, 255 - index) for index in range(80)]
+    tags = [Tag("thing", f"{rng.random():.2f}", c, tuple(box), rng.random()) for c, box in zip(colors, boxes.tolist())]
     write_tags(canvas, tags)
     plates = []
-    for colour in colours:
-        rows, columns = np.nonzero((canvas == colour).all(2))
+    for color in colors:
+        rows, columns = np.nonzero((canvas == color).all(2))
         if len(rows):
             plates.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
     assert len(plates) > 10
     for a, b in itertools.combinations(plates, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
     assert len({plate[3] - plate[1] for plate in plates}) == 1, "a plate was cut off"
-    assert (canvas.any(2)).mean() < 0.25, "labels leave the picture to be seen"
+    assert (canvas.any(2)).mean() < 0.25, "labels leave the image to be seen"
 
 
 def test_write_tags__surest_is_named_where_there_is_room_for_one():
@@ -120,7 +120,7 @@ def test_draw_masks__inside_is_mixed_and_outside_is_as_it_was():
     mask = np.zeros((120, 160), bool)
     mask[30:90, 40:120] = True
     drawn = draw_masks(photo, iter([mask]), [0], ("",))
-    mixed = photo[33:87, 43:117] * 0.55 + np.array(class_colour(0)) * 0.45
+    mixed = photo[33:87, 43:117] * 0.55 + np.array(class_color(0)) * 0.45
     assert np.abs(drawn[33:87, 43:117] - mixed).max() <= 0.5
     outside = np.ones((120, 160), bool)
     outside[28:92, 38:122] = False
@@ -155,11 +155,11 @@ def test_draw_keypoints__limbs_join_what_is_visible():
     photo = np.zeros((100, 100, 3), np.uint8)
     points = np.array([[[20.5, 50.5], [80.5, 50.5], [50.5, 90.5]]])
     drawn = draw_keypoints(photo, points, np.array([[True, True, False]]), [(0, 1), (1, 2)])
-    assert tuple(drawn[50, 50]) == class_colour(0)
+    assert tuple(drawn[50, 50]) == class_color(0)
     assert not drawn[60:].any() and not photo.any()
 
 
-def test_draw_keypoints__none_leaves_the_picture():
+def test_draw_keypoints__none_leaves_the_image():
     photo = _photo(20, 20)
     drawn = draw_keypoints(photo, np.zeros((0, 17, 2)), np.zeros((0, 17), bool), [(0, 1)])
     np.testing.assert_array_equal(drawn, photo)
@@ -168,7 +168,7 @@ def test_draw_keypoints__none_leaves_the_picture():
 
 
 def test_draw__imports_neither_torch_nor_matplotlib():
-    rooms = "shapes, fields, plots, sheet, page"
+    rooms = "shapes, fields, plots, contact_sheet, html_page"
     code = f"import sys; from densevision.draw import {rooms}; print({{'torch', 'matplotlib'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -1,53 +1,53 @@
-"""Contact sheets: every picture in its place, whatever its size."""
+"""Contact sheets: every image in its place, whatever its size."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from densevision.draw.sheet import contact_sheet
+from densevision.draw.contact_sheet import contact_sheet
 from densevision.errors import DataError, UsageError
 
 
-def _plain(height: int, width: int, colour: tuple[int, int, int]) -> np.ndarray:
-    return np.full((height, width, 3), colour, np.uint8)
+def _plain(height: int, width: int, color: tuple[int, int, int]) -> np.ndarray:
+    return np.full((height, width, 3), color, np.uint8)
 
 
 def test_contact_sheet__reading_order():
-    colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
-    sheet = contact_sheet([_plain(30, 40, colour) for colour in colours], columns=3, width=400)
+    colors = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
+    sheet = contact_sheet([_plain(30, 40, color) for color in colors], columns=3, width=400)
     assert sheet.shape[1] == 400
-    centres = [tuple(np.argwhere((sheet == colour).all(2)).mean(0).round()) for colour in colours]
-    rows, columns = zip(*centres)
+    centers = [tuple(np.argwhere((sheet == color).all(2)).mean(0).round()) for color in colors]
+    rows, columns = zip(*centers)
     assert rows[0] == rows[1] == rows[2] < rows[3] == rows[4]
     assert columns[0] == columns[3] < columns[1] == columns[4] < columns[2]
 
 
-def test_contact_sheet__picture_of_the_columns_width_is_copied():
-    picture = np.random.default_rng(0).integers(0, 256, (50, 316, 3), dtype=np.uint8)
-    before = picture.copy()
-    sheet = contact_sheet([picture], columns=1, width=320)
-    np.testing.assert_array_equal(sheet[2:52, 2:318], picture)
-    np.testing.assert_array_equal(picture, before)
+def test_contact_sheet__image_of_the_columns_width_is_copied():
+    image = np.random.default_rng(0).integers(0, 256, (50, 316, 3), dtype=np.uint8)
+    before = image.copy()
+    sheet = contact_sheet([image], columns=1, width=320)
+    np.testing.assert_array_equal(sheet[2:52, 2:318], image)
+    np.testing.assert_array_equal(image, before)
     assert (sheet[:2] == 255).all() and (sheet[52:] == 255).all()
 
 
-def test_contact_sheet__captions_are_below_and_do_not_move_the_pictures():
-    pictures = [_plain(30, 40, (9, 9, 9))] * 3
-    plain, named = contact_sheet(pictures, width=400), contact_sheet(pictures, ["one", "a long name " * 30], width=400)
+def test_contact_sheet__captions_are_below_and_do_not_move_the_images():
+    images = [_plain(30, 40, (9, 9, 9))] * 3
+    plain, named = contact_sheet(images, width=400), contact_sheet(images, ["one", "a long name " * 30], width=400)
     assert len(named) > len(plain)
     assert (named == 50).all(2).any()
     assert (named[:2] == 255).all() and (named[:, :2] == 255).all() and (named[:, -2:] == 255).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (3000, 20)])
-def test_contact_sheet__extreme_pictures(size):
+def test_contact_sheet__extreme_images(size):
     sheet = contact_sheet([_plain(*size, (0, 0, 0)), _plain(40, 40, (0, 99, 0))], ["a", "b"], columns=2, width=300)
     assert (sheet == 0).all(2).any()
     assert len(sheet) < 300
 
 
-def test_contact_sheet__no_pictures():
+def test_contact_sheet__no_images():
     assert contact_sheet([]).shape == (1, 1600, 3)
 
 

@@ -1,4 +1,4 @@
-"""Words in a picture: they fit, they stay inside, and they need no font but the one that is there."""
+"""Words in an image: they fit, they stay inside, and they need no font but the one that is there."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_elided__line_breaks_and_control_characters_become_spaces():
 
 
 def test_line_height__same_for_all_words():
-    picture = np.zeros((200, 400, 3), np.uint8)
+    image = np.zeros((200, 400, 3), np.uint8)
     for name in ("Ágjp", "...", "x"):
-        canvas = picture.copy()
+        canvas = image.copy()
         write(canvas, name, (0, 0), 20, (255, 255, 255))
         assert canvas[line_height(20) :].max() == 0
 
@@ -44,7 +44,7 @@ def test_write__outside_is_cut_off(corner):
     np.testing.assert_array_equal(canvas, wide[550:590, 550:610])
 
 
-def test_write__full_coverage_is_the_colour():
+def test_write__full_coverage_is_the_color():
     canvas = np.full((40, 60, 3), 100, np.uint8)
     write(canvas, "█", (0, 0), 24, (7, 77, 177))
     assert (canvas == (7, 77, 177)).all(2).any()

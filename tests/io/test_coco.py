@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from densevision.datasets.formats.coco import first_files, read_classes, read_coco
 from densevision.errors import DataError
-from densevision.io.coco import first_files, read_classes, read_coco
-from densevision.io.findings import Findings, Kind
 from densevision.io.image import write_image
 from densevision.io.json_stream import stream_json
+from densevision.io.label_issues import Findings, Kind
 
 CLEAN = {
     "images": [
@@ -37,15 +37,15 @@ CLEAN = {
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Writes a json (a changed copy of CLEAN) and its pictures; gives the json's path."""
+    """Writes a json (a changed copy of CLEAN) and its images; gives the json's path."""
 
     def write(change=lambda data: None, text=None):
         data = json.loads(json.dumps(CLEAN))
         change(data)
         for entry in CLEAN["images"]:
-            picture = tmp_path / "images" / entry["file_name"]
-            picture.parent.mkdir(exist_ok=True, parents=True)
-            write_image(picture, np.zeros((entry["height"], entry["width"], 3), np.uint8))
+            image = tmp_path / "images" / entry["file_name"]
+            image.parent.mkdir(exist_ok=True, parents=True)
+            write_image(image, np.zeros((entry["height"], entry["width"], 3), np.uint8))
         file = tmp_path / "labels.json"
         file.write_text(json.dumps(data) if text is None else text)
         return file
@@ -70,13 +70,13 @@ def test_read__clean_set_has_no_findings(dataset):
     assert table.areas.tolist() == [7, 1, 99.5] and table.origin.tolist() == [1, 2, 0]
 
 
-def test_read__without_pictures_takes_the_stated_sizes(dataset):
+def test_read__without_images_takes_the_stated_sizes(dataset):
     table = read_coco(dataset(), None, Findings())
     assert table.sizes.tolist() == [[30, 40], [50, 20], [8, 8]]
 
 
 def faults():
-    """Name -> change of CLEAN, kind, field, what a table holds after (fix, skip): numbers of boxes, and of pictures."""
+    """Name -> change of CLEAN, kind, field, what a table holds after (fix, skip): numbers of boxes, and of images."""
 
     def annotation(index, key, value):
         return lambda data: data["annotations"][index].__setitem__(key, value)
@@ -106,28 +106,28 @@ def faults():
         "image absent": (annotation(0, "image_id", 4), Kind.IMAGE_ID_ABSENT, "annotations[0].image_id", (2, 2), 3),
         "annotation id twice": (annotation(2, "id", 1), Kind.ANNOTATION_ID_TWICE, "annotations[2].id", (3, 2), 3),
         "image id twice": (image(2, "id", 7), Kind.IMAGE_ID_TWICE, "images[2].id", (3, 3), 2),
-        "missing": (image(1, "file_name", "none.png"), Kind.PICTURE_MISSING, "images[1].file_name", (2, 2), 2),
+        "missing": (image(1, "file_name", "none.png"), Kind.IMAGE_MISSING, "images[1].file_name", (2, 2), 2),
         "escaping": (image(1, "file_name", "../../x.png"), Kind.NAME_ESCAPES, "images[1].file_name", (2, 2), 2),
         "absolute": (image(1, "file_name", "/etc/passwd"), Kind.NAME_ESCAPES, "images[1].file_name", (2, 2), 2),
         "number as name": (image(2, "file_name", 5), entry, "images[2].file_name", (3, 3), 2),
         "negative area": (annotation(0, "area", -5), Kind.AREA_IMPOSSIBLE, "annotations[0].area", (3, 2), 3),
         "infinite area": (annotation(0, "area", 1e999), Kind.AREA_IMPOSSIBLE, "annotations[0].area", (3, 2), 3),
-        "half a pixel": (image(2, "width", 7.5), Kind.PICTURE_SIZE, "images[2].width", (3, 3), (3, 2)),
-        "text as width": (image(2, "width", "8"), Kind.PICTURE_SIZE, "images[2].width", (3, 3), (3, 2)),
-        "another size": (image(1, "width", 21), Kind.PICTURE_SIZE, "images[1]", (3, 2), (3, 2)),
+        "half a pixel": (image(2, "width", 7.5), Kind.IMAGE_SIZE, "images[2].width", (3, 3), (3, 2)),
+        "text as width": (image(2, "width", "8"), Kind.IMAGE_SIZE, "images[2].width", (3, 3), (3, 2)),
+        "another size": (image(1, "width", 21), Kind.IMAGE_SIZE, "images[1]", (3, 2), (3, 2)),
     }
 
 
 @pytest.mark.parametrize("name", faults())
 def test_read__fault_stops_or_is_counted_and_named(dataset, name):
-    change, kind, field, boxes, pictures = faults()[name]
+    change, kind, field, boxes, images = faults()[name]
     file = dataset(change)
     with pytest.raises(DataError) as failure:
         read(file)
-    assert failure.value.exit_code == 3 and failure.value.mend and failure.value.field == field
+    assert failure.value.exit_code == 3 and failure.value.hint and failure.value.field == field
     assert str(file) in str(failure.value) and "got" in str(failure.value) and kind.wrong in str(failure.value)
-    pictures = pictures if isinstance(pictures, tuple) else (pictures, pictures)
-    for on_error, count, left in zip(("fix", "skip"), boxes, pictures):
+    images = images if isinstance(images, tuple) else (images, images)
+    for on_error, count, left in zip(("fix", "skip"), boxes, images):
         table, findings = read(file, on_error)
         assert len(table.boxes) == count and len(table) == left
         assert [finding.kind for finding in findings.examples] == [kind]
@@ -192,32 +192,32 @@ def test_read__many_faults_are_counted_and_few_are_named(dataset):
         data["annotations"] += bad
 
     table, findings = read(dataset(spoil), "skip")
-    assert len(table.boxes) == 3 and findings.notes == ("500 boxes reaching outside the picture, left out: sub/b.png",)
+    assert len(table.boxes) == 3 and findings.notes == ("500 boxes reaching outside the image, left out: sub/b.png",)
     assert len(findings.examples) == 100
 
 
-@pytest.mark.parametrize("content", [b"", b"no picture", b"\xff\xd8\xff\xe0 no JPEG"])
-def test_read__broken_picture(dataset, content):
+@pytest.mark.parametrize("content", [b"", b"no image", b"\xff\xd8\xff\xe0 no JPEG"])
+def test_read__broken_image(dataset, content):
     file = dataset()
-    picture = file.parent / "images" / "a.png"
-    picture.write_bytes(content)
+    image = file.parent / "images" / "a.png"
+    image.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.png"):
         read(file)
     table, findings = read(file, "skip")
-    assert len(table) == 2 and "1 picture that cannot be read, left out: a.png" in findings.notes
+    assert len(table) == 2 and "1 image that cannot be read, left out: a.png" in findings.notes
 
 
-def test_read__truncated_picture(dataset):
+def test_read__truncated_image(dataset):
     file = dataset()
-    picture = file.parent / "images" / "a.png"
-    write_image(picture, np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8))
-    picture.write_bytes(picture.read_bytes()[:-60])
+    image = file.parent / "images" / "a.png"
+    write_image(image, np.random.default_rng(0).integers(0, 255, (30, 40, 3), dtype=np.uint8))
+    image.write_bytes(image.read_bytes()[:-60])
     with pytest.raises(DataError, match=r"a\.png"):
         read(file)
     assert len(read(file, "skip")[0]) == 2
 
 
-def test_read__picture_over_the_limit_names_limit_and_option(dataset):
+def test_read__image_over_the_limit_names_limit_and_option(dataset):
     with pytest.raises(DataError, match="limit of 1,000") as failure:
         read(dataset(), max_pixels=1000)
     assert "data.max_pixels" in str(failure.value)
@@ -325,14 +325,14 @@ def test_read__equals_pycocotools_on_real_data(real_data, name):
         entry = reference.loadImgs(image_id)[0]
         assert table.files[row] == entry["file_name"]
         assert table.sizes[row].tolist() == [entry["height"], entry["width"]]
-        truths = reference.loadAnns(reference.getAnnIds(imgIds=image_id))
+        ground_truths = reference.loadAnns(reference.getAnnIds(imgIds=image_id))
         span = slice(table.offsets[row], table.offsets[row + 1])
-        xywh = np.array([truth["bbox"] for truth in truths]).reshape(-1, 4)
+        xywh = np.array([truth["bbox"] for truth in ground_truths]).reshape(-1, 4)
         xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
         np.testing.assert_array_equal(table.boxes[span], xyxy.astype(np.float32))
-        assert [table.ids[label] for label in table.labels[span]] == [truth["category_id"] for truth in truths]
-        assert table.areas[span].tolist() == [truth["area"] for truth in truths]
-        assert table.crowd[span].tolist() == [bool(truth["iscrowd"]) for truth in truths]
+        assert [table.ids[label] for label in table.labels[span]] == [truth["category_id"] for truth in ground_truths]
+        assert table.areas[span].tolist() == [truth["area"] for truth in ground_truths]
+        assert table.crowd[span].tolist() == [bool(truth["iscrowd"]) for truth in ground_truths]
 
 
 def test_first_files__stops_early(dataset):
@@ -341,8 +341,8 @@ def test_first_files__stops_early(dataset):
 
 MEMORY = """
 import json, os, random, resource, sys
-from densevision.io.coco import read_coco
-from densevision.io.findings import Findings
+from densevision.datasets.formats.coco import read_coco
+from densevision.io.label_issues import Findings
 def megabytes(key):
     with open("/proc/self/smaps_rollup") as lines:
         return sum(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
@@ -366,19 +366,19 @@ print(json.dumps({"boxes": len(table.boxes), "grown": grown, "peak": peak, "work
 @pytest.mark.slow
 def test_memory__a_million_boxes_stay_small_and_shared(tmp_path):
     file = tmp_path / "big.json"
-    pictures, boxes = 100_000, 1_000_000
+    images, boxes = 100_000, 1_000_000
     with open(file, "w") as stream:
         stream.write('{"images": [')
         stream.write(
             ",".join(
-                f'{{"id": {3 * i}, "file_name": "{i:012d}.jpg", "width": 640, "height": 480}}' for i in range(pictures)
+                f'{{"id": {3 * i}, "file_name": "{i:012d}.jpg", "width": 640, "height": 480}}' for i in range(images)
             )
         )
         stream.write('], "annotations": [')
         for i in range(boxes):
             comma = "," if i else ""
             stream.write(
-                f'{comma}{{"id": {i}, "image_id": {3 * (i % pictures)}, "category_id": {i % 80}, "iscrowd": 0, '
+                f'{comma}{{"id": {i}, "image_id": {3 * (i % images)}, "category_id": {i % 80}, "iscrowd": 0, '
                 f'"area": {i % 977}.5, "bbox": [{i % 601}.25, {i % 401}, {i % 37 + 1}, {i % 71 + 0.5}]}}'
             )
         stream.write('], "categories": [')

@@ -44,7 +44,7 @@ def dataset(folder: Path, annotations: list[dict], **category) -> Path:
 
 def opened(path: Path, **settings):
     config = InstanceConfig.resolve(None, {"data.path": str(path), **settings})
-    return Instance(Instance.complete(config)).dataset("train")
+    return Instance(Instance.infer_from_data(config)).dataset("train")
 
 
 def runs() -> dict:
@@ -124,7 +124,7 @@ def test_coco__bad_masks_are_named_or_left_out(tmp_path, segmentation, words):
     path = dataset(tmp_path, [annotation(segmentation), annotation([SQUARE], bbox=[10, 10, 10, 14])])
     with pytest.raises(DataError, match=words) as failure:
         opened(path)
-    assert "annotations[0]" in str(failure.value) and failure.value.mend
+    assert "annotations[0]" in str(failure.value) and failure.value.hint
     samples = opened(path, **{"data.on_error": "skip"})
     assert len(samples[0].truth) == 1
     assert any(words in note for note in samples.notes)
@@ -141,7 +141,7 @@ def test_keypoints__are_read_with_their_skeleton(tmp_path):
     path = dataset(tmp_path, [annotation([SQUARE], keypoints=points)], **category)
     truth = opened(path, keypoints=True)[0].truth
     assert truth.keypoints[0].ravel().tolist() == points
-    assert truth.skeleton.limbs == ((0, 1), (0, 2))
+    assert truth.skeleton.skeleton_edges == ((0, 1), (0, 2))
     wrong = dataset(tmp_path, [annotation([SQUARE], keypoints=points[:6])], **category)
     with pytest.raises(DataError, match="another number of keypoints"):
         opened(wrong, keypoints=True)

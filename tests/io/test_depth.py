@@ -76,11 +76,11 @@ def test_scale__must_be_stated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.nan, -1.0])
-def test_wrong_number__is_named_or_mended(wrong: float, tmp_path: Path) -> None:
+def test_wrong_number__is_named_or_fixed(wrong: float, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[1.0, wrong]]))
     with pytest.raises(DataError, match=r"pixel \(0, 1\)"):
         read_depth(tmp_path / "a.npy")
-    np.testing.assert_array_equal(read_depth(tmp_path / "a.npy", mend=True).valid, [[True, False]])
+    np.testing.assert_array_equal(read_depth(tmp_path / "a.npy", hint=True).valid, [[True, False]])
 
 
 @pytest.mark.parametrize("cut", [5, 20, 40])
@@ -127,7 +127,7 @@ def test_damaged__is_an_error_of_the_data_in_our_own_words(suffix: str, tmp_path
         data = bytearray(whole)
         data[rng.integers(0, len(data))] = rng.integers(0, 256)
         file.write_bytes(data[: rng.integers(0, len(data))] if number % 3 == 0 else data)
-        for read in (depth_size, lambda path: read_depth(path, mend=True)):
+        for read in (depth_size, lambda path: read_depth(path, hint=True)):
             try:
                 read(file)
             except DataError as failure:

@@ -32,7 +32,7 @@ def test_write_then_read__is_the_same(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".flo", ".png", ".pfm", ".npy"])
-def test_one_pixel__is_a_picture(tmp_path, suffix):
+def test_one_pixel__is_a_image(tmp_path, suffix):
     write_flow(tmp_path / f"a{suffix}", np.array([[[1.5]], [[-2.0]]]))
     flow, valid = read_flow(tmp_path / f"a{suffix}")
     assert flow.tolist() == [[[1.5]], [[-2.0]]] and valid.all()
@@ -149,7 +149,7 @@ def broken(folder: Path, name: str) -> Path:
         )
     elif name.endswith("png"):
         cv2.imwrite(
-            str(path), np.zeros((3, 4, 3), np.uint8 if "8-bit" in name else np.uint16)[..., : 3 - ("grey" in name) * 2]
+            str(path), np.zeros((3, 4, 3), np.uint8 if "8-bit" in name else np.uint16)[..., : 3 - ("gray" in name) * 2]
         )
     elif name == "no flow npy":
         np.save(path, np.zeros((3, 4)))
@@ -169,7 +169,7 @@ def broken(folder: Path, name: str) -> Path:
         ("wrong magic pfm", "header"),
         ("short body pfm", "short body"),
         ("8-bit png", "16 bits"),
-        ("grey png", "three channels"),
+        ("gray png", "three channels"),
         ("no flow npy", r"\(H, W, 2\)"),
         ("damaged npy", "NumPy"),
     ],

@@ -1,4 +1,4 @@
-"""Pictures against Pillow, OpenCV, tifffile, hand-made files and the letter of the EXIF standard."""
+"""Images against Pillow, OpenCV, tifffile, hand-made files and the letter of the EXIF standard."""
 
 from __future__ import annotations
 
@@ -57,24 +57,24 @@ def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: by
 
 SAVED = {
     "rgb.png": ("RGB", {}),
-    "grey.png": ("L", {}),
+    "gray.png": ("L", {}),
     "rgba.png": ("RGBA", {}),
     "420.jpg": ("RGB", {"quality": 85}),
     "444.jpg": ("RGB", {"quality": 95, "subsampling": 0}),
     "422.jpg": ("RGB", {"quality": 70, "subsampling": 1}),
     "progressive.jpg": ("RGB", {"progressive": True}),
-    "grey.jpg": ("L", {}),
+    "gray.jpg": ("L", {}),
     "rgb.bmp": ("RGB", {}),
-    "grey.bmp": ("L", {}),
+    "gray.bmp": ("L", {}),
     "lossless.webp": ("RGB", {"lossless": True}),
     "lossy.webp": ("RGB", {"quality": 60}),
     "alpha.webp": ("RGBA", {"lossless": True, "exact": True}),
     "rgb.ppm": ("RGB", {}),
-    "grey.pgm": ("L", {}),
+    "gray.pgm": ("L", {}),
     "plain.tif": ("RGB", {}),
     "lzw.tif": ("RGB", {"compression": "tiff_lzw"}),
     "jpeg.tif": ("RGB", {"compression": "jpeg"}),
-    "grey.tif": ("L", {"compression": "tiff_adobe_deflate"}),
+    "gray.tif": ("L", {"compression": "tiff_adobe_deflate"}),
     "alpha.tif": ("RGBA", {"compression": "tiff_lzw"}),
     "rgb.jp2": ("RGB", {}),
 }
@@ -83,8 +83,8 @@ SAVED = {
 @pytest.mark.parametrize("name", SAVED)
 def test_read_image__same_pixels_as_pillow(name: str, tmp_path: Path) -> None:
     mode, options = SAVED[name]
-    picture = Image.fromarray(NOISE) if "webp" in name or mode == "RGBA" else Image.fromarray(smooth(HEIGHT, WIDTH))
-    picture.convert(mode).save(tmp_path / name, **options)
+    image = Image.fromarray(NOISE) if "webp" in name or mode == "RGBA" else Image.fromarray(smooth(HEIGHT, WIDTH))
+    image.convert(mode).save(tmp_path / name, **options)
     with Image.open(tmp_path / name) as opened:
         expected = np.asarray(opened)
     found = read_image(tmp_path / name)
@@ -106,12 +106,12 @@ def test_read_image__other_modes_become_what_they_show(mode: str, tmp_path: Path
 
 @pytest.mark.parametrize("suffix", [".png", ".gif"])
 def test_read_image__palette_with_transparency_is_rgba(suffix: str, tmp_path: Path) -> None:
-    picture = Image.fromarray(NOISE).convert("RGB").quantize(16)
-    picture.save(tmp_path / f"a{suffix}", transparency=3)
+    image = Image.fromarray(NOISE).convert("RGB").quantize(16)
+    image.save(tmp_path / f"a{suffix}", transparency=3)
     found = read_image(tmp_path / f"a{suffix}")
     assert found.shape == (HEIGHT, WIDTH, 4)
-    np.testing.assert_array_equal(found[..., 3] == 0, np.asarray(picture) == 3)
-    np.testing.assert_array_equal(found[..., :3], np.asarray(picture.convert("RGB")))
+    np.testing.assert_array_equal(found[..., 3] == 0, np.asarray(image) == 3)
+    np.testing.assert_array_equal(found[..., :3], np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.realdata
@@ -179,14 +179,14 @@ def test_read_image__tiff_lzw_of_opencv(kind: str, channels: int, tmp_path: Path
     np.testing.assert_array_equal(found, values)
 
 
-def test_read_image__tiff_colour_photo_as_bands_is_not_mixed(tmp_path: Path) -> None:
+def test_read_image__tiff_color_photo_as_bands_is_not_mixed(tmp_path: Path) -> None:
     values = NOISE[..., :3]
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", planarconfig="contig")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "CMYK"])
-def test_read_image__tiff_of_other_colours(mode: str, tmp_path: Path) -> None:
+def test_read_image__tiff_of_other_colors(mode: str, tmp_path: Path) -> None:
     Image.fromarray(NOISE[..., :3]).convert(mode).save(tmp_path / "a.tif", compression="tiff_lzw")
     with Image.open(tmp_path / "a.tif") as opened:
         expected = np.asarray(opened.convert("L" if mode == "1" else "RGB"))
@@ -293,8 +293,8 @@ def test_read_image__tiff_orientation(writer: str, orientation: int, tmp_path: P
     elif writer == "16 bit":
         tifffile.imwrite(path, np.dstack([stored] * 3).astype(np.uint16), photometric="rgb", extratags=tag)
     elif writer == "palette":
-        picture = Image.fromarray(stored).convert("P", palette=Image.Palette.ADAPTIVE)
-        picture.save(path, tiffinfo={274: orientation}, compression="tiff_lzw")
+        image = Image.fromarray(stored).convert("P", palette=Image.Palette.ADAPTIVE)
+        image.save(path, tiffinfo={274: orientation}, compression="tiff_lzw")
     else:
         values = np.dstack([stored] * 3).astype(np.uint16 if "16" in writer else np.uint8)
         cv2.imwrite(str(path), values, [cv2.IMWRITE_TIFF_COMPRESSION, 5, cv2.IMWRITE_TIFF_PREDICTOR, 1])
@@ -361,7 +361,7 @@ def test_read_image__jpeg_with_fill_bytes_and_a_tail_is_whole(tmp_path: Path) ->
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), np.asarray(Image.open(io.BytesIO(data))))
 
 
-def test_read_image__damage_is_an_error_or_a_picture_of_the_stated_size(tmp_path: Path) -> None:
+def test_read_image__damage_is_an_error_or_a_image_of_the_stated_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for name in ("rgb.png", "420.jpg", "lossy.webp", "plain.tif", "lzw.tif", "rgb.bmp", "alpha.tif"):
         mode, options = SAVED[name]
@@ -387,8 +387,8 @@ def test_read__missing_empty_folder_or_text(read, tmp_path: Path) -> None:
         read(tmp_path / "empty.jpg")
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path)
-    (tmp_path / "text.png").write_text("not a picture at all")
-    with pytest.raises(DataError, match=r"text\.png: not a picture"):
+    (tmp_path / "text.png").write_text("not an image at all")
+    with pytest.raises(DataError, match=r"text\.png: not an image"):
         read(tmp_path / "text.png")
     (tmp_path / "short.tif").write_bytes(b"II*\0")
     with pytest.raises(DataError, match="corrupt or truncated"):
@@ -430,22 +430,22 @@ def test_quiet__restores_the_log_after_threads() -> None:
     assert log.getLogLevel() == before
 
 
-# Label pictures
+# Label images
 
 
-def test_read_index__palette_and_grey_keep_their_numbers(tmp_path: Path) -> None:
+def test_read_index__palette_and_gray_keep_their_numbers(tmp_path: Path) -> None:
     labels = RNG.integers(0, 21, (HEIGHT, WIDTH)).astype(np.uint8)
-    picture = Image.fromarray(labels).convert("P")
-    picture.putpalette(RNG.integers(0, 256, 768, np.uint8).tolist())
+    image = Image.fromarray(labels).convert("P")
+    image.putpalette(RNG.integers(0, 256, 768, np.uint8).tolist())
     indexed = Image.frombytes("P", (WIDTH, HEIGHT), labels.tobytes())
-    indexed.putpalette(picture.getpalette())
+    indexed.putpalette(image.getpalette())
     for name in ("palette.png", "palette.gif"):
         indexed.save(tmp_path / name)
         found = read_index(tmp_path / name)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, labels)
-    Image.fromarray(labels).save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(read_index(tmp_path / "grey.png"), labels)
+    Image.fromarray(labels).save(tmp_path / "gray.png")
+    np.testing.assert_array_equal(read_index(tmp_path / "gray.png"), labels)
     wide = labels.astype(np.uint16) * 3000
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
     found = read_index(tmp_path / "wide.png")
@@ -463,7 +463,7 @@ def test_read_index__four_bit_palette_and_bilevel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_read_index__grey_of_few_bits_is_not_spread(bits: int, tmp_path: Path) -> None:
+def test_read_index__gray_of_few_bits_is_not_spread(bits: int, tmp_path: Path) -> None:
     labels = RNG.integers(0, 2**bits, (4, 8)).astype(np.uint8)
     groups = labels.reshape(4, bits, 8 // bits)
     packed = sum(groups[..., place] << (8 - bits * (place + 1)) for place in range(8 // bits))
@@ -471,7 +471,7 @@ def test_read_index__grey_of_few_bits_is_not_spread(bits: int, tmp_path: Path) -
     np.testing.assert_array_equal(read_index(tmp_path / "a.png"), labels)
 
 
-def test_read_index__colours_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
+def test_read_index__colors_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
     Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"one channel of integers.*3 channels"):
         read_index(tmp_path / "a.png")
@@ -541,19 +541,19 @@ def test_module__loads_no_torch() -> None:
 # Conversions
 
 
-def test_to_rgb__grey_is_repeated_and_alpha_dropped() -> None:
+def test_to_rgb__gray_is_repeated_and_alpha_dropped() -> None:
     assert to_rgb(NOISE[..., :3]).base is NOISE
     np.testing.assert_array_equal(to_rgb(NOISE), NOISE[..., :3])
     assert to_rgb(NOISE).flags.c_contiguous
-    grey = NOISE[..., :1].astype(np.uint16) * 257
-    assert to_rgb(grey).dtype == np.uint16
-    np.testing.assert_array_equal(to_rgb(grey), np.dstack([grey] * 3))
+    gray = NOISE[..., :1].astype(np.uint16) * 257
+    assert to_rgb(gray).dtype == np.uint16
+    np.testing.assert_array_equal(to_rgb(gray), np.dstack([gray] * 3))
     np.testing.assert_array_equal(to_rgb(NOISE[..., :2]), np.dstack([NOISE[..., 0]] * 3))
     with pytest.raises(DataError, match="5 channels where 3"):
         to_rgb(np.zeros((2, 2, 5), np.uint8))
 
 
-def test_to_channels__grey_is_opencvs_luma() -> None:
+def test_to_channels__gray_is_opencvs_luma() -> None:
     expected = cv2.cvtColor(NOISE, cv2.COLOR_RGBA2GRAY)
     found = to_channels(NOISE, 1)
     assert found.dtype == np.uint8 and found.shape == (HEIGHT, WIDTH, 1)
@@ -661,7 +661,7 @@ def test_write_image__unknown_suffix_and_folder_that_is_a_file(tmp_path: Path) -
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif"])
-def test_read_image__memory_of_a_large_picture(name: str, tmp_path: Path) -> None:
+def test_read_image__memory_of_a_large_image(name: str, tmp_path: Path) -> None:
     side = 12_000
     write_image(tmp_path / "small.png", NOISE)
     large = cv2.resize(NOISE[:6, :6, :3], (side, side), interpolation=cv2.INTER_LINEAR)

@@ -1,4 +1,4 @@
-"""Label pictures: values, colours and palettes to classes; what is none is named."""
+"""Label images: values, colors and palettes to classes; what is none is named."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def test_decode__white_foreground_wins_over_unknown() -> None:
     np.testing.assert_array_equal(Coding(2, values=(0, 255)).decode(np.array([[0, 255]]), ""), [[0, 1]])
 
 
-def test_decode_colours__in_any_order_of_the_palette(tmp_path: Path) -> None:
-    colours = ((255, 0, 0), (0, 0, 255), (0, 255, 0))
-    coding = Coding(3, colours=colours, unknown_colours=((0, 0, 0),))
+def test_decode_colors__in_any_order_of_the_palette(tmp_path: Path) -> None:
+    colors = ((255, 0, 0), (0, 0, 255), (0, 255, 0))
+    coding = Coding(3, colors=colors, unknown_colors=((0, 0, 0),))
     labels = np.array([[0, 1, 2], [2, 255, 0]])
-    pixels = np.array([*colours, (0, 0, 0)], np.uint8)[np.where(labels == 255, 3, labels)]
+    pixels = np.array([*colors, (0, 0, 0)], np.uint8)[np.where(labels == 255, 3, labels)]
     write_image(tmp_path / "m.png", pixels)
     np.testing.assert_array_equal(coding.read(tmp_path / "m.png"), labels)
     pixels[1, 2] = (255, 0, 1)
     with pytest.raises(DataError, match=r"not in the palette \(got \(255, 0, 1\)\)"):
-        coding.decode_colours(pixels, "m.png")
+        coding.decode_colors(pixels, "m.png")
 
 
 def test_cityscapes__label_ids_to_train_ids() -> None:
@@ -43,7 +43,7 @@ def test_cityscapes__label_ids_to_train_ids() -> None:
     np.testing.assert_array_equal(Coding.cityscapes().decode(ids, ""), [[0, 18, 255, 255, 0, 1, 2]])
 
 
-def test_palette_png__keeps_indices_and_shows_colours(tmp_path: Path) -> None:
+def test_palette_png__keeps_indices_and_shows_colors(tmp_path: Path) -> None:
     labels = np.array([[0, 1, 255]], np.uint8)
     write_palette_png(tmp_path / "m.png", labels, np.array([[1, 2, 3], [4, 5, 6]], np.uint8))
     np.testing.assert_array_equal(read_index(tmp_path / "m.png"), labels)

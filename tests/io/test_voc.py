@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from densevision.datasets.formats.voc import class_names, read_voc, splits
 from densevision.errors import DataError
-from densevision.io.findings import Findings, Kind
 from densevision.io.image import write_image
-from densevision.io.voc import class_names, read_voc, splits
+from densevision.io.label_issues import Findings, Kind
 
 OBJECT = (
     "<object><name>{}</name><difficult>{}</difficult>"
@@ -18,7 +18,7 @@ OBJECT = (
 
 @pytest.fixture
 def root(tmp_path):
-    """Two pictures of 20 x 10 pixels; the first has a ring that fills it and a difficult dot."""
+    """Two images of 20 x 10 pixels; the first has a ring that fills it and a difficult dot."""
     (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
     (tmp_path / "ImageSets" / "Main" / "train.txt").write_text("b\na  1\n")
     add(tmp_path, "a", OBJECT.format("ring", 0, 1, 1, 20, 10) + OBJECT.format("dot", 1, "3.5", 2, 3.5, 4))
@@ -26,10 +26,10 @@ def root(tmp_path):
     return tmp_path
 
 
-def add(root, stem, objects, size="<size><width>20</width><height>10</height><depth>3</depth></size>", picture=True):
+def add(root, stem, objects, size="<size><width>20</width><height>10</height><depth>3</depth></size>", image=True):
     (root / "Annotations").mkdir(exist_ok=True)
     (root / "Annotations" / f"{stem}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
-    if picture:
+    if image:
         (root / "JPEGImages").mkdir(exist_ok=True)
         write_image(root / "JPEGImages" / f"{stem}.jpg", np.zeros((10, 20, 3), np.uint8))
 
@@ -53,15 +53,15 @@ def test_read__without_split_takes_every_xml(root):
     assert len(read(root, None)[0]) == 2
     write_image(root / "JPEGImages" / "c.png", np.zeros((10, 20, 3), np.uint8))
     table, findings = read(root, None)
-    assert len(table) == 2 and findings.notes == ("1 picture without a label file, left out: c.png",)
+    assert len(table) == 2 and findings.notes == ("1 image without a label file, left out: c.png",)
 
 
-def test_read__second_picture_of_one_name_is_named(root):
+def test_read__second_image_of_one_name_is_named(root):
     write_image(root / "JPEGImages" / "a.png", np.zeros((10, 20, 3), np.uint8))
     for split in (None, "train"):
         table, findings = read(root, split)
         assert {table.files[row] for row in range(2)} == {"JPEGImages/a.jpg", "JPEGImages/b.jpg"}
-        assert findings.notes == ("1 picture without a label file, left out: a.png",)
+        assert findings.notes == ("1 image without a label file, left out: a.png",)
 
 
 def test_read__spaces_in_names(root):
@@ -94,7 +94,7 @@ def test_read__bad_object_stops_or_is_counted_and_named(root, objects, kind, fie
     add(root, "b", objects)
     with pytest.raises(DataError) as failure:
         read(root)
-    assert str(failure.value.file).endswith("b.xml") and failure.value.field == field and failure.value.mend
+    assert str(failure.value.file).endswith("b.xml") and failure.value.field == field and failure.value.hint
     for on_error in ("fix", "skip"):
         table, findings = read(root, on_error=on_error)
         assert [finding.kind for finding in findings.examples] == [kind]
@@ -102,7 +102,7 @@ def test_read__bad_object_stops_or_is_counted_and_named(root, objects, kind, fie
 
 
 @pytest.mark.parametrize("text", ["", "<annotation><object>", "<html></html>"])
-def test_read__broken_xml_leaves_its_picture_out(root, text):
+def test_read__broken_xml_leaves_its_image_out(root, text):
     (root / "Annotations" / "b.xml").write_text(text)
     with pytest.raises(DataError, match=r"b\.xml"):
         read(root)
@@ -128,7 +128,7 @@ def test_read__size_that_is_no_number_is_not_stated(root, width):
 
 @pytest.mark.parametrize(
     ("line", "kind"),
-    [("../../etc/passwd", Kind.NAME_ESCAPES), ("none", Kind.PICTURE_MISSING), ("c", Kind.LABELS_MISSING)],
+    [("../../etc/passwd", Kind.NAME_ESCAPES), ("none", Kind.IMAGE_MISSING), ("c", Kind.LABELS_MISSING)],
 )
 def test_read__bad_list_entry(root, line, kind):
     write_image(root / "JPEGImages" / "c.jpg", np.zeros((10, 20, 3), np.uint8))
@@ -140,9 +140,9 @@ def test_read__bad_list_entry(root, line, kind):
     assert len(table) == 1 and [finding.kind for finding in findings.examples] == [kind]
 
 
-def test_read__xml_without_picture(root):
-    add(root, "lonely", "", picture=False)
-    with pytest.raises(DataError, match="without a picture"):
+def test_read__xml_without_image(root):
+    add(root, "lonely", "", image=False)
+    with pytest.raises(DataError, match="without an image"):
         read(root, None)
     assert len(read(root, None, "skip")[0]) == 2
 

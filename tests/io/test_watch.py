@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densevision.io import watch
-from densevision.io.findings import Findings
+from densevision.datasets.formats.yolo import read_data_yaml, read_yolo
+from densevision.io import progress as monitor
 from densevision.io.image import write_image
-from densevision.io.watch import watched, watching
-from densevision.io.yolo import read_data_yaml, read_yolo
+from densevision.io.label_issues import Findings
+from densevision.io.progress import monitored, progress_context
 
 
 @pytest.fixture
@@ -24,16 +24,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("many", "titles"), [(5, ["looking at pictures", "reading labels"]), (6, [])])
+@pytest.mark.parametrize(("many", "titles"), [(5, ["looking at images", "reading labels"]), (6, [])])
 def test_watching__bars_where_there_is_much(folder: Path, many: int, titles: list[str], monkeypatch) -> None:
-    monkeypatch.setattr(watch, "MANY", many)
+    monkeypatch.setattr(monitor, "MANY", many)
     seen = []
 
     def bar(things, title):
         seen.append(title)
         yield from things
 
-    with watching(bar):
+    with progress_context(bar):
         table = read_yolo(read_data_yaml(folder / "data.yaml"), ("images",), Findings("fail"))
     assert seen == titles and len(table) == 5
-    assert list(watched(range(9), "nobody looks")) == list(range(9)) and seen == titles
+    assert list(monitored(range(9), "nobody looks")) == list(range(9)) and seen == titles

@@ -23,9 +23,9 @@ CARD = Card(
     config={"task": "detection", "backbone": {"name": "resnet18", "mean": [0.5, 0.25]}},
     classes=("cat", "Hündin", "鳥"),
     preprocessing={"mean": [0.5]},
-    data={"path": "scenes:200", "pictures": 200},
+    data={"path": "scenes:200", "images": 200},
     metrics={"metrics": {"AP": 0.5}, "protocol": {"iou": "0.50:0.95"}},
-    licence="Apache-2.0",
+    license="Apache-2.0",
     source="trained here",
 )
 TENSORS = {
@@ -133,7 +133,7 @@ def test_card__values_that_json_does_not_know(tmp_path: Path) -> None:
 def test_card__says_which_version_made_it() -> None:
     card = Card(task="depth", config={})
     assert card.versions["densevision"] == __version__ and card.schema == SCHEMA
-    assert card.changed(licence="MIT").licence == "MIT" and card.licence == ""
+    assert card.changed(license="MIT").license == "MIT" and card.license == ""
 
 
 def test_load_card__needs_no_torch(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_load_weights__numbers_that_do_not_fit_their_head(tmp_path: Path) -> Non
 def test_load__head_whose_length_begins_like_a_pickle(tmp_path: Path) -> None:
     header = with_card()
     padding = 0x0280 - len(json.dumps(header))
-    header = with_card(licence=CARD.licence + "x" * padding)
+    header = with_card(license=CARD.license + "x" * padding)
     path = raw(tmp_path / "a.safetensors", header)
     assert path.read_bytes()[:2] == b"\x80\x02"
     assert load_weights(path)[1].task == "detection"

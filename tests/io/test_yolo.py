@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from densevision.datasets.formats.yolo import label_path, read_data_yaml, read_yolo
 from densevision.errors import DataError
-from densevision.io.findings import Findings, Kind
 from densevision.io.image import write_image
-from densevision.io.yolo import label_path, read_data_yaml, read_yolo
+from densevision.io.label_issues import Findings, Kind
 
 YAML = "path: .\ntrain: images/train\nval: [images/val]\nnames: [cell, dot]\n"
 
 
 @pytest.fixture
 def root(tmp_path):
-    """Two training pictures of 20 x 10 pixels, two boxes in the first, and one validation picture without labels."""
+    """Two training images of 20 x 10 pixels, two boxes in the first, and one validation image without labels."""
     for name in ("train/a", "train/b", "val/c"):
         write(tmp_path, f"images/{name}.png")
     write(tmp_path, "labels/train/a.txt", "0 0.5 0.5 0.5 1\n\n1 0.1 0.2 0.1 0.2\n")
@@ -78,10 +78,14 @@ def test_read__txt_lists(root):
     assert table.offsets.tolist() == [0, 0, 0, 1]
 
 
-@pytest.mark.parametrize(("joints", "numbers"), [(17, 3), (17, 2), (4, 3)])
-def test_read__pose_lines_are_boxes_with_keypoints(root, joints, numbers):
-    write(root, "data.yaml", f"{YAML}kpt_shape: [{joints}, {numbers}]\n")
-    write(root, "labels/train/b.txt", f"1 0.5 0.5 0.2 0.4{' 0.9 0.9 2'[: 4 * numbers] * joints}\n0 0.5 0.5 0.5 0.5\n")
+@pytest.mark.parametrize(("keypoint_names", "numbers"), [(17, 3), (17, 2), (4, 3)])
+def test_read__pose_lines_are_boxes_with_keypoints(root, keypoint_names, numbers):
+    write(root, "data.yaml", f"{YAML}kpt_shape: [{keypoint_names}, {numbers}]\n")
+    write(
+        root,
+        "labels/train/b.txt",
+        f"1 0.5 0.5 0.2 0.4{' 0.9 0.9 2'[: 4 * numbers] * keypoint_names}\n0 0.5 0.5 0.5 0.5\n",
+    )
     table, findings = read(root)
     assert not findings.examples and table.labels.tolist() == [0, 1, 1, 0]
     assert table.boxes[2:].tolist() == [[8, 3, 12, 7], [5, 2.5, 15, 7.5]]
@@ -101,17 +105,17 @@ def test_read__leading_dots_of_common_exports(root):
     assert len(read(root)[0]) == 2
 
 
-def test_read__picture_without_labels_is_one_without_objects(root):
+def test_read__image_without_labels_is_one_without_objects(root):
     write(root, "images/train/new.png")
     table, findings = read(root)
     assert len(table) == 3 and len(table.boxes) == 2
-    assert findings.notes == ("1 picture without a label file, kept: new.png",)
+    assert findings.notes == ("1 image without a label file, kept: new.png",)
 
 
 def test_read__no_label_at_all(root):
-    with pytest.raises(DataError, match="no label file for any of 1 pictures") as failure:
+    with pytest.raises(DataError, match="no label file for any of 1 images") as failure:
         read(root, "val", "skip")
-    assert "labels/val/c.txt" in failure.value.mend
+    assert "labels/val/c.txt" in failure.value.hint
 
 
 @pytest.mark.parametrize(
@@ -138,21 +142,21 @@ def test_read__bad_line_stops_or_is_counted_and_named(root, line, kind):
     with pytest.raises(DataError) as failure:
         read(root)
     assert str(failure.value.file).endswith("b.txt")
-    assert failure.value.field == "line 2" and kind.wrong in str(failure.value) and failure.value.mend
+    assert failure.value.field == "line 2" and kind.wrong in str(failure.value) and failure.value.hint
     for on_error in ("fix", "skip"):
         table, findings = read(root, on_error=on_error)
         assert [finding.kind for finding in findings.examples] == [kind]
         assert len(table) == 2 and len(table.boxes) == (4 if on_error == "fix" and kind.fixed else 3)
 
 
-def test_read__label_file_without_picture(root):
+def test_read__label_file_without_image(root):
     write(root, "labels/train/lonely.txt", "0 0.5 0.5 0.5 1\n")
     write(root, "labels/train/classes.txt", "cell\ndot\n")
-    with pytest.raises(DataError, match="a label file without a picture") as failure:
+    with pytest.raises(DataError, match="a label file without an image") as failure:
         read(root)
     assert str(failure.value.file).endswith("lonely.txt")
     table, findings = read(root, on_error="skip")
-    assert len(table) == 2 and findings.notes == ("1 label file without a picture, left out: lonely.txt",)
+    assert len(table) == 2 and findings.notes == ("1 label file without an image, left out: lonely.txt",)
 
 
 def test_read__list_that_leaves_the_folder_or_names_what_is_missing(root):

@@ -29,7 +29,7 @@ def scored(answer, truth):
     return metric
 
 
-def random_pictures(count, seed=0):
+def random_images(count, seed=0):
     rng = np.random.default_rng(seed)
 
     def some(number, **more):
@@ -37,13 +37,13 @@ def random_pictures(count, seed=0):
         rows = np.concatenate([corners, corners + rng.uniform(1, 60, (number, 2))], 1)
         return Detections.of(rows, rng.integers(0, 2, number), NAMES, SIZE, **more)
 
-    pictures = []
+    images = []
     for id in range(count):
         truth = some(int(rng.integers(0, 6)))
         near = truth.boxes + rng.normal(0, 3, truth.boxes.shape)
         scores = rng.random(len(near)).round(1)
-        pictures.append((Detections.of(near, truth.labels, NAMES, SIZE, scores=scores), truth, id))
-    return pictures
+        images.append((Detections.of(near, truth.labels, NAMES, SIZE, scores=scores), truth, id))
+    return images
 
 
 def test_compute__truth_as_answer_is_perfect():
@@ -83,7 +83,7 @@ def test_compute__without_truth_is_nan(answer):
     assert all(math.isnan(number) for number in scored(answer, boxes()).compute().values())
 
 
-def test_compute__without_pictures_or_classes_is_nan():
+def test_compute__without_images_or_classes_is_nan():
     for metric in (AveragePrecision(NAMES), AveragePrecision(())):
         assert all(math.isnan(number) for number in metric.compute().values())
         assert metric.counts()["truths"] == 0
@@ -93,7 +93,7 @@ def test_compute__without_predictions_is_zero():
     assert scored(boxes(), boxes((0, 0, 10, 10))).compute()["AP"] == 0
 
 
-def test_compute__sees_pictures_that_come_later_and_not_what_becomes_of_the_arrays():
+def test_compute__sees_images_that_come_later_and_not_what_becomes_of_the_arrays():
     truth, metric = boxes((0, 0, 10, 10)), AveragePrecision(NAMES)
     metric.update(truth, truth, "a")
     truth.boxes[:] = 0
@@ -104,8 +104,8 @@ def test_compute__sees_pictures_that_come_later_and_not_what_becomes_of_the_arra
 
 def test_per_class__mean_is_the_headline_and_absent_class_is_nan():
     metric = AveragePrecision((*NAMES, "absent"))
-    for picture in random_pictures(20):
-        metric.update(*picture)
+    for image in random_images(20):
+        metric.update(*image)
     rows, numbers = metric.per_class(), metric.compute()
     assert list(rows) == [*NAMES, "absent"] and math.isnan(rows["absent"]["AP"])
     for name in METRICS:
@@ -115,15 +115,15 @@ def test_per_class__mean_is_the_headline_and_absent_class_is_nan():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_merge__neither_order_nor_sharding_changes_a_bit(seed):
-    pictures = random_pictures(30)
+    images = random_images(30)
     whole = AveragePrecision(NAMES)
-    for picture in pictures:
-        whole.update(*picture)
+    for image in images:
+        whole.update(*image)
 
     rng = np.random.default_rng(seed)
     shards = [AveragePrecision(NAMES) for _ in range(3)]
-    for index in rng.permutation(len(pictures)):
-        shards[rng.integers(3)].update(*pictures[index])
+    for index in rng.permutation(len(images)):
+        shards[rng.integers(3)].update(*images[index])
     first, *others = [pickle.loads(pickle.dumps(shards[index])) for index in rng.permutation(3)]
     for other in others:
         first.merge(other)
@@ -136,7 +136,7 @@ def test_merge__other_classes_are_refused():
         AveragePrecision(NAMES).merge(AveragePrecision(("cow",)))
 
 
-def test_update__the_same_picture_twice_is_refused():
+def test_update__the_same_image_twice_is_refused():
     metric = scored(boxes(), boxes())
     with pytest.raises(DataError, match="judged twice"):
         metric.update(boxes(), boxes(), 1)

@@ -17,7 +17,7 @@ def record(rows, labels, **more):
     return Detections.of(rows, labels, NAMES, SIZE, **more)
 
 
-def random_picture(rng, crowds=True):
+def random_image(rng, crowds=True):
     def some(number):
         corners = rng.uniform(0, 60, (number, 2))
         return np.concatenate([corners, corners + rng.uniform(5, 40, (number, 2))], 1)
@@ -39,11 +39,11 @@ def iou(a, b, crowd):
     return shared / (areas[0] if crowd else sum(areas) - shared)
 
 
-def plain(answer, truth, least, min_score):
+def plain(answer, truth, least, score_threshold):
     """The same rule, one box after the other."""
     matrix, taken = np.zeros((4, 4), int), set()
     for index in sorted(range(len(answer)), key=lambda index: -answer.scores[index]):
-        if answer.scores[index] < min_score:
+        if answer.scores[index] < score_threshold:
             continue
         box, label, best = answer.boxes[index].astype(float), answer.labels[index], (least, None)
         excused = False
@@ -89,9 +89,9 @@ def test_update__nothing_to_see():
 
 def test_update__equals_a_plain_loop():
     rng = np.random.default_rng(0)
-    confusion, expected = BoxConfusion(NAMES, iou=0.6, min_score=0.2), np.zeros((4, 4), int)
+    confusion, expected = BoxConfusion(NAMES, iou=0.6, score_threshold=0.2), np.zeros((4, 4), int)
     for _ in range(200):
-        answer, truth = random_picture(rng)
+        answer, truth = random_image(rng)
         confusion.update(answer, truth)
         expected += plain(answer, truth, 0.6, 0.2)
     np.testing.assert_array_equal(confusion.matrix, expected)
@@ -103,8 +103,8 @@ def test_update__equals_hotcoco_where_there_are_no_crowds():
     hotcoco = pytest.importorskip("hotcoco")
     rng = np.random.default_rng(1)
     for _ in range(50):
-        answer, truth = random_picture(rng, crowds=False)
-        confusion = BoxConfusion(NAMES, min_score=0.3)
+        answer, truth = random_image(rng, crowds=False)
+        confusion = BoxConfusion(NAMES, score_threshold=0.3)
         confusion.update(answer, truth)
 
         def xywh(boxes):
@@ -115,17 +115,17 @@ def test_update__equals_hotcoco_where_there_are_no_crowds():
         objects = hotcoco.COCO.from_arrays([{"id": 1}], classes, ones, truth.labels, xywh(truth.boxes))
         columns = np.ones(len(answer)), xywh(answer.boxes), answer.scores.astype(float), answer.labels
         evaluation = hotcoco.COCOeval(objects, objects.load_res(np.column_stack(columns)), "bbox")
-        expected = evaluation.confusion_matrix(iou_thr=0.5, min_score=0.3)["matrix"]
+        expected = evaluation.confusion_matrix(iou_thr=0.5, score_threshold=0.3)["matrix"]
         np.testing.assert_array_equal(confusion.matrix, expected)
 
 
 def test_merge__equals_one_that_saw_all():
     rng = np.random.default_rng(2)
-    pictures = [random_picture(rng) for _ in range(20)]
+    images = [random_image(rng) for _ in range(20)]
     whole, *parts = (BoxConfusion(NAMES) for _ in range(3))
-    for index, picture in enumerate(pictures):
-        whole.update(*picture)
-        parts[index % 2].update(*picture)
+    for index, image in enumerate(images):
+        whole.update(*image)
+        parts[index % 2].update(*image)
     parts[0].merge(parts[1])
     np.testing.assert_array_equal(parts[0].matrix, whole.matrix)
 

@@ -1,4 +1,4 @@
-"""Numbers of any choice of pictures equal those of a dataset in which the pictures are there so often."""
+"""Numbers of any choice of images equal those of a dataset in which the images are there so often."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from densevision.metrics.average_precision import AveragePrecision
-from densevision.metrics.pictures import Sums, means, meant, ratio, unmeant
+from densevision.metrics.per_image import Sums, blank_mean, means, ratio, split_mean
 from densevision.ops.masks import encode
 
 NAMES = ("a", "b", "c")
 COUNT = 12
 
 
-def picture(seed: int, ties: bool = False) -> tuple[SimpleNamespace, SimpleNamespace]:
-    """Answer and truth of one picture: some classes absent, a crowd, perhaps equal scores, small and large."""
+def image(seed: int, ties: bool = False) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """Answer and truth of one image: some classes absent, a crowd, perhaps equal scores, small and large."""
     rng = np.random.default_rng(seed)
     many, found = int(rng.integers(0, 6)), int(rng.integers(0, 12))
     corners = rng.uniform(0, 60, (many, 2))
@@ -45,17 +45,17 @@ def record(boxes: np.ndarray, scores: np.ndarray, labels: np.ndarray, crowd: np.
 def judged(numbers: list[int], iou_type: str = "bbox", ties: bool = False) -> AveragePrecision:
     metric = AveragePrecision(NAMES, iou_type)
     for place, number in enumerate(numbers):
-        metric.update(*picture(number, ties), place)
+        metric.update(*image(number, ties), place)
     return metric
 
 
 @pytest.mark.parametrize("iou_type", ["bbox", "segm", "boundary"])
-def test_matches__of_repeated_pictures_equal_a_dataset_that_repeats_them(iou_type: str) -> None:
-    pictures = judged(list(range(COUNT)), iou_type).by_picture()
+def test_matches__of_repeated_images_equal_a_dataset_that_repeats_them(iou_type: str) -> None:
+    images = judged(list(range(COUNT)), iou_type).per_image()
     rng = np.random.default_rng(0)
     draws = [list(range(COUNT)), *(sorted(rng.integers(0, COUNT, COUNT).tolist()) for _ in range(4)), [3], [0, 0]]
     weights = np.array([np.bincount(draw, minlength=COUNT) for draw in draws])
-    found = pictures.numbers(weights)
+    found = images.numbers(weights)
     for row, draw in enumerate(draws):
         wanted = judged(draw, iou_type).compute()
         assert list(found) == list(wanted)
@@ -63,35 +63,35 @@ def test_matches__of_repeated_pictures_equal_a_dataset_that_repeats_them(iou_typ
         np.testing.assert_allclose(mine, list(wanted.values()), rtol=0, atol=1e-9, equal_nan=True)
 
 
-def test_matches__of_all_pictures_once_are_the_dataset_even_with_equal_scores() -> None:
+def test_matches__of_all_images_once_are_the_dataset_even_with_equal_scores() -> None:
     metric = judged(list(range(40)), ties=True)
-    once = metric.by_picture().numbers(np.ones((1, 40)))
+    once = metric.per_image().numbers(np.ones((1, 40)))
     found = {name: values[0] for name, values in once.items()}
     np.testing.assert_allclose(list(found.values()), list(metric.compute().values()), rtol=0, atol=1e-12)
 
 
-def test_matches__of_one_picture_are_its_own_numbers() -> None:
-    each = judged(list(range(COUNT))).by_picture().each()
+def test_matches__of_one_image_are_its_own_numbers() -> None:
+    each = judged(list(range(COUNT))).per_image().each()
     for number in range(COUNT):
         alone = judged([number]).compute()
         for name in ("AP", "AP50", "AP75"):
             np.testing.assert_allclose(each[name][number], alone[name], rtol=0, atol=1e-9)
 
 
-def test_matches__without_pictures_define_nothing() -> None:
+def test_matches__without_images_define_nothing() -> None:
     assert all(
-        np.isnan(values).all() for values in AveragePrecision(NAMES).by_picture().numbers(np.ones((2, 0))).values()
+        np.isnan(values).all() for values in AveragePrecision(NAMES).per_image().numbers(np.ones((2, 0))).values()
     )
 
 
 def test_sums__means_leave_out_what_is_not_defined_and_keep_what_is_endless() -> None:
     values = {"a": 30.0, "b": float("nan"), "c": float("inf")}
-    rows = {id: meant({"PSNR": value}) for id, value in values.items()}
-    pictures = Sums(rows, unmeant(["PSNR"]), lambda sums: means(sums, ["PSNR"]))
-    found = pictures.numbers(np.array([[1, 1, 0], [0, 1, 0], [1, 0, 2]]))["PSNR"]
+    rows = {id: split_mean({"PSNR": value}) for id, value in values.items()}
+    images = Sums(rows, blank_mean(["PSNR"]), lambda sums: means(sums, ["PSNR"]))
+    found = images.numbers(np.array([[1, 1, 0], [0, 1, 0], [1, 0, 2]]))["PSNR"]
     np.testing.assert_array_equal(found, [30, np.nan, np.inf])
-    assert pictures.compute() == {"PSNR": np.inf}
-    np.testing.assert_array_equal(pictures.each()["PSNR"], [30, np.nan, np.inf])
+    assert images.compute() == {"PSNR": np.inf}
+    np.testing.assert_array_equal(images.each()["PSNR"], [30, np.nan, np.inf])
 
 
 def test_sums__totals_do_not_depend_on_the_order() -> None:
@@ -106,9 +106,9 @@ def test_sums__totals_do_not_depend_on_the_order() -> None:
     assert Sums(rows, blank, formulas).compute() == Sums(shuffled, blank, formulas).compute()
 
 
-def test_class_maps__all_pictures_once_are_the_confusion_and_some_are_a_dataset_of_them() -> None:
+def test_class_maps__all_images_once_are_the_confusion_and_some_are_a_dataset_of_them() -> None:
     from densevision.results import SemanticMap
-    from densevision.tasks.semantic.metric import SemanticMetric
+    from densevision.tasks.semantic.metrics import SemanticMetric
 
     def judged_maps(numbers: list[int]) -> SemanticMetric:
         metric = SemanticMetric(NAMES)
@@ -120,7 +120,7 @@ def test_class_maps__all_pictures_once_are_the_confusion_and_some_are_a_dataset_
         return metric
 
     whole = judged_maps(list(range(6)))
-    found = whole.by_picture().numbers(np.array([[1, 1, 1, 1, 1, 1], [0, 2, 0, 0, 1, 0]]))
+    found = whole.per_image().numbers(np.array([[1, 1, 1, 1, 1, 1], [0, 2, 0, 0, 1, 0]]))
     for row, metric in enumerate((whole, judged_maps([1, 1, 4]))):
         wanted = metric.compute()
         assert {name: values[row] for name, values in found.items()} == pytest.approx(wanted, abs=1e-12)

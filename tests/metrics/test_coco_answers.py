@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError
-from densevision.metrics.coco_answers import as_results
+from densevision.metrics.coco_predictions import as_results
 from densevision.ops.masks import encode
 from densevision.results import Detections, Instances
-from densevision.tasks.detection.score import open_files, score
-from densevision.tasks.instance.score import score as score_instances
+from densevision.tasks.detection.scoring import open_files, score
+from densevision.tasks.instance.scoring import score as score_instances
 
 SIZE = (60, 80)
 NAMES = ("cat", "dog")
@@ -29,7 +29,7 @@ def objects(rng: np.random.Generator, count: int = 6) -> dict[str, np.ndarray]:
 
 
 def write_truth(path: Path, records: dict[str, Detections]) -> Path:
-    """COCO json in which pictures are called as the records are, with a suffix."""
+    """COCO json in which images are called as the records are, with a suffix."""
     images, annotations = [], []
     for number, (name, record) in enumerate(records.items(), 5):
         images.append({"id": number, "file_name": f"{name}.jpg", "height": SIZE[0], "width": SIZE[1]})
@@ -96,7 +96,7 @@ def test_folder__classes_without_names_go_by_their_ids(truth, found, tmp_path) -
         assert report["metrics"] == pytest.approx(wanted["metrics"], nan_ok=True, abs=1e-12)
 
 
-def test_folder__names_alone_are_enough_where_they_tell_pictures_apart(truth, found, tmp_path) -> None:
+def test_folder__names_alone_are_enough_where_they_tell_images_apart(truth, found, tmp_path) -> None:
     folder = saved(tmp_path / "found", {"elsewhere/b": found["b"], "x/a": found["x/a"]})
     report = score(truth, folder)
     assert report["counts"]["predictions"] == 12 and report["named"]["images without predictions"] == ["y/a.jpg"]
@@ -110,17 +110,17 @@ def test_folder__folders_before_and_behind_are_left_aside(truth, found, tmp_path
     below = tmp_path / "below.json"
     below.write_text(json.dumps(told))
     assert score(below, tmp_path / "found")["metrics"] == pytest.approx(wanted, nan_ok=True, abs=1e-12)
-    above = saved(tmp_path / "above", {f"pictures/{name}": answer for name, answer in found.items()})
+    above = saved(tmp_path / "above", {f"images/{name}": answer for name, answer in found.items()})
     assert score(truth, above)["metrics"] == pytest.approx(wanted, nan_ok=True, abs=1e-12)
 
 
-def test_folder__pictures_that_differ_by_their_suffix_alone(truth, found, tmp_path) -> None:
+def test_folder__images_that_differ_by_their_suffix_alone(truth, found, tmp_path) -> None:
     told = json.loads(truth.read_text())
     told["images"][1]["file_name"] = "x/a.png"
     truth.write_text(json.dumps(told))
-    with pytest.raises(DataError, match="several pictures of the truth have this name") as failure:
+    with pytest.raises(DataError, match="several images of the truth have this name") as failure:
         score(truth, saved(tmp_path / "found", found))
-    assert failure.value.file.name == "a.json" and failure.value.mend
+    assert failure.value.file.name == "a.json" and failure.value.hint
 
 
 def test_folder__classes_of_one_name_go_by_their_ids(truth, found, tmp_path) -> None:

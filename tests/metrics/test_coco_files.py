@@ -167,7 +167,7 @@ def test_score_files__fault_in_the_truth_is_named(files, place, value, field, pr
     with pytest.raises(DataError) as refusal:
         score_files(*files(changed(TRUTH, *place, value)))
     message = str(refusal.value)
-    assert "gt.json: " + field + ": " in message and problem in message and refusal.value.mend
+    assert "gt.json: " + field + ": " in message and problem in message and refusal.value.hint
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_score_files__fault_in_the_predictions_is_named(files, monkeypatch, piec
     with pytest.raises(DataError) as refusal:
         score_files(*files(predictions=changed(PREDICTIONS, *place, value)))
     message = str(refusal.value)
-    assert "dt.json: " + field + ": " in message and problem in message and refusal.value.mend
+    assert "dt.json: " + field + ": " in message and problem in message and refusal.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"images": [{"id": 1', "\x00\x01", "[1, 2"])

@@ -22,7 +22,7 @@ def test_distance__equals_the_definition(n: int, m: int, size: int):
     assert frechet_distance(one, other) == pytest.approx(by_definition(one, other), rel=1e-8)
 
 
-def test_distance__fewer_pictures_than_features():
+def test_distance__fewer_images_than_features():
     """Both covariances are singular; in the plane that both sets span, nothing changes."""
     rng = np.random.default_rng(1)
     plane = np.linalg.qr(rng.normal(size=(40, 2)))[0].T

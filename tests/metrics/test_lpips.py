@@ -13,7 +13,7 @@ from torchvision import models
 
 from densevision.errors import UsageError, WeightsError
 from densevision.metrics.lpips import open_lpips
-from densevision.results import Picture
+from densevision.results import Image
 from densevision.tasks.superres.config import SuperresConfig
 from densevision.tasks.superres.task import Superres
 
@@ -56,30 +56,30 @@ def test_lpips__equals_torchmetrics(name: str, tmp_path: Path):
     assert ours(one, one).abs().max() == 0
 
 
-def test_lpips__small_and_unknown_pictures_have_none(tmp_path: Path):
+def test_lpips__small_and_unknown_images_have_none(tmp_path: Path):
     network = open_lpips(str(features("alex", tmp_path)))
-    grey = np.full((64, 64, 1), 0.5, np.float32)
-    assert network.of_pictures(grey, grey) == 0
-    assert math.isnan(network.of_pictures(grey[:40], grey[:40]))
-    unknown = grey.copy()
+    gray = np.full((64, 64, 1), 0.5, np.float32)
+    assert network.of_images(gray, gray) == 0
+    assert math.isnan(network.of_images(gray[:40], gray[:40]))
+    unknown = gray.copy()
     unknown[3, 3] = np.nan
-    assert math.isnan(network.of_pictures(grey, unknown))
+    assert math.isnan(network.of_images(gray, unknown))
 
 
 def test_metric__has_a_third_number_where_weights_are_given(tmp_path: Path):
     path = str(features("alex", tmp_path))
     config = SuperresConfig.checked({"quality": {"lpips": path}})
     metric, other = Superres(config).metric(), Superres(config).metric()
-    one, two = (Picture.of(np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()), 2) for image in pair())
+    one, two = (Image.of(np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()), 2) for image in pair())
     metric.update(one, one, "same")
     other.update(two, one, "spoilt")
     metric.merge(other)
-    table = metric.tables()["per picture"]
+    table = metric.tables()["per image"]
     assert table["same"]["LPIPS"] == 0
     inside = [image[:1, :, 2:-2, 2:-2] for image in pair()]
     assert table["spoilt"]["LPIPS"] == pytest.approx(float(open_lpips(path)(*inside)), rel=1e-4)
     assert metric.compute()["LPIPS"] == pytest.approx(table["spoilt"]["LPIPS"] / 2)
-    assert metric.counts() == {"pictures": 2, "pictures without SSIM": 0} and path in metric.protocol["LPIPS"]
+    assert metric.counts() == {"images": 2, "images without SSIM": 0} and path in metric.protocol["LPIPS"]
     assert list(Superres(SuperresConfig()).metric().compute()) == ["PSNR_Y_crop2", "SSIM_Y_crop2"]
 
 
@@ -95,5 +95,5 @@ def test_open_lpips__files_of_something_else(tmp_path: Path):
     save_file({"features.0.weight": torch.zeros(64, 3, 11, 11)}, tmp_path / "part.safetensors")
     with pytest.raises(WeightsError, match="not all of its layers"):
         open_lpips(str(tmp_path / "part.safetensors"))
-    with pytest.raises(UsageError, match=r"quality\.lpips needs grey or RGB"):
+    with pytest.raises(UsageError, match=r"quality\.lpips needs gray or RGB"):
         SuperresConfig.checked({"quality": {"lpips": "a.pth"}, "backbone": {"channels": 4}})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densevision.metrics.object_errors import KINDS, ObjectError, ObjectErrors, object_errors
+from densevision.metrics.tide import KINDS, ObjectError, ObjectErrors, object_errors
 from densevision.ops.masks import encode
 from densevision.results import Detections, Instances
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError
-from densevision.metrics.picture import PictureMetric, luma, psnr, ssim
-from densevision.results import Picture
+from densevision.metrics.image_quality import ImageMetric, luma, psnr, ssim
+from densevision.results import Image
 
 
 def pair(size=(40, 50), channels=3, seed=0) -> tuple[np.ndarray, np.ndarray]:
@@ -53,8 +53,8 @@ def test_psnr__unknown_pixels_count_nothing():
 
 def test_metric__crops_and_names_its_protocol():
     one, other = pair()
-    metric = PictureMetric("Y", 4)
-    metric.update(Picture.of(other), Picture.of(one), "a")
+    metric = ImageMetric("Y", 4)
+    metric.update(Image.of(other), Image.of(one), "a")
     inside = np.s_[4:-4, 4:-4]
     wanted = psnr(*(np.rint(luma(image.astype(float)))[inside] for image in (one, other)))
     assert metric.compute()["PSNR_Y_crop4"] == pytest.approx(wanted, abs=1e-9)
@@ -63,68 +63,68 @@ def test_metric__crops_and_names_its_protocol():
 
 
 def test_metric__answers_are_rounded_to_the_levels_of_the_truth():
-    truth = Picture.of(np.full((20, 20, 3), 100, np.uint8))
-    answer = Picture.of(np.full((20, 20, 3), 100.4 / 255, np.float32))
-    metric = PictureMetric()
+    truth = Image.of(np.full((20, 20, 3), 100, np.uint8))
+    answer = Image.of(np.full((20, 20, 3), 100.4 / 255, np.float32))
+    metric = ImageMetric()
     metric.update(answer, truth, 0)
     assert metric.compute()["PSNR_RGB_crop0"] == math.inf
-    exact = PictureMetric()
-    exact.update(answer, Picture.of(truth.unit()), 0)
+    exact = ImageMetric()
+    exact.update(answer, Image.of(truth.unit()), 0)
     assert exact.compute()["PSNR_RGB_crop0"] == pytest.approx(20 * math.log10(255 / 0.4), abs=1e-3)
 
 
 def test_metric__16_bits_are_judged_on_the_same_scale():
     one, other = pair()
-    narrow, wide = PictureMetric(), PictureMetric()
-    narrow.update(Picture.of(other), Picture.of(one), 0)
-    wide.update(Picture.of(other.astype(np.uint16) * 257), Picture.of(one.astype(np.uint16) * 257), 0)
+    narrow, wide = ImageMetric(), ImageMetric()
+    narrow.update(Image.of(other), Image.of(one), 0)
+    wide.update(Image.of(other.astype(np.uint16) * 257), Image.of(one.astype(np.uint16) * 257), 0)
     assert wide.compute()["PSNR_RGB_crop0"] == pytest.approx(narrow.compute()["PSNR_RGB_crop0"], abs=1e-6)
 
 
 def test_metric__order_and_shards_change_nothing():
-    whole, parts = PictureMetric(), [PictureMetric(), PictureMetric()]
+    whole, parts = ImageMetric(), [ImageMetric(), ImageMetric()]
     for seed in range(5):
-        one, other = (Picture.of(image) for image in pair(seed=seed))
+        one, other = (Image.of(image) for image in pair(seed=seed))
         whole.update(other, one, seed)
         parts[seed % 2].update(other, one, seed)
     parts[1].merge(parts[0])
     assert parts[1].compute() == whole.compute()
-    assert set(whole.tables()["per picture"]) == {"0", "1", "2", "3", "4"}
+    assert set(whole.tables()["per image"]) == {"0", "1", "2", "3", "4"}
 
 
-def test_metric__pictures_too_small_are_counted():
-    metric = PictureMetric("Y", 2)
-    dot = Picture.of(np.zeros((1, 1, 3), np.uint8))
+def test_metric__images_too_small_are_counted():
+    metric = ImageMetric("Y", 2)
+    dot = Image.of(np.zeros((1, 1, 3), np.uint8))
     metric.update(dot, dot, 0)
-    assert metric.counts() == {"pictures": 0, "pictures without SSIM": 1}
+    assert metric.counts() == {"images": 0, "images without SSIM": 1}
     assert all(math.isnan(value) for value in metric.compute().values())
 
 
 def test_metric__sizes_must_fit():
     with pytest.raises(DataError, match="differ in height or width"):
-        PictureMetric().update(Picture.of(np.zeros((4, 4, 3), np.uint8)), Picture.of(np.zeros((4, 5, 3), np.uint8)), 0)
-    with pytest.raises(DataError, match=r"differ in channels.*Write both in grey, or both in colour"):
-        PictureMetric().update(Picture.of(np.zeros((4, 4), np.uint8)), Picture.of(np.zeros((4, 4, 3), np.uint8)), 0)
+        ImageMetric().update(Image.of(np.zeros((4, 4, 3), np.uint8)), Image.of(np.zeros((4, 5, 3), np.uint8)), 0)
+    with pytest.raises(DataError, match=r"differ in channels.*Write both in gray, or both in color"):
+        ImageMetric().update(Image.of(np.zeros((4, 4), np.uint8)), Image.of(np.zeros((4, 4, 3), np.uint8)), 0)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("colour", ["Y", "RGB"])
-def test_metric__alpha_counts_nothing(channels: int, colour: str):
+@pytest.mark.parametrize("color", ["Y", "RGB"])
+def test_metric__alpha_counts_nothing(channels: int, color: str):
     one, other = pair(channels=channels)
-    plain, clear = PictureMetric(colour), PictureMetric(colour)
-    plain.update(Picture.of(other), Picture.of(one), 0)
+    plain, clear = ImageMetric(color), ImageMetric(color)
+    plain.update(Image.of(other), Image.of(one), 0)
     opaque = np.full((*one.shape[:2], 1), 255, np.uint8)
-    clear.update(Picture.of(np.concatenate([other, opaque], 2)), Picture.of(np.concatenate([one, opaque // 3], 2)), 0)
+    clear.update(Image.of(np.concatenate([other, opaque], 2)), Image.of(np.concatenate([one, opaque // 3], 2)), 0)
     assert clear.compute() == plain.compute() and clear.protocol["alpha"] == "left out"
-    mixed = PictureMetric(colour)
-    mixed.update(Picture.of(np.concatenate([other, opaque], 2)), Picture.of(one), 0)
+    mixed = ImageMetric(color)
+    mixed.update(Image.of(np.concatenate([other, opaque], 2)), Image.of(one), 0)
     assert mixed.compute() == plain.compute()
 
 
 def test_metric__more_channels_have_no_luma():
-    one, other = (Picture.of(image) for image in pair(channels=5))
-    with pytest.raises(DataError, match=r"luma is of grey and RGB pictures \(got '5 channels'\)"):
-        PictureMetric("Y").update(other, one, 0)
-    plain = PictureMetric("RGB")
+    one, other = (Image.of(image) for image in pair(channels=5))
+    with pytest.raises(DataError, match=r"luma is of gray and RGB images \(got '5 channels'\)"):
+        ImageMetric("Y").update(other, one, 0)
+    plain = ImageMetric("RGB")
     plain.update(other, one, 0)
     assert plain.compute()["PSNR_RGB_crop0"] == pytest.approx(psnr(one.image, other.image))

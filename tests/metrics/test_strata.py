@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densevision.metrics.strata import PixelErrors, divisions, texture_of
-from densevision.results import DepthMap, FlowField, Picture, SemanticMap
+from densevision.metrics.stratified_errors import PixelErrors, divisions, texture_of
+from densevision.results import DepthMap, FlowField, Image, SemanticMap
 
 SIZE = (40, 60)
 
@@ -84,12 +84,12 @@ def test_depth__by_distance_and_texture() -> None:
     assert "by texture" not in found(DepthMap.of(answer), DepthMap.of(depth, valid))
 
 
-def test_pictures__by_their_own_texture() -> None:
+def test_images__by_their_own_texture() -> None:
     image = np.zeros((*SIZE, 3), np.uint8)
     image[:, 30:] = np.random.default_rng(0).integers(0, 256, (40, 30, 3))
     said = image.copy()
     said[:, 45:] //= 2
-    rows = found(Picture.of(said), Picture.of(image))["by texture"]
+    rows = found(Image.of(said), Image.of(image))["by texture"]
     textured = sum(rows[part]["share of error"] for part in ("medium", "strong") if part in rows)
     assert textured > 0.95 and rows["flat"]["share of error"] == 0
 
@@ -101,12 +101,12 @@ def test_texture__of_a_ramp_is_its_slope() -> None:
 
 def test_divisions__every_known_pixel_falls_into_one_part() -> None:
     rng = np.random.default_rng(0)
-    truths = [
+    ground_truths = [
         SemanticMap(labels=rng.integers(0, 3, SIZE).astype(np.uint8), names=("a", "b", "c"), size=SIZE),
         DepthMap.of(rng.uniform(0.2, 200, SIZE)),
         FlowField.of(rng.normal(0, 30, (2, *SIZE)), occlusion=rng.random(SIZE) < 0.5),
-        Picture.of(rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)),
+        Image.of(rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)),
     ]
-    for truth in truths:
+    for truth in ground_truths:
         for division in divisions(truth, rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)):
             assert division.place.min() >= 0 and division.place.max() < len(division.parts), division.title

@@ -10,7 +10,7 @@ import torch
 
 from densevision.errors import UsageError
 from densevision.nn.backbone import _FAMILIES, Backbone, ImageOnly, pyramid_models
-from densevision.recipe import BackboneConfig
+from densevision.run_config import BackboneConfig
 
 STAGED = {
     "resnet18": {},
@@ -45,7 +45,7 @@ def family(request) -> tuple[str, Backbone]:
     return request.param, built(request.param)
 
 
-def test_levels__sizes_are_the_pictures_divided_and_rounded_up(family) -> None:
+def test_levels__sizes_are_the_images_divided_and_rounded_up(family) -> None:
     _, backbone = family
     backbone.eval()
     assert backbone.strides == sorted(backbone.strides) and backbone.strides[0] == 1
@@ -127,11 +127,11 @@ def test_levels__only_those_that_the_head_wants() -> None:
 
 
 def test_channels__any_number() -> None:
-    grey, six = built("resnet18", channels=1), built("resnet18", channels=6)
+    gray, six = built("resnet18", channels=1), built("resnet18", channels=6)
     assert six.channels[0] == 6 and [level.shape[1] for level in six(torch.rand(2, 6, 33, 33))] == six.channels
-    assert grey(torch.rand(1, 1, 64, 64))[1].shape == (1, 64, 32, 32)
+    assert gray(torch.rand(1, 1, 64, 64))[1].shape == (1, 64, 32, 32)
     torch.testing.assert_close(six.mean.flatten(), torch.tensor([0.485, 0.456, 0.406] * 2))
-    torch.testing.assert_close(grey.mean.flatten(), torch.tensor([(0.485 + 0.456 + 0.406) / 3]))
+    torch.testing.assert_close(gray.mean.flatten(), torch.tensor([(0.485 + 0.456 + 0.406) / 3]))
     with pytest.raises(UsageError, match="takes 3 channels"):
         built("resnet18")(torch.rand(1, 1, 64, 64))
 
@@ -198,8 +198,8 @@ def test_names__unknown_ones_get_help() -> None:
         built("resnet18", options={"block_args": 3})
 
 
-def test_names__networks_of_one_picture_size_are_refused() -> None:
-    with pytest.raises(UsageError, match="cannot be a pyramid for pictures of any size"):
+def test_names__networks_of_one_image_size_are_refused() -> None:
+    with pytest.raises(UsageError, match="cannot be a pyramid for images of any size"):
         built("beit_base_patch16_224")
 
 
@@ -233,7 +233,7 @@ def test_channels_last__kept() -> None:
     assert all(level.is_contiguous(memory_format=torch.channels_last) for level in levels)
 
 
-def test_image_only__passes_the_picture_on() -> None:
+def test_image_only__passes_the_image_on() -> None:
     encoder, image = ImageOnly(), torch.rand(1, 3, 5, 7)
     assert (encoder.channels, encoder.strides, encoder.state_dict()) == ([3], [1], {})
     levels = encoder(image)

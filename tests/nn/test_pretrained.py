@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from densevision.errors import WeightsError
 from densevision.nn.backbone import Backbone
-from densevision.recipe import BackboneConfig
+from densevision.run_config import BackboneConfig
 
 SWIN = {"embed_dim": 24, "depths": (1, 1, 2, 1)}
 
@@ -52,15 +52,15 @@ def test_file__families_whose_adapter_looks_at_the_classifier(name: str, options
 
 
 def test_file__first_convolution_is_adapted(resnet: Path) -> None:
-    colours = load_file(resnet)["conv1.weight"]
-    grey = backbone_of("resnet18", resnet, channels=1).network.conv1.weight
+    colors = load_file(resnet)["conv1.weight"]
+    gray = backbone_of("resnet18", resnet, channels=1).network.conv1.weight
     six = backbone_of("resnet18", resnet, channels=6).network.conv1.weight
-    torch.testing.assert_close(grey, colours.sum(1, keepdim=True))
-    torch.testing.assert_close(six, torch.cat([colours, colours], 1) / 2)
+    torch.testing.assert_close(gray, colors.sum(1, keepdim=True))
+    torch.testing.assert_close(six, torch.cat([colors, colors], 1) / 2)
 
 
 @pytest.mark.parametrize("name", ["vit_small_patch14_dinov2", "eva02_tiny_patch14_224"])
-def test_file__patches_of_14_see_the_same_in_a_larger_picture(name: str, tmp_path: Path) -> None:
+def test_file__patches_of_14_see_the_same_in_a_larger_image(name: str, tmp_path: Path) -> None:
     torch.manual_seed(3)
     whole = timm.create_model(name, depth=2, img_size=56)
     save_file(whole.state_dict(), tmp_path / "vit.safetensors")
@@ -87,7 +87,7 @@ def test_file__what_is_wrong_is_named(resnet: Path, tmp_path: Path) -> None:
     save_file(tensors, tmp_path / "changed.safetensors")
     with pytest.raises(WeightsError, match=r"missing layer1\.0\.conv1\.weight; unexpected stray") as raised:
         backbone_of("resnet18", tmp_path / "changed.safetensors")
-    assert str(tmp_path / "changed.safetensors") in str(raised.value) and raised.value.mend
+    assert str(tmp_path / "changed.safetensors") in str(raised.value) and raised.value.hint
     with pytest.raises(WeightsError, match=r"not the weights of timm's resnet34: missing layer1\.2\.conv1\.weight"):
         backbone_of("resnet34", resnet)
     reshaped = {**load_file(resnet), "bn1.weight": torch.ones(3)}
@@ -103,7 +103,7 @@ def test_file__damaged(content: bytes | None, resnet: Path, tmp_path: Path) -> N
         file.write_bytes(content)
         with pytest.raises(WeightsError, match="cannot be read as weights") as raised:
             backbone_of("resnet18", file)
-        assert str(file) in str(raised.value) and "timm's resnet18" in raised.value.mend
+        assert str(file) in str(raised.value) and "timm's resnet18" in raised.value.hint
 
 
 def test_file__missing_or_without_weights(tmp_path: Path) -> None:

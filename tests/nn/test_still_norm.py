@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
+from densevision.nn.frozen_batch_norm import FrozenBatchNorm2d, FusedConvBN, freeze_batch_norm
 from densevision.nn.pretrained import FROZEN, build
-from densevision.nn.still_norm import NormedConv, StillNorm, stilled
 
 
 def norm() -> nn.BatchNorm2d:
@@ -25,7 +25,7 @@ def norm() -> nn.BatchNorm2d:
 @pytest.mark.parametrize("training", [True, False])
 def test_still_norm__equals_torchvisions(training):
     given = norm()
-    ours, theirs = StillNorm(given).train(training), FrozenBatchNorm2d(3)
+    ours, theirs = FrozenBatchNorm2d(given).train(training), FrozenBatchNorm2d(3)
     theirs.load_state_dict(ours.state_dict())
     x = torch.randn(2, 3, 5, 7, requires_grad=True)
     first, second = ours(x), theirs(x)
@@ -44,9 +44,9 @@ def test_build__frozen_norms_answer_as_those_in_evaluation(name):
     missing = frozen.load_state_dict(usual.state_dict(), strict=False)
     assert not missing.missing_keys and all("num_batches_tracked" in key for key in missing.unexpected_keys)
     assert not any(isinstance(module, nn.BatchNorm2d) for module in frozen.modules())
-    picture = torch.rand(1, 3, 64, 64)
+    image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
-        assert torch.allclose(frozen.eval()(picture), usual(picture), atol=1e-5)
+        assert torch.allclose(frozen.eval()(image), usual(image), atol=1e-5)
 
 
 def test_stilled__convolutions_that_do_the_norms_work_learn_alike():
@@ -56,11 +56,11 @@ def test_stilled__convolutions_that_do_the_norms_work_learn_alike():
         if isinstance(module, nn.BatchNorm2d):
             for tensor in (module.weight.data, module.bias.data, module.running_mean, module.running_var):
                 tensor.uniform_(0.5, 1.5)
-    still = stilled(copy.deepcopy(usual))
-    assert sum(isinstance(module, NormedConv) for module in still.modules()) == 20
-    picture, weights = torch.rand(1, 3, 64, 64), torch.randn(1, 1000)
+    still = freeze_batch_norm(copy.deepcopy(usual))
+    assert sum(isinstance(module, FusedConvBN) for module in still.modules()) == 20
+    image, weights = torch.rand(1, 3, 64, 64), torch.randn(1, 1000)
     for network in (usual, copy.deepcopy(still)):
-        (network(picture) * weights).sum().backward()
+        (network(image) * weights).sum().backward()
         gradients = {name: parameter.grad for name, parameter in network.named_parameters() if "conv" in name}
         if network is usual:
             expected = gradients
@@ -70,5 +70,5 @@ def test_stilled__convolutions_that_do_the_norms_work_learn_alike():
 
 
 def test_stilled__leaves_nothing_that_learns_in_norms():
-    network = stilled(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(norm())))
+    network = freeze_batch_norm(nn.Sequential(nn.Conv2d(3, 3, 1), nn.Sequential(norm())))
     assert [name for name, _ in network.named_parameters()] == ["0.weight", "0.bias"]

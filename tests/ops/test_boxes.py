@@ -24,7 +24,7 @@ def test_examples__of_the_docstrings_hold():
     assert doctest.testmod(ops).failed == 0
 
 
-def test_anchor_points__are_the_centres_of_the_cells():
+def test_anchor_points__are_the_centers_of_the_cells():
     levels = [torch.empty(2, 1, 4, 6), torch.empty(2, 1, 2, 3)]
     points = ops.anchor_points(levels, (8, 16))
     assert points.shape == (24 + 6, 3)
@@ -43,7 +43,7 @@ def test_inside__agrees_with_comparisons():
     assert torch.equal(ops.inside(points, boxes), (x > x1) & (x < x2) & (y > y1) & (y < y2))
 
 
-def test_pairwise_iou__equals_torchvision_on_each_picture():
+def test_pairwise_iou__equals_torchvision_on_each_image():
     one, other = random_boxes(60, 2).view(2, 30, 4), random_boxes(40, 3).view(2, 20, 4)
     expected = torch.stack([box_iou(a, b) for a, b in zip(one, other)])
     assert torch.allclose(ops.pairwise_iou(one, other), expected, atol=1e-6)
@@ -79,7 +79,7 @@ def test_suppressed__equals_greedy_suppression_with_ties(seed):
     boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
     scores, groups = scores.gather(1, order), groups.gather(1, order)
     valid = scores > 0.2
-    kept = ops.suppressed(boxes, valid, THRESHOLD, groups)
+    kept = ops.nms_dense(boxes, valid, THRESHOLD, groups)
     for row in range(2):
         taking_part = valid[row].nonzero()[:, 0]
         chosen = batched_nms(boxes[row, taking_part], scores[row, taking_part], groups[row, taking_part], THRESHOLD)
@@ -89,9 +89,9 @@ def test_suppressed__equals_greedy_suppression_with_ties(seed):
 def test_suppressed__settles_a_chain_longer_than_the_exported_rounds():
     start = torch.arange(100.0)[:, None] * 2
     row = torch.cat([start, start * 0, start + 10, start * 0 + 10], 1)[None]  # each overlaps the next by 2/3
-    kept = ops.suppressed(row, torch.ones(1, 100, dtype=torch.bool), 0.6)
+    kept = ops.nms_dense(row, torch.ones(1, 100, dtype=torch.bool), 0.6)
     assert kept[0].tolist() == [position % 2 == 0 for position in range(100)]
 
 
 def test_suppressed__of_nothing_is_nothing():
-    assert not ops.suppressed(torch.rand(1, 5, 4), torch.zeros(1, 5, dtype=torch.bool), 0.5).any()
+    assert not ops.nms_dense(torch.rand(1, 5, 4), torch.zeros(1, 5, dtype=torch.bool), 0.5).any()

@@ -40,7 +40,7 @@ def test_enlarge__equals_imresize(scale: int, kernel: str):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 1), (2, 3)])
-def test_enlarge__tiny_pictures_are_continued_by_their_mirror(size: tuple[int, int]):
+def test_enlarge__tiny_images_are_continued_by_their_mirror(size: tuple[int, int]):
     image = torch.rand(1, 1, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     wanted = imresize(image, (4 * size[0], 4 * size[1]))
     torch.testing.assert_close(enlarge(image, 4), wanted, atol=1e-12, rtol=0)

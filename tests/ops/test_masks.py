@@ -110,7 +110,7 @@ def test_paste__fills_the_pixels_of_its_box(box):
     assert np.array_equal(pasted, expected)
 
 
-def test_paste__hundreds_into_a_large_picture_stay_small():
+def test_paste__hundreds_into_a_large_image_stay_small():
     import tracemalloc
 
     tracemalloc.start()

@@ -24,7 +24,7 @@ def test_fit__points_round_trip(height: int, width: int, how: str, multiple: int
     assert content[0] + view.offset[1] <= view.size[0] and content[1] + view.offset[0] <= view.size[1]
 
 
-def test_fit__letterbox_of_a_known_picture() -> None:
+def test_fit__letterbox_of_a_known_image() -> None:
     view = fit((480, 640), "letterbox", 320, multiple_of=32, whole=True)
     assert view == View((480, 640), (320, 320), (0.5, 0.5), (0.0, 40.0))
     assert fit((480, 640), "letterbox", 320, multiple_of=32, whole=False).size == (256, 320)

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from densevision.ops.warp import arrivals
+from densevision.ops.warp import splat_count
 
 
 def test_arrivals__beside_a_loop() -> None:
@@ -21,11 +21,11 @@ def test_arrivals__beside_a_loop() -> None:
                     for j in (math.floor(x), math.floor(x) + 1):
                         if 0 <= i < 5 and 0 <= j < 7:
                             wanted[b, 0, i, j] += (1 - abs(y - i)) * (1 - abs(x - j))
-    torch.testing.assert_close(arrivals(flow), wanted)
+    torch.testing.assert_close(splat_count(flow), wanted)
 
 
 def test_arrivals__of_what_stands_still_and_what_is_covered() -> None:
     flow = torch.zeros(1, 2, 3, 4)
-    assert (arrivals(flow) == 1).all()
+    assert (splat_count(flow) == 1).all()
     flow[0, 0, 1, 0] = 2  # moves over what stands two pixels to the right
-    assert arrivals(flow)[0, 0, 1].tolist() == [0, 1, 2, 1]
+    assert splat_count(flow)[0, 0, 1].tolist() == [0, 1, 2, 1]

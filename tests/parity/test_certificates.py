@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from certificates import labels, maps, objects, pictures
+from certificates import images, labels, maps, objects
 from certificates.certificate import Case, Certificate, outcome
 
 pytestmark = pytest.mark.parity
 
-ALL = (*objects.CERTIFICATES, *labels.CERTIFICATES, *maps.CERTIFICATES, *pictures.CERTIFICATES)
+ALL = (*objects.CERTIFICATES, *labels.CERTIFICATES, *maps.CERTIFICATES, *images.CERTIFICATES)
 
 
 def _name(certificate: Certificate) -> str:

@@ -50,19 +50,23 @@ def test_boxes__equal_pycocotools(seed, tmp_path):
 
 def test_worlds__hold_every_odd_case():
     worlds = [World(seed) for seed in range(210)]
-    truths = [truth for world in worlds for truth in world.truths]
+    ground_truths = [truth for world in worlds for truth in world.ground_truths]
     pairs = Counter((n, p["image_id"], p["category_id"]) for n, world in enumerate(worlds) for p in world.predictions)
-    assert any(not world.truths for world in worlds) and any(not world.predictions for world in worlds)
-    assert sum(truth["iscrowd"] for truth in truths) > 50 and max(pairs.values()) > 100
-    assert {truth["area"] for truth in truths} >= set(BORDERS) and any(0 in truth["bbox"][2:] for truth in truths)
-    assert any(category not in {t["category_id"] for t in w.truths} for w in worlds for category in w.category_ids)
+    assert any(not world.ground_truths for world in worlds) and any(not world.predictions for world in worlds)
+    assert sum(truth["iscrowd"] for truth in ground_truths) > 50 and max(pairs.values()) > 100
+    assert {truth["area"] for truth in ground_truths} >= set(BORDERS) and any(
+        0 in truth["bbox"][2:] for truth in ground_truths
+    )
+    assert any(
+        category not in {t["category_id"] for t in w.ground_truths} for w in worlds for category in w.category_ids
+    )
 
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("boxed", [False, True])
 def test_masks__equal_pycocotools(seed, boxed, tmp_path):
     world = World(seed)
-    for entry in (*world.truths, *world.predictions):
+    for entry in (*world.ground_truths, *world.predictions):
         x1, y1, x2, y2 = world.corners[id(entry)].round().astype(int).clip(0, 320)
         mask = np.zeros((320, 320), np.uint8, order="F")
         mask[y1:y2, x1 : x2 + 1] = 1

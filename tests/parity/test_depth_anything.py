@@ -10,16 +10,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from densevision.engine.model import load_torch
 from densevision.errors import WeightsError
-from densevision.recipe import PredictOptions
+from densevision.inference.predictor import load_torch
+from densevision.run_config import PredictOptions
 from densevision.sample import Sample
-from densevision.tasks.depth import foreign
+from densevision.tasks.depth import weights as foreign
 
 pytestmark = pytest.mark.parity
 
 SIDE = 70
-WEIGHTS = foreign.NAMED[0]
+WEIGHTS = foreign.PUBLISHED[0]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_names_before_transformers_5__same_tensors(files: tuple[Path, Path], tmp
 
 def test_convert__another_network_is_named(files: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="v2-base"):
-        foreign.convert(foreign.NAMED[1], files[0], tmp_path / "out.safetensors")
+        foreign.convert(foreign.PUBLISHED[1], files[0], tmp_path / "out.safetensors")
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="lacks tensors"):
         foreign.convert(WEIGHTS, tmp_path / "other.pth", tmp_path / "out.safetensors")
@@ -119,7 +119,7 @@ def test_convert__another_network_is_named(files: tuple[Path, Path], tmp_path: P
 
 
 def test_names__only_the_small_one_is_free() -> None:
-    assert [weights.licence.startswith("Apache") for weights in foreign.NAMED] == [True, False, False]
+    assert [weights.license.startswith("Apache") for weights in foreign.PUBLISHED] == [True, False, False]
 
 
 def _authors_name(name: str) -> str:

@@ -17,14 +17,14 @@ from torchvision.models.detection.backbone_utils import _mobilenet_extractor
 from torchvision.ops import FrozenBatchNorm2d
 
 import densevision
-from densevision.engine.loader import Collate
-from densevision.engine.model import TorchModel
 from densevision.errors import WeightsError
-from densevision.recipe import PredictOptions
+from densevision.inference.loader import Collate
+from densevision.inference.predictor import TorchModel
+from densevision.published_weights import convert
 from densevision.results import Detections
+from densevision.run_config import PredictOptions
 from densevision.sample import Sample
-from densevision.tasks.detection.foreign import NAMED
-from densevision.zoo import convert
+from densevision.tasks.detection.weights import PUBLISHED
 
 pytestmark = pytest.mark.parity
 
@@ -89,26 +89,26 @@ def lively(network: nn.Module, scale: float) -> nn.Module:
     return network.eval()
 
 
-NAMES = {weights.name.split("/")[1] for weights in NAMED}
+NAMES = {weights.name.split("/")[1] for weights in PUBLISHED}
 
 
-def picture(size: tuple[int, int], seed: int) -> np.ndarray:
+def image(size: tuple[int, int], seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (size[0] // 8 + 2, size[1] // 8 + 2, 3)).astype(np.uint8)
     return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-PICTURES = [picture(size, seed) for seed, size in enumerate(SIZES)]
+IMAGES = [image(size, seed) for seed, size in enumerate(SIZES)]
 
 
-def theirs_of(reference: nn.Module, min_score: float) -> list[dict]:
-    reference.roi_heads.score_thresh = min_score
+def theirs_of(reference: nn.Module, score_threshold: float) -> list[dict]:
+    reference.roi_heads.score_thresh = score_threshold
     with torch.inference_mode():
-        return reference([torch.from_numpy(one).permute(2, 0, 1).float() / 255 for one in PICTURES])
+        return reference([torch.from_numpy(one).permute(2, 0, 1).float() / 255 for one in IMAGES])
 
 
-def ours_of(model: TorchModel, min_score: float) -> list[Detections]:
-    options = PredictOptions(min_score=min_score, precision="float32", batch=len(PICTURES))
-    return model.infer([Sample({"image": one}) for one in PICTURES], options)
+def ours_of(model: TorchModel, score_threshold: float) -> list[Detections]:
+    options = PredictOptions(score_threshold=score_threshold, precision="float32", batch=len(IMAGES))
+    return model.infer([Sample({"image": one}) for one in IMAGES], options)
 
 
 def assert_alike(want: dict, own: Detections, others: int = 0) -> None:
@@ -169,7 +169,7 @@ def test_losses__of_the_same_samples_equal_torchvision(kind, tmp_path):
         boxes = np.concatenate([corner, corner + 8 + rng.random((3, 2)) * 0.4 * size[::-1]], 1).astype(np.float32)
         labels = rng.integers(0, CLASSES - 1, 3)
         truth = Detections.of(boxes, labels, model.task.config.classes, size)
-        samples.append(Sample({"image": picture(size, seed)}, truth))
+        samples.append(Sample({"image": image(size, seed)}, truth))
     batch = Collate(model.task)(samples)
     for row, (height, width) in enumerate(batch.inputs["size"].long().tolist()):
         images.append(batch.inputs["image"][row, :, :height, :width])
@@ -199,5 +199,5 @@ def test_convert__refuses_another_network(tmp_path):
 
 def test_names__are_those_that_torchvision_publishes():
     published = {entry.url for name in NAMES for entry in get_model_weights(name)}
-    assert {weights.address for weights in NAMED} == published
-    assert all(f"-{weights.sha256}.pth" in weights.address for weights in NAMED)
+    assert {weights.address for weights in PUBLISHED} == published
+    assert all(f"-{weights.sha256}.pth" in weights.address for weights in PUBLISHED)

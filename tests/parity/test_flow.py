@@ -12,10 +12,10 @@ from torchvision.models import optical_flow
 
 from densevision.errors import WeightsError
 from densevision.io.weights import load_card
+from densevision.published_weights import convert, published_weights
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.foreign import NAMED, renamed
 from densevision.tasks.flow.task import Flow
-from densevision.zoo import convert, named_weights
+from densevision.tasks.flow.weights import PUBLISHED, renamed
 
 pytestmark = pytest.mark.parity
 
@@ -86,10 +86,10 @@ def test_princeton_layout__is_the_same_network(name):
 def test_names__cover_every_published_file():
     classes = (optical_flow.Raft_Large_Weights, optical_flow.Raft_Small_Weights)
     published = {weights.url for each in classes for weights in each}
-    mine = {weights.address: weights.sha256 for weights in NAMED if weights.name.startswith("torchvision/")}
+    mine = {weights.address: weights.sha256 for weights in PUBLISHED if weights.name.startswith("torchvision/")}
     assert published == set(mine)
     assert all(address.endswith(f"-{digest}.pth") for address, digest in mine.items())
-    assert {weights.name for weights in NAMED} <= set(named_weights())
+    assert {weights.name for weights in PUBLISHED} <= set(published_weights())
 
 
 def test_convert__of_an_archive_picks_its_member(tmp_path):

@@ -19,15 +19,15 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads
 from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
-from densevision.engine.loader import Collate
+from densevision.inference.loader import Collate
 from densevision.nn.rcnn import torchvision_weights as theirs
 from densevision.ops.masks import areas, encode
-from densevision.recipe import PredictOptions
 from densevision.results import Instances
+from densevision.run_config import PredictOptions
 from densevision.sample import Sample, to_inputs
 from densevision.tasks.instance.config import InstanceConfig
-from densevision.tasks.instance.foreign import _options
 from densevision.tasks.instance.task import Instance
+from densevision.tasks.instance.weights import _options
 
 pytestmark = pytest.mark.parity
 
@@ -49,7 +49,7 @@ OUR_FEW = {
 }
 
 
-def picture(size: tuple[int, int], seed: int) -> np.ndarray:
+def image(size: tuple[int, int], seed: int) -> np.ndarray:
     noise = np.random.default_rng(seed).integers(0, 256, (size[0] // 8 + 2, size[1] // 8 + 2, 3)).astype(np.uint8)
     return cv2.resize(noise, size[::-1], interpolation=cv2.INTER_CUBIC)
 
@@ -92,10 +92,12 @@ BUILDERS = {
 }
 
 
-def pair(kind: str, min_score: float, scale: float = 1.0, most: int = MOST) -> tuple[nn.Module, Instance, nn.Module]:
+def pair(
+    kind: str, score_threshold: float, scale: float = 1.0, most: int = MOST
+) -> tuple[nn.Module, Instance, nn.Module]:
     """torchvision's network, our task and our network with the same weights."""
     torch.manual_seed(0)
-    reference = BUILDERS[kind](box_score_thresh=min_score, box_detections_per_img=most, **FEW)
+    reference = BUILDERS[kind](box_score_thresh=score_threshold, box_detections_per_img=most, **FEW)
     with torch.no_grad():
         reference.roi_heads.box_predictor.cls_score.weight.mul_(scale)
         for name, tensor in reference.state_dict().items():
@@ -117,9 +119,9 @@ def pair(kind: str, min_score: float, scale: float = 1.0, most: int = MOST) -> t
 
 
 @pytest.mark.parametrize("kind, min_score, scale", [("v1", 0.2, 1), ("v1", 0.0, 8), ("v2", 0.2, 1), ("frozen", 0.2, 1)])
-def test_masks__of_a_mixed_batch_equal_torchvision(kind, min_score, scale):
-    reference, task, net = pair(kind, min_score, scale, most=100 if scale > 1 else MOST)
-    expected, found = answers(reference, task, net, min_score)
+def test_masks__of_a_mixed_batch_equal_torchvision(kind, score_threshold, scale):
+    reference, task, net = pair(kind, score_threshold, scale, most=100 if scale > 1 else MOST)
+    expected, found = answers(reference, task, net, score_threshold)
     assert sum(len(one["boxes"]) for one in expected) > 0
     for want, own in zip(expected, found):
         own = matched(want, own)
@@ -146,13 +148,13 @@ def test_masks__nothing_found_is_nothing():
     assert [len(one["boxes"]) for one in expected] == [len(one) for one in found] == [0, 0, 0]
 
 
-def answers(reference: nn.Module, task: Instance, net: nn.Module, min_score: float):
-    pictures = [picture(size, seed) for seed, size in enumerate(SIZES)]
+def answers(reference: nn.Module, task: Instance, net: nn.Module, score_threshold: float):
+    images = [image(size, seed) for seed, size in enumerate(SIZES)]
     with torch.inference_mode():
-        expected = reference.eval()([torch.from_numpy(one).permute(2, 0, 1).float() / 255 for one in pictures])
-        options = PredictOptions(min_score=min_score)
-        inputs, views = to_inputs([Sample({"image": one}) for one in pictures], task.inputs)
-        outputs = net.eval()(**inputs, **task.steering(options))
+        expected = reference.eval()([torch.from_numpy(one).permute(2, 0, 1).float() / 255 for one in images])
+        options = PredictOptions(score_threshold=score_threshold)
+        inputs, views = to_inputs([Sample({"image": one}) for one in images], task.inputs)
+        outputs = net.eval()(**inputs, **task.forward_kwargs(options))
     return expected, task.decode(outputs, views, options)
 
 
@@ -171,7 +173,7 @@ def matched(want: dict, own: Instances) -> Instances:
 @pytest.mark.parametrize("kind", ["v1", "v2", "keypoints"])
 def test_losses__of_the_same_samples_equal_torchvision(kind):
     reference, task, net = pair(kind, 0.05)
-    samples = [Sample({"image": picture(size, seed)}, truth(task, size, seed)) for seed, size in enumerate(SIZES[:2])]
+    samples = [Sample({"image": image(size, seed)}, truth(task, size, seed)) for seed, size in enumerate(SIZES[:2])]
     batch = Collate(task)(samples)
     reference.train()
     reference.transform._skip_resize = True
@@ -212,7 +214,7 @@ def truth(task: Instance, size: tuple[int, int], seed: int) -> Instances:
 
 
 def theirs_of(task: Instance, batch) -> tuple[list, list]:
-    """The same pictures and truths on the same canvas, as torchvision takes them."""
+    """The same images and truths on the same canvas, as torchvision takes them."""
     images, targets = [], []
     for row, (image, size) in enumerate(zip(batch.inputs["image"], batch.inputs["size"].long().tolist())):
         images.append(image[:, : size[0], : size[1]])

@@ -28,7 +28,7 @@ def test_boundary__equals_the_paper(seed):
     assert numbers["AP"] < ours(found, "segm").compute()["AP"]
 
 
-def test_rim__of_nothing_and_of_a_whole_picture():
+def test_rim__of_nothing_and_of_a_whole_image():
     assert not decode(rim(encode(np.zeros(SIZE, bool)))).any()
     whole = decode(rim(encode(np.ones(SIZE, bool))))
     assert whole[0].all() and whole[:, -1].all() and not whole[60, 80]
@@ -36,5 +36,5 @@ def test_rim__of_nothing_and_of_a_whole_picture():
 
 @pytest.mark.parametrize("kind", ["segm", "boundary", "keypoints"])
 def test_truth_against_itself__is_perfect(kind):
-    truths = [truth for _, truth in pairs(0)]
-    assert ours([(truth, truth) for truth in truths], kind).compute()["AP"] == pytest.approx(1)
+    ground_truths = [truth for _, truth in pairs(0)]
+    assert ours([(truth, truth) for truth in ground_truths], kind).compute()["AP"] == pytest.approx(1)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.engine.model import load_torch
 from densevision.errors import WeightsError
-from densevision.tasks.semantic.foreign import NAMED, convert
+from densevision.inference.predictor import load_torch
+from densevision.tasks.semantic.weights import PUBLISHED, convert
 
 pytestmark = pytest.mark.parity
 
 
 @pytest.mark.parametrize(
     ("weights", "classes"),
-    [(NAMED[0], 21), pytest.param(NAMED[1], 5, marks=pytest.mark.slow)],
+    [(PUBLISHED[0], 21), pytest.param(PUBLISHED[1], 5, marks=pytest.mark.slow)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_convert__gives_torchvisions_logits(weights, classes: int, tmp_path: Path) -> None:
@@ -51,5 +51,5 @@ def test_convert__gives_torchvisions_logits(weights, classes: int, tmp_path: Pat
 def test_convert__refuses_other_files(tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(WeightsError, match="not a state dict"):
-        convert(NAMED[0], tmp_path / "other.pth", tmp_path / "out.safetensors")
+        convert(PUBLISHED[0], tmp_path / "other.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()

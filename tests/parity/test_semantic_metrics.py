@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from densevision.results import SemanticMap
-from densevision.tasks.semantic.metric import SemanticMetric
+from densevision.tasks.semantic.metrics import SemanticMetric
 
 pytestmark = pytest.mark.parity
 NAMES = tuple("abcde")

@@ -1,4 +1,4 @@
-"""Generators in the published layout: a reference built of nn.Sequential from the papers gives the same pictures.
+"""Generators in the published layout: a reference built of nn.Sequential from the papers gives the same images.
 
 The layout is that of pytorch-CycleGAN-and-pix2pix, whose files hold the state dict of such a network.
 """
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import densevision
 from densevision import api
 from densevision.errors import WeightsError
-from densevision.tasks.translation.foreign import NAMED, convert, published_name, read
+from densevision.tasks.translation.weights import PUBLISHED, convert, published_name, read
 
 pytestmark = pytest.mark.parity
 
@@ -99,7 +99,7 @@ REFERENCES = {
 
 
 def stirred(network: nn.Module) -> nn.Module:
-    """Weights and statistics that are not those of a fresh network, large enough that pictures are not grey."""
+    """Weights and statistics that are not those of a fresh network, large enough that images are not gray."""
     generator = torch.Generator().manual_seed(5)
     for name, tensor in network.state_dict().items():
         if name.endswith("running_var"):
@@ -131,8 +131,8 @@ def test_generator__equals_the_reference(kind: str, statistics: str, tmp_path: P
         found = model.net(image=image)["image"]
     assert wanted.std() > 0.02
     assert (found - wanted).abs().max() <= 1e-5
-    picture = densevision.predict(image[0].permute(1, 2, 0).numpy(), weights=model, precision="float32")
-    np.testing.assert_allclose(picture.image, wanted[0].permute(1, 2, 0).numpy().clip(0, 1), atol=1e-5)
+    image = densevision.predict(image[0].permute(1, 2, 0).numpy(), weights=model, precision="float32")
+    np.testing.assert_allclose(image.image, wanted[0].permute(1, 2, 0).numpy().clip(0, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", REFERENCES)
@@ -153,7 +153,7 @@ def test_convert__by_name_and_back_from_the_card(tmp_path: Path):
     network = stirred(reference_unet(3, 3, 4, 8, nn.BatchNorm2d, True))
     torch.save({f"module.{name}": tensor for name, tensor in network.state_dict().items()}, tmp_path / "net.pth")
     convert(
-        next(one for one in NAMED if one.name == "pix2pix/edges2shoes"),
+        next(one for one in PUBLISHED if one.name == "pix2pix/edges2shoes"),
         tmp_path / "net.pth",
         tmp_path / "out.safetensors",
     )

@@ -1,4 +1,4 @@
-"""The record of depth: what follows its picture through a warp, units, points in space, and files."""
+"""The record of depth: what follows its image through a warp, units, points in space, and files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_warp__distance_stays_and_the_camera_zooms() -> None:
     np.testing.assert_allclose(larger.depth[1:-1, 1:-1].mean(), record.depth.mean(), rtol=1e-2)
 
 
-def test_warp__disparity_in_pixels_grows_with_the_picture() -> None:
+def test_warp__disparity_in_pixels_grows_with_the_image() -> None:
     record = DepthMap.of(ramp(), kind="disparity", unit="px", camera=Camera(100.0, baseline=0.5))
     larger = record.warp(DOUBLE, (12, 16))
     np.testing.assert_allclose(larger.metric().depth[4:8, 4:12].mean(), record.metric().depth.mean(), rtol=2e-2)

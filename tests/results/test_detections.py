@@ -41,8 +41,8 @@ def test_yolo__lines_say_the_same(found: Detections, tmp_path) -> None:
     found.save(tmp_path / "a.txt")
     rows = np.array([line.split() for line in (tmp_path / "a.txt").read_text().splitlines()], float)
     assert rows[:, 0].tolist() == [1, 0] and rows[:, 5].tolist() == [0.25, 0.75]
-    centres, sides = rows[:, 1:3] * (100, 80), rows[:, 3:5] * (100, 80)
-    np.testing.assert_allclose(np.concatenate([centres - sides / 2, centres + sides / 2], 1), found.boxes, atol=1e-4)
+    centers, sides = rows[:, 1:3] * (100, 80), rows[:, 3:5] * (100, 80)
+    np.testing.assert_allclose(np.concatenate([centers - sides / 2, centers + sides / 2], 1), found.boxes, atol=1e-4)
 
 
 def test_supervision__gets_arrays_and_names(found: Detections, monkeypatch) -> None:

@@ -103,7 +103,7 @@ def test_save__as_drawing_json_and_arrays(tmp_path):
         record.save(tmp_path / "a.xyz")
 
 
-def test_fetch__brings_a_shifted_picture_back():
+def test_fetch__brings_a_shifted_image_back():
     rng = np.random.default_rng(0)
     first = rng.integers(0, 256, (20, 30, 3), np.uint8)
     second = np.roll(first, (2, 3), (0, 1))

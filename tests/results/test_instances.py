@@ -58,10 +58,10 @@ def test_warp__there_and_back_is_itself():
 
 
 def test_crops__show_the_object_alone():
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    first, second = record().crops(picture)
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    first, second = record().crops(image)
     assert first.shape == (6, 7, 4) and second.shape == (9, 16, 4)
-    assert np.array_equal(first[..., :3], picture[2:8, 3:10]) and (first[..., 3] == 255).all()
+    assert np.array_equal(first[..., :3], image[2:8, 3:10]) and (first[..., 3] == 255).all()
     with pytest.raises(UsageError):
         record().crops()
 

@@ -1,4 +1,4 @@
-"""The picture record: what it holds is kept in files, follows a warp, and can be looked at."""
+"""The image record: what it holds is kept in files, follows a warp, and can be looked at."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from densevision.errors import DataError
 from densevision.io.image import read_image
 from densevision.io.png import write_png
-from densevision.results import Picture, picture
+from densevision.results import Image
+from densevision.results import image as image
 
 
 def pixels(channels: int = 3, kind: type = np.uint8, size: tuple[int, int] = (10, 14)) -> np.ndarray:
@@ -30,20 +31,20 @@ def test_save__png_keeps_everything(
     kind: type, channels: int, streamed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     if streamed:
-        monkeypatch.setattr(picture, "STREAMED", 0)
-        monkeypatch.setattr(picture, "STRIP", 4)
+        monkeypatch.setattr(image, "STREAMED", 0)
+        monkeypatch.setattr(image, "STRIP", 4)
     image = pixels(channels, kind)
-    path = Picture.of(image).save(tmp_path / "a.png")
+    path = Image.of(image).save(tmp_path / "a.png")
     np.testing.assert_array_equal(read_image(path), image)
 
 
 def test_save__floats_have_16_bits_in_png(tmp_path: Path):
     image = pixels(kind=np.float32)
     image[0, 0] = np.nan
-    found = read_image(Picture.of(image).save(tmp_path / "a.png"))
+    found = read_image(Image.of(image).save(tmp_path / "a.png"))
     assert found.dtype == np.uint16 and not found[0, 0].any()
     np.testing.assert_allclose(found[1:] / 65535, image[1:], atol=1e-5)
-    np.testing.assert_array_equal(np.load(Picture.of(image).save(tmp_path / "a.npy")), image)
+    np.testing.assert_array_equal(np.load(Image.of(image).save(tmp_path / "a.npy")), image)
 
 
 def test_write_png__rows_must_add_up(tmp_path: Path):
@@ -55,9 +56,9 @@ def test_write_png__rows_must_add_up(tmp_path: Path):
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_warp__is_of_the_picture_asked_about(scale: int):
+def test_warp__is_of_the_image_asked_about(scale: int):
     image = pixels(size=(6 * scale, 8 * scale))
-    moved = Picture.of(image, scale).warp(np.array([[1.0, 0, 2], [0, 1, 1]]), (8, 9))
+    moved = Image.of(image, scale).warp(np.array([[1.0, 0, 2], [0, 1, 1]]), (8, 9))
     assert moved.size == (8 * scale, 9 * scale) and moved.scale == scale
     known = np.isfinite(moved.image).all(2)
     assert not known[:scale].any() and not known[:, : 2 * scale].any()
@@ -68,29 +69,29 @@ def test_warp__is_of_the_picture_asked_about(scale: int):
 def test_warp__mirrored_twice_is_the_same():
     image = pixels(kind=np.float32)
     mirror = np.array([[-1.0, 0, 14], [0, 1, 0]])
-    again = Picture.of(image).warp(mirror, (10, 14)).warp(mirror, (10, 14))
+    again = Image.of(image).warp(mirror, (10, 14)).warp(mirror, (10, 14))
     np.testing.assert_allclose(again.image, image, atol=1e-6)
 
 
 def test_draw__before_and_after():
     image = pixels(size=(20, 28))
-    drawn = Picture.of(image, 2, source=image[::2, ::2]).draw()
-    assert drawn.shape == (20, 28 * 2 + picture.GAP, 3)
+    drawn = Image.of(image, 2, source=image[::2, ::2]).draw()
+    assert drawn.shape == (20, 28 * 2 + image.GAP, 3)
     np.testing.assert_array_equal(drawn[:, -28:], image)
     np.testing.assert_array_equal(drawn[::2, :28:2], image[::2, ::2])
-    np.testing.assert_array_equal(Picture.of(image).draw(), image)
+    np.testing.assert_array_equal(Image.of(image).draw(), image)
 
 
 def test_save__by_two_suffixes_before_and_after(tmp_path: Path):
     image = pixels(size=(20, 28))
-    answer = Picture.of(image, 2, source=image[::2, ::2])
+    answer = Image.of(image, 2, source=image[::2, ::2])
     np.testing.assert_array_equal(read_image(answer.save(tmp_path / "a.drawn.png")), answer.draw())
     np.testing.assert_array_equal(read_image(answer.save(tmp_path / "a.drawing.png")), image)
 
 
-def test_to_dict__holds_the_picture():
+def test_to_dict__holds_the_image():
     for image in (pixels(4, np.uint16), pixels(kind=np.float32), pixels(5)):
-        found = Picture.of(image).to_dict()
+        found = Image.of(image).to_dict()
         data = base64.b64decode(found["data"])
         if found["format"] == "png":
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)[..., [2, 1, 0, 3]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densevision.errors import UsageError
-from densevision.results import DepthMap, Detections, FlowField, Instances, Picture, SemanticMap
+from densevision.results import DepthMap, Detections, FlowField, Image, Instances, SemanticMap
 
 SIZE = (3, 4)
 LABELS = np.arange(12, dtype=np.uint8).reshape(SIZE) % 3
@@ -14,7 +14,7 @@ ARRAYS = {
     "semantic": (SemanticMap(labels=LABELS, names=("a", "b", "c"), size=SIZE), LABELS),
     "depth": (DepthMap.of(1.0 + LABELS, kind="metric", unit="m"), 1.0 + LABELS),
     "flow": (FlowField.of(np.stack([LABELS, -1.0 * LABELS])), np.dstack([LABELS, -1.0 * LABELS])),
-    "picture": (Picture.of(np.dstack([LABELS] * 3)), np.dstack([LABELS] * 3)),
+    "image": (Image.of(np.dstack([LABELS] * 3)), np.dstack([LABELS] * 3)),
 }
 OBJECTS = {
     "detection": Detections.of(np.array([[0.0, 0, 2, 2]]), np.array([0]), ("a",), SIZE),

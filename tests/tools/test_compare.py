@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densevision.engine.model import without_weights
+from densevision.inference.predictor import without_weights
 from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
@@ -30,7 +30,7 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_files__changes_verdicts_and_pictures(folders: Path, tool) -> None:
+def test_files__changes_verdicts_and_images(folders: Path, tool) -> None:
     sides = [folders / "one", folders / "other"]
     code, out, _ = tool("compare", "flow", *sides, "--truth", folders / "truth", "--json")
     assert code == 0
@@ -39,7 +39,7 @@ def test_files__changes_verdicts_and_pictures(folders: Path, tool) -> None:
     assert (epe["one"], epe["other"]) == pytest.approx((2, 1 + 8 / PAIRS), abs=1e-5)
     assert epe["change"] == pytest.approx(-0.6, abs=1e-5) and epe["low"] < epe["change"] < epe["high"]
     assert found["differences"]["1px"]["verdict"] == "better" and found["by"] == "EPE"
-    assert next(iter(found["pictures"])) == "07" and found["pictures"]["07"] == pytest.approx(7, abs=1e-5)
+    assert next(iter(found["images"])) == "07" and found["images"]["07"] == pytest.approx(7, abs=1e-5)
     again = [folders / "other", folders / "one"]
     swapped = json.loads(tool("compare", "flow", *again, "--truth", folders / "truth", "--json")[1])
     assert swapped["differences"]["EPE"]["change"] == pytest.approx(0.6, abs=1e-5)
@@ -59,7 +59,7 @@ def test_arguments__that_contradict_are_refused(folders: Path, tool) -> None:
     assert code == 2 and "--truth" in err
     (folders / "other" / "03.flo").unlink()
     code, _, err = tool("compare", "flow", folders / "one", folders / "other", "--truth", folders / "truth")
-    assert code == 3 and "different pictures" in err and "03" in err
+    assert code == 3 and "different images" in err and "03" in err
     common = (folders / "one", folders / "one", "--truth", folders / "truth")
     code, _, err = tool("compare", "flow", *common, "--split", "val")
     assert code == 2 and "--split" in err
@@ -88,7 +88,7 @@ def test_files__nothing_got_better(folders: Path, tool) -> None:
     assert "none" in page[page.index("Changed most for the better") :].partition("<h2>")[0]
 
 
-def test_files__equal_pictures_are_endlessly_good(tmp_path: Path, tool) -> None:
+def test_files__equal_images_are_endlessly_good(tmp_path: Path, tool) -> None:
     for name in ("a", "b"):
         write_image(tmp_path / "truth" / f"{name}.png", np.full((24, 32, 3), 90, np.uint8))
         write_image(tmp_path / "found" / f"{name}.png", np.full((24, 32, 3), 91, np.uint8))
@@ -109,12 +109,12 @@ def test_files__options_and_skipping_as_in_score(tmp_path: Path, tool) -> None:
     assert tool(*common)[0] == 3
     code, out, err = tool(*common, "--on-error", "skip", "--set", "evaluation.align=none")
     found = json.loads(out)
-    assert code == 0 and "broken files" in err and list(found["pictures"]) == ["a"]
+    assert code == 0 and "broken files" in err and list(found["images"]) == ["a"]
     assert found["differences"]["AbsRel"]["change"] == pytest.approx(0.1 - 1, abs=1e-4)
 
 
 def test_files__that_one_side_lacks_are_named_and_not_compared(folders: Path, tool) -> None:
-    """The numbers are those of a comparison of the other pictures alone."""
+    """The numbers are those of a comparison of the other images alone."""
     (folders / "other/03.flo").unlink()
     (folders / "one/07.flo").write_bytes(b"")
     common = ("compare", "flow", folders / "one", folders / "other", "--truth", folders / "truth")
@@ -122,7 +122,7 @@ def test_files__that_one_side_lacks_are_named_and_not_compared(folders: Path, to
     assert code == 0 and "judged on one side only: 2 (03, 07)" in out, err
     assert "03, 07" in (folders / "page/index.html").read_text()
     found = json.loads((folders / "page/compare.json").read_text())
-    assert found["judged on one side only"] == ["03", "07"] and not {"03", "07"} & set(found["pictures"])
+    assert found["judged on one side only"] == ["03", "07"] and not {"03", "07"} & set(found["images"])
     for folder in ("one", "other", "truth"):
         for name in ("03.flo", "07.flo"):
             (folders / folder / name).unlink(missing_ok=True)

@@ -13,14 +13,16 @@ from densevision.io.image import write_image
 
 @pytest.fixture
 def boxes(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Two pictures: one found, one of the wrong class."""
+    """Two images: one found, one of the wrong class."""
     images = [{"id": n, "width": 60, "height": 40, "file_name": f"{n}.png"} for n in (1, 2)]
-    truths = [
+    ground_truths = [
         {"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0} for n in (1, 2)
     ]
     found = [{"image_id": n, "category_id": n, "bbox": [5, 5, 20, 20], "score": 0.9} for n in (1, 2)]
     categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
-    (tmp_path / "t.json").write_text(json.dumps({"images": images, "annotations": truths, "categories": categories}))
+    (tmp_path / "t.json").write_text(
+        json.dumps({"images": images, "annotations": ground_truths, "categories": categories})
+    )
     (tmp_path / "p.json").write_text(json.dumps(found))
     for number in (1, 2):
         write_image(tmp_path / f"images/{number}.png", np.full((40, 60, 3), 90, np.uint8))
@@ -65,7 +67,7 @@ def test_boxes__protocol_counts_and_whole_numbers(boxes, tool) -> None:
     assert row.split("│")[2].strip() == "0" and "protocol: {" in printed and "counts: images 2" in printed
 
 
-def test_equal_pictures__have_a_page(tool, tmp_path: Path) -> None:
+def test_equal_images__have_a_page(tool, tmp_path: Path) -> None:
     write_image(tmp_path / "a/x.png", np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8))
     code, _, err = tool("errors", "superres", tmp_path / "a", "--truth", tmp_path / "a", "--out", tmp_path / "page")
     assert code == 0 and "Protocol" in (tmp_path / "page/index.html").read_text(), err
@@ -75,7 +77,7 @@ def test_broken_files__are_skipped_where_that_is_asked_for(tool, tmp_path: Path)
     for name in ("a", "b"):
         for folder in ("truth", "found"):
             write_image(tmp_path / folder / f"{name}.png", np.zeros((20, 30, 1), np.uint8))
-    (tmp_path / "found/b.png").write_bytes(b"no picture")
+    (tmp_path / "found/b.png").write_bytes(b"no image")
     common = ("errors", "semantic", tmp_path / "found", "--truth", tmp_path / "truth", "--json")
     assert tool(*common)[0] == 3
     code, out, err = tool(*common, "--on-error", "skip", "--set", "classes=[sky, sea]")

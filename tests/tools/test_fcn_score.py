@@ -9,6 +9,6 @@ def test_help__a_line_for_each_example(tool) -> None:
     assert code == 0 and len(examples) == 2 and all(line.startswith("python tools/fcn_score.py") for line in examples)
 
 
-def test_pictures__neither_given_nor_made(tool) -> None:
+def test_images__neither_given_nor_made(tool) -> None:
     code, _, err = tool("fcn_score", "--segmenter", "a", "--data", "b")
-    assert code == 2 and "which pictures? Give either" in err
+    assert code == 2 and "which images? Give either" in err

@@ -10,7 +10,7 @@ from densevision.cli.options import json_flag, quiet_flag, set_option
 def command(task: str) -> click.Command:
     """The verb for one task."""
 
-    @click.command("check", help=f"Look for faults in a {task} dataset; exit code 3 when there are errors.")
+    @click.command("check", help=f"Example for faults in a {task} dataset; exit code 3 when there are errors.")
     @click.argument("data")
     @click.option("--fix", metavar="OUT", help="Write a cleaned copy into this new folder; DATA stays as it is.")
     @set_option
@@ -18,9 +18,9 @@ def command(task: str) -> click.Command:
     @quiet_flag
     @click.pass_context
     def check(ctx, data, fix, settings, as_json, quiet):
-        from densevision.checks.report import examine
         from densevision.cli.printing import print_findings
-        from densevision.engine.progress import bar, silent
+        from densevision.datasets.checks.report import examine
+        from densevision.inference.progress import bar, silent
         from densevision.tasks import load_check, load_config
 
         config = load_config(task).resolve(None, {**settings, "data.path": data})

@@ -22,14 +22,14 @@ def command(task: str) -> click.Command:
     )
     @click.option("--half", is_flag=True, help="Store and compute in half precision.")
     @click.option("--tolerance", type=float, help="Largest difference from PyTorch that is accepted.")
-    @click.option("--pictures", metavar="SOURCE", help="Pictures to verify it on, beside scenes of odd sizes.")
+    @click.option("--images", metavar="SOURCE", help="Images to verify it on, beside scenes of odd sizes.")
     @quiet_flag
-    def export(weights, settings, form, out, decode, half, tolerance, pictures, quiet):
+    def export(weights, settings, form, out, decode, half, tolerance, images, quiet):
         from densevision import api
         from densevision.cli.printing import remarks
 
         remarks(quiet)
-        options = {"decode": decode, "half": half, "tolerance": tolerance, "pictures": pictures}
+        options = {"decode": decode, "half": half, "tolerance": tolerance, "images": images}
         path = api.export(weights, out, task, form, settings, **options)
         click.echo(str(path))
 

@@ -20,7 +20,7 @@ def command(task: str) -> click.Command:
 
         from densevision.errors import WeightsError
         from densevision.io.weights import load_card
-        from densevision.zoo import opener, resolve
+        from densevision.published_weights import opener, resolve
 
         path = resolve(weights, task)
         if opener(path, task) is None:

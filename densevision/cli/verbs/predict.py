@@ -14,14 +14,14 @@ from densevision.cli.options import given, predict_options, quiet_flag, set_opti
 def command(task: str) -> click.Command:
     """The verb for one task."""
 
-    @click.command("predict", help=f"Answer pictures, a folder, a pattern or a video: {task}.")
+    @click.command("predict", help=f"Answer images, a folder, a pattern or a video: {task}.")
     @click.argument("source", nargs=-1, required=True)
     @weights_option
     @set_option
     @click.option(
         "--out",
         metavar="FOLDER",
-        help="Where the answers go, by the pictures' paths below SOURCE; predictions/ when not given.",
+        help="Where the answers go, by the images' paths below SOURCE; predictions/ when not given.",
     )
     @click.option(
         "--save",
@@ -29,19 +29,19 @@ def command(task: str) -> click.Command:
         multiple=True,
         help="Form of the answers: png (drawn), json, ...; mp4 makes one video of the answers to a video; repeatable.",
     )
-    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per picture instead of writing files.")
+    @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image instead of writing files.")
     @quiet_flag
     @predict_options
     def predict(source, weights, settings, out, save, as_json, quiet, **options):
         if as_json and (out or save):
             raise click.UsageError("--out and --save have no effect with --json.")
         from densevision import api
-        from densevision.cli.answer_files import AnswerFiles
+        from densevision.cli.answer_files import PredictionWriter
         from densevision.cli.printing import remarks
 
         if quiet:
             remarks(quiet)
-        files = None if as_json else AnswerFiles(source, Path(out or "predictions"), save or ("png",))
+        files = None if as_json else PredictionWriter(source, Path(out or "predictions"), save or ("png",))
         target = source[0] if len(source) == 1 else list(source)
         results = api.predict(target, task, weights, stream=True, set=settings, **given(options))
         film = None if files is None else files.film

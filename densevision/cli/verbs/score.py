@@ -22,11 +22,11 @@ def command(task: str) -> click.Command:
     )
     @set_option
     @report_option
-    @click.option("--images", metavar="FOLDER", help="With --report: the pictures, to be drawn on.")
+    @click.option("--images", metavar="FOLDER", help="With --report: the images, to be drawn on.")
     @json_flag
     def score(truth, predictions, on_error, settings, report, images, as_json):
         from densevision.cli.printing import print_report, warn_of
-        from densevision.engine.score import score as judge
+        from densevision.evaluation.score import score as judge
 
         found = judge(task, truth, predictions, on_error, report, images, settings)
         warn_of(found)

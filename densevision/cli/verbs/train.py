@@ -25,7 +25,7 @@ def command(task: str) -> click.Command:
         from densevision import api
 
         folder = api.train(task, data, config, settings, out, resume, quiet)
-        from densevision.engine.processes import launched_rank
+        from densevision.inference.processes import launched_rank
 
         if launched_rank() == 0:
             click.echo(_next_steps(task, folder))
@@ -39,7 +39,7 @@ def _next_steps(task: str, folder) -> str:
         [
             f"trained: {folder}",
             f"  densevision {task} evaluate --weights {weights}",
-            f"  densevision {task} predict PICTURE --weights {weights}",
+            f"  densevision {task} predict IMAGE --weights {weights}",
             f"  densevision {task} export --weights {weights} --format onnx",
         ]
     )

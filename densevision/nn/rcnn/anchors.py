@@ -34,7 +34,7 @@ class Anchors(nn.Module):
 
         Args:
             levels: (B, C, H, W) features, of which only the sizes are read.
-            canvas: (height, width) of the picture.
+            canvas: (height, width) of the image.
         """
         return [self._shifted(getattr(self, f"cell_{i}"), level, canvas) for i, level in enumerate(levels)]
 

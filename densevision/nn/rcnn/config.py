@@ -28,21 +28,21 @@ class ProposalConfig(Config):
     candidates: Count = 1000
     """Strongest proposals of each level that enter the suppression."""
     kept: Count = 1000
-    """Most proposals per picture."""
+    """Most proposals per image."""
     training_candidates: Count = 2000
     """As `candidates`, while training."""
     training_kept: Count = 2000
     """As `kept`, while training."""
     nms: Fraction = 0.7
     """Intersection over union above which the weaker of two proposals of a level is dropped."""
-    min_score: Fraction = 0.0
+    score_threshold: Fraction = 0.0
     """Lowest score of a proposal."""
     positive: Fraction = 0.7
     """Overlap with a truth from which an anchor is an object."""
     negative: Fraction = 0.3
     """Overlap with every truth below which an anchor is background."""
     samples: Count = 256
-    """Anchors per picture that are learnt from."""
+    """Anchors per image that are learned from."""
     positive_part: Fraction = 0.5
     """Largest part of them that are objects."""
 
@@ -66,7 +66,7 @@ class BoxConfig(Config):
     overlap: Fraction = 0.5
     """Overlap with a truth from which a proposal is that object, and below which it is background."""
     samples: Count = 512
-    """Proposals per picture that are learnt from."""
+    """Proposals per image that are learned from."""
     positive_part: Fraction = 0.25
     """Largest part of them that are objects."""
 

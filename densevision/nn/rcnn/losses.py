@@ -12,16 +12,16 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from densevision.nn.rcnn.coding import BOX_SCALES, PROPOSAL_SCALES, encode
+from densevision.nn.rcnn.box_coder import BOX_SCALES, PROPOSAL_SCALES, encode
 from densevision.nn.rcnn.config import ProposalConfig
-from densevision.nn.rcnn.matching import Samples, Truth, match, sample
+from densevision.nn.rcnn.matcher import Samples, Truth, match, sample
 
 BEND = 1 / 9
 """Difference of offsets at which the box loss turns from a parabola into a line."""
 
 
 def proposal_losses(
-    logits: Tensor, offsets: Tensor, anchors: Tensor, truths: Sequence[Truth], config: ProposalConfig
+    logits: Tensor, offsets: Tensor, anchors: Tensor, ground_truths: Sequence[Truth], config: ProposalConfig
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of a sample of anchors, and the error of their offsets; each per sampled anchor.
 
@@ -29,11 +29,11 @@ def proposal_losses(
         logits: (B, A).
         offsets: (B, A, 4).
         anchors: (A, 4).
-        truths: One per picture.
+        truths: One per image.
         config: How anchors are matched and sampled.
     """
     given, wanted, off, right = [], [], [], []
-    for own_logits, own_offsets, truth in zip(logits, offsets, truths):
+    for own_logits, own_offsets, truth in zip(logits, offsets, ground_truths):
         rows = match(anchors, truth, config.positive, config.negative, forced=True)
         objects, background = sample(rows, config.samples, config.positive_part)
         given += [own_logits[objects], own_logits[background]]
@@ -45,26 +45,28 @@ def proposal_losses(
     return entropy / total, _offset_loss(torch.cat(off), torch.cat(right)) / total
 
 
-def box_losses(logits: Tensor, offsets: Tensor, samples: Samples, truths: Sequence[Truth]) -> tuple[Tensor, Tensor]:
+def box_losses(
+    logits: Tensor, offsets: Tensor, samples: Samples, ground_truths: Sequence[Truth]
+) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the classes, and the error of the objects' offsets; each per sampled proposal.
 
     Args:
         logits: (N, 1 + classes).
         offsets: (N, 1 + classes, 4).
         samples: What the N are.
-        truths: One per picture.
+        truths: One per image.
     """
     total, objects = max(1, len(samples.labels)), samples.objects()
     positive = samples.labels > 0
-    wanted = encode(objects.gathered([truth.boxes for truth in truths]), objects.rois[:, 1:], BOX_SCALES)
+    wanted = encode(objects.gathered([truth.boxes for truth in ground_truths]), objects.rois[:, 1:], BOX_SCALES)
     given = offsets[positive, objects.labels]
     entropy = F.cross_entropy(logits, samples.labels, reduction="sum")
     return entropy / total, _offset_loss(given, wanted) / total
 
 
-def mask_loss(logits: Tensor, objects: Samples, truths: Sequence[Truth]) -> Tensor:
+def mask_loss(logits: Tensor, objects: Samples, ground_truths: Sequence[Truth]) -> Tensor:
     """Binary cross-entropy per cell between masks (N, R, R) and what the truth's mask shows in each box."""
-    targets = mask_targets(objects, [truth.masks for truth in truths], logits.shape[-1])
+    targets = mask_targets(objects, [truth.masks for truth in ground_truths], logits.shape[-1])
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / max(1, logits.numel())
 
 
@@ -73,20 +75,20 @@ def mask_targets(objects: Samples, masks: Sequence[Tensor], resolution: int) -> 
 
     Args:
         objects: N of them.
-        masks: (objects, H, W) bool on the canvas, for each picture.
+        masks: (objects, H, W) bool on the canvas, for each image.
         resolution: Cells a side.
     """
     parts = []
-    for picture, own in enumerate(masks):
-        here = objects.rois[:, 0] == picture
+    for image, own in enumerate(masks):
+        here = objects.rois[:, 0] == image
         rois = torch.cat([objects.rows[here, None].to(objects.rois.dtype), objects.rois[here, 1:]], 1)
         parts.append(roi_align(own[:, None].to(rois.dtype), rois, resolution)[:, 0])
     return torch.cat(parts)
 
 
-def keypoint_loss(logits: Tensor, objects: Samples, truths: Sequence[Truth]) -> Tensor:
-    """Cross-entropy over the cells of heatmaps (N, K, R, R), mean over the keypoints labelled and in the box."""
-    points = objects.gathered([truth.keypoints for truth in truths])
+def keypoint_loss(logits: Tensor, objects: Samples, ground_truths: Sequence[Truth]) -> Tensor:
+    """Cross-entropy over the cells of heatmaps (N, K, R, R), mean over the keypoints labeled and in the box."""
+    points = objects.gathered([truth.keypoints for truth in ground_truths])
     cells, counted = keypoint_targets(points, objects.rois[:, 1:], logits.shape[-1])
     entropy = F.cross_entropy(logits.flatten(2)[counted], cells[counted], reduction="sum")
     return entropy / counted.sum().clamp(min=1)

@@ -25,7 +25,7 @@ def pool(levels: Sequence[Tensor], strides: Sequence[int], rois: Tensor, resolut
     Args:
         levels: (B, C, H, W) features, shallow to deep.
         strides: Pixels per cell of each level.
-        rois: (N, 5): row of the picture in the batch, and the box in pixels of the canvas.
+        rois: (N, 5): row of the image in the batch, and the box in pixels of the canvas.
         resolution: Cells a side.
     """
     own = suitable_level(rois[:, 1:], strides)
@@ -60,10 +60,10 @@ def occupied(valid: Tensor) -> Tensor | None:
 
 
 def rois_of(boxes: Tensor, slots: Tensor | None) -> Tensor:
-    """(N, 5) picture and box of the slots, or of all, of boxes (B, K, 4)."""
-    picture = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
-    picture = picture[:, None, None].expand(-1, boxes.shape[1], 1)
-    rois = torch.cat([picture, boxes], 2).flatten(0, 1)
+    """(N, 5) image and box of the slots, or of all, of boxes (B, K, 4)."""
+    image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
+    image = image[:, None, None].expand(-1, boxes.shape[1], 1)
+    rois = torch.cat([image, boxes], 2).flatten(0, 1)
     return rois if slots is None else rois[slots]
 
 
@@ -91,15 +91,14 @@ def summed(level: Tensor, rois: Tensor, stride: int, resolution: int) -> Tensor:
 
     Args:
         level: (B, C, H, W) features.
-        rois: (N, 5): row of the picture in the batch, and the box in pixels of the canvas.
+        rois: (N, 5): row of the image in the batch, and the box in pixels of the canvas.
         stride: Pixels per cell.
         resolution: Cells a side.
     """
     channels, height, width = level.shape[1:]
     corners = rois[:, 1:] * (1.0 / stride)
     (x, across), (y, down) = (
-        _neighbours(corners[:, axis], corners[:, axis + 2], resolution, size)
-        for axis, size in ((0, width), (1, height))
+        _neighbors(corners[:, axis], corners[:, axis + 2], resolution, size) for axis, size in ((0, width), (1, height))
     )
     rows = (rois[:, 0].long()[:, None, None] * height + y) * width
     places = rows[:, :, None, :, None] + x[:, None, :, None, :]
@@ -110,7 +109,7 @@ def summed(level: Tensor, rois: Tensor, stride: int, resolution: int) -> Tensor:
     return found.reshape(-1, resolution, resolution, channels).permute(0, 3, 1, 2)
 
 
-def _neighbours(start: Tensor, stop: Tensor, resolution: int, size: int) -> tuple[Tensor, Tensor]:
+def _neighbors(start: Tensor, stop: Tensor, resolution: int, size: int) -> tuple[Tensor, Tensor]:
     """The two cells on either side of each point at which a box is read along one axis, and their shares.
 
     Returns:

@@ -51,10 +51,10 @@ def read_state(file: Path, name: str) -> dict[str, Tensor]:
     Raises:
         WeightsError: The file holds something else.
     """
-    mend = f"Give the state dict of {name}."
-    tensors = checkpoint.read_state(file, mend)
+    hint = f"Give the state dict of {name}."
+    tensors = checkpoint.read_state(file, hint)
     if "roi_heads.box_predictor.cls_score.weight" not in tensors:
-        raise WeightsError("is not the state dict of a two-stage detector of torchvision", file=file, mend=mend)
+        raise WeightsError("is not the state dict of a two-stage detector of torchvision", file=file, hint=hint)
     return tensors
 
 

@@ -17,16 +17,16 @@ from densevision.errors import UsageError
 from densevision.nn.necks import FPN
 from densevision.nn.rcnn.anchors import Anchors
 from densevision.nn.rcnn.config import KeypointConfig, MaskConfig, RcnnConfig
-from densevision.nn.rcnn.detections import Detected, Rules, detect
 from densevision.nn.rcnn.heads import BoxHead, KeypointHead, MaskHead
 from densevision.nn.rcnn.losses import box_losses, keypoint_loss, mask_loss, proposal_losses
-from densevision.nn.rcnn.matching import Samples, Truth, sample_proposals
+from densevision.nn.rcnn.matcher import Samples, Truth, sample_proposals
 from densevision.nn.rcnn.pooling import into_slots, occupied, pool, rois_of
-from densevision.nn.rcnn.proposals import ProposalHead, Proposals, propose
+from densevision.nn.rcnn.postprocess import Detected, Rules, detect
+from densevision.nn.rcnn.rpn import ProposalHead, Proposals, propose
 
 
 class TwoStage(nn.Module):
-    """Features and the size of the picture to objects; with truth, to losses.
+    """Features and the size of the image to objects; with truth, to losses.
 
     Args:
         channels: Channels of the encoder's levels.
@@ -65,11 +65,11 @@ class TwoStage(nn.Module):
         self.keypoint = KeypointHead(config.width, keypoints, keypoint) if keypoint else None
 
     def forward(self, image: Sequence[Tensor], size: Tensor, rules: Rules | None = None) -> dict[str, Tensor]:
-        """Answers the levels of a picture.
+        """Answers the levels of an image.
 
         Args:
-            image: The encoder's levels; level 0 is the picture (B, C, H, W).
-            size: (B, 2) height and width that the picture covers on its canvas.
+            image: The encoder's levels; level 0 is the image (B, C, H, W).
+            size: (B, 2) height and width that the image covers on its canvas.
             rules: Which boxes are answers.
 
         Returns:
@@ -110,13 +110,13 @@ class TwoStage(nn.Module):
             details["heatmaps"] = into_slots(heatmaps, slots, found.valid)
         return details
 
-    def losses(self, image: Sequence[Tensor], size: Tensor, truths: Sequence[Truth]) -> dict[str, Tensor]:
+    def losses(self, image: Sequence[Tensor], size: Tensor, ground_truths: Sequence[Truth]) -> dict[str, Tensor]:
         """Runs the stages with truth.
 
         Args:
             image: The encoder's levels.
-            size: (B, 2) height and width that the picture covers on its canvas.
-            truths: One per picture, on the canvas.
+            size: (B, 2) height and width that the image covers on its canvas.
+            truths: One per image, on the canvas.
 
         Returns:
             "objectness", "proposal", "class", "box", and with those heads "mask" and "keypoint": scalars, finite for
@@ -127,26 +127,28 @@ class TwoStage(nn.Module):
         anchors = self.anchors(levels, image[0].shape[-2:])
         stage = self.config.proposals
         parts = (torch.cat(part, 1) for part in (logits, offsets))
-        objectness, proposal = proposal_losses(*parts, torch.cat(anchors), truths, stage)
+        objectness, proposal = proposal_losses(*parts, torch.cat(anchors), ground_truths, stage)
         proposals = propose(logits, offsets, anchors, size, stage, training=True)
         box = self.config.box
         samples = sample_proposals(
-            proposals.boxes, proposals.valid, truths, box.overlap, box.samples, box.positive_part
+            proposals.boxes, proposals.valid, ground_truths, box.overlap, box.samples, box.positive_part
         )
         class_loss, box_loss = box_losses(
-            *self.box(self._pooled(levels, samples.rois, box.resolution)), samples, truths
+            *self.box(self._pooled(levels, samples.rois, box.resolution)), samples, ground_truths
         )
         losses = {"objectness": objectness, "proposal": proposal, "class": class_loss, "box": box_loss}
-        return losses | self._detail_losses(levels, samples.objects(), truths)
+        return losses | self._detail_losses(levels, samples.objects(), ground_truths)
 
-    def _detail_losses(self, levels: Sequence[Tensor], objects: Samples, truths: Sequence[Truth]) -> dict[str, Tensor]:
+    def _detail_losses(
+        self, levels: Sequence[Tensor], objects: Samples, ground_truths: Sequence[Truth]
+    ) -> dict[str, Tensor]:
         losses = {}
         if self.mask is not None:
             logits = self.mask(self._pooled(levels, objects.rois, self.mask_config.resolution), objects.labels)
-            losses["mask"] = mask_loss(logits, objects, truths)
+            losses["mask"] = mask_loss(logits, objects, ground_truths)
         if self.keypoint is not None:
             logits = self.keypoint(self._pooled(levels, objects.rois, self.keypoint_config.resolution))
-            losses["keypoint"] = keypoint_loss(logits, objects, truths)
+            losses["keypoint"] = keypoint_loss(logits, objects, ground_truths)
         return losses
 
     def _pooled(self, levels: Sequence[Tensor], rois: Tensor, resolution: int) -> Tensor:
@@ -159,7 +161,7 @@ def _positions(wanted: Sequence[int], there: Sequence[int]) -> list[int]:
     for stride in wanted:
         free = [level for level, own in enumerate(there) if own == stride and level not in found]
         if not free:
-            mend = f"Take another backbone, or set rcnn.strides to some of {', '.join(map(str, there[1:]))}."
-            raise UsageError("the backbone has no level of stride", field="rcnn.strides", value=stride, mend=mend)
+            hint = f"Take another backbone, or set rcnn.strides to some of {', '.join(map(str, there[1:]))}."
+            raise UsageError("the backbone has no level of stride", field="rcnn.strides", value=stride, hint=hint)
         found.append(free[0])
     return found

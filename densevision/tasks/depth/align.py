@@ -10,7 +10,7 @@ from densevision.errors import UsageError
 from densevision.results.depth_map import Camera, DepthMap
 
 FAR = 1e4
-"""Metres: where no farthest distance is set, what is left open or infinitely far is judged as this far."""
+"""Meters: where no farthest distance is set, what is left open or infinitely far is judged as this far."""
 
 
 class Pair(NamedTuple):
@@ -20,7 +20,7 @@ class Pair(NamedTuple):
         answer: (N,) depth, as float as it came; judged within the limits.
         truth: (N,) depth, positive, as float as it came.
         limits: Nearest and farthest answer that is believed; what lies beyond is taken for the limit itself.
-        in_metres: Whether they are; otherwise they are reciprocals of disparities.
+        in_meters: Whether they are; otherwise they are reciprocals of disparities.
         left_open: How many of the pixels the answer calls unknown; they are judged as infinitely far.
         disparities: Answer and truth, (M,) float64 in pixels, where the truth is one and the answer can be.
     """
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
     answer: np.ndarray
     truth: np.ndarray
     limits: tuple[float, float]
-    in_metres: bool
+    in_meters: bool
     left_open: int
     disparities: tuple[np.ndarray, np.ndarray] | None
 
@@ -50,20 +50,20 @@ def comparable(
     Raises:
         UsageError: Without alignment the two cannot be compared.
     """
-    real, in_metres = _true_depth(truth)
+    real, in_meters = _true_depth(truth)
     known = truth.valid & (real > 0)
     if window != (slice(None), slice(None)):
         outside = np.ones(truth.size, bool)
         outside[window] = False
         known &= ~outside
-    if in_metres:
+    if in_meters:
         known &= real >= nearest
         known &= real <= farthest if farthest is not None else True
-    place = np.flatnonzero(known)  # looked up once: a mask would be walked through for every picture anew
+    place = np.flatnonzero(known)  # looked up once: a mask would be walked through for every image anew
     wanted, found = (numbers.ravel()[place] for numbers in (real, result.depth))
     there = None if result.valid.all() else result.valid.ravel()[place]
     if align == "none":
-        answer = _as_it_is(result, found, truth, in_metres)
+        answer = _as_it_is(result, found, truth, in_meters)
     else:
         answer = _aligned(result, found.astype(np.float64), wanted.astype(np.float64), there, align)
     answer = answer if there is None else np.where(there, answer, np.inf)
@@ -74,7 +74,7 @@ def comparable(
         own = found.astype(np.float64) if align == "none" else _disparity(np.clip(answer, *limits), truth)
         disparities = (own if there is None else np.where(there, own, 0.0), straight)
     left_open = 0 if there is None else int((~there).sum())
-    return Pair(answer, wanted, limits, in_metres, left_open, disparities)
+    return Pair(answer, wanted, limits, in_meters, left_open, disparities)
 
 
 def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
@@ -83,14 +83,14 @@ def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     >>> line(np.array([0.0, 1.0]), np.array([1.0, 3.0]))
     (2.0, 1.0)
     """
-    centred = x - x.mean()
-    spread = float(centred @ centred)
-    factor = float(centred @ y) / spread if spread > 0 else 0.0
+    centered = x - x.mean()
+    spread = float(centered @ centered)
+    factor = float(centered @ y) / spread if spread > 0 else 0.0
     return factor, float(y.mean() - factor * x.mean())
 
 
 def _true_depth(truth: DepthMap) -> tuple[np.ndarray, bool]:
-    """(H, W) depth, and whether it is in metres; not positive where a disparity tells none."""
+    """(H, W) depth, and whether it is in meters; not positive where a disparity tells none."""
     if truth.kind != "disparity":
         return truth.depth, truth.kind == "metric"
     camera = truth.camera if _calibrated(truth.camera) else None
@@ -104,23 +104,23 @@ def _disparity(depth: np.ndarray, truth: DepthMap) -> np.ndarray:
     return truth.camera.disparity(depth) if _calibrated(truth.camera) else 1 / depth
 
 
-def _as_it_is(result: DepthMap, found: np.ndarray, truth: DepthMap, in_metres: bool) -> np.ndarray:
+def _as_it_is(result: DepthMap, found: np.ndarray, truth: DepthMap, in_meters: bool) -> np.ndarray:
     if not result.unit and result.kind != truth.kind:
         problem = f"{result.kind} without a unit cannot be compared with {truth.kind} truth as it is"
-        raise UsageError(problem, field="evaluation.align", value="none", mend="Align by median or lstsq.")
+        raise UsageError(problem, field="evaluation.align", value="none", hint="Align by median or lstsq.")
     if result.kind != "disparity":
-        if in_metres or truth.kind == result.kind:
+        if in_meters or truth.kind == result.kind:
             return found
         problem = "metric depth cannot be compared with disparities whose calibration is missing"
-        mend = "Set camera.focal and camera.baseline of these pictures, or align by median or lstsq."
-        raise UsageError(problem, field="evaluation.align", value="none", mend=mend)
-    if not in_metres:
+        hint = "Set camera.focal and camera.baseline of these images, or align by median or lstsq."
+        raise UsageError(problem, field="evaluation.align", value="none", hint=hint)
+    if not in_meters:
         with np.errstate(divide="ignore"):
             return 1 / found.astype(np.float64)
     camera = truth.camera if _calibrated(truth.camera) else result.camera
     if not _calibrated(camera):
-        problem = "disparity is compared with metres through the cameras' focal length and baseline"
-        raise UsageError(problem, field="camera", value=camera, mend="Set camera.focal and camera.baseline, or align.")
+        problem = "disparity is compared with meters through the cameras' focal length and baseline"
+        raise UsageError(problem, field="camera", value=camera, hint="Set camera.focal and camera.baseline, or align.")
     return camera.distance(found.astype(np.float64))
 
 
@@ -128,17 +128,17 @@ def _aligned(
     result: DepthMap, found: np.ndarray, wanted: np.ndarray, there: np.ndarray | None, align: str
 ) -> np.ndarray:
     """Fitted where the answer is `there`; everywhere when not given."""
-    told, meant = (numbers if there is None else numbers[there] for numbers in (found, wanted))
+    told, split_mean = (numbers if there is None else numbers[there] for numbers in (found, wanted))
     if not told.size:
         return found
     with np.errstate(divide="ignore"):
         if align == "median":
             depth, told = (1 / numbers if result.kind == "disparity" else numbers for numbers in (found, told))
-            return depth * (np.median(meant) / max(float(np.median(told)), 1e-12))
+            return depth * (np.median(split_mean) / max(float(np.median(told)), 1e-12))
         if result.kind == "disparity":
-            factor, offset = line(told, 1 / meant)
+            factor, offset = line(told, 1 / split_mean)
             return 1 / np.maximum(factor * found + offset, 0)
-    factor, offset = line(told, meant)
+    factor, offset = line(told, split_mean)
     return factor * found + offset
 
 

@@ -1,4 +1,4 @@
-"""What chance does to a training sample: one warp that ends in a crop, a hidden rectangle, and colours."""
+"""What chance does to a training sample: one warp that ends in a crop, a hidden rectangle, and colors."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from densevision.data.augment import recolour
-from densevision.data.geometry import warp_sample
+from densevision.datasets.augment import recolor
+from densevision.datasets.geometry import warp_sample
 from densevision.ops.view import Size
 from densevision.sample import Sample
 from densevision.tasks.depth.config import DepthAugment
@@ -25,10 +25,10 @@ def augmented(
 
     Args:
         config: What chance may do.
-        sample: A picture with its truth, or a pair of pictures.
+        sample: An image with its truth, or a pair of images.
         rng: All the chance.
         crop: (height, width) of the result.
-        shorter: What the shorter side of the picture is brought to first.
+        shorter: What the shorter side of the image is brought to first.
     """
     if "right" not in sample.images:
         sample = _warped(config, sample, rng, crop, shorter, config.flip)
@@ -39,19 +39,19 @@ def augmented(
             # In a mirror the right eye is the left one; the truth was that of the other.
             left, right = (sample.images[eye] for eye in EYES)
             sample = replace(sample, images=dict(zip(EYES, (right, left))), truth=None)
-    return recolour(config, _hidden(config, sample, rng), rng)
+    return recolor(config, _hidden(config, sample, rng), rng)
 
 
 def random_crop(
     config: DepthAugment, rng: np.random.Generator, size: Size, crop: Size, shorter: int | None, flip: float
 ) -> np.ndarray:
-    """A map that scales, turns and mirrors a picture and cuts a crop out of it, which the picture fills.
+    """A map that scales, turns and mirrors an image and cuts a crop out of it, which the image fills.
 
     Where it is turned, its corners may stay empty. As many numbers are drawn whatever the config says, so that an
     option changes nothing but itself.
 
     Returns:
-        (2, 3) map from picture to crop, in corner coordinates.
+        (2, 3) map from image to crop, in corner coordinates.
     """
     sides, target = np.array(size[::-1], float), np.array(crop[::-1], float)
     usual = shorter / min(size) if shorter else 1.0
@@ -71,7 +71,7 @@ def _warped(
 
 
 def _hidden(config: DepthAugment, sample: Sample, rng: np.random.Generator) -> Sample:
-    """The picture with a rectangle in its mean colour; its depth is still asked for."""
+    """The image with a rectangle in its mean color; its depth is still asked for."""
     chance, sides, place = rng.random(), rng.uniform(*HIDDEN, 2), rng.random(2)
     if chance >= config.hide:
         return sample

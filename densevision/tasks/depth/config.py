@@ -1,4 +1,4 @@
-"""Options of depth from one picture. No torch here."""
+"""Options of depth from one image. No torch here."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
-from densevision.recipe import ColourConfig, DataConfig, TaskConfig
+from densevision.run_config import ColorConfig, DataConfig, TaskConfig
 
 SUPERVISED = ("silog", "l1", "log_l1", "berhu", "invariant", "gradient")
 """Losses that compare with the truth."""
 STEREO = ("photometric", "consistency")
-"""Losses that compare the pictures of a pair."""
+"""Losses that compare the images of a pair."""
 FREE = ("invariant", "gradient")
 """Losses that leave the answer's factor and offset open."""
 
@@ -22,20 +22,20 @@ CAMERA: tuple[Literal["focal", "baseline", "offset"], ...] = ("focal", "baseline
 
 
 class DepthData(DataConfig):
-    """Where pictures and depth come from, and what a training step sees of them."""
+    """Where images and depth come from, and what a training step sees of them."""
 
     size: Count | tuple[Count, Count] = (224, 288)
-    """Side, or height and width, of a training crop; whole pictures are predicted."""
+    """Side, or height and width, of a training crop; whole images are predicted."""
     shorter: Count | None = None
-    """Bring the shorter side of every picture to this many pixels first; pictures stay as they are when not given."""
+    """Bring the shorter side of every image to this many pixels first; images stay as they are when not given."""
     scale: Positive | None = None
-    """Steps per unit in the files (KITTI 256, millimetres 1000, TUM 5000); a known dataset states its own."""
+    """Steps per unit in the files (KITTI 256, millimeters 1000, TUM 5000); a known dataset states its own."""
     truth: Literal["metric", "disparity"] | None = None
-    """What plain folders hold: distance in metres or disparity in pixels; told by their names when not given."""
-    judge: Literal["files", "sgbm"] = "files"
+    """What plain folders hold: distance in meters or disparity in pixels; told by their names when not given."""
+    pseudo_target: Literal["files", "sgbm"] = "files"
     """`sgbm`: where a stereo pair has no truth, judge by OpenCV's semi-global matching, where it agrees both ways."""
     camera: tuple[Literal["focal", "baseline", "offset"], ...] = CAMERA
-    """What `camera` states of these pictures, where their files do not; of other data than the weights learnt from only
+    """What `camera` states of these images, where their files do not; of other data than the weights learned from only
     what is set anew."""
 
     @model_validator(mode="after")
@@ -50,28 +50,28 @@ class CameraConfig(Config):
     """The camera for which the network states its numbers; read from the data when not given."""
 
     focal: Positive | None = None
-    """Focal length in pixels, on the network's canvas; pictures of another one are corrected for."""
+    """Focal length in pixels, on the network's canvas; images of another one are corrected for."""
     baseline: Positive | None = None
-    """Distance in metres between the cameras of stereo pairs."""
+    """Distance in meters between the cameras of stereo pairs."""
     offset: Annotated[float, Field(allow_inf_nan=False)] | None = None
     """Pixels, on the network's canvas, that disparities lack: the infinitely far have `-offset` (Middlebury's doffs);
     none unless given or read."""
 
 
-class DepthAugment(ColourConfig):
-    """What chance does to a training sample: one warp that ends in a crop, then colours.
+class DepthAugment(ColorConfig):
+    """What chance does to a training sample: one warp that ends in a crop, then colors.
 
     Whoever comes nearer with a lens sees things larger: with a known focal length, metric depth follows the zoom.
     """
 
     scale: tuple[Positive, Positive] = (1.0, 1.5)
-    """Least and largest factor of size; the picture at least fills the crop."""
+    """Least and largest factor of size; the image at least fills the crop."""
     rotate: NonNegative = 0.0
     """Largest rotation, in degrees to either side; not for stereo pairs."""
     flip: Fraction = 0.5
-    """Probability of mirroring left and right; stereo pairs then exchange their pictures."""
+    """Probability of mirroring left and right; stereo pairs then exchange their images."""
     hide: Fraction = 0.0
-    """Probability of painting a rectangle of the picture in its mean colour; depth then comes from what is around."""
+    """Probability of painting a rectangle of the image in its mean color; depth then comes from what is around."""
 
     @model_validator(mode="after")
     def _range_is_one(self) -> DepthAugment:
@@ -94,11 +94,11 @@ class LossConfig(Config):
     invariant: NonNegative = 0.0
     """Weight of the scale-and-shift-invariant loss (MiDaS)."""
     gradient: NonNegative = 0.0
-    """Weight of the same at the differences between neighbours, at four scales (MiDaS)."""
+    """Weight of the same at the differences between neighbors, at four scales (MiDaS)."""
     smoothness: NonNegative = 0.0
-    """Weight of changes of depth where the picture has no edges."""
+    """Weight of changes of depth where the image has no edges."""
     photometric: NonNegative = 0.0
-    """Stereo: weight of what differs between a picture and the other one, fetched along the disparity (Godard)."""
+    """Stereo: weight of what differs between an image and the other one, fetched along the disparity (Godard)."""
     consistency: NonNegative = 0.0
     """Stereo: weight of what differs between the left and the right disparity (Godard)."""
     silog_variance: Fraction = 0.85
@@ -109,7 +109,7 @@ class LossConfig(Config):
     @model_validator(mode="after")
     def _every_option_has_an_effect(self) -> LossConfig:
         if not any(getattr(self, name) for name in (*SUPERVISED, *STEREO)):
-            raise ValueError("nothing is learnt; give one of " + ", ".join((*SUPERVISED, *STEREO)))
+            raise ValueError("nothing is learned; give one of " + ", ".join((*SUPERVISED, *STEREO)))
         for name, reader in (("silog_variance", "silog"), ("ssim", "photometric")):
             if not getattr(self, reader) and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"loss.{name} has no effect without loss.{reader}; leave it out")
@@ -120,10 +120,10 @@ class EvaluationConfig(Config):
     """The protocol; where it is not the plain one, it is part of every number's name."""
 
     align: Literal["auto", "none", "median", "lstsq"] = "auto"
-    """How answers are brought to the truth's scale, picture by picture; `auto` as their kind needs: none, median for
+    """How answers are brought to the truth's scale, image by image; `auto` as their kind needs: none, median for
     relative depth, a least-squares factor and offset for disparity without a unit."""
     crop: Literal["none", "eigen", "garg", "nyu"] = "none"
-    """Part of the picture that counts: Eigen's or Garg's for KITTI, Eigen's for NYU."""
+    """Part of the image that counts: Eigen's or Garg's for KITTI, Eigen's for NYU."""
     nearest: Positive = 1e-3
     """Truth nearer than this does not count, and answers are clipped to it."""
     farthest: Positive | None = None
@@ -153,9 +153,9 @@ class DepthConfig(TaskConfig):
     blocks: tuple[Count, ...] | None = None
     """`dpt_vit`: the four transformer blocks, counted from 1, whose tokens are read; the quarters when not given."""
     output: Literal["metric", "relative", "disparity"] = "metric"
-    """Distance in metres; distance up to a factor; or disparity, the larger the nearer."""
+    """Distance in meters; distance up to a factor; or disparity, the larger the nearer."""
     max: Positive = 10.0
-    """The largest metric depth, in metres, or disparity, in pixels, that can be answered."""
+    """The largest metric depth, in meters, or disparity, in pixels, that can be answered."""
     camera: CameraConfig = CameraConfig()
     data: DepthData = DepthData()
     augment: DepthAugment = DepthAugment()
@@ -173,7 +173,7 @@ class DepthConfig(TaskConfig):
 
     @property
     def stereo(self) -> bool:
-        """Whether it learns from the right pictures of pairs."""
+        """Whether it learns from the right images of pairs."""
         return any(getattr(self.loss, name) for name in STEREO)
 
     @property
@@ -188,7 +188,7 @@ class DepthConfig(TaskConfig):
 
     @property
     def unit(self) -> str:
-        """Unit of the answers: metres, pixels, or none where the losses leave factor and offset open."""
+        """Unit of the answers: meters, pixels, or none where the losses leave factor and offset open."""
         if self.output == "metric":
             return "m"
         return "px" if self.output == "disparity" and self._bound else ""
@@ -222,7 +222,7 @@ class DepthConfig(TaskConfig):
         if not self.unit and self.alignment == "none":
             raise ValueError(f"output={self.output} has no unit: evaluation.align must be median or lstsq")
         if self.output == "metric" and not self._bound:
-            raise ValueError("no loss binds the answers to metres; give silog, l1, log_l1 or berhu")
+            raise ValueError("no loss binds the answers to meters; give silog, l1, log_l1 or berhu")
         return self
 
     def _check_stereo(self) -> None:

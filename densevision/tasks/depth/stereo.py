@@ -1,4 +1,4 @@
-"""Learning from rectified pairs: each picture should be found again in the other, moved by its disparity.
+"""Learning from rectified pairs: each image should be found again in the other, moved by its disparity.
 
 Source: Godard, Mac Aodha and Brostow, Unsupervised Monocular Depth Estimation with Left-Right Consistency, CVPR 2017.
 """
@@ -13,12 +13,12 @@ from torch import Tensor
 
 from densevision.ops.warp import fetch_along
 from densevision.tasks.depth.config import LossConfig
-from densevision.tasks.depth.loss import smoothness
+from densevision.tasks.depth.losses import smoothness
 
 Tensors = dict[str, Tensor]
 
 STABLE = (0.01**2, 0.03**2)
-"""Constants of structural similarity for pictures in [0, 1]."""
+"""Constants of structural similarity for images in [0, 1]."""
 HIDING = (1.0, 0.05)
 """A point is hidden when what the other eye sees there is nearer by more than these pixels and this part."""
 
@@ -27,7 +27,7 @@ def stereo_losses(scales: Sequence[Tensor], left: Tensor, right: Tensor, config:
     """Weighted losses of a batch of pairs, the mean over both eyes and all scales.
 
     Args:
-        scales: Disparities (B, 2, h, w) of the left and the right picture, in pixels of the pictures, the finest first.
+        scales: Disparities (B, 2, h, w) of the left and the right image, in pixels of the images, the finest first.
         left: (B, C, H, W) in [0, 1].
         right: The same.
         config: The weights.
@@ -38,17 +38,17 @@ def stereo_losses(scales: Sequence[Tensor], left: Tensor, right: Tensor, config:
     total = {name: left.new_zeros(()) for name in ("photometric", "consistency", "smoothness")}
     for number, disparities in enumerate(scales):
         for loss, value in _at_scale(disparities.float(), (left, right), config.ssim).items():
-            # Coarser maps are smoothed less: one of their pixels spans more of the picture (eq. 3 and section 4.1).
+            # Coarser maps are smoothed less: one of their pixels spans more of the image (eq. 3 and section 4.1).
             share = 0.5**number if loss == "smoothness" else 1.0
             total[loss] = total[loss] + share * value / len(scales)
     return {name: getattr(config, name) * value for name, value in total.items()}
 
 
-def _at_scale(disparities: Tensor, pictures: tuple[Tensor, Tensor], share: float) -> Tensors:
+def _at_scale(disparities: Tensor, images: tuple[Tensor, Tensor], share: float) -> Tensors:
     size = disparities.shape[-2:]
-    shrunk = [_resized(picture, size) for picture in pictures]
-    # Disparities are in pixels of the full pictures.
-    maps = (disparities * (size[1] / pictures[0].shape[-1])).split(1, 1)
+    shrunk = [_resized(image, size) for image in images]
+    # Disparities are in pixels of the full images.
+    maps = (disparities * (size[1] / images[0].shape[-1])).split(1, 1)
     losses: dict[str, list[Tensor]] = {"photometric": [], "consistency": [], "smoothness": []}
     for eye, direction in ((0, -1.0), (1, 1.0)):
         own, other = maps[eye], maps[1 - eye]
@@ -62,16 +62,16 @@ def _at_scale(disparities: Tensor, pictures: tuple[Tensor, Tensor], share: float
     return {name: torch.stack(values).mean() for name, values in losses.items()}
 
 
-def photometric(picture: Tensor, fetched: Tensor, share: float) -> Tensor:
-    """How differently two pictures look at each pixel, (B, 1, H, W): eq. 2, with 3x3 blocks.
+def photometric(image: Tensor, fetched: Tensor, share: float) -> Tensor:
+    """How differently two images look at each pixel, (B, 1, H, W): eq. 2, with 3x3 blocks.
 
     Args:
-        picture: (B, C, H, W) in [0, 1].
+        image: (B, C, H, W) in [0, 1].
         fetched: The same.
         share: Of the structural similarity, beside absolute differences.
     """
-    absolute = (picture - fetched).abs()
-    unlike = ((1 - structure(picture, fetched)) / 2).clamp(0, 1)
+    absolute = (image - fetched).abs()
+    unlike = ((1 - structure(image, fetched)) / 2).clamp(0, 1)
     return (share * unlike + (1 - share) * absolute).mean(1, keepdim=True)
 
 
@@ -80,7 +80,7 @@ def structure(one: Tensor, other: Tensor) -> Tensor:
 
     Source: Wang et al., Image Quality Assessment, TIP 2004, eq. 13, with the mean in place of a Gaussian.
     """
-    padded = [F.pad(picture, (1, 1, 1, 1), mode="replicate") for picture in (one, other)]
+    padded = [F.pad(image, (1, 1, 1, 1), mode="replicate") for image in (one, other)]
     mean_one, mean_other, square_one, square_other, product = (
         F.avg_pool2d(field, 3, 1) for field in (*padded, padded[0].square(), padded[1].square(), padded[0] * padded[1])
     )
@@ -107,7 +107,7 @@ def _mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp(min=1)
 
 
-def _resized(picture: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(picture.shape[-2:]) == tuple(size):
-        return picture
-    return F.interpolate(picture, size, mode="bilinear", align_corners=False, antialias=True)
+def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(image.shape[-2:]) == tuple(size):
+        return image
+    return F.interpolate(image, size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,4 +1,4 @@
-"""Depth: how far away everything in a picture is."""
+"""Depth: how far away everything in an image is."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import numpy as np
 from torch import nn
 
 from densevision.ops.view import View
-from densevision.recipe import PredictOptions
 from densevision.results.depth_map import DepthMap
+from densevision.run_config import PredictOptions
 from densevision.sample import Batch, InputSpec, Sample
-from densevision.tasks.contract import Net, SampleSet, Task, Tensors
-from densevision.tasks.depth import data, decode
+from densevision.tasks.base import DenseModel, SampleSet, Task, Tensors
+from densevision.tasks.depth import dataset as data
+from densevision.tasks.depth import postprocess as decode
 from densevision.tasks.depth.augment import augmented
 from densevision.tasks.depth.config import DepthConfig
-from densevision.tasks.depth.head import DepthHead
-from densevision.tasks.depth.loss import supervised_losses
-from densevision.tasks.depth.metric import DepthMetric, Protocol
+from densevision.tasks.depth.losses import supervised_losses
+from densevision.tasks.depth.metrics import DepthMetric, Protocol
+from densevision.tasks.depth.models.depth_head import DepthHead
+from densevision.tasks.depth.models.vit import TokenMaps, patch_size
 from densevision.tasks.depth.stereo import stereo_losses
 from densevision.tasks.depth.units import stack
-from densevision.tasks.depth.vit import TokenMaps, patch_size
 
 CELL = 32
 """Sides of the canvas are multiples of this, for pyramids."""
@@ -32,18 +33,18 @@ class Depth(Task[DepthConfig, DepthMap]):
     name = "depth"
     Config = DepthConfig
     Result = DepthMap
-    perfect = 0.0
-    heeds = frozenset({"tile", "overlap", "tta", "focal"})
-    tiling = "pixels"
+    best_possible_value = 0.0
+    supported_options = frozenset({"tile", "overlap", "tta", "focal_length"})
+    merge_strategy = "pixels"
 
     @property
-    def watch(self) -> tuple[str, str]:
+    def monitor(self) -> tuple[str, str]:
         """The relative error, under the config's protocol."""
         return f"AbsRel{self._protocol.suffix}", "min"
 
     @property
     def inputs(self) -> dict[str, InputSpec]:
-        """One picture: as it is, or with its shorter side brought to the config's; for `dpt_vit` as its authors do."""
+        """One image: as it is, or with its shorter side brought to the config's; for `dpt_vit` as its authors do."""
         channels, shorter = self.config.backbone.channels, self.config.data.shorter
         tokens = self.config.arch == "dpt_vit"
         cell = patch_size(self.config.backbone) if tokens else CELL
@@ -53,13 +54,13 @@ class Depth(Task[DepthConfig, DepthMap]):
         return {"image": InputSpec(channels, how, shorter, multiple_of=cell, minimum=2 * cell, fill="edge")}
 
     @property
-    def witnesses(self) -> dict[str, InputSpec]:
-        """The right picture of a pair."""
+    def auxiliary_images(self) -> dict[str, InputSpec]:
+        """The right image of a pair."""
         return {"right": self.inputs["image"]} if self.config.stereo else {}
 
     @property
-    def guided(self) -> bool:
-        """Tiles keep to the whole picture where numbers have no unit, or where the size of a look changes its zoom."""
+    def needs_global_alignment(self) -> bool:
+        """Tiles keep to the whole image where numbers have no unit, or where the size of a look changes its zoom."""
         return not self.config.unit or self.config.data.shorter is not None or self.config.arch == "dpt_vit"
 
     def encoder(self) -> nn.Module:
@@ -72,31 +73,31 @@ class Depth(Task[DepthConfig, DepthMap]):
         return DepthHead(self.config, channels, strides)
 
     @classmethod
-    def complete(cls, config: DepthConfig) -> DepthConfig:
+    def infer_from_data(cls, config: DepthConfig) -> DepthConfig:
         """Reads the camera from the data, when the config does not name it."""
         return data.with_camera(config)
 
     def dataset(self, split: str) -> SampleSet:
-        """The pictures of a split with their depth."""
+        """The images of a split with their depth."""
         return data.open_split(self.config, split)
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
-        """A crop after one warp, with other colours; scenes never come twice."""
+        """A crop after one warp, with other colors; scenes never come twice."""
         sample = dataset.fresh(index, epoch) if isinstance(dataset, data.SceneDepth) else dataset[index]
         size, shorter = self.config.data.size, self.config.data.shorter
         crop = (size, size) if isinstance(size, int) else size
         return augmented(self.config.augment, sample, rng, crop, shorter)
 
-    def without_truth(self, sample: Sample) -> Sample:
+    def unlabeled(self, sample: Sample) -> Sample:
         """The sample with every pixel unknown."""
-        return data.without_truth(sample)
+        return data.unlabeled(sample)
 
-    def targets(self, truths: Sequence[DepthMap | None]) -> Tensors:
+    def targets(self, ground_truths: Sequence[DepthMap | None]) -> Tensors:
         """Depth in the network's terms and where it is known; see `units.stack`. Pairs need none."""
-        return {} if self.config.stereo else stack(truths, self.config)
+        return {} if self.config.stereo else stack(ground_truths, self.config)
 
-    def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
-        """Losses against the truth, or between the pictures of pairs."""
+    def losses(self, net: DenseModel, batch: Batch, training_modules: nn.Module | None, optimizer_name: str) -> Tensors:
+        """Losses against the truth, or between the images of pairs."""
         image = batch.inputs["image"]
         if self.config.stereo:
             scales = net.head.scales(**net.features(**batch.inputs))
@@ -104,20 +105,20 @@ class Depth(Task[DepthConfig, DepthMap]):
         return supervised_losses(net(**batch.inputs)["depth"], image, batch.targets, self.config.loss)
 
     def fields(self, answers: Tensors, view: View, mirrored: bool = False) -> Tensors:
-        """Depth on the picture's own pixels."""
+        """Depth on the image's own pixels."""
         return decode.fields(answers, view, mirrored, self.config)
 
     def align(self, fields: Tensors, guide: Tensors) -> Tensors:
-        """A tile's depth at the scale of the whole picture's."""
+        """A tile's depth at the scale of the whole image's."""
         return decode.align(fields, guide, self.config)
 
     def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[DepthMap]:
         """Records in the unit that the config names."""
         return decode.results(answers, views, self.inputs["image"], options, self.config)
 
-    def encode(self, truths: Sequence[DepthMap]) -> Tensors:
+    def encode(self, ground_truths: Sequence[DepthMap]) -> Tensors:
         """Outputs that say the truths."""
-        return {"depth": stack(truths, self.config)["depth"]}
+        return {"depth": stack(ground_truths, self.config)["depth"]}
 
     def metric(self) -> DepthMetric:
         """Errors of depth and disparity under the config's protocol."""

@@ -35,27 +35,27 @@ def in_network_terms(truth: DepthMap, config: DepthConfig) -> tuple[np.ndarray, 
     if config.output == "relative":
         return _reciprocal(record) if record.kind == "disparity" else (record.depth, record.valid)
     if record.kind != "metric":
-        raise DataError("metric depth cannot be learnt from this truth", value=record.kind, mend="Change output.")
+        raise DataError("metric depth cannot be learned from this truth", value=record.kind, hint="Change output.")
     focal = config.camera.focal
     zoom = focal / record.camera.focal if focal and record.camera is not None else 1.0
     return record.depth * np.float32(zoom), record.valid
 
 
-def stack(truths: Sequence[DepthMap | None], config: DepthConfig) -> Tensors:
+def stack(ground_truths: Sequence[DepthMap | None], config: DepthConfig) -> Tensors:
     """Truths on the canvas in the network's terms, padded to one size.
 
     Args:
-        truths: One record per picture; None where nothing is known.
+        truths: One record per image; None where nothing is known.
         config: Says what the network says.
 
     Returns:
         "depth" (B, 1, H, W), 1 where it is not known, and "valid" (B, 1, H, W) bool.
     """
-    sizes = [truth.size for truth in truths if truth is not None] or [(1, 1)]
+    sizes = [truth.size for truth in ground_truths if truth is not None] or [(1, 1)]
     height, width = (max(sides) for sides in zip(*sizes))
-    depth = np.ones((len(truths), 1, height, width), np.float32)
+    depth = np.ones((len(ground_truths), 1, height, width), np.float32)
     valid = np.zeros(depth.shape, bool)
-    for row, truth in enumerate(truths):
+    for row, truth in enumerate(ground_truths):
         if truth is not None:
             numbers, known = in_network_terms(truth, config)
             known = known & (numbers > 0)
@@ -71,8 +71,8 @@ def _disparity(truth: DepthMap, metric_unit: bool) -> tuple[np.ndarray, np.ndarr
         return _reciprocal(truth)
     if not _calibrated(truth):
         problem = "disparity in pixels needs the focal length and the baseline of the cameras"
-        mend = "Set camera.focal and camera.baseline."
-        raise DataError(problem, field="camera", value=truth.camera, mend=mend)
+        hint = "Set camera.focal and camera.baseline."
+        raise DataError(problem, field="camera", value=truth.camera, hint=hint)
     known = truth.valid & (truth.depth > 0)
     return truth.camera.disparity(np.where(known, truth.depth, np.float32(np.inf))), known
 

@@ -9,14 +9,14 @@ from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative
 from densevision.nn.rcnn.config import RcnnConfig
-from densevision.recipe import AugmentConfig, DataConfig, TaskConfig
+from densevision.run_config import AugmentConfig, DataConfig, TaskConfig
 
 BACKBONES = {"nano": "mobilenetv2_050", "small": "mobilenetv2_100", "medium": "resnet50", "large": "convnext_small"}
 """The backbone of each preset, when the config names none."""
 TWO_STAGE: dict[str, dict[str, Any]] = {
     "backbone": {"name": "resnet50"},
     "loss": {"classification": 1.0, "box": 1.0},
-    "decode": {"min_score": 0.5, "evaluation_score": 0.05, "nms": 0.5, "max_detections": 100},
+    "decode": {"score_threshold": 0.5, "eval_score_threshold": 0.05, "iou_threshold": 0.5, "max_detections": 100},
 }
 """What faster_rcnn takes where the config is silent, other than the defaults: as in its paper and in torchvision."""
 VOID = {
@@ -30,8 +30,8 @@ class DetectionData(DataConfig):
     """Where the boxes come from, and the canvas that the network sees."""
 
     size: Count | tuple[Count, Count] = 640
-    """Side, or height and width, that a picture is scaled to fit into; rounded up to multiples of 32. For faster_rcnn,
-    the side that the shorter one of a picture is scaled to."""
+    """Side, or height and width, that an image is scaled to fit into; rounded up to multiples of 32. For faster_rcnn,
+    the side that the shorter one of an image is scaled to."""
     longest: Count | None = None
     """For faster_rcnn, limit of the longer side, where it wins over `size`; five thirds of `size` when not given."""
 
@@ -65,16 +65,16 @@ class LossConfig(Config):
 class DecodeConfig(Config):
     """How outputs become boxes, where `predict` does not ask for something else."""
 
-    min_score: Fraction = 0.25
+    score_threshold: Fraction = 0.25
     """Lowest score of a box that is shown; for faster_rcnn 0.5."""
-    evaluation_score: Fraction = 0.001
+    eval_score_threshold: Fraction = 0.001
     """Lowest score of a box that is judged; average precision needs the whole curve. For faster_rcnn 0.05."""
-    nms: Fraction = 0.7
+    iou_threshold: Fraction = 0.7
     """Intersection over union above which the weaker of two boxes of a class is dropped; for faster_rcnn 0.5."""
     candidates: Count = 1000
-    """Most boxes per picture that enter the suppression, the strongest first."""
+    """Most boxes per image that enter the suppression, the strongest first."""
     max_detections: Count = 300
-    """Most boxes per picture; COCO's own protocol counts the best 100. For faster_rcnn 100."""
+    """Most boxes per image; COCO's own protocol counts the best 100. For faster_rcnn 100."""
 
 
 class DetectionConfig(TaskConfig):
@@ -138,7 +138,7 @@ def _filled(values: dict[str, Any], usual: dict[str, dict[str, Any]]) -> dict[st
 
 
 def _longest(data: Any) -> int | None:
-    """The longer side of pictures of 3:5, as torchvision limits it; None where the shorter one is not known."""
+    """The longer side of images of 3:5, as torchvision limits it; None where the shorter one is not known."""
     size = data.get("size", DetectionData.model_fields["size"].default) if isinstance(data, dict) else None
     return size * 5 // 3 if isinstance(size, int) else None
 

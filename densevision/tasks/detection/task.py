@@ -9,43 +9,47 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from densevision.data.rescale import random_factor, rescale_batch
-from densevision.data.targets import stack
+from densevision.datasets.rescale import random_factor, rescale_batch
+from densevision.datasets.targets import stack
 from densevision.errors import UsageError
 from densevision.nn.rcnn.named_levels import encoder
 from densevision.ops.view import View
-from densevision.recipe import PredictOptions
 from densevision.results import Detections
+from densevision.run_config import PredictOptions
 from densevision.sample import Batch, InputSpec, Sample
-from densevision.tasks.contract import Net, SampleSet, Task, Tensors
-from densevision.tasks.detection import data, decode, two_stage
+from densevision.tasks.base import DenseModel, SampleSet, Task, Tensors
+from densevision.tasks.detection import dataset as data
+from densevision.tasks.detection import postprocess as decode
 from densevision.tasks.detection.config import DetectionConfig
-from densevision.tasks.detection.encode import encode
-from densevision.tasks.detection.head import STRIDES, YoloHead
-from densevision.tasks.detection.loss import detection_losses
-from densevision.tasks.detection.metric import DetectionMetric
+from densevision.tasks.detection.ideal_outputs import encode
+from densevision.tasks.detection.losses import detection_losses
+from densevision.tasks.detection.metrics import DetectionMetric
+from densevision.tasks.detection.models import faster_rcnn as two_stage
+from densevision.tasks.detection.models.yolo import STRIDES, YoloHead
 
 PRESETS = {"nano": (64, 1), "small": (96, 1), "medium": (192, 2), "large": (256, 3)}
 """Width and depth of the neck."""
 
 
 class Detection(Task[DetectionConfig, Detections]):
-    """Which objects are in the picture, and where."""
+    """Which objects are in the image, and where."""
 
     name = "detection"
     Config = DetectionConfig
     Result = Detections
-    watch = ("AP", "max")
-    heeds = frozenset({"tile", "overlap", "tta", "min_score", "max_detections", "nms", "agnostic", "classes"})
+    monitor = ("AP", "max")
+    supported_options = frozenset(
+        {"tile", "overlap", "tta", "score_threshold", "max_detections", "iou_threshold", "class_agnostic", "classes"}
+    )
 
     @property
     def inputs(self) -> dict[str, InputSpec]:
-        """One picture, scaled to fit into the config's size; with two stages also the size that it then has."""
+        """One image, scaled to fit into the config's size; with two stages also the size that it then has."""
         if self.two_stage:
             return two_stage.inputs(self.config)
         size, channels, cell = self.config.data.size, self.config.backbone.channels, max(STRIDES)
         # At least two cells a side: an exported graph takes a side of one for a constant.
-        return {"image": InputSpec(channels, "letterbox", size, multiple_of=cell, minimum=2 * cell, fill=data.GREY)}
+        return {"image": InputSpec(channels, "letterbox", size, multiple_of=cell, minimum=2 * cell, fill=data.GRAY)}
 
     @property
     def two_stage(self) -> bool:
@@ -65,7 +69,7 @@ class Detection(Task[DetectionConfig, Detections]):
         return YoloHead(channels, strides, len(self._classes()), width, depth, self.config.bins)
 
     @classmethod
-    def complete(cls, config: DetectionConfig) -> DetectionConfig:
+    def infer_from_data(cls, config: DetectionConfig) -> DetectionConfig:
         """Reads the classes from the data, when the config does not name them."""
         if config.classes is not None:
             return config
@@ -73,23 +77,23 @@ class Detection(Task[DetectionConfig, Detections]):
         return config.changed(classes=names, category_ids=ids)
 
     def dataset(self, split: str) -> SampleSet:
-        """The pictures of a split with their boxes."""
+        """The images of a split with their boxes."""
         return data.open_split(self.config, split)
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
-        """One warp per picture onto the canvas; mosaic, mixup and colours as the config asks."""
+        """One warp per image onto the canvas; mosaic, mixup and colors as the config asks."""
         return data.augment(self.config, dataset, index, rng, epoch)
 
-    def without_truth(self, sample: Sample) -> Sample:
+    def unlabeled(self, sample: Sample) -> Sample:
         """The sample without objects."""
         nothing = Detections.of([], [], self._classes(), sample.size, ids=self.config.category_ids)
         return replace(sample, truth=nothing)
 
-    def targets(self, truths: Sequence[Detections | None]) -> Tensors:
+    def targets(self, ground_truths: Sequence[Detections | None]) -> Tensors:
         """Boxes padded to the same number; see `data.targets.stack`."""
-        return stack(truths)
+        return stack(ground_truths)
 
-    def losses(self, net: Net, batch: Batch, critic: nn.Module | None, phase: str) -> Tensors:
+    def losses(self, net: DenseModel, batch: Batch, training_modules: nn.Module | None, optimizer_name: str) -> Tensors:
         """Classification, overlap and distribution; or those of both stages."""
         amount = self.config.augment.multi_scale
         if amount and net.training:
@@ -98,12 +102,12 @@ class Detection(Task[DetectionConfig, Detections]):
             return two_stage.losses(net, batch, self.config)
         return detection_losses(net(**batch.inputs), batch.targets, self.config)
 
-    def steering(self, options: PredictOptions) -> dict[str, Any]:
+    def forward_kwargs(self, options: PredictOptions) -> dict[str, Any]:
         """With two stages, which boxes are answers: the head itself suppresses the others."""
         return {"rules": two_stage.rules(options, self.config)} if self.two_stage else {}
 
     @property
-    def decodes(self) -> bool:
+    def has_postprocess(self) -> bool:
         """Two stages have done so within the network."""
         return not self.two_stage
 
@@ -112,12 +116,16 @@ class Detection(Task[DetectionConfig, Detections]):
         return outputs if self.two_stage else decode.answers(outputs, options, self.config)
 
     def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[Detections]:
-        """Boxes in pixels of the original pictures."""
+        """Boxes in pixels of the original images."""
         return decode.results(answers, views, self.config)
 
-    def encode(self, truths: Sequence[Detections]) -> Tensors:
+    def encode(self, ground_truths: Sequence[Detections]) -> Tensors:
         """Each object spoken by one anchor point; with two stages, by its own box."""
-        return two_stage.encode(truths) if self.two_stage else encode(truths, len(self._classes()), self.config.bins)
+        return (
+            two_stage.encode(ground_truths)
+            if self.two_stage
+            else encode(ground_truths, len(self._classes()), self.config.bins)
+        )
 
     def merge(self, results: Sequence[Detections], options: PredictOptions) -> Detections:
         """Suppression among the boxes of all tiles and views."""
@@ -125,7 +133,7 @@ class Detection(Task[DetectionConfig, Detections]):
 
     def evaluation_options(self) -> PredictOptions:
         """Boxes down to a very low score: average precision needs the whole curve."""
-        return PredictOptions(min_score=self.config.decode.evaluation_score)
+        return PredictOptions(score_threshold=self.config.decode.eval_score_threshold)
 
     def metric(self) -> DetectionMetric:
         """COCO's numbers."""
@@ -133,8 +141,8 @@ class Detection(Task[DetectionConfig, Detections]):
 
     def _classes(self) -> tuple[str, ...]:
         if self.config.classes is None:
-            mend = "Set data.path to a dataset, or classes to their names."
-            raise UsageError("the classes are not known", field="classes", mend=mend)
+            hint = "Set data.path to a dataset, or classes to their names."
+            raise UsageError("the classes are not known", field="classes", hint=hint)
         return self.config.classes
 
 

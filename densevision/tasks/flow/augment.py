@@ -1,4 +1,4 @@
-"""What chance does to a training pair: one warp for both pictures, colours for each, and holes in the second.
+"""What chance does to a training pair: one warp for both images, colors for each, and holes in the second.
 
 Source: Teed and Deng, RAFT, ECCV 2020, section 4, and its published training code.
 """
@@ -10,8 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from densevision.data.augment import recolour
-from densevision.data.geometry import warp_sample
+from densevision.datasets.augment import recolor
+from densevision.datasets.geometry import warp_sample
 from densevision.ops.view import Size
 from densevision.sample import Sample
 from densevision.tasks.flow.config import FlowAugment
@@ -27,23 +27,23 @@ def augmented(config: FlowAugment, sample: Sample, rng: np.random.Generator, cro
         crop: (height, width) of the result.
     """
     sample = warp_sample(sample, random_crop(config, rng, sample.size, crop), crop, 0.0)
-    return erase(config, recolour_pair(config, sample, rng), rng)
+    return erase(config, recolor_pair(config, sample, rng), rng)
 
 
 def random_crop(config: FlowAugment, rng: np.random.Generator, size: Size, crop: Size) -> np.ndarray:
-    """A map that scales, stretches, turns and mirrors a picture and then cuts a crop out of it.
+    """A map that scales, stretches, turns and mirrors an image and then cuts a crop out of it.
 
-    The picture is at least made large enough to fill the crop. As many numbers are drawn whatever the config says, so
+    The image is at least made large enough to fill the crop. As many numbers are drawn whatever the config says, so
     that an option changes nothing but itself.
 
     Args:
         config: The ranges.
         rng: All the chance.
-        size: Of the picture, (height, width).
+        size: Of the image, (height, width).
         crop: (height, width).
 
     Returns:
-        (2, 3) map from picture to crop, in corner coordinates.
+        (2, 3) map from image to crop, in corner coordinates.
     """
     scale = math.exp(rng.uniform(*np.log(config.scale)))
     stretch = math.exp(rng.uniform(-1, 1) * math.log(config.stretch)) if rng.random() < config.stretched else 1.0
@@ -58,25 +58,25 @@ def random_crop(config: FlowAugment, rng: np.random.Generator, size: Size, crop:
     return np.column_stack([linear, middle - linear @ (sides / 2)])
 
 
-def recolour_pair(config: FlowAugment, sample: Sample, rng: np.random.Generator) -> Sample:
-    """Other colours, alike for both pictures, or for each its own."""
+def recolor_pair(config: FlowAugment, sample: Sample, rng: np.random.Generator) -> Sample:
+    """Other colors, alike for both images, or for each its own."""
     if rng.random() >= config.asymmetric:
-        return recolour(config, sample, rng)
+        return recolor(config, sample, rng)
     images = {}
     for name, image in sample.images.items():
-        images |= recolour(config, replace(sample, images={name: image}), rng).images
+        images |= recolor(config, replace(sample, images={name: image}), rng).images
     return replace(sample, images=images)
 
 
 def erase(config: FlowAugment, sample: Sample, rng: np.random.Generator) -> Sample:
-    """One or two rectangles of the second picture in its mean colour, as if something stood before it."""
+    """One or two rectangles of the second image in its mean color, as if something stood before it."""
     if rng.random() >= config.erase:
         return sample
     second = sample.images["second"].copy()
-    colour = second.reshape(-1, second.shape[2]).mean(0)
+    color = second.reshape(-1, second.shape[2]).mean(0)
     height, width = second.shape[:2]
     for _ in range(int(rng.integers(1, 3))):
         x, y = rng.integers(0, width), rng.integers(0, height)
         right, down = rng.integers(config.erased[0], config.erased[1] + 1, 2)
-        second[y : y + down, x : x + right] = colour
+        second[y : y + down, x : x + right] = color
     return replace(sample, images={**sample.images, "second": second})

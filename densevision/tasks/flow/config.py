@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
-from densevision.recipe import BackboneConfig, ColourConfig, DataConfig, TaskConfig
+from densevision.run_config import BackboneConfig, ColorConfig, DataConfig, TaskConfig
 
 
 class FlowData(DataConfig):
@@ -25,11 +25,11 @@ class FlowData(DataConfig):
         return self
 
 
-class FlowAugment(ColourConfig):
-    """What chance does to a training pair: one warp for both pictures, colours and an eraser for each."""
+class FlowAugment(ColorConfig):
+    """What chance does to a training pair: one warp for both images, colors and an eraser for each."""
 
     scale: tuple[Positive, Positive] = (0.87, 1.5)
-    """Least and largest factor of size; the crop stays inside the picture where it can."""
+    """Least and largest factor of size; the crop stays inside the image where it can."""
     stretch: Annotated[float, Field(ge=1)] = 1.15
     """Largest factor by which one side is stretched against the other."""
     stretched: Fraction = 0.8
@@ -41,17 +41,17 @@ class FlowAugment(ColourConfig):
     flip_vertical: Fraction = 0.1
     """Probability of mirroring top and bottom."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.16
-    """Largest turn of the hue, as a part of the colour circle."""
+    """Largest turn of the hue, as a part of the color circle."""
     saturation: Fraction = 0.4
     """Largest change of the saturation, as a factor of 1 plus or minus this."""
     blur: Fraction = 0.0
     """Probability of a Gaussian blur."""
-    grey: Fraction = 0.0
-    """Probability of taking the colours away."""
+    gray: Fraction = 0.0
+    """Probability of taking the colors away."""
     asymmetric: Fraction = 0.2
-    """Probability that each picture changes its colours on its own."""
+    """Probability that each image changes its colors on its own."""
     erase: Fraction = 0.5
-    """Probability of painting one or two rectangles of the second picture in its mean colour."""
+    """Probability of painting one or two rectangles of the second image in its mean color."""
     erased: tuple[Count, Count] = (50, 100)
     """Least and largest side of such a rectangle, in pixels."""
 
@@ -68,7 +68,7 @@ class LossConfig(Config):
     """What the network is trained on."""
 
     supervision: Literal["truth", "photometric"] = "truth"
-    """`truth`: the flow is known; `photometric`: only that both pictures show the same things."""
+    """`truth`: the flow is known; `photometric`: only that both images show the same things."""
     kind: Literal["l1", "robust"] = "l1"
     """Distance to the truth: absolute, or (absolute + 0.01)^0.4, which cares less for what is hopeless."""
     gamma: Annotated[float, Field(gt=0, le=1)] = 0.8
@@ -80,7 +80,7 @@ class LossConfig(Config):
     matching: NonNegative = 0.0
     """Weight of the cross-entropy of each cell's match among all cells, which teaches the features directly."""
     smoothness: NonNegative = 2.0
-    """`photometric`: weight of the flow's changes where the picture does not change."""
+    """`photometric`: weight of the flow's changes where the image does not change."""
     census: Annotated[int, Field(ge=1)] = 3
     """`photometric`: pixels to each side that describe a pixel."""
 

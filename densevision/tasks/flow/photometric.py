@@ -13,13 +13,13 @@ from torch import Tensor
 from densevision.ops.warp import fetch_along
 
 SOFT, FAR = 0.81, 0.1
-"""Constants of the soft census: of the sign of a difference in grey levels, and of the distance of two signs."""
+"""Constants of the soft census: of the sign of a difference in gray levels, and of the distance of two signs."""
 EDGE = 150.0
-"""How sharply smoothness is waived where the picture changes."""
+"""How sharply smoothness is waived where the image changes."""
 
 
 def photometric_losses(first: Tensor, second: Tensor, flow: Tensor, lost: Tensor, radius: int) -> dict[str, Tensor]:
-    """Census distance where the first picture is seen in the second, and changes of the flow where it has no edges.
+    """Census distance where the first image is seen in the second, and changes of the flow where it has no edges.
 
     Args:
         first: (B, 3, H, W) in [0, 1].
@@ -40,33 +40,33 @@ def photometric_losses(first: Tensor, second: Tensor, flow: Tensor, lost: Tensor
 
 
 def census_distance(one: Tensor, other: Tensor, radius: int) -> Tensor:
-    """How differently two pictures (B, 3, H, W) order the grey of each pixel and its neighbours: (B, 1, H, W).
+    """How differently two images (B, 3, H, W) order the gray of each pixel and its neighbors: (B, 1, H, W).
 
-    Unlike the difference of colours, it hardly changes with the light.
+    Unlike the difference of colors, it hardly changes with the light.
     """
     codes = []
-    for picture in (one, other):
-        grey = 255 * picture.mean(1, keepdim=True)
+    for image in (one, other):
+        gray = 255 * image.mean(1, keepdim=True)
         side = 2 * radius + 1
-        around = F.unfold(F.pad(grey, [radius] * 4, mode="replicate"), side).unflatten(2, grey.shape[2:])
-        difference = around - grey
+        around = F.unfold(F.pad(gray, [radius] * 4, mode="replicate"), side).unflatten(2, gray.shape[2:])
+        difference = around - gray
         codes.append(difference / torch.sqrt(SOFT + difference.square()))
     apart = (codes[0] - codes[1]).square()
     return (apart / (FAR + apart)).mean(1, keepdim=True)
 
 
-def smoothness(picture: Tensor, flow: Tensor) -> Tensor:
-    """Mean change of the flow from pixel to pixel, where the picture does not change: a scalar."""
+def smoothness(image: Tensor, flow: Tensor) -> Tensor:
+    """Mean change of the flow from pixel to pixel, where the image does not change: a scalar."""
     total = flow.new_zeros(())
     for axis in (2, 3):
         if flow.shape[axis] > 1:
-            edge = picture.diff(dim=axis).abs().mean(1, keepdim=True)
+            edge = image.diff(dim=axis).abs().mean(1, keepdim=True)
             total = total + (flow.diff(dim=axis).abs() * torch.exp(-EDGE * edge)).mean()
     return total
 
 
 def _inner(flow: Tensor, radius: int) -> Tensor:
-    """1 where the neighbourhood of a pixel lies inside the picture: (1, 1, H, W)."""
+    """1 where the neighbourhood of a pixel lies inside the image: (1, 1, H, W)."""
     mask = flow.new_zeros(1, 1, *flow.shape[2:])
     mask[..., radius:-radius, radius:-radius] = 1
     return mask

@@ -33,7 +33,7 @@ def submit_sintel(model: Predicts, root: Path, out: Path, **options: Any) -> Ite
     base = root / "test" if (root / "test").is_dir() else root
     scenes = [scene for rendering in ("clean", "final") for scene in sorted((base / rendering).glob("*/"))]
     if not scenes:
-        raise DataError("no scene of Sintel's test set", file=base, mend="It holds clean/ and final/.")
+        raise DataError("no scene of Sintel's test set", file=base, hint="It holds clean/ and final/.")
     for scene in scenes:
         frames = sorted(str(frame) for frame in scene.glob("frame_*.png"))
         folder = out / scene.parent.name / scene.name
@@ -58,7 +58,7 @@ def submit_kitti(model: Predicts, root: Path, out: Path, **options: Any) -> Iter
     folder = next((base / name for name in ("image_2", "colored_0", "image_0") if (base / name).is_dir()), base)
     firsts = sorted(folder.glob("*_10.png"))
     if not firsts:
-        raise DataError("no frame of KITTI's test set", file=folder, mend="It holds 000000_10.png, 000000_11.png, ...")
+        raise DataError("no frame of KITTI's test set", file=folder, hint="It holds 000000_10.png, 000000_11.png, ...")
     for first in firsts:
         second = first.with_name(first.name.replace("_10.png", "_11.png"))
         result = model.predict((str(first), str(second)), **options)

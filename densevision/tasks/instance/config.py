@@ -8,20 +8,20 @@ from pydantic import model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative
 from densevision.nn.rcnn.config import KeypointConfig, MaskConfig, RcnnConfig
-from densevision.recipe import AugmentConfig, DataConfig, TaskConfig
+from densevision.run_config import AugmentConfig, DataConfig, TaskConfig
 
 
 class InstanceData(DataConfig):
     """Where the objects come from, and the size in which the network sees them."""
 
     size: Count = 480
-    """Shorter side that a picture is scaled to."""
+    """Shorter side that an image is scaled to."""
     longest: Count = 800
     """Limit of the longer side, where it wins over `size`."""
     first: Count | None = None
-    """Only the first so many pictures of a dataset in files, such as a few to learn by heart."""
+    """Only the first so many images of a dataset in files, such as a few to learn by heart."""
     canvas: Count | tuple[Count, Count] | None = None
-    """Training canvas that pictures are scaled to fit into; when not given, each picture's own shape at `size`."""
+    """Training canvas that images are scaled to fit into; when not given, each image's own shape at `size`."""
 
     @model_validator(mode="after")
     def _canvas_is_seen_as_it_is(self) -> InstanceData:
@@ -38,11 +38,11 @@ class InstanceAugment(AugmentConfig):
     """What chance does to a training sample; masks and keypoints follow its boxes."""
 
     mosaic: Fraction = 0.0
-    """Probability of joining the picture with three others, around a random centre."""
+    """Probability of joining the image with three others, around a random center."""
     scale: tuple[float, float] = (0.8, 1.25)
     """Least and largest factor of size, against the size that fits the canvas."""
     copy_paste: Fraction = 0.0
-    """Probability of pasting some objects of another picture over the sample."""
+    """Probability of pasting some objects of another image over the sample."""
 
 
 class LossConfig(Config):
@@ -65,16 +65,16 @@ class LossConfig(Config):
 class DecodeConfig(Config):
     """How outputs become objects, where `predict` does not ask for something else."""
 
-    min_score: Fraction = 0.5
+    score_threshold: Fraction = 0.5
     """Lowest score of an object that is shown."""
-    evaluation_score: Fraction = 0.05
+    eval_score_threshold: Fraction = 0.05
     """Lowest score of an object that is judged; average precision needs most of the curve."""
-    nms: Fraction = 0.5
+    iou_threshold: Fraction = 0.5
     """Intersection over union above which the weaker of two boxes of a class is dropped."""
     candidates: Count = 1000
-    """Most boxes per picture that enter the suppression, the strongest first."""
+    """Most boxes per image that enter the suppression, the strongest first."""
     max_detections: Count = 100
-    """Most objects per picture."""
+    """Most objects per image."""
     whole_pixels: bool = False
     """Stretch masks over boxes of whole pixels, as torchvision does, instead of the boxes as they are."""
 
@@ -88,9 +88,9 @@ class InstanceConfig(TaskConfig):
     """Whether objects have masks."""
     keypoints: bool = False
     """Whether objects have keypoints."""
-    joints: tuple[str, ...] | None = None
+    keypoint_names: tuple[str, ...] | None = None
     """Names of the keypoints; read from the data when not given."""
-    limbs: tuple[tuple[int, int], ...] | None = None
+    skeleton_edges: tuple[tuple[int, int], ...] | None = None
     """Pairs of keypoints that are joined when drawn, counted from 0; read from the data when not given."""
     sigmas: tuple[float, ...] | None = None
     """Spread of each keypoint by which it is judged; COCO's for its 17, else 1/K for each."""
@@ -115,7 +115,7 @@ class InstanceConfig(TaskConfig):
             raise ValueError("objects need masks, keypoints or both; for boxes alone take the task detection")
         if self.category_ids is not None and len(self.category_ids) != len(self.classes or ()):
             raise ValueError("category_ids must name one id for each of classes")
-        if not self.keypoints and (self.joints or self.limbs or self.sigmas):
+        if not self.keypoints and (self.keypoint_names or self.skeleton_edges or self.sigmas):
             raise ValueError("joints, limbs and sigmas have no effect without keypoints")
         if not self.masks and (self.boundary or self.augment.copy_paste):
             raise ValueError("boundary and augment.copy_paste have no effect without masks")

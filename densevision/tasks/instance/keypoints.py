@@ -22,8 +22,8 @@ def peaks(heatmaps: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarr
     Returns:
         (N, K, 2) float64 xy in the boxes' coordinates, and (N, K) float32 heights of the peaks.
     """
-    count, joints = heatmaps.shape[:2]
-    points, scores = np.zeros((count, joints, 2)), np.zeros((count, joints), np.float32)
+    count, keypoint_names = heatmaps.shape[:2]
+    points, scores = np.zeros((count, keypoint_names, 2)), np.zeros((count, keypoint_names), np.float32)
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
     for row, (maps, side) in enumerate(zip(heatmaps, sides)):
         size = tuple(np.ceil(side).astype(int).tolist())

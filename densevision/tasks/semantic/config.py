@@ -7,43 +7,43 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
-from densevision.recipe import ColourConfig, DataConfig, TaskConfig
+from densevision.run_config import ColorConfig, DataConfig, TaskConfig
 
 Byte = Annotated[int, Field(ge=0, le=255)]
-Colour = tuple[Byte, Byte, Byte]
+Color = tuple[Byte, Byte, Byte]
 
 OUTPUT_STRIDES = {"fcn": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
 """The stride that an architecture is meant for, when the config names none."""
 POOLED = ("deeplabv3", "deeplabv3plus", "pan", "pspnet", "upernet")
-"""Architectures that normalise over the pictures of a batch what they pooled to single cells."""
+"""Architectures that normalize over the images of a batch what they pooled to single cells."""
 
 
 class SemanticData(DataConfig):
     """Where the masks come from, what their pixels mean, and the canvas of a training sample."""
 
     size: Count | tuple[Count, Count] = 256
-    """Side, or height and width, of the crop that a training step sees; whole pictures are predicted."""
+    """Side, or height and width, of the crop that a training step sees; whole images are predicted."""
     values: tuple[Annotated[int, Field(ge=0, le=65535)], ...] | None = None
     """Pixel value of each class in index masks; 0, 1, 2, ... when not given."""
     unknown: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = ()
     """Other pixel values that mean unknown; 255 always does."""
-    colours: tuple[Colour, ...] | None = None
-    """RGB colour of each class, where masks are pictures in colour."""
-    unknown_colours: tuple[Colour, ...] = ()
-    """RGB colours that mean unknown."""
+    colors: tuple[Color, ...] | None = None
+    """RGB color of each class, where masks are images in color."""
+    unknown_colors: tuple[Color, ...] = ()
+    """RGB colors that mean unknown."""
 
     @model_validator(mode="before")
     @classmethod
-    def _colours_are_tuples(cls, values: Any) -> Any:
-        """YAML has lists of lists where colours are tuples of tuples."""
+    def _colors_are_tuples(cls, values: Any) -> Any:
+        """YAML has lists of lists where colors are tuples of tuples."""
         if not isinstance(values, dict):
             return values
-        lists = {name: values[name] for name in ("colours", "unknown_colours") if values.get(name) is not None}
-        return {**values, **{name: tuple(tuple(colour) for colour in rows) for name, rows in lists.items()}}
+        lists = {name: values[name] for name in ("colors", "unknown_colors") if values.get(name) is not None}
+        return {**values, **{name: tuple(tuple(color) for color in rows) for name, rows in lists.items()}}
 
 
-class SemanticAugment(ColourConfig):
-    """What chance does to a training sample: one warp that ends in a crop, then colours."""
+class SemanticAugment(ColorConfig):
+    """What chance does to a training sample: one warp that ends in a crop, then colors."""
 
     scale: tuple[Positive, Positive] = (0.5, 2.0)
     """Least and largest factor of size."""
@@ -54,7 +54,7 @@ class SemanticAugment(ColourConfig):
     flip_vertical: Fraction = 0.0
     """Probability of mirroring top and bottom."""
     aim: Fraction = 0.0
-    """Probability of aiming the crop at a class of the picture, the rare ones as likely as the others."""
+    """Probability of aiming the crop at a class of the image, the rare ones as likely as the others."""
 
     @model_validator(mode="after")
     def _range_is_one(self) -> SemanticAugment:
@@ -96,7 +96,7 @@ class LossConfig(Config):
     """Weight of the same losses at an auxiliary head on the last level but one; 0 builds no such head."""
 
     @model_validator(mode="after")
-    def _something_is_learnt(self) -> LossConfig:
+    def _something_is_learned(self) -> LossConfig:
         """Refuses options that no chosen loss reads."""
         if not any(getattr(self, name) for name in LOSSES):
             raise ValueError("all losses have weight 0; give one of " + ", ".join(LOSSES))
@@ -169,17 +169,17 @@ class SemanticConfig(TaskConfig):
             raise ValueError(f"{count} classes; {self.mode} knows 1 to {most}")
         if self.mode == "binary" and count not in (None, 2):
             raise ValueError(f"binary knows two classes, background and foreground, but classes names {count}")
-        codes = self.data.colours if self.data.colours is not None else self.data.values
+        codes = self.data.colors if self.data.colors is not None else self.data.values
         if codes is not None and count is not None and len(codes) != count:
-            raise ValueError(f"data names {len(codes)} values or colours for {count} classes")
-        if self.data.colours is not None and (self.data.values is not None or self.data.unknown):
-            raise ValueError("data.values and data.unknown have no effect with data.colours; leave them out")
+            raise ValueError(f"data names {len(codes)} values or colors for {count} classes")
+        if self.data.colors is not None and (self.data.values is not None or self.data.unknown):
+            raise ValueError("data.values and data.unknown have no effect with data.colors; leave them out")
         if self.mode == "multilabel" and (codes is not None or self.data.unknown):
-            raise ValueError("data.values, colours and unknown have no effect with mode=multilabel; leave them out")
-        if self.data.unknown_colours and self.data.colours is None:
-            raise ValueError("data.unknown_colours has no effect without data.colours; leave it out")
+            raise ValueError("data.values, colors and unknown have no effect with mode=multilabel; leave them out")
+        if self.data.unknown_colors and self.data.colors is None:
+            raise ValueError("data.unknown_colors has no effect without data.colors; leave it out")
         if self.train.batch == 1 and self.arch in POOLED:
-            raise ValueError(f"{self.arch} normalises over the batch: train.batch must be at least 2")
+            raise ValueError(f"{self.arch} normalizes over the batch: train.batch must be at least 2")
         if self.mode == "multilabel" and self.loss.ohem:
             raise ValueError("loss.ohem has no effect with mode=multilabel; leave it out")
         weights = self.loss.class_weights

@@ -1,6 +1,6 @@
 """Losses that compare areas: soft Dice, Jaccard and Tversky, from three sums per class.
 
-The definitions are those of segmentation_models_pytorch, over the known pixels of a batch as if they were one picture:
+The definitions are those of segmentation_models_pytorch, over the known pixels of a batch as if they were one image:
 classes that no pixel is of count as zero. Only the sums are taken otherwise: without one-hot truth and its copies,
 which would cost as much as a small network.
 """

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative
-from densevision.recipe import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig
+from densevision.run_config import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig
 
 Arch = Literal[
     "edsr", "edsr-large", "rrdb", "srvgg", "srcnn", "fsrcnn", "espcn", "vdsr", "nafnet", "unet",
@@ -18,27 +18,27 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic")
 SIZED = ("edsr", "edsr-large", "rrdb", "srvgg", "fsrcnn", "vdsr", "nafnet")
 """The architectures with a width and a depth; `unet` has a width."""
 HELD_OUT = "held-out"
-"""The name of the validation split that is a tenth of the training pictures."""
+"""The name of the validation split that is a tenth of the training images."""
 
 
 class SuperresData(DataConfig):
-    """Where the pictures come from, and what the network sees of them."""
+    """Where the images come from, and what the network sees of them."""
 
     train: str | tuple[str, ...] | None = None
-    """Folder or folders of training pictures below `path`, when they are not the usual ones."""
+    """Folder or folders of training images below `path`, when they are not the usual ones."""
     val: str | tuple[str, ...] | None = None
-    """Folders of validation pictures below `path`; `held-out` is a tenth of the training pictures."""
+    """Folders of validation images below `path`; `held-out` is a tenth of the training images."""
     crop: Count = 48
     """Side of a training sample, in pixels of the input."""
     turn: bool = True
     """Mirror and turn training samples by quarter turns."""
     rescale: tuple[Fraction, Fraction] = (1.0, 1.0)
-    """Least and largest factor by which a picture is reduced before a training sample is cut from it: few pictures
+    """Least and largest factor by which an image is reduced before a training sample is cut from it: few images
     show their details at many sizes, and without the artefacts of their compression."""
     repeat: Count = 1
-    """Samples of each picture in an epoch."""
+    """Samples of each image in an epoch."""
     cache: int = Field(2000, ge=0)
-    """Megabytes of decoded pictures that each process keeps."""
+    """Megabytes of decoded images that each process keeps."""
 
     @model_validator(mode="after")
     def _range_is_a_range(self) -> SuperresData:
@@ -49,12 +49,12 @@ class SuperresData(DataConfig):
 
 
 class DegradeConfig(Config):
-    """How the input is made of a picture, where it is not given: blurred, reduced by bicubic interpolation, noisy,
+    """How the input is made of an image, where it is not given: blurred, reduced by bicubic interpolation, noisy,
     compressed. Ranges are drawn from anew for each sample; nothing but the reduction happens when none is given."""
 
     chain: Literal["simple", "real-esrgan"] = "simple"
     """`simple`: as the other options say; `real-esrgan`: two rounds of everything, by the paper's own ranges, JPEG
-    left out of pictures that are neither grey nor RGB."""
+    left out of images that are neither gray nor RGB."""
     blur: tuple[NonNegative, NonNegative] | None = None
     """Least and largest standard deviation of a Gaussian blur, in pixels of the target."""
     motion: tuple[NonNegative, NonNegative] | None = None
@@ -64,7 +64,7 @@ class DegradeConfig(Config):
     poisson: tuple[NonNegative, NonNegative] | None = None
     """Least and largest strength of Poisson noise; 1 is that of a pixel that counts up to 255 photons."""
     jpeg: tuple[Count, Count] | None = None
-    """Least and largest JPEG quality, 1 to 100; of grey and RGB pictures."""
+    """Least and largest JPEG quality, 1 to 100; of gray and RGB images."""
 
     @property
     def random(self) -> bool:
@@ -96,7 +96,7 @@ class AdversarialConfig(Config):
     weight: NonNegative = 0.0
     """Weight of the loss; 0 trains no discriminator."""
     kind: Literal["relativistic", "vanilla"] = "relativistic"
-    """Whether a picture is more real than the mean of the others, or real in itself."""
+    """Whether an image is more real than the mean of the others, or real in itself."""
     width: Count = 64
     """Channels of the first level of the U-shaped discriminator."""
 
@@ -121,36 +121,40 @@ class LossConfig(Config):
     """Weight of the mean absolute difference of the Fourier transforms."""
     perceptual: PerceptualConfig = PerceptualConfig()
     adversarial: AdversarialConfig = AdversarialConfig()
-    alone: int = Field(0, ge=0)
+    generator_warmup_epochs: int = Field(0, ge=0)
     """Epochs in which the network learns alone, before the perceptual and adversarial losses join."""
 
     @model_validator(mode="after")
-    def _something_is_learnt(self) -> LossConfig:
+    def _something_is_learned(self) -> LossConfig:
         """Refuses a sum of nothing, and a warm-up for losses that do not exist or without any to learn from."""
-        guided = self.perceptual.weight or self.adversarial.weight
+        needs_global_alignment = self.perceptual.weight or self.adversarial.weight
         pixels = self.l1 or self.charbonnier or self.mse or self.frequency
-        if not (pixels or guided):
+        if not (pixels or needs_global_alignment):
             raise ValueError("all losses have the weight 0")
-        if self.alone and not guided:
-            raise ValueError("loss.alone has no effect without perceptual or adversarial loss; leave it out")
-        if self.alone and not pixels:
-            raise ValueError("loss.alone leaves nothing to learn from at first: no loss of pixels has a weight")
+        if self.generator_warmup_epochs and not needs_global_alignment:
+            raise ValueError(
+                "loss.generator_warmup_epochs has no effect without perceptual or adversarial loss; leave it out"
+            )
+        if self.generator_warmup_epochs and not pixels:
+            raise ValueError(
+                "loss.generator_warmup_epochs leaves nothing to learn from at first: no loss of pixels has a weight"
+            )
         return self
 
 
 class QualityConfig(Config):
     """The protocol of PSNR and SSIM."""
 
-    colour: Literal["Y", "RGB"] = "Y"
+    color: Literal["Y", "RGB"] = "Y"
     """`Y` compares the luma, as the papers of super-resolution do; `RGB` all channels. Alpha is left out."""
     crop: int | None = Field(None, ge=0)
     """Width of the border that is left out; the scale when not given, and 0 at scale 1."""
     lpips: str | None = None
-    """File of torchvision's AlexNet or VGG-16 weights, in whose features LPIPS is measured too; needs grey or RGB."""
+    """File of torchvision's AlexNet or VGG-16 weights, in whose features LPIPS is measured too; needs gray or RGB."""
 
 
 class SuperresConfig(TaskConfig):
-    """A network that makes pictures larger or better, its data and its training."""
+    """A network that makes images larger or better, its data and its training."""
 
     task: Literal["superres"] = "superres"
     """The task that this config is for."""
@@ -164,7 +168,7 @@ class SuperresConfig(TaskConfig):
     depth: Count | None = None
     """Number of blocks or layers; the family's own when not given."""
     residual: bool = False
-    """Add the network's output to the bicubic enlargement of the picture."""
+    """Add the network's output to the bicubic enlargement of the image."""
     data: SuperresData = SuperresData()
     degrade: DegradeConfig = DegradeConfig()
     loss: LossConfig = LossConfig()
@@ -192,12 +196,12 @@ class SuperresConfig(TaskConfig):
                 raise ValueError(f"{name} has no effect with arch={self.arch}; leave it out")
         if self.residual and self.arch in INTERPOLATIONS:
             raise ValueError(f"residual has no effect with arch={self.arch}; leave it out")
-        if self.quality.colour == "Y" and self.backbone.channels > 4:
-            raise ValueError("quality.colour=Y needs grey or RGB pictures; set quality.colour=RGB")
+        if self.quality.color == "Y" and self.backbone.channels > 4:
+            raise ValueError("quality.color=Y needs gray or RGB images; set quality.color=RGB")
         if self.degrade.jpeg is not None and self.backbone.channels not in (1, 3):
-            raise ValueError("degrade.jpeg needs grey or RGB pictures; leave it out")
+            raise ValueError("degrade.jpeg needs gray or RGB images; leave it out")
         if self.quality.lpips and self.backbone.channels not in (1, 3):
-            raise ValueError("quality.lpips needs grey or RGB pictures; leave it out")
+            raise ValueError("quality.lpips needs gray or RGB images; leave it out")
         if self.arch != "unet" and self.backbone != BackboneConfig(channels=self.backbone.channels):
             raise ValueError(f"backbone has no effect with arch={self.arch} but for its channels; leave it out")
         return self

@@ -1,4 +1,4 @@
-"""How the config's options spoil a picture."""
+"""How the config's options spoil an image."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from densevision.data import degradations as ways
+from densevision.datasets import degradations as ways
 from densevision.io.image import to_unit_float
 from densevision.tasks.superres.config import DegradeConfig, SuperresConfig
 

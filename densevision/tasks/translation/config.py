@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
-from densevision.recipe import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig, TrainConfig
+from densevision.run_config import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig, TrainConfig
 
 SIDES = ("A", "B")
-"""Usual names of the folders of the two kinds of picture."""
+"""Usual names of the folders of the two kinds of image."""
 PADDED = 286 / 256
-"""What a training picture measures before it is cropped, in crops: Isola et al., section 6.2."""
+"""What a training image measures before it is cropped, in crops: Isola et al., section 6.2."""
 HELD_OUT = "held-out"
-"""The name of the validation split that is a tenth of the training pictures."""
+"""The name of the validation split that is a tenth of the training images."""
 RESNET_STRIDE = 4
 """Pixels per cell of the ResNet generator's blocks."""
 
@@ -26,40 +26,40 @@ class TranslationData(DataConfig):
     """Folder of training pairs below `path`, when it is not the usual one."""
     val: str | None = None
     """Folder of validation pairs below `path`; `held-out` is a tenth of the training pairs."""
-    layout: Literal["auto", "side-by-side", "folders", "pictures"] = "auto"
-    """`side-by-side`: A and B are the halves of one picture; `folders`: pictures of one name in two folders;
-    `pictures`: one picture, of which `derive` makes the other. `auto`: folders, if there are those of `sides`; else
-    pictures if there is something to derive, and pictures side by side if not."""
+    layout: Literal["auto", "side-by-side", "folders", "images"] = "auto"
+    """`side-by-side`: A and B are the halves of one image; `folders`: images of one name in two folders;
+    `images`: one image, of which `derive` makes the other. `auto`: folders, if there are those of `sides`; else
+    images if there is something to derive, and images side by side if not."""
     sides: tuple[str, str] = SIDES
     """Names of the folders that hold A and B, such as `[night, day]`; upper and lower case are one."""
     direction: Literal["AtoB", "BtoA"] = "AtoB"
-    """Which of the two is asked about, and which is the answer. Scenes are labels (A) and their picture (B)."""
-    derive: Literal["none", "grey", "edges"] = "none"
-    """What the network sees instead of the pair's input: the answer without its colours, or its edges."""
+    """Which of the two is asked about, and which is the answer. Scenes are labels (A) and their image (B)."""
+    derive: Literal["none", "gray", "edges"] = "none"
+    """What the network sees instead of the pair's input: the answer without its colors, or its edges."""
     size: Count = 128
-    """Side of a training sample; and of the picture in prediction, see `inference.resize`."""
+    """Side of a training sample; and of the image in prediction, see `inference.resize`."""
     resize: Count | None = None
-    """Side to which a training picture is resized before a square of `size` is cut out; 286 / 256 of it by default."""
+    """Side to which a training image is resized before a square of `size` is cut out; 286 / 256 of it by default."""
     flip: bool = True
     """Mirror half of the training samples left and right."""
     cache: int = Field(2000, ge=0)
-    """Megabytes of decoded pictures that each process keeps."""
+    """Megabytes of decoded images that each process keeps."""
 
     @property
     def padded(self) -> int:
-        """Side to which a training picture is resized."""
+        """Side to which a training image is resized."""
         return round(self.size * PADDED) if self.resize is None else self.resize
 
     @model_validator(mode="after")
     def _options_fit_together(self) -> TranslationData:
-        """Refuses a crop larger than its picture, single pictures of which nothing is made, and sides of no effect."""
+        """Refuses a crop larger than its image, single images of which nothing is made, and sides of no effect."""
         if self.padded < self.size:
             raise ValueError(f"data.resize={self.resize} is smaller than data.size={self.size}")
-        if self.layout == "pictures" and self.derive == "none":
-            raise ValueError("data.layout=pictures needs data.derive, which says what is made of each picture")
-        if self.layout == "pictures" and self.direction != "AtoB":
-            raise ValueError("data.direction has no effect with data.layout=pictures; leave it out")
-        if self.layout in ("side-by-side", "pictures") and self.sides != SIDES:
+        if self.layout == "images" and self.derive == "none":
+            raise ValueError("data.layout=images needs data.derive, which says what is made of each image")
+        if self.layout == "images" and self.direction != "AtoB":
+            raise ValueError("data.direction has no effect with data.layout=images; leave it out")
+        if self.layout in ("side-by-side", "images") and self.sides != SIDES:
             raise ValueError(f"data.sides has no effect with data.layout={self.layout}; leave it out")
         if self.sides[0].lower() == self.sides[1].lower() or not all(self.sides):
             raise ValueError("data.sides reads [folder of A, folder of B], of two names")
@@ -78,7 +78,7 @@ class AdversarialConfig(Config):
     layers: Count | None = None
     """`patch`: strided layers, 3 when not given; each about doubles the patch: 16, 34, 70, 142, 286 pixels."""
     scales: Count = 1
-    """Discriminators, each on a picture half as large as the one before."""
+    """Discriminators, each on an image half as large as the one before."""
     width: Count = 64
     """Channels of the discriminator's first layer."""
     conditional: bool = True
@@ -105,7 +105,7 @@ class LossConfig(Config):
     feature_matching: NonNegative = 0.0
     """Weight of the mean absolute difference of the discriminator's features of answer and target."""
     perceptual: PerceptualConfig = PerceptualConfig()
-    alone: int = Field(0, ge=0)
+    generator_warmup_epochs: int = Field(0, ge=0)
     """Epochs in which the network learns from pixels alone, before the other losses join."""
 
     @model_validator(mode="after")
@@ -115,10 +115,12 @@ class LossConfig(Config):
             raise ValueError("all losses have the weight 0")
         if self.feature_matching and not self.adversarial.weight:
             raise ValueError("loss.feature_matching needs a discriminator: loss.adversarial.weight is 0")
-        if self.alone and not (self.adversarial.weight or self.perceptual.weight):
-            raise ValueError("loss.alone has no effect without adversarial or perceptual loss; leave it out")
-        if self.alone and not self.l1:
-            raise ValueError("loss.alone leaves nothing to learn from at first: loss.l1 is 0")
+        if self.generator_warmup_epochs and not (self.adversarial.weight or self.perceptual.weight):
+            raise ValueError(
+                "loss.generator_warmup_epochs has no effect without adversarial or perceptual loss; leave it out"
+            )
+        if self.generator_warmup_epochs and not self.l1:
+            raise ValueError("loss.generator_warmup_epochs leaves nothing to learn from at first: loss.l1 is 0")
         return self
 
 
@@ -126,20 +128,20 @@ class InferenceConfig(Config):
     """How the trained network answers; the paper's way by default."""
 
     norm: Literal["batch", "running"] = "batch"
-    """What batch norms subtract and divide by: the statistics of the very picture, as the paper's batches of one have
+    """What batch norms subtract and divide by: the statistics of the very image, as the paper's batches of one have
     it, or the averages of training."""
     dropout: bool = True
     """Keep the dropout on, which is the paper's noise; drawn once from `seed`, so that answers do not change."""
     seed: int = Field(0, ge=0)
     """Which noise."""
     resize: bool = True
-    """Bring the shorter side to `data.size` and the answer back; otherwise pictures are answered at their own size."""
+    """Bring the shorter side to `data.size` and the answer back; otherwise images are answered at their own size."""
 
 
 class QualityConfig(Config):
     """The numbers that are computed of answers and targets besides L1, PSNR and SSIM."""
 
-    watch: Literal["L1", "PSNR", "SSIM", "FD"] = "L1"
+    monitor: Literal["L1", "PSNR", "SSIM", "FD"] = "L1"
     """The number that picks the best weights."""
     frechet: bool = False
     """Give the Frechet distance (FD) between the features of all answers and all targets."""
@@ -148,11 +150,11 @@ class QualityConfig(Config):
 
     @model_validator(mode="after")
     def _every_option_has_an_effect(self) -> QualityConfig:
-        """Refuses features of which nothing is computed, and those of a network that has learnt nothing."""
+        """Refuses features of which nothing is computed, and those of a network that has learned nothing."""
         if not self.frechet and self.features != BackboneConfig():
             raise ValueError("quality.features has no effect without quality.frechet; leave it out")
-        if not self.frechet and self.watch == "FD":
-            raise ValueError("quality.watch=FD needs quality.frechet")
+        if not self.frechet and self.monitor == "FD":
+            raise ValueError("quality.monitor=FD needs quality.frechet")
         if self.frechet and not self.features.pretrained:
             raise ValueError("quality.frechet needs quality.features.pretrained: random features say nothing")
         return self
@@ -164,9 +166,9 @@ class TranslationTrain(TrainConfig):
     epochs: Count = 200
     """Passes over the training set."""
     batch: Count | Literal["auto"] = 1
-    """Pictures per step and process; `auto` takes the largest power of two that fits the memory."""
+    """Images per step and process; `auto` takes the largest power of two that fits the memory."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adam"
-    """The optimiser; none decays norms, biases or other one-dimensional weights."""
+    """The optimizer; none decays norms, biases or other one-dimensional weights."""
     lr: Positive = 2e-4
     """Peak learning rate."""
     weight_decay: NonNegative = 0.0
@@ -182,16 +184,16 @@ class TranslationTrain(TrainConfig):
 
 
 class TranslationConfig(TaskConfig):
-    """A network that answers a picture with a picture of another kind, its data and its training."""
+    """A network that answers an image with an image of another kind, its data and its training."""
 
     task: Literal["translation"] = "translation"
     """The task that this config is for."""
     arch: Literal["unet", "resnet", "timm"] = "unet"
     """The generator: the paper's U-Net, residual blocks between strided convolutions, or a U-Net on `backbone`."""
     width: Count = 64
-    """Channels at the picture's own size, or of the first layer."""
+    """Channels at the image's own size, or of the first layer."""
     depth: Count | None = None
-    """`unet`: times that the picture is halved, as often as `data.size` can be when not given; 8 is U-Net-256.
+    """`unet`: times that the image is halved, as often as `data.size` can be when not given; 8 is U-Net-256.
     `resnet`: number of blocks, 9 when not given."""
     channels: Count = 3
     """Channels of the answer; those of the input are `backbone.channels`."""
@@ -207,7 +209,7 @@ class TranslationConfig(TaskConfig):
 
     @property
     def levels(self) -> int:
-        """`unet`: times that the picture is halved."""
+        """`unet`: times that the image is halved."""
         return self.depth or max(2, (self.data.size & -self.data.size).bit_length() - 1)
 
     @property
@@ -217,7 +219,7 @@ class TranslationConfig(TaskConfig):
 
     @property
     def multiple(self) -> int:
-        """What the sides of a picture must be multiples of."""
+        """What the sides of an image must be multiples of."""
         return {"unet": 1 << self.levels, "resnet": RESNET_STRIDE, "timm": 1}[self.arch]
 
     @property
@@ -262,13 +264,13 @@ class TranslationConfig(TaskConfig):
         smallest = -(-size >> adversarial.scales - 1)
         if adversarial.discriminator == "pixel":
             if smallest < 2:
-                mend = f"lower loss.adversarial.scales, or raise data.size={size}"
-                raise ValueError(f"{adversarial.scales} scales leave a single pixel to the last discriminator: {mend}")
+                hint = f"lower loss.adversarial.scales, or raise data.size={size}"
+                raise ValueError(f"{adversarial.scales} scales leave a single pixel to the last discriminator: {hint}")
             return
         # Two unstrided convolutions of 4 follow the strided ones, and a norm needs more than one cell.
         if smallest >> self.patch_layers < 3:
-            mend = f"lower loss.adversarial.layers or scales, or raise data.size={size}"
-            raise ValueError(f"{self.patch_layers} strided layers leave nothing of a picture of {smallest}: {mend}")
+            hint = f"lower loss.adversarial.layers or scales, or raise data.size={size}"
+            raise ValueError(f"{self.patch_layers} strided layers leave nothing of an image of {smallest}: {hint}")
 
 
 def patch_side(layers: int) -> int:

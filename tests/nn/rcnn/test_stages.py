@@ -11,11 +11,11 @@ from torchvision.models.detection.roi_heads import keypoints_to_heatmap, project
 from torchvision.ops import MultiScaleRoIAlign, box_iou, roi_align
 
 from densevision.nn.rcnn.anchors import Anchors
-from densevision.nn.rcnn.coding import BOX_SCALES, decode, encode
+from densevision.nn.rcnn.box_coder import BOX_SCALES, decode, encode
 from densevision.nn.rcnn.losses import keypoint_targets, mask_targets
-from densevision.nn.rcnn.matching import BACKGROUND, IGNORED, Samples, Truth, match, sample, sample_proposals
+from densevision.nn.rcnn.matcher import BACKGROUND, IGNORED, Samples, Truth, match, sample, sample_proposals
+from densevision.nn.rcnn.nms import strongest
 from densevision.nn.rcnn.pooling import pool, summed
-from densevision.nn.rcnn.suppression import strongest
 
 pytestmark = pytest.mark.parity
 

@@ -1,4 +1,4 @@
-"""Random objects with masks and keypoints, pycocotools' judgement of them, and Boundary IoU as its paper writes it."""
+"""Random objects with masks and keypoints, pycocotools' evaluation of them, and Boundary IoU as its paper writes it."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def blobs(rng: np.random.Generator, count: int) -> list[dict]:
     found = []
     for _ in range(count):
         mask = np.zeros(SIZE, np.uint8)
-        centre = tuple(int(value) for value in rng.integers((10, 10), (150, 110)))
+        center = tuple(int(value) for value in rng.integers((10, 10), (150, 110)))
         axes = tuple(int(value) for value in rng.integers(3, 60, 2))
-        cv2.ellipse(mask, centre, axes, float(rng.integers(180)), 0, 360, 1, -1)
+        cv2.ellipse(mask, center, axes, float(rng.integers(180)), 0, 360, 1, -1)
         found.append(encode(mask.astype(bool)))
     return found
 
@@ -88,9 +88,9 @@ def coco(records: list[Instances], truth: bool, points: bool) -> COCO:
 
 def reference(found, kind: str, evaluation=COCOeval) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()):
-        answers, truths = ([one[row] for one in found] for row in (0, 1))
+        answers, ground_truths = ([one[row] for one in found] for row in (0, 1))
         points = kind == "keypoints"
-        judged = evaluation(coco(truths, True, points), coco(answers, False, points), kind)
+        judged = evaluation(coco(ground_truths, True, points), coco(answers, False, points), kind)
         judged.evaluate()
         judged.accumulate()
         judged.summarize()
@@ -105,17 +105,17 @@ def ours(found, kind: str) -> AveragePrecision:
 
 
 class Paper(COCOeval):
-    """Boundary IoU on whole pictures, as its authors write it: mask minus eroded mask, and the smaller IoU."""
+    """Boundary IoU on whole images, as its authors write it: mask minus eroded mask, and the smaller IoU."""
 
     def computeIoU(self, imgId, catId):
         whole = super().computeIoU(imgId, catId)
-        truths, found = self._gts[imgId, catId], self._dts[imgId, catId]
-        if not truths or not found:
+        ground_truths, found = self._gts[imgId, catId], self._dts[imgId, catId]
+        if not ground_truths or not found:
             return whole
         found = sorted(found, key=lambda one: -one["score"])[: self.params.maxDets[-1]]
         result = np.array(whole)
         for i, one in enumerate(found):
-            for j, other in enumerate(truths):
+            for j, other in enumerate(ground_truths):
                 first, second = (_band(self._dense(entry)) for entry in (one, other))
                 common = (first & second).sum()
                 union = first.sum() if other["iscrowd"] else (first | second).sum()

@@ -1,4 +1,4 @@
-"""Random COCO datasets full of odd cases, and pycocotools' judgement of them."""
+"""Random COCO datasets full of odd cases, and pycocotools' evaluation of them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class World:
         self.category_ids = rng.choice(np.arange(1, 200), classes, replace=False).tolist()
         # The last class may have predictions but no truth.
         self.true_classes = self.category_ids[: max(1, classes - int(rng.integers(0, 2)))]
-        self.truths, self.predictions, self.corners = [], [], {}
+        self.ground_truths, self.predictions, self.corners = [], [], {}
         kind = rng.random()
         for image in self.image_ids:
             if kind > 0.04 and rng.random() > 0.2:
-                self.add_truths(image)
+                self.add_ground_truths(image)
             if kind < 0.96 and rng.random() > 0.15:
                 self.add_predictions(image)
-        # Files come in any order; within one picture the order of equal scores matters and is kept by both tools.
+        # Files come in any order; within one image the order of equal scores matters and is kept by both tools.
         rng.shuffle(self.predictions)
 
     def box(self, corners, record):
@@ -47,20 +47,24 @@ class World:
             float(self.rng.choice([0.0, 1.0, 32.0, 96.0])) if self.rng.random() < 0.15 else self.rng.lognormal(3.5, 1)
         )
 
-    def add_truths(self, image):
+    def add_ground_truths(self, image):
         rng = self.rng
         for _ in range(rng.poisson(4)):
             x, y = rng.uniform(0, 300, 2)
-            record = {"id": len(self.truths) + 1, "image_id": image, "category_id": int(rng.choice(self.true_classes))}
+            record = {
+                "id": len(self.ground_truths) + 1,
+                "image_id": image,
+                "category_id": int(rng.choice(self.true_classes)),
+            }
             record = self.box([x, y, x + self.side(), y + self.side()], record)
             area = record["bbox"][2] * record["bbox"][3] * rng.uniform(0.4, 1)
             record["area"] = float(rng.choice(BORDERS)) if rng.random() < 0.2 else float(area)
             record["iscrowd"] = int(rng.random() < 0.12)
-            self.truths.append(record)
+            self.ground_truths.append(record)
 
     def add_predictions(self, image):
         rng = self.rng
-        mine = [truth for truth in self.truths if truth["image_id"] == image]
+        mine = [truth for truth in self.ground_truths if truth["image_id"] == image]
         # More than 100 of one class, now and then.
         for _ in range(int(rng.integers(110, 160)) if rng.random() < 0.1 else int(rng.integers(0, 40))):
             if mine and rng.random() < 0.6:
@@ -78,10 +82,10 @@ class World:
     def truth(self):
         images = [{"id": image, "width": 320, "height": 320, "file_name": f"{image}.jpg"} for image in self.image_ids]
         names = [{"id": category, "name": f"class {category}"} for category in self.category_ids]
-        return {"info": {}, "images": images, "annotations": self.truths, "categories": names}
+        return {"info": {}, "images": images, "annotations": self.ground_truths, "categories": names}
 
     def records(self, image, entries):
-        """What a metric sees of one picture."""
+        """What a metric sees of one image."""
         mine = [entry for entry in entries if entry["image_id"] == image]
         return SimpleNamespace(
             size=(320, 320),
@@ -115,6 +119,6 @@ def reference(truth, predictions, iou_type="bbox"):
 def from_arrays(world, iou_type="bbox"):
     metric = AveragePrecision([f"class {category}" for category in world.category_ids], iou_type)
     for image in world.rng.permutation(world.image_ids).tolist():
-        answer, truth = (world.records(image, entries) for entries in (world.predictions, world.truths))
+        answer, truth = (world.records(image, entries) for entries in (world.predictions, world.ground_truths))
         metric.update(answer, truth, image)
     return metric

@@ -9,7 +9,7 @@ from sklearn import metrics
 
 from certificates.certificate import Case, Certificate, side_by_side
 from densevision.results import SemanticMap
-from densevision.tasks.semantic.metric import SemanticMetric
+from densevision.tasks.semantic.metrics import SemanticMetric
 
 CLASSES = 6
 UNKNOWN = 255
@@ -33,14 +33,14 @@ def variants(seed: int) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     yield "pixels of 255", answer, holes
     blank = holes.copy()
     blank[1] = UNKNOWN
-    yield "a picture of 255 alone", answer, blank
+    yield "an image of 255 alone", answer, blank
     yield "a class neither there nor answered", np.where(answer == 2, 3, answer), np.where(truth == 2, 3, truth)
     yield "a class answered and nowhere there", answer, np.where(truth == 4, 5, truth)
     yield "a class there and never answered", np.where(answer == 1, 0, answer), truth
 
 
 def judged(answer: np.ndarray, truth: np.ndarray) -> SemanticMetric:
-    """Our metric of all pictures."""
+    """Our metric of all images."""
     metric = SemanticMetric(tuple(map(str, range(CLASSES))))
     for index, (said, told) in enumerate(zip(answer, truth)):
         said, told = (SemanticMap(labels=x.astype(np.uint8), names=metric.names, size=x.shape) for x in (said, told))

@@ -10,8 +10,8 @@ from sklearn import metrics
 
 from certificates.certificate import Case, Certificate, side_by_side
 from densevision.results import DepthMap, FlowField
-from densevision.tasks.depth.metric import DepthMetric, Protocol
-from densevision.tasks.flow.metric import FlowMetric
+from densevision.tasks.depth.metrics import DepthMetric, Protocol
+from densevision.tasks.flow.metrics import FlowMetric
 
 SIZE = (24, 40)
 

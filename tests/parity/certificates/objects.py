@@ -27,13 +27,13 @@ def _trap(world: World) -> str:
     for entry in world.predictions:
         key = entry["image_id"], entry["category_id"]
         per_class[key] = per_class.get(key, 0) + 1
-    if not world.truths or not world.predictions:
+    if not world.ground_truths or not world.predictions:
         return "no truth, or no prediction"
     if max(per_class.values()) > 100:
         return "more than 100 predictions of a class, equal scores"
-    if {entry["category_id"] for entry in world.truths} != set(world.category_ids):
+    if {entry["category_id"] for entry in world.ground_truths} != set(world.category_ids):
         return "classes without truth"
-    if any(entry["iscrowd"] for entry in world.truths):
+    if any(entry["iscrowd"] for entry in world.ground_truths):
         return "crowd regions"
     return "areas at and beside 32² and 96²"
 
@@ -56,15 +56,15 @@ def boundaries() -> Iterator[Case]:
 
 
 def keypoints() -> Iterator[Case]:
-    """Visibilities of 0, 1 and 2, objects of which nothing is labelled, and pictures of nothing else."""
+    """Visibilities of 0, 1 and 2, objects of which nothing is labeled, and images of nothing else."""
     yield from _compared("keypoints", POINT_NUMBERS, range(4))
     for seed in range(2):
-        found = [(answer, _unlabelled(truth, seed)) for answer, truth in pairs(seed)]
+        found = [(answer, _unlabeled(truth, seed)) for answer, truth in pairs(seed)]
         stats = dict(zip(POINT_NUMBERS, judged(found, "keypoints")))
-        yield from side_by_side("objects without a labelled point", ours(found, "keypoints").compute(), stats)
+        yield from side_by_side("objects without a labeled point", ours(found, "keypoints").compute(), stats)
 
 
-def _unlabelled(truth: Instances, seed: int) -> Instances:
+def _unlabeled(truth: Instances, seed: int) -> Instances:
     """Every other object loses all its labels, the others half of them."""
     points = truth.keypoints.copy()
     points[seed % 2 :: 2] = 0

@@ -1,4 +1,4 @@
-"""Pictures beside scikit-image and scikit-learn."""
+"""Images beside scikit-image and scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sklearn.metrics import mean_absolute_error
 
 from certificates.certificate import Case, Certificate
 from densevision.metrics.frechet import frechet_distance
-from densevision.metrics.picture import PictureMetric
-from densevision.results import Picture
-from densevision.tasks.translation.metric import TranslationMetric
+from densevision.metrics.image_quality import ImageMetric
+from densevision.results import Image
+from densevision.tasks.translation.metrics import TranslationMetric
 
 
 def pair(seed: int, size: tuple[int, int] = (40, 52), channels: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """A picture and one near it, uint8."""
+    """An image and one near it, uint8."""
     rng = np.random.default_rng(seed)
     one = rng.integers(0, 256, (*size, channels), np.uint8)
     return np.clip(one.astype(int) + rng.integers(-30, 31, one.shape), 0, 255).astype(np.uint8), one
 
 
-def judged(answer: np.ndarray, truth: np.ndarray, colour: str, crop: int) -> tuple[float, float]:
+def judged(answer: np.ndarray, truth: np.ndarray, color: str, crop: int) -> tuple[float, float]:
     """Our PSNR and SSIM."""
-    metric = PictureMetric(colour, crop)
-    metric.update(Picture.of(answer), Picture.of(truth), 0)
+    metric = ImageMetric(color, crop)
+    metric.update(Image.of(answer), Image.of(truth), 0)
     return tuple(metric.compute().values())
 
 
@@ -40,32 +40,32 @@ def reference(answer: np.ndarray, truth: np.ndarray, peak: float) -> tuple[float
 
 
 def quality() -> Iterator[Case]:
-    """PSNR and SSIM of luma and of colours, with and without a border."""
+    """PSNR and SSIM of luma and of colors, with and without a border."""
     for seed in range(4):
-        for colour in ("Y", "RGB"):
+        for color in ("Y", "RGB"):
             for crop in (0, 2, 3, 4):
                 answer, truth = pair(seed)
                 inside = np.s_[crop : len(truth) - crop, crop : truth.shape[1] - crop]
                 sides = answer[inside].astype(float), truth[inside].astype(float)
-                if colour == "Y":  # 16 to 235, as MATLAB gives it, in whole numbers
+                if color == "Y":  # 16 to 235, as MATLAB gives it, in whole numbers
                     sides = tuple(np.rint(color.rgb2ycbcr(side[inside])[..., 0]) for side in (answer, truth))
-                name = f"{'luma from 16 to 235' if colour == 'Y' else 'all colours'}, {crop} px left out"
-                for mine, theirs in zip(judged(answer, truth, colour, crop), reference(*sides, 255)):
+                name = f"{'luma from 16 to 235' if color == 'Y' else 'all colors'}, {crop} px left out"
+                for mine, theirs in zip(judged(answer, truth, color, crop), reference(*sides, 255)):
                     yield Case(name, mine, theirs)
 
 
 def ranges() -> Iterator[Case]:
-    """16 bits, floats, grey, and equal pictures."""
+    """16 bits, floats, gray, and equal images."""
     for seed in range(3):
         answer, truth = pair(seed)
         deep = tuple((side.astype(np.uint16) * 257) for side in (answer, truth))
         soft = tuple((side / 255).astype(np.float32) for side in (answer, truth))
-        grey = pair(seed, channels=1)
-        for name, sides, peak in (("16 bits", deep, 65535), ("floats to 1", soft, 1), ("one channel", grey, 255)):
+        gray = pair(seed, channels=1)
+        for name, sides, peak in (("16 bits", deep, 65535), ("floats to 1", soft, 1), ("one channel", gray, 255)):
             theirs = reference(*(side.astype(float) for side in sides), peak)
             for ours, wanted in zip(judged(*sides, "RGB", 0), theirs):
                 yield Case(name, ours, wanted)
-        yield Case("equal pictures", judged(truth, truth, "Y", 2)[0], np.inf)
+        yield Case("equal images", judged(truth, truth, "Y", 2)[0], np.inf)
 
 
 def differences() -> Iterator[Case]:
@@ -73,9 +73,9 @@ def differences() -> Iterator[Case]:
     for seed in range(3):
         answer, truth = pair(seed)
         metric = TranslationMetric()
-        metric.update(Picture.of(answer), Picture.of(truth), 0)
+        metric.update(Image.of(answer), Image.of(truth), 0)
         theirs = mean_absolute_error(truth.ravel() / 255, answer.ravel() / 255)
-        yield Case("random pictures", metric.compute()["L1"], theirs)
+        yield Case("random images", metric.compute()["L1"], theirs)
 
 
 def distances() -> Iterator[Case]:

@@ -26,7 +26,7 @@ def put(path: Path, array: np.ndarray) -> Path:
     return path
 
 
-def colours(size: tuple[int, int] = SIZE) -> np.ndarray:
+def colors(size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.full((*size, 3), 90, np.uint8)
 
 
@@ -47,8 +47,8 @@ def truth_as_array(root: Path, value: float) -> None:
 
 def as_pairs(root: Path, right: tuple[int, int] = SIZE) -> None:
     for split in ("train", "val"):
-        put(root / split / "left" / "0.png", colours())
-        put(root / split / "right" / "0.png", colours(right))
+        put(root / split / "left" / "0.png", colors())
+        put(root / split / "right" / "0.png", colors(right))
         for name in ("rgb", "depth"):
             for file in (root / split / name).iterdir():
                 file.unlink()
@@ -60,7 +60,7 @@ FAULTS: dict[str, Fault] = {
     "size": (
         lambda root: put(root / "train/depth/0.png", millimetres((64, 95))),
         SUPERVISED,
-        ["train/depth/0.png", "another size than its picture", "(64, 95)", "(64, 96)"],
+        ["train/depth/0.png", "another size than its image", "(64, 95)", "(64, 96)"],
     ),
     "8 bits": (
         lambda root: put(root / "train/depth/0.png", np.full(SIZE, 9, np.uint8)),
@@ -79,7 +79,7 @@ FAULTS: dict[str, Fault] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_train__fault_is_named(fault: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for split in ("train", "val"):
-        put(tmp_path / split / "rgb" / "0.png", colours())
+        put(tmp_path / split / "rgb" / "0.png", colors())
         put(tmp_path / split / "depth" / "0.png", millimetres())
     spoil, settings, words = FAULTS[fault]
     spoil(tmp_path)

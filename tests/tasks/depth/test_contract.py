@@ -1,4 +1,4 @@
-"""Depth keeps the contract: metric, relative, disparity, and learnt from pairs; by each kind of network."""
+"""Depth keeps the contract: metric, relative, disparity, and learned from pairs; by each kind of network."""
 
 from __future__ import annotations
 

@@ -11,12 +11,12 @@ import torch
 
 from densevision.errors import DataError, UsageError
 from densevision.io.depth import write_depth
-from densevision.recipe import PredictOptions
 from densevision.results.depth_map import Camera, DepthMap
+from densevision.run_config import PredictOptions
 from densevision.tasks.depth.config import DepthConfig
-from densevision.tasks.depth.data import open_split
-from densevision.tasks.depth.metric import DepthMetric
-from densevision.tasks.depth.score import score
+from densevision.tasks.depth.dataset import open_split
+from densevision.tasks.depth.metrics import DepthMetric
+from densevision.tasks.depth.scoring import score
 from densevision.tasks.depth.task import Depth
 
 SIZE = (24, 32)
@@ -28,7 +28,7 @@ def put(path: Path, value: float = 1000, size: tuple[int, int] = SIZE, kind: typ
     return path
 
 
-def picture(path: Path, size: tuple[int, int] = SIZE) -> Path:
+def image(path: Path, size: tuple[int, int] = SIZE) -> Path:
     return put(path, 90, size, np.uint8)
 
 
@@ -40,7 +40,7 @@ def opened(root: Path, split: str = "val", **settings):
 def test_plain__rgb_beside_depth_and_intrinsics_above(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("val", 2)):
         for number in range(count):
-            picture(tmp_path / split / "rgb" / f"{number}.jpg")
+            image(tmp_path / split / "rgb" / f"{number}.jpg")
             put(tmp_path / split / "depth" / f"{number}.png", 1500)
     (tmp_path / "intrinsics.txt").write_text("50 0 15.5\n0 50 11.5\n0 0 1\n")
     samples = opened(tmp_path, data__scale=1000.0)
@@ -50,19 +50,19 @@ def test_plain__rgb_beside_depth_and_intrinsics_above(tmp_path: Path) -> None:
 
 
 def test_plain__suffixed_and_single_files(tmp_path: Path) -> None:
-    picture(tmp_path / "a" / "one.png")
+    image(tmp_path / "a" / "one.png")
     np.save(tmp_path / "a" / "one_depth.npy", np.full(SIZE, 2.0))
-    picture(tmp_path / "b" / "left.png")
-    picture(tmp_path / "b" / "right.png")
+    image(tmp_path / "b" / "left.png")
+    image(tmp_path / "b" / "right.png")
     put(tmp_path / "b" / "disp_left.png", 512)
     samples = opened(tmp_path, data__val=".", data__scale=256.0)
     kinds = {sample.truth.kind: sample.truth.depth[0, 0] for sample in (samples[0], samples[1])}
     assert kinds == {"metric": np.float32(2 / 256), "disparity": 2.0}
 
 
-def test_one_sequence__a_tenth_of_its_pictures_validates(tmp_path: Path) -> None:
+def test_one_sequence__a_tenth_of_its_images_validates(tmp_path: Path) -> None:
     for number in range(20):
-        picture(tmp_path / "rgb" / f"{number}.png")
+        image(tmp_path / "rgb" / f"{number}.png")
         put(tmp_path / "depth" / f"{number}.png")
     train, val = (opened(tmp_path, split, data__scale=1000.0) for split in ("train", "val"))
     assert (len(train), len(val)) == (18, 2) and "held out" in val.notes[0]
@@ -72,7 +72,7 @@ def test_one_sequence__a_tenth_of_its_pictures_validates(tmp_path: Path) -> None
 def test_kitti_raw__annotated_depth_and_calibration(tmp_path: Path) -> None:
     drive = "2011_09_26_drive_0001_sync"
     for camera in ("02", "03"):
-        picture(tmp_path / "2011_09_26" / drive / f"image_{camera}" / "data" / "0000000005.png")
+        image(tmp_path / "2011_09_26" / drive / f"image_{camera}" / "data" / "0000000005.png")
     put(tmp_path / "val" / drive / "proj_depth" / "groundtruth" / "image_02" / "0000000005.png", 2560)
     rows = {"P_rect_02": "720 0 610 36 0 720 172 0 0 0 1 0", "P_rect_03": "720 0 610 -324 0 720 172 0 0 0 1 0"}
     lines = [f"{name}: {numbers}" for name, numbers in rows.items()]
@@ -84,7 +84,7 @@ def test_kitti_raw__annotated_depth_and_calibration(tmp_path: Path) -> None:
 
 def test_kitti_stereo__disparity(tmp_path: Path) -> None:
     for name in ("image_2", "image_3"):
-        picture(tmp_path / "training" / name / "000000_10.png")
+        image(tmp_path / "training" / name / "000000_10.png")
     put(tmp_path / "training" / "disp_occ_0" / "000000_10.png", 256 * 7)
     truth = opened(tmp_path, data__val="training")[0].truth
     assert (truth.kind, truth.unit, truth.depth[0, 0]) == ("disparity", "px", 7)
@@ -92,7 +92,7 @@ def test_kitti_stereo__disparity(tmp_path: Path) -> None:
 
 def test_nyu__millimetres_and_its_own_split(tmp_path: Path) -> None:
     for part in ("train/kitchen", "test/bathroom"):
-        picture(tmp_path / part / "rgb_00045.jpg")
+        image(tmp_path / part / "rgb_00045.jpg")
         put(tmp_path / part / "sync_depth_00045.png", 2500)
     assert [len(opened(tmp_path, split)) for split in ("train", "val")] == [1, 1]
     assert opened(tmp_path)[0].truth.depth[0, 0] == 2.5
@@ -100,12 +100,12 @@ def test_nyu__millimetres_and_its_own_split(tmp_path: Path) -> None:
 
 def test_nyu__what_validates_is_said_alone_or_not_at_all(tmp_path: Path) -> None:
     for part in ("kitchen", "office", "test/bathroom"):
-        picture(tmp_path / "a" / part / "rgb_00045.jpg")
+        image(tmp_path / "a" / part / "rgb_00045.jpg")
         put(tmp_path / "a" / part / "sync_depth_00045.png", 2500)
     assert {frame.group for frame in opened(tmp_path / "a", "train").frames} == {"kitchen", "office"}
     assert [frame.group for frame in opened(tmp_path / "a").frames] == ["test/bathroom"]
     for number in range(20):
-        picture(tmp_path / "b/sync" / str(number) / "rgb_00045.jpg")
+        image(tmp_path / "b/sync" / str(number) / "rgb_00045.jpg")
         put(tmp_path / "b/sync" / str(number) / "sync_depth_00045.png", 2500)
     train, val = (opened(tmp_path / "b", split) for split in ("train", "val"))
     assert len(train) + len(val) == 20 and len(val) and "held out" in val.notes[0]
@@ -113,7 +113,7 @@ def test_nyu__what_validates_is_said_alone_or_not_at_all(tmp_path: Path) -> None
 
 def test_seven_scenes__its_own_lists(tmp_path: Path) -> None:
     for number, name in (("01", "TrainSplit.txt"), ("02", "TestSplit.txt")):
-        picture(tmp_path / "chess" / f"seq-{number}" / "frame-000000.color.png")
+        image(tmp_path / "chess" / f"seq-{number}" / "frame-000000.color.png")
         put(tmp_path / "chess" / f"seq-{number}" / "frame-000000.depth.png", 65535)
         (tmp_path / "chess" / name).write_text(f"sequence{int(number)}\n")
     (frame,) = opened(tmp_path).frames
@@ -122,7 +122,7 @@ def test_seven_scenes__its_own_lists(tmp_path: Path) -> None:
 
 def test_tum__depth_nearest_in_time(tmp_path: Path) -> None:
     folder = tmp_path / "freiburg1"
-    picture(folder / "rgb" / "1.00.png"), put(folder / "depth" / "1.01.png", 5000), put(folder / "depth" / "1.5.png", 9)
+    image(folder / "rgb" / "1.00.png"), put(folder / "depth" / "1.01.png", 5000), put(folder / "depth" / "1.5.png", 9)
     (folder / "rgb.txt").write_text("# time file\n1.00 rgb/1.00.png\n3.0 rgb/none.png\n")
     (folder / "depth.txt").write_text("1.01 depth/1.01.png\n1.5 depth/1.5.png\n")
     (frame,) = opened(tmp_path, data__val="freiburg1").frames
@@ -133,14 +133,14 @@ def test_known_layouts__below_train_and_val(tmp_path: Path) -> None:
     for split, numbers in (("train", range(12)), ("val", range(12, 14))):
         for number in numbers:
             scene = tmp_path / split / f"scene{number}"
-            picture(scene / "im0.png"), picture(scene / "im1.png")
+            image(scene / "im0.png"), image(scene / "im1.png")
             write_depth(scene / "disp0.pfm", np.full(SIZE, 30.0))
     for split, numbers in (("train", range(12)), ("val", range(12, 14))):
         assert {frame.group for frame in opened(tmp_path, split).frames} == {f"scene{number}" for number in numbers}
 
 
 def test_middlebury__calibration_in_millimetres(tmp_path: Path) -> None:
-    picture(tmp_path / "Bike" / "im0.png"), picture(tmp_path / "Bike" / "im1.png")
+    image(tmp_path / "Bike" / "im0.png"), image(tmp_path / "Bike" / "im1.png")
     write_depth(tmp_path / "Bike" / "disp0.pfm", np.full(SIZE, 30.0))
     calibration = tmp_path / "Bike" / "calib.txt"
     calibration.write_text("cam0=[900 0 15.5; 0 900 11.5; 0 0 1]\ndoffs=15.0\nbaseline=193.0\n")
@@ -149,7 +149,7 @@ def test_middlebury__calibration_in_millimetres(tmp_path: Path) -> None:
 
 
 def test_list__of_eigens_form(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png"), put(tmp_path / "sync_depth_a.png", 3000), picture(tmp_path / "b.png")
+    image(tmp_path / "a.png"), put(tmp_path / "sync_depth_a.png", 3000), image(tmp_path / "b.png")
     (tmp_path / "eigen.txt").write_text("/a.png /sync_depth_a.png 518.8\nb.png None 518.8\n")
     samples = opened(tmp_path, data__val="eigen.txt")
     assert len(samples) == 1 and samples[0].truth.depth[0, 0] == 3 and samples[0].truth.camera.focal == 518.8
@@ -160,16 +160,16 @@ def test_list__of_eigens_form(tmp_path: Path) -> None:
 
 
 def rgbd(root: Path) -> Path:
-    picture(root / "val" / "rgb" / "0.png")
+    image(root / "val" / "rgb" / "0.png")
     put(root / "val" / "depth" / "0.png")
     return root
 
 
 def test_size__differs(tmp_path: Path) -> None:
     put(rgbd(tmp_path) / "val" / "depth" / "0.png", size=(12, 32))
-    with pytest.raises(DataError, match="another size than its picture"):
+    with pytest.raises(DataError, match="another size than its image"):
         opened(tmp_path, data__scale=1000.0)
-    with pytest.raises(DataError, match="no picture of val is left"):
+    with pytest.raises(DataError, match="no image of val is left"):
         opened(tmp_path, data__scale=1000.0, data__on_error="skip")
 
 
@@ -194,36 +194,36 @@ def test_nan__in_an_array(tmp_path: Path) -> None:
 
 
 def test_pair__of_different_sizes(tmp_path: Path) -> None:
-    picture(tmp_path / "val" / "left" / "0.png"), picture(tmp_path / "val" / "right" / "0.png", (24, 30))
+    image(tmp_path / "val" / "left" / "0.png"), image(tmp_path / "val" / "right" / "0.png", (24, 30))
     settings = {"loss__silog": 0.0, "loss__photometric": 1.0, "output": "disparity"}
-    with pytest.raises(DataError, match="right picture of another size"):
+    with pytest.raises(DataError, match="right image of another size"):
         opened(tmp_path, **settings)
 
 
-LEARNT = {"data.path": "scenes", "data.scale": 1.0, "camera.focal": 230.4, "camera.baseline": 0.15}
+LEARNED = {"data.path": "scenes", "data.scale": 1.0, "camera.focal": 230.4, "camera.baseline": 0.15}
 
 
 def disparities(root: Path) -> None:
     for name in ("left/0.png", "right/0.png"):
-        picture(root / name)
+        image(root / name)
     put(root / "disparity" / "0.png", 10)
 
 
 def test_camera__of_the_config_is_not_that_of_other_data(tmp_path: Path) -> None:
     disparities(tmp_path)
-    own = DepthConfig.resolve(None, {**LEARNT, "data.path": str(tmp_path), "data.val": "."})
+    own = DepthConfig.resolve(None, {**LEARNED, "data.path": str(tmp_path), "data.val": "."})
     assert open_split(own, "val")[0].truth.camera == Camera(230.4, baseline=0.15)
-    learnt = DepthConfig.resolve(None, LEARNT)
-    moved = learnt.changed(data__path=str(tmp_path), data__val=".")
-    assert moved.camera == learnt.camera and open_split(moved, "val")[0].truth.camera is None
+    learned = DepthConfig.resolve(None, LEARNED)
+    moved = learned.changed(data__path=str(tmp_path), data__val=".")
+    assert moved.camera == learned.camera and open_split(moved, "val")[0].truth.camera is None
     known = moved.changed(camera__focal=700.0)
     assert open_split(known, "val")[0].truth.camera == Camera(700.0)
-    known = learnt.changed(data__path=str(tmp_path), data__val=".", camera__focal=700.0, camera__baseline=0.5)
+    known = learned.changed(data__path=str(tmp_path), data__val=".", camera__focal=700.0, camera__baseline=0.5)
     assert open_split(known, "val")[0].truth.camera == Camera(700.0, baseline=0.5)
 
 
 def test_camera__of_the_config_is_that_of_the_canvas(tmp_path: Path) -> None:
-    """Pictures are seen at half their size: what the config states of the canvas is twice as much of the picture."""
+    """Images are seen at half their size: what the config states of the canvas is twice as much of the image."""
     disparities(tmp_path)
     stated = {"camera.focal": 100.0, "camera.baseline": 0.5, "camera.offset": 3.0}
     shrunk = {"data.path": str(tmp_path), "data.train": ".", "data.val": ".", "data.scale": 1.0}
@@ -235,15 +235,15 @@ def test_camera__of_the_config_is_that_of_the_canvas(tmp_path: Path) -> None:
     assert camera.seen_through(view.matrix, SIZE).focal == 100
 
 
-def test_camera__offset_of_a_pair_is_learnt_and_answered(tmp_path: Path) -> None:
-    """Middlebury's doffs: metres of a network that learnt from pairs are those of the truth's own calibration."""
+def test_camera__offset_of_a_pair_is_learned_and_answered(tmp_path: Path) -> None:
+    """Middlebury's doffs: meters of a network that learned from pairs are those of the truth's own calibration."""
     for eye in ("im0", "im1"):
-        picture(tmp_path / "Bike" / f"{eye}.png")
+        image(tmp_path / "Bike" / f"{eye}.png")
     write_depth(tmp_path / "Bike" / "disp0.pfm", np.full(SIZE, 5.0))
     (tmp_path / "Bike" / "calib.txt").write_text("cam0=[90 0 15.5; 0 90 11.5; 0 0 1]\ndoffs=4\nbaseline=200\n")
     pairs = {"loss.silog": 0.0, "loss.photometric": 1.0, "data.path": str(tmp_path), "data.train": ".", "data.val": "."}
     for shorter in ({}, {"data.shorter": 48, "data.size": 48}):
-        config = Depth.complete(DepthConfig.resolve(None, {**pairs, **shorter}))
+        config = Depth.infer_from_data(DepthConfig.resolve(None, {**pairs, **shorter}))
         task, zoom = Depth(config), 2 if shorter else 1
         assert config.camera.plain() == {"focal": 90.0 * zoom, "baseline": 0.2, "offset": 4.0 * zoom}
         view = task.inputs["image"].view(SIZE)
@@ -257,13 +257,13 @@ def test_camera__offset_of_a_pair_is_learnt_and_answered(tmp_path: Path) -> None
 def test_camera__of_the_config_lends_no_baseline_to_other_data(tmp_path: Path) -> None:
     disparities(tmp_path)
     (tmp_path / "intrinsics.txt").write_text("50 0 15.5\n0 50 11.5\n0 0 1\n")
-    moved = DepthConfig.resolve(None, LEARNT).changed(data__path=str(tmp_path), data__val=".")
+    moved = DepthConfig.resolve(None, LEARNED).changed(data__path=str(tmp_path), data__val=".")
     assert open_split(moved, "val")[0].truth.camera == Camera(50.0, (16, 12))
 
 
-def test_camera__metres_are_not_compared_with_disparities_of_an_unknown_one(tmp_path: Path) -> None:
+def test_camera__meters_are_not_compared_with_disparities_of_an_unknown_one(tmp_path: Path) -> None:
     disparities(tmp_path)
-    moved = DepthConfig.resolve(None, LEARNT).changed(data__path=str(tmp_path), data__val=".")
+    moved = DepthConfig.resolve(None, LEARNED).changed(data__path=str(tmp_path), data__val=".")
     truth = open_split(moved, "val")[0].truth
     with pytest.raises(UsageError, match="calibration is missing"):
         DepthMetric().update(DepthMap.of(np.ones(SIZE)), truth, 0)
@@ -273,7 +273,7 @@ def test_camera__metres_are_not_compared_with_disparities_of_an_unknown_one(tmp_
     "text", ["50 0 15.5 0 50 11.5 0 0 1", "50,0,15.5\n0,50,11.5\n0,0,1", "50 0 15.5 0\n0 50 11.5 0\n0 0 1 0\n0 0 0 1"]
 )
 def test_intrinsics__of_any_shape_after_a_byte_order_mark(text: str, tmp_path: Path) -> None:
-    picture(tmp_path / "rgb" / "0.png"), put(tmp_path / "depth" / "0.png")
+    image(tmp_path / "rgb" / "0.png"), put(tmp_path / "depth" / "0.png")
     (tmp_path / "intrinsics.txt").write_bytes("\ufeff".encode() + text.encode())
     camera = opened(tmp_path, data__val=".", data__scale=1000.0)[0].truth.camera
     assert camera == Camera(50.0, (16, 12))
@@ -281,7 +281,7 @@ def test_intrinsics__of_any_shape_after_a_byte_order_mark(text: str, tmp_path: P
 
 @pytest.mark.parametrize("text", ["", "50 50 15 11", "0 0 0 0 0 0 0 0 0", "nan 0 1 0 nan 1 0 0 1"])
 def test_intrinsics__that_are_none_are_named(text: str, tmp_path: Path) -> None:
-    picture(tmp_path / "rgb" / "0.png"), put(tmp_path / "depth" / "0.png")
+    image(tmp_path / "rgb" / "0.png"), put(tmp_path / "depth" / "0.png")
     (tmp_path / "intrinsics.txt").write_text(text)
     with pytest.raises(DataError, match=r"intrinsics\.txt"):
         opened(tmp_path, data__val=".", data__scale=1000.0)
@@ -289,19 +289,19 @@ def test_intrinsics__that_are_none_are_named(text: str, tmp_path: Path) -> None:
 
 def test_lists__of_other_editors(tmp_path: Path) -> None:
     """A byte order mark, Windows' ends of lines, and a comment that is no UTF-8 are no part of what is read."""
-    picture(tmp_path / "a" / "0.png"), put(tmp_path / "a" / "0_d.png")
+    image(tmp_path / "a" / "0.png"), put(tmp_path / "a" / "0_d.png")
     (tmp_path / "list.txt").write_bytes("\ufeffa/0.png a/0_d.png 50\r\n".encode())
     assert opened(tmp_path, data__val="list.txt", data__scale=1000.0)[0].truth.camera == Camera(50.0)
     for focal in ("0", "5.1.8", "-3"):
         (tmp_path / "list.txt").write_text(f"a/0.png a/0_d.png {focal}")
         with pytest.raises(DataError, match="line 1"):
             opened(tmp_path, data__val="list.txt", data__scale=1000.0)
-    picture(tmp_path / "tum/rgb/1.0.png"), put(tmp_path / "tum/depth/1.0.png", 5000)
+    image(tmp_path / "tum/rgb/1.0.png"), put(tmp_path / "tum/depth/1.0.png", 5000)
     for name in ("rgb", "depth"):
         lines = f"\ufeff# {name}\r\n1.0 {name}/1.0.png\r\n"
         (tmp_path / f"tum/{name}.txt").write_bytes(lines.encode())
     assert opened(tmp_path / "tum", data__val=".")[0].truth.depth[0, 0] == 1
-    picture(tmp_path / "k/training/image_2/000000_10.png"), put(tmp_path / "k/training/disp_occ/000000_10.png")
+    image(tmp_path / "k/training/image_2/000000_10.png"), put(tmp_path / "k/training/disp_occ/000000_10.png")
     (tmp_path / "k/training/calib").mkdir()
     lines = b"made by Ren\xe9: yes\nP2: 700 0 46 10 0 700 35 0 0 0 1 0\n"
     (tmp_path / "k/training/calib/000000.txt").write_bytes(lines)
@@ -309,12 +309,12 @@ def test_lists__of_other_editors(tmp_path: Path) -> None:
 
 
 BROKEN = {
-    "picture": lambda root: (root / "depth/3.png").write_bytes(b"broken"),
-    "cut picture": lambda root: cut(root / "left/3.png"),
-    "cut right picture": lambda root: cut(root / "right/3.png"),
+    "image": lambda root: (root / "depth/3.png").write_bytes(b"broken"),
+    "cut image": lambda root: cut(root / "left/3.png"),
+    "cut right image": lambda root: cut(root / "right/3.png"),
     "cut depth": lambda root: cut(put(root / "depth/3.png")),
     "missing": lambda root: (root / "depth/3.png").symlink_to("nowhere.png"),
-    "right picture": lambda root: (root / "right/3.png").write_bytes(b"broken"),
+    "right image": lambda root: (root / "right/3.png").write_bytes(b"broken"),
     "array": lambda root: (root / "depth/3.npy").write_bytes(b"broken"),
     "cut array": lambda root: cut(array(root / "depth/3.npy", SIZE)),
     "array of another size": lambda root: array(root / "depth/3.npy", (12, 32)),
@@ -336,10 +336,10 @@ def cut(path: Path) -> None:
 @pytest.mark.parametrize("fault", BROKEN)
 def test_on_error__what_cannot_be_read_is_left_out(fault: str, tmp_path: Path) -> None:
     for number in range(4):
-        picture(tmp_path / "left" / f"{number}.png")
-        picture(tmp_path / "right" / f"{number}.png")
+        image(tmp_path / "left" / f"{number}.png")
+        image(tmp_path / "right" / f"{number}.png")
         put(tmp_path / "depth" / f"{number}.png")
-    if fault not in ("right picture", "cut picture", "cut right picture"):
+    if fault not in ("right image", "cut image", "cut right image"):
         (tmp_path / "depth/3.png").unlink()
     BROKEN[fault](tmp_path)
     settings = {"data__train": ".", "data__scale": 1000.0}
@@ -359,7 +359,7 @@ def test_range__nearest_is_nearer_than_farthest() -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         opened(tmp_path / "absent")
-    picture(tmp_path / "val" / "rgb" / "0.png")
+    image(tmp_path / "val" / "rgb" / "0.png")
     with pytest.raises(DataError, match="nothing to learn from"):
         opened(tmp_path)
 
@@ -407,22 +407,22 @@ def test_score__skips_the_first_as_any_other(tmp_path: Path) -> None:
         score(*folders, on_error="skip")
 
 
-def test_score__disparity_as_metres_by_the_stated_camera(tmp_path: Path) -> None:
-    (tmp_path / "disp").mkdir(), (tmp_path / "metres").mkdir()
+def test_score__disparity_as_meters_by_the_stated_camera(tmp_path: Path) -> None:
+    (tmp_path / "disp").mkdir(), (tmp_path / "meters").mkdir()
     disparity = np.random.default_rng(0).uniform(4, 40, SIZE)
     np.save(tmp_path / "disp/0.npy", disparity)
-    np.save(tmp_path / "metres/0.npy", 700 * 0.5 / (disparity + 3) * 1.1)
+    np.save(tmp_path / "meters/0.npy", 700 * 0.5 / (disparity + 3) * 1.1)
     stated = {"camera.focal": 700.0, "camera.baseline": 0.5, "camera.offset": 3.0}
     config = DepthConfig.resolve(None, stated)
-    for folders, error in ((("disp", "metres"), 0.1), (("metres", "disp"), 1 - 1 / 1.1)):
+    for folders, error in ((("disp", "meters"), 0.1), (("meters", "disp"), 1 - 1 / 1.1)):
         truth, answers = (tmp_path / name for name in folders)
         with pytest.raises(UsageError, match=r"Set camera\.focal and camera\.baseline"):
             score(truth, answers)
         assert score(truth, answers, config=config)["metrics"]["AbsRel"] == pytest.approx(error, rel=1e-6)
     with pytest.raises(UsageError, match="no effect"):
-        score(tmp_path / "metres", tmp_path / "metres", config=config)
+        score(tmp_path / "meters", tmp_path / "meters", config=config)
     with pytest.raises(UsageError, match="baseline"):
-        score(tmp_path / "disp", tmp_path / "metres", config=DepthConfig.resolve(None, {"camera.focal": 700.0}))
+        score(tmp_path / "disp", tmp_path / "meters", config=DepthConfig.resolve(None, {"camera.focal": 700.0}))
 
 
 @pytest.mark.realdata

@@ -1,4 +1,4 @@
-"""From the network's numbers to the picture's: cameras, sizes, mirrors and tiles."""
+"""From the network's numbers to the image's: cameras, sizes, mirrors and tiles."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 
 from densevision.errors import DataError, UsageError
 from densevision.ops.view import View
-from densevision.recipe import PredictOptions
 from densevision.results import DepthMap
 from densevision.results.depth_map import Camera
+from densevision.run_config import PredictOptions
 from densevision.sample import Sample
-from densevision.tasks.depth import decode
+from densevision.tasks.depth import postprocess as decode
 from densevision.tasks.depth.augment import augmented
 from densevision.tasks.depth.config import DepthAugment, DepthConfig
 from densevision.tasks.depth.task import Depth
 from densevision.tasks.depth.units import in_network_terms, stack
 
-PLAIN = DepthAugment(hue=0.0, saturation=0.0, value=0.0, blur=0.0, grey=0.0, flip=0.0)
+PLAIN = DepthAugment(hue=0.0, saturation=0.0, value=0.0, blur=0.0, gray=0.0, flip=0.0)
 PAIRS = {"loss.silog": 0.0, "loss.photometric": 1.0, "camera.focal": 200.0, "camera.baseline": 0.5, "max": 64.0}
 
 
@@ -35,7 +35,7 @@ def answered(task: Depth, depth: torch.Tensor, size: tuple[int, int], **options)
     return record
 
 
-def test_zoom__halves_what_the_network_says_of_metres() -> None:
+def test_zoom__halves_what_the_network_says_of_meters() -> None:
     truth = DepthMap.of(np.full((40, 40), 4.0), camera=Camera(100.0))
     wanted = config(camera__focal=100.0)
     zoomed = truth.warp(np.array([[2.0, 0, 0], [0, 2, 0]]), (80, 80))
@@ -49,15 +49,15 @@ def replace_scale(scale: float) -> DepthAugment:
     return PLAIN.changed(scale=(scale, scale))
 
 
-def test_focal__of_another_camera_scales_metres_back() -> None:
+def test_focal__of_another_camera_scales_meters_back() -> None:
     task = Depth(config(camera__focal=100.0))
-    record = answered(task, torch.tensor(2.0), (64, 64), focal=200.0)
+    record = answered(task, torch.tensor(2.0), (64, 64), focal_length=200.0)
     np.testing.assert_allclose(record.depth, 4.0)
     assert record.camera.focal == 200 and record.max == 20
     assert answered(task, torch.tensor(2.0), (64, 64)).depth[0, 0] == 2
 
 
-def test_shorter__answers_in_the_pictures_own_size_and_pixels() -> None:
+def test_shorter__answers_in_the_images_own_size_and_pixels() -> None:
     task = Depth(config(output="disparity", data__shorter=64, data__size=64, camera__focal=50.0))
     record = answered(task, torch.tensor(8.0), (128, 160))
     assert record.size == (128, 160) and record.unit == "px"
@@ -70,7 +70,7 @@ def test_pairs__metric_answers_use_focal_length_and_baseline() -> None:
     record = answered(task, torch.tensor(10.0), (64, 96))
     assert (record.kind, record.unit) == ("metric", "m")
     np.testing.assert_allclose(record.depth, 200 * 0.5 / 10, rtol=1e-5)
-    np.testing.assert_allclose(answered(task, torch.tensor(10.0), (64, 96), focal=400.0).depth, 20, rtol=1e-5)
+    np.testing.assert_allclose(answered(task, torch.tensor(10.0), (64, 96), focal_length=400.0).depth, 20, rtol=1e-5)
 
 
 def test_pairs__missing_calibration_is_named(tmp_path) -> None:
@@ -81,7 +81,7 @@ def test_pairs__missing_calibration_is_named(tmp_path) -> None:
         cv2.imwrite(str(tmp_path / "train" / eye / "0.png"), np.zeros((32, 48), np.uint8))
     settings = {"loss.silog": 0.0, "loss.photometric": 1.0, "data.path": str(tmp_path)}
     with pytest.raises(DataError, match=r"camera\.focal"):
-        Depth.complete(DepthConfig.resolve(None, settings))
+        Depth.infer_from_data(DepthConfig.resolve(None, settings))
 
 
 def test_mirror__each_look_counts_where_it_knows_better() -> None:
@@ -98,7 +98,7 @@ def test_mirror__each_look_counts_where_it_knows_better() -> None:
     np.testing.assert_allclose(record.depth[0, [0, 99]], [40, 99], atol=0.1)
 
 
-def test_align__brings_a_tile_back_to_the_whole_picture() -> None:
+def test_align__brings_a_tile_back_to_the_whole_image() -> None:
     free = config(output="disparity", loss__silog=0.0, loss__invariant=1.0)
     guide = {"depth": torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0)) + 1}
     tile = {"depth": 0.2 * guide["depth"] + 3}
@@ -109,7 +109,7 @@ def test_align__brings_a_tile_back_to_the_whole_picture() -> None:
     torch.testing.assert_close(decode.align({"depth": 7 * guide["depth"]}, guide, relative)["depth"], guide["depth"])
 
 
-def test_truth_in_disparity__needs_calibration_for_metres() -> None:
+def test_truth_in_disparity__needs_calibration_for_meters() -> None:
     disparity = DepthMap.of(np.full((2, 2), 5.0), kind="disparity", unit="px")
     with pytest.raises(DataError, match="baseline"):
         in_network_terms(disparity, config())
@@ -117,13 +117,13 @@ def test_truth_in_disparity__needs_calibration_for_metres() -> None:
     np.testing.assert_allclose(in_network_terms(known, config())[0], 10.0)
 
 
-def test_stack__sizes_and_absent_truths() -> None:
-    truths = [DepthMap.of(np.full((2, 3), 4.0)), None, DepthMap.of(np.full((4, 1), 5.0))]
-    found = stack(truths, config())
+def test_stack__sizes_and_absent_ground_truths() -> None:
+    ground_truths = [DepthMap.of(np.full((2, 3), 4.0)), None, DepthMap.of(np.full((4, 1), 5.0))]
+    found = stack(ground_truths, config())
     assert found["depth"].shape == (3, 1, 4, 3) and found["valid"].sum() == 10 and not found["valid"][1].any()
 
 
 def test_focal__with_tiles_of_resized_windows_is_refused() -> None:
     task = Depth(config(camera__focal=100.0, data__shorter=64, data__size=64))
     with pytest.raises(UsageError, match="zoom"):
-        answered(task, torch.tensor(2.0), (64, 64), focal=200.0, tile=64)
+        answered(task, torch.tensor(2.0), (64, 64), focal_length=200.0, tile=64)

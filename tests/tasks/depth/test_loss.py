@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from densevision.tasks.depth.config import LossConfig
-from densevision.tasks.depth.loss import berhu, gradient, invariant, silog, smoothness, supervised_losses
+from densevision.tasks.depth.losses import berhu, gradient, invariant, silog, smoothness, supervised_losses
 
 ALL = LossConfig(l1=1.0, log_l1=1.0, berhu=1.0, invariant=1.0, gradient=1.0, smoothness=1.0)
 
@@ -46,12 +46,12 @@ def test_unknown_pixels__have_no_influence() -> None:
     depth, truth, known = made()
     depth.requires_grad_()
     plain = LossConfig(**{**ALL.model_dump(), "smoothness": 0.0})
-    picture = torch.zeros(2, 3, 9, 11)
-    losses = supervised_losses(depth, picture, {"depth": truth, "valid": known}, plain)
+    image = torch.zeros(2, 3, 9, 11)
+    losses = supervised_losses(depth, image, {"depth": truth, "valid": known}, plain)
     sum(losses.values()).backward()
     assert (depth.grad[~known] == 0).all() and (depth.grad[known] != 0).any()
     spoilt = {"depth": torch.where(known, truth, 77.0), "valid": known}
-    again = supervised_losses(depth.detach(), picture, spoilt, plain)
+    again = supervised_losses(depth.detach(), image, spoilt, plain)
     assert {name: float(value) for name, value in again.items()} == {n: float(v.detach()) for n, v in losses.items()}
 
 
@@ -64,7 +64,7 @@ def test_nothing_known__finite_with_gradients(size: tuple[int, int]) -> None:
     assert total.isfinite() and depth.grad.isfinite().all()
 
 
-def test_one_picture_unknown__the_other_teaches() -> None:
+def test_one_image_unknown__the_other_teaches() -> None:
     depth, truth, known = made()
     known[0] = False
     losses = supervised_losses(depth, torch.zeros(2, 3, 9, 11), {"depth": truth, "valid": known}, ALL)

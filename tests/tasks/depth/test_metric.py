@@ -13,7 +13,7 @@ from sklearn.metrics import mean_absolute_percentage_error, mean_squared_error
 from densevision.errors import DataError, UsageError
 from densevision.results import DepthMap
 from densevision.results.depth_map import Camera
-from densevision.tasks.depth.metric import DepthMetric, Protocol
+from densevision.tasks.depth.metrics import DepthMetric, Protocol
 
 SHAPE = (12, 16)
 
@@ -55,7 +55,7 @@ def test_unknown_pixels__count_nowhere() -> None:
     assert judged(DepthMap.of(spoilt), DepthMap.of(truth, valid)) == pytest.approx(kept)
 
 
-def test_average__is_over_pictures() -> None:
+def test_average__is_over_images() -> None:
     metric = DepthMetric()
     metric.update(DepthMap.of(np.full((1, 1), 2.0)), DepthMap.of(np.full((1, 1), 1.0)), "a")
     metric.update(DepthMap.of(np.full((9, 9), 1.0)), DepthMap.of(np.full((9, 9), 1.0)), "b")
@@ -65,7 +65,7 @@ def test_average__is_over_pictures() -> None:
 def test_nothing_known__is_nan_and_counted() -> None:
     metric = DepthMetric()
     metric.update(DepthMap.of(np.ones(SHAPE)), DepthMap.of(np.ones(SHAPE), np.zeros(SHAPE, bool)), 0)
-    assert math.isnan(metric.compute()["AbsRel"]) and metric.counts()["pictures without known pixels"] == 1
+    assert math.isnan(metric.compute()["AbsRel"]) and metric.counts()["images without known pixels"] == 1
 
 
 def test_merge__order_changes_nothing() -> None:
@@ -154,7 +154,7 @@ def test_disparity__end_point_error_and_outliers_by_hand() -> None:
     assert found["AbsRel"] == pytest.approx(np.mean(np.abs(truth / answer - 1))) and math.isnan(found["RMSE"])
 
 
-def test_disparity__against_metres_through_the_camera() -> None:
+def test_disparity__against_meters_through_the_camera() -> None:
     camera = Camera(720.0, baseline=0.5)
     truth = DepthMap.of(np.array([[9.0, 36.0]]), camera=camera)
     answer = DepthMap.of(np.array([[40.0, 10.0]]), kind="disparity", unit="px")

@@ -1,4 +1,4 @@
-"""Learning from pairs: the exact disparity explains a scene's pictures best, and mirrors keep pairs rectified."""
+"""Learning from pairs: the exact disparity explains a scene's images best, and mirrors keep pairs rectified."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.data.scenes import Scenes
+from densevision.datasets.scenes import Scenes
 from densevision.results import DepthMap
 from densevision.sample import Sample
 from densevision.tasks.depth.augment import augmented
@@ -23,7 +23,7 @@ def scene():
     return Scenes(1, 3, (96, 160))[0]
 
 
-def picture(image: np.ndarray) -> torch.Tensor:
+def image(image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(image.transpose(2, 0, 1).copy()).float()[None] / 255
 
 
@@ -41,7 +41,7 @@ def maps(disparity: np.ndarray) -> torch.Tensor:
 
 
 def test_losses__the_exact_disparity_is_best(scene) -> None:
-    left, right = picture(scene.image), picture(scene.right)
+    left, right = image(scene.image), image(scene.right)
     exact = maps(scene.disparity)
     best = stereo_losses([exact], left, right, LOSS)
     for shift in (-2.0, 2.0):
@@ -54,18 +54,18 @@ def test_losses__the_exact_disparity_is_best(scene) -> None:
 def test_losses__gradients_lead_to_the_exact_disparity(scene) -> None:
     exact = maps(scene.disparity)
     moved = (exact + 0.7).requires_grad_()
-    stereo_losses([moved], picture(scene.image), picture(scene.right), LOSS)["photometric"].backward()
+    stereo_losses([moved], image(scene.image), image(scene.right), LOSS)["photometric"].backward()
     assert (moved.grad[:, 0] > 0).float().sum() > (moved.grad[:, 0] < 0).float().sum()
 
 
 def test_losses__four_scales_are_finite_with_gradients(scene) -> None:
     raw = [torch.full((1, 2, 96 >> k, 160 >> k), 5.0, requires_grad=True) for k in range(4)]
-    sum(stereo_losses(raw, picture(scene.image), picture(scene.right), LOSS).values()).backward()
+    sum(stereo_losses(raw, image(scene.image), image(scene.right), LOSS).values()).backward()
     assert all(one.grad.isfinite().all() and one.grad.abs().sum() > 0 for one in raw)
 
 
-def test_structure__of_a_picture_with_itself_is_one(scene) -> None:
-    image = picture(scene.image)
+def test_structure__of_a_image_with_itself_is_one(scene) -> None:
+    image = image(scene.image)
     torch.testing.assert_close(structure(image, image), torch.ones_like(image), atol=1e-3, rtol=0)
     assert structure(image, 1 - image).mean() < 0.5
 
@@ -82,14 +82,14 @@ def test_sgbm__agrees_with_the_exact_disparity(scene) -> None:
     assert np.median(error / scene.disparity[found.valid]) < 0.05
 
 
-def test_sgbm__picture_too_narrow_is_unknown() -> None:
+def test_sgbm__image_too_narrow_is_unknown() -> None:
     assert not match(np.zeros((4, 5, 3), np.uint8), np.zeros((4, 5, 3), np.uint8), 64).valid.any()
 
 
 def test_augment__a_mirrored_pair_exchanges_its_eyes() -> None:
     rng = np.random.default_rng(0)
     left, right = (rng.integers(0, 256, (32, 48, 3), np.uint8) for _ in range(2))
-    plain = DepthAugment(scale=(1.0, 1.0), flip=1.0, hue=0.0, saturation=0.0, value=0.0, blur=0.0, grey=0.0)
+    plain = DepthAugment(scale=(1.0, 1.0), flip=1.0, hue=0.0, saturation=0.0, value=0.0, blur=0.0, gray=0.0)
     sample = Sample({"image": left, "right": right}, DepthMap.of(np.ones((32, 48))))
     mirrored = augmented(plain, sample, np.random.default_rng(1), (32, 48))
     np.testing.assert_array_equal(mirrored.images["image"], right[:, ::-1])
@@ -108,14 +108,14 @@ def test_config__pairs_and_truth_are_not_mixed() -> None:
 
 
 @pytest.mark.parametrize("bits", ["all 16", "12 of 16", "floats"])
-def test_sgbm__pictures_of_more_than_8_bits(bits: str) -> None:
+def test_sgbm__images_of_more_than_8_bits(bits: str) -> None:
     wide = cv2.resize(np.random.default_rng(0).integers(0, 256, (20, 30), np.uint8), (240, 160))[..., None]
     left, right = wide[:, 20:220], np.roll(wide, -9, 1)[:, 20:220]
     plain = match(left, right, 32)
     made = {
-        "all 16": lambda picture: picture.astype(np.uint16) * 257,
-        "12 of 16": lambda picture: picture.astype(np.uint16) * 16,
-        "floats": lambda picture: picture.astype(np.float32) / 255,
+        "all 16": lambda image: image.astype(np.uint16) * 257,
+        "12 of 16": lambda image: image.astype(np.uint16) * 16,
+        "floats": lambda image: image.astype(np.float32) / 255,
     }[bits]
     found = match(made(left), made(right), 32)
     both = plain.valid & found.valid

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from densevision.data.targets import stack
+from densevision.datasets.targets import stack
 from densevision.ops.boxes import anchor_points, inside, pairwise_iou
 from densevision.results import Detections
-from densevision.tasks.detection.assign import assign
-from densevision.tasks.detection.head import STRIDES
+from densevision.tasks.detection.assigner import assign
+from densevision.tasks.detection.models.yolo import STRIDES
 
 SIDE, CLASSES = 32, 2
 ANCHORS = anchor_points([torch.empty(1, 1, SIDE // stride, SIDE // stride) for stride in STRIDES], STRIDES)
@@ -29,8 +29,10 @@ def at(x: float, y: float) -> int:
 def predictions(batch: int, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     scores = torch.rand(batch, len(ANCHORS), CLASSES, generator=generator)
-    reach = torch.rand(batch, len(ANCHORS), 4, generator=generator) * 12
-    boxes = torch.cat([ANCHORS[:, :2] - reach[..., :2], ANCHORS[:, :2] + reach[..., 2:]], -1)
+    receptive_field_radius = torch.rand(batch, len(ANCHORS), 4, generator=generator) * 12
+    boxes = torch.cat(
+        [ANCHORS[:, :2] - receptive_field_radius[..., :2], ANCHORS[:, :2] + receptive_field_radius[..., 2:]], -1
+    )
     return scores, boxes
 
 
@@ -105,4 +107,4 @@ def test_assign__keeps_its_promises_for_any_truth(seed):
             assert torch.isclose(found.quality[0, own].max(), overlap[row, own].max(), atol=1e-5)
     padded = stack([record, truth([[0, 0, 5, 5]] * 9)])
     again = assign(scores.repeat(2, 1, 1), boxes.repeat(2, 1, 1), ANCHORS, padded, topk=3, alpha=0.5, beta=6.0)
-    assert torch.equal(again.quality[0], found.quality[0]), "padding and neighbours change nothing"
+    assert torch.equal(again.quality[0], found.quality[0]), "padding and neighbors change nothing"

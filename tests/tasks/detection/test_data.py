@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from densevision.data.scenes import CLASSES
+from densevision.datasets.scenes import CLASSES
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
 from densevision.tasks.detection.config import DetectionConfig
-from densevision.tasks.detection.data import augment, canvas_size, open_split, read_classes
+from densevision.tasks.detection.dataset import augment, canvas_size, open_split, read_classes
 
 
 def config_of(path, **settings):
@@ -21,7 +21,7 @@ def config_of(path, **settings):
 
 @pytest.fixture
 def folder(tmp_path):
-    """COCO with a training and a validation split of three pictures; the second training picture has a bad box."""
+    """COCO with a training and a validation split of three images; the second training image has a bad box."""
     boxes = [([2, 2, 10, 10], 8), ([3, 3, 90, 5], 2), ([1, 1, 4, 4], 2)]
     for split in ("train", "val"):
         images = [{"id": i, "file_name": f"{split}{i}.png", "width": 40, "height": 30} for i in range(3)]
@@ -42,12 +42,12 @@ def folder(tmp_path):
 
 
 def test_open_split__policy_and_notes(folder):
-    with pytest.raises(DataError, match=r"annotations\[1\]\.bbox: a box reaching outside the picture"):
+    with pytest.raises(DataError, match=r"annotations\[1\]\.bbox: a box reaching outside the image"):
         open_split(config_of(folder), "train")
     for on_error, boxes, action in (("fix", 3, "clipped"), ("skip", 2, "left out")):
         samples = open_split(config_of(folder, data__on_error=on_error), "train")
         assert len(samples) == 3 and sum(len(samples.truth(i)) for i in range(3)) == boxes
-        assert samples.notes == (f"1 box reaching outside the picture, {action}: train1.png",)
+        assert samples.notes == (f"1 box reaching outside the image, {action}: train1.png",)
     assert open_split(config_of(folder), "val").notes == ()
 
 
@@ -70,9 +70,9 @@ def test_open_split__what_is_not_there(folder, tmp_path):
     assert failure.value.field == "data.train"
     with pytest.raises(UsageError, match=r"data\.path"):
         open_split(DetectionConfig(), "train")
-    for picture in (folder / "images").iterdir():
-        picture.unlink()
-    with pytest.raises(DataError, match="no picture is left"):
+    for image in (folder / "images").iterdir():
+        image.unlink()
+    with pytest.raises(DataError, match="no image is left"):
         open_split(config_of(folder, data__on_error="skip"), "val")
 
 
@@ -81,8 +81,8 @@ def test_scenes__train_and_validation_differ():
     assert read_classes(config).names == CLASSES
     train, val = open_split(config, "train"), open_split(config, "val")
     assert (len(train), len(val)) == (6, 16) and train[0].size == (64, 64)
-    pictures = {samples[i].images["image"].tobytes() for samples in (train, val) for i in range(6)}
-    assert len(pictures) == 12
+    images = {samples[i].images["image"].tobytes() for samples in (train, val) for i in range(6)}
+    assert len(images) == 12
     few = open_split(config_of("scenes:6:3", classes=list(CLASSES[:2])), "train")
     assert sum(len(few[i].truth) for i in range(6)) == sum((train[i].truth.labels < 2).sum() for i in range(6))
 

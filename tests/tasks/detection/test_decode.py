@@ -1,4 +1,4 @@
-"""Decoding against torchvision's greedy suppression, and the way back to the original pictures."""
+"""Decoding against torchvision's greedy suppression, and the way back to the original images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from torchvision.ops import batched_nms
 from densevision.errors import UsageError
 from densevision.ops.boxes import anchor_points
 from densevision.ops.view import View, fit
-from densevision.recipe import PredictOptions
 from densevision.results import Detections
-from densevision.tasks.detection import decode
+from densevision.run_config import PredictOptions
+from densevision.tasks.detection import postprocess as decode
 from densevision.tasks.detection.config import DetectionConfig
-from densevision.tasks.detection.head import STRIDES, predicted_boxes
+from densevision.tasks.detection.models.yolo import STRIDES, predicted_boxes
 
 CONFIG = DetectionConfig(classes=("a", "b", "c"), category_ids=(7, 90, 3), bins=8)
 
@@ -27,30 +27,30 @@ def outputs(batch: int, height: int = 96, width: int = 128, seed: int = 0) -> di
     return {"logits": logits, "distances": distances, "anchors": anchors}
 
 
-def reference(outputs, picture: int, least: float, threshold: float, most: int, agnostic: bool = False):
+def reference(outputs, image: int, least: float, threshold: float, most: int, class_agnostic: bool = False):
     """Boxes, scores and labels by torchvision, every pair of anchor point and class a candidate."""
-    scores, labels = outputs["logits"][picture].sigmoid(), torch.arange(3)
-    boxes = predicted_boxes(outputs["distances"][picture], outputs["anchors"])
+    scores, labels = outputs["logits"][image].sigmoid(), torch.arange(3)
+    boxes = predicted_boxes(outputs["distances"][image], outputs["anchors"])
     boxes, labels = boxes.repeat_interleave(3, 0), labels.repeat(len(boxes))
     chosen = (scores.flatten() >= least).nonzero()[:, 0]
     boxes, scores, labels = boxes[chosen], scores.flatten()[chosen], labels[chosen]
-    keep = batched_nms(boxes, scores, torch.zeros_like(labels) if agnostic else labels, threshold)[:most]
+    keep = batched_nms(boxes, scores, torch.zeros_like(labels) if class_agnostic else labels, threshold)[:most]
     return boxes[keep], scores[keep], labels[keep]
 
 
 @pytest.mark.parametrize("seed", range(6))
-@pytest.mark.parametrize("agnostic", [False, True])
-def test_answers__equal_torchvisions_greedy_suppression(seed, agnostic):
+@pytest.mark.parametrize("class_agnostic", [False, True])
+def test_answers__equal_torchvisions_greedy_suppression(seed, class_agnostic):
     raw = outputs(2, seed=seed)
-    options = PredictOptions(min_score=0.3, nms=0.47, agnostic=agnostic)
+    options = PredictOptions(score_threshold=0.3, iou_threshold=0.47, class_agnostic=class_agnostic)
     found = decode.answers(raw, options, CONFIG)
-    for picture in range(2):
-        boxes, scores, labels = reference(raw, picture, 0.3, 0.47, 300, agnostic)
-        count = int(found["valid"][picture].sum())
-        assert found["valid"][picture, :count].all(), "valid rows come first"
-        assert torch.equal(found["scores"][picture, :count], scores)
-        assert torch.equal(found["labels"][picture, :count], labels)
-        assert torch.allclose(found["boxes"][picture, :count], boxes, atol=1e-4)
+    for image in range(2):
+        boxes, scores, labels = reference(raw, image, 0.3, 0.47, 300, class_agnostic)
+        count = int(found["valid"][image].sum())
+        assert found["valid"][image, :count].all(), "valid rows come first"
+        assert torch.equal(found["scores"][image, :count], scores)
+        assert torch.equal(found["labels"][image, :count], labels)
+        assert torch.allclose(found["boxes"][image, :count], boxes, atol=1e-4)
 
 
 def test_answers__have_a_fixed_shape_on_the_smallest_canvas():
@@ -62,17 +62,17 @@ def test_answers__have_a_fixed_shape_on_the_smallest_canvas():
 
 def test_answers__keep_the_strongest_when_there_are_too_many():
     raw = outputs(1)
-    many, few = (decode.answers(raw, PredictOptions(min_score=0.01, max_detections=n), CONFIG) for n in (300, 5))
+    many, few = (decode.answers(raw, PredictOptions(score_threshold=0.01, max_detections=n), CONFIG) for n in (300, 5))
     assert few["valid"].all()
     assert torch.equal(few["scores"], many["scores"][:, :5])
 
 
 def test_answers__keep_the_classes_that_are_asked_for():
     raw = outputs(1)
-    found = decode.answers(raw, PredictOptions(classes=("b", "c"), min_score=0.0), CONFIG)
+    found = decode.answers(raw, PredictOptions(classes=("b", "c"), score_threshold=0.0), CONFIG)
     assert set(found["labels"][found["valid"]].tolist()) == {1, 2}
-    only_b = decode.answers(raw, PredictOptions(classes=("b",), min_score=0.7), CONFIG)
-    everything = decode.answers(raw, PredictOptions(min_score=0.7), CONFIG)
+    only_b = decode.answers(raw, PredictOptions(classes=("b",), score_threshold=0.7), CONFIG)
+    everything = decode.answers(raw, PredictOptions(score_threshold=0.7), CONFIG)
     of_b = everything["valid"] & (everything["labels"] == 1)
     assert torch.equal(only_b["scores"][only_b["valid"]], everything["scores"][of_b])
 
@@ -82,7 +82,7 @@ def test_answers__refuse_an_unknown_class():
         decode.answers(outputs(1), PredictOptions(classes=("bb",)), CONFIG)
 
 
-def test_results__lie_in_the_original_picture_with_names_and_ids():
+def test_results__lie_in_the_original_image_with_names_and_ids():
     view = fit((50, 100), "letterbox", (96, 128), multiple_of=32)
     answers = {
         "boxes": torch.tensor([[[10.0, 20, 30, 40], [-5, -5, 200, 200], [0, 0, 9, 9], [0, 0, 9, 1]]]),
@@ -92,7 +92,7 @@ def test_results__lie_in_the_original_picture_with_names_and_ids():
     }
     (record,) = decode.results(answers, [view], CONFIG)
     assert record.size == (50, 100)
-    assert record.scores.tolist() == pytest.approx([0.9, 0.8]), "invalid, and outside of the picture"
+    assert record.scores.tolist() == pytest.approx([0.9, 0.8]), "invalid, and outside of the image"
     assert record.category_ids().tolist() == [7, 90]
     back = record.boxes[0] * np.tile(view.scale, 2) + np.tile(view.offset, 2)
     assert back.tolist() == pytest.approx([10, 20, 30, 40], abs=1e-4)
@@ -101,7 +101,7 @@ def test_results__lie_in_the_original_picture_with_names_and_ids():
 
 
 def test_results__of_nothing_are_empty_records():
-    answers = decode.answers(outputs(1), PredictOptions(min_score=1.0), CONFIG)
+    answers = decode.answers(outputs(1), PredictOptions(score_threshold=1.0), CONFIG)
     (record,) = decode.results(answers, [View((96, 128), (96, 128))], CONFIG)
     assert len(record) == 0
     assert record.boxes.shape == (0, 4)
@@ -132,7 +132,7 @@ def test_merge__leaves_out_pieces_of_an_object_that_a_tile_cut():
 
 def test_merge__of_one_answer_is_that_answer():
     raw = outputs(1)
-    options = PredictOptions(min_score=0.5)
+    options = PredictOptions(score_threshold=0.5)
     inner = View((500, 500), (96, 128), offset=(-200.0, -200.0))  # far from the border, where clipping joins boxes
     (single,) = decode.results(decode.answers(raw, options, CONFIG), [inner], CONFIG)
     merged = decode.merge([single], options, CONFIG)

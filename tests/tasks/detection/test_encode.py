@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from densevision.ops.view import View
-from densevision.recipe import PredictOptions
 from densevision.results import Detections
-from densevision.tasks.detection import decode
+from densevision.run_config import PredictOptions
+from densevision.tasks.detection import postprocess as decode
 from densevision.tasks.detection.config import DetectionConfig
-from densevision.tasks.detection.encode import encode
+from densevision.tasks.detection.ideal_outputs import encode
 
 CONFIG = DetectionConfig(classes=("a", "b", "c"))
 
@@ -19,9 +19,9 @@ def truth(boxes, labels=None, size=(128, 160), **more) -> Detections:
     return Detections.of(boxes, [0] * len(boxes) if labels is None else labels, CONFIG.classes, size, **more)
 
 
-def again(*truths: Detections) -> list[Detections]:
-    outputs = encode(truths, len(CONFIG.classes), CONFIG.bins)
-    views = [View(one.size, one.size) for one in truths]
+def again(*ground_truths: Detections) -> list[Detections]:
+    outputs = encode(ground_truths, len(CONFIG.classes), CONFIG.bins)
+    views = [View(one.size, one.size) for one in ground_truths]
     return decode.results(decode.answers(outputs, PredictOptions(), CONFIG), views, CONFIG)
 
 
@@ -42,7 +42,7 @@ CASES = {
     "fractions": [[10.37, 20.11, 99.83, 77.77]],
     "the whole canvas": [[0, 0, 160, 128]],
     "a line": [[0, 40, 160, 41.5]],
-    "same centre": [[60, 60, 70, 70], [50, 50, 80, 80], [30, 30, 100, 100]],
+    "same center": [[60, 60, 70, 70], [50, 50, 80, 80], [30, 30, 100, 100]],
     "several in one cell": [[x, y, x + 1, y + 1] for x in (34, 36) for y in (33, 35, 38)],
 }
 
@@ -74,7 +74,7 @@ def test_decode_encode__leaves_crowds_out():
     assert_same(again(mixed)[0], truth([[20, 20, 50, 60]]))
 
 
-def test_encode__of_an_unknown_picture_is_silent():
+def test_encode__of_an_unknown_image_is_silent():
     outputs = encode([None, truth([[1, 1, 9, 9]])], 3, CONFIG.bins)
     assert (outputs["logits"][0] < 0).all()
     assert (outputs["logits"][1] > 0).sum() == 1

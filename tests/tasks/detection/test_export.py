@@ -1,4 +1,4 @@
-"""The starter detector in other runtimes: same boxes, same scores, on pictures of any size."""
+"""The starter detector in other runtimes: same boxes, same scores, on images of any size."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import densevision
-from densevision.data.scenes import Scenes
-from densevision.engine.export import SUFFIXES, export
-from densevision.engine.exported import Exported, OpenVinoModel, load_exported
-from densevision.engine.model import TorchModel
+from densevision.datasets.scenes import Scenes
 from densevision.errors import UsageError
+from densevision.export.export import SUFFIXES, export
+from densevision.export.exported_predictor import Exported, OpenVinoModel, load_exported
+from densevision.inference.predictor import TorchModel
+from densevision.published_weights import bundled_weights
 from densevision.results import Detections
-from densevision.zoo import starter
 
 pytestmark = pytest.mark.export
 TOLERANCE = 1e-3
@@ -22,7 +22,7 @@ TOLERANCE = 1e-3
 
 @pytest.fixture(scope="module")
 def model() -> TorchModel:
-    return densevision.load(starter("detection"))
+    return densevision.load(bundled_weights("detection"))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def runtimes(onnx) -> dict[str, Exported]:
 
 
 @pytest.fixture(scope="module")
-def pictures() -> list[np.ndarray]:
+def images() -> list[np.ndarray]:
     sizes = [(61 + 37 * i, 401 - 17 * i) for i in range(16)] + [(33, 400), (401, 29), (24, 24), (1025, 771)]
     return [Scenes(1, seed, size)[0].image for seed, size in enumerate(sizes)]
 
@@ -55,21 +55,19 @@ def assert_alike(ours: list[Detections], theirs: list[Detections]) -> int:
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_answers__equal_pytorchs_on_twenty_sizes(runtime, model, runtimes, pictures):
-    assert len({picture.shape for picture in pictures}) == 20
-    ours = model.predict(pictures, min_score=0.05, precision="float32")
-    assert assert_alike(ours, runtimes[runtime].predict(pictures, min_score=0.05)) > 100
+def test_answers__equal_pytorchs_on_twenty_sizes(runtime, model, runtimes, images):
+    assert len({image.shape for image in images}) == 20
+    ours = model.predict(images, score_threshold=0.05, precision="float32")
+    assert assert_alike(ours, runtimes[runtime].predict(images, score_threshold=0.05)) > 100
     few = {"max_detections": 3}
-    assert_alike(
-        model.predict(pictures[:4], **few, precision="float32"), runtimes[runtime].predict(pictures[:4], **few)
-    )
+    assert_alike(model.predict(images[:4], **few, precision="float32"), runtimes[runtime].predict(images[:4], **few))
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
 def test_answers__equal_pytorchs_on_photographs(runtime, model, runtimes, real_data):
     photographs = sorted(str(file) for file in (real_data / "data" / "bccd").rglob("*.jpg"))[:4]
-    low = {"min_score": 0.02}
+    low = {"score_threshold": 0.02}
     ours = model.predict(photographs, **low, precision="float32")
     assert assert_alike(ours, runtimes[runtime].predict(photographs, **low)) > 10
 
@@ -83,22 +81,22 @@ def test_evaluation__gives_the_same_numbers(model, onnx):
     assert numbers[1] == pytest.approx(numbers[0], abs=1e-6, nan_ok=True)
 
 
-def test_options__that_suppression_went_by_are_fixed(runtimes, pictures):
-    for option, value in (("nms", 0.4), ("agnostic", True), ("classes", ("moon",))):
+def test_options__that_suppression_went_by_are_fixed(runtimes, images):
+    for option, value in (("iou_threshold", 0.4), ("class_agnostic", True), ("classes", ("moon",))):
         with pytest.raises(UsageError, match=f"holds {option}"):
-            runtimes["onnx"].predict(pictures[0], **{option: value})
+            runtimes["onnx"].predict(images[0], **{option: value})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("form", SUFFIXES)
-def test_half__stays_near(form, model, tmp_path, pictures):
+def test_half__stays_near(form, model, tmp_path, images):
     half = load_exported(export(model, tmp_path / f"half{SUFFIXES[form]}", form, half=True))
-    counts = [len(result) for result in half.predict(pictures)]
-    assert np.abs(np.subtract(counts, [len(result) for result in model.predict(pictures)])).mean() < 0.5
+    counts = [len(result) for result in half.predict(images)]
+    assert np.abs(np.subtract(counts, [len(result) for result in model.predict(images)])).mean() < 0.5
 
 
 @pytest.mark.slow
-def test_raw__takes_every_option(model, tmp_path, pictures):
+def test_raw__takes_every_option(model, tmp_path, images):
     raw = load_exported(export(model, tmp_path / "raw.onnx", decode=False))
-    options = {"nms": 0.4, "agnostic": True, "classes": ("moon", "disk"), "min_score": 0.02}
-    assert assert_alike(model.predict(pictures, **options, precision="float32"), raw.predict(pictures, **options)) > 20
+    options = {"iou_threshold": 0.4, "class_agnostic": True, "classes": ("moon", "disk"), "score_threshold": 0.02}
+    assert assert_alike(model.predict(images, **options, precision="float32"), raw.predict(images, **options)) > 20

@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torchvision.ops import complete_box_iou_loss
 
-from densevision.data.targets import stack
+from densevision.datasets.targets import stack
 from densevision.results import Detections
-from densevision.tasks.detection.assign import assign
+from densevision.tasks.detection.assigner import assign
 from densevision.tasks.detection.config import DetectionConfig
-from densevision.tasks.detection.head import YoloHead, predicted_boxes
-from densevision.tasks.detection.loss import detection_losses, distribution_loss
+from densevision.tasks.detection.losses import detection_losses, distribution_loss
+from densevision.tasks.detection.models.yolo import YoloHead, predicted_boxes
 
 CONFIG = DetectionConfig(classes=("a", "b"), bins=8)
 
@@ -68,19 +68,19 @@ def test_losses__equal_the_sum_written_out():
     found = assign(outputs["logits"].sigmoid(), boxes, outputs["anchors"], targets, 10, 0.5, 6.0)
     total = max(1.0, float(found.quality.sum()))
     expected = dict.fromkeys(losses, 0.0)
-    for picture in range(2):
+    for image in range(2):
         for row, (x, y, stride) in enumerate(outputs["anchors"].tolist()):
-            quality, object_ = float(found.quality[picture, row]), int(found.truth[picture, row])
-            label = int(targets["labels"][picture, object_])
-            for number, logit in enumerate(outputs["logits"][picture, row].tolist()):
+            quality, object_ = float(found.quality[image, row]), int(found.truth[image, row])
+            label = int(targets["labels"][image, object_])
+            for number, logit in enumerate(outputs["logits"][image, row].tolist()):
                 wanted, score = quality if number == label else 0.0, 1 / (1 + math.exp(-logit))
                 expected["class"] -= wanted * math.log(score) + (1 - wanted) * math.log(1 - score)
             if quality == 0:
                 continue
-            box = targets["boxes"][picture, object_]
-            expected["box"] += quality * float(complete_box_iou_loss(boxes[picture, row], box))
+            box = targets["boxes"][image, object_]
+            expected["box"] += quality * float(complete_box_iou_loss(boxes[image, row], box))
             steps = torch.stack([x - box[0], y - box[1], box[2] - x, box[3] - y]) / stride
-            expected["distribution"] += quality * float(distribution_loss(outputs["distances"][picture, row], steps))
+            expected["distribution"] += quality * float(distribution_loss(outputs["distances"][image, row], steps))
     weights = {"class": 0.5, "box": 7.5, "distribution": 1.5}
     for name, value in losses.items():
         assert float(value) == pytest.approx(weights[name] * expected[name] / total, rel=1e-4), name
@@ -96,16 +96,16 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("truths", NOTHING.values(), ids=NOTHING.keys())
-def test_losses__are_finite_with_a_gradient_on_every_parameter(truths):
+def test_losses__are_finite_with_a_gradient_on_every_parameter(ground_truths):
     head = small_head()
-    losses = detection_losses(head(features()), stack(truths), CONFIG)
+    losses = detection_losses(head(features()), stack(ground_truths), CONFIG)
     sum(losses.values()).backward()
     assert all(torch.isfinite(value) for value in losses.values()), losses
     for name, parameter in head.named_parameters():
         assert parameter.grad is not None and parameter.grad.isfinite().all(), name
 
 
-def test_losses__of_unknown_pictures_are_zero():
+def test_losses__of_unknown_images_are_zero():
     losses = detection_losses(small_head()(features()), stack([None, None]), CONFIG)
     assert all(value.item() == 0 for value in losses.values())
 

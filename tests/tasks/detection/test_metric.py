@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densevision.results import Detections
-from densevision.tasks.detection.metric import DetectionMetric
+from densevision.tasks.detection.metrics import DetectionMetric
 
 NAMES = ("a", "b")
 
@@ -16,7 +16,7 @@ def record(boxes, labels, scores=None, **more) -> Detections:
     return Detections.of(boxes, labels, NAMES, (100, 100), scores=scores, **more)
 
 
-TRUTHS = [
+GROUND_TRUTHS = [
     record([[0, 0, 10, 10], [20, 20, 90, 90]], [0, 1]),
     record([], []),
     record([[5, 5, 6, 6], [0, 0, 80, 80]], [1, 0], crowd=np.array([False, True])),
@@ -26,7 +26,7 @@ TRUTHS = [
 def test_metric__is_perfect_where_the_answer_is_the_truth_in_any_order_and_shards():
     shards = [DetectionMetric(NAMES) for _ in range(2)]
     for number in (2, 0, 1):
-        shards[number % 2].update(TRUTHS[number], TRUTHS[number], number)
+        shards[number % 2].update(GROUND_TRUTHS[number], GROUND_TRUTHS[number], number)
     shards[1].merge(shards[0])
     numbers = shards[1].compute()
     assert numbers["AP"] == pytest.approx(1) and numbers["AR100"] == pytest.approx(1)
@@ -48,9 +48,9 @@ def test_metric__names_its_protocol():
 
 
 def test_plots__are_written_whatever_there_is_to_draw(tmp_path):
-    for number, truths in enumerate((TRUTHS, TRUTHS[1:2], [])):
+    for number, ground_truths in enumerate((GROUND_TRUTHS, GROUND_TRUTHS[1:2], [])):
         metric = DetectionMetric(NAMES)
-        for position, truth in enumerate(truths):
+        for position, truth in enumerate(ground_truths):
             metric.update(truth, truth, position)
         folder = tmp_path / str(number)
         folder.mkdir()

@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from densevision.errors import UsageError
-from densevision.recipe import PredictOptions
 from densevision.results import Detections
+from densevision.run_config import PredictOptions
 from densevision.sample import Sample
 from densevision.tasks import load_config, load_task
 from densevision.tasks.detection.config import BACKBONES, DetectionConfig
-from densevision.tasks.detection.loss import detection_losses
+from densevision.tasks.detection.losses import detection_losses
 from densevision.tasks.detection.task import Detection
 
 SMALL = DetectionConfig.checked(
@@ -31,17 +31,17 @@ def net(config: DetectionConfig = SMALL):
 
 
 def squares_and_bars(count: int) -> tuple[torch.Tensor, list[Detections]]:
-    """White squares and black bars on grey, one of each per picture."""
+    """White squares and black bars on gray, one of each per image."""
     rng = np.random.default_rng(0)
-    images, truths = np.full((count, 3, 64, 64), 0.5, np.float32), []
+    images, ground_truths = np.full((count, 3, 64, 64), 0.5, np.float32), []
     for image in images:
         x, y = rng.integers(2, 40, 2)
         bar = rng.integers(2, 30)
         image[:, y : y + 20, x : x + 20] = 1
         image[:, bar : bar + 8, 2:60] = 0
         boxes = [[x, y, x + 20, y + 20], [2, bar, 60, bar + 8]]
-        truths.append(Detections.of(boxes, [0, 1], SMALL.classes, (64, 64)))
-    return torch.from_numpy(images), truths
+        ground_truths.append(Detections.of(boxes, [0, 1], SMALL.classes, (64, 64)))
+    return torch.from_numpy(images), ground_truths
 
 
 def test_task__is_found_by_name():
@@ -65,21 +65,21 @@ def test_net__starts_out_expecting_background():
 
 
 def test_net__is_half_precision_under_autocast_and_its_losses_are_not():
-    images, truths = squares_and_bars(2)
+    images, ground_truths = squares_and_bars(2)
     task, model = Detection(SMALL), net().train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         outputs = model(image=images)
     assert outputs["logits"].dtype == torch.bfloat16
-    assert outputs["anchors"].dtype == torch.float32, "centres beyond 256 need more than 8 bits"
-    losses = detection_losses(outputs, task.targets(truths), SMALL)
+    assert outputs["anchors"].dtype == torch.float32, "centers beyond 256 need more than 8 bits"
+    losses = detection_losses(outputs, task.targets(ground_truths), SMALL)
     assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
 
 
-def test_training__learns_four_pictures_by_heart():
-    images, truths = squares_and_bars(4)
+def test_training__learns_four_images_by_heart():
+    images, ground_truths = squares_and_bars(4)
     task, model = Detection(SMALL), net().train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    targets = task.targets(truths)
+    targets = task.targets(ground_truths)
     for _ in range(60):
         optimizer.zero_grad()
         sum(detection_losses(model(image=images), targets, SMALL).values()).backward()
@@ -89,7 +89,9 @@ def test_training__learns_four_pictures_by_heart():
         outputs = model(image=images)
     views = [task.inputs["image"].view((64, 64))] * 4
     metric = task.metric()
-    for position, (found, truth) in enumerate(zip(task.decode(outputs, views, task.evaluation_options()), truths)):
+    for position, (found, truth) in enumerate(
+        zip(task.decode(outputs, views, task.evaluation_options()), ground_truths)
+    ):
         metric.update(found, truth, position)
     assert metric.compute()["AP50"] > 0.95
 
@@ -102,7 +104,7 @@ class Whole(torch.nn.Module):
         self.task, self.model = task, model
 
     def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.task.answers(self.model(image=image), PredictOptions(min_score=0.005, max_detections=20))
+        return self.task.answers(self.model(image=image), PredictOptions(score_threshold=0.005, max_detections=20))
 
 
 def test_export__answers_alike_for_any_batch_and_size():
@@ -151,13 +153,13 @@ def test_head__without_the_levels_it_needs_says_what_to_do():
         Detection(SMALL).head([3, 16, 24, 32], [1, 4, 8, 8])
 
 
-def test_without_truth__is_a_picture_of_nothing():
-    sample = Detection(SMALL).without_truth(Sample({"image": np.zeros((5, 7, 3), np.uint8)}))
+def test_without_truth__is_a_image_of_nothing():
+    sample = Detection(SMALL).unlabeled(Sample({"image": np.zeros((5, 7, 3), np.uint8)}))
     assert len(sample.truth) == 0
     assert sample.truth.size == (5, 7)
 
 
-def test_inputs__keep_the_form_of_the_picture():
+def test_inputs__keep_the_form_of_the_image():
     spec = Detection(SMALL.changed(data__size=640)).inputs["image"]
     assert spec.view((480, 640)).size == (480, 640)
     assert spec.view((1, 1)).size == (640, 640)

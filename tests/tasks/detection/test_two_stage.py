@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.engine.loader import Collate
-from densevision.engine.model import TorchModel
-from densevision.engine.train import card_of
 from densevision.errors import UsageError
-from densevision.recipe import PredictOptions
+from densevision.inference.loader import Collate
+from densevision.inference.predictor import TorchModel
+from densevision.run_config import PredictOptions
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.task import Detection
 from densevision.testing import CHECKS, check_task
+from densevision.training.train import card_of
 
 TINY = {
     "arch": "faster_rcnn",
@@ -39,7 +39,7 @@ TINY = {
 
 def task(**settings) -> Detection:
     named = {name.replace("__", "."): value for name, value in settings.items()}
-    return Detection(Detection.complete(DetectionConfig.resolve(None, {**TINY, **named})))
+    return Detection(Detection.infer_from_data(DetectionConfig.resolve(None, {**TINY, **named})))
 
 
 def test_contract() -> None:
@@ -74,12 +74,14 @@ def test_config__silence_means_what_the_paper_says() -> None:
     config = DetectionConfig.resolve(None, {"arch": "faster_rcnn", "data.size": 600})
     assert config.backbone.name == "resnet50" and config.data.longest == 1000
     assert (config.loss.classification, config.loss.box) == (1.0, 1.0)
-    assert (config.decode.nms, config.decode.max_detections) == (0.5, 100)
-    own = DetectionConfig.resolve(None, {"arch": "faster_rcnn", "decode.nms": 0.6, "backbone.name": "resnet18"})
-    assert own.decode.nms == 0.6 and own.decode.max_detections == 100 and own.backbone.name == "resnet18"
+    assert (config.decode.iou_threshold, config.decode.max_detections) == (0.5, 100)
+    own = DetectionConfig.resolve(
+        None, {"arch": "faster_rcnn", "decode.iou_threshold": 0.6, "backbone.name": "resnet18"}
+    )
+    assert own.decode.iou_threshold == 0.6 and own.decode.max_detections == 100 and own.backbone.name == "resnet18"
     assert DetectionConfig.checked(own.plain()) == own
     yolo = DetectionConfig.resolve(None, {})
-    assert yolo.data.longest is None and yolo.decode.nms == 0.7 and yolo.loss.box == 7.5
+    assert yolo.data.longest is None and yolo.decode.iou_threshold == 0.7 and yolo.loss.box == 7.5
 
 
 def test_rules__follow_the_options() -> None:
@@ -89,7 +91,7 @@ def test_rules__follow_the_options() -> None:
     sample = own.dataset("val")[0]
 
     def found(**options):
-        return run.infer([sample], PredictOptions(min_score=0.0, precision="float32", **options))[0]
+        return run.infer([sample], PredictOptions(score_threshold=0.0, precision="float32", **options))[0]
 
     everything, few, name = found(), found(max_detections=3), own.config.classes[1]
     assert np.array_equal(few.scores, everything.scores[:3]) and len(everything) <= 20
@@ -99,7 +101,7 @@ def test_rules__follow_the_options() -> None:
 
 
 def test_export__without_decoding_is_refused(tmp_path) -> None:
-    from densevision.engine.export import export
+    from densevision.export.export import export
 
     own = task()
     run = TorchModel(own, own.net().eval(), card_of(own.config, 1))
@@ -107,8 +109,8 @@ def test_export__without_decoding_is_refused(tmp_path) -> None:
         export(run, tmp_path / "a.pt2", "torch", decode=False)
 
 
-def test_multi_scale__moves_the_size_with_the_picture() -> None:
-    from densevision.data.rescale import rescale_batch
+def test_multi_scale__moves_the_size_with_the_image() -> None:
+    from densevision.datasets.rescale import rescale_batch
 
     own = task()
     batch = Collate(own)([own.dataset("train")[0]])
@@ -118,8 +120,8 @@ def test_multi_scale__moves_the_size_with_the_picture() -> None:
     assert torch.allclose(small.targets["boxes"] * 2, batch.targets["boxes"])
 
 
-def test_training_canvas__keeps_the_shape_of_the_picture() -> None:
-    from densevision.tasks.detection.data import canvas_size
+def test_training_canvas__keeps_the_shape_of_the_image() -> None:
+    from densevision.tasks.detection.dataset import canvas_size
 
     config = DetectionConfig.resolve(None, {**TINY, "data.longest": 200})
     assert canvas_size(config, (100, 200)) == (100, 200)

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densevision.tasks.flow import correlation
-from densevision.tasks.flow.correlation import Blocks, Volume, correlate
+from densevision.tasks.flow.models import correlation
+from densevision.tasks.flow.models.correlation import AllPairsCorrelation, Blocks, correlate
 
 LEVELS, RADIUS = 3, 2
 
@@ -87,7 +87,7 @@ def test_bfloat16__is_compared_in_float32(kind):
 
 def test_auto__by_the_memory_there_is(monkeypatch):
     first, second, _ = maps()
-    assert isinstance(correlate(first, second, LEVELS, RADIUS), Volume)
+    assert isinstance(correlate(first, second, LEVELS, RADIUS), AllPairsCorrelation)
     monkeypatch.setattr(correlation, "_memory", lambda device: 1000)
     assert isinstance(correlate(first, second, LEVELS, RADIUS), Blocks)
 

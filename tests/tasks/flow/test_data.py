@@ -8,19 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from densevision.datasets.flow_layouts import detect_format
 from densevision.errors import DataError, UsageError
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.data import SceneFlow, open_split, pairs_of
-from densevision.tasks.flow.pairs import recognise
+from densevision.tasks.flow.dataset import SceneFlow, open_split, pairs_of
 from densevision.tasks.flow.task import Flow
 
 SIZE = (6, 8)
 
 
 def frame(path: Path, value: int = 0, size: tuple[int, int] = SIZE) -> None:
-    """A picture of one colour, which tells the frames apart."""
+    """An image of one color, which tells the frames apart."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".ppm":
         height, width = size
@@ -115,7 +115,7 @@ OCCLUDED = ("Sintel", "KITTI 2015", "KITTI 2012", "TartanAir")
 
 
 def test_things__what_only_trains_is_divided_by_scenes(tmp_path):
-    """Both directions and cameras of a scene show the same pictures: none may train where another validates."""
+    """Both directions and cameras of a scene show the same images: none may train where another validates."""
     things(tmp_path)
     for part in ("optical_flow", "frames_cleanpass"):
         shutil.rmtree(tmp_path / part / "TEST")
@@ -156,7 +156,7 @@ def test_tartanair__below_train_and_val(tmp_path):
 def test_layout__gives_pairs_with_truth_for_both_splits(tmp_path, name):
     build, count = LAYOUTS[name]
     build(tmp_path)
-    assert name.startswith(recognise(tmp_path).name)
+    assert name.startswith(detect_format(tmp_path).name)
     ids = []
     for split in ("train", "val"):
         samples = open_split(config(tmp_path), split)
@@ -198,7 +198,7 @@ def test_plain_folders__by_numbers_or_because_there_are_only_two_frames(tmp_path
 
 
 def numbers_of(samples) -> list[tuple[int, int]]:
-    """The colours of the frames of each pair."""
+    """The colors of the frames of each pair."""
     pairs = (samples[index] for index in range(len(samples)))
     return sorted(tuple(int(pair.images[name][0, 0, 0]) for name in ("first", "second")) for pair in pairs)
 
@@ -291,7 +291,7 @@ def test_bad_pairs__are_counted_and_named_where_that_is_asked_for(tmp_path):
         frame(tmp_path / f"train/{folder}/2.png")
         motion(tmp_path / f"train/{folder}/flow1.flo")
     frame(tmp_path / "train/b/2.png", size=(6, 9))
-    (tmp_path / "train/c/2.png").write_bytes(b"no picture")
+    (tmp_path / "train/c/2.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="second frame"):
         open_split(config(tmp_path), "train")
     samples = open_split(config(tmp_path, **{"data.on_error": "skip"}), "train")
@@ -350,7 +350,7 @@ def test_spring__pairs_run_forwards_and_backwards(tmp_path):
             path = tmp_path / f"train/0001/flow_{kind}_left/flow_{kind}_left_000{number}.flo5"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    layout = recognise(tmp_path)
+    layout = detect_format(tmp_path)
     steps = [(int(pair.first.stem[-1]), int(pair.second.stem[-1])) for pair in layout.pairs(tmp_path, ())]
     assert layout.name == "Spring" and sorted(steps) == [(1, 2), (2, 1), (2, 3), (3, 2)]
 
@@ -373,7 +373,7 @@ def test_scenes__are_new_in_every_epoch_and_the_same_again():
 
 
 def test_augmented_pair__still_fits_its_truth():
-    """The second picture, fetched back by the warped flow, is the first, but for what is occluded."""
+    """The second image, fetched back by the warped flow, is the first, but for what is occluded."""
     from densevision.results.flow_field import fetch
 
     chosen = FlowConfig.resolve(

@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.engine.export import export
-from densevision.engine.exported import load_exported
-from densevision.engine.model import TorchModel
-from densevision.engine.train import card_of
 from densevision.errors import UsageError
+from densevision.export.export import export
+from densevision.export.exported_predictor import load_exported
+from densevision.inference.predictor import TorchModel
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.task import Flow
+from densevision.training.train import card_of
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 
-def test_onnx__answers_pictures_of_other_sizes_alike(tmp_path):
+def test_onnx__answers_images_of_other_sizes_alike(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     task = Flow(FlowConfig.checked({"preset": "tiny", "iterations": 3}))
@@ -29,6 +29,6 @@ def test_onnx__answers_pictures_of_other_sizes_alike(tmp_path):
         mine, theirs = model.predict(pair, precision="float32"), exported.predict(pair)
         np.testing.assert_allclose(theirs.flow, mine.flow, atol=1e-2)
         np.testing.assert_allclose(theirs.occlusion, mine.occlusion, atol=1e-2)
-    for option in ({"iterations": 5}, {"warm_start": True}, {"consistency": True}):
+    for option in ({"iterations": 5}, {"warm_start": True}, {"forward_backward": True}):
         with pytest.raises(UsageError):
             exported.predict(pair, **option)

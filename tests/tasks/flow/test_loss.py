@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score
 
 from densevision.results import FlowField
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.loss import (
+from densevision.tasks.flow.losses import (
     flow_distance,
     matching_distance,
     occlusion_distance,
@@ -18,7 +18,7 @@ from densevision.tasks.flow.loss import (
     unsupervised_losses,
     visibility_distance,
 )
-from densevision.tasks.flow.occlusion import OcclusionRefiner, unreturned
+from densevision.tasks.flow.models.occlusion import OcclusionRefiner, forward_backward_inconsistent
 from densevision.tasks.flow.photometric import census_distance, smoothness
 from densevision.tasks.flow.task import Flow
 
@@ -129,7 +129,7 @@ def test_matching__is_weighed_and_leaves_out_what_is_occluded():
     assert found[0] == 0 and found[1].item() == pytest.approx(0.5 * wanted.item(), rel=1e-5)
 
 
-def test_truths_too_fast__are_left_out():
+def test_ground_truths_too_fast__are_left_out():
     task, fast = tiny(**{"loss.largest": 5.0}), truth()
     flow = fast.flow.copy()
     flow[:, :64] = 1000
@@ -144,36 +144,36 @@ def test_stack__pads_and_tells_what_is_known():
     assert not targets["told"][:2].any() and targets["told"][2].sum() == truth().valid.sum()
 
 
-def test_unreturned__is_what_the_other_picture_does_not_show():
+def test_unreturned__is_what_the_other_image_does_not_show():
     """A square moves right by 8 over a still ground: it hides the ground that it comes to lie on."""
     forward, backward = torch.zeros(2, 1, 2, 32, 48)
     forward[:, 0, 8:24, 8:24] = 8
     backward[:, 0, 8:24, 16:32] = -8
     hidden = torch.zeros(32, 48, dtype=torch.bool)
     hidden[8:24, 24:32] = True
-    assert torch.equal(unreturned(forward, backward)[0], hidden)
+    assert torch.equal(forward_backward_inconsistent(forward, backward)[0], hidden)
 
 
-def test_unreturned__leaves_the_picture():
+def test_unreturned__leaves_the_image():
     flow = torch.full((1, 2, 10, 10), 0.0)
     flow[:, 0] = 3
-    lost = unreturned(flow, -flow)[0]
+    lost = forward_backward_inconsistent(flow, -flow)[0]
     assert lost[:, 7:].all() and not lost[:, :7].any()
 
 
 def test_census__does_not_mind_the_light_but_minds_a_shift():
-    picture = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
+    image = torch.rand(1, 3, 24, 24, generator=torch.Generator().manual_seed(0))
     inner = (slice(None), slice(None), slice(4, -4), slice(4, -4))
-    assert census_distance(picture, picture + 0.3, 3)[inner].max() < 1e-5
-    assert census_distance(picture, picture.roll(2, 3), 3)[inner].mean() > 0.3
+    assert census_distance(image, image + 0.3, 3)[inner].max() < 1e-5
+    assert census_distance(image, image.roll(2, 3), 3)[inner].mean() > 0.3
 
 
-def test_smoothness__is_waived_at_edges_of_the_picture():
-    flow, picture = torch.zeros(1, 2, 8, 8), torch.zeros(1, 3, 8, 8)
+def test_smoothness__is_waived_at_edges_of_the_image():
+    flow, image = torch.zeros(1, 2, 8, 8), torch.zeros(1, 3, 8, 8)
     flow[..., 4:] = 5
-    rough = smoothness(picture, flow)
-    picture[..., 4:] = 1
-    assert smoothness(picture, flow) < 1e-6 < rough
+    rough = smoothness(image, flow)
+    image[..., 4:] = 1
+    assert smoothness(image, flow) < 1e-6 < rough
 
 
 @pytest.mark.parametrize("occlusion", [True, False])
@@ -187,7 +187,7 @@ def test_photometric__learns_without_truth(occlusion):
 
 
 def test_refiner__learns_what_is_hidden_from_where_the_flow_leads():
-    """Cells that know nothing, and the true flow of scenes: what is hidden is found on scenes that were not learnt."""
+    """Cells that know nothing, and the true flow of scenes: what is hidden is found on scenes that were not learned."""
     torch.manual_seed(0)
     scenes = Flow(FlowConfig.resolve(None, {**TINY, "data.path": "scenes:24:3", "data.size": [128, 128]})).dataset(
         "train"

@@ -10,8 +10,8 @@ import pytest
 from densevision.errors import DataError
 from densevision.io.flow import write_flow
 from densevision.results import FlowField
-from densevision.tasks.flow.metric import FlowMetric, angular_error
-from densevision.tasks.flow.score import score
+from densevision.tasks.flow.metrics import FlowMetric, angular_error
+from densevision.tasks.flow.scoring import score
 
 
 def pair(seed: int, size: tuple[int, int] = (23, 31)) -> tuple[FlowField, FlowField]:
@@ -158,7 +158,7 @@ def test_plots_and_tables__are_made(tmp_path):
         metric.update(*pair(number), number)
     metric.plots(tmp_path)
     assert (tmp_path / "errors.png").exists()
-    assert list(metric.tables()["worst pictures"]) and metric.counts()["pixels"] > 0
+    assert list(metric.tables()["worst images"]) and metric.counts()["pixels"] > 0
 
 
 def test_score__of_files_equals_the_metric(tmp_path):

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.engine.model import TorchModel
-from densevision.engine.train import card_of
 from densevision.errors import DataError, UsageError
+from densevision.inference.predictor import TorchModel
 from densevision.ops.view import fit
 from densevision.results import FlowField
 from densevision.tasks import load_config, load_task
-from densevision.tasks.flow import decode
+from densevision.tasks.flow import postprocess as decode
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.head import PLANS, RaftHead
+from densevision.tasks.flow.models.raft import RAFT_CONFIGS, RaftHead
 from densevision.tasks.flow.task import Flow
 from densevision.tasks.flow.warm_start import carried
+from densevision.training.train import card_of
 
 RECIPES = Path(__file__).parents[3] / "configs" / "flow"
 
@@ -41,7 +41,7 @@ def test_task__is_found_by_name():
 def test_presets__have_the_published_numbers_of_parameters():
     """RAFT-small has 990,162 and RAFT-large 5,257,536, as torchvision documents."""
     counts = {}
-    for preset in PLANS:
+    for preset in RAFT_CONFIGS:
         with torch.device("meta"):
             net = Flow(FlowConfig.checked({"preset": preset, "occlusion": False})).net()
         counts[preset] = sum(weight.numel() for weight in net.parameters())
@@ -65,13 +65,13 @@ def test_options_without_effect__are_refused(settings):
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_recipes__hold_only_options_that_exist(recipe):
-    assert FlowConfig.resolve(recipe).task == "flow"
+def test_recipes__hold_only_options_that_exist(run_config):
+    assert FlowConfig.resolve(run_config).task == "flow"
 
 
 def test_head__says_which_level_is_missing():
     with pytest.raises(UsageError, match="stride 8"):
-        RaftHead([3, 16], [1, 4], PLANS["small"])
+        RaftHead([3, 16], [1, 4], RAFT_CONFIGS["small"])
 
 
 def test_timm_level__shares_its_features():
@@ -132,18 +132,18 @@ def test_carried__moves_the_motion_along_itself():
 def test_consistency__finds_occlusion_for_any_model():
     pair, flow = tuple(frames(2)), model(occlusion=False)
     assert flow.predict(pair).occlusion is None
-    found = flow.predict(pair, consistency=True, precision="float32")
+    found = flow.predict(pair, forward_backward=True, precision="float32")
     assert set(np.unique(found.hidden)) <= {False, True} and found.occlusion.shape == (40, 56)
 
 
-def test_tiles_and_looks__give_one_field_of_the_pictures_size():
+def test_tiles_and_looks__give_one_field_of_the_images_size():
     flow, pair = model(), tuple(frames(2, (150, 210)))
     for options in ({"tile": 128}, {"tta": ("flip",)}, {"tta": ("scale",)}):
         result = flow.predict(pair, **options)
         assert result.flow.shape == (2, 150, 210) and result.valid.all() and result.occlusion.shape == (150, 210)
 
 
-def test_fields__turn_round_in_a_mirror_and_shrink_with_the_picture():
+def test_fields__turn_round_in_a_mirror_and_shrink_with_the_image():
     answers = {"flow": torch.tensor([4.0, 6.0]).view(1, 2, 1, 1).expand(1, 2, 16, 16)}
     view = fit((8, 8), "letterbox", 16)
     own = decode.fields(answers, view)
@@ -161,7 +161,7 @@ def test_flip__answers_a_mirrored_pair_with_mirrored_flow():
     np.testing.assert_allclose(other.flow[:, :, ::-1] * np.array([-1, 1]).reshape(2, 1, 1), one, atol=1e-3)
 
 
-def test_smallest_pictures__are_answered():
+def test_smallest_images__are_answered():
     """Below the network's least side the canvas continues the edges; nothing is refused."""
     assert model().predict(tuple(frames(2, (1, 1)))).flow.shape == (2, 1, 1)
 
@@ -171,15 +171,15 @@ def test_bad_input__is_named():
     first, second = frames(2)
     with pytest.raises(DataError, match="different sizes"):
         flow.predict((first, second[:-1]))
-    with pytest.raises(DataError, match="one picture only, but 2 are needed"):
+    with pytest.raises(DataError, match="one image only, but 2 are needed"):
         flow.predict(first)
-    with pytest.raises(DataError, match="one picture only"):
+    with pytest.raises(DataError, match="one image only"):
         flow.predict("street.png")
-    with pytest.raises(UsageError, match="min_score"):
-        flow.predict((first, second), min_score=0.5)
+    with pytest.raises(UsageError, match="score_threshold"):
+        flow.predict((first, second), score_threshold=0.5)
 
 
-def test_a_file_that_is_one_picture__needs_a_second(tmp_path):
+def test_a_file_that_is_one_image__needs_a_second(tmp_path):
     from densevision.io.image import write_image
 
     write_image(tmp_path / "a.png", frames(1)[0])

@@ -1,4 +1,4 @@
-"""The whole network with two stages as one ONNX graph: pictures of any size, the same objects as PyTorch's."""
+"""The whole network with two stages as one ONNX graph: images of any size, the same objects as PyTorch's."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from densevision.data.scenes import Scenes
-from densevision.engine.export import export
-from densevision.engine.exported import load_exported
-from densevision.engine.loader import Collate
-from densevision.engine.model import TorchModel
-from densevision.engine.train import card_of
+from densevision.datasets.scenes import Scenes
+from densevision.export.export import export
+from densevision.export.exported_predictor import load_exported
+from densevision.inference.loader import Collate
+from densevision.inference.predictor import TorchModel
 from densevision.results import Instances
 from densevision.tasks.instance.config import InstanceConfig
 from densevision.tasks.instance.task import Instance
+from densevision.training.train import card_of
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
@@ -44,7 +44,7 @@ SIZES = ((96, 96), (61, 137), (150, 80), (33, 200), (24, 24))
 def model() -> TorchModel:
     """Random weights with norms that fit them, and a last layer that tells one proposal from another."""
     torch.manual_seed(0)
-    task = Instance(Instance.complete(InstanceConfig.resolve(None, TINY)))
+    task = Instance(Instance.infer_from_data(InstanceConfig.resolve(None, TINY)))
     net, samples = task.net(), task.dataset("train")
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -73,10 +73,10 @@ def assert_alike(ours: list[Instances], theirs: list[Instances]) -> int:
 
 
 def test_onnx__objects_equal_pytorchs_on_any_size(model, file):
-    pictures = [Scenes(1, seed, size)[0].image for seed, size in enumerate(SIZES)]
-    options = {"min_score": model.task.config.decode.evaluation_score}
-    ours = model.predict(pictures, **options, precision="float32")
-    assert assert_alike(ours, load_exported(file, "instance").predict(pictures, **options)) > 10
+    images = [Scenes(1, seed, size)[0].image for seed, size in enumerate(SIZES)]
+    options = {"score_threshold": model.task.config.decode.eval_score_threshold}
+    ours = model.predict(images, **options, precision="float32")
+    assert assert_alike(ours, load_exported(file, "instance").predict(images, **options)) > 10
 
 
 def test_onnx__is_one_graph_of_free_batch_and_canvas(file):

@@ -1,4 +1,4 @@
-"""Hundreds of objects on a large picture take the memory of a few of them."""
+"""Hundreds of objects on a large image take the memory of a few of them."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def blurred(rng: np.random.Generator, count: int) -> np.ndarray:
     return np.stack([(one - one.min()) / np.ptp(one) for one in noise])
 
 
-def test_results__of_hundreds_on_a_large_picture_stay_small():
+def test_results__of_hundreds_on_a_large_image_stay_small():
     settings = {"classes": ["a"], "data.size": 800, "data.longest": 1333}
     task = Instance(InstanceConfig.resolve(None, settings))
     rng = np.random.default_rng(0)
     view = task.inputs["image"].view(LARGE)
     corner = rng.random((COUNT, 2)) * (1000, 600)
     boxes = np.concatenate([corner, corner + 20 + rng.random((COUNT, 2)) * 150], 1)
-    boxes[:2] = (0, 0, 1199, 799)  # the whole picture
+    boxes[:2] = (0, 0, 1199, 799)  # the whole image
     answers = {
         "boxes": torch.tensor(boxes[None], dtype=torch.float32),
         "scores": torch.ones(1, COUNT),

@@ -6,8 +6,8 @@ import pytest
 from safetensors.torch import load_file
 
 from densevision import train
-from densevision.engine.keeper import Keeper
 from densevision.errors import DenseVisionError
+from densevision.training.checkpointer import ValidationCallback
 
 TINY = {
     "data.size": 64,
@@ -31,7 +31,7 @@ TINY = {
 
 def test_resume__draws_the_same_samples(tmp_path, monkeypatch):
     train("instance", "scenes:8:7", set=TINY, out=tmp_path / "whole", quiet=True)
-    saved = Keeper.on_train_epoch_end
+    saved = ValidationCallback.on_train_epoch_end
 
     def interrupted(self, trainer, module):
         saved(self, trainer, module)
@@ -39,7 +39,7 @@ def test_resume__draws_the_same_samples(tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "on_train_epoch_end", interrupted)
+        patch.setattr(ValidationCallback, "on_train_epoch_end", interrupted)
         with pytest.raises(DenseVisionError, match="interrupted after 1"):
             train("instance", "scenes:8:7", set=TINY, out=tmp_path / "cut", quiet=True)
     train(resume=tmp_path / "cut", quiet=True)

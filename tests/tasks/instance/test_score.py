@@ -11,8 +11,8 @@ import pytest
 from densevision.errors import DataError
 from densevision.ops.masks import encode
 from densevision.results import Instances
-from densevision.tasks.instance.metric import InstanceMetric
-from densevision.tasks.instance.score import open_files, score
+from densevision.tasks.instance.metrics import InstanceMetric
+from densevision.tasks.instance.scoring import open_files, score
 
 SIZE = (40, 50)
 POINTS = [12.0, 12, 2, 15, 15, 2, 20, 18, 1]
@@ -26,7 +26,7 @@ def mask(size=SIZE) -> dict:
 
 
 def report(folder, *entries: dict, truth: dict | None = None, size: dict | None = None) -> dict:
-    """The score of predictions of one picture, whose truth is one object."""
+    """The score of predictions of one image, whose truth is one object."""
     annotation = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 5, 20, 15], "area": 300, "iscrowd": 0}
     annotation |= {"segmentation": mask(), "keypoints": POINTS, "num_keypoints": 3, **(truth or {})}
     content = {
@@ -57,12 +57,12 @@ def test_score__keypoints(tmp_path):
     "entry, words",
     [
         ({"segmentation": mask(), "category_id": 9}, "category_id: no such id among the truth's categories"),
-        ({"segmentation": mask((30, 30))}, "another size than their picture"),
-        ({"segmentation": {"size": list(SIZE), "counts": "zz"}}, "another size than their picture"),
-        ({"segmentation": {"size": list(SIZE), "counts": [3, 4]}}, "another size than their picture"),
+        ({"segmentation": mask((30, 30))}, "another size than their image"),
+        ({"segmentation": {"size": list(SIZE), "counts": "zz"}}, "another size than their image"),
+        ({"segmentation": {"size": list(SIZE), "counts": [3, 4]}}, "another size than their image"),
         ({"segmentation": {"counts": [3, 4]}}, "run lengths without their size"),
         ({"segmentation": {"size": 40, "counts": [3, 4]}}, "run lengths without their size"),
-        ({"segmentation": {"size": list(SIZE), "counts": [-5, 2005]}}, "another size than their picture"),
+        ({"segmentation": {"size": list(SIZE), "counts": [-5, 2005]}}, "another size than their image"),
         ({"note": "without any shape"}, "bbox: absent"),
         ({"segmentation": [[1.0, 1, 5, 5]]}, "fewer than 3 points"),
         ({"segmentation": [[1.0, 1, 5, 5, 9]]}, "neither polygons nor run lengths"),
@@ -74,7 +74,7 @@ def test_score__keypoints(tmp_path):
 def test_score__a_fault_is_named(tmp_path, entry, words):
     with pytest.raises(DataError, match=words) as refusal:
         scored(tmp_path, **entry)
-    assert "found.json: [0]." in str(refusal.value) and refusal.value.mend
+    assert "found.json: [0]." in str(refusal.value) and refusal.value.hint
 
 
 def test_score__a_fault_of_the_truth_is_named(tmp_path):
@@ -105,7 +105,7 @@ def test_score__what_any_entry_holds_is_judged_in_all(tmp_path, key, value):
     [({}, "height: absent"), ({"height": 40}, "width: absent"), ({"height": 0, "width": 50}, r"height: .*\(got 0\)")],
 )
 @pytest.mark.parametrize("drawn", ["truth", "prediction"])
-def test_score__polygons_of_a_picture_without_size_are_refused(tmp_path, size, words, drawn):
+def test_score__polygons_of_a_image_without_size_are_refused(tmp_path, size, words, drawn):
     true, found = (OUTLINE, mask()) if drawn == "truth" else (mask(), OUTLINE)
     with pytest.raises(DataError, match=rf"truth\.json: images\[0\]\.{words}"):
         report(tmp_path, {"segmentation": found}, truth={"segmentation": true}, size=size)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.data.copy_paste import copy_paste
-from densevision.engine.loader import Collate
-from densevision.engine.model import TorchModel
-from densevision.engine.train import card_of
+from densevision.datasets.copy_paste import copy_paste
 from densevision.errors import UsageError
-from densevision.recipe import PredictOptions
+from densevision.inference.loader import Collate
+from densevision.inference.predictor import TorchModel
 from densevision.results import Instances
+from densevision.run_config import PredictOptions
 from densevision.tasks.instance.config import InstanceConfig
-from densevision.tasks.instance.score import score
+from densevision.tasks.instance.scoring import score
 from densevision.tasks.instance.task import Instance
 from densevision.testing import check_task
+from densevision.training.train import card_of
 
 TINY = {
     "data.path": "scenes:8:0",
@@ -44,7 +44,7 @@ TINY = {
 
 
 def task(**settings) -> Instance:
-    return Instance(Instance.complete(InstanceConfig.resolve(None, {**TINY, **settings})))
+    return Instance(Instance.infer_from_data(InstanceConfig.resolve(None, {**TINY, **settings})))
 
 
 def model(own: Instance) -> TorchModel:
@@ -65,9 +65,13 @@ def posed(seed: int, size: tuple[int, int], names=("person",)) -> Instances:
 
 
 def pose_task() -> Instance:
-    joints = {"joints": ["nose", "left_hand", "right_hand", "hip"], "limbs": [[0, 1], [0, 2]], "classes": ["person"]}
+    keypoint_names = {
+        "keypoint_names": ["nose", "left_hand", "right_hand", "hip"],
+        "skeleton_edges": [[0, 1], [0, 2]],
+        "classes": ["person"],
+    }
     more = {"keypoint.width": 16, "keypoint.convolutions": 1, "sigmas": [0.1] * 4}
-    return Instance(InstanceConfig.resolve(None, {**TINY, **joints, **more, "masks": False, "keypoints": True}))
+    return Instance(InstanceConfig.resolve(None, {**TINY, **keypoint_names, **more, "masks": False, "keypoints": True}))
 
 
 def test_keypoints__decode_inverts_encode():
@@ -79,7 +83,7 @@ def test_keypoints__decode_inverts_encode():
     metric = own.metric()
     metric.update(again, truth, 0)
     assert metric.compute()["keypoints/AP"] == pytest.approx(1)
-    assert own.watch == ("keypoints/AP", "max")
+    assert own.monitor == ("keypoints/AP", "max")
     assert again.draw(np.zeros((128, 128, 3), np.uint8)).any()
 
 
@@ -94,7 +98,7 @@ def test_keypoints__train_and_answer():
     assert set(losses) == {"objectness", "proposal", "class", "box", "keypoint"}
     sum(losses.values()).backward()
     assert all(weight.grad is not None for weight in net.head.keypoint.parameters())
-    (found,) = model(own).infer([Sample({"image": image})], PredictOptions(min_score=0.0, precision="float32"))
+    (found,) = model(own).infer([Sample({"image": image})], PredictOptions(score_threshold=0.0, precision="float32"))
     assert len(found) and found.keypoints.shape[1:] == (4, 3) and found.masks is None
 
 
@@ -103,13 +107,13 @@ def test_rules__follow_the_options():
     sample = own.dataset("val")[0]
     run = model(own)
     everything, few = (
-        run.infer([sample], PredictOptions(min_score=0.0, max_detections=count, precision="float32"))[0]
+        run.infer([sample], PredictOptions(score_threshold=0.0, max_detections=count, precision="float32"))[0]
         for count in (None, 3)
     )
     assert len(few) == 3 and len(everything) <= own.config.decode.max_detections
     assert np.array_equal(few.scores, everything.scores[:3])
     name = own.config.classes[1]
-    (one,) = run.infer([sample], PredictOptions(min_score=0.0, classes=(name,), precision="float32"))
+    (one,) = run.infer([sample], PredictOptions(score_threshold=0.0, classes=(name,), precision="float32"))
     assert set(one.labels.tolist()) == {1}
     with pytest.raises(UsageError, match="no such class"):
         run.infer([sample], PredictOptions(classes=("nothing",)))
@@ -121,7 +125,7 @@ def test_predict__in_tiles_and_looks_merges():
     image = own.dataset("val")[0].images["image"]
     large = np.tile(image, (2, 2, 1))
     for options in ({"tile": 128}, {"tta": ("flip", "scale")}):
-        found = run.predict(large, min_score=0.2, precision="float32", **options)
+        found = run.predict(large, score_threshold=0.2, precision="float32", **options)
         assert found.size == large.shape[:2]
         assert all(mask["size"] == list(found.size) for mask in found.masks)
         assert len(found) <= own.config.decode.max_detections
@@ -148,12 +152,12 @@ def test_canvas__of_training_samples():
 
 
 def test_preview__draws_a_batch_of_several_sizes(tmp_path, monkeypatch):
-    from densevision.engine.loader import training_loader
-    from densevision.engine.preview import draw_batches
+    from densevision.inference.loader import training_loader
+    from densevision.training.preview import draw_batches
 
     own = task(**{"train.batch": 2})
     shapes = iter([(128, 160), (160, 128)] * 8)
-    monkeypatch.setattr("densevision.tasks.instance.data._canvas", lambda *_: next(shapes))
+    monkeypatch.setattr("densevision.tasks.instance.dataset._canvas", lambda *_: next(shapes))
     draw_batches(tmp_path, own, training_loader(own, own.dataset("train"), 0))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.jpg", "1.jpg"]
 
@@ -162,7 +166,7 @@ def test_preview__draws_a_batch_of_several_sizes(tmp_path, monkeypatch):
     "settings, words",
     [
         ({"masks": False}, "masks, keypoints or both"),
-        ({"joints": ["a"]}, "without keypoints"),
+        ({"keypoint_names": ["a"]}, "without keypoints"),
         ({"rcnn.anchors.sizes": [16, 32]}, "anchors.sizes"),
         ({"rcnn.proposals.negative": 0.9}, "proposals.negative"),
         ({"data.longest": 64}, "data.longest"),
@@ -177,7 +181,7 @@ def test_config__contradictions_are_refused(settings, words):
 def test_score__of_files_equals_the_metric(tmp_path):
     own = task()
     samples = own.dataset("val")
-    metric, results, truths, images = own.metric(), [], [], []
+    metric, results, ground_truths, images = own.metric(), [], [], []
     for index in range(4):
         truth = samples[index].truth
         answer = truth.warp(np.array([[1.0, 0, 2], [0, 1, 1]]), truth.size)
@@ -185,9 +189,9 @@ def test_score__of_files_equals_the_metric(tmp_path):
         results += answer.to_coco(index)
         images.append({"id": index, "height": truth.size[0], "width": truth.size[1]})
         for entry, area in zip(truth.to_coco(index), truth.areas):
-            truths.append({**entry, "id": len(truths) + 1, "area": float(area), "iscrowd": 0})
+            ground_truths.append({**entry, "id": len(ground_truths) + 1, "area": float(area), "iscrowd": 0})
     categories = [{"id": id, "name": name} for id, name in zip(own.config.category_ids, own.config.classes)]
-    content = {"images": images, "annotations": truths, "categories": categories}
+    content = {"images": images, "annotations": ground_truths, "categories": categories}
     (tmp_path / "truth.json").write_text(json.dumps(content))
     (tmp_path / "found.json").write_text(json.dumps(results))
     found = score(tmp_path / "truth.json", tmp_path / "found.json")["metrics"]

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.engine.blend import blended
-from densevision.engine.model import TorchModel
-from densevision.engine.train import card_of
 from densevision.errors import DataError, UsageError
+from densevision.inference.predictor import TorchModel
+from densevision.inference.sliding_window import blended
 from densevision.io.image import read_index
 from densevision.ops.view import View
-from densevision.recipe import PredictOptions
 from densevision.results import SemanticMap
+from densevision.run_config import PredictOptions
 from densevision.sample import Sample
 from densevision.tasks.semantic.config import SemanticAugment, SemanticConfig
 from densevision.tasks.semantic.crop import crop_matrix, cropped
-from densevision.tasks.semantic.score import score
+from densevision.tasks.semantic.scoring import score
 from densevision.tasks.semantic.task import Semantic
+from densevision.training.train import card_of
 
 NAMES = ("sky", "road", "car")
 
@@ -75,7 +75,7 @@ def test_results__probabilities_only_on_request() -> None:
 
 def test_predict__options_without_effect_are_refused() -> None:
     with pytest.raises(UsageError, match="has no effect on semantic"):
-        model().predict(np.zeros((8, 8, 3), np.uint8), min_score=0.5)
+        model().predict(np.zeros((8, 8, 3), np.uint8), score_threshold=0.5)
 
 
 def test_tiles__equal_the_whole_where_the_surroundings_are_seen() -> None:
@@ -97,7 +97,7 @@ def test_tiles__equal_the_whole_where_the_surroundings_are_seen() -> None:
     assert (tiled.labels == whole.labels).mean() > 0.999
 
 
-def test_flip__answers_to_mirrored_pictures_are_mirrored() -> None:
+def test_flip__answers_to_mirrored_images_are_mirrored() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     built = model()
     one, other = (built.predict(x, tta=("flip",), probabilities=True).probabilities for x in (image, image[:, ::-1]))
@@ -112,7 +112,7 @@ def test_encode__unknown_pixels_are_indifferent() -> None:
     np.testing.assert_array_equal(again.labels[truth.known], truth.labels[truth.known])
 
 
-def test_crop__stays_within_the_picture() -> None:
+def test_crop__stays_within_the_image() -> None:
     sample = Sample({"image": np.full((60, 90, 3), 200, np.uint8)}, record((60, 90)))
     config = SemanticAugment(scale=(0.9, 1.2), aim=0.5)
     for seed in range(20):
@@ -146,7 +146,7 @@ def test_score__equals_the_metric_and_needs_no_torch(tmp_path: Path) -> None:
     report = score(tmp_path / "truth", tmp_path / "found")
     assert report["tables"]["per class"]["car"]["IoU"] == 0 and report["tables"]["per class"]["sky"]["IoU"] == 1
     assert report["counts"]["unknown pixels"] == 90
-    code = "import sys, densevision.tasks.semantic.score; sys.exit('torch' in sys.modules)"
+    code = "import sys, densevision.tasks.semantic.scoring; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     (tmp_path / "found" / "a.png").unlink()
     with pytest.raises(DataError, match="no prediction"):

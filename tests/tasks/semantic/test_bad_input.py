@@ -1,4 +1,4 @@
-"""Class maps that do not fit: one message with file, field, value and mend, and the exit code of bad data."""
+"""Class maps that do not fit: one message with file, field, value and fix, and the exit code of bad data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from densevision.cli.main import run
 from densevision.errors import DataError
 from densevision.io.image import write_image
 from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.data import completed, open_split
+from densevision.tasks.semantic.dataset import completed, open_split
 
 SIZE = (40, 48)
 SETTINGS = ("data.size=32", "train.epochs=1", "train.batch=2", "backbone.name=mobilenetv2_050", "arch=fcn32s")
@@ -22,7 +22,7 @@ RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    """A sound dataset: two pictures to train on, one that validates; sky above, road below."""
+    """A sound dataset: two images to train on, one that validates; sky above, road below."""
     for place in ("train/{}/a.png", "train/{}/b.png", "val/{}/c.png"):
         write_image(tmp_path / place.format("images"), np.full((*SIZE, 3), 90, np.uint8))
         write_image(tmp_path / place.format("masks"), mask(0, 1))
@@ -40,7 +40,7 @@ def mask(above: Any, below: Any, size: tuple[int, int] = SIZE) -> np.ndarray:
 FAULTS: dict[str, tuple[np.ndarray, list[str]]] = {
     "size": (mask(0, 1, (40, 47)), ["train/masks/a.png", "40 x 47", "40 x 48"]),
     "value": (mask(0, 7), ["train/masks/a.png", "pixel (20, 0)", "7", "data.unknown"]),
-    "colour picture": (mask(RED, BLUE), ["train/masks/a.png", "data.colours"]),
+    "color image": (mask(RED, BLUE), ["train/masks/a.png", "data.colors"]),
 }
 
 
@@ -60,17 +60,17 @@ def config(dataset: Path, **settings: Any) -> SemanticConfig:
     return SemanticConfig.resolve(None, {"data.path": str(dataset), **settings})
 
 
-def test_colour__not_in_the_palette(dataset: Path) -> None:
+def test_color__not_in_the_palette(dataset: Path) -> None:
     for file in dataset.glob("*/masks/*.png"):
         write_image(file, mask(RED, BLUE))
-    coloured = config(dataset, **{"data.colours": [list(RED), list(BLUE)]})
-    np.testing.assert_array_equal(open_split(coloured, "train")[0].truth.labels, mask(0, 1))
+    colored = config(dataset, **{"data.colors": [list(RED), list(BLUE)]})
+    np.testing.assert_array_equal(open_split(colored, "train")[0].truth.labels, mask(0, 1))
     write_image(dataset / "train/masks/a.png", mask(RED, (0, 9, 255)))
     with pytest.raises(DataError, match=r"a\.png: pixel \(20, 0\): .*not in the palette \(got \(0, 9, 255\)\)"):
-        open_split(coloured, "train")[0]
-    mended = open_split(coloured.changed(data__on_error="fix"), "train")
-    np.testing.assert_array_equal(mended[0].truth.labels, mask(0, 255))
-    assert any("a.png" in note for note in mended.notes)
+        open_split(colored, "train")[0]
+    fixed = open_split(colored.changed(data__on_error="fix"), "train")
+    np.testing.assert_array_equal(fixed[0].truth.labels, mask(0, 255))
+    assert any("a.png" in note for note in fixed.notes)
 
 
 @pytest.mark.parametrize(("policy", "left"), [("fix", 2), ("skip", 1)])
@@ -96,7 +96,7 @@ def test_all_unknown__is_refused_where_it_should_teach(dataset: Path, capsys: py
 
 
 @pytest.mark.parametrize("mode", ["multiclass", "binary"])
-def test_white_foreground__is_not_learnt_as_unknown(mode: str, dataset: Path) -> None:
+def test_white_foreground__is_not_learned_as_unknown(mode: str, dataset: Path) -> None:
     for file in dataset.glob("*/masks/*.png"):
         write_image(file, mask(0, 255))
     for split in ("train", "val"):
@@ -115,8 +115,8 @@ def test_classes__more_values_than_names(dataset: Path) -> None:
 
 SPOILERS: dict[str, Callable[[Path], Any]] = {
     "mask missing": lambda root: (root / "train/masks/a.png").unlink(),
-    "mask is no picture": lambda root: (root / "train/masks/a.png").write_text("no"),
-    "picture is no picture": lambda root: (root / "train/images/a.png").write_text("no"),
+    "mask is no image": lambda root: (root / "train/masks/a.png").write_text("no"),
+    "image is no image": lambda root: (root / "train/images/a.png").write_text("no"),
 }
 
 

@@ -1,4 +1,4 @@
-"""What a split holds: real pictures by a config alone, scenes in every mode, and weights of the classes."""
+"""What a split holds: real images by a config alone, scenes in every mode, and weights of the classes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
+from densevision.datasets.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.data import canvas_size, completed, open_split
+from densevision.tasks.semantic.dataset import canvas_size, completed, open_split
 from densevision.tasks.semantic.task import Semantic
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "semantic"
@@ -24,12 +24,14 @@ def test_camvid__by_its_config_alone(real_data: Path) -> None:
     camvid = SemanticConfig.resolve(CONFIGS / "camvid.yaml", {"data.path": str(real_data / "data/camvid")})
     train, val = (open_split(camvid, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (200, 60) and not train.notes
-    truths = [val[index].truth for index in range(0, 60, 6)]
-    assert {truth.size for truth in truths} == {(360, 480)}
-    share = {name: np.mean([truth.mask(row).mean() for truth in truths]) for row, name in enumerate(camvid.classes)}
+    ground_truths = [val[index].truth for index in range(0, 60, 6)]
+    assert {truth.size for truth in ground_truths} == {(360, 480)}
+    share = {
+        name: np.mean([truth.mask(row).mean() for truth in ground_truths]) for row, name in enumerate(camvid.classes)
+    }
     # The dataset's own table: sky 9 %, building 26 %, pole 0.6 %, road 29 % of the validation pixels.
     assert 0.04 < share["Sky"] < 0.15 and 0.2 < share["Road"] < 0.4 and 0.002 < share["Pole"] < 0.012
-    assert all(not (truth.labels[truth.known] > 10).any() for truth in truths)
+    assert all(not (truth.labels[truth.known] > 10).any() for truth in ground_truths)
     sample = Semantic(camvid).augment(train, 0, np.random.default_rng(0), 0)
     assert sample.size == (288, 384) == sample.truth.size
 
@@ -64,8 +66,8 @@ def test_scenes__chosen_classes_leave_the_others_unknown() -> None:
 @pytest.mark.parametrize("kind", ["median", "enet"])
 def test_class_weights__follow_from_the_training_masks(kind: str) -> None:
     found = config(**{"loss.class_weights": kind}).loss.class_weights
-    truths = [open_split(config(), "train")[index].truth for index in range(20)]
-    counts = np.array([[np.count_nonzero(truth.labels == row) for row in range(len(found))] for truth in truths])
+    ground_truths = [open_split(config(), "train")[index].truth for index in range(20)]
+    counts = np.array([[np.count_nonzero(truth.labels == row) for row in range(len(found))] for truth in ground_truths])
     pixels = counts.sum(0)
     if kind == "enet":
         wanted = 1 / np.log(1.02 + pixels / pixels.sum())

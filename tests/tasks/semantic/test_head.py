@@ -7,9 +7,9 @@ import torch
 
 from densevision.errors import UsageError
 from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.decoders import RECIPES
-from densevision.tasks.semantic.fcn import ClassicFCN
-from densevision.tasks.semantic.head import SemanticHead
+from densevision.tasks.semantic.models.fcn import ClassicFCN
+from densevision.tasks.semantic.models.segmentation_head import SemanticHead
+from densevision.tasks.semantic.models.smp_decoders import RECIPES
 
 CLASSES = ("a", "b", "c")
 SMALL = {

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from densevision.errors import UsageError
 from densevision.results import SemanticMap
 from densevision.tasks.semantic.config import LOSSES, LossConfig
-from densevision.tasks.semantic.loss import (
+from densevision.tasks.semantic.losses import (
     cross_entropy,
     enet_weights,
     focal,

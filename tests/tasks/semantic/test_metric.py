@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from densevision.results import SemanticMap
-from densevision.tasks.semantic.metric import MultilabelMetric, SemanticMetric
+from densevision.tasks.semantic.metrics import MultilabelMetric, SemanticMetric
 
 NAMES = ("sky", "road", "car", "cow")
 
@@ -66,7 +66,7 @@ def test_nothing_known__is_no_number_and_counted() -> None:
     assert metric.counts()["images without a known pixel"] == 1 and metric.counts()["pixels"] == 0
 
 
-def test_pixels_of_all_pictures_together__not_a_mean_over_pictures() -> None:
+def test_pixels_of_all_images_together__not_a_mean_over_images() -> None:
     metric = SemanticMetric(NAMES)
     metric.update(of([[0] * 9]), of([[0] * 9]), 0)
     metric.update(of([[1]]), of([[0]]), 1)

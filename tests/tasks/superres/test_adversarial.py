@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from densevision import api
-from densevision.engine.keeper import Keeper
 from densevision.io.image import write_image
-from densevision.tasks.superres.critic import UNetDiscriminator
+from densevision.tasks.superres.training_modules import UNetDiscriminator
+from densevision.training.checkpointer import ValidationCallback
 
 RUN = {
     "arch": "rrdb",
@@ -33,8 +33,8 @@ RUN = {
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Eight pictures of noise, and two to validate."""
+def images(tmp_path: Path) -> Path:
+    """Eight images of noise, and two to validate."""
     rng = np.random.default_rng(0)
     for number in range(10):
         split = "train" if number < 8 else "val"
@@ -50,20 +50,20 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "last.safetensors")
 
 
-def test_losses__the_network_learns_alone_first(pictures: Path, tmp_path: Path):
-    settings = {**RUN, "train.epochs": 2, "loss.alone": 1}
-    first, second = rows(api.train("superres", str(pictures), set=settings, out=tmp_path / "run"))
+def test_losses__the_network_learns_alone_first(images: Path, tmp_path: Path):
+    settings = {**RUN, "train.epochs": 2, "loss.generator_warmup_epochs": 1}
+    first, second = rows(api.train("superres", str(images), set=settings, out=tmp_path / "run"))
     assert not first.get("train/adversarial") and not first.get("train/discriminator")
     assert float(second["train/adversarial"]) > 0 and float(second["train/discriminator"]) > 0
 
 
 @pytest.mark.parametrize("killed_after", [0, 1])
 def test_resume__killed_at_any_epoch_continues_as_if_never_stopped(
-    killed_after: int, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    killed_after: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    settings = {**RUN, "train.ema": 0.9, "loss.alone": 1}
-    whole = api.train("superres", str(pictures), set=settings, out=tmp_path / "whole")
-    kept = Keeper.on_train_epoch_end
+    settings = {**RUN, "train.ema_decay": 0.9, "loss.generator_warmup_epochs": 1}
+    whole = api.train("superres", str(images), set=settings, out=tmp_path / "whole")
+    kept = ValidationCallback.on_train_epoch_end
 
     def killed(self, trainer, module):
         kept(self, trainer, module)
@@ -71,8 +71,8 @@ def test_resume__killed_at_any_epoch_continues_as_if_never_stopped(
             raise KeyError("killed")
 
     with monkeypatch.context() as patched, pytest.raises(KeyError):
-        patched.setattr(Keeper, "on_train_epoch_end", killed)
-        api.train("superres", str(pictures), set=settings, out=tmp_path / "cut")
+        patched.setattr(ValidationCallback, "on_train_epoch_end", killed)
+        api.train("superres", str(images), set=settings, out=tmp_path / "cut")
     cut = api.train(resume=tmp_path / "cut")
     assert all(torch.equal(tensor, weights(cut)[name]) for name, tensor in weights(whole).items())
     optimisers = [torch.load(run / "last.ckpt", weights_only=True)["optimizer_states"] for run in (whole, cut)]
@@ -82,13 +82,13 @@ def test_resume__killed_at_any_epoch_continues_as_if_never_stopped(
 
 
 @pytest.mark.parametrize("kind", ["relativistic", pytest.param("vanilla", marks=pytest.mark.slow)])
-def test_train__two_processes_learn_what_one_learns(kind: str, pictures: Path, tmp_path: Path):
+def test_train__two_processes_learn_what_one_learns(kind: str, images: Path, tmp_path: Path):
     """Plain SGD: what rounding differs by stays what it is, where Adam would divide it by itself."""
     settings = {**RUN, "train.epochs": 2, "loss.adversarial.kind": kind, "train.optimizer": "sgd", "train.lr": 0.02}
-    one = api.train("superres", str(pictures), set=settings, out=tmp_path / "one")
+    one = api.train("superres", str(images), set=settings, out=tmp_path / "one")
     shared = {**settings, "train.devices": 2, "train.batch": 2}
     options = [part for name, value in shared.items() for part in ("--set", f"{name}={value}")]
-    command = [sys.executable, "-m", "densevision", "superres", "train", "--data", str(pictures), "--quiet", *options]
+    command = [sys.executable, "-m", "densevision", "superres", "train", "--data", str(images), "--quiet", *options]
     subprocess.run([*command, "--out", str(tmp_path / "two")], check=True, capture_output=True, timeout=300)
     alone, together = weights(one), weights(tmp_path / "two")
     assert all(torch.allclose(alone[name], together[name], atol=1e-5) for name in alone)
@@ -98,11 +98,11 @@ def test_train__two_processes_learn_what_one_learns(kind: str, pictures: Path, t
 
 def test_discriminator__every_convolution_but_the_ends_has_a_spectral_norm_of_one():
     torch.manual_seed(0)
-    critic = UNetDiscriminator(3, 4).train()
+    training_modules = UNetDiscriminator(3, 4).train()
     for _ in range(60):  # the norm is found by one power iteration a pass
-        critic(torch.rand(1, 3, 16, 16))
-    critic.eval()
-    normed = [module for module in critic.modules() if isinstance(module, nn.Conv2d)]
+        training_modules(torch.rand(1, 3, 16, 16))
+    training_modules.eval()
+    normed = [module for module in training_modules.modules() if isinstance(module, nn.Conv2d)]
     norms = [float(torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2)) for conv in normed]
     assert norms[1:-1] == pytest.approx([1.0] * (len(norms) - 2), abs=0.02)
 

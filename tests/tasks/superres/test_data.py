@@ -1,4 +1,4 @@
-"""Which pictures are taken, how inputs are made, and what is said about those that do not fit."""
+"""Which images are taken, how inputs are made, and what is said about those that do not fit."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import pytest
 import tifffile
 
 from densevision import api
-from densevision.data import degradations as ways
+from densevision.datasets import degradations as ways
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
 from densevision.tasks.superres.config import HELD_OUT, SuperresConfig
-from densevision.tasks.superres.data import completed, open_split
-from densevision.tasks.superres.score import score
+from densevision.tasks.superres.dataset import completed, open_split
+from densevision.tasks.superres.scoring import score
 
 
-def picture(height: int = 40, width: int = 48, seed: int = 0, kind: type = np.uint8) -> np.ndarray:
+def image(height: int = 40, width: int = 48, seed: int = 0, kind: type = np.uint8) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = rng.random((5, 6, 3))
     smooth = ways.bicubic(coarse, (height, width))
@@ -26,7 +26,7 @@ def picture(height: int = 40, width: int = 48, seed: int = 0, kind: type = np.ui
 
 def folder(root: Path, *names: str, size: tuple[int, int] = (40, 48), kind: type = np.uint8) -> Path:
     for seed, name in enumerate(names):
-        write_image(root / name, picture(*size, seed=seed, kind=kind))
+        write_image(root / name, image(*size, seed=seed, kind=kind))
     return root
 
 
@@ -54,7 +54,7 @@ def test_folders__named_and_usual(tmp_path: Path):
         folder(tmp_path / name, "a.png", "b.png")
     named = config(tmp_path, data__train=("T91", "more"), data__val="Set5")
     assert (len(open_split(named, "train")), len(open_split(named, "val"))) == (4, 2)
-    with pytest.raises(DataError, match=r"no picture lies in this folder itself.*Set5, T91, more"):
+    with pytest.raises(DataError, match=r"no image lies in this folder itself.*Set5, T91, more"):
         open_split(config(tmp_path), "train")
     with pytest.raises(DataError, match="Did you mean 'Set5'"):
         open_split(config(tmp_path, data__val="Set6"), "val")
@@ -80,7 +80,7 @@ def test_div2k_names__pair_targets_with_inputs_of_the_scale(tmp_path: Path):
 def test_pairs__partners_and_sizes(tmp_path: Path):
     folder(tmp_path / "HR", "a_HR.png", "b_HR.png", "c_HR.png")
     folder(tmp_path / "LR", "a_LR.png", "b_LR.png", size=(20, 24))
-    with pytest.raises(DataError, match=r"c_HR.png.*a picture without its partner"):
+    with pytest.raises(DataError, match=r"c_HR.png.*an image without its partner"):
         open_split(config(tmp_path), "val")
     samples = open_split(config(tmp_path, data__on_error="skip"), "val")
     assert len(samples) == 2 and "without its partner, left out: c_HR.png" in samples.notes[-1]
@@ -98,16 +98,16 @@ def test_names__that_end_like_a_scale_or_say_a_role_are_names(tmp_path: Path):
     partners = {samples[i].id: Path(samples[i].file).name for i in range(len(samples))}
     assert partners == {"box1.png": "box1.png", "box2.png": "box2x2.png", "fox3_HR.png": "fox3_LR.png"}
     folder(tmp_path / "pairs/LR", "box1.jpg", size=(20, 24))
-    with pytest.raises(DataError, match=r"LR: two pictures share one name, box1"):
+    with pytest.raises(DataError, match=r"LR: two images share one name, box1"):
         open_split(config(tmp_path / "pairs"), "val")
 
 
 def test_names__of_several_folders_are_judged_apart(tmp_path: Path):
     for seed, name in enumerate(("Set5", "Set14")):
-        write_image(tmp_path / name / "1.png", picture(seed=seed))
+        write_image(tmp_path / name / "1.png", image(seed=seed))
     report = api.evaluate("bicubic", str(tmp_path), "superres", {"data.val": ["Set5", "Set14"]})
-    assert sorted(report.tables["per picture"]) == ["Set14/1.png", "Set5/1.png"]
-    assert report.counts["images"] == report.counts["pictures"] == 2
+    assert sorted(report.tables["per image"]) == ["Set14/1.png", "Set5/1.png"]
+    assert report.counts["images"] == report.counts["images"] == 2
 
 
 def test_pairs__bring_their_own_flaws(tmp_path: Path):
@@ -117,24 +117,24 @@ def test_pairs__bring_their_own_flaws(tmp_path: Path):
     trained = config(tmp_path, scale=1, degrade__motion=(3.0, 5.0))
     with pytest.raises(UsageError, match="degrade: has no effect: the data brings its inputs"):
         completed(trained)
-    samples = open_split(trained, "val")  # weights that learnt from made inputs are judged on real ones
-    assert "not made" in samples.notes[0] and np.array_equal(samples[0].images["image"], picture())
+    samples = open_split(trained, "val")  # weights that learned from made inputs are judged on real ones
+    assert "not made" in samples.notes[0] and np.array_equal(samples[0].images["image"], image())
 
 
 def test_made_inputs__are_told(tmp_path: Path):
     folder(tmp_path, "a.png")
     notes = open_split(config(tmp_path, degrade__blur=(0.5, 2.0), degrade__jpeg=(30, 90)), "val").notes
-    assert notes == ("val: inputs are made of the pictures: blur 0.5 to 2, jpeg 30 to 90",)
+    assert notes == ("val: inputs are made of the images: blur 0.5 to 2, jpeg 30 to 90",)
     assert "real-esrgan" in open_split(config(tmp_path, degrade__chain="real-esrgan"), "val").notes[0]
     assert open_split(config(tmp_path), "val").notes == ()
 
 
-def test_broken_pictures__are_named_or_left_out(tmp_path: Path):
+def test_broken_images__are_named_or_left_out(tmp_path: Path):
     folder(tmp_path / "HR", "a.png", "b.png", "c.png", "d.png")
     folder(tmp_path / "LR", "a.png", "b.png", "c.png", "d.png", size=(20, 24))
     (tmp_path / "HR/b.png").write_bytes(b"")
     (tmp_path / "HR/c.png").write_bytes((tmp_path / "HR/c.png").read_bytes()[:-100])
-    (tmp_path / "LR/d.png").write_text("no picture")
+    (tmp_path / "LR/d.png").write_text("no image")
     with pytest.raises(DataError, match=r"HR/b\.png: the file is empty"):
         open_split(config(tmp_path), "val")
     samples = open_split(config(tmp_path, data__on_error="skip"), "val")
@@ -142,23 +142,21 @@ def test_broken_pictures__are_named_or_left_out(tmp_path: Path):
     assert all(name in " ".join(samples.notes) for name in ("b.png", "c.png", "d.png"))
 
 
-def test_grey__stays_in_evaluation_and_becomes_what_the_network_takes_in_training(tmp_path: Path):
-    write_image(tmp_path / "grey.png", picture()[..., :1])
+def test_gray__stays_in_evaluation_and_becomes_what_the_network_takes_in_training(tmp_path: Path):
+    write_image(tmp_path / "gray.png", image()[..., :1])
     samples = open_split(config(tmp_path), "train")
     whole, part = samples[0], samples.crop(0, np.random.default_rng(0))
     assert whole.images["image"].shape[2] == whole.truth.image.shape[2] == 1
     assert part.images["image"].shape == (8, 8, 3) and part.truth.image.shape == (16, 16, 3)
-    write_image(tmp_path / "HR/a.png", picture()[..., :1])
-    write_image(tmp_path / "LR/a.png", picture(20, 24))
+    write_image(tmp_path / "HR/a.png", image()[..., :1])
+    write_image(tmp_path / "LR/a.png", image(20, 24))
     sample = open_split(config(tmp_path), "val")[0]
     assert sample.images["image"].shape[2] == sample.truth.image.shape[2] == 3
 
 
-def test_crop__larger_than_a_picture(tmp_path: Path):
+def test_crop__larger_than_a_image(tmp_path: Path):
     folder(tmp_path, "small.png", size=(20, 30))
-    with pytest.raises(
-        DataError, match=r"data.crop: a picture too small for a sample \(got '30 x 20, needed are 32'\)"
-    ):
+    with pytest.raises(DataError, match=r"data.crop: an image too small for a sample \(got '30 x 20, needed are 32'\)"):
         open_split(config(tmp_path, data__crop=16), "train")
     grown = open_split(config(tmp_path, data__crop=16, data__on_error="fix"), "train")
     assert grown.crop(0, np.random.default_rng(0)).truth.size == (32, 32)
@@ -227,7 +225,7 @@ def test_16_bits__stay(tmp_path: Path):
     assert len(np.unique(sample.images["image"])) > 256
 
 
-def test_cache__reads_each_picture_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_cache__reads_each_image_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder(tmp_path, "a.png", "b.png")
     samples = open_split(config(tmp_path, data__repeat=3), "train")
     read = samples.reader.read
@@ -246,11 +244,11 @@ def test_scenes__have_a_split_of_their_own():
     assert completed(chosen) == chosen
 
 
-def test_score__pictures_of_any_tool(tmp_path: Path):
+def test_score__images_of_any_tool(tmp_path: Path):
     folder(tmp_path / "truth", "a.png", "b.png")
     for name, seed in (("a", 0), ("b", 1)):
         write_image(
-            tmp_path / "given" / f"{name}.bmp", np.clip(picture(seed=seed).astype(int) + 2, 0, 255).astype(np.uint8)
+            tmp_path / "given" / f"{name}.bmp", np.clip(image(seed=seed).astype(int) + 2, 0, 255).astype(np.uint8)
         )
     found = score(tmp_path / "truth", tmp_path / "given")
     assert 41 < found["metrics"]["PSNR_RGB_crop0"] < 43 and found["counts"]["images"] == 2
@@ -267,7 +265,7 @@ def test_score__truth_that_the_scale_does_not_divide_is_cut_as_in_training(tmp_p
     )
     found = score(truth, given)
     same = folder(tmp_path / "same", "a.png")
-    write_image(same / "a.png", picture(41, 47)[:39, :45])
+    write_image(same / "a.png", image(41, 47)[:39, :45])
     wanted = score(same, given)
     assert found["metrics"] == wanted["metrics"] and found["counts"]["truths cut to their answers"] == 1
     assert "size" in found["protocol"] and "truths cut to their answers" not in wanted["counts"]
@@ -295,10 +293,14 @@ def test_score__many_channels_have_no_luma(tmp_path: Path):
 
 
 NO_EFFECT = {
-    "loss.alone leaves nothing": {"loss.l1": 0.0, "loss.adversarial.weight": 1.0, "loss.alone": 1},
+    "loss.generator_warmup_epochs leaves nothing": {
+        "loss.l1": 0.0,
+        "loss.adversarial.weight": 1.0,
+        "loss.generator_warmup_epochs": 1,
+    },
     "loss.adversarial have no effect": {"loss.adversarial.kind": "vanilla"},
     "loss.perceptual have no effect": {"loss.perceptual.backbone.name": "resnet18"},
-    "quality.colour=Y needs": {"backbone.channels": 5},
+    "quality.color=Y needs": {"backbone.channels": 5},
 }
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.data.picture_targets import stack_pictures
+from densevision.datasets.image_targets import stack_images
 from densevision.errors import UsageError
 from densevision.nn.perceptual import Perceptual
-from densevision.recipe import BackboneConfig
-from densevision.results import Picture
+from densevision.results import Image
+from densevision.run_config import BackboneConfig
 from densevision.tasks.superres.config import LossConfig
-from densevision.tasks.superres.loss import pixel_losses
+from densevision.tasks.superres.losses import pixel_losses
 
 ALL = {"l1": 2.0, "charbonnier": 0.5, "mse": 3.0, "frequency": 0.25}
 
@@ -20,13 +20,13 @@ ALL = {"l1": 2.0, "charbonnier": 0.5, "mse": 3.0, "frequency": 0.25}
 def batch() -> tuple[torch.Tensor, dict[str, torch.Tensor], np.ndarray]:
     """Answers, targets of which the last is smaller, and their difference where it is known."""
     rng = np.random.default_rng(0)
-    truths = [rng.random(size, np.float32) for size in ((8, 6, 3), (5, 6, 3))]
+    ground_truths = [rng.random(size, np.float32) for size in ((8, 6, 3), (5, 6, 3))]
     answer = rng.random((2, 3, 8, 6)).astype(np.float32)
     difference = np.zeros((2, 3, 8, 6))
-    for row, truth in enumerate(truths):
+    for row, truth in enumerate(ground_truths):
         height, width = truth.shape[:2]
         difference[row, :, :height, :width] = answer[row, :, :height, :width] - truth.transpose(2, 0, 1)
-    return torch.from_numpy(answer), stack_pictures([Picture.of(truth) for truth in truths], 3), difference
+    return torch.from_numpy(answer), stack_images([Image.of(truth) for truth in ground_truths], 3), difference
 
 
 def test_pixel_losses__by_their_formulas():
@@ -51,7 +51,7 @@ def test_pixel_losses__weight_zero_is_left_out():
 
 def test_pixel_losses__nothing_known_is_zero_with_a_gradient():
     answer = torch.rand(2, 3, 4, 4, requires_grad=True)
-    targets = stack_pictures([None, Picture.of(np.full((4, 4, 3), np.nan, np.float32))], 3)
+    targets = stack_images([None, Image.of(np.full((4, 4, 3), np.nan, np.float32))], 3)
     total = sum(pixel_losses(answer, targets, LossConfig.checked(ALL)).values())
     total.backward()
     assert float(total.detach()) == 0 and answer.grad.isfinite().all()

@@ -1,4 +1,4 @@
-"""A huge picture is enlarged, and written, in the memory of its tiles; a video in that of its frames."""
+"""A huge image is enlarged, and written, in the memory of its tiles; a video in that of its frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.engine.model import without_weights
+from densevision.inference.predictor import without_weights
 from densevision.io.image import image_size
 from densevision.io.video import VideoWriter
 
@@ -23,7 +23,7 @@ def weights(tmp_path: Path) -> Path:
     return tmp_path / "small.safetensors"
 
 
-def test_picture__of_64_megapixels_needs_little_more_than_a_small_one(weights: Path, tmp_path: Path, peak_megabytes):
+def test_image__of_64_megapixels_needs_little_more_than_a_small_one(weights: Path, tmp_path: Path, peak_megabytes):
     peaks = []
     for side in (500, 8000):
         path, out = tmp_path / f"{side}.png", tmp_path / f"{side}_x2.png"

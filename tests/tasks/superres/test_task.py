@@ -1,4 +1,4 @@
-"""Superres as a whole: its networks, what it keeps of a picture, its tiles, its two phases, its configs."""
+"""Superres as a whole: its networks, what it keeps of an image, its tiles, its two phases, its configs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import pytest
 import torch
 
 import densevision
-from densevision import api, zoo
-from densevision.engine.evaluate import evaluate
-from densevision.engine.model import TorchModel, without_weights
+from densevision import api
+from densevision import published_weights as zoo
 from densevision.errors import UsageError, WeightsError
+from densevision.evaluation.evaluate import evaluate
+from densevision.inference.predictor import TorchModel, without_weights
 from densevision.io.image import write_image
 from densevision.io.video import VideoWriter
 from densevision.io.weights import Card
 from densevision.ops.imresize import _phases, imresize
-from densevision.results import Picture
+from densevision.results import Image
 from densevision.tasks.superres.config import SIZED, SuperresConfig
-from densevision.tasks.superres.head import build_head
-from densevision.tasks.superres.score import score
+from densevision.tasks.superres.models.superres_head import build_head
+from densevision.tasks.superres.scoring import score
 from densevision.tasks.superres.task import Superres
 from densevision.testing import check_task
 
@@ -86,20 +87,20 @@ def test_network__any_size_and_no_further_than_it_says(arch: str, scale: int):
     for size in ((1, 1), (7, 5)):
         answer = head([torch.rand(2, 3, *size)])["image"]
         assert answer.shape == (2, 3, size[0] * scale, size[1] * scale)
-    if head.reach is None:
+    if head.receptive_field_radius is None:
         return
-    side = 4 * (2 * head.reach // 4 + 4)
+    side = 4 * (2 * head.receptive_field_radius // 4 + 4)
     image = torch.rand(1, 3, side, side, requires_grad=True)
     answer = head([image])["image"]
     for pixel in range(side // 2 * scale, side // 2 * scale + max(scale, 4)):
         (gradient,) = torch.autograd.grad(answer[0, :, pixel, pixel].sum(), image, retain_graph=True)
         seen = gradient[0].abs().sum(0).nonzero() - pixel // scale
-        assert seen.abs().max() <= head.reach
+        assert seen.abs().max() <= head.receptive_field_radius
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_predict__keeps_type_grey_and_alpha(kind: type, channels: int):
+def test_predict__keeps_type_gray_and_alpha(kind: type, channels: int):
     image = noise(13, 9, channels, kind=kind)
     whole = densevision.predict(image, weights=model())
     assert whole.image.shape == (26, 18, channels) and whole.image.dtype == kind
@@ -130,7 +131,7 @@ def test_predict__small_tiles_equal_the_whole_too(arch: str, scale: int, tile: i
     assert np.abs(tiled.image - whole.image).max() < 1e-4
 
 
-def test_predict__eightfold_ensemble_of_a_turned_picture():
+def test_predict__eightfold_ensemble_of_a_turned_image():
     image = noise(20, 30, 3, kind=np.float32)
     network = model()
     options = {"weights": network, "precision": "float32", "tta": ("flip", "rotate")}
@@ -254,7 +255,7 @@ def test_export__set_changes_the_network_and_the_card(tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_export__a_guard_does_not_refuse_a_single_picture(tmp_path: Path):
+def test_export__a_guard_does_not_refuse_a_single_image(tmp_path: Path):
     network = api.load(api.export(model("nafnet", 1, depth=1), tmp_path / "x.pt2", format="torch"), "superres")
     assert network.predict(noise(20, 20, 3)).size == (20, 20)
 
@@ -305,10 +306,10 @@ def test_community__what_spandrel_cannot_load(junk: object, message: str, tmp_pa
         ({"arch": "bicubic", "residual": True}, "residual has no effect"),
         ({"backbone": {"name": "resnet18"}}, "backbone has no effect with arch=edsr"),
         ({"loss": {"l1": 0}}, "all losses have the weight 0"),
-        ({"loss": {"alone": 3}}, "loss.alone has no effect"),
+        ({"loss": {"alone": 3}}, "loss.generator_warmup_epochs has no effect"),
         ({"degrade": {"noise": (0.2, 0.1)}}, "degrade.noise reads"),
         ({"degrade": {"chain": "real-esrgan", "blur": (1.0, 2.0)}}, "degrade.blur has no effect"),
-        ({"degrade": {"jpeg": (30, 90)}, "backbone": {"channels": 4}}, "degrade.jpeg needs grey or RGB"),
+        ({"degrade": {"jpeg": (30, 90)}, "backbone": {"channels": 4}}, "degrade.jpeg needs gray or RGB"),
         ({"arch": "vdsr", "depth": 1}, "depth of arch=vdsr is 2 at least"),
     ],
 )
@@ -328,6 +329,6 @@ def test_recipes__are_valid(file: Path):
 
 def test_without_weights__knows_what_it_is():
     network = without_weights("superres", {"arch": "bicubic", "scale": 4})
-    assert network.task.answer_size((3, 5)) == (12, 20)
+    assert network.task.output_size((3, 5)) == (12, 20)
     assert not list(network.net.parameters())
-    assert isinstance(network.predict(noise(4, 4, 3)), Picture)
+    assert isinstance(network.predict(noise(4, 4, 3)), Image)

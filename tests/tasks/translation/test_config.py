@@ -14,8 +14,8 @@ from densevision.tasks.translation.task import Translation
 ROOT = Path(__file__).parents[3]
 REFUSED = {
     "data.resize=20 is smaller": {"data.size": 32, "data.resize": 20},
-    "data.layout=pictures needs data.derive": {"data.layout": "pictures"},
-    "data.direction has no effect": {"data.layout": "pictures", "data.derive": "grey", "data.direction": "BtoA"},
+    "data.layout=images needs data.derive": {"data.layout": "images"},
+    "data.direction has no effect": {"data.layout": "images", "data.derive": "gray", "data.direction": "BtoA"},
     "data.sides has no effect": {"data.layout": "side-by-side", "data.sides": ("x", "y")},
     "data.sides reads": {"data.sides": ("x", "X")},
     "layers has no effect with pixel": {"loss.adversarial.discriminator": "pixel", "loss.adversarial.layers": 2},
@@ -23,16 +23,16 @@ REFUSED = {
     "loss.perceptual have no effect": {"loss.perceptual.backbone.name": "resnet18"},
     "all losses have the weight 0": {"loss.l1": 0.0, "loss.adversarial.weight": 0.0},
     "feature_matching needs a discriminator": {"loss.adversarial.weight": 0.0, "loss.feature_matching": 1.0},
-    "loss.alone has no effect": {"loss.adversarial.weight": 0.0, "loss.alone": 2},
-    "loss.alone leaves nothing": {"loss.l1": 0.0, "loss.alone": 2},
+    "loss.generator_warmup_epochs has no effect": {"loss.adversarial.weight": 0.0, "loss.generator_warmup_epochs": 2},
+    "loss.generator_warmup_epochs leaves nothing": {"loss.l1": 0.0, "loss.generator_warmup_epochs": 2},
     "quality.features has no effect": {"quality.features.name": "resnet18"},
-    "quality.watch=FD needs": {"quality.watch": "FD"},
+    "quality.monitor=FD needs": {"quality.monitor": "FD"},
     "random features say nothing": {"quality.frechet": True},
     "depth has no effect with arch=timm": {"arch": "timm", "depth": 3},
     "backbone has no effect with arch=unet": {"backbone.name": "resnet18"},
     "depth of arch=unet is 2 at least": {"depth": 1},
     "data.size=100 is no multiple of 256": {"data.size": 100, "depth": 8},
-    "5 strided layers leave nothing of a picture of 64": {"data.size": 64, "loss.adversarial.layers": 5},
+    "5 strided layers leave nothing of an image of 64": {"data.size": 64, "loss.adversarial.layers": 5},
     "7 scales leave a single pixel": {
         "data.size": 64,
         "loss.adversarial.discriminator": "pixel",
@@ -53,7 +53,7 @@ def test_config__refuses_what_has_no_effect(message: str):
 def test_depth__from_the_size():
     chosen = {size: TranslationConfig.resolve(None, {"data.size": size}) for size in (32, 96, 128, 256)}
     assert {size: one.levels for size, one in chosen.items()} == {32: 5, 96: 5, 128: 7, 256: 8}
-    completed = Translation.complete(chosen[128])
+    completed = Translation.infer_from_data(chosen[128])
     assert completed.depth == 7 and completed.changed(data__size=256).levels == 7
 
 
@@ -72,7 +72,7 @@ def test_training__is_the_papers_by_default():
 
 def test_complete__refuses_a_single_cell_for_batch_norms():
     def completed(**more):
-        return Translation.complete(TranslationConfig.checked({"arch": "timm", "data": {"size": 32}, **more}))
+        return Translation.infer_from_data(TranslationConfig.checked({"arch": "timm", "data": {"size": 32}, **more}))
 
     with pytest.raises(
         UsageError, match=r"data\.size: a sample is a single cell at the encoder's stride 32.*train\.batch"
@@ -86,6 +86,6 @@ def test_complete__refuses_a_single_cell_for_batch_norms():
 def test_recipes__are_valid(file: Path):
     chosen = TranslationConfig.resolve(file)
     with torch.device("meta"):
-        net = Translation(Translation.complete(chosen.changed(data__path="scenes"))).net()
+        net = Translation(Translation.infer_from_data(chosen.changed(data__path="scenes"))).net()
     if file.stem == "scenes":
         assert sum(weight.numel() for weight in net.parameters()) < 2.9e6

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from densevision import api
-from densevision.data.scenes import SEMANTIC_CLASSES, Scenes
-from densevision.draw.colours import palette
+from densevision.datasets.scenes import SEMANTIC_CLASSES, Scenes
+from densevision.draw.colors import palette
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
 from densevision.tasks.translation.config import HELD_OUT, TranslationConfig
-from densevision.tasks.translation.data import completed, derived, open_split
-from densevision.tasks.translation.score import score
+from densevision.tasks.translation.dataset import completed, derived, open_split
+from densevision.tasks.translation.scoring import score
 
 SIDE = 40
 
 
-def picture(seed: int, height: int = SIDE, width: int = SIDE, kind: type = np.uint8) -> np.ndarray:
+def image(seed: int, height: int = SIDE, width: int = SIDE, kind: type = np.uint8) -> np.ndarray:
     coarse = np.random.default_rng(seed).random((5, 5, 3))
     return np.rint(cv2.resize(coarse, (width, height)).clip(0, 1) * np.iinfo(kind).max).astype(kind)
 
@@ -39,22 +39,22 @@ def both(root: Path, form: str, names: tuple[str, ...] = ("1.png", "2.png"), see
     """Folders of A (even seeds) and of B (odd seeds), below the root by a form such as `train/{side}`."""
     for number, name in enumerate(names):
         for odd, side in enumerate("AB"):
-            write_image(root / form.format(side=side) / name, picture(seed + 2 * number + odd))
+            write_image(root / form.format(side=side) / name, image(seed + 2 * number + odd))
 
 
 def test_side_by_side__halves_in_either_direction(tmp_path: Path):
     for split in ("train", "val"):
-        write_image(tmp_path / split / "1.png", beside(picture(0), picture(1)))
+        write_image(tmp_path / split / "1.png", beside(image(0), image(1)))
     for direction, (question, answer) in {"AtoB": (0, 1), "BtoA": (1, 0)}.items():
         (sample,) = open_split(config(tmp_path, data__direction=direction), "val")
-        np.testing.assert_array_equal(sample.images["image"], picture(question))
-        np.testing.assert_array_equal(sample.truth.image, picture(answer))
+        np.testing.assert_array_equal(sample.images["image"], image(question))
+        np.testing.assert_array_equal(sample.truth.image, image(answer))
         assert sample.id == "1.png" and not sample.file  # the file is more than the question
 
 
 def test_names__of_several_folders_stay_apart(tmp_path: Path):
     for seed, place in enumerate(("night", "day")):
-        write_image(tmp_path / "val" / place / "1.png", beside(picture(seed), picture(seed)))
+        write_image(tmp_path / "val" / place / "1.png", beside(image(seed), image(seed)))
     samples = open_split(config(tmp_path, data__layout="side-by-side"), "val")
     assert [samples[i].id for i in range(2)] == ["day/1.png", "night/1.png"]
 
@@ -70,8 +70,8 @@ def test_folders__of_every_layout(tmp_path: Path, train: str, val: str):
     assert chosen.data.val is None
     assert [len(open_split(chosen, split)) for split in ("train", "val")] == [2, 1]
     (sample,) = open_split(config(tmp_path, data__direction="BtoA"), "val")
-    np.testing.assert_array_equal(sample.images["image"], picture(51))
-    np.testing.assert_array_equal(sample.truth.image, picture(50))
+    np.testing.assert_array_equal(sample.images["image"], image(51))
+    np.testing.assert_array_equal(sample.truth.image, image(50))
     assert Path(sample.file) == tmp_path / val.format(side="B") / "9.png"
 
 
@@ -82,27 +82,25 @@ def test_folders__of_every_layout(tmp_path: Path, train: str, val: str):
 def test_folders__sides_of_other_names_and_cases(tmp_path: Path, sides: tuple[str, str], train: str, val: str | None):
     for split, form in enumerate((train, val) if val else (train,)):
         for seed, side in enumerate(sides):
-            write_image(tmp_path / form.format(side) / f"1_{side}.png", picture(10 * split + seed))
+            write_image(tmp_path / form.format(side) / f"1_{side}.png", image(10 * split + seed))
     named = {} if sides == ("a", "b") else {"data__sides": [side.upper() for side in sides]}
     chosen = completed(config(tmp_path, **named))
     assert (chosen.data.val is None) == (val is not None)
     samples = open_split(config(tmp_path, **named), "val")
     assert len(samples) == 1 and samples.notes[0].startswith(f"val: A is read from {(val or train).format(sides[0])}")
-    np.testing.assert_array_equal(samples[0].images["image"], picture(10 if val else 0))
-    np.testing.assert_array_equal(samples[0].truth.image, picture(11 if val else 1))
+    np.testing.assert_array_equal(samples[0].images["image"], image(10 if val else 0))
+    np.testing.assert_array_equal(samples[0].truth.image, image(11 if val else 1))
 
 
 def test_folders_below__are_no_halves_unless_that_is_said(tmp_path: Path):
     for split, side in (("train", "night"), ("train", "day"), ("val", "night"), ("val", "day")):
-        write_image(tmp_path / split / side / "1.png", picture(0))
-    with pytest.raises(
-        DataError, match=r"train: the pictures of this folder lie in folders below it \(got 'day, night'"
-    ):
+        write_image(tmp_path / split / side / "1.png", image(0))
+    with pytest.raises(DataError, match=r"train: the images of this folder lie in folders below it \(got 'day, night'"):
         open_split(config(tmp_path), "train")
     with pytest.raises(DataError, match=r"data\.sides=\[day, night\].*data\.layout=side-by-side"):
         api.check("translation", tmp_path)
     samples = open_split(config(tmp_path, data__layout="side-by-side"), "train")
-    assert len(samples) == 2 and samples.notes == ("train: A and B are the halves of each picture of train",)
+    assert len(samples) == 2 and samples.notes == ("train: A and B are the halves of each image of train",)
     with pytest.raises(DataError, match="no folders dusk and dawn for train"):
         open_split(config(tmp_path, data__sides=["dusk", "dawn"]), "train")
 
@@ -127,14 +125,14 @@ def test_folders__names_of_other_splits(tmp_path: Path):
 
 def test_folders__partners_by_name_and_size(tmp_path: Path):
     both(tmp_path, "{side}")
-    write_image(tmp_path / "A" / "3_A.jpg", picture(7))
-    write_image(tmp_path / "B" / "3_B.png", picture(8))
+    write_image(tmp_path / "A" / "3_A.jpg", image(7))
+    write_image(tmp_path / "B" / "3_B.png", image(8))
     assert len(open_split(config(tmp_path), "val")) == 3
-    write_image(tmp_path / "B" / "alone.png", picture(9))
-    with pytest.raises(DataError, match=r"B/alone\.png.*a picture without its partner"):
+    write_image(tmp_path / "B" / "alone.png", image(9))
+    with pytest.raises(DataError, match=r"B/alone\.png.*an image without its partner"):
         open_split(config(tmp_path), "val")
     (tmp_path / "B" / "alone.png").unlink()
-    write_image(tmp_path / "B" / "2.png", picture(3, 20, 30))
+    write_image(tmp_path / "B" / "2.png", image(3, 20, 30))
     with pytest.raises(DataError, match=r"A/2\.png.*another size than its partner \(got '40 x 40 and 30 x 20'\)"):
         open_split(config(tmp_path), "val")
     samples = open_split(config(tmp_path, data__on_error="skip"), "val")
@@ -142,10 +140,10 @@ def test_folders__partners_by_name_and_size(tmp_path: Path):
 
 
 def test_side_by_side__odd_width(tmp_path: Path):
-    write_image(tmp_path / "train" / "1.png", picture(0, 40, 81))
+    write_image(tmp_path / "train" / "1.png", image(0, 40, 81))
     with pytest.raises(DataError, match=r"1\.png.*odd width, which has no halves \(got '81 x 40'\)"):
         open_split(config(tmp_path), "train")
-    with pytest.raises(DataError, match="no picture for train"):
+    with pytest.raises(DataError, match="no image for train"):
         open_split(config(tmp_path, data__on_error="skip"), "train")
 
 
@@ -154,38 +152,38 @@ def test_missing__is_said_with_what_is_there(tmp_path: Path):
         open_split(TranslationConfig(), "train")
     with pytest.raises(DataError, match="there is no such folder"):
         open_split(config(tmp_path / "absent"), "train")
-    (tmp_path / "pictures").mkdir()
-    with pytest.raises(DataError, match=r"no picture lies in this folder itself \(got 'pictures'\)"):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match=r"no image lies in this folder itself \(got 'images'\)"):
         open_split(config(tmp_path), "train")
     with pytest.raises(DataError, match="no folders A and B for train"):
         open_split(config(tmp_path, data__layout="folders"), "train")
-    write_image(tmp_path / "train" / "1.png", beside(picture(0), picture(1)))
+    write_image(tmp_path / "train" / "1.png", beside(image(0), image(1)))
     with pytest.raises(DataError, match=r"there is no val split \(got 'train'\)"):
         open_split(config(tmp_path), "val")
     both(tmp_path / "twice", "{side}", ("a.png", "a.jpg"))
-    with pytest.raises(DataError, match=r"two pictures share one name, a\.jpg and a\.png"):
+    with pytest.raises(DataError, match=r"two images share one name, a\.jpg and a\.png"):
         open_split(config(tmp_path / "twice"), "train")
 
 
-def test_broken_picture__is_named(tmp_path: Path):
+def test_broken_image__is_named(tmp_path: Path):
     (tmp_path / "train").mkdir()
-    (tmp_path / "train" / "1.png").write_bytes(b"no picture")
+    (tmp_path / "train" / "1.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"1\.png"):
         open_split(config(tmp_path), "train")
     for name in ("2.png", "3.png"):
-        write_image(tmp_path / "train" / name, beside(picture(0), picture(1)))
+        write_image(tmp_path / "train" / name, beside(image(0), image(1)))
     (tmp_path / "train/2.png").write_bytes((tmp_path / "train/2.png").read_bytes()[:-100])
     samples = open_split(config(tmp_path, data__on_error="skip"), "train")
     assert [samples[i].id for i in range(len(samples))] == ["3.png"]
     assert all(name in " ".join(samples.notes) for name in ("1.png", "2.png"))
 
 
-def test_derived__grey_and_edges(tmp_path: Path):
-    write_image(tmp_path / "1.png", picture(0))
-    (sample,) = open_split(config(tmp_path, data__derive="grey", backbone__channels=1), "val")
-    luma = picture(0) @ [0.299, 0.587, 0.114]
+def test_derived__gray_and_edges(tmp_path: Path):
+    write_image(tmp_path / "1.png", image(0))
+    (sample,) = open_split(config(tmp_path, data__derive="gray", backbone__channels=1), "val")
+    luma = image(0) @ [0.299, 0.587, 0.114]
     np.testing.assert_allclose(sample.images["image"][..., 0], luma, atol=0.51)
-    np.testing.assert_array_equal(sample.truth.image, picture(0))
+    np.testing.assert_array_equal(sample.truth.image, image(0))
     disc = np.zeros((64, 64, 3), np.uint8)
     cv2.circle(disc, (32, 32), 20, (255, 255, 255), -1)
     edges = derived(disc, "edges")
@@ -195,17 +193,17 @@ def test_derived__grey_and_edges(tmp_path: Path):
 
 
 def test_derived__of_the_half_that_is_the_answer(tmp_path: Path):
-    write_image(tmp_path / "train" / "1.png", beside(picture(0), np.zeros((SIDE, SIDE, 3), np.uint8)))
-    chosen = config(tmp_path, data__layout="side-by-side", data__direction="BtoA", data__derive="grey")
+    write_image(tmp_path / "train" / "1.png", beside(image(0), np.zeros((SIDE, SIDE, 3), np.uint8)))
+    chosen = config(tmp_path, data__layout="side-by-side", data__direction="BtoA", data__derive="gray")
     (sample,) = open_split(chosen, "train")
-    np.testing.assert_array_equal(sample.truth.image, picture(0))
+    np.testing.assert_array_equal(sample.truth.image, image(0))
     assert sample.images["image"].shape == (SIDE, SIDE, 3) and sample.images["image"].std() > 10
 
 
-def test_derived__of_single_pictures_has_no_direction(tmp_path: Path):
-    write_image(tmp_path / "1.png", picture(0))
-    with pytest.raises(UsageError, match=r"data\.direction: has no effect on single pictures.*'BtoA'"):
-        open_split(config(tmp_path, data__derive="grey", data__direction="BtoA"), "val")
+def test_derived__of_single_images_has_no_direction(tmp_path: Path):
+    write_image(tmp_path / "1.png", image(0))
+    with pytest.raises(UsageError, match=r"data\.direction: has no effect on single images.*'BtoA'"):
+        open_split(config(tmp_path, data__derive="gray", data__direction="BtoA"), "val")
 
 
 @pytest.mark.parametrize(
@@ -213,20 +211,18 @@ def test_derived__of_single_pictures_has_no_direction(tmp_path: Path):
 )
 def test_channels__name_the_file_and_the_option(direction: str, side: str, field: str, tmp_path: Path):
     both(tmp_path, "{side}", ("1.png",))
-    write_image(tmp_path / side / "1.png", np.dstack([picture(1), picture(1)[..., :1]]))
+    write_image(tmp_path / side / "1.png", np.dstack([image(1), image(1)[..., :1]]))
     chosen = config(tmp_path, data__direction=direction, **{field.replace(".", "__"): 2})
-    with pytest.raises(
-        DataError, match=rf"{side}/1\.png: {field}: a picture of 4 channels where 2 are needed.*{field}"
-    ):
+    with pytest.raises(DataError, match=rf"{side}/1\.png: {field}: an image of 4 channels where 2 are needed.*{field}"):
         open_split(chosen, "val")[0]
 
 
 def test_crop__is_the_papers(tmp_path: Path):
     """Resized to 286 / 256 of the crop, cut anywhere, mirrored half of the time, alike in both."""
-    write_image(tmp_path / "train" / "1.png", beside(picture(0, 72, 72), 255 - picture(0, 72, 72)))
+    write_image(tmp_path / "train" / "1.png", beside(image(0, 72, 72), 255 - image(0, 72, 72)))
     samples = open_split(config(tmp_path), "train")
     assert config(tmp_path).data.padded == 36 and config(tmp_path, data__size=256).data.padded == 286
-    whole = cv2.resize(picture(0, 72, 72), (36, 36), interpolation=cv2.INTER_AREA)
+    whole = cv2.resize(image(0, 72, 72), (36, 36), interpolation=cv2.INTER_AREA)
     places, mirrored = set(), 0
     for seed in range(60):
         sample = samples.crop(0, np.random.default_rng(seed))
@@ -250,7 +246,7 @@ def test_crop__is_the_papers(tmp_path: Path):
 def test_16_bits__stay(tmp_path: Path):
     both(tmp_path, "{side}")
     for side, seed in (("A", 0), ("B", 1)):
-        write_image(tmp_path / side / "1.png", picture(seed, kind=np.uint16))
+        write_image(tmp_path / side / "1.png", image(seed, kind=np.uint16))
     samples = open_split(config(tmp_path), "train")
     for sample in (samples[0], samples.crop(0, np.random.default_rng(0))):
         assert sample.images["image"].dtype == sample.truth.image.dtype == np.uint16
@@ -267,7 +263,7 @@ def test_cache__reads_each_pair_once(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert calls == [0, 1]
 
 
-def test_scenes__labels_in_colours_to_the_picture():
+def test_scenes__labels_in_colors_to_the_image():
     chosen = config("scenes:6:3")
     train, val = open_split(chosen, "train"), open_split(chosen, "val")
     assert len(train) == 6 and len(val) == 16 and completed(chosen).data.val is None
@@ -284,10 +280,10 @@ def test_facades__by_config_alone(real_data: Path):
     train, val = open_split(completed(chosen), "train"), open_split(completed(chosen), "val")
     assert (len(train), len(val)) == (240, 60)
     notes = (*train.notes, *val.notes)
-    assert len(notes) == 2 and all("A and B are the halves of each picture" in note for note in notes)
+    assert len(notes) == 2 and all("A and B are the halves of each image" in note for note in notes)
     sample = val[0]
     assert sample.images["image"].shape == sample.truth.image.shape == (256, 256, 3)
-    # The drawing has a dozen flat colours: far more of its pixels equal their neighbour than of the photo's.
+    # The drawing has a dozen flat colors: far more of its pixels equal their neighbor than of the photo's.
     flat = [
         float((np.diff(one.astype(int), axis=1) == 0).all(2).mean())
         for one in (sample.images["image"], sample.truth.image)
@@ -300,27 +296,27 @@ def test_score__files_of_any_tool(tmp_path: Path):
         write_image(tmp_path / "truth" / f"{number}.png", np.full((16, 16, 3), 100, np.uint8))
         write_image(tmp_path / "given" / f"{number}.bmp", np.full((16, 16, 3), 100 + 10 * number, np.uint8))
     found = score(tmp_path / "truth", tmp_path / "given")
-    assert found["metrics"]["L1"] == pytest.approx(5 / 255) and found["counts"]["pictures"] == 2
+    assert found["metrics"]["L1"] == pytest.approx(5 / 255) and found["counts"]["images"] == 2
     write_image(tmp_path / "given" / "1.bmp", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match="differ in height or width"):
         score(tmp_path / "truth", tmp_path / "given")
 
 
 def test_score__alpha_is_left_out_and_partners_may_end_in_a_and_b(tmp_path: Path):
-    clear = np.concatenate([picture(1), np.full((SIDE, SIDE, 1), 9, np.uint8)], 2)
-    write_image(tmp_path / "truth" / "1_B.png", picture(0)), write_image(tmp_path / "given" / "1_A.png", clear)
-    write_image(tmp_path / "plain" / "1_B.png", picture(1))
+    clear = np.concatenate([image(1), np.full((SIDE, SIDE, 1), 9, np.uint8)], 2)
+    write_image(tmp_path / "truth" / "1_B.png", image(0)), write_image(tmp_path / "given" / "1_A.png", clear)
+    write_image(tmp_path / "plain" / "1_B.png", image(1))
     found, wanted = (score(tmp_path / "truth", tmp_path / name) for name in ("given", "plain"))
     assert found["metrics"] == wanted["metrics"] and found["protocol"]["alpha"] == "left out"
 
 
 def test_check__finds_planted_faults(tmp_path: Path):
     for number in range(4):
-        write_image(tmp_path / "train" / f"{number}.png", beside(picture(2 * number), picture(2 * number + 1)))
-    write_image(tmp_path / "val" / "9.png", beside(picture(90), picture(91)))
+        write_image(tmp_path / "train" / f"{number}.png", beside(image(2 * number), image(2 * number + 1)))
+    write_image(tmp_path / "val" / "9.png", beside(image(90), image(91)))
     planted = {
         "halves-odd": ["odd.png"],
-        "picture-broken": ["broken.png"],
+        "image-broken": ["broken.png"],
         "leak": ["copy.png"],
         "pair-alike": ["alike.png"],
         "answer-blank": ["blank.png"],
@@ -331,9 +327,9 @@ def test_check__finds_planted_faults(tmp_path: Path):
         return {finding.check.name: [Path(place.file).name for place in finding.places] for finding in findings}
 
     assert not planted.keys() & found().keys()
-    write_image(tmp_path / "train" / "odd.png", picture(20, 40, 81))
-    write_image(tmp_path / "train" / "alike.png", beside(picture(21), picture(21)))
-    write_image(tmp_path / "train" / "blank.png", beside(picture(22), np.full((SIDE, SIDE, 3), 9, np.uint8)))
-    (tmp_path / "train" / "broken.png").write_bytes(b"no picture")
+    write_image(tmp_path / "train" / "odd.png", image(20, 40, 81))
+    write_image(tmp_path / "train" / "alike.png", beside(image(21), image(21)))
+    write_image(tmp_path / "train" / "blank.png", beside(image(22), np.full((SIDE, SIDE, 3), 9, np.uint8)))
+    (tmp_path / "train" / "broken.png").write_bytes(b"no image")
     (tmp_path / "val" / "copy.png").write_bytes((tmp_path / "train" / "0.png").read_bytes())
     assert found().items() >= planted.items()

@@ -1,4 +1,4 @@
-"""The FCN score: a segmenter's numbers on generated pictures beside those on real ones."""
+"""The FCN score: a segmenter's numbers on generated images beside those on real ones."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.data.scenes import SEMANTIC_CLASSES
-from densevision.engine.model import TorchModel
-from densevision.engine.train import card_of
+from densevision.datasets.scenes import SEMANTIC_CLASSES
 from densevision.errors import DataError
+from densevision.inference.predictor import TorchModel
 from densevision.io.image import write_image
 from densevision.tasks import load_config, load_task
 from densevision.tasks.translation.config import TranslationConfig
-from densevision.tasks.translation.data import open_split
+from densevision.tasks.translation.dataset import open_split
+from densevision.training.train import card_of
 
 DATA = "scenes:4:7"
 TOOL = Path(__file__).parents[3] / "tools" / "fcn_score.py"
@@ -46,7 +46,7 @@ def real(segmenter: TorchModel) -> list:
     return [samples[index] for index in range(len(samples))]
 
 
-def test_score__of_the_real_pictures_is_that_of_the_truth(tool: ModuleType, segmenter: TorchModel, tmp_path: Path):
+def test_score__of_the_real_images_is_that_of_the_truth(tool: ModuleType, segmenter: TorchModel, tmp_path: Path):
     for sample in real(segmenter):
         write_image(tmp_path / f"{sample.id}.png", sample.images["image"])
     found = tool.fcn_score(segmenter, DATA, "val", tool.from_folder(tmp_path))
@@ -58,7 +58,7 @@ def test_score__of_the_real_pictures_is_that_of_the_truth(tool: ModuleType, segm
 def test_score__names_and_sizes(tool: ModuleType, segmenter: TorchModel, tmp_path: Path):
     samples = real(segmenter)
     write_image(tmp_path / f"{samples[0].id}.png", samples[0].images["image"])
-    with pytest.raises(DataError, match=rf"no generated picture of this name \(got '{samples[1].id}'\)"):
+    with pytest.raises(DataError, match=rf"no generated image of this name \(got '{samples[1].id}'\)"):
         tool.fcn_score(segmenter, DATA, "val", tool.from_folder(tmp_path))
     with pytest.raises(DataError, match="another size than its truth"):
         tool.fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((8, 8, 3), np.uint8))

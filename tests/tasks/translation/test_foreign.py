@@ -12,8 +12,8 @@ from torch import Tensor
 from densevision import api
 from densevision.errors import WeightsError
 from densevision.tasks.translation.config import TranslationConfig
-from densevision.tasks.translation.foreign import published_name
 from densevision.tasks.translation.task import Translation
+from densevision.tasks.translation.weights import published_name
 
 
 def published() -> dict[str, Tensor]:
@@ -31,11 +31,11 @@ def published() -> dict[str, Tensor]:
 def test_half_precision__answers_in_float32(tmp_path: Path):
     half = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in published().items()}
     whole = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in half.items()}
-    picture = np.random.default_rng(0).random((32, 48, 3), np.float32)
+    image = np.random.default_rng(0).random((32, 48, 3), np.float32)
     answers = []
     for name, state in (("half.pth", half), ("whole.pth", whole)):
         torch.save(state, tmp_path / name)
-        answers.append(api.load(tmp_path / name, "translation").predict(picture).image)
+        answers.append(api.load(tmp_path / name, "translation").predict(image).image)
     assert np.array_equal(*answers)
 
 

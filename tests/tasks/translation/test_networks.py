@@ -8,14 +8,18 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from densevision.data.picture_targets import stack_pictures
-from densevision.results import Picture
-from densevision.tasks.translation import loss
+from densevision.datasets.image_targets import stack_images
+from densevision.results import Image
+from densevision.tasks.translation import losses as loss
 from densevision.tasks.translation.config import TranslationConfig, patch_side
-from densevision.tasks.translation.critic import AnswerBuffer, Critic
-from densevision.tasks.translation.head import build_head
-from densevision.tasks.translation.networks.discriminators import ManyScales, PatchDiscriminator, PixelDiscriminator
-from densevision.tasks.translation.networks.layers import TILE, NoisyDropout, PictureBatchNorm, norm_named
+from densevision.tasks.translation.models.discriminators import (
+    MultiScaleDiscriminator,
+    PatchDiscriminator,
+    PixelDiscriminator,
+)
+from densevision.tasks.translation.models.layers import TILE, ImageBatchNorm, NoisyDropout, norm_named
+from densevision.tasks.translation.models.translation_head import build_head
+from densevision.tasks.translation.training_modules import ImagePool, TrainingModules
 
 
 def head(**settings) -> nn.Module:
@@ -40,8 +44,10 @@ def test_networks__widths_and_parameters_are_the_papers():
     """The published program prints 54.414 million parameters of U-Net-256, and 2.769 of its discriminator."""
     config = TranslationConfig.resolve(None, {"data.size": 256})
     with torch.device("meta"):
-        network, critic = build_head(config, [3]).network, Critic(config)
-    counted = [sum(weight.numel() for weight in module.parameters()) for module in (network, critic.discriminator)]
+        network, training_modules = build_head(config, [3]).network, TrainingModules(config)
+    counted = [
+        sum(weight.numel() for weight in module.parameters()) for module in (network, training_modules.discriminator)
+    ]
     assert [round(count / 1e6, 3) for count in counted] == [54.414, 2.769]
     assert [down.convolution.out_channels for down in network.downs] == [64, 128, 256, 512, 512, 512, 512, 512]
     noisy = [level for level, up in enumerate(network.ups) if isinstance(up.dropout, NoisyDropout)]
@@ -63,26 +69,26 @@ def test_patch_discriminator__sees_what_it_says(layers: int):
 
 def test_pixel_discriminator__looks_at_one_pixel():
     network = PixelDiscriminator(2, 4, norm_named("instance", "batch"), True)
-    network.second[1] = nn.Identity()  # a norm looks at the whole picture
+    network.second[1] = nn.Identity()  # a norm looks at the whole image
     image = torch.rand(1, 2, 9, 9, requires_grad=True)
     (gradient,) = torch.autograd.grad(network(image)[-1][0, 0, 4, 4], image)
     assert gradient[0].abs().sum(0).nonzero().tolist() == [[4, 4]]
 
 
 def test_scales__each_sees_half_of_the_one_before():
-    scales = ManyScales([PixelDiscriminator(1, 2, nn.Identity, True) for _ in range(3)])
+    scales = MultiScaleDiscriminator([PixelDiscriminator(1, 2, nn.Identity, True) for _ in range(3)])
     assert [found[-1].shape[-1] for found in scales(torch.rand(1, 1, 32, 32))] == [32, 16, 8]
 
 
-def test_batch_norm__of_the_picture_alone():
+def test_batch_norm__of_the_image_alone():
     torch.manual_seed(0)
-    norm = PictureBatchNorm(3, own=True)
+    norm = ImageBatchNorm(3, own=True)
     nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
     x = torch.randn(4, 3, 6, 5) * 3 + 1
     wanted = torch.cat([F.batch_norm(one[None], None, None, norm.weight, norm.bias, training=True) for one in x])
     torch.testing.assert_close(norm.eval()(x), wanted, atol=1e-5, rtol=1e-5)
     norm.train()(x)
-    running = PictureBatchNorm(3, own=False)
+    running = ImageBatchNorm(3, own=False)
     running.load_state_dict(norm.state_dict())
     wanted = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     torch.testing.assert_close(running.eval()(x), wanted)
@@ -106,7 +112,7 @@ def test_inference__modes_change_the_answer():
         assert all(not torch.allclose(one, other, atol=1e-6) for other in answers[index + 1 :])
 
 
-def test_inference__no_answer_depends_on_its_neighbours():
+def test_inference__no_answer_depends_on_its_neighbors():
     network = head(depth=5)
     images = torch.rand(3, 3, 32, 32)
     together = network([images])["image"]
@@ -116,14 +122,14 @@ def test_inference__no_answer_depends_on_its_neighbours():
 def test_l1__of_pixels_from_minus_one_to_one_where_known():
     truth = np.zeros((4, 4, 3), np.float32)
     truth[0] = np.nan
-    targets = stack_pictures([Picture.of(truth), None], 3)
+    targets = stack_images([Image.of(truth), None], 3)
     answer = torch.full((2, 3, 4, 4), 0.25)
     assert float(loss.l1(answer, targets)) == pytest.approx(0.5)
     assert (
         float(
             loss.l1(
                 answer,
-                stack_pictures([None], 3) | {"image": torch.zeros(1, 3, 4, 4), "known": torch.zeros(1, 1, 4, 4).bool()},
+                stack_images([None], 3) | {"image": torch.zeros(1, 3, 4, 4), "known": torch.zeros(1, 1, 4, 4).bool()},
             )
         )
         == 0
@@ -140,8 +146,8 @@ def test_l1__of_pixels_from_minus_one_to_one_where_known():
 )
 def test_adversarial__by_hand(kind: str, fooled: float, told: float):
     fake, real = [[torch.full((2, 1, 3, 3), 0.5)]], [[torch.full((2, 1, 3, 3), 2.0)]]
-    assert float(loss.believed(fake, kind)) == pytest.approx(fooled)
-    assert float(loss.told_apart(fake, real, kind)) == pytest.approx(told)
+    assert float(loss.generator_loss_of(fake, kind)) == pytest.approx(fooled)
+    assert float(loss.discriminator_loss_of(fake, real, kind)) == pytest.approx(told)
 
 
 def test_feature_distance__leaves_out_the_logits():
@@ -154,19 +160,19 @@ def test_critic__sees_the_input_only_if_conditional():
     question, answer = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
     for conditional, channels in ((True, 6), (False, 3)):
         settings = {"data.size": 32, "loss.adversarial.conditional": conditional, "loss.adversarial.width": 2}
-        critic = Critic(TranslationConfig.resolve(None, settings))
-        shown = critic.shown(question, answer)
+        training_modules = TrainingModules(TranslationConfig.resolve(None, settings))
+        shown = training_modules.shown(question, answer)
         assert shown.shape[1] == channels and shown[:, -3:].min() == 1 and shown.min() == (-1 if conditional else 1)
-        critic.discriminator(shown)
+        training_modules.discriminator(shown)
 
 
 def test_buffer__holds_so_many_and_shows_old_ones():
     torch.manual_seed(0)
-    buffer = AnswerBuffer(4, (1, 1, 1))
+    buffer = ImagePool(4, (1, 1, 1))
     shown = [float(buffer.exchange(torch.full((1, 1, 1, 1), float(number)))) for number in range(40)]
     assert shown[:4] == [0, 1, 2, 3]
     old = [number - value for number, value in enumerate(shown) if value != number]
     assert 8 < len(old) < 28 and min(old) > 0
-    kept = sorted(buffer.pictures.flatten().tolist())
+    kept = sorted(buffer.images.flatten().tolist())
     assert len(set(kept)) == 4 and not set(kept) & set(shown[4:])  # what was shown again is gone
-    assert int(AnswerBuffer(4, (1, 1, 1)).held) == 0 and {"pictures", "held"} == buffer.state_dict().keys()
+    assert int(ImagePool(4, (1, 1, 1)).held) == 0 and {"images", "held"} == buffer.state_dict().keys()

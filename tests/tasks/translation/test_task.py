@@ -1,4 +1,4 @@
-"""Translation as a whole: what it keeps of a picture, its modes, its numbers, its two optimisers, its verbs."""
+"""Translation as a whole: what it keeps of an image, its modes, its numbers, its two optimizers, its verbs."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from safetensors.torch import load_file
 import densevision
 from densevision import api
 from densevision.cli.main import run as command_line
-from densevision.engine.keeper import Keeper
-from densevision.engine.model import TorchModel
 from densevision.errors import UsageError
+from densevision.inference.predictor import TorchModel
 from densevision.io.image import read_image, write_image
 from densevision.io.weights import Card, load_card
-from densevision.metrics.picture import psnr, ssim
-from densevision.results import Picture
+from densevision.metrics.image_quality import psnr, ssim
+from densevision.results import Image
 from densevision.tasks.translation.config import TranslationConfig
-from densevision.tasks.translation.metric import TranslationMetric
+from densevision.tasks.translation.metrics import TranslationMetric
 from densevision.tasks.translation.task import Translation
+from densevision.training.checkpointer import ValidationCallback
 
 TINY = {"data.size": 32, "width": 4, "loss.adversarial.width": 4, "train.precision": "float32"}
 
@@ -35,7 +35,7 @@ def model(**more) -> TorchModel:
     torch.manual_seed(0)
     settings = {name.replace("__", "."): value for name, value in more.items()}
     config = TranslationConfig.resolve(None, {**TINY, **settings})
-    task = Translation(Translation.complete(config))
+    task = Translation(Translation.infer_from_data(config))
     return TorchModel(task, task.net().eval(), Card(task="translation", config=task.config.plain()))
 
 
@@ -62,7 +62,7 @@ def test_predict__any_size(size: tuple[int, int], resize: bool):
 
 
 def test_predict__at_its_own_size_is_padding_and_cropping():
-    """The canvas is the picture continued by its edge; what lies inside the picture is the answer."""
+    """The canvas is the image continued by its edge; what lies inside the image is the answer."""
     network = model(inference__resize=False, depth=3, norm="instance", dropout=0.0)
     image = noise(21, 30, 3, kind=np.float32)
     canvas = np.pad(image, ((0, 3), (0, 2), (0, 0)), "edge")
@@ -79,11 +79,11 @@ def test_predict__same_answer_twice_with_the_noise_on():
     assert np.array_equal(one, again) and not np.array_equal(one, other)
 
 
-def test_predict__batches_of_pictures_answer_like_single_ones():
-    pictures, network = [noise(32, 32, 3), noise(32, 32, 3)[::-1].copy()], model()
-    together = densevision.predict(pictures, weights=network, batch=2, precision="float32")
-    for picture, result in zip(pictures, together):
-        alone = densevision.predict(picture, weights=network, precision="float32").image
+def test_predict__batches_of_images_answer_like_single_ones():
+    images, network = [noise(32, 32, 3), noise(32, 32, 3)[::-1].copy()], model()
+    together = densevision.predict(images, weights=network, batch=2, precision="float32")
+    for image, result in zip(images, together):
+        alone = densevision.predict(image, weights=network, precision="float32").image
         assert np.abs(result.image.astype(int) - alone).max() <= 1
 
 
@@ -96,7 +96,7 @@ def test_predict__tiles_only_at_its_own_size():
         densevision.predict(image, weights=model(), tta="scale")
 
 
-def test_predict__mirrored_look_of_a_mirrored_picture():
+def test_predict__mirrored_look_of_a_mirrored_image():
     image, network = noise(32, 64, 3, kind=np.float32), model()
     options = {"weights": network, "precision": "float32", "tta": "flip"}
     upright, mirrored = (densevision.predict(one, **options).image for one in (image, image[:, ::-1].copy()))
@@ -122,7 +122,7 @@ def test_metric__numbers_by_hand_and_merged():
     pairs = [tuple(rng.integers(0, 256, (20, 24, 3), np.uint8) for _ in range(2)) for _ in range(3)]
     metrics = [TranslationMetric(), TranslationMetric()]
     for number, (answer, truth) in enumerate(pairs):
-        metrics[number % 2].update(Picture.of(answer), Picture.of(truth), number)
+        metrics[number % 2].update(Image.of(answer), Image.of(truth), number)
     metrics[1].merge(metrics[0])
     found = metrics[1].compute()
     wanted = [np.abs(a.astype(float) - b).mean() / 255 for a, b in pairs]
@@ -131,17 +131,17 @@ def test_metric__numbers_by_hand_and_merged():
     assert found["SSIM"] == pytest.approx(np.mean([ssim(a, b) for a, b in pairs]))
 
 
-def test_metric__frechet_distance_of_means_of_colours():
-    def colours(picture: np.ndarray) -> np.ndarray:
-        return picture.mean((0, 1)).astype(np.float64)
+def test_metric__frechet_distance_of_means_of_colors():
+    def colors(image: np.ndarray) -> np.ndarray:
+        return image.mean((0, 1)).astype(np.float64)
 
-    metric = TranslationMetric(colours, "mean colours")
+    metric = TranslationMetric(colors, "mean colors")
     rng = np.random.default_rng(2)
-    pictures = rng.integers(0, 100, (6, 16, 16, 3)).astype(np.uint8)
-    for number, picture in enumerate(pictures):
-        metric.update(Picture.of(picture + 51), Picture.of(picture), number)
+    images = rng.integers(0, 100, (6, 16, 16, 3)).astype(np.uint8)
+    for number, image in enumerate(images):
+        metric.update(Image.of(image + 51), Image.of(image), number)
     assert metric.compute()["FD"] == pytest.approx(3 * 0.2**2, abs=1e-6)  # same spread, means 51 / 255 apart
-    assert "mean colours" in metric.protocol["FD"]
+    assert "mean colors" in metric.protocol["FD"]
     again = pickle.loads(pickle.dumps(metric))
     assert again.features is None and again.compute() == metric.compute()
 
@@ -152,11 +152,11 @@ def test_frechet__in_the_space_of_a_named_backbone(real_data: Path, tmp_path: Pa
     features = {"name": "mobilenetv2_100", "pretrained": str(weights)}
     config = TranslationConfig.checked({"quality": {"frechet": True, "features": features}})
     rng = np.random.default_rng(3)
-    pictures = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(3)]
+    images = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(3)]
     same, other = Translation(config).metric(), Translation(config).metric()
-    for number, picture in enumerate(pictures):
-        same.update(Picture.of(picture), Picture.of(picture), number)
-        other.update(Picture.of(picture // 3), Picture.of(picture), number)
+    for number, image in enumerate(images):
+        same.update(Image.of(image), Image.of(image), number)
+        other.update(Image.of(image // 3), Image.of(image), number)
     assert same.compute()["FD"] == pytest.approx(0, abs=1e-6) and other.compute()["FD"] > 0.1
     assert str(weights) in same.protocol["FD"]
 
@@ -167,7 +167,7 @@ def run(folder: Path, **more) -> dict:
         write_image(
             folder / "data" / ("val" if number == 4 else "train") / f"{number}.png", noise(36, 72, 3) // (number + 1)
         )
-    settings = {"data.path": str(folder / "data"), "train.epochs": 3, "train.batch": 2, "train.ema": 0.9}
+    settings = {"data.path": str(folder / "data"), "train.epochs": 3, "train.batch": 2, "train.ema_decay": 0.9}
     more = {name.replace("__", "."): value for name, value in more.items()}
     return {**TINY, **settings, "loss.adversarial.buffer": 3, **more}
 
@@ -175,7 +175,7 @@ def run(folder: Path, **more) -> dict:
 def test_resume__two_optimisers_and_a_buffer_continue_as_if_never_stopped(tmp_path: Path, monkeypatch):
     settings = run(tmp_path)
     whole = api.train("translation", set=settings, out=tmp_path / "whole")
-    kept = Keeper.on_train_epoch_end
+    kept = ValidationCallback.on_train_epoch_end
 
     def killed(self, trainer, module):
         kept(self, trainer, module)
@@ -183,19 +183,21 @@ def test_resume__two_optimisers_and_a_buffer_continue_as_if_never_stopped(tmp_pa
             raise KeyError("killed")
 
     with monkeypatch.context() as patched, pytest.raises(KeyError):
-        patched.setattr(Keeper, "on_train_epoch_end", killed)
+        patched.setattr(ValidationCallback, "on_train_epoch_end", killed)
         api.train("translation", set=settings, out=tmp_path / "cut")
     cut = api.train(resume=tmp_path / "cut")
     one, other = (load_file(folder / "last.safetensors") for folder in (whole, cut))
     assert all(torch.equal(one[name], other[name]) for name in one)
     states = [torch.load(folder / "last.ckpt", weights_only=True)["state_dict"] for folder in (whole, cut)]
     critics = [{name: tensor for name, tensor in state.items() if name.startswith("critic.")} for state in states]
-    assert "critic.buffer.pictures" in critics[0] and critics[0]["critic.buffer.held"] == 3
+    assert "critic.buffer.images" in critics[0] and critics[0]["critic.buffer.held"] == 3
     assert all(torch.equal(critics[0][name], critics[1][name]) for name in critics[0])
 
 
 def test_train__learns_alone_first_and_leaves_a_sheet_of_answers(tmp_path: Path):
-    folder = api.train("translation", set=run(tmp_path, loss__alone=1, train__epochs=2), out=tmp_path / "run")
+    folder = api.train(
+        "translation", set=run(tmp_path, loss__generator_warmup_epochs=1, train__epochs=2), out=tmp_path / "run"
+    )
     rows = [row.split(",") for row in (folder / "metrics.csv").read_text().splitlines()]
     first, second = (dict(zip(rows[0], row)) for row in rows[1:])
     assert not first.get("train/discriminator") and float(second["train/discriminator"]) > 0
@@ -206,7 +208,7 @@ def test_train__learns_alone_first_and_leaves_a_sheet_of_answers(tmp_path: Path)
 
 @pytest.mark.slow
 def test_train__two_processes_equal_one(tmp_path: Path):
-    """Instance norms see one picture each, and without dropout and momentum only the sum of gradients counts."""
+    """Instance norms see one image each, and without dropout and momentum only the sum of gradients counts."""
     settings = run(tmp_path, norm="instance", dropout=0.0, train__optimizer="sgd", train__lr=1e-3, train__epochs=2)
     settings["loss.adversarial.buffer"] = 0
     weights = []

@@ -1,0 +1,6 @@
+"""A procedural world that renders images together with exact truth for every task."""
+
+from densevision.datasets.scenes.scene import SEMANTIC_CLASSES, Scene, Scenes
+from densevision.datasets.scenes.shapes import CLASSES
+
+__all__ = ["CLASSES", "SEMANTIC_CLASSES", "Scene", "Scenes"]

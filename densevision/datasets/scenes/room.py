@@ -1,0 +1,136 @@
+"""The camera, and the room that it looks into.
+
+Meters, in the coordinates of the left camera at the first frame: x right, y down, z forward. A surface is given by its
+axes, a (3, 3) matrix whose columns take its own (u, v, 1) to space; on walls and floors (u, v) counts texels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+Rng = np.random.Generator
+Size = tuple[int, int]
+
+STUFF = ("wall", "floor")
+"""Names of what a room is made of; in the semantic labels they precede the things."""
+
+_TEXEL_DEPTH = 2.5
+_FLOORED = 0.8
+_SIDED = 0.4
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One stereo rig for all scenes, so that metric depth can be learned from its images.
+
+    Attributes:
+        size: Of its images, (height, width).
+        baseline: Distance of the right camera from the left one, in meters.
+    """
+
+    size: Size
+    baseline: float = 0.15
+
+    @property
+    def focal(self) -> float:
+        """Focal length in pixels."""
+        return 0.9 * max(self.size)
+
+    @property
+    def scale(self) -> float:
+        """Pixels of this camera per pixel of one whose longer side has 320."""
+        return max(self.size) / 320
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """Intrinsics, (3, 3) float64; the principal point is the image's middle."""
+        height, width = self.size
+        return np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
+
+    def ray(self, x: float, y: float) -> np.ndarray:
+        """The point at depth 1 that is seen at pixel coordinates (x, y)."""
+        height, width = self.size
+        return np.array([(x - width / 2) / self.focal, (y - height / 2) / self.focal, 1])
+
+
+@dataclass(frozen=True)
+class Room:
+    """The surfaces behind everything: the inside of a convex body.
+
+    Attributes:
+        axes: (P, 3, 3) float64.
+        stuff: Index into STUFF of each.
+        tilt: (3, 3) rotation from upright coordinates, in which the floor is level, to the camera's.
+        light: Direction in which the light travels, unit length.
+    """
+
+    axes: np.ndarray
+    stuff: tuple[int, ...]
+    tilt: np.ndarray
+    light: np.ndarray
+
+    @cached_property
+    def floor(self) -> int | None:
+        """Number of the surface that is the floor, where there is one."""
+        return self.stuff.index(STUFF.index("floor")) if STUFF.index("floor") in self.stuff else None
+
+    @cached_property
+    def normals(self) -> np.ndarray:
+        """Unit normals (P, 3) that point into the room."""
+        across = np.cross(self.axes[:, :, 0], self.axes[:, :, 1])
+        inwards = -np.sign(np.sum(across * self.axes[:, :, 2], 1, keepdims=True))
+        return across * inwards / np.linalg.norm(across, axis=1, keepdims=True)
+
+    def clearance(self, points: np.ndarray) -> np.ndarray:
+        """Distance of points (K, 3) from each surface, (K, P): negative beyond it."""
+        return points @ self.normals.T - self._offsets
+
+    @cached_property
+    def slopes(self) -> np.ndarray:
+        """(P, 3): slopes @ ray is one over the depth of each surface along a ray; the largest is what is seen."""
+        return np.linalg.inv(self.axes)[:, 2]
+
+    @cached_property
+    def _offsets(self) -> np.ndarray:
+        return np.sum(self.normals * self.axes[:, :, 2], 1)
+
+
+def turned(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
+    """Rotation by a vector of radians, (3, 3) float64."""
+    return cv2.Rodrigues(np.array([x, y, z]))[0]
+
+
+def build_room(rng: Rng, camera: Camera) -> Room:
+    """A back wall, and mostly a floor and side walls; the camera looks down a little, and a little askew."""
+    tilt = turned(x=rng.uniform(0.03, 0.45)) @ turned(z=rng.normal(0, 0.04))
+    turn = turned(y=rng.uniform(-0.4, 0.4))
+    light = np.array([rng.choice([-1, 1]) * rng.uniform(0.2, 0.8), 1.0, rng.uniform(0.35, 0.9)])
+    across, down, along = np.eye(3)
+    if rng.random() < _FLOORED:
+        surfaces = [("wall", turn @ across, down, turn @ along * rng.uniform(4.5, 9)), _floor(rng)]
+        for side in (-1, 1):
+            distance = rng.uniform(2, 4)
+            if rng.random() < _SIDED:
+                surfaces.append(("wall", turn @ along, down, turn @ across * (side * distance)))
+    else:
+        turn = turn @ turned(x=rng.normal(0, 0.15))
+        surfaces = [("wall", turn @ across, turn @ down, turn @ along * rng.uniform(3, 7))]
+    axes = np.stack([tilt @ _in_texels(rng, camera, u, v, origin) for _, u, v, origin in surfaces])
+    stuff = tuple(STUFF.index(name) for name, *_ in surfaces)
+    return Room(axes, stuff, tilt, tilt @ (light / np.linalg.norm(light)))
+
+
+def _floor(rng: Rng) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    turn = turned(y=rng.uniform(-0.8, 0.8))
+    return "floor", turn[:, 0], turn[:, 2], np.array([0, rng.uniform(1.0, 1.8), 0])
+
+
+def _in_texels(rng: Rng, camera: Camera, u: np.ndarray, v: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Axes that count texels, each about as large as a pixel at a middling depth."""
+    texel = _TEXEL_DEPTH / camera.focal * np.exp(rng.normal(0, 0.35))
+    start_u, start_v = rng.integers(0, 512, 2)
+    return np.stack([texel * u, texel * v, origin - texel * (start_u * u + start_v * v)], 1)

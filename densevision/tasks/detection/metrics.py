@@ -1,0 +1,68 @@
+"""A detector's numbers: COCO's, per class, and which class is taken for which."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densevision.metrics.average_precision import AveragePrecision
+from densevision.metrics.box_confusion import BoxConfusion
+from densevision.metrics.matches import Matches
+from densevision.results import Detections
+
+
+class DetectionMetric:
+    """COCO's twelve numbers with what lies below them; mergeable.
+
+    Args:
+        names: Class names.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        self.precision = AveragePrecision(names)
+        self.confusion = BoxConfusion(names)
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """How the numbers come about."""
+        return self.precision.protocol
+
+    def update(self, result: Detections, truth: Detections, id: int | str) -> None:
+        """Takes the boxes and the truth of one image."""
+        self.precision.update(result, truth, id)
+        self.confusion.update(result, truth)
+
+    def merge(self, other: DetectionMetric) -> None:
+        """Takes what another process gathered."""
+        self.precision.merge(other.precision)
+        self.confusion.merge(other.confusion)
+
+    def counts(self) -> dict[str, int]:
+        """How many truths and predictions the numbers rest on."""
+        return self.precision.counts()
+
+    def compute(self) -> dict[str, float]:
+        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN where there is no truth."""
+        return self.precision.compute()
+
+    def per_image(self) -> Matches:
+        """The matches of each image, from which the numbers of any choice of images follow."""
+        return self.precision.per_image()
+
+    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+        """The same numbers for each class."""
+        return {"per class": self.precision.per_class()}
+
+    def plots(self, folder: Path) -> None:
+        """Precision over recall, F1 over confidence, and the confusion matrix."""
+        from densevision.draw.plots import confusion, f1_curves, pr_curves
+
+        curves = self.precision.curves()
+        confidences = np.linspace(0, 1, 101)
+        names = self.precision.names
+        pr_curves(folder / "precision_recall.png", {n: (curves.recall, p) for n, p in zip(names, curves.precision)})
+        f1_curves(folder / "f1.png", {n: (confidences, f) for n, f in zip(names, curves.f1(confidences))})
+        confusion(folder / "confusion.png", self.confusion.matrix, (*names, "background"))

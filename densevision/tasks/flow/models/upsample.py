@@ -1,0 +1,58 @@
+"""From one motion per cell to one per pixel.
+
+Source: Teed and Deng, RAFT, ECCV 2020, section 3.3, and appendix B.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NEIGHBORS = 9
+DAMPED = 0.25
+"""Factor of the logits, which balances their gradients with those of the flow."""
+
+
+class ConvexUpsampler(nn.Module):
+    """Each pixel takes a mean of the nine cells around it, with weights that the memory predicts.
+
+    Args:
+        hidden: Channels of the memory.
+        width: Channels between.
+        stride: Pixels per cell.
+    """
+
+    def __init__(self, hidden: int, width: int, stride: int):
+        super().__init__()
+        self.stride = stride
+        self.weights = nn.Sequential(
+            nn.Conv2d(hidden, width, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, stride * stride * NEIGHBORS, 1),
+        )
+
+    def forward(self, field: Tensor, memory: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, hidden, H, W) to (B, C, stride H, stride W)."""
+        batch, channels, height, width = field.shape
+        weights = DAMPED * self.weights(memory).float()
+        weights = weights.view(batch, 1, NEIGHBORS, self.stride, self.stride, height, width).softmax(2)
+        around = F.unfold(field, 3, padding=1).view(batch, channels, NEIGHBORS, 1, 1, height, width)
+        fine = (weights * around).sum(2)
+        return fine.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, self.stride * height, self.stride * width)
+
+
+class BilinearUpsampler(nn.Module):
+    """Interpolates between the cells; the corners of both grids coincide, as RAFT-small was trained.
+
+    Args:
+        stride: Pixels per cell.
+    """
+
+    def __init__(self, stride: int):
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, field: Tensor, memory: Tensor) -> Tensor:
+        """(B, C, H, W) to (B, C, stride H, stride W); the memory has no say."""
+        size = (self.stride * field.shape[2], self.stride * field.shape[3])
+        return F.interpolate(field, size, mode="bilinear", align_corners=True)

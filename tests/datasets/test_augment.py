@@ -1,0 +1,294 @@
+"""Augmentation: truth follows the image, types stay, chance is the generator's alone."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+from torch.utils.data import DataLoader, Dataset
+
+from densevision.config import Config
+from densevision.datasets.augment import augmented, recolor
+from densevision.datasets.geometry import composed, random_affine, random_jitter, warp_antialiased, warp_sample
+from densevision.datasets.mosaic import mixup, mosaic
+from densevision.errors import UsageError
+from densevision.ops.view import fit
+from densevision.results import Detections
+from densevision.run_config import AugmentConfig
+from densevision.sample import Sample
+
+STILL = AugmentConfig(
+    mosaic=0.0, scale=(1.0, 1.0), translate=0.0, flip=0.0, hue=0.0, saturation=0.0, value=0.0, blur=0.0, gray=0.0
+)
+GEOMETRY = STILL.changed(scale=[0.5, 1.5], rotate=30.0, translate=0.2, shear=15.0, flip=0.5, flip_vertical=0.5)
+COLORS = STILL.changed(hue=0.1, saturation=0.7, value=0.4, blur=0.5, noise=0.5, jpeg=0.5, gray=0.2)
+FILL = 0.5
+
+
+def rectangle(size=(60, 80), box=(20, 12, 50, 40), value=255, dtype=np.uint8, channels=3, label=0):
+    """A black image with one filled box."""
+    image = np.zeros((*size, channels), dtype)
+    x1, y1, x2, y2 = box
+    image[y1:y2, x1:x2] = value
+    return Sample({"image": image}, Detections.of([box], [label], ("thing", "other"), size), label, f"{label}.png")
+
+
+def extent(image, low):
+    """The box around the pixels that are brighter than `low` and not the fill."""
+    y, x = np.nonzero(image[..., 0] > low)
+    return np.array([x.min(), y.min(), x.max() + 1, y.max() + 1])
+
+
+# -- geometry ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_affine__box_follows_the_image(seed):
+    config = GEOMETRY.changed(scale=[0.8, 1.2], translate=0.05, rotate=20.0)
+    sample = rectangle()
+    matrix = random_affine(config, np.random.default_rng(seed), sample.size, (120, 120))
+    warped = warp_sample(sample, matrix, (120, 120), 0.0)
+    assert warped.size == (120, 120) and warped.truth.size == (120, 120)
+    np.testing.assert_allclose(warped.truth.boxes[0], extent(warped.images["image"], 127), atol=1.5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_affine__inverse_brings_the_image_back(seed):
+    rng = np.random.default_rng(seed)
+    image = cv2.GaussianBlur(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8), (0, 0), 4)
+    matrix = random_affine(GEOMETRY.changed(scale=[1.0, 1.3], translate=0.0), rng, (60, 80), (200, 200))
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    there = warp_antialiased(image, matrix, (200, 200), 0.0)
+    back = warp_antialiased(there, inverse, (60, 80), 0.0)
+    inside = warp_antialiased(np.full_like(there, 255), inverse, (60, 80), 0.0)[8:-8, 8:-8] == 255
+    difference = np.abs(back[8:-8, 8:-8].astype(int) - image[8:-8, 8:-8])[inside]
+    assert inside.mean() > 0.5 and difference.max() <= 12
+
+
+def test_affine__nothing_asked_is_the_letterbox():
+    matrix = random_affine(STILL, np.random.default_rng(0), (60, 80), (64, 96))
+    np.testing.assert_allclose(matrix, fit((60, 80), "letterbox", (64, 96)).matrix)
+
+
+def test_affine__mirrors_are_exact():
+    sample = rectangle((64, 64), (4, 8, 20, 30))
+    for config, flipped, box in (
+        (STILL.changed(flip=1.0), np.s_[:, ::-1], [44, 8, 60, 30]),
+        (STILL.changed(flip_vertical=1.0), np.s_[::-1], [4, 34, 20, 56]),
+    ):
+        warped = augmented(config, [sample], 0, np.random.default_rng(0), (64, 64), FILL)
+        np.testing.assert_array_equal(warped.images["image"], sample.images["image"][flipped])
+        assert warped.truth.boxes.tolist() == [box]
+
+
+def test_affine__an_option_changes_nothing_but_itself():
+    configs = GEOMETRY, GEOMETRY.changed(rotate=0.0)
+    one, other = (random_jitter(config, np.random.default_rng(3), (100, 100)) for config in configs)
+    assert abs(np.linalg.det(one[:, :2])) == pytest.approx(abs(np.linalg.det(other[:, :2])))
+
+
+def test_jitter__stays_in_its_ranges():
+    rng = np.random.default_rng(0)
+    config = STILL.changed(scale=[0.5, 1.5], translate=0.1, flip=0.5)
+    matrices = np.array([random_jitter(config, rng, (100, 200)) for _ in range(500)])
+    scales = np.abs(matrices[:, 0, 0])
+    assert scales.min() >= 0.5 and scales.max() <= 1.5 and np.median(scales) < 1
+    middles = matrices[:, :, :2] @ [100, 50] + matrices[:, :, 2]
+    assert (np.abs(middles - [100, 50]) <= [20, 10]).all()
+    assert 0.4 < (matrices[:, 0, 0] < 0).mean() < 0.6
+
+
+def test_warp__shrinking_averages():
+    """A checkerboard of single pixels becomes gray, where interpolation alone would give stripes."""
+    board = (np.indices((96, 96)).sum(0) % 2 * 255).astype(np.uint8)[..., None]
+    matrix = composed(np.array([[1, 0, 0.3], [0, 1, 0.1]]), np.array([[0.23, 0, 0], [0, 0.23, 0]]))
+    small = warp_antialiased(board, matrix, (20, 20), FILL)
+    assert small.shape == (20, 20, 1) and np.abs(small.astype(int) - 127).max() <= 2
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_warp__types_channels_and_fill(dtype, channels):
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    image = np.full((19, 31, channels), white, dtype)
+    for scale in (0.2, 1.5):
+        warped = warp_antialiased(image, np.array([[scale, 0, 10], [0, scale, 10]]), (40, 120), FILL)
+        assert warped.shape == (40, 120, channels) and warped.dtype == dtype
+        np.testing.assert_allclose(warped[0, 0], FILL * white, atol=1)
+        np.testing.assert_allclose(warped[11, 12], white)
+
+
+def test_warp__one_pixel_and_no_truth():
+    sample = Sample({"image": np.full((1, 1, 3), 9, np.uint8)})
+    warped = augmented(GEOMETRY, [sample], 0, np.random.default_rng(0), (32, 32), FILL)
+    assert warped.images["image"].shape == (32, 32, 3) and warped.truth is None
+
+
+def test_warp__every_image_of_a_sample():
+    left, right = (np.random.default_rng(seed).integers(0, 255, (20, 30, 3), dtype=np.uint8) for seed in (0, 1))
+    matrix = random_affine(GEOMETRY, np.random.default_rng(0), (20, 30), (40, 40))
+    warped = warp_sample(Sample({"left": left, "right": right}), matrix, (40, 40), FILL)
+    np.testing.assert_array_equal(warped.images["right"], warp_antialiased(right, matrix, (40, 40), FILL))
+
+
+# -- mosaic and mixup ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_mosaic__each_box_lies_on_its_own_rectangle(seed):
+    values = (60, 110, 160, 210)
+    samples = [rectangle((60, 80), (20, 12, 50, 40), value, label=i % 2) for i, value in enumerate(values)]
+    config = GEOMETRY.changed(rotate=0.0, shear=0.0, scale=[0.5, 0.9])
+    result = mosaic(config, samples, np.random.default_rng(seed), (160, 160), 0.0)
+    image, truth = result.images["image"][..., 0], result.truth
+    assert image.shape == (160, 160) and truth.size == (160, 160) and len(truth) >= 1
+    for box, label in zip(truth.boxes, truth.labels):
+        x1, y1, x2, y2 = box
+        value = int(image[int((y1 + y2) / 2), int((x1 + x2) / 2)])
+        assert value in values and values.index(value) % 2 == label
+        inner = image[int(y1) + 2 : int(y2) - 1, int(x1) + 2 : int(x2) - 1]
+        assert (inner == value).all()
+        near = (slice(max(0, int(y1) - 3), int(y2) + 3), slice(max(0, int(x1) - 3), int(x2) + 3))
+        assert abs((image[near] == value).sum() - (x2 - x1) * (y2 - y1)) <= 2 * (x2 - x1 + y2 - y1)
+
+
+def test_mosaic__rotated_rectangles_are_enclosed():
+    samples = [rectangle((60, 80), (20, 12, 50, 40), 200) for _ in range(4)]
+    result = mosaic(GEOMETRY.changed(scale=[0.5, 0.7]), samples, np.random.default_rng(5), (200, 200), 0.0)
+    y, x = np.nonzero(result.images["image"][..., 0] > 100)
+    inside = np.zeros(len(x), bool)
+    for x1, y1, x2, y2 in result.truth.boxes:
+        inside |= (x + 0.5 >= x1 - 1) & (x + 0.5 <= x2 + 1) & (y + 0.5 >= y1 - 1) & (y + 0.5 <= y2 + 1)
+    assert len(x) > 100 and inside.all()
+
+
+def test_mosaic__without_jitter_the_four_fill_the_canvas_and_meet_in_a_point():
+    samples = [rectangle((64, 64), (0, 0, 64, 64), value) for value in (50, 100, 150, 200)]
+    result = mosaic(STILL, samples, np.random.default_rng(1), (64, 64), 1.0)
+    image = result.images["image"][..., 0]
+    corners = [image[0, 0], image[0, -1], image[-1, 0], image[-1, -1]]
+    assert corners == [50, 100, 150, 200]
+    x, y = np.random.default_rng(1).random(2) * 64
+    assert (image[: int(y) - 1, : int(x) - 1] == 50).all() and (image[int(y) + 2 :, int(x) + 2 :] == 200).all()
+    assert (result.truth.boxes[0] == np.float32([0, 0, x, y])).all()
+
+
+def test_mosaic__types_meet_as_floats_and_identity_is_the_firsts():
+    samples = [rectangle(label=0), rectangle(dtype=np.uint16, value=65535, label=1), rectangle(), rectangle()]
+    result = mosaic(STILL, samples, np.random.default_rng(0), (64, 64), FILL)
+    assert result.images["image"].dtype == np.float32 and result.images["image"].max() <= 1
+    assert (result.id, result.file) == (0, "0.png")
+    unknown = [samples[0], Sample({"image": samples[0].images["image"]}), *samples[2:]]
+    assert mosaic(STILL, unknown, np.random.default_rng(0), (64, 64), FILL).truth is None
+
+
+def test_mixup__blends_and_keeps_all_objects():
+    first, second = rectangle(box=(0, 0, 80, 60), value=100), rectangle(box=(0, 0, 80, 60), value=200, label=1)
+    result = mixup(first, second, np.random.default_rng(0))
+    part = np.random.default_rng(0).beta(32, 32)
+    assert (result.images["image"] == round(100 * part + 200 * (1 - part))).all()
+    assert result.truth.labels.tolist() == [0, 1] and result.images["image"].dtype == np.uint8
+
+
+def test_augmented__plain_epochs_have_neither():
+    samples = [rectangle((64, 64), (4, 4, 30, 30)) for _ in range(5)]
+    config = STILL.changed(mosaic=1.0, mixup=1.0)
+    rng = np.random.default_rng(0)
+    assert len(augmented(config, samples, 0, rng, (64, 64), FILL, plain=True).truth) == 1
+    assert len(augmented(config, samples, 0, rng, (64, 64), FILL).truth) > 1
+
+
+# -- colors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+@pytest.mark.parametrize("channels", [1, 3, 4, 6])
+def test_recolor__every_kind_of_image(dtype, channels):
+    white = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    rng = np.random.default_rng(0)
+    smooth = cv2.GaussianBlur(rng.random((24, 24, channels), np.float32), (0, 0), 3).reshape(24, 24, channels)
+    sample = Sample({"image": (smooth * white).astype(dtype)})
+    changed = [recolor(COLORS, sample, rng).images["image"] for _ in range(12)]
+    for image in changed:
+        assert image.shape == sample.images["image"].shape and image.dtype == dtype
+        assert image.min() >= 0 and image.max() <= white
+    assert len({image.tobytes() for image in changed}) == 12
+    if dtype == np.uint16:
+        assert any((image % 257 != 0).any() for image in changed), "16 bits must not pass through 8"
+
+
+def test_recolor__value_is_a_gain_for_any_number_of_channels():
+    for channels in (1, 3, 5):
+        sample, config = Sample({"image": np.full((8, 8, channels), 100, np.uint8)}), STILL.changed(value=0.4)
+        images = [recolor(config, sample, np.random.default_rng(seed)).images["image"] for seed in range(60)]
+        levels = np.array([image[0, 0, 0] for image in images])
+        assert all((image == image[0, 0, 0]).all() for image in images)
+        assert 59 <= levels.min() < 75 and 125 < levels.max() <= 140
+
+
+def test_recolor__hue_alone_keeps_gray_and_nothing_asked_keeps_all():
+    gray = Sample({"image": np.full((8, 8, 3), 90, np.uint8)})
+    turned = recolor(STILL.changed(hue=0.5, saturation=1.0), gray, np.random.default_rng(0)).images["image"]
+    np.testing.assert_allclose(turned, 90, atol=1)
+    assert recolor(STILL, gray, np.random.default_rng(0)).images["image"] is gray.images["image"]
+
+
+def test_recolor__chances_are_independent():
+    """Steps that drew the same numbers would strike the same images."""
+    image = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    gray = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    counts = np.zeros((2, 2), int)
+    for seed in range(200):
+        config = STILL.changed(gray=0.5, blur=0.5)
+        changed = recolor(config, Sample({"image": image}), np.random.default_rng(seed)).images["image"]
+        is_gray = np.ptp(changed, 2).max() == 0
+        counts[int(is_gray), int(not np.array_equal(changed, gray if is_gray else image))] += 1
+    assert (counts > 30).all(), counts
+
+
+def test_recolor__images_of_one_sample_change_alike():
+    image = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    changed = recolor(COLORS, Sample({"left": image, "right": image.copy()}), np.random.default_rng(1)).images
+    np.testing.assert_array_equal(changed["left"], changed["right"])
+
+
+# -- chance ----------------------------------------------------------------------------------------------------------
+
+
+class Augmented(Dataset):
+    """Everything on, chance from (seed, index)."""
+
+    config = GEOMETRY.changed(mosaic=0.5, mixup=0.5, hue=0.1, saturation=0.7, value=0.4, blur=0.5, noise=0.5, jpeg=0.5)
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        truth = rectangle((30, 40), (5, 5, 20, 20)).truth
+        images = [rng.integers(0, 255, (30, 40, 3), dtype=np.uint8) for _ in range(6)]
+        self.samples = [Sample({"image": image}, truth, id) for id, image in enumerate(images)]
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        sample = augmented(self.config, self.samples, index, np.random.default_rng((7, index)), (48, 48), FILL)
+        return sample.images["image"], sample.truth.boxes
+
+
+def test_augmented__same_for_any_number_of_workers():
+    expected = list(DataLoader(Augmented(), batch_size=None))
+    assert len({image.numpy().tobytes() for image, _ in expected}) == 6
+    for workers in (1, 2):
+        found = DataLoader(Augmented(), batch_size=None, num_workers=workers)
+        for (image, boxes), (other, others) in zip(expected, found):
+            assert image.equal(other) and boxes.equal(others)
+
+
+# -- config ----------------------------------------------------------------------------------------------------------
+
+
+def test_config__refuses_what_makes_no_sense():
+    unfit = {"scale": [1.5, 0.5]}, {"mosaic": 0.0, "close_mosaic_epochs": 3}, {"hue": 0.7}, {"flip": 1.5}, {"shear": 90}
+    for settings in unfit:
+        with pytest.raises(UsageError):
+            AugmentConfig.checked(settings)
+    assert isinstance(STILL, Config) and AugmentConfig.checked(GEOMETRY.plain()) == GEOMETRY
