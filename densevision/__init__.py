@@ -1,28 +1,81 @@
-"""Dense prediction by one set of words: detection, segmentation, depth, flow, super-resolution, translation.
+"""One toolkit for dense prediction: detection, segmentation, depth, flow, super-resolution, translation.
 
-Importing this package loads no torch: the names below are read on first use.
+Importing this package loads no torch: the names below are imported on first use.
 """
 
 from __future__ import annotations
 
+import logging
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from densevision.errors import DataError, DenseVisionError, ExportError, UsageError, WeightsError
+from densevision.escaping import escape_record
 from densevision.tasks import TASKS
+from densevision.telemetry import disable_telemetry
 from densevision.version import __version__
 
 if TYPE_CHECKING:
     from densevision.api import check, evaluate, export, load, predict, score, train
+    from densevision.datasets.conversion import convert_dataset
+    from densevision.models import create_model, list_models
+    from densevision.published_weights import convert_weights
+    from densevision.results import DepthMap, Detections, FlowField, Image, Instances, Result, SemanticMap
 
-__all__ = ["TASKS", "__version__", "check", "evaluate", "export", "load", "predict", "score", "train"]
+disable_telemetry()
+logging.getLogger("densevision").addFilter(escape_record)  # messages name files and labels
+
+_MODULES = {
+    "densevision.api": ("check", "evaluate", "export", "load", "predict", "score", "train"),
+    "densevision.datasets.conversion": ("convert_dataset",),
+    "densevision.models": ("create_model", "list_models"),
+    "densevision.published_weights": ("convert_weights",),
+    "densevision.results": (
+        "DepthMap",
+        "Detections",
+        "FlowField",
+        "Image",
+        "Instances",
+        "Result",
+        "SemanticMap",
+    ),
+}
+_LAZY = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [
+    "TASKS",
+    "DataError",
+    "DenseVisionError",
+    "DepthMap",
+    "Detections",
+    "ExportError",
+    "FlowField",
+    "Image",
+    "Instances",
+    "Result",
+    "SemanticMap",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "check",
+    "convert_dataset",
+    "convert_weights",
+    "create_model",
+    "evaluate",
+    "export",
+    "list_models",
+    "load",
+    "predict",
+    "score",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from densevision import api
-
-        return getattr(api, name)
+    if name in _LAZY:
+        return getattr(import_module(_LAZY[name]), name)
     raise AttributeError(f"module 'densevision' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -5,100 +5,177 @@ from __future__ import annotations
 import copy
 import logging
 import os
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
-from densevision.datasets.checks.report import CheckReport, examine
+from densevision.datasets.checks.report import CheckReport, check_dataset
 from densevision.errors import UsageError, WeightsError
 from densevision.evaluation.report import Report
 from densevision.evaluation.result import EvaluationResult
-from densevision.inference.predictor import Model, TorchModel, load_torch, without_weights
-from densevision.io.weights import Card
+from densevision.inference.card_config import list_ignored_settings
+from densevision.inference.predictor import Predictor, TorchPredictor, build_without_weights, load_torch
+from densevision.inference.sharing import ForkSafeLock
+from densevision.io.weights import Card, check_task, load_card
 from densevision.metrics.scoring import OnError
-from densevision.published_weights import announcement, built_in, opener, resolve
+from densevision.published_weights import (
+    describe_bundled_weights,
+    find_builtin_model,
+    find_opener,
+    resolve_weights,
+)
+from densevision.results import DepthMap, Detections, FlowField, Image, Instances, Result, SemanticMap
 from densevision.run_config import PredictOptions, TaskConfig
 from densevision.sample import SampleSet
-from densevision.tasks import known, load_check, load_config, load_task
+from densevision.tasks import check_task_name, load_check, load_config, load_task
 from densevision.yaml_files import read_yaml
 
+__all__ = [
+    "check",
+    "evaluate",
+    "evaluate_detailed",
+    "export",
+    "load",
+    "open_for_evaluation",
+    "predict",
+    "read_card",
+    "resolve_config",
+    "score",
+    "train",
+]
+
 PathLike = str | os.PathLike[str]
+Overrides = Mapping[str, Any] | None
+Split = Literal["train", "val"]
 
-UNSEEN = ("loss.", "degrade.", "quality.", "evaluation.", "assign.")
-"""Sections of configs that bear on training and judging, and on no answer."""
+TRAINING_SECTIONS = ("loss.", "degrade.", "quality.", "evaluation.")
+"""Sections of configs that matter for training and evaluation and change no prediction."""
 
-_loaded: dict[tuple[str, float], Model] = {}
+log = logging.getLogger(__name__)
+
+_cache: dict[tuple[str, float], Predictor] = {}
+_cache_lock = ForkSafeLock()
 
 
-def load(weights: PathLike | None = None, task: str | None = None, set: Mapping[str, Any] | None = None) -> Model:
-    """Loads weights, an exported model, or a name, into something that predicts.
+def load(weights: PathLike | None = None, task: str | None = None, overrides: Overrides = None) -> Predictor:
+    """Loads weights, an exported model, or a name.
 
     Args:
         weights: A `.safetensors`, `.onnx`, `.xml` (OpenVINO) or `.pt2` (torch.export) file, or a name that
-            `densevision models` lists. The starter weights of the task when not given.
+            `densevision models` lists; the bundled demo weights of the task by default.
         task: Refuse weights of any other task.
-        set: Dotted names to values of the weights' own config, such as `{"scale": 3}` for a network that has any scale.
+        overrides: Dotted names to values of the weights' own config, such as `{"scale": 3}`.
+
+    Returns:
+        A predictor; its `model` is the `torch.nn.Module`, its `card` says what the weights are.
 
     Raises:
-        WeightsError: There is no such file or name, or it is truncated, foreign, newer, or of another task; or it does
-            not fit what is set.
+        WeightsError: There is no such file or name, or it is damaged, foreign, newer, or of another task; or it does
+            not fit the overrides.
     """
-    model = _opened(weights, task)
-    if set:
-        model.configure(set)
-    return model
+    predictor = _open(weights, task)
+    if overrides:
+        predictor.configure(overrides)
+    return predictor
 
 
-def _opened(weights: PathLike | None, task: str | None) -> Model:
-    found = built_in(weights, task)
-    if found is not None:
-        return without_weights(*found)
-    path = resolve(weights, task)
-    model = _read(path, task)
-    model.file = path
-    if weights is None and logging.getLogger("densevision").level <= logging.INFO:  # --quiet leaves warnings alone
-        print(announcement(model.card), file=sys.stderr)
-    return model
-
-
-def _read(path: Path, task: str | None) -> Model:
-    open_file = opener(path, task)
-    if open_file is not None and task is not None:
-        config, net = open_file(path)
-        card = Card(task=task, config=config.plain(), source=str(path), license="as its publisher says")
-        return TorchModel(load_task(task)(config), net.eval(), card)
-    if path.suffix in (".onnx", ".xml", ".pt2"):
-        from densevision.export.exported_predictor import load_exported
-
-        return load_exported(path, task)
-    return load_torch(path, task)
+@overload
+def predict(
+    source: Any, task: Literal["detection"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+) -> Detections: ...
+@overload
+def predict(
+    source: Any, task: Literal["semantic"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+) -> SemanticMap: ...
+@overload
+def predict(
+    source: Any, task: Literal["instance"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+) -> Instances: ...
+@overload
+def predict(
+    source: Any, task: Literal["depth"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+) -> DepthMap: ...
+@overload
+def predict(
+    source: Any, task: Literal["flow"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+) -> FlowField: ...
+@overload
+def predict(
+    source: Any,
+    task: Literal["superres", "translation"],
+    weights: Any = None,
+    *,
+    stream: Literal[False] = False,
+    **options: Any,
+) -> Image: ...
+@overload
+def predict(
+    source: Any, task: str | None = None, weights: Any = None, *, stream: Literal[True], **options: Any
+) -> Iterator[Result]: ...
+@overload
+def predict(
+    source: Any, task: str | None = None, weights: Any = None, *, stream: bool = False, **options: Any
+) -> Any: ...
 
 
 def predict(
     source: Any,
     task: str | None = None,
     weights: Any = None,
+    *,
     stream: bool = False,
-    set: Mapping[str, Any] | None = None,
-    **options: Any,
+    overrides: Overrides = None,
+    device: str | None = None,
+    precision: str | None = None,
+    batch: int | None = None,
+    tile: int | None = None,
+    overlap: float | None = None,
+    tta: str | tuple[str, ...] | None = None,
+    score_threshold: float | None = None,
+    iou_threshold: float | None = None,
+    max_detections: int | None = None,
+    class_agnostic: bool | None = None,
+    classes: str | tuple[str, ...] | None = None,
+    probabilities: bool | None = None,
+    iterations: int | None = None,
+    warm_start: bool | None = None,
+    forward_backward: bool | None = None,
+    focal_length: float | None = None,
+    max_pixels: int | None = None,
+    **unknown: Any,
 ) -> Any:
-    """Answers an image, or many.
+    """Runs inference on one image or many.
 
-    One image gives one record; a list, folder or glob a list; a video or `stream=True` an iterator whose memory
-    does not grow. Tasks that look at two images take a pair or a sequence.
+    One image gives one result (the overloads name its type for a single image); a list, folder or glob gives a list; a
+    video or `stream=True` an iterator whose memory does not grow. Flow takes a pair or a sequence of images.
 
     Args:
-        source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16, float in [0, 1]), PIL image, tensor (CHW);
-            or a list of them.
+        source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16, float in [0, 1]), PIL image, tensor (CHW),
+            encoded bytes; or a list of them.
         task: A name in `TASKS`; needed when no weights are given.
-        weights: A file, a name, or a model from `load`; the starter weights when not given.
-        stream: Give an iterator.
-        set: Dotted names to values of the weights' own config.
-        **options: Fields of `densevision.run_config.PredictOptions`.
+        weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
+        stream: Return an iterator.
+        overrides: Dotted names to values of the weights' own config.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        precision: "auto", "float32", "bfloat16" or "float16".
+        batch: Images per forward pass.
+        tile: Side in pixels of the tiles that a large image is cut into.
+        overlap: Share of a tile that overlaps its neighbor.
+        tta: Test-time augmentation: "flip", "scale", "rotate".
+        score_threshold: Minimum score of an object.
+        iou_threshold: Non-maximum suppression drops the weaker of two boxes of a class above this IoU.
+        max_detections: Maximum number of objects per image.
+        class_agnostic: Suppress across classes.
+        classes: Names of the classes to keep.
+        probabilities: Keep the probability of each class at each pixel.
+        iterations: Refinement steps of iterative models.
+        warm_start: Treat the images as one sequence, and start each from the previous result.
+        forward_backward: Also compute the backward flow, and mark inconsistent pixels as occluded.
+        focal_length: Focal length of the images in pixels: corrects metric depth for the camera.
+        max_pixels: Largest image that is decoded.
 
     Raises:
-        UsageError: An unknown option, or one that has no effect on this task or on answers.
+        UsageError: An unknown option, or one that the task does not support.
         DataError: The source cannot be read.
         WeightsError: The weights cannot be used.
 
@@ -106,145 +183,171 @@ def predict(
         >>> import densevision
         >>> densevision.predict("street.jpg", task="detection").save("street.png")  # doctest: +SKIP
     """
-    if isinstance(weights, Model) or set or built_in(weights, task):
-        model = _answering(_copy_of(weights, task), set or {})
+    arguments = dict(locals())
+    options = {name: arguments[name] for name in PredictOptions.model_fields if name in arguments} | unknown
+    if isinstance(weights, Predictor) or overrides or find_builtin_model(weights, task):
+        predictor = _configure(_copy(weights, task), overrides or {})
     else:
-        model = _load_once(weights, task)
-    return model.predict(source, stream=stream, **options)
+        predictor = _load_cached(weights, task)
+    return predictor.predict(
+        source, stream=stream, **{name: value for name, value in options.items() if value is not None}
+    )
 
 
 def train(
     task: str | None = None,
-    data: str | None = None,
+    data: PathLike | None = None,
+    *,
     config: PathLike | None = None,
-    set: Mapping[str, Any] | None = None,
+    overrides: Overrides = None,
     out: PathLike | None = None,
     resume: PathLike | None = None,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> Path:
-    """Trains, or continues a run; returns the run folder.
+    """Trains a model, or resumes a run.
 
     Args:
         task: A name in `TASKS`; the config, or the run that is resumed, may name it instead.
         data: A dataset, or `scenes[:COUNT[:SEED]]`.
-        config: A YAML file.
-        set: Dotted names to values, e.g. `{"train.epochs": 3}`; they win over the file.
-        out: Run folder; runs/<task>/<number> when not given.
-        resume: Folder of a run to continue; all else comes from that run.
-        quiet: No bars.
+        config: A YAML file, or the name of a shipped one such as "detection/coco".
+        overrides: Dotted names to values, e.g. `{"train.epochs": 3}`; they win over the file.
+        out: Run folder; runs/<task>/<number> by default.
+        resume: Folder of a run to continue; everything else comes from that run.
+        quiet: Suppress progress bars and log messages.
+
+    Returns:
+        The run folder, with `best.safetensors`, `last.safetensors`, `metrics.csv`, `report.json` and plots.
+
+    Raises:
+        UsageError: An option is wrong.
+        DataError: The dataset cannot be read.
     """
-    from densevision.training import train as engine
+    from densevision.training import train as training
 
     if resume is not None:
-        if data or config or set or out:
-            raise UsageError(
-                "a resumed run keeps its own config", field="resume", hint="Leave out data, config, set, out."
-            )
-        return engine.resume(resume, quiet, task).path
-    return engine.train(resolved_config(task, data, config, set), out, quiet).path
+        if data or config or overrides or out:
+            hint = "Leave out data, config, overrides and out."
+            raise UsageError("a resumed run keeps its own config", field="resume", hint=hint)
+        return training.resume(resume, quiet, task).path
+    return training.train(resolve_config(task, data, config, overrides), out, quiet).path
 
 
 def evaluate(
-    weights: Any = None,
-    data: str | None = None,
     task: str | None = None,
-    set: Mapping[str, Any] | None = None,
-    split: str = "val",
+    data: PathLike | None = None,
+    weights: Any = None,
+    *,
+    overrides: Overrides = None,
+    split: Split = "val",
     out: PathLike | None = None,
-    quiet: bool = True,
     report: PathLike | None = None,
+    quiet: bool = False,
     **options: Any,
 ) -> Report:
-    """Judges weights on a dataset by the path that `predict` runs.
+    """Evaluates weights on a dataset, with the preprocessing of `predict`.
 
     Args:
-        weights: A file, a name, or a model from `load`; the starter weights when not given.
-        data: A dataset; the one that the weights were trained on when not given.
-        task: Refuse weights of any other task.
-        set: Dotted names to values of the weights' own config, e.g. `{"data.val": "test.json"}`.
+        task: A name in `TASKS`; weights of any other task are refused. Needed when no weights are given.
+        data: A dataset; a predictor of a run that was just trained may leave it out.
+        weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
+        overrides: Dotted names to values of the weights' own config, e.g. `{"data.val": "test.json"}`.
         split: "train" or "val".
         out: Folder for report.json and plots.
-        quiet: No bars.
-        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst images.
-        **options: Fields of `PredictOptions`.
+        report: Folder for an HTML report: numbers with intervals, plots, tables, best and worst images.
+        quiet: Suppress progress bars.
+        **options: Options of `predict`.
+
+    Returns:
+        Metrics, protocol and counts.
     """
-    evaluation_result = judge(weights, data, task, set, split, quiet, **options)
+    result = evaluate_detailed(weights, data, task, overrides=overrides, split=split, quiet=quiet, **options)
     if out is not None:
-        evaluation_result.report.write(Path(out) / "report.json")
-        evaluation_result.metric.plots(Path(out) / "plots")
+        result.report.write(Path(out) / "report.json")
+        result.metric.plots(Path(out) / "plots")
     if report is not None:
         from densevision.evaluation.report_page import command_line, write_report
 
-        named = weights if isinstance(weights, (str, os.PathLike)) else None
-        settings = [f"{name}={value}" for name, value in (set or {}).items()]
-        told = {"weights": named, "data": data, "split": split, "set": settings, **options, "report": report}
-        write_report(evaluation_result, Path(report), command_line(evaluation_result.report.task, "evaluate", told))
-    return evaluation_result.report
+        name = weights if isinstance(weights, (str, os.PathLike)) else None
+        settings = [f"{option}={value}" for option, value in (overrides or {}).items()]
+        flags = {"weights": name, "data": data, "split": split, "set": settings, **options, "report": report}
+        write_report(result, Path(report), command_line(result.report.task, "evaluate", flags))
+    return result.report
 
 
-def judge(
+def evaluate_detailed(
     weights: Any = None,
-    data: str | None = None,
+    data: PathLike | None = None,
     task: str | None = None,
-    set: Mapping[str, Any] | None = None,
-    split: str = "val",
-    quiet: bool = True,
+    *,
+    overrides: Overrides = None,
+    split: Split = "val",
+    quiet: bool = False,
     **options: Any,
 ) -> EvaluationResult:
-    """Judges weights as `evaluate` does, and keeps what is needed to look at single images; takes the same words."""
+    """Evaluates as `evaluate` does, and gives access to every image with its prediction and ground truth."""
     from densevision.evaluation.evaluate import evaluate_model
-    from densevision.inference.progress import bar, silent
+    from densevision.inference.progress import hide_progress, show_progress
     from densevision.io.progress import progress_context
 
-    progress = silent if quiet else bar
+    progress = hide_progress if quiet else show_progress
     with progress_context(progress):
-        model, samples, chosen = open_for_evaluation(weights, data, task, set, split, **options)
-    return evaluate_model(model, samples, chosen, model.task.config.data.workers, progress)
+        opened = open_for_evaluation(weights, data, task, overrides=overrides, split=split, **options)
+    predictor, samples, predict_options = opened
+    return evaluate_model(predictor, samples, predict_options, predictor.task.config.data.workers, progress)
 
 
 def open_for_evaluation(
     weights: Any = None,
-    data: str | None = None,
+    data: PathLike | None = None,
     task: str | None = None,
-    set: Mapping[str, Any] | None = None,
-    split: str = "val",
+    *,
+    overrides: Overrides = None,
+    split: Split = "val",
     **options: Any,
-) -> tuple[Model, SampleSet, PredictOptions]:
-    """The model, the samples and the options that `evaluate` would use; takes the same words."""
-    from densevision.inference.predict import checked_options
+) -> tuple[Predictor, SampleSet, PredictOptions]:
+    """The predictor, the samples and the options that `evaluate` would use."""
+    from densevision.inference.predict import check_options
 
-    model = _copy_of(weights, task)
-    # The names of splits belong to the data that the weights were trained on.
-    elsewhere = {"data.path": data, "data.train": None, "data.val": None} if data else {}
-    model.configure({**elsewhere, **(set or {})})
-    if model.task.config.data.path is None:
-        raise UsageError("no data to evaluate on", field="data", hint="Give --data FOLDER, or --data scenes.")
-    model.options = model.task.evaluation_options()
-    chosen = checked_options(model, options)
-    return model, model.task.dataset(split), chosen
+    predictor = _copy(weights, task)
+    # Names of splits belong to the data that the weights were trained on.
+    dataset = {"data.path": os.fspath(data), "data.train": None, "data.val": None} if data else {}
+    predictor.configure({**dataset, **(overrides or {})})
+    if predictor.task.config.data.path is None:
+        trained_on = predictor.card.config.get("data", {}).get("path")
+        hint = (
+            f"Give --data. The weights were trained on {trained_on}." if trained_on else "Give --data FOLDER or scenes."
+        )
+        raise UsageError("no data to evaluate on", field="data", hint=hint)
+    for name, value in list_ignored_settings(predictor.card.config).items():
+        if predictor.file is not None and name not in (overrides or {}):
+            log.warning("%s=%s of the card is ignored: only the caller may name files and addresses", name, value)
+    predictor.options = predictor.task.evaluation_options()
+    predict_options = check_options(predictor, options)
+    return predictor, predictor.task.open_dataset(split), predict_options
 
 
 def score(
     task: str,
     truth: PathLike,
     predictions: PathLike,
+    *,
+    overrides: Overrides = None,
     on_error: OnError = "fail",
     report: PathLike | None = None,
     images: PathLike | None = None,
-    set: Mapping[str, Any] | None = None,
 ) -> Report:
-    """Judges prediction files of any tool against truth files, without a model.
+    """Scores prediction files of any tool against ground-truth files, without a model.
 
     Args:
         task: A name in `TASKS`.
         truth: For boxes, masks and keypoints a COCO json; otherwise a folder of files, or one file.
-        predictions: A COCO result json; otherwise a folder of files of the same names but for the suffixes, or one
-            file. Images without prediction are not judged, but counted and named.
+        predictions: A COCO result json; otherwise a folder of files with the same names except for the suffixes, or
+            one file. Images without prediction are not scored, but counted and named.
+        overrides: Dotted names of the task's config to values, as far as they matter for files: `evaluation` and
+            `data.scale` of depth, `classes` and `data.unknown` of semantic.
         on_error: "fail" stops at files that cannot be read or compared, "skip" counts and names them.
-        report: Folder for a page to look at: numbers with intervals, plots, tables, best and worst images.
-        images: With `report`: folder of the images, to be drawn on; found by the names of the truth.
-        set: Dotted names of the task's config to values, where they bear on files: depth supports `evaluation` and
-            `data.scale`, semantic `classes` and `data.unknown`.
+        report: Folder for an HTML report.
+        images: With `report`: folder of the images to draw on, found by the names of the ground truth.
 
     Raises:
         DataError: Something cannot be read or compared.
@@ -252,113 +355,204 @@ def score(
     """
     from densevision.evaluation.score import score as score_files
 
-    return score_files(known(task), truth, predictions, on_error, report, images, set)
+    return score_files(check_task_name(task), truth, predictions, on_error, report, images, overrides)
 
 
 def check(
     task: str,
     data: PathLike,
-    set: Mapping[str, Any] | None = None,
+    *,
+    overrides: Overrides = None,
     fix: PathLike | None = None,
-    quiet: bool = True,
+    quiet: bool = False,
 ) -> CheckReport:
-    """Looks for faults in a dataset: in files, labels, and what they say of each other.
+    """Checks a dataset for problems: in files, labels, and between them.
 
     Args:
         task: A name in `TASKS`.
         data: A dataset, as `train` takes it.
-        set: Dotted names to values of the task's config, e.g. `{"data.val": "test"}`.
+        overrides: Dotted names to values of the task's config, e.g. `{"data.val": "test"}`.
         fix: Write a cleaned copy into this new folder; the dataset itself is never changed.
-        quiet: No bars.
+        quiet: Suppress progress bars.
 
     Raises:
-        DataError: The dataset is not recognized, or so broken that nothing in it can be read.
+        DataError: The format is not recognized, or nothing in the dataset can be read.
     """
-    from densevision.inference.progress import bar, silent
+    from densevision.inference.progress import hide_progress, show_progress
 
-    config = resolved_config(task, os.fspath(data), None, set)
-    return examine(task, config, load_check(task).check, fix, silent if quiet else bar)
+    config = resolve_config(task, data, None, overrides)
+    return check_dataset(task, config, load_check(task).check, fix, hide_progress if quiet else show_progress)
 
 
 def export(
-    weights: Any,
-    out: PathLike | None = None,
     task: str | None = None,
-    format: str = "onnx",
-    set: Mapping[str, Any] | None = None,
-    **options: Any,
+    weights: Any = None,
+    *,
+    out: PathLike | None = None,
+    export_format: Literal["onnx", "openvino", "torch"] = "onnx",
+    overrides: Overrides = None,
+    decode: bool = True,
+    half: bool = False,
+    tolerance: float | None = None,
+    images: Any = None,
 ) -> Path:
-    """Writes a model that other runtimes can run, and verifies that it answers alike.
+    """Exports a model for another runtime, and verifies that it predicts the same.
 
     Args:
-        weights: A file, a name, or a model from `load`.
-        out: The file to write; beside the weights when not given, or in the working folder when they came by name.
-        task: Refuse weights of any other task.
-        format: "onnx", "openvino" or "torch".
-        set: Dotted names to values of the weights' own config, such as `{"scale": 3}`; the file holds them for good.
-        **options: See `densevision.export.export.export`.
+        task: Refuse weights of any other task; needed when no weights are given.
+        weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
+        out: The file to write; by default beside the weights, or in the working folder for names.
+        export_format: "onnx", "openvino" or "torch".
+        overrides: Dotted names to values of the weights' own config, such as `{"scale": 3}`; the file keeps them.
+        decode: Include postprocessing, or stop at the raw outputs.
+        half: Store and compute in half precision.
+        tolerance: Largest accepted difference from PyTorch.
+        images: Images for verification, besides scenes of odd sizes.
+
+    Returns:
+        The file.
+
+    Raises:
+        ExportError: The model cannot be exported, or the exported one differs.
     """
     from densevision.export.export import SUFFIXES
     from densevision.export.export import export as write
 
-    model = _copy_of(weights, task)
-    model.configure(set or {})
-    if out is None and isinstance(weights, (str, os.PathLike)) and Path(weights).is_file() and format in SUFFIXES:
-        out = Path(weights).with_suffix(SUFFIXES[format])
-    return write(model, out, format, **options)
+    predictor = _copy(weights, task)
+    predictor.configure(overrides or {})
+    is_file = isinstance(weights, (str, os.PathLike)) and Path(weights).is_file()
+    if out is None and is_file and export_format in SUFFIXES:
+        out = Path(weights).with_suffix(SUFFIXES[export_format])
+    return write(predictor, out, export_format, decode=decode, half=half, tolerance=tolerance, images=images)
 
 
-def resolved_config(
-    task: str | None, data: str | None, config: PathLike | None, set: Mapping[str, Any] | None
+def read_card(weights: PathLike | None = None, task: str | None = None) -> Card:
+    """What a weights file says about itself.
+
+    Args:
+        weights: A file or a name; the bundled demo weights of the task by default.
+        task: Refuse weights of any other task.
+
+    Raises:
+        WeightsError: The file cannot be read, or is of another task.
+    """
+    path = resolve_weights(weights, task)
+    card = load_card(path) if find_opener(path, task) is None else load(path, task).card
+    check_task(card, path, task)
+    return card
+
+
+def resolve_config(
+    task: str | None, data: PathLike | None, config: PathLike | None, overrides: Overrides
 ) -> TaskConfig:
-    """The config of a run from what a person gave: default < YAML < settings < data."""
-    settings = dict(set or {})
+    """The config of a run: defaults < YAML < overrides < data.
+
+    Args:
+        task: A name in `TASKS`; the YAML may name it instead.
+        data: A dataset, or `scenes[:COUNT[:SEED]]`.
+        config: A YAML file, or the name of a shipped one such as "detection/coco".
+        overrides: Dotted names to values.
+
+    Raises:
+        UsageError: No task is named, two different ones are, or an option is wrong.
+    """
+    values = dict(overrides or {})
     if data is not None:
-        settings["data.path"] = data
-    named = read_yaml(config).get("task") if config is not None else None
-    task = task or named
+        values["data.path"] = os.fspath(data)
+    file = None if config is None else find_config(config)
+    stated = read_yaml(file).get("task") if file is not None else None
+    task = task or stated
     if task is None:
-        raise UsageError("which task?", hint="Give task=, or a config that names it.")
-    if named is not None and named != task:
-        raise UsageError(f"is a config for {named}, not for {task}", file=config, field="task")
-    return load_config(known(task)).resolve(None if config is None else Path(config), settings)
+        raise UsageError("no task given", hint="Give task=, or a config that names it.")
+    if stated is not None and stated != task:
+        raise UsageError(f"is a config for {stated}, not for {task}", file=file, field="task")
+    return load_config(check_task_name(task)).resolve(file, values)
 
 
-def _copy_of(weights: Any, task: str | None) -> Model:
-    """A model that can be configured: of a file or a name, or one beside the given one, which stays as it is."""
-    if not isinstance(weights, Model):
+def find_config(config: PathLike) -> Path:
+    """The file of a config: a path, or the name of a shipped one such as "detection/coco".
+
+    Raises:
+        UsageError: There is neither.
+    """
+    path = Path(config)
+    if path.is_file():
+        return path
+    package = Path(__file__).parent
+    for folder in (package / "configs", package.parent / "configs"):
+        shipped = folder / f"{os.fspath(config).removesuffix('.yaml')}.yaml"
+        if folder.is_dir() and shipped.is_file() and shipped.resolve().is_relative_to(folder.resolve()):
+            return shipped
+    names = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
+    hint = f"Shipped configs: {', '.join(names)}." if names else None
+    raise UsageError("there is no such config", file=config, hint=hint)
+
+
+def _open(weights: PathLike | None, task: str | None) -> Predictor:
+    builtin = find_builtin_model(weights, task)
+    if builtin is not None:
+        return build_without_weights(*builtin)
+    path = resolve_weights(weights, task)
+    predictor = _read(path, task)
+    predictor.file = path
+    if weights is None and logging.getLogger("densevision").level <= logging.INFO:  # --quiet keeps other warnings
+        log.warning("%s", describe_bundled_weights(predictor.card))
+    return predictor
+
+
+def _read(path: Path, task: str | None) -> Predictor:
+    open_file = find_opener(path, task)
+    if open_file is not None and task is not None:
+        config, model = open_file(path)
+        card = Card(task=task, config=config.plain(), source=str(path), license="as its publisher says")
+        return TorchPredictor(load_task(task)(config), model.eval(), card)
+    if path.suffix in (".onnx", ".xml", ".pt2"):
+        from densevision.export.exported_predictor import load_exported
+
+        return load_exported(path, task)
+    return load_torch(path, task)
+
+
+def _copy(weights: Any, task: str | None) -> Predictor:
+    """A predictor that can be configured: freshly loaded, or a copy that leaves the given one as it is."""
+    if not isinstance(weights, Predictor):
         return load(weights, task)
-    _check_task(weights, task, weights.file)
+    _check_task(weights, task)
     return copy.copy(weights)
 
 
-def _answering(model: Model, settings: Mapping[str, Any]) -> Model:
-    """The model with these options.
+def _configure(predictor: Predictor, overrides: Mapping[str, Any]) -> Predictor:
+    """Applies overrides for prediction.
 
     Raises:
-        UsageError: One of them bears on no answer: those of losses, and those of data that leave the canvas as it is.
+        UsageError: One of them changes no prediction: those of losses, and those of data that leave the input size.
     """
-    config, canvas = model.task.config, model.task.inputs
-    model.configure(settings)
-    void = (*UNSEEN, "data.") if model.task.inputs == canvas and model.task.config != config else UNSEEN
-    for name, value in settings.items():
-        if name.startswith(void):
-            problem, hint = f"has no effect on answers of {model.task.name}", "Leave it out."
-            raise UsageError(problem, field=name, value=value, hint=hint)
-    return model
+    config, input_spec = predictor.task.config, predictor.task.input_spec
+    predictor.configure(overrides)
+    is_same_input = predictor.task.input_spec == input_spec and predictor.task.config != config
+    without_effect = (*TRAINING_SECTIONS, "data.") if is_same_input else TRAINING_SECTIONS
+    for name, value in overrides.items():
+        if name.startswith(without_effect):
+            problem = f"has no effect on predictions of {predictor.task.name}"
+            raise UsageError(problem, field=name, value=value, hint="Leave it out.")
+    return predictor
 
 
-def _check_task(model: Model, task: str | None, file: Path | None) -> None:
-    if task is not None and model.task.name != known(task):
-        raise WeightsError(f"these weights are for {model.task.name}, not for {task}", file=file, field="task")
+def _check_task(predictor: Predictor, task: str | None) -> None:
+    if task is not None and predictor.task.name != check_task_name(task):
+        problem = f"these weights are for {predictor.task.name}, not for {task}"
+        raise WeightsError(problem, file=predictor.file, field="task")
 
 
-def _load_once(weights: Any, task: str | None) -> Model:
+def _load_cached(weights: Any, task: str | None) -> Predictor:
     """Loads each file once per process, so that a loop over `predict` costs only predictions."""
-    path = resolve(weights, task)
+    path = resolve_weights(weights, task)
     key = (str(path.resolve()), path.stat().st_mtime)
-    if key not in _loaded:
-        _loaded.clear()
-        _loaded[key] = load(weights, task)
-    _check_task(_loaded[key], task, path)
-    return _loaded[key]
+    with _cache_lock:
+        predictor = _cache.get(key)
+        if predictor is None:
+            predictor = load(weights, task)
+            _cache.clear()
+            _cache[key] = predictor
+    _check_task(predictor, task)
+    return predictor

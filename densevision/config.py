@@ -1,4 +1,4 @@
-"""Typed options: a frozen, strict base for every config; default < YAML < flag. No torch here."""
+"""Typed options: a frozen, strict base class of all configs; defaults < YAML < flags. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, NamedTuple, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from densevision.errors import UsageError, did_you_mean
+from densevision.errors import UsageError, convert_error, did_you_mean
 from densevision.yaml_files import read_yaml
 
 C = TypeVar("C", bound="Config")
@@ -22,7 +22,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class FieldInfo(NamedTuple):
-    """One option as a person types and reads it."""
+    """One option, for help texts."""
 
     name: str
     type: str
@@ -31,9 +31,9 @@ class FieldInfo(NamedTuple):
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, no unknown keys, no silent coercion; sequences are tuples.
+    """Base class of all configs: frozen, without unknown keys or type coercion; sequences are tuples.
 
-    The docstring under a field is its help text, in Python and on the command line alike.
+    The docstring of a field is its help text on the command line.
     """
 
     model_config = ConfigDict(
@@ -42,9 +42,9 @@ class Config(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _sequences_are_tuples(cls, values: Any) -> Any:
+    def _convert_lists(cls, values: Any) -> Any:
         if isinstance(values, dict):
-            return {key: _tupled(value) for key, value in values.items()}
+            return {key: _to_tuple(value) for key, value in values.items()}
         return values
 
     @classmethod
@@ -52,34 +52,42 @@ class Config(BaseModel):
         """Builds the config from defaults, then a YAML file, then dotted settings.
 
         Args:
-            file: A YAML mapping; plain data only, tags are refused.
-            settings: Dotted names to values, e.g. `{"train.epochs": 3}`; they win over the file.
+            file: A YAML file with a mapping of plain data; tags are refused.
+            settings: Dotted names to values, e.g. `{"train.epochs": 3}`; they override the file.
 
         Raises:
-            UsageError: For an unknown key, a wrong type or value, naming file and field.
+            UsageError: An option is unknown, or has a wrong type or value; the error names file and field.
         """
         values = read_yaml(file) if file else {}
         for name, value in (settings or {}).items():
-            _set(values, name, value)
+            _set_option(values, name, value)
         return cls.checked(values, file)
 
     @classmethod
     def checked(cls: type[C], values: Mapping[str, Any], file: str | Path | None = None) -> C:
-        """Validates plain data; pydantic's complaint becomes one line with file, field, value and fix."""
+        """Validates plain data.
+
+        Raises:
+            UsageError: An option is unknown, or has a wrong type or value; the error names file, field, value and fix.
+        """
         try:
             return cls.model_validate(dict(values))
-        except ValidationError as failure:
-            raise _explained(cls, failure, file) from None
+        except ValidationError as error:
+            raise _convert_error(cls, error, file) from None
+        except RecursionError:
+            raise UsageError("is nested too deeply", file=file) from None
+        except UsageError as error:
+            raise error if file is None else convert_error(error, UsageError, file) from None
 
     def changed(self: C, **settings: Any) -> C:
-        """A copy with the dotted settings replaced; `__` stands for the dot: `changed(train__epochs=3)`."""
+        """Returns a copy with other values of options; `__` replaces the dot: `changed(train__epochs=3)`."""
         values = self.plain()
         for name, value in settings.items():
-            _set(values, name.replace("__", "."), value)
+            _set_option(values, name.replace("__", "."), value)
         return type(self).checked(values)
 
     def given(self) -> set[str]:
-        """Dotted names of the options that were set, rather than left to their defaults."""
+        """Dotted names of the options that were given explicitly."""
         names: set[str] = set()
         for name in self.model_fields_set:
             value = getattr(self, name)
@@ -87,18 +95,18 @@ class Config(BaseModel):
         return names
 
     def plain(self) -> dict[str, Any]:
-        """The config as plain data (dicts, lists, numbers, strings), as it is written to YAML and JSON."""
+        """The config as plain data for YAML and JSON."""
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
-        """The whole config as YAML, in the order of its fields."""
+        """The config as YAML, in the order of its fields."""
         return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=120)
 
     @classmethod
     def leaves(cls, prefix: str = "") -> Iterator[FieldInfo]:
-        """Every leaf option with its dotted name, type, default and help."""
+        """Yields every option with its dotted name, type, default and help."""
         for name, field in cls.model_fields.items():
-            section = _section(field.annotation)
+            section = _get_section(field.annotation)
             if section is not None:
                 yield from section.leaves(f"{prefix}{name}.")
             else:
@@ -106,21 +114,21 @@ class Config(BaseModel):
                 yield FieldInfo(prefix + name, _type_name(field.annotation), default, field.description or "")
 
 
-def _tupled(value: Any) -> Any:
-    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+def _to_tuple(value: Any) -> Any:
+    return tuple(map(_to_tuple, value)) if isinstance(value, list) else value
 
 
-def _set(values: dict[str, Any], name: str, value: Any) -> None:
+def _set_option(values: dict[str, Any], name: str, value: Any) -> None:
     *path, leaf = name.split(".")
     for part in path:
         inner = values.setdefault(part, {})
         if not isinstance(inner, dict):
-            raise UsageError("is a value, not a section", field=part, value=inner, hint=f"Cannot set {name} in it.")
+            raise UsageError("is a value, not a section", field=part, value=inner, hint=f"{name} cannot be set.")
         values = inner
     values[leaf] = value
 
 
-def _section(annotation: Any) -> type[Config] | None:
+def _get_section(annotation: Any) -> type[Config] | None:
     return annotation if isinstance(annotation, type) and issubclass(annotation, Config) else None
 
 
@@ -130,17 +138,22 @@ def _type_name(annotation: Any) -> str:
     return str(annotation).replace("typing.", "").replace("NoneType", "None").replace("Literal", "one of ")
 
 
-def _explained(cls: type[Config], failure: ValidationError, file: str | Path | None) -> UsageError:
-    first = failure.errors()[0]
+def _convert_error(cls: type[Config], error: ValidationError, file: str | Path | None) -> UsageError:
+    """Converts pydantic's error to one line with file, field, value and fix."""
+    first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     field = ".".join(path) or None
     if first["type"] == "extra_forbidden":
         owner: type[Config] | None = cls
         for part in path[:-1]:
             inner = owner.model_fields.get(part) if owner else None
-            owner = _section(inner.annotation) if inner else None
+            owner = _get_section(inner.annotation) if inner else None
         hint = did_you_mean(path[-1], owner.model_fields) if owner else None
         return UsageError("no such option", file=file, field=field, value=first["input"], hint=hint)
+    if first["type"] == "no_such_arch":
+        given, known = first["ctx"]["given"], first["ctx"]["known"]
+        hint = did_you_mean(str(given), known)
+        return UsageError("no such architecture", file=file, field="arch", value=given, hint=hint)
     problem = first["msg"].removeprefix("Value error, ")
     problem = problem[0].lower() + problem[1:].rstrip(".")
     if first["type"] == "value_error" and not path:

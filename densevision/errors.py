@@ -1,4 +1,4 @@
-"""Every error that a person can cause: one message with the file, the field, the value and the fix."""
+"""Errors that a user can cause: one message with the file, the field, the value and a hint."""
 
 from __future__ import annotations
 
@@ -7,21 +7,37 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-_ABSENT = object()
+from densevision.escaping import escape_control
+
+__all__ = [
+    "DataError",
+    "DenseVisionError",
+    "ExportError",
+    "UsageError",
+    "WeightsError",
+    "convert_error",
+    "did_you_mean",
+]
+
+_UNSET = object()
+MAX_VALUE_LENGTH = 120
+"""Length in characters to which values are shortened in messages."""
 
 
 class DenseVisionError(Exception):
-    """A failure that is explained in one line.
+    """An error with a message of one line.
 
     Args:
-        problem: What is wrong, a clause without a full stop; or a question.
-        file: The file in which it is wrong.
+        problem: What is wrong, a clause without a period; or a question.
+        file: The file with the problem.
         field: The field, key, row or option in it.
-        value: What was found there.
-        fix: What to do about it, a sentence.
+        value: The invalid value.
+        hint: How to fix it, a sentence.
     """
 
     exit_code = 1
+
+    value: Any
 
     def __init__(
         self,
@@ -29,42 +45,53 @@ class DenseVisionError(Exception):
         *,
         file: str | os.PathLike[str] | None = None,
         field: str | None = None,
-        value: Any = _ABSENT,
+        value: Any = _UNSET,
         hint: str | None = None,
     ):
         self.problem, self.file, self.field, self.hint = problem, file, field, hint
-        where = "".join(f"{part}: " for part in (file and os.fspath(file), field) if part)
-        found = "" if value is _ABSENT else f" (got {_shortened(value)})"
-        stop = "" if problem.endswith("?") and not found else "."
-        super().__init__(f"{where}{problem}{found}{stop}" + (f" {hint}" if hint else ""))
+        self.value = value
+        # Names come from files: escaped, they can neither control a terminal nor fake further lines.
+        parts = (file and os.fsdecode(file), field)
+        location = "".join(f"{escape_control(part, keep_breaks=False)}: " for part in parts if part)
+        got = "" if value is _UNSET else f" (got {_shorten(value)})"
+        period = "" if problem.endswith("?") and not got else "."
+        message = f"{problem}{got}{period}" + (f" {hint}" if hint else "")
+        super().__init__(location + escape_control(message))
 
 
 class UsageError(DenseVisionError):
-    """A command, call or config that asks for what does not exist or has no effect."""
+    """A command, call or config with an option that does not exist, is invalid, or has no effect."""
 
     exit_code = 2
 
 
 class DataError(DenseVisionError):
-    """An image, label or dataset that cannot be used as it is."""
+    """An image, label or dataset that cannot be used."""
 
     exit_code = 3
 
 
 class WeightsError(DenseVisionError):
-    """Weights or a model that cannot be loaded, or that are not what was asked for."""
+    """Weights or a model that cannot be loaded, or do not match the request."""
 
     exit_code = 4
 
 
 class ExportError(DenseVisionError):
-    """An export that failed, or whose answers differ from PyTorch's beyond the tolerance."""
+    """An export that failed, or whose outputs differ from those of PyTorch by more than the tolerance."""
 
     exit_code = 5
 
 
+def convert_error(
+    error: DenseVisionError, kind: type[DenseVisionError], file: str | os.PathLike[str]
+) -> DenseVisionError:
+    """Converts an error to another class, for a file."""
+    return kind(error.problem, file=file, field=error.field, value=error.value, hint=error.hint)
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that offers the nearest known name, or lists what is known.
+    """Makes a hint that suggests the most similar known name, or lists the known names.
 
     >>> did_you_mean("detecton", ["detection", "depth"])
     "Did you mean 'detection'?"
@@ -72,10 +99,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     'Known: a, b.'
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+    matches = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean '{matches[0]}'?" if matches else f"Known: {', '.join(known)}."
 
 
-def _shortened(value: Any, limit: int = 120) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _shorten(value: Any) -> str:
+    text = escape_control(repr(value))
+    return text if len(text) <= MAX_VALUE_LENGTH else text[: MAX_VALUE_LENGTH - 1] + "…"

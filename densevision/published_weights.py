@@ -1,13 +1,16 @@
-"""Named weights: where they come from, under what terms, and how they become a file of ours. No torch here."""
+"""Weights by name: which there are, where they come from, their licenses, and how they become densevision files.
+
+No torch is imported here.
+"""
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
 import os
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
@@ -15,177 +18,202 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, WeightsError
-from densevision.io.atomic_write import whole
-from densevision.io.weights import Card, PublishedWeights, load_card
-from densevision.tasks import TASKS, known
+from densevision.io.download import download
+from densevision.io.weights import Card, PublishedWeights, has_card, load_card
+from densevision.tasks import TASKS, check_task_name
 
 if TYPE_CHECKING:
+    from densevision.nn.model import Model
     from densevision.run_config import TaskConfig
-    from densevision.tasks.base import DenseModel
 
-FOREIGN = (".pth", ".pt", ".ckpt")
-"""Suffixes of files that other tools wrote."""
-HEADS = (b"PK\x03\x04", b"\x80")
-"""What PyTorch's checkpoints begin with: archives, and pickles of old; safetensors have a brace as their ninth byte."""
-NEAREST = 3
-"""Names that are offered for one that is not known."""
+__all__ = [
+    "convert_weights",
+    "describe_bundled_weights",
+    "find_builtin_model",
+    "find_bundled_weights",
+    "find_opener",
+    "get_cache_folder",
+    "list_published_weights",
+    "resolve_weights",
+]
+
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt")
+"""Suffixes of other projects' checkpoints."""
+MAGIC_BYTES = (b"PK\x03\x04", b"\x80")
+"""How PyTorch checkpoints begin: zip archives, and old pickles. In safetensors the ninth byte is a brace."""
+MAX_SUGGESTIONS = 3
+
+log = logging.getLogger(__name__)
 
 
-def published_weights() -> dict[str, PublishedWeights]:
-    """Every name that some task can convert."""
-    found = {}
-    for task in TASKS:
-        for weights in _foreign(task):
-            found[weights.name] = weights
-    return found
+def list_published_weights(task: str | None = None) -> dict[str, PublishedWeights]:
+    """Published weights by name.
+
+    Args:
+        task: Only those of this task.
+    """
+    tasks = TASKS if task is None else (check_task_name(task),)
+    return {weights.name: weights for each in tasks for weights in getattr(_weights_module(each), "PUBLISHED", ())}
 
 
-def bundled_weights(task: str) -> Path | None:
-    """The starter weights that ship with the package, or None where the task has none yet."""
-    path = Path(str(files("densevision"))) / "bundled_weights" / f"{known(task)}.safetensors"
+def find_bundled_weights(task: str) -> Path | None:
+    """The demo weights that ship with the package, trained on synthetic scenes; None where a task has none."""
+    path = Path(str(files("densevision"))) / "bundled_weights" / f"{check_task_name(task)}.safetensors"
     return path if path.exists() else None
 
 
-def resolve(weights: str | os.PathLike[str] | None, task: str | None) -> Path:
-    """The file that a `weights` argument means: a path, a name, or the starter weights when it is None.
+def resolve_weights(weights: str | os.PathLike[str] | None, task: str | None) -> Path:
+    """The file that a `weights` argument means: a path, a name, or the bundled weights when it is None.
 
-    A name is downloaded and converted only now, because it was asked for, and kept in the cache folder.
+    A name is downloaded and converted on first use, because it was asked for, and kept in the cache folder.
 
     Raises:
-        UsageError: Neither weights nor a task are given.
-        WeightsError: No such file or name, or the download failed or is not what its publisher made.
+        UsageError: Neither weights nor a task is given.
+        WeightsError: There is no such file or name, or the download fails or is not the published file.
     """
     if weights is None:
         if task is None:
-            raise UsageError("which task?", hint=f"Give task= or weights=. Tasks: {', '.join(TASKS)}.")
-        path = bundled_weights(task)
+            raise UsageError("no task given", hint=f"Give task= or weights=. Tasks: {', '.join(TASKS)}.")
+        path = find_bundled_weights(task)
         if path is None:
-            raise WeightsError(f"{task} has no starter weights", hint="Give weights=, a file or a name.")
+            raise WeightsError(f"there are no bundled weights for {task}", hint="Give weights=, a file or a name.")
         return path
-    path = Path(weights)
-    if path.exists():
-        return path
-    names = published_weights()
-    if str(weights) in names:
-        return _downloaded(names[str(weights)])
-    of_task = [name for name, named in names.items() if task in (None, named.task)]
-    needless = (getattr(_foreign_module(owner), "BUILT_IN", {}) for owner in TASKS if task in (None, owner))
-    hint = _nearest(str(weights), [*of_task, *(name for built in needless for name in built)])
-    raise WeightsError("no such file and no such name", value=str(weights), hint=hint)
+    if Path(weights).exists():
+        return Path(weights)
+    published = list_published_weights()
+    if str(weights) in published:
+        return _fetch(published[str(weights)])
+    names = [*list_published_weights(task), *_list_builtin_models(task)]
+    hint = _suggest(str(weights), names)
+    raise WeightsError("there is no such file and no such name", value=str(weights), hint=hint)
 
 
-def built_in(name: str | os.PathLike[str] | None, task: str | None) -> tuple[str, dict[str, Any]] | None:
-    """The task and the settings of a model that needs no file, by its name; None where the name means no such model.
+def find_builtin_model(name: str | os.PathLike[str] | None, task: str | None) -> tuple[str, dict[str, Any]] | None:
+    """Task and config overrides of a model that needs no weights, such as an interpolation; None for other names.
 
     Args:
-        name: What a person gave as weights; a file of this name comes first.
-        task: Look for models of this task alone.
+        name: The `weights` argument; an existing file of this name comes first.
+        task: Only models of this task.
     """
     if name is None or Path(name).exists():
         return None
-    for owner in TASKS if task is None else (known(task),):
-        settings = getattr(_foreign_module(owner), "BUILT_IN", {}).get(str(name))
-        if settings is not None:
-            return owner, settings
+    for owner in TASKS if task is None else (check_task_name(task),):
+        overrides = getattr(_weights_module(owner), "BUILT_IN", {}).get(str(name))
+        if overrides is not None:
+            return owner, overrides
     return None
 
 
-def opener(path: Path, task: str | None) -> Callable[[Path], tuple[TaskConfig, DenseModel]] | None:
-    """What opens a file of other tools as it is, where the task offers that and the file is not one of ours."""
-    module = None if task is None else _foreign_module(known(task))
-    if module is None or not hasattr(module, "open_file") or path.suffix not in FOREIGN:
+def find_opener(path: Path, task: str | None) -> Callable[[Path], tuple[TaskConfig, Model]] | None:
+    """The function that opens another project's checkpoint directly, where the task has one."""
+    module = None if task is None else _weights_module(check_task_name(task))
+    if module is None or not hasattr(module, "open_file"):
         return None
-    return module.open_file
+    suffix = path.suffix.lower()
+    is_foreign = suffix in CHECKPOINT_SUFFIXES or (suffix == ".safetensors" and not has_card(path))
+    return module.open_file if is_foreign else None
 
 
-def announcement(card: Card) -> str:
-    """One line about weights: what they were trained on, how well they did there, under what terms."""
-    numbers = card.metrics.get("metrics", {})
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in list(numbers.items())[:2] if value is not None)
-    trained = card.data.get("path") or card.data.get("source") or "unknown data"
-    return f"starter weights for {card.task}: trained on {trained}; {shown or 'no numbers'}; license {card.license}"
+def describe_bundled_weights(card: Card) -> str:
+    """One line about bundled weights: training data, what they cannot do, metrics, license."""
+    metrics = card.metrics.get("metrics", {})
+    numbers = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[:2] if value is not None)
+    data = card.data.get("path") or card.data.get("source") or "unknown data"
+    scope = " (synthetic shapes only, not photographs)" if str(data).startswith("scenes") else ""
+    names = list(list_published_weights(card.task))[:MAX_SUGGESTIONS]
+    others = f"; for photographs: --weights {' or '.join(names)}" if scope and names else ""
+    return (
+        f"bundled demo weights for {card.task}: trained on {data}{scope}; {numbers or 'no metrics'}; "
+        f"license {card.license}{others}"
+    )
 
 
-def convert(name: str, file: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
-    """Converts a downloaded foreign file into weights of ours.
+def convert_weights(name: str, file: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
+    """Converts a downloaded checkpoint of another project into a densevision weights file.
+
+    A file whose hash is not the published one is converted too, but its card does not claim to be the published model.
+
+    Args:
+        name: A name of `list_published_weights()`, which says what architecture the file holds.
+        file: The checkpoint.
+        out: The safetensors file to write.
 
     Raises:
-        UsageError: No such name.
+        UsageError: There is no such name.
         WeightsError: The file does not hold what the name says.
     """
-    names = published_weights()
-    if name not in names:
-        raise UsageError("no such weights", value=name, hint=_nearest(name, names))
-    _refuse_strangers(Path(file), names[name])
-    _converter(names[name].task)(names[name], Path(file), Path(out))
+    published = list_published_weights()
+    if name not in published:
+        raise UsageError("there are no such weights", value=name, hint=_suggest(name, published))
+    weights = published[name]
+    _check_magic_bytes(Path(file), weights)
+    if not weights.sha256 or not _compute_sha256(Path(file)).startswith(weights.sha256.lower()):
+        log.warning("%s: cannot be verified as the published %s; the card says so", file, name)
+        weights = replace(weights, trained_on=f"unknown: not verified as the published {name}")
+    _weights_module(weights.task).convert(weights, Path(file), Path(out))  # type: ignore[union-attr]
 
 
-def _nearest(name: str, known_names: Iterable[str]) -> str:
-    """A sentence with the few names that are nearest, or where all of them stand."""
-    near = difflib.get_close_matches(name, list(known_names), n=NEAREST)
-    shown = " or ".join(f"'{one}'" for one in near)
-    return f"Did you mean {shown}?" if near else "`densevision models` lists the names."
-
-
-def _refuse_strangers(file: Path, weights: PublishedWeights) -> None:
-    """Refuses what is no checkpoint by its first bytes: torch's readers fail on such in ways that tell nothing."""
-    if not file.is_file():
-        raise WeightsError("there is no such file", file=file)
-    with open(file, "rb") as stream:
-        head = stream.read(9)
-    if not head.startswith(HEADS) and head[8:] != b"{":
-        size = file.stat().st_size
-        problem = (
-            f"no PyTorch checkpoint: {size:,} bytes of something else" if size else "no PyTorch checkpoint: it is empty"
-        )
-        raise WeightsError(problem, file=file, value=head, hint=f"Give the file that {weights.address} holds.")
-
-
-def cache_folder() -> Path:
+def get_cache_folder() -> Path:
     """Where downloads are kept: $DENSEVISION_CACHE, or ~/.cache/densevision."""
     return Path(os.environ.get("DENSEVISION_CACHE", Path.home() / ".cache" / "densevision"))
 
 
-def _foreign(task: str) -> tuple[PublishedWeights, ...]:
-    return getattr(_foreign_module(task), "PUBLISHED", ())
+def _fetch(weights: PublishedWeights) -> Path:
+    """The converted file of a name, from the cache or from its address."""
+    stem = weights.name.replace("/", "--")
+    converted = get_cache_folder() / f"{stem}.safetensors"
+    if converted.exists():
+        load_card(converted)
+        return converted
+    checkpoint = get_cache_folder() / "downloads" / f"{stem}--{weights.address.rsplit('/', 1)[-1]}"
+    if not checkpoint.exists():
+        size = f"{weights.megabytes:.0f} MB"
+        log.warning("downloading %s: %s, license %s, from %s", weights.name, size, weights.license, weights.address)
+        hint = (
+            f"Download it elsewhere and run: densevision convert-weights {weights.name} FILE OUT; "
+            "or leave out the name to use the bundled demo weights."
+        )
+        download(weights.address, checkpoint, weights.sha256, hint=hint)
+    convert_weights(weights.name, checkpoint, converted)
+    return converted
 
 
-def _foreign_module(task: str) -> ModuleType | None:
+def _suggest(name: str, names: Iterable[str]) -> str:
+    """A hint with the nearest names, or where all of them are listed."""
+    near = difflib.get_close_matches(name, list(names), n=MAX_SUGGESTIONS)
+    quoted = " or ".join(f"'{each}'" for each in near)
+    return f"Did you mean {quoted}?" if near else "`densevision models` lists the names."
+
+
+def _check_magic_bytes(file: Path, weights: PublishedWeights) -> None:
+    """Refuses what is not a checkpoint by its first bytes: torch's own errors do not help."""
+    if not file.is_file():
+        raise WeightsError("there is no such file", file=file)
+    with open(file, "rb") as stream:
+        head = stream.read(9)
+    if not head.startswith(MAGIC_BYTES) and head[8:] != b"{":
+        size = file.stat().st_size
+        problem = f"not a PyTorch checkpoint, but {size:,} bytes of something else" if size else "the file is empty"
+        raise WeightsError(problem, file=file, value=head, hint=f"Give the file that {weights.address} holds.")
+
+
+def _compute_sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _list_builtin_models(task: str | None) -> list[str]:
+    tasks = TASKS if task is None else (check_task_name(task),)
+    return [name for each in tasks for name in getattr(_weights_module(each), "BUILT_IN", {})]
+
+
+def _weights_module(task: str) -> ModuleType | None:
     try:
         return import_module(f"densevision.tasks.{task}.weights")
-    except ModuleNotFoundError as failure:
-        if failure.name != f"densevision.tasks.{task}.weights":
+    except ModuleNotFoundError as error:
+        if error.name != f"densevision.tasks.{task}.weights":
             raise
         return None
-
-
-def _converter(task: str) -> Callable[[PublishedWeights, Path, Path], None]:
-    return import_module(f"densevision.tasks.{task}.weights").convert
-
-
-def _downloaded(weights: PublishedWeights) -> Path:
-    kept = cache_folder() / f"{weights.name.replace('/', '--')}.safetensors"
-    if kept.exists():
-        load_card(kept)
-        return kept
-    raw = cache_folder() / "downloads" / weights.address.rsplit("/", 1)[-1]
-    if not raw.exists():
-        _fetch(weights, raw)
-    convert(weights.name, raw, kept)
-    return kept
-
-
-def _fetch(weights: PublishedWeights, raw: Path) -> None:
-    digest = hashlib.sha256()
-    hint = f"Download it elsewhere and convert it: python tools/convert.py {weights.name} FILE OUT."
-    with whole(raw) as temporary:
-        try:
-            with urllib.request.urlopen(weights.address, timeout=60) as answer, open(temporary, "wb") as stream:
-                while block := answer.read(1 << 20):
-                    digest.update(block)
-                    stream.write(block)
-        except (urllib.error.URLError, TimeoutError) as failure:
-            raise WeightsError(f"cannot download {weights.address}: {failure}", value=weights.name, hint=hint) from None
-        if not digest.hexdigest().startswith(weights.sha256):
-            problem = f"{weights.address} is not the file that its publisher made: its SHA-256 differs"
-            raise WeightsError(problem, value=digest.hexdigest()[:16], hint=f"Expected {weights.sha256}.")

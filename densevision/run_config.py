@@ -1,120 +1,159 @@
-"""What every run is made of, whatever its task: backbone, data, training, prediction. No torch here."""
+"""Options that all tasks share: backbone, data, augmentation, training, prediction. Imports no torch."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
+from densevision.limits import check_backbone_options, check_limits
+
+MAX_CANVAS_PIXELS = 1 << 26
+"""Maximum size of a network's input in pixels, 8192 x 8192: 0.8 GB as RGB in float32, without any feature."""
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+def _check_device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+        raise ValueError("no such device: use auto, cpu, cuda, cuda:N or mps")
+    return name
+
+
+Device = Annotated[str, AfterValidator(_check_device)]
+"""Name of a device."""
 
 
 class BackboneConfig(Config):
     """Any timm model as a feature pyramid."""
 
     name: str = "mobilenetv2_100"
-    """A timm model name; `densevision models` lists those that work as pyramids."""
+    """Name of a timm model; `densevision models` lists those that give feature pyramids."""
     pretrained: bool | str = False
-    """`true` downloads timm's weights, a path loads that file, `false` starts from random weights."""
+    """`true` downloads timm's pretrained weights, a path loads that file, `false` uses random weights."""
     channels: Count = 3
-    """Channels of the input image."""
+    """Number of channels of the input image."""
     mean: tuple[float, ...] | None = None
-    """Mean per channel of an image in [0, 1]; from the weights' own config when not given."""
+    """Mean per channel of images in [0, 1]; by default that of the timm model."""
     std: tuple[float, ...] | None = None
-    """Standard deviation per channel; from the weights' own config when not given."""
+    """Standard deviation per channel; by default that of the timm model."""
     output_stride: Literal[8, 16, 32] | None = None
-    """Dilate the last stages so that the deepest level keeps this stride; convolutional families only."""
+    """Stride of the deepest level, reached by dilating the last stages; convolutional models only."""
     freeze: int = Field(0, ge=0)
-    """Number of shallow stages that are not trained (batch norm statistics included)."""
+    """Number of shallow stages that are frozen, batch norm statistics included."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Extra arguments for `timm.create_model`, e.g. `{pad_type: same}`."""
+    """Architecture options of the timm model from an allow-list, e.g. `{pad_type: same}`."""
+
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options: dict[str, Any]) -> dict[str, Any]:
+        check_backbone_options(options)
+        return options
+
+    def plain_options(self) -> dict[str, Any]:
+        """Keyword arguments of `densevision.nn.backbone.Backbone`: all options but name and channels."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in ("name", "channels")}
 
 
 class PerceptualConfig(Config):
-    """The loss that compares features of a network that stays as it is."""
+    """A perceptual loss: it compares features of a frozen network."""
 
     weight: NonNegative = 0.0
-    """Weight of the loss; 0 turns it off."""
+    """Weight of the loss; 0 disables it."""
     backbone: BackboneConfig = BackboneConfig()
-    """Whose features: any timm model; `pretrained` names its weights."""
+    """The feature network: any timm model."""
     strides: tuple[Count, ...] = (2, 4, 8)
-    """The levels that are compared, by their strides."""
+    """Strides of the compared levels."""
 
     @model_validator(mode="after")
-    def _every_option_has_an_effect(self) -> PerceptualConfig:
-        """Refuses options that the weight makes void."""
+    def _check_effects(self) -> PerceptualConfig:
+        """Refuses options that have no effect with weight 0."""
         if not self.weight and self != PerceptualConfig.model_construct(weight=self.weight):
             raise ValueError("options of loss.perceptual have no effect with weight 0; leave them out")
         return self
 
 
 class DataConfig(Config):
-    """Where the samples come from and how they are read."""
+    """The dataset and how it is read."""
 
     path: str | None = None
-    """A dataset folder or file whose format is recognized, or `scenes[:COUNT[:SEED]]`."""
+    """Dataset folder or file, whose format is detected, or `scenes[:COUNT[:SEED]]`."""
     train: str | None = None
-    """Name or file of the training split, when it is not the usual one."""
+    """Name or file of the training split, where it differs from the convention of the format."""
     val: str | None = None
-    """Name or file of the validation split, when it is not the usual one."""
+    """Name or file of the validation split, where it differs from the convention of the format."""
     workers: int = Field(0, ge=0)
-    """Processes that read and augment; the samples are the same for any number."""
+    """Number of processes that read and augment; the samples do not depend on it."""
     on_error: Literal["fail", "fix", "skip"] = "fail"
-    """What to do with a bad label: stop, fix what can be fixed, or leave the label out; each is counted and named."""
+    """Handling of invalid labels: fail, fix them where possible, or skip them; all are counted and reported."""
     max_pixels: Count = 400_000_000
-    """Largest image that is decoded, in pixels; a guard against decompression bombs."""
+    """Maximum size of a decoded image in pixels, against decompression bombs."""
+
+    @model_validator(mode="after")
+    def _check_canvas_size(self) -> DataConfig:
+        """Refuses sizes that exceed any memory, before memory is allocated."""
+        for name in ("size", "canvas", "crop", "resize", "shorter", "longest"):
+            value = getattr(self, name, None)
+            sides = value if isinstance(value, tuple) else (value, value)
+            if all(isinstance(side, int) for side in sides) and math.prod(sides) > MAX_CANVAS_PIXELS:
+                size = " x ".join(map(str, sides))
+                raise ValueError(f"data.{name} of {size} exceeds the limit of {MAX_CANVAS_PIXELS:,} pixels")
+        return self
 
 
 class ColorConfig(Config):
-    """What chance does to the colors of a training sample."""
+    """Random color augmentation."""
 
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.015
-    """Largest turn of the hue, as a part of the color circle; RGB only."""
+    """Maximum hue shift as a fraction of the color circle; RGB only."""
     saturation: Fraction = 0.7
-    """Largest change of the saturation, as a factor of 1 plus or minus this; RGB only."""
+    """Maximum change of saturation: factors in 1 +- this; RGB only."""
     value: Fraction = 0.4
-    """Largest change of the brightness, as a factor of 1 plus or minus this."""
+    """Maximum change of brightness: factors in 1 +- this."""
     blur: Fraction = 0.01
     """Probability of a Gaussian blur."""
     noise: Fraction = 0.0
     """Probability of Gaussian noise."""
     jpeg: Fraction = 0.0
-    """Probability of compression by JPEG; 8-bit gray and RGB only."""
+    """Probability of JPEG compression; 8-bit gray and RGB only."""
     gray: Fraction = 0.01
-    """Probability of taking the colors away; RGB only."""
+    """Probability of a conversion to gray; RGB only."""
 
 
 class AugmentConfig(ColorConfig):
-    """What chance does to a training sample. Geometry is one warp; colors change after it."""
+    """Random augmentation. Geometry is a single warp, followed by the colors."""
 
     mosaic: Fraction = 1.0
-    """Probability of joining the image with three others, around a random center."""
+    """Probability of a mosaic with three other images."""
     mixup: Fraction = 0.0
-    """Probability of blending the result with another one."""
+    """Probability of mixup with another image."""
     close_mosaic_epochs: int = Field(10, ge=0)
-    """Last epochs, without mosaic and mixup: the network ends on images as they are."""
+    """Number of last epochs without mosaic and mixup."""
     scale: tuple[Positive, Positive] = (0.5, 1.5)
-    """Least and largest factor of size, against the size that fits the canvas."""
+    """Minimum and maximum scale, relative to the size that fits the canvas."""
     rotate: NonNegative = 0.0
-    """Largest rotation, in degrees to either side."""
+    """Maximum rotation in degrees, in both directions."""
     translate: Fraction = 0.1
-    """Largest shift along each axis, as a part of the canvas."""
+    """Maximum shift along each axis as a fraction of the canvas."""
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
-    """Largest shear along each axis, in degrees to either side."""
+    """Maximum shear along each axis in degrees, in both directions."""
     flip: Fraction = 0.5
-    """Probability of mirroring left and right."""
+    """Probability of a horizontal flip."""
     flip_vertical: Fraction = 0.0
-    """Probability of mirroring top and bottom."""
+    """Probability of a vertical flip."""
     multi_scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Largest change of a whole batch's size, as a factor of 1 plus or minus this."""
+    """Maximum change of the size of a batch: factors in 1 +- this."""
 
     @model_validator(mode="after")
-    def _options_fit_together(self) -> AugmentConfig:
-        """Refuses a scale range that is empty, and an option that the others make void."""
+    def _check_effects(self) -> AugmentConfig:
+        """Refuses an empty scale range, and options without effect."""
         if self.scale[0] > self.scale[1]:
-            raise ValueError("augment.scale reads [least, largest]")
+            raise ValueError("augment.scale must be [minimum, maximum]")
         if (
             not self.mosaic
             and not self.mixup
@@ -125,96 +164,108 @@ class AugmentConfig(ColorConfig):
 
 
 class TrainConfig(Config):
-    """How the weights are found."""
+    """Training."""
 
     init_from: str | None = None
-    """Weights file to start from: of this task what fits, of another one the backbone; what is left out is named."""
+    """Weights file to start from: all matching tensors, or only the backbone if it is of another task."""
     epochs: Count = 100
     """Passes over the training set."""
     batch: Count | Literal["auto"] = 16
     """Images per step and process; `auto` takes the largest power of two that fits the memory."""
     accumulate_grad_batches: Count = 1
-    """Batches whose gradients are summed into one step."""
+    """Number of batches whose gradients are accumulated for one optimizer step."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
-    """The optimizer; none decays norms, biases or other one-dimensional weights."""
+    """The optimizer. Weight decay spares norms, biases and other one-dimensional weights."""
     lr: Positive = 1e-3
     """Peak learning rate."""
     backbone_lr_scale: Positive = 1.0
-    """The backbone's rate as a fraction of `lr`."""
+    """Learning rate of the backbone as a fraction of `lr`."""
     weight_decay: NonNegative = 0.05
-    """Decay of the weights that are decayed."""
+    """Weight decay."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """`adam`, `adamw`: decay of the running averages of the gradient and its square."""
     momentum: Fraction = 0.9
-    """Momentum of SGD, or Adam's first beta."""
+    """`sgd`: Nesterov momentum."""
     schedule: Literal["cosine", "linear", "onecycle", "plateau", "constant"] = "cosine"
-    """Shape of the rate after the warm-up; `linear` holds it for half the run and then falls to zero."""
+    """Learning rate after the warm-up; `linear` is constant for half of the run and then decays to zero."""
     warmup_epochs: NonNegative = 1.0
-    """Epochs over which the rate rises from zero."""
+    """Epochs over which the learning rate rises from zero."""
     min_lr_ratio: Fraction = 0.01
-    """Rate at the end of `cosine` as a fraction of `lr`."""
+    """`cosine`: final learning rate as a fraction of `lr`."""
     plateau_patience: Count = 5
-    """`plateau`: validations without improvement before the rate is divided."""
-    plateau_factor: Positive = 10.0
-    """`plateau`: what the rate is divided by."""
-    ema_decay: Fraction = 0.0
-    """Decay of the moving average of the weights that is validated and saved; 0 turns it off."""
+    """`plateau`: validations without improvement before the learning rate is reduced."""
+    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """`plateau`: factor by which the learning rate is multiplied."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Decay of the exponential moving average of the weights, which is validated and saved; 0 disables it."""
     grad_clip_norm: NonNegative = 10.0
-    """Largest norm of the gradient; 0 turns clipping off."""
+    """Maximum norm of the gradients; 0 disables clipping."""
     precision: Precision = "auto"
     """`auto` is bfloat16 where the device computes it natively, float32 elsewhere."""
     early_stopping_patience: int = Field(0, ge=0)
-    """Stop after this many validations without improvement; 0 never stops early."""
+    """Stop after this many validations without improvement; 0 disables early stopping."""
     validate_every: Count = 1
     """Epochs between validations."""
-    seed: int = 0
-    """Seed of weights, order and augmentation."""
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to train."""
+    seed: int = Field(0, ge=0)
+    """Seed of weights, sample order and augmentation."""
+    device: Device = "auto"
+    """Where to train: auto, cpu, cuda or mps."""
     devices: Count = 1
-    """Processes, one per device, on each node."""
+    """Number of devices on each node; each runs a process."""
     nodes: Count = 1
-    """Machines."""
+    """Number of machines."""
     strategy: Literal["auto", "ddp", "fsdp"] = "auto"
     """How several processes share the work."""
     compile: bool = False
-    """Compile the network with `torch.compile`."""
+    """Compile the model with `torch.compile`."""
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
-    """Loggers besides metrics.csv."""
+    """Loggers in addition to metrics.csv."""
+    max_time: Positive | None = None
+    """Stop before the run takes longer than this many hours; resume continues it."""
 
     @model_validator(mode="after")
-    def _every_option_has_an_effect(self) -> TrainConfig:
-        """Refuses options that the chosen schedule would ignore."""
-        readers = {"plateau_patience": "plateau", "plateau_factor": "plateau", "min_lr_ratio": "cosine"}
-        for name, schedule in readers.items():
-            default = type(self).model_fields[name].default
-            if self.schedule != schedule and getattr(self, name) != default:
-                raise ValueError(f"train.{name} has no effect with train.schedule={self.schedule}; leave it out")
+    def _check_effects(self) -> TrainConfig:
+        """Refuses options that have no effect with the optimizer, the schedule or the strategy."""
+        self._require("schedule", "plateau", "plateau_patience", "plateau_factor")
+        self._require("schedule", "cosine", "min_lr_ratio")
+        self._require("optimizer", "sgd", "momentum")
+        if self.optimizer == "sgd" and self.betas != type(self).model_fields["betas"].default:
+            raise ValueError("train.betas has no effect with train.optimizer=sgd; set train.momentum instead")
+        if self.strategy == "fsdp" and self.ema_decay:
+            raise ValueError("train.ema_decay does not work with train.strategy=fsdp, which shards the weights")
         return self
+
+    def _require(self, option: str, value: str, *names: str) -> None:
+        for name in names:
+            current = getattr(self, option)
+            if current != value and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"train.{name} has no effect with train.{option}={current}; leave it out")
 
 
 class PredictOptions(Config):
-    """What `predict` can be asked for; a task refuses those that it does not support."""
+    """Options of `predict`; a task refuses those that it does not support."""
 
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Where to compute."""
+    device: Device = "auto"
+    """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
-    """`auto` is bfloat16 where it is faster and the answer stays within tolerance."""
+    """`auto` is bfloat16 where the device computes it natively, float32 elsewhere."""
     batch: Count = 1
-    """Images per pass."""
-    tile: Count | None = None
-    """Side in pixels of the tiles that a large image is cut into; when not given, whole images (pixel-wise tasks:
-    up to 16 megapixels, in tiles of 1024 beyond)."""
+    """Images per forward pass."""
+    tile: Annotated[int, Field(ge=1, le=math.isqrt(MAX_CANVAS_PIXELS))] | None = None
+    """Side in pixels of the tiles into which large images are split. By default images are predicted as a whole
+    (dense tasks: up to 16 megapixels, in tiles of 1024 beyond)."""
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.25
-    """Part of a tile that it shares with its neighbor; more where the network's reach is known and needs it."""
+    """Minimum fraction of a tile that it shares with its neighbor."""
     tta: tuple[Literal["flip", "scale", "rotate"], ...] = ()
-    """Test-time augmentation: mirror the image, change its scale, turn it by quarters, merge the answers."""
+    """Test-time augmentation: merge predictions for mirrored, scaled or rotated images."""
     score_threshold: Fraction | None = None
-    """Lowest score of an object that is kept."""
+    """Minimum score of detections."""
     max_detections: Count | None = None
-    """Most objects per image."""
+    """Maximum number of detections per image."""
     iou_threshold: Fraction | None = None
-    """Overlap above which the weaker of two boxes of a class is dropped."""
+    """IoU above which non-maximum suppression drops the weaker of two boxes."""
     class_agnostic: bool = False
-    """Let boxes of different classes suppress each other."""
+    """Apply non-maximum suppression across classes."""
     classes: tuple[str, ...] | None = None
     """Names of the classes to keep."""
     probabilities: bool = False
@@ -222,25 +273,65 @@ class PredictOptions(Config):
     iterations: Count | None = None
     """Refinement steps of iterative models."""
     warm_start: bool = False
-    """Take the images as one sequence, and start each answer from the one before."""
+    """Treat the images as one sequence, and start each prediction from the previous one."""
     forward_backward: bool = False
-    """Follow the motion back as well, and call occluded what does not return."""
+    """Compute the backward flow too, and mark pixels as occluded where the two disagree."""
     focal_length: Positive | None = None
-    """Focal length in pixels of the images: corrects metric depth for the camera, and places its points in space."""
+    """Focal length of the images in pixels: corrects metric depth for the camera."""
     max_pixels: Count = 400_000_000
-    """Largest image that is decoded, in pixels."""
+    """Maximum size of a decoded image in pixels."""
 
     @field_validator("tta", "classes", mode="before")
     @classmethod
-    def _one_word_is_a_list_of_one(cls, value: Any) -> Any:
+    def _wrap_single_word(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
 
 
 class TaskConfig(Config):
-    """Base of each task's config; a task adds what is its own."""
+    """Base of each task's config."""
+
+    predict_options: ClassVar[frozenset[str]] = frozenset()
+    """Options of `predict` that the task supports besides device, precision, batch and max_pixels."""
+    models: ClassVar[Mapping[str, Any]] = {}
+    """The task's architectures by name (`densevision.tasks.registry.Architecture`)."""
 
     task: str
-    """The task that this config is for."""
+    """Name of the task."""
+    arch: str = ""
+    """Name of the architecture; see `densevision models`."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Arguments of the architecture's constructor, e.g. `{width: 96}`."""
     backbone: BackboneConfig = BackboneConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_architecture_defaults(cls, values: Any) -> Any:
+        """Sets the options that the architecture has defaults for, such as its backbone, where they are not given."""
+        if not cls.models or not isinstance(values, dict):
+            return values
+        name = values.get("arch", cls.model_fields["arch"].default)
+        if name not in cls.models:
+            context = {"known": list(cls.models), "given": name}
+            raise PydanticCustomError("no_such_arch", "no such architecture", context)
+        architecture = cls.models[name]
+        defaults = dict(architecture.defaults)
+        if "encoder" in architecture.arguments:
+            defaults.setdefault("backbone.name", architecture.arguments["encoder"])
+        completed = dict(values)
+        for option, value in defaults.items():
+            section, _, leaf = option.rpartition(".")
+            if not section:
+                completed.setdefault(leaf, value)
+                continue
+            options = completed.get(section, {})
+            if isinstance(options, dict) and options.get(leaf) is None:
+                completed[section] = {**options, leaf: value}
+        return completed
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_limits(cls, values: Any) -> Any:
+        check_limits(values)
+        return values

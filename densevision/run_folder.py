@@ -1,4 +1,4 @@
-"""runs/<task>/<name>/: everything a run leaves behind, each file whole."""
+"""A run folder, runs/<task>/<name>/: all files of a training run, each written atomically."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -14,15 +15,17 @@ from densevision.errors import DataError, UsageError
 from densevision.io.atomic_write import write_text
 from densevision.run_config import TaskConfig
 
+__all__ = ["RunFolder", "collect_versions"]
+
 PACKAGES = (
-    "torch", "torchvision", "timm", "segmentation-models-pytorch", "lightning", "albumentations", "numpy",
-    "opencv-python-headless", "pillow", "hotcoco", "pycocotools", "safetensors",
+    "torch", "torchvision", "timm", "segmentation-models-pytorch", "lightning", "numpy", "opencv-python-headless",
+    "pillow", "hotcoco", "pycocotools", "safetensors",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files of a run."""
+    """The paths of a run's files."""
 
     path: Path
 
@@ -33,7 +36,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """One row per epoch."""
+        """One row per epoch, counted from 1."""
         return self.path / "metrics.csv"
 
     @property
@@ -48,12 +51,17 @@ class RunFolder:
 
     @property
     def checkpoint(self) -> Path:
-        """All that resume needs."""
+        """Everything that resuming needs."""
         return self.path / "last.ckpt"
 
     @property
+    def report(self) -> Path:
+        """The report of the last validation."""
+        return self.path / "report.json"
+
+    @property
     def plots(self) -> Path:
-        """Folder of the plots."""
+        """Folder of plots."""
         return self.path / "plots"
 
     @property
@@ -62,11 +70,11 @@ class RunFolder:
         return self.path / "batches"
 
     @classmethod
-    def fresh(cls, path: str | Path | None, task: str) -> RunFolder:
-        """A folder for a new run; numbered under runs/<task>/ when no path is given.
+    def create(cls, path: str | Path | None, task: str) -> RunFolder:
+        """Names the folder of a new run; numbered under runs/<task>/ without a path.
 
         Raises:
-            UsageError: A run is already there.
+            UsageError: The folder already holds a run.
         """
         if path is None:
             parent = Path("runs") / task
@@ -75,39 +83,38 @@ class RunFolder:
         folder = cls(Path(path))
         if folder.checkpoint.exists() or folder.metrics.exists():
             hint = f"Continue it with --resume {folder.path}, or choose another --out."
-            raise UsageError("a run is already in this folder", file=folder.path, hint=hint)
+            raise UsageError("this folder already holds a run", file=folder.path, hint=hint)
         return folder
 
     @classmethod
-    def existing(cls, path: str | Path) -> RunFolder:
-        """The folder of a run that was started before.
+    def open(cls, path: str | Path) -> RunFolder:
+        """Opens the folder of an existing run.
 
         Raises:
-            DataError: There is no run.
+            DataError: The folder holds no run.
         """
         folder = cls(Path(path))
         if not folder.config.exists():
-            raise DataError(
-                "no run in this folder: config.yaml is missing", file=path, hint="Name the folder given to --out."
-            )
+            hint = "Pass the folder that was given to --out."
+            raise DataError("no run in this folder: config.yaml is missing", file=path, hint=hint)
         return folder
 
-    def start(self, config: TaskConfig) -> None:
-        """Writes the config and the versions."""
+    def write_config(self, config: TaskConfig) -> None:
+        """Writes the config, and the versions of the installed packages."""
         write_text(self.config, config.to_yaml())
-        write_text(self.path / "versions.json", json.dumps(versions(), indent=1) + "\n")
+        write_text(self.path / "versions.json", json.dumps(collect_versions(), indent=1) + "\n")
 
-    def rows(self) -> list[dict[str, str]]:
-        """The epochs so far."""
+    def read_rows(self) -> list[dict[str, str]]:
+        """Reads the rows of metrics.csv."""
         if not self.metrics.exists():
             return []
         with open(self.metrics, encoding="utf-8", newline="") as stream:
             return list(csv.DictReader(stream))
 
-    def add_row(self, row: dict[str, float]) -> None:
-        """Adds an epoch, and drops rows of the same or later epochs that a killed run may have left."""
-        rows = [old for old in self.rows() if int(old["epoch"]) < row["epoch"]]
-        table = [*rows, {name: _number(value) for name, value in row.items()}]
+    def add_row(self, row: Mapping[str, float]) -> None:
+        """Adds the row of an epoch, and drops rows of this or later epochs that a killed run may have left."""
+        rows = [other for other in self.read_rows() if int(other["epoch"]) < row["epoch"]]
+        table = [*rows, {name: _format_number(value) for name, value in row.items()}]
         columns = list(dict.fromkeys(name for line in table for name in line))
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
@@ -116,18 +123,18 @@ class RunFolder:
         write_text(self.metrics, text.getvalue())
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that shapes the numbers."""
+def collect_versions() -> dict[str, str]:
+    """Collects the versions of everything that affects the numbers."""
     from densevision.version import __version__
 
-    found = {"densevision": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    versions = {"densevision": __version__, "python": platform.python_version(), "machine": platform.machine()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "absent"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,42 +1,43 @@
-"""What flows between data and network: a Sample is one reading, a Batch is what a step eats.
+"""What flows between data and models: a Sample is one image with its ground truth, a Batch is the input of a step.
 
-Reading samples needs no torch: it is imported where tensors are made, so that checks and conversions start without.
+Reading samples needs no torch: it is imported where tensors are made, so that checks and conversions start without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from densevision.io.image import to_channels, to_unit_float
-from densevision.ops.view import Fit, Interpolation, Size, View, fit
+from densevision.io.image import convert_channels, to_unit_float
+from densevision.ops.view import Fit, Interpolation, Size, View, fit_view
 from densevision.results import Result
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+__all__ = ["Batch", "InputSpec", "Sample", "SampleSet", "prepare_inputs", "warp_ground_truth"]
+
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The size rule of one named input of a network.
+    """The size rule of one named input of a model.
 
     Attributes:
         channels: Channels of the image.
-        how: How an image is brought to the network; see `ops.view.fit`.
+        how: How an image is fitted to the canvas; see `ops.view.fit`.
         size: Target of `letterbox`, `shortest` and `cover`: a side, or (height, width).
-        longest: Limit of the longer side under `shortest`.
+        longest: Maximum of the longer side under `shortest`.
         multiple_of: Each side of the canvas is a multiple of this.
-        minimum: Least side of the canvas.
-        whole: `letterbox` fills the whole of `size`.
-        fill: Value in [0, 1] per channel, or for all, of the canvas outside the image; `edge` continues the image.
-        interpolation: How an image is resized; `auto` averages over areas or interpolates linearly.
-        floats: Bring the image to floats before it is resized and filled, so that nothing is rounded on the way.
-        kind: `image` goes through the encoder; `size` is the (height, width) that the image covers on its canvas,
-            handed to the head as it is.
+        minimum: Minimum side of the canvas.
+        whole: `letterbox` makes a canvas of `size` even where the image needs less.
+        fill: Value in [0, 1] of the canvas outside of the image, one or one per channel; `edge` repeats the edge.
+        interpolation: Interpolation of resizing; `auto` is area averaging to shrink, linear to enlarge.
+        floats: Convert the image to floats before it is resized and filled, so that nothing is rounded.
+        kind: `image` is an image; `size` is the (height, width) that the image covers on the canvas.
     """
 
     channels: int = 3
@@ -52,19 +53,19 @@ class InputSpec:
     kind: Literal["image", "size"] = "image"
 
     def view(self, original: Size) -> View:
-        """The view of an image of this size."""
-        return fit(original, self.how, self.size, self.longest, self.multiple_of, self.minimum, self.whole)
+        """The view of an image of this (height, width)."""
+        return fit_view(original, self.how, self.size, self.longest, self.multiple_of, self.minimum, self.whole)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One reading: its image or images, and what is true of them.
+    """One or several images with their ground truth.
 
     Attributes:
-        images: Name -> (H, W, C) array as read: uint8, uint16, or float in [0, 1].
-        truth: The record, or None where nothing is known.
-        id: Identity in the dataset, by which evaluation sorts.
-        file: Where it was read from, for messages.
+        images: Name -> (H, W, C) array as stored: uint8, uint16, or float in [0, 1].
+        truth: The ground truth, or None where it is unknown.
+        id: Identifier in the dataset.
+        file: File of the first image, for messages.
     """
 
     images: dict[str, np.ndarray]
@@ -75,11 +76,16 @@ class Sample:
     @property
     def size(self) -> Size:
         """(height, width) of the first image."""
-        return next(iter(self.images.values())).shape[:2]
+        height, width = next(iter(self.images.values())).shape[:2]
+        return height, width
 
 
 class SampleSet(Protocol):
-    """A dataset: a length, and a pure reading by index. What it left out or fixed is counted and named."""
+    """A dataset: a length, and samples by index.
+
+    Attributes:
+        notes: What was skipped or fixed while reading: one line per kind, with counts and names.
+    """
 
     notes: Sequence[str]
 
@@ -90,14 +96,14 @@ class SampleSet(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step eats.
+    """The input of a training step.
 
     Attributes:
         inputs: Name -> (B, C, H, W) float32 in [0, 1]; of kind `size`: (B, 2) float32.
         views: One view per sample, of its first image.
-        targets: What the task's losses compare with, from `Task.targets`.
-        truths: The records on the network's canvas.
-        ids: Identities of the samples, for messages.
+        targets: Targets of the losses, from `Task.collate_targets`.
+        ground_truths: The ground truths on the model's canvas.
+        ids: Identifiers of the samples, for messages.
     """
 
     inputs: dict[str, Tensor]
@@ -107,79 +113,81 @@ class Batch:
     ids: list[int | str]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        """The batch with its tensors on a device."""
+        """Returns the batch with its tensors on a device."""
 
-        def moved(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        def move(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             return {name: tensor.to(device, non_blocking=non_blocking) for name, tensor in tensors.items()}
 
-        return replace(self, inputs=moved(self.inputs), targets=moved(self.targets))
+        return replace(self, inputs=move(self.inputs), targets=move(self.targets))
 
     def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, from which copies to a GPU overlap with work."""
+        """Returns the batch in page-locked memory, from which copies to a GPU overlap with computation."""
         inputs = {name: tensor.pin_memory() for name, tensor in self.inputs.items()}
-        return replace(
-            self, inputs=inputs, targets={name: tensor.pin_memory() for name, tensor in self.targets.items()}
-        )
+        targets = {name: tensor.pin_memory() for name, tensor in self.targets.items()}
+        return replace(self, inputs=inputs, targets=targets)
 
     def __len__(self) -> int:
         return len(self.ids)
 
 
-def to_inputs(samples: Sequence[Sample], specs: dict[str, InputSpec]) -> tuple[dict[str, Tensor], list[View]]:
-    """Brings samples onto the network's canvas and stacks them.
+def prepare_inputs(samples: Sequence[Sample], specs: Mapping[str, InputSpec]) -> tuple[dict[str, Tensor], list[View]]:
+    """Fits samples to the model's canvas and stacks them.
 
-    Canvases of different sizes are padded at the right and the bottom to the largest; the views stay true.
+    Canvases of different sizes are padded at the right and the bottom to the largest; the views stay valid.
 
     Returns:
         The inputs by name, and one view per sample (of its first image).
     """
     import torch
 
-    images = {name: spec for name, spec in specs.items() if spec.kind == "image"}
-    first = next(iter(images.values()))
+    image_specs = {name: spec for name, spec in specs.items() if spec.kind == "image"}
+    first = next(iter(image_specs.values()))
     views = [first.view(sample.size) for sample in samples]
-    inputs = {
-        name: _stack([_on_canvas(sample, name, spec) for sample in samples], spec) for name, spec in images.items()
-    }
+    inputs = {}
+    for name, spec in image_specs.items():
+        known_views = views if spec == first else [None] * len(samples)
+        canvases = [_fit_to_canvas(sample.images[name], spec, view) for sample, view in zip(samples, known_views)]
+        inputs[name] = _stack_canvases(canvases, spec)
     for name, spec in specs.items():
         if spec.kind == "size":
             inputs[name] = torch.tensor([view.content for view in views], dtype=torch.float32)
     return inputs, views
 
 
-def truth_on_canvas(sample: Sample, view: View) -> Result | None:
-    """The truth as the network sees it: warped by the view, or itself where the view changes nothing."""
-    if sample.truth is None or view.identity:
+def warp_ground_truth(sample: Sample, view: View) -> Result | None:
+    """Warps the ground truth of a sample onto the canvas of a view."""
+    if sample.truth is None or view.is_identity:
         return sample.truth
     return sample.truth.warp(view.matrix, view.size)
 
 
-def _on_canvas(sample: Sample, name: str, spec: InputSpec) -> np.ndarray:
-    image = to_channels(sample.images[name], spec.channels)
+def _fit_to_canvas(image: np.ndarray, spec: InputSpec, view: View | None = None) -> np.ndarray:
+    image = convert_channels(image, spec.channels)
     image = to_unit_float(image) if spec.floats or image.dtype.kind == "f" else image
-    view = spec.view(image.shape[:2])
+    view = view if view is not None and view.original == image.shape[:2] else spec.view(image.shape[:2])
     if spec.fill == "edge":
         return view.image_to_network(image, "edge", spec.interpolation)
     fill: Any = np.asarray(spec.fill) * {"u1": 255, "u2": 65535}.get(image.dtype.str[1:], 1.0)
     return view.image_to_network(image, fill if fill.ndim else float(fill), spec.interpolation)
 
 
-def _stack(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
+def _stack_canvases(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
+    """Stacks (H, W, C) canvases into (B, C, H, W) float32 in [0, 1], padded to the largest."""
     import torch
 
     height, width = (max(canvas.shape[axis] for canvas in canvases) for axis in (0, 1))
     channels = canvases[0].shape[2]
     if spec.fill == "edge":
         canvases = [View(canvas.shape[:2], (height, width)).image_to_network(canvas, "edge") for canvas in canvases]
-    stacked = torch.empty((len(canvases), channels, height, width))
+    batch = torch.empty((len(canvases), channels, height, width))
     if any(canvas.shape[:2] != (height, width) for canvas in canvases):
-        stacked[:] = torch.as_tensor(spec.fill, dtype=torch.float32).reshape(-1, 1, 1)
-    for row, canvas in zip(stacked, canvases):
-        own = row[:, : canvas.shape[0], : canvas.shape[1]]
-        if canvas.dtype.kind == "f":  # looked at before it was resized; interpolation may leave [0, 1] by a rounding
-            # NumPy takes a mirrored axis of one pixel for contiguous, and torch does not.
+        batch[:] = torch.as_tensor(spec.fill, dtype=torch.float32).reshape(-1, 1, 1)
+    for row, canvas in zip(batch, canvases):
+        target = row[:, : canvas.shape[0], : canvas.shape[1]]
+        if canvas.dtype.kind == "f":  # interpolation may leave [0, 1] by a rounding error
+            # NumPy calls a mirrored axis of one pixel contiguous, torch does not.
             canvas = canvas if min(canvas.strides) > 0 else canvas.copy()
-            torch.clamp(torch.from_numpy(canvas).permute(2, 0, 1), 0, 1, out=own)
+            torch.clamp(torch.from_numpy(canvas).permute(2, 0, 1), 0, 1, out=target)
         else:
-            own.copy_(torch.from_numpy(np.ascontiguousarray(to_unit_float(canvas).transpose(2, 0, 1))))
-    return stacked
+            target.copy_(torch.from_numpy(np.ascontiguousarray(to_unit_float(canvas).transpose(2, 0, 1))))
+    return batch

@@ -1,4 +1,4 @@
-"""Configs: strict, frozen, explained."""
+"""Configs are strict and frozen, and their errors name file, field and value."""
 
 from __future__ import annotations
 
@@ -95,12 +95,6 @@ def test_config__frozen() -> None:
 def test_parse_setting__without_equals() -> None:
     with pytest.raises(UsageError, match="NAME=VALUE"):
         parse_setting("train.epochs")
-
-
-@pytest.mark.parametrize("name", ["patience", "factor"])
-def test_train__option_without_effect(name: str) -> None:
-    with pytest.raises(UsageError, match=f"train.{name} has no effect"):
-        TrainConfig.resolve(None, {name: 3})
 
 
 def test_leaves__every_field_has_help() -> None:

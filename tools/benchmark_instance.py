@@ -30,7 +30,7 @@ from torchvision.ops import FrozenBatchNorm2d
 import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.inference.loader import Collate
-from densevision.inference.predictor import TorchModel
+from densevision.inference.predictor import TorchPredictor
 from densevision.io.image import read_image
 from densevision.published_weights import convert
 from densevision.results import Instances
@@ -41,7 +41,7 @@ LEAST = 0.05
 """Lowest score of an object; torchvision's default."""
 
 
-def networks(folder: Path) -> tuple[nn.Module, TorchModel]:
+def networks(folder: Path) -> tuple[nn.Module, TorchPredictor]:
     """torchvision's network with random weights, and ours with the same."""
     torch.manual_seed(0)
     body = resnet_fpn_backbone(
@@ -53,7 +53,7 @@ def networks(folder: Path) -> tuple[nn.Module, TorchModel]:
     return reference, densevision.load(folder / "ours.safetensors")
 
 
-def images(folder: str | None, count: int) -> list[np.ndarray]:
+def load_images(folder: str | None, count: int) -> list[np.ndarray]:
     """Photographs of a folder, or scenes where none is given; (H, W, 3) uint8 each."""
     if folder is None:
         return [Scenes(1, seed, (480, 640))[0].image for seed in range(count)]
@@ -61,7 +61,7 @@ def images(folder: str | None, count: int) -> list[np.ndarray]:
     return [read_image(path)[..., :3] for path in files[:count]]
 
 
-def inference(reference: nn.Module, model: TorchModel, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
+def inference(reference: nn.Module, model: TorchPredictor, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
     """Seconds per image of both, in float32 and as `precision auto` chooses, and how far the answers are apart."""
 
     def theirs(image: np.ndarray) -> dict[str, Tensor]:
@@ -94,7 +94,7 @@ def inference(reference: nn.Module, model: TorchModel, images: list[np.ndarray],
     }
 
 
-def training(reference: nn.Module, model: TorchModel, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
+def training(reference: nn.Module, model: TorchPredictor, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
     """Seconds of a training step of two images: losses, gradients, and a step of SGD."""
     samples = [Sample({"image": image}, _truth(model, image, seed)) for seed, image in enumerate(images[:2])]
     batch = Collate(model.task)(samples)
@@ -110,10 +110,10 @@ def training(reference: nn.Module, model: TorchModel, images: list[np.ndarray], 
     ]
     reference.train()
     reference.transform._skip_resize = True
-    net = model.net.train()
+    net = model.model.train()
     losses = {
         "torchvision": (reference, lambda: reference(given, targets)),
-        "ours": (net, lambda: model.task.losses(net, batch, None, "net")),
+        "ours": (net, lambda: model.task.compute_losses(net, batch, None, "net")),
     }
     optimizers = {name: torch.optim.SGD(module.parameters(), 1e-6) for name, (module, _) in losses.items()}
     seconds: dict[str, list[float]] = {name: [] for name in losses}
@@ -142,9 +142,9 @@ def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, answer
 
 
-def _truth(model: TorchModel, image: np.ndarray, seed: int) -> Instances:
+def _truth(model: TorchPredictor, image: np.ndarray, seed: int) -> Instances:
     """Eight elliptic objects."""
-    from densevision.ops.masks import areas, boxes, encode
+    from densevision.ops.masks import compute_areas, compute_boxes, encode
 
     rng, size = np.random.default_rng(seed), image.shape[:2]
     y, x = np.ogrid[: size[0], : size[1]]
@@ -154,7 +154,7 @@ def _truth(model: TorchModel, image: np.ndarray, seed: int) -> Instances:
         masks.append(encode(((y - row) / tall) ** 2 + ((x - column) / wide) ** 2 <= 1))
     names = model.task.config.classes
     labels = rng.integers(0, len(names), len(masks))
-    return Instances.of(boxes(masks), labels, names, size, masks=tuple(masks), areas=areas(masks))
+    return Instances.from_arrays(compute_boxes(masks), labels, names, size, masks=tuple(masks), areas=compute_areas(masks))
 
 
 def _apart(pairs: list[tuple[dict[str, Tensor], Instances]]) -> dict[str, float]:
@@ -195,7 +195,7 @@ def main(parts: tuple[str, ...], folder: str | None, count: int, repeats: int, o
         "densevision": densevision.__version__,
         "weights": f"{NAME}, random",
     }
-    images = images(folder, count)
+    images = load_images(folder, count)
     figures["images"] = [list(image.shape[:2]) for image in images]
     with tempfile.TemporaryDirectory() as scratch:
         reference, model = networks(Path(scratch))

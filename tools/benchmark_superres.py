@@ -24,10 +24,10 @@ import torch
 
 import densevision
 from densevision import api
-from densevision.datasets.degradations import bicubic
+from densevision.datasets.degradations import resize_bicubic
 from densevision.datasets.scenes import Scenes
-from densevision.inference.predictor import Model, without_weights
-from densevision.io.image import read_image, to_channels
+from densevision.inference.predictor import Predictor, build_without_weights
+from densevision.io.image import read_image, convert_channels
 from densevision.io.weights import Card
 from densevision.metrics.image_quality import psnr
 
@@ -47,14 +47,14 @@ SIDES = (500, 8000)
 
 def speed(image: Path | None, weights: Path | None) -> dict[str, Any]:
     """CPU seconds of `precision=auto` and `float32`, each the least of some, and what the difference costs in dB."""
-    whole = Scenes(1, 0, (4 * SIDE, 4 * SIDE))[0].clean if image is None else to_channels(read_image(image), 3)
+    whole = Scenes(1, 0, (4 * SIDE, 4 * SIDE))[0].clean if image is None else convert_channels(read_image(image), 3)
     figures: dict[str, Any] = {"image": str(image or "scenes:1:0"), "threads": torch.get_num_threads()}
     models = {str(weights): api.load(weights, "superres")} if weights else {n: _random(s) for n, s in NETWORKS.items()}
     for name, model in models.items():
         scale = model.task.config.scale
         height, width = (min(side, 4 * SIDE) // scale * scale for side in whole.shape[:2])
         truth = whole[:height, :width]
-        figures[name] = _compared(model, bicubic(truth, (height // scale, width // scale)), truth)
+        figures[name] = _compared(model, resize_bicubic(truth, (height // scale, width // scale)), truth)
     return figures
 
 
@@ -74,10 +74,10 @@ def small_network(path: Path) -> None:
 
 def _random(settings: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    model = without_weights("superres", settings)
+    model = build_without_weights("superres", settings)
     if settings.get("residual"):
         with torch.no_grad():
-            network, image = model.net.head.network, torch.rand(1, 3, 32, 32)
+            network, image = model.model.head.network, torch.rand(1, 3, 32, 32)
             last = network.last if settings["arch"] == "rrdb" else network.tail[-1]
             factor = DETAIL / network(image).std()
             last.weight.mul_(factor)
@@ -86,7 +86,7 @@ def _random(settings: dict[str, Any]) -> Any:
     return model
 
 
-def _compared(model: Model, image: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def _compared(model: Predictor, image: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     seconds: dict[str, list[float]] = {"float32": [], "auto": []}
     answers: dict[str, np.ndarray] = {}
     for _ in range(REPEATS + 1):  # the first of each warms up

@@ -1,8 +1,8 @@
-"""Runs every metric beside the reference of its field and writes what comes out to docs/parity.md.
+"""Runs every metric against the reference of its field and writes the result to docs/parity.md.
 
     python tools/certify.py [--out docs/parity.md]
 
-The cases are those of tests/parity/certificates, which the tests run too. Exits with 1 when one does not hold.
+The cases are those of tests/parity/certificates, which the tests run too. Exits with 1 if a certificate fails.
 """
 
 from __future__ import annotations
@@ -14,41 +14,41 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 HEAD = """# Parity
 
-Every number that densevision prints, beside the reference tool or the definition of its field, on random data and on
-the cases where tools are known to part. Written by `python tools/certify.py`; the tests run the same cases.
+The metrics of densevision against the reference tool or the definition of their field, on random data and on special
+cases in which tools are known to differ. Written by `python tools/certify.py`; the tests run the same cases.
 
-| task | numbers | reference | comparisons | largest difference | allowed | |
+| task | metrics | reference | comparisons | largest difference | tolerance | |
 |---|---|---|---|---|---|---|
 """
 
 
 def main() -> int:
-    """Writes the document; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Writes the document; returns the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "parity.md")
     out = parser.parse_args().out
     sys.path.insert(0, str(ROOT / "tests" / "parity"))
     from certificates import images, labels, maps, objects
-    from certificates.certificate import outcome
+    from certificates.certificate import evaluate_cases
 
     from densevision.io.atomic_write import write_text
     from densevision.version import __version__
 
-    rows, cases, holds = [], [], True
-    for part in (objects, labels, maps, images):
-        for one in part.CERTIFICATES:
-            shown = outcome(one.cases())
-            right = shown.largest <= one.tolerance
-            holds &= right
-            verdict = "holds" if right else "**does not hold**"
-            numbers = f"{shown.count} | {shown.largest:.1e} | {one.tolerance:.0e} | {verdict}"
-            rows.append(f"| {one.task} | {one.metric} | {one.versioned} | {numbers} |")
-            traps = "; ".join(f"{name} ({count})" for name, count in shown.names.items())
-            cases.append(f"- **{one.metric}** ({one.task}, {one.versioned}): {traps}.")
+    rows, cases, all_pass = [], [], True
+    for module in (objects, labels, maps, images):
+        for certificate in module.CERTIFICATES:
+            result = evaluate_cases(certificate.cases())
+            is_equal = result.largest <= certificate.tolerance
+            all_pass &= is_equal
+            verdict = "equal" if is_equal else "**different**"
+            numbers = f"{result.count} | {result.largest:.1e} | {certificate.tolerance:.0e} | {verdict}"
+            rows.append(f"| {certificate.task} | {certificate.metric} | {certificate.versioned} | {numbers} |")
+            names = "; ".join(f"{name} ({count})" for name, count in result.names.items())
+            cases.append(f"- **{certificate.metric}** ({certificate.task}, {certificate.versioned}): {names}.")
             print(rows[-1])
     versions = f"\ndensevision {__version__}, Python {sys.version.split()[0]}.\n"
     write_text(out, HEAD + "\n".join(rows) + f"\n{versions}\n## Cases\n\n" + "\n".join(cases) + "\n")
-    return 0 if holds else 1
+    return 0 if all_pass else 1
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ import click
 import numpy as np
 
 from densevision import api
-from densevision.draw.colors import palette
+from densevision.draw.colors import build_palette
 from densevision.errors import DataError, DenseVisionError, UsageError
 from densevision.evaluation.evaluate import evaluate
-from densevision.inference.predictor import Model
+from densevision.inference.predictor import Predictor
 from densevision.io.image import read_image, to_rgb
 from densevision.io.image_files import list_images
 from densevision.sample import Sample, SampleSet
@@ -75,18 +75,18 @@ def from_folder(folder: Path) -> Paint:
     return paint
 
 
-def from_labels(generator: Model) -> Paint:
+def from_labels(generator: Predictor) -> Paint:
     """The generator's answer to the true labels, drawn in the classes' colors; unknown pixels are black."""
 
     def paint(sample: Sample) -> np.ndarray:
         truth = sample.truth
-        drawing = palette(len(truth.names))[np.where(truth.known, truth.labels, 0)]
+        drawing = build_palette(len(truth.names))[np.where(truth.known, truth.labels, 0)]
         return to_rgb(generator.predict(np.where(truth.known[..., None], drawing, 0).astype(np.uint8)).image)
 
     return paint
 
 
-def fcn_score(segmenter: Model, data: str, split: str, paint: Paint) -> dict:
+def fcn_score(segmenter: Predictor, data: str, split: str, paint: Paint) -> dict:
     """The segmenter's numbers on generated and on real images.
 
     Args:
@@ -96,7 +96,7 @@ def fcn_score(segmenter: Model, data: str, split: str, paint: Paint) -> dict:
         paint: Gives the generated images.
     """
     segmenter.configure({"data.path": data, "data.train": None, "data.val": None})
-    samples = segmenter.task.dataset(split)
+    samples = segmenter.task.open_dataset(split)
     generated, real = (evaluate(segmenter, chosen).report for chosen in (Repainted(samples, paint), samples))
     protocol = {**generated.protocol, "FCN score": "the segmenter's numbers on generated images, beside real ones"}
     counts = {"images": generated.counts["images"]}

@@ -1,9 +1,9 @@
-"""Times `score` of maps beside the same numbers through torchmetrics and plain NumPy, all in one run.
+"""Times `score` on dense maps against the same metrics by torchmetrics and plain NumPy, in one run.
 
     python tools/score_speed.py [semantic] [depth] [flow] [--count 500] [--out FILE]
 
-Every side reads the same files in a process of its own; start-up counts. The peers are single passes over the files, as
-one writes them by hand; `score` gives more than they do: boundary IoU, tables by class, distance and speed.
+Both sides read the same files in processes of their own, and start-up counts. The baselines are single passes over the
+files; `score` computes more than they do: boundary IoU, and tables by class, distance and speed.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ import cv2
 import numpy as np
 
 UNIQUE = 25
-"""Different files; the others are links to them."""
+"""Number of distinct files; the others are links to them."""
 CLASSES = 19
 SIZES = {"semantic": (1024, 2048), "depth": (375, 1242), "flow": (375, 1242)}
 
 
 def write_files(task: str, folder: Path, count: int) -> None:
-    """Truth and predictions, smooth as the world is, with unknown pixels."""
+    """Writes smooth ground truths and predictions, with unknown pixels."""
     from densevision.io.depth import write_depth
     from densevision.io.flow import write_flow
     from densevision.io.image import write_image
@@ -44,13 +44,13 @@ def write_files(task: str, folder: Path, count: int) -> None:
         return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 
     for number in range(count):
-        for side in ("truth", "found"):
+        for side in ("truth", "predictions"):
             path = folder / side / f"{number:04}{'.png' if task == 'semantic' else '.kitti.png'}"
             path.parent.mkdir(parents=True, exist_ok=True)
             if number >= UNIQUE:
                 os.link(path.with_name(path.name.replace(f"{number:04}", f"{number % UNIQUE:04}")), path)
                 continue
-            known = rng.random(size) < (1.0 if side == "found" else 0.9)
+            known = rng.random(size) < (1.0 if side == "predictions" else 0.9)
             if task == "semantic":
                 labels = np.digitize(smooth(1.0, 40), np.linspace(-1.5, 1.5, CLASSES - 1)).astype(np.uint8)
                 write_image(path, np.where(known | (smooth(1.0) < 1), labels, 255).astype(np.uint8)[..., None])
@@ -60,7 +60,7 @@ def write_files(task: str, folder: Path, count: int) -> None:
                 write_flow(path, np.stack([smooth(20), smooth(5)]), known)
 
 
-def peer_semantic(folder: Path) -> dict[str, float]:
+def compute_semantic_baseline(folder: Path) -> dict[str, float]:
     """torchmetrics."""
     import torch
     from PIL import Image
@@ -78,18 +78,19 @@ def peer_semantic(folder: Path) -> dict[str, float]:
         }
     )
     for path in sorted((folder / "truth").iterdir()):
-        sides = (np.asarray(Image.open(file)) for file in (folder / "found" / path.name, path))
+        sides = (np.asarray(Image.open(file)) for file in (folder / "predictions" / path.name, path))
         collection.update(*(torch.from_numpy(side.astype(np.int64))[None] for side in sides))
     return {name: float(value) for name, value in collection.compute().items()}
 
 
-def peer_depth(folder: Path) -> dict[str, float]:
+def compute_depth_baseline(folder: Path) -> dict[str, float]:
     """Plain NumPy."""
     rows = []
     for path in sorted((folder / "truth").iterdir()):
-        truth, found = (cv2.imread(str(f), cv2.IMREAD_UNCHANGED) / 256.0 for f in (path, folder / "found" / path.name))
+        files = (path, folder / "predictions" / path.name)
+        truth, prediction = (cv2.imread(str(file), cv2.IMREAD_UNCHANGED) / 256.0 for file in files)
         valid = truth > 0
-        t, a = truth[valid], found[valid]
+        t, a = truth[valid], prediction[valid]
         log = np.log(a) - np.log(t)
         factor = np.maximum(a / t, t / a)
         rows.append(
@@ -106,84 +107,98 @@ def peer_depth(folder: Path) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def peer_flow(folder: Path) -> dict[str, float]:
+def compute_flow_baseline(folder: Path) -> dict[str, float]:
     """Plain NumPy."""
     sums: dict[str, float] = {}
     for path in sorted((folder / "truth").iterdir()):
-        truth, found = (cv2.imread(str(f), cv2.IMREAD_UNCHANGED) for f in (path, folder / "found" / path.name))
+        files = (path, folder / "predictions" / path.name)
+        truth, prediction = (cv2.imread(str(file), cv2.IMREAD_UNCHANGED) for file in files)
         valid = truth[..., 0] > 0
-        t, a = ((side[..., 2:0:-1].astype(np.float64) - 2**15) / 64.0 for side in (truth, found))
+        t, a = ((side[..., 2:0:-1].astype(np.float64) - 2**15) / 64.0 for side in (truth, prediction))
         error, speed = np.linalg.norm(a - t, axis=2)[valid], np.linalg.norm(t, axis=2)[valid]
         cosine = ((a * t).sum(2) + 1) / np.sqrt(((a**2).sum(2) + 1) * ((t**2).sum(2) + 1))
         angle = np.degrees(np.arccos(np.clip(cosine, -1, 1)))[valid]
-        one = {"pixels": valid.sum(), "EPE": error.sum(), "AAE": angle.sum()}
-        one["Fl"] = ((error > 3) & (error > 0.05 * speed)).sum()
-        one |= {f"{limit}px": (error > limit).sum() for limit in (1, 3, 5)}
+        row = {"pixels": valid.sum(), "EPE": error.sum(), "AAE": angle.sum()}
+        row["Fl"] = ((error > 3) & (error > 0.05 * speed)).sum()
+        row |= {f"{limit}px": (error > limit).sum() for limit in (1, 3, 5)}
         for name, low, high in (("s0-10", 0, 10), ("s10-40", 10, 40), ("s40+", 40, np.inf)):
             part = (speed >= low) & (speed < high)
-            one |= {name: error[part].sum(), f"pixels {name}": part.sum()}
-        sums = {name: sums.get(name, 0.0) + float(value) for name, value in one.items()}
-    whole = {name: sums.get(f"pixels {name}", sums["pixels"]) for name in sums if not name.startswith("pixels")}
-    return {name: sums[name] / pixels for name, pixels in whole.items()}
+            row |= {name: error[part].sum(), f"pixels {name}": part.sum()}
+        sums = {name: sums.get(name, 0.0) + float(value) for name, value in row.items()}
+    counts = {name: sums.get(f"pixels {name}", sums["pixels"]) for name in sums if not name.startswith("pixels")}
+    return {name: sums[name] / pixels for name, pixels in counts.items()}
 
 
-PEERS = {"semantic": peer_semantic, "depth": peer_depth, "flow": peer_flow}
+BASELINES = {
+    "semantic": compute_semantic_baseline,
+    "depth": compute_depth_baseline,
+    "flow": compute_flow_baseline,
+}
 
 
 def measure(task: str, count: int, repeats: int) -> dict[str, Any]:
-    """Times both sides, and checks that their numbers agree."""
+    """Times both sides and compares their metrics."""
     with tempfile.TemporaryDirectory() as folder:
         write_files(task, Path(folder), count)
         sides = {
-            "score": ["densevision", task, "score", "--truth", f"{folder}/truth", "--predictions", f"{folder}/found"],
-            "peer": [sys.executable, __file__, "peer", task, folder],
+            "score": [
+                "densevision",
+                task,
+                "score",
+                "--truth",
+                f"{folder}/truth",
+                "--predictions",
+                f"{folder}/predictions",
+            ],
+            "baseline": [sys.executable, __file__, "baseline", task, folder],
         }
         sides["score"].append("--json")
         seconds, work = (dict.fromkeys(sides, math.inf) for _ in range(2))
         numbers = {}
-        # In turns, so that a machine that is slower for a while is slower for both.
+        # Alternating, so that a temporary slowdown affects both.
         for name in [*sides] * repeats:
-            start, before = time.perf_counter(), _cpu()
+            start, before = time.perf_counter(), _get_child_cpu_seconds()
             done = subprocess.run(sides[name], check=True, capture_output=True, text=True)
             seconds[name] = min(seconds[name], time.perf_counter() - start)
-            work[name] = min(work[name], _cpu() - before)
-            found = json.loads(done.stdout)
-            numbers[name] = found.get("metrics", found)
-    furthest = max(abs(numbers["score"][name] - value) for name, value in numbers["peer"].items())
-    peer = PEERS[task].__doc__.rstrip(".")
-    ratio = seconds["score"] / seconds["peer"]
+            work[name] = min(work[name], _get_child_cpu_seconds() - before)
+            output = json.loads(done.stdout)
+            numbers[name] = output.get("metrics", output)
+    largest = max(abs(numbers["score"][name] - value) for name, value in numbers["baseline"].items())
+    ratio = seconds["score"] / seconds["baseline"]
     return {
         "files": count,
         "size": list(SIZES[task][::-1]),
         "score_s": round(seconds["score"], 2),
-        "peer": peer,
-        "peer_s": round(seconds["peer"], 2),
+        "peer": (BASELINES[task].__doc__ or "").rstrip("."),
+        "peer_s": round(seconds["baseline"], 2),
         "ratio": round(ratio, 3),
         "score_cpu_s": round(work["score"], 2),
-        "peer_cpu_s": round(work["peer"], 2),
-        "largest_difference": furthest,
+        "peer_cpu_s": round(work["baseline"], 2),
+        "largest_difference": largest,
     }
 
 
-def _cpu() -> float:
-    """Seconds that processes which ended have computed: on a busy machine, steadier than the clock."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _get_child_cpu_seconds() -> float:
+    """CPU seconds of finished child processes: on a busy machine, steadier than the clock."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
-@click.command(help=__doc__.splitlines()[0])
+@click.command(help=(__doc__ or "").splitlines()[0])
 @click.argument("words", nargs=-1)
-@click.option("--count", type=click.IntRange(1), default=500, show_default=True, help="Files a side.")
-@click.option("--repeats", type=click.IntRange(1), default=1, show_default=True, help="The shortest of so many counts.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the figures there as JSON.")
+@click.option("--count", type=click.IntRange(1), default=500, show_default=True, help="Number of files.")
+@click.option(
+    "--repeats", type=click.IntRange(1), default=1, show_default=True, help="The fastest of these runs counts."
+)
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the numbers there as JSON.")
 def main(words: tuple[str, ...], count: int, repeats: int, out: str | None) -> None:
-    """Measures, prints, and writes."""
-    if words[:1] == ("peer",):
-        print(json.dumps(PEERS[words[1]](Path(words[2]))))
+    """Measures, prints and writes."""
+    if words[:1] == ("baseline",):
+        print(json.dumps(BASELINES[words[1]](Path(words[2]))))
         return
-    found = {task: measure(task, count, repeats) for task in words or PEERS}
+    results = {task: measure(task, count, repeats) for task in words or BASELINES}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    report = {"command": " ".join(["python", *sys.argv]), "cores": cores, "machine": platform.processor(), **found}
+    report = {"command": " ".join(["python", *sys.argv]), "cores": cores, "machine": platform.processor(), **results}
     print(json.dumps(report, indent=1))
     if out is not None:
         Path(out).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ import click
 
 from densevision import api
 from densevision.errors import WeightsError
-from densevision.inference.predictor import TorchModel, load_torch
+from densevision.inference.predictor import TorchPredictor, load_torch
 
 LARGEST = 6_000_000
 """Bytes that a task may add to the package."""
@@ -32,7 +32,7 @@ def main(weights: str, license: str, source: str | None) -> None:
     if source is not None:  # folders of one machine mean nothing on others
         shipped.task.config = shipped.task.config.changed(data__path=None, data__train=None, data__val=None)
         card = card.changed(data={"source": source}, config=shipped.task.config.plain())
-    TorchModel(shipped.task, shipped.net, card).save(path, half=True)
+    TorchPredictor(shipped.task, shipped.model, card).save(path, half=True)
     if path.stat().st_size > LARGEST:
         path.unlink()
         raise WeightsError("larger than starter weights may be", file=path, value=path.stat().st_size)

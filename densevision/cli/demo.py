@@ -8,15 +8,17 @@ import click
 
 
 def command() -> click.Command:
-    """The command."""
+    """Builds the command."""
 
-    @click.command("demo", help="Show every task at work on fresh scenes, in one page; three minutes at most, offline.")
-    @click.option("--out", metavar="FOLDER", default="demo", show_default=True, help="Where the page goes.")
-    @click.option("--seed", type=int, help="Seed of the scenes; fresh ones when not given.")
-    def demo(out, seed):
-        from densevision.demo import demo as run
+    @click.command(
+        "demo", help="Run every task on fresh synthetic scenes and write one page; at most three minutes, offline."
+    )
+    @click.option("--out", metavar="FOLDER", default="demo", show_default=True, help="Output folder.")
+    @click.option("--seed", type=int, help="Seed of the scenes; random by default.")
+    def demo(out: str, seed: int | None) -> None:
+        from densevision.demo import run_demo
 
-        page = run(Path(out), seed, say=lambda text: click.echo(text, err=True))
+        page = run_demo(Path(out), seed, report_progress=lambda text: click.echo(text, err=True))
         click.echo(f"open {page}")
 
     return demo

@@ -1,90 +1,98 @@
-"""`densevision TASK VERB`, `densevision demo`, `densevision models`; errors become one line and an exit code."""
+"""`densevision TASK VERB` and the commands without a task; errors become one line and an exit code."""
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 from densevision.errors import DenseVisionError, did_you_mean
+from densevision.escaping import escape_control
 from densevision.tasks import TASKS
 from densevision.version import __version__
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
 VERBS = {
-    "train": "Train, or continue a run.",
-    "predict": "Answer images, folders or videos.",
-    "evaluate": "Judge weights on a dataset.",
-    "score": "Judge prediction files against truth files.",
-    "export": "Write a model for other runtimes, and verify it.",
-    "check": "Example for faults in a dataset.",
-    "info": "Tell what a weights file is.",
-    "benchmark": "Measure the speed of prediction.",
+    "train": "Train a model, or resume a run.",
+    "predict": "Run inference on images, folders or videos.",
+    "evaluate": "Evaluate weights on a dataset.",
+    "score": "Score prediction files against ground-truth files.",
+    "export": "Export weights to ONNX, OpenVINO or torch.export, and verify the result.",
+    "check": "Check a dataset for problems.",
+    "info": "Show information about a weights file.",
+    "benchmark": "Measure the speed and memory of prediction.",
+    "analyze": "Analyze which kinds of errors occur and what they cost.",
+    "compare": "Compare two models or prediction files, with confidence intervals.",
+    "robustness": "Measure how a model degrades under corruptions.",
 }
+TASK_VERBS = {"flow": {"submit": "Write files for the test servers of Sintel and KITTI."}}
+"""Verbs that a single task has."""
 COMMANDS = {
-    "demo": "Show every task at work on fresh scenes, in one page.",
-    "models": "List backbones and named weights.",
+    "demo": "Run every task on fresh synthetic scenes and write one page.",
+    "models": "List architectures, weights and backbones.",
+    "convert": "Convert a dataset into another format.",
+    "convert-weights": "Convert published weights of other projects.",
 }
 
 
-class Lazy(click.Group):
-    """A group whose commands are imported when they are called, and named without."""
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called, not when help lists them."""
 
-    def __init__(self, name: str, short: dict[str, str], module: str, **more):
-        super().__init__(name, **more)
-        self.short, self.module = short, module
+    def __init__(self, name: str, summaries: dict[str, str], module: str, **options: Any):
+        super().__init__(name, **options)
+        self.summaries, self.module = summaries, module
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Names in the order of the table."""
-        return list(self.short)
+        return list(self.summaries)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Imports one command."""
-        if name not in self.short:
+        if name not in self.summaries:
             return None
-        return import_module(f"{self.module}.{name}").command(*self._arguments())
+        module = import_module(f"{self.module}.{name.replace('-', '_')}")
+        return module.command(*self._command_arguments())
 
-    def resolve_command(self, ctx: click.Context, args: list[str]):
-        """Offers the nearest name for an unknown one."""
-        if args and not args[0].startswith("-") and args[0] not in self.short:
-            raise click.UsageError(f"No such command '{args[0]}'. {did_you_mean(args[0], self.short)}", ctx)
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """Suggests the nearest name for an unknown one."""
+        if args and not args[0].startswith("-") and args[0] not in self.summaries:
+            raise click.UsageError(f"No such command '{args[0]}'. {did_you_mean(args[0], self.summaries)}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands from the table, so that help imports none of them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(self.short.items()))
+            formatter.write_dl(list(self.summaries.items()))
 
-    def _arguments(self) -> tuple[str, ...]:
+    def _command_arguments(self) -> tuple[str, ...]:
         return ()
 
 
-class TaskVerbs(Lazy):
+class TaskGroup(LazyGroup):
     """The verbs of one task."""
 
-    def _arguments(self) -> tuple[str, ...]:
+    def _command_arguments(self) -> tuple[str, ...]:
         return (self.name or "",)
 
 
-class Root(Lazy):
+class RootGroup(LazyGroup):
     """Tasks, and the commands that belong to none."""
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """A task's verbs, or a command."""
         if name in TASKS:
-            return TaskVerbs(name, VERBS, "densevision.cli.verbs", help=TASKS[name])
+            verbs = VERBS | TASK_VERBS.get(name, {})
+            return TaskGroup(name, verbs, "densevision.cli.verbs", help=TASKS[name])
         return super().get_command(ctx, name)
 
 
-root = Root(
+root = RootGroup(
     "densevision",
     {**TASKS, **COMMANDS},
     "densevision.cli",
-    help="Dense prediction by one set of words. Each task has the same verbs: densevision TASK VERB --help.",
+    help="Dense prediction from one command line. Every task has the same verbs: see densevision TASK --help.",
     params=[click.Option(["--debug"], is_flag=True, help="Show tracebacks.")],
 )
 root = click.version_option(__version__, prog_name="densevision")(root)
@@ -93,46 +101,52 @@ root = click.version_option(__version__, prog_name="densevision")(root)
 def run(arguments: list[str] | None = None) -> None:
     """Entry point: exit code 0 done, 1 failed while running, 2 usage, 3 data, 4 weights or model, 5 export.
 
-    What is interrupted by Ctrl-C ends with 130, by SIGTERM with 143; nothing half written stays behind.
+    Ctrl-C exits with 130 and SIGTERM with 143; no half-written files stay behind.
     """
     debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    if arguments is None:  # the process is ours
-        signal.signal(signal.SIGTERM, _terminated)
+    if arguments is None and hasattr(signal, "SIGTERM"):  # the process is ours
+        signal.signal(signal.SIGTERM, _exit_on_sigterm)
     try:
         code = root.main(arguments, prog_name="densevision", standalone_mode=False)
-    except click.ClickException as failure:
-        failure.show()
+    except click.ClickException as error:
+        error.message = escape_control(error.message)
+        error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except DenseVisionError as failure:
+    except DenseVisionError as error:
         if debug:
             raise
-        _fail(str(failure), failure.exit_code)
-    except Exception as failure:
+        _fail(str(error), error.exit_code)
+    except MemoryError as error:
         if debug:
             raise
-        _fail(f"{type(failure).__name__}: {failure}. Run again with 'densevision --debug ...' for the traceback.", 1)
-    if isinstance(code, int) and code:  # what a command gave to `ctx.exit`
+        detail = str(error) or "an allocation failed"
+        _fail(f"out of memory: {detail}. Lower the size, the batch or the number of workers.", 1)
+    except Exception as error:
+        if debug:
+            raise
+        _fail(f"{type(error).__name__}: {error}. Run again with 'densevision --debug ...' for the traceback.", 1)
+    if isinstance(code, int) and code:  # from `ctx.exit`
         sys.exit(code)
 
 
-def guarded(command: click.Command, arguments: list[str] | None = None) -> None:
-    """Runs a command of a tool: what a person can cause becomes one line and its exit code, all else a traceback."""
+def run_tool(command: click.Command, arguments: list[str] | None = None) -> None:
+    """Runs a command of a maintenance program: expected errors become one line and an exit code."""
     try:
         command.main(arguments)
-    except DenseVisionError as failure:
-        _fail(str(failure), failure.exit_code)
+    except DenseVisionError as error:
+        _fail(str(error), error.exit_code)
 
 
-def _terminated(*_: object) -> None:
-    """Lets whoever has opened a file take it away, as Ctrl-C does."""
+def _exit_on_sigterm(*_: object) -> None:
+    """Unwinds the stack as Ctrl-C does, so that open files are removed."""
     sys.exit(143)
 
 
 def _fail(message: str, code: int) -> None:
-    click.echo(f"error: {message}", err=True)
+    click.echo(f"error: {escape_control(message)}", err=True)
     sys.exit(code)

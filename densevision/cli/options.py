@@ -1,30 +1,38 @@
-"""Options that several verbs share, and options grown from config fields."""
+"""Options that several verbs share, and options generated from config fields."""
 
 from __future__ import annotations
 
+import shlex
+import sys
 import types
 import typing
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
     from densevision.run_config import TaskConfig
 
+Function = TypeVar("Function", bound=Callable[..., Any])
+
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-quiet_flag = click.option("--quiet", is_flag=True, help="No bars, no remarks.")
+quiet_flag = click.option("--quiet", is_flag=True, help="Suppress progress bars and log messages.")
 report_option = click.option(
-    "--report", metavar="FOLDER", help="Write a page to look at: intervals, plots, tables, best and worst images."
+    "--report", metavar="FOLDER", help="Write an HTML report: intervals, plots, tables, best and worst images."
 )
 weights_option = click.option(
-    "--weights", metavar="FILE|NAME", help="Weights or exported model; the starter weights when not given."
+    "--weights", metavar="FILE|NAME", help="Weights file, exported model or name; the bundled demo weights by default."
 )
 data_option = click.option("--data", metavar="PATH", help="Dataset folder or file, or scenes[:COUNT[:SEED]].")
 
+PREDICT_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels"})
+"""Options of prediction that every task supports."""
 
-def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
-    if not texts:  # configs are imported where they are used: `score` needs none, and answers sooner without
+
+def _parse_settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
+    if not texts:  # configs are imported where they are used: `score` needs none, and starts sooner without
         return {}
     from densevision.yaml_files import parse_setting
 
@@ -33,54 +41,64 @@ def _settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]
 
 set_option = click.option(
     "--set",
-    "settings",
+    "overrides",
     metavar="NAME=VALUE",
     multiple=True,
-    callback=_settings,
-    help="Set an option of the config, e.g. train.epochs=3; repeatable.",
+    callback=_parse_settings,
+    help="Override a config option, e.g. train.epochs=3; repeatable.",
 )
 
 
-def predict_options(function: Callable) -> Callable:
-    """Adds one flag per field of `PredictOptions`."""
+def predict_options(task: str) -> Callable[[Function], Function]:
+    """Adds one flag per field of `PredictOptions` that the task supports."""
     from densevision.run_config import PredictOptions
+    from densevision.tasks import load_config
 
-    for name, field in reversed(PredictOptions.model_fields.items()):
-        multiple = typing.get_origin(field.annotation) is tuple or "tuple" in str(field.annotation)
-        function = click.option(
-            f"--{name.replace('_', '-')}",
-            name,
-            type=_click_type(field.annotation),
-            multiple=multiple,
-            is_flag=field.annotation is bool,
-            default=None,
-            help=(field.description or "") + _shown_default(field.default),
-        )(function)
-    return function
+    supported = PREDICT_OPTIONS | load_config(task).predict_options
+
+    def decorate(function: Function) -> Function:
+        for name, field in reversed(PredictOptions.model_fields.items()):
+            if name not in supported:
+                continue
+            is_multiple = typing.get_origin(field.annotation) is tuple or "tuple" in str(field.annotation)
+            function = click.option(
+                f"--{name.replace('_', '-')}",
+                name,
+                type=_click_type(field.annotation),
+                multiple=is_multiple,
+                is_flag=field.annotation is bool,
+                default=None,
+                help=(field.description or "") + _describe_default(field.default),
+            )(function)
+        return function
+
+    return decorate
 
 
-def given(options: dict[str, Any]) -> dict[str, Any]:
-    """The predict options that were typed."""
+def select_given(options: dict[str, Any]) -> dict[str, Any]:
+    """The prediction options that were typed."""
     return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
 
 
-def config_table(config: type[TaskConfig]) -> str:
-    """Every option of a task's config with type, default and help, for the foot of a help page."""
+def describe_config(config: type[TaskConfig]) -> str:
+    """Every option of a task's config with default and help, for the end of a help page."""
     lines = ["\b", "Config options (--set NAME=VALUE, or YAML):"]
     for option in config.leaves():
         if option.name != "task":
-            first = option.help.split("\n\n")[0]
-            lines.append(f"  {option.name}={_yaml(option.default)}  {' '.join(first.split())}".rstrip())
+            first_paragraph = option.help.split("\n\n")[0]
+            lines.append(
+                f"  {option.name}={_format_yaml(option.default)}  {' '.join(first_paragraph.split())}".rstrip()
+            )
     return "\n".join(lines)
 
 
-def _shown_default(default: Any) -> str:
+def _describe_default(default: Any) -> str:
     return "" if default in (None, (), False) else f" [default: {default}]"
 
 
-def _yaml(value: Any) -> str:
+def _format_yaml(value: Any) -> str:
     if isinstance(value, tuple):
-        return f"[{', '.join(map(_yaml, value))}]"
+        return f"[{', '.join(map(_format_yaml, value))}]"
     if value is None or isinstance(value, bool):
         return "null" if value is None else str(value).lower()
     return str(value)
@@ -88,12 +106,21 @@ def _yaml(value: Any) -> str:
 
 def _click_type(annotation: Any) -> Any:
     """int, float, str or a choice, for an annotation such as `Annotated[int, ...] | None`."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return _click_type(next(part for part in typing.get_args(annotation) if part is not type(None)))
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _click_type(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) is tuple:
-        return _click_type(typing.get_args(annotation)[0])
-    if typing.get_origin(annotation) is typing.Literal:
-        return click.Choice(typing.get_args(annotation))
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return _click_type(next(part for part in arguments if part is not type(None)))
+    if origin in (typing.Annotated, tuple):
+        return _click_type(arguments[0])
+    if origin is typing.Literal:
+        return click.Choice(arguments)
     return annotation if annotation in (int, float, str, bool) else str
+
+
+def describe_invocation() -> str:
+    """The command line that reproduces a page."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def folder_or_none(path: str | None) -> Path | None:
+    """An optional folder option as a path."""
+    return None if path is None else Path(path)

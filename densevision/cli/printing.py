@@ -1,4 +1,4 @@
-"""How reports look in a terminal."""
+"""Reports, comparisons and findings as tables in a terminal, or as JSON."""
 
 from __future__ import annotations
 
@@ -10,201 +10,219 @@ from typing import Any
 
 import click
 
-LEFT_OUT = ("images without prediction", "predictions without truth", "broken files")
-"""What is counted and named, and does not change the numbers; see `metrics.scoring`."""
-WHOLE = 2
-"""Whole numbers from here on are counts, such as of pixels, and need no decimals."""
-EXAMPLES = 5
-"""Names that are printed of what was left out; the JSON has them all."""
+from densevision.escaping import escape_control, escape_json
+
+SKIPPED = ("images without prediction", "predictions without truth", "broken files")
+"""Counts of what is left out of a score; see `metrics.scoring`."""
+MIN_COUNT = 2
+"""Whole numbers from here on are counts, such as of pixels, and are printed without decimals."""
+MAX_EXAMPLES = 5
+"""Names that are printed; the JSON has them all."""
+
+
+def open_console(error: bool = False) -> Any:
+    """A console that prints text literally: no markup, control characters escaped, plain when not a terminal."""
+    from rich.console import Console
+    from rich.text import Text
+
+    class Terminal(Console):
+        def render_str(self, text: str, **style: Any) -> Text:
+            """Escapes every text: lines, cells and titles of tables."""
+            return super().render_str(escape_control(text), **style)
+
+    return Terminal(stderr=error, markup=False, highlight=False, emoji=False)
 
 
 def print_report(report: Any, as_json: bool) -> None:
-    """Prints a report: one JSON object, or tables for people; the protocol is always with the numbers."""
+    """Prints a report as JSON or as tables; the protocol is always printed with the numbers."""
     if as_json:
-        click.echo(report.to_json())
+        click.echo(escape_json(report.to_json()))
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    from densevision.metrics.metric_info import metric_info
+    from densevision.metrics.metric_info import get_metric_info
 
-    console = Console()
+    console = open_console()
     headline = Table(title=f"{report.task}", title_justify="left")
     headline.add_column("")
     headline.add_column("value", justify="right")
-    headline.add_column("what it is", overflow="fold")
+    headline.add_column("meaning", overflow="fold")
     for name, value in report.metrics.items():
-        headline.add_row(name, _number(value), escape(metric_info(name).text))
+        headline.add_row(name, _format_number(value), get_metric_info(name).text)
     console.print(headline)
     for title, rows in report.tables.items():
         if rows:
-            console.print(_table(title, rows))
+            console.print(_build_table(title, rows))
     for name, value in report.counts.items():
         if value != []:
-            console.print(f"{name}: {value}{_examples(report.named.get(name, []))}", highlight=False, markup=False)
+            console.print(f"{name}: {value}{_format_examples(report.named.get(name, []))}")
     _print_protocol(console, report)
 
 
-def print_comparison(found: Any, as_json: bool) -> None:
-    """Prints what changed between two judgements: one JSON object, or a table for people."""
+def print_comparison(comparison: Any, as_json: bool) -> None:
+    """Prints the differences between two evaluations as JSON or as a table."""
     if as_json:
-        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        click.echo(escape_json(json.dumps(comparison.to_dict(), ensure_ascii=False)))
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
-    console.print(f"one: {found.one.origin}\nother: {found.other.origin}", highlight=False, markup=False)
-    table = Table(title=f"{found.one.report.task}: from one to the other", title_justify="left")
-    for name in ("", "one", "other", "change", "95 % from", "to", ""):
+    console = open_console()
+    console.print(f"baseline: {comparison.baseline.origin}\ncandidate: {comparison.candidate.origin}")
+    table = Table(title=f"{comparison.baseline.report.task}: baseline to candidate", title_justify="left")
+    for name in ("", "baseline", "candidate", "change", "95 % from", "to", ""):
         table.add_column(name, justify="right" if name else "left")
-    for name, d in found.differences.items():
-        numbers = (d.one, d.other, d.change, *d.interval)
-        table.add_row(escape(name), *map(_number, numbers), found.verdict(name))
+    for name, d in comparison.differences.items():
+        numbers = (d.baseline, d.candidate, d.change, *d.interval)
+        table.add_row(name, *map(_format_number, numbers), comparison.verdict(name))
     console.print(table)
-    for title, part in (("worse", found.worse(EXAMPLES)), ("better", found.better(EXAMPLES))):
-        shown = ", ".join(f"{id} ({found.changes[id]:+.4g})" for id in part) or "none"
-        console.print(f"{found.ranked} most {title}: {shown}", highlight=False, markup=False)
-    if found.alone:
-        told = f"not compared, judged on one side only: {len(found.alone)}{_examples(list(found.alone))}"
-        console.print(told, highlight=False, markup=False)
-    console.print(f"intervals: {found.draws} draws of the images, seed {found.seed}", highlight=False)
-    _print_basis(console, found.one.report, "" if found.alike else " of one")
-    if not found.alike:
-        _print_basis(console, found.other.report, " of the other")
+    for title, part in (("worse", comparison.worse(MAX_EXAMPLES)), ("better", comparison.better(MAX_EXAMPLES))):
+        shown = ", ".join(f"{image_id} ({comparison.changes[image_id]:+.4g})" for image_id in part) or "none"
+        console.print(f"{comparison.ranked_by} most {title}: {shown}")
+    if comparison.unmatched:
+        note = (
+            f"not compared, on one side only: {len(comparison.unmatched)}{_format_examples(list(comparison.unmatched))}"
+        )
+        console.print(note)
+    console.print(f"intervals: {comparison.draws} resamples of the images, seed {comparison.seed}")
+    _print_counts_and_protocol(
+        console, comparison.baseline.report, "" if comparison.has_same_setup else " of the baseline"
+    )
+    if not comparison.has_same_setup:
+        _print_counts_and_protocol(console, comparison.candidate.report, " of the candidate")
 
 
-def print_errors(found: Any, as_json: bool) -> None:
-    """Prints a diagnosis: one JSON object, or tables for people."""
+def print_errors(analysis: Any, as_json: bool) -> None:
+    """Prints an error analysis as JSON or as tables."""
     if as_json:
-        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        click.echo(escape_json(json.dumps(analysis.to_dict(), ensure_ascii=False)))
         return
-    from rich.console import Console
 
-    console = Console()
-    for title, rows in found.tables().items():
-        console.print(_table(title, rows))
-    name, ranked = found.evaluation_result.ranked()
-    shown = ", ".join(f"{id} ({value:.4g})" for id, value in ranked[:EXAMPLES])
-    console.print(f"worst by {name}: {shown}", highlight=False, markup=False)
-    _print_basis(console, found.evaluation_result.report)
+    console = open_console()
+    for title, rows in analysis.tables().items():
+        console.print(_build_table(title, rows))
+    name, ranked = analysis.evaluation.rank_images()
+    shown = ", ".join(f"{image_id} ({value:.4g})" for image_id, value in ranked[:MAX_EXAMPLES])
+    console.print(f"worst by {name}: {shown}")
+    _print_counts_and_protocol(console, analysis.evaluation.report)
 
 
-def print_robustness(found: Any, as_json: bool) -> None:
-    """Prints how a model degrades: one JSON object, or a table for people."""
+def print_robustness(result: Any, as_json: bool) -> None:
+    """Prints how a model degrades as JSON or as a table."""
     if as_json:
-        click.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        click.echo(escape_json(json.dumps(result.to_dict(), ensure_ascii=False)))
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from densevision.evaluation.robustness import DRAWS
 
-    table = Table(title=escape(found.evaluation_result.origin), title_justify="left")
-    for name in ("", "strength", found.monitored, "95 % from", "to", "part kept"):
-        table.add_column(escape(name), justify="left" if name in ("", "strength") else "right")
-    for name, strength, *numbers in found.rows():
-        table.add_row(name, escape(strength), *map(_number, numbers))
-    console = Console()
+    table = Table(title=result.evaluation.origin, title_justify="left")
+    for name in ("", "strength", result.monitored, "95 % from", "to", "share kept"):
+        table.add_column(name, justify="left" if name in ("", "strength") else "right")
+    for name, strength, *numbers in result.rows():
+        table.add_row(name, strength, *map(_format_number, numbers))
+    console = open_console()
     console.print(table)
-    if found.note():
-        console.print(found.note(), highlight=False, markup=False)
-    console.print(f"intervals: {DRAWS} draws of the images; seed of noise and blur: {found.seed}", highlight=False)
-    _print_basis(console, found.evaluation_result.report)
+    if result.note():
+        console.print(result.note())
+    console.print(f"intervals: {DRAWS} resamples of the images; seed of noise and blur: {result.seed}")
+    _print_counts_and_protocol(console, result.evaluation.report)
 
 
 def print_findings(report: Any, as_json: bool) -> None:
-    """Prints what a check found: one JSON object, or a table for people."""
+    """Prints the findings of a dataset check as JSON or as a table."""
     if as_json:
-        click.echo(report.to_json())
+        click.echo(escape_json(report.to_json()))
         return
-    from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
-    console = Console()
+    console = open_console()
     for split, counts in report.counts.items():
-        looked_at = ", ".join(f"{count} {what}" for what, count in counts.items())
-        console.print(f"{split}: {looked_at}", highlight=False, markup=False)
+        summary = ", ".join(f"{count} {what}" for what, count in counts.items())
+        console.print(f"{split}: {summary}")
     for note in report.notes:
-        console.print(f"note: {note}", highlight=False, markup=False)
+        console.print(f"note: {note}")
     if report.findings:
         table = Table(show_lines=True)
         for name in ("severity", "name", "count", "examples", "hint"):
             table.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
-        for found in report.findings:
-            examples = [*map(str, found.places[:3]), *(["..."] if found.count > 3 else [])]
-            texts = (found.severity, found.check.name, str(found.count), "\n".join(examples), found.check.hint)
-            table.add_row(*map(escape, texts), style="red" if found.severity == "error" else None)
+        for finding in report.findings:
+            examples = [*map(str, finding.locations[:3]), *(["..."] if finding.count > 3 else [])]
+            texts = (finding.severity, finding.check.name, str(finding.count), "\n".join(examples), finding.check.hint)
+            table.add_row(*texts, style="red" if finding.severity == "error" else None)
         console.print(table)
     else:
-        console.print("nothing was found", highlight=False)
+        console.print("no problems found")
     for change in report.changes if report.changes is not None else ():
-        console.print(f"cleaned copy: {change}", highlight=False, markup=False)
+        console.print(f"cleaned copy: {change}")
     if report.changes == []:
-        console.print("cleaned copy: nothing had to change", highlight=False)
+        console.print("cleaned copy: no changes")
 
 
-def warn_of(report: Any) -> None:
-    """Says on the standard error what a score leaves out."""
+class _StandardErrorHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes to whatever the standard error is at the moment, which tests and notebooks replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Writes one message."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def warn_about_skipped(report: Any) -> None:
+    """Warns on the standard error about what a score leaves out."""
     for kind, names in report.named.items():
-        if kind in LEFT_OUT:
-            click.echo(f"warning: not judged: {len(names)} {kind}{_examples(names)}", err=True)
+        if kind in SKIPPED:
+            click.echo(escape_control(f"warning: not scored: {len(names)} {kind}{_format_examples(names)}"), err=True)
 
 
-def remarks(quiet: bool) -> None:
-    """Sends the package's remarks to the standard error, or only its warnings when quiet."""
+def configure_logging(quiet: bool) -> None:
+    """Sends the package's log messages to the standard error; only warnings when quiet."""
     log = logging.getLogger("densevision")
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StandardErrorHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers = [handler]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
-def _print_basis(console: Any, report: Any, whose: str = "") -> None:
-    """Counts and protocol, a line each."""
+def _print_counts_and_protocol(console: Any, report: Any, owner: str = "") -> None:
+    """Counts and protocol, one line each."""
     counts = ", ".join(f"{name} {value}" for name, value in report.counts.items() if value != [])
-    console.print(f"counts{whose}: {counts}", highlight=False, markup=False)
-    _print_protocol(console, report, whose)
+    console.print(f"counts{owner}: {counts}")
+    _print_protocol(console, report, owner)
 
 
-def _print_protocol(console: Any, report: Any, whose: str = "") -> None:
-    text = f"protocol{whose}: {json.dumps(report.protocol, ensure_ascii=False)}"
-    console.print(text, highlight=False, markup=False, style="dim")
+def _print_protocol(console: Any, report: Any, owner: str = "") -> None:
+    text = f"protocol{owner}: {json.dumps(report.protocol, ensure_ascii=False)}"
+    console.print(text, style="dim")
 
 
-def _table(title: str, rows: dict[str, dict[str, float]]) -> Any:
-    from rich.markup import escape
+def _build_table(title: str, rows: dict[str, dict[str, float]]) -> Any:
     from rich.table import Table
 
-    hidden = len(rows) - EXAMPLES if "image" in title else 0
-    if hidden > 0:
-        rows, title = dict(list(rows.items())[:EXAMPLES]), f"{title}: {EXAMPLES} of {len(rows)}"
-    table = Table(title=escape(title), title_justify="left")
+    hidden_rows = len(rows) - MAX_EXAMPLES if "image" in title else 0
+    if hidden_rows > 0:
+        rows, title = dict(list(rows.items())[:MAX_EXAMPLES]), f"{title}: {MAX_EXAMPLES} of {len(rows)}"
+    table = Table(title=title, title_justify="left")
     table.add_column("")
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     for name in columns:
         table.add_column(name, justify="right")
     for name, row in rows.items():
-        table.add_row(name, *(_number(row.get(column, math.nan)) for column in columns))
+        table.add_row(name, *(_format_number(row.get(column, math.nan)) for column in columns))
     return table
 
 
-def _examples(names: list[str]) -> str:
-    """The first few names in brackets."""
-    some = ", ".join(names[:EXAMPLES]) + (", ..." if len(names) > EXAMPLES else "")
-    return f" ({some})" if names else ""
+def _format_examples(names: list[str]) -> str:
+    """The first few names in parentheses."""
+    names_shown = ", ".join(names[:MAX_EXAMPLES]) + (", ..." if len(names) > MAX_EXAMPLES else "")
+    return f" ({names_shown})" if names else ""
 
 
-def _number(value: float) -> str:
+def _format_number(value: float) -> str:
     if isinstance(value, int):
         return str(value)
     if value is None or math.isnan(value):
         return "-"
     if math.isinf(value):
         return str(value)
-    return f"{value:,.0f}" if value >= WHOLE and value == int(value) else f"{value:.4f}"
+    return f"{value:,.0f}" if value >= MIN_COUNT and value == int(value) else f"{value:.4f}"

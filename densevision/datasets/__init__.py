@@ -1,1 +1,1 @@
-"""Datasets, augmentation and loaders: where samples come from."""
+"""Datasets: file formats, splits, samples, augmentation, conversion and checks."""

@@ -1,117 +1,156 @@
-"""Color augmentation, and the way of a training sample through geometry, mosaic and color.
+"""Augmentation of training samples: geometry, mosaic, mixup and color.
 
-The only file that knows albumentations. It draws from its own generators, so each call seeds them from ours.
+All randomness comes from the NumPy generator of the caller, so samples do not depend on the number of workers.
 """
 
 from __future__ import annotations
 
-import os
-import random
 from dataclasses import replace
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
+import cv2
 import numpy as np
 
-from densevision.datasets.geometry import random_affine, warp_sample, white
+from densevision.datasets.geometry import random_affine, warp_sample, white_value
 from densevision.datasets.mosaic import mixup, mosaic
 from densevision.io.image import to_unit_float
 from densevision.ops.view import Size
 from densevision.run_config import AugmentConfig, ColorConfig
 from densevision.sample import Sample
 
-QUALITIES = (40, 95)
-"""JPEG qualities."""
-SIGMAS = (0.3, 1.5)
-"""Standard deviations of the blur, in pixels."""
-NOISES = (0.01, 0.05)
-"""Standard deviations of the noise, as parts of white."""
+__all__ = ["SampleSource", "augment_sample", "recolor"]
+
+JPEG_QUALITY_RANGE = (40, 95)
+BLUR_SIGMA_RANGE = (0.3, 1.5)
+"""Pixels."""
+NOISE_SIGMA_RANGE = (0.01, 0.05)
+"""Fractions of white."""
+LUMA_WEIGHTS = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue (ITU-R BT.601)."""
 
 
-class Samples(Protocol):
-    """A dataset, as far as augmentation needs it."""
+class SampleSource(Protocol):
+    """The part of a dataset that augmentation uses."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
 
 
-def augmented(
+def augment_sample(
     config: AugmentConfig,
-    samples: Samples,
+    samples: SampleSource,
     index: int,
     rng: np.random.Generator,
     canvas: Size,
     fill: float,
-    plain: bool = False,
+    disable_mixing: bool = False,
 ) -> Sample:
-    """A training sample on its canvas: geometry, perhaps mosaic and mixup, then colors.
+    """Builds a training sample on its canvas: geometry, optionally mosaic and mixup, then colors.
 
     Args:
-        config: What chance may do.
-        samples: The dataset, from which partners are drawn too.
+        config: Probabilities and ranges.
+        samples: The dataset, from which the other images of mosaic and mixup are drawn as well.
         index: The sample.
-        rng: All the chance.
-        canvas: Size of the result, (height, width).
+        rng: The source of randomness.
+        canvas: (height, width) of the result.
         fill: Value in [0, 1] outside the image.
-        plain: No mosaic and no mixup, as in the last epochs.
+        disable_mixing: No mosaic and no mixup, as in the last epochs.
     """
 
-    def composed(index: int) -> Sample:
-        if plain or rng.random() >= config.mosaic:
+    def compose(index: int) -> Sample:
+        if disable_mixing or rng.random() >= config.mosaic:
             sample = samples[index]
             return warp_sample(sample, random_affine(config, rng, sample.size, canvas), canvas, fill)
-        partners = rng.integers(len(samples), size=3).tolist()
-        return mosaic(config, [samples[number] for number in (index, *partners)], rng, canvas, fill)
+        others = rng.integers(len(samples), size=3).tolist()
+        return mosaic(config, [samples[number] for number in (index, *others)], rng, canvas, fill)
 
-    sample = composed(index)
-    if not plain and rng.random() < config.mixup:
-        sample = mixup(sample, composed(int(rng.integers(len(samples)))), rng)
+    sample = compose(index)
+    if not disable_mixing and rng.random() < config.mixup:
+        sample = mixup(sample, compose(int(rng.integers(len(samples)))), rng)
     return recolor(config, sample, rng)
 
 
 def recolor(config: ColorConfig, sample: Sample, rng: np.random.Generator) -> Sample:
-    """The sample with other colors, blur, noise and compression; the same change for all its images.
+    """Randomly changes color, blur, noise and compression, identically for all images of the sample.
 
-    RGB knows every change. Images of other numbers of channels keep their hues and change in brightness, blur and
-    noise. JPEG is for 8 bits in one or three channels. Types stay: 16 bits are changed as floats and come back.
+    Hue, saturation and brightness change as in `torchvision.transforms.v2.functional`. All changes apply to RGB. Images
+    with another number of channels change in brightness, blur and noise only. JPEG applies to 8-bit images of one or
+    three channels. The dtype is kept: other types than uint8 are processed as floats.
     """
     seed = int(rng.integers(2**32))
-    images = {name: _recolored(config, image, seed) for name, image in sample.images.items()}
+    images = {name: _recolor_image(config, image, np.random.default_rng(seed)) for name, image in sample.images.items()}
     return replace(sample, images=images)
 
 
-def _recolored(config: ColorConfig, image: np.ndarray, seed: int) -> np.ndarray:
-    pipeline = _pipeline(config, image.shape[2], image.dtype == np.uint8)
-    if pipeline is None:
-        return image
-    # One state for all steps: `set_random_seed` would give each the same numbers, and tie their chances together.
-    pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
+def _recolor_image(config: ColorConfig, image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    # All numbers are drawn whatever the config says, so that changing an option leaves the other draws unchanged.
+    hue, saturation, value = rng.uniform(-1, 1, 3) * (config.hue, config.saturation, config.value)
+    is_gray, is_blurred, is_noisy, is_compressed = rng.random(4) < (config.gray, config.blur, config.noise, config.jpeg)
+    blur_sigma, noise_sigma = rng.uniform(*BLUR_SIGMA_RANGE), rng.uniform(*NOISE_SIGMA_RANGE)
+    quality = int(rng.integers(*JPEG_QUALITY_RANGE, endpoint=True))
+
+    is_8bit, is_rgb = image.dtype == np.uint8, image.shape[2] == 3
+    output = image if is_8bit else to_unit_float(image)
+    if is_rgb and hue:
+        output = _shift_hue(output, hue)
+    if is_rgb and (saturation or value or is_gray):
+        output = _mix_channels(output, _saturation_matrix(0.0 if is_gray else 1 + saturation) * (1 + value))
+    elif value:
+        output = _scale_brightness(output, 1 + value)
+    if is_blurred:
+        output = cv2.GaussianBlur(output, (0, 0), blur_sigma).reshape(image.shape)
+    if is_noisy:
+        output = _add_noise(output, noise_sigma, rng)
+    if is_compressed and is_8bit and image.shape[2] in (1, 3):
+        output = _compress(output, quality)
+    if is_8bit or output is image:
+        return output
+    output = output * np.float32(white_value(image.dtype))
+    return (np.rint(output) if image.dtype.kind == "u" else output).astype(image.dtype)
+
+
+def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
+    """Shifts the hue (HSV) of an RGB image by a fraction of the color circle; uint8 has 256 levels of hue."""
     if image.dtype == np.uint8:
-        return pipeline(image=image)["image"].reshape(image.shape)
-    changed = pipeline(image=to_unit_float(image))["image"].reshape(image.shape) * np.float32(white(image.dtype))
-    return (np.rint(changed) if image.dtype.kind == "u" else changed).astype(image.dtype)
+        hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
+        hsv[..., 0] += np.uint8(round(shift * 256) % 256)  # wraps around
+        return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
+    hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV)
+    hsv[..., 0] = (hsv[..., 0] + np.float32(360 * shift)) % 360
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
 
 
-@lru_cache(maxsize=16)
-def _pipeline(config: ColorConfig, channels: int, eight_bits: bool) -> Any | None:
-    """The changes that make sense for a kind of image, or None where there are none."""
-    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
-    import albumentations as A
+def _saturation_matrix(factor: float) -> np.ndarray:
+    """Builds the matrix (3, 3) that blends RGB with its luma: 0 gives gray, 1 the same color."""
+    return factor * np.eye(3) + (1 - factor) * np.asarray(LUMA_WEIGHTS)
 
-    brightness = (1 - config.value, 1 + config.value)
-    steps: list[Any] = []
-    if channels == 3 and (config.hue or config.saturation or config.value):
-        saturation, hue = (1 - config.saturation, 1 + config.saturation), (-config.hue, config.hue)
-        steps.append(A.ColorJitter(brightness=brightness, contrast=(1, 1), saturation=saturation, hue=hue, p=1))
-    elif config.value:
-        steps.append(A.MultiplicativeNoise(multiplier=brightness, per_channel=False, elementwise=False, p=1))
-    if channels == 3 and config.gray:
-        steps.append(A.ToGray(p=config.gray))
-    if config.blur:
-        steps.append(A.GaussianBlur(blur_limit=0, sigma_limit=SIGMAS, p=config.blur))
-    if config.noise:
-        steps.append(A.GaussNoise(std_range=NOISES, p=config.noise))
-    if config.jpeg and eight_bits and channels in (1, 3):
-        steps.append(A.ImageCompression(quality_range=QUALITIES, p=config.jpeg))
-    return A.Compose(steps) if steps else None
+
+def _scale_brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    """Multiplies an image of any number of channels; uint8 is rounded and clipped, floats are clipped."""
+    if image.dtype == np.uint8:
+        return cv2.convertScaleAbs(image, alpha=factor).reshape(image.shape)
+    return (image * np.float32(factor)).clip(0, 1)
+
+
+def _mix_channels(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Applies a matrix (3, 3) to the colors of an image; uint8 is rounded and clipped, floats are clipped."""
+    output = cv2.transform(image, matrix)
+    return output if image.dtype == np.uint8 else output.clip(0, 1)
+
+
+def _add_noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Adds Gaussian noise with a standard deviation in fractions of white."""
+    noise = rng.standard_normal(image.shape, np.float32) * np.float32(sigma)
+    if image.dtype == np.uint8:
+        return np.rint(image + noise * np.float32(255)).clip(0, 255).astype(np.uint8)
+    return (image + noise).clip(0, 1)
+
+
+def _compress(image: np.ndarray, quality: int) -> np.ndarray:
+    """Compresses a uint8 image of one or three channels as JPEG, and reads it back."""
+    order = slice(None, None, -1)  # OpenCV expects BGR
+    encoded = cv2.imencode(".jpg", image[..., order], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    decoded = cv2.imdecode(encoded, cv2.IMREAD_GRAYSCALE if image.shape[2] == 1 else cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return np.ascontiguousarray(decoded.reshape(image.shape)[..., order])

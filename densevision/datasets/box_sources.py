@@ -1,4 +1,4 @@
-"""One split of a detection dataset as it lies on disk, not yet read."""
+"""One split of a detection dataset on disk, not read yet."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from densevision.datasets.formats import coco, voc, yolo
-from densevision.datasets.scene_splits import SceneSource
-from densevision.io.box_table import BoxTable, Strings
-from densevision.io.image_files import Choose, held_out
-from densevision.io.label_issues import Findings
+from densevision.datasets.splits import SceneSource, select_split
+from densevision.io.box_table import BoxTable, StringArray
+from densevision.io.image_files import ImageSelector
+from densevision.io.label_issues import LabelIssues
+
+__all__ = ["BoxSource", "ClassList", "CocoSource", "FileBoxSource", "VocSource", "YoloSource", "build_selector"]
 
 
-class Classes(NamedTuple):
-    """Class names, and the dataset's category id of each."""
+class ClassList(NamedTuple):
+    """Class names and their category ids in the dataset."""
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
@@ -24,24 +26,24 @@ class Classes(NamedTuple):
 
 @dataclass(frozen=True)
 class CocoSource:
-    """A COCO json and its folder of images; `part` is "train" or "val" where it must be divided."""
+    """A COCO JSON and its image folder; `part` is "train" or "val" if it must be divided."""
 
     file: Path
     folder: Path
     part: str | None = None
 
-    def classes(self) -> Classes:
-        """Names and category ids."""
-        return Classes(*coco.read_classes(self.file))
+    def classes(self) -> ClassList:
+        """Returns names and category ids."""
+        return ClassList(*coco.read_categories(self.file))
 
-    def read(self, findings: Findings, max_pixels: int) -> BoxTable:
-        """The table of this split."""
-        return coco.read_coco(self.file, self.folder, findings, max_pixels, chooser(self.part))
+    def read(self, issues: LabelIssues, max_pixels: int) -> BoxTable:
+        """Reads the table of this split."""
+        return coco.read_coco(self.file, self.folder, issues, max_pixels, build_selector(self.part))
 
 
 @dataclass(frozen=True)
 class YoloSource:
-    """Folders and lists of images of a YOLO dataset."""
+    """Image folders and image lists of a YOLO dataset; `part` is "train" or "val" if they must be divided."""
 
     dataset: yolo.YoloDataset
     entries: tuple[str, ...]
@@ -49,47 +51,46 @@ class YoloSource:
 
     @property
     def folder(self) -> Path:
-        """Where file names start."""
+        """The folder that file names are relative to."""
         return self.dataset.root
 
-    def classes(self) -> Classes:
-        """Names and class numbers."""
-        return Classes(self.dataset.names, self.dataset.ids)
+    def classes(self) -> ClassList:
+        """Returns names and class numbers."""
+        return ClassList(self.dataset.names, self.dataset.ids)
 
-    def read(self, findings: Findings, max_pixels: int) -> BoxTable:
-        """The table of this split."""
-        return yolo.read_yolo(self.dataset, self.entries, findings, max_pixels, chooser(self.part))
+    def read(self, issues: LabelIssues, max_pixels: int) -> BoxTable:
+        """Reads the table of this split."""
+        return yolo.read_yolo(self.dataset, self.entries, issues, max_pixels, build_selector(self.part))
 
 
 @dataclass(frozen=True)
 class VocSource:
-    """A list of a Pascal VOC dataset, or all of it."""
+    """An image set of a Pascal VOC dataset, or all its images; `part` is "train" or "val" if it must be divided."""
 
     folder: Path
     split: str | None
     part: str | None = None
 
-    def classes(self) -> Classes:
-        """Names, numbered from 1."""
-        names = voc.class_names(self.folder)
-        return Classes(names, tuple(range(1, len(names) + 1)))
+    def classes(self) -> ClassList:
+        """Returns names, with ids that count from 1."""
+        names = voc.read_class_names(self.folder)
+        return ClassList(names, tuple(range(1, len(names) + 1)))
 
-    def read(self, findings: Findings, max_pixels: int) -> BoxTable:
-        """The table of this split."""
-        return voc.read_voc(self.folder, self.split, findings, max_pixels, chooser(self.part))
-
-
-FileSource = CocoSource | YoloSource | VocSource
-Source = FileSource | SceneSource
+    def read(self, issues: LabelIssues, max_pixels: int) -> BoxTable:
+        """Reads the table of this split."""
+        return voc.read_voc(self.folder, self.split, issues, max_pixels, build_selector(self.part))
 
 
-def chooser(part: str | None) -> Choose | None:
-    """Takes the images of one part of a dataset that has no split of its own."""
+FileBoxSource = CocoSource | YoloSource | VocSource
+BoxSource = FileBoxSource | SceneSource
+
+
+def build_selector(part: str | None) -> ImageSelector | None:
+    """Builds a selector of the images of "train" or "val" for a dataset without splits; None selects all images."""
     if part is None:
         return None
 
-    def choose(files: Strings) -> np.ndarray:
-        mask = held_out(files)
-        return mask if part == "val" or len(files) == 1 else ~mask
+    def select(files: StringArray) -> np.ndarray:
+        return select_split(files, part)
 
-    return choose
+    return select

@@ -1,4 +1,4 @@
-"""Focal lengths and baselines from the files that datasets state them in."""
+"""Reads focal lengths and baselines from the calibration files of datasets."""
 
 from __future__ import annotations
 
@@ -12,48 +12,49 @@ from densevision.errors import DataError
 from densevision.io.lines import read_lines
 from densevision.results.depth_map import Camera
 
-INTRINSICS = ("intrinsics.txt", "camera-intrinsics.txt", "intrinsic.txt")
-SHAPES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
-"""Numbers in a file of intrinsics -> the matrix that they are."""
-_CENTER = np.array([0.5, 0.5])
+__all__ = ["intrinsics_near", "kitti_camera", "middlebury_camera"]
+
+INTRINSICS_FILES = ("intrinsics.txt", "camera-intrinsics.txt", "intrinsic.txt")
+MATRIX_SHAPES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
+"""Count of numbers in an intrinsics file -> shape of the matrix."""
 
 
 @lru_cache(maxsize=1024)
 def kitti_camera(file: Path, number: str) -> Camera | None:
-    """A camera of KITTI's calib.txt or calib_cam_to_cam.txt, with its distance to the camera at its right.
+    """Reads a camera of KITTI's calib.txt or calib_cam_to_cam.txt, with the baseline to its right neighbor.
 
     Args:
         file: Lines of `name: numbers`; P_rect_02 or P2 is the projection of camera 2.
-        number: "02" or "2", as the file's names have it.
+        number: "02" or "2", as in the file.
 
     Returns:
-        None where there is no such file.
+        The camera; None if there is no such file.
 
     Raises:
-        DataError: The file does not hold this projection.
+        DataError: The file does not contain this projection.
     """
     if not file.exists():
         return None
     rows = dict(line.split(":", 1) for line in read_lines(file) if ":" in line)
     index = int(number)
-    names = {which: (f"P_rect_{which:02d}", f"P{which}") for which in (index, index + 1)}
-    own, other = (next((rows[name] for name in names[which] if name in rows), None) for which in names)
-    if own is None:
+    names = {camera: (f"P_rect_{camera:02d}", f"P{camera}") for camera in (index, index + 1)}
+    row, right_row = (next((rows[name] for name in names[camera] if name in rows), None) for camera in names)
+    if row is None:
         raise DataError("no projection of this camera", file=file, field=names[index][0], value=sorted(rows)[:8])
-    projection = _matrix(own, file, names[index][0])
+    projection = _parse_projection(row, file, names[index][0])
     baseline = None
-    if other is not None and index % 2 == 0:
-        beside = _matrix(other, file, names[index + 1][0])
-        baseline = float((projection[0, 3] - beside[0, 3]) / projection[0, 0])
-    return Camera(_focal(projection, file), _corner(projection), baseline)
+    if right_row is not None and index % 2 == 0:
+        right = _parse_projection(right_row, file, names[index + 1][0])
+        baseline = float((projection[0, 3] - right[0, 3]) / projection[0, 0])
+    return Camera(_get_focal_length(projection, file), _get_principal_point(projection), baseline)
 
 
 @lru_cache(maxsize=1024)
 def middlebury_camera(file: Path) -> Camera | None:
-    """The left camera of Middlebury's calib.txt, whose baseline is in millimeters; None where there is none.
+    """Reads the left camera of Middlebury's calib.txt, whose baseline is in millimeters; None if there is no file.
 
     Raises:
-        DataError: The file does not hold this camera, or what it states of the pair is no number.
+        DataError: The file does not contain this camera, or the baseline or offset is not a number.
     """
     if not file.exists():
         return None
@@ -61,66 +62,67 @@ def middlebury_camera(file: Path) -> Camera | None:
     numbers = [float(word) for word in re.findall(r"[-+0-9.eE]+", rows.get("cam0", ""))]
     if len(numbers) != 9:
         raise DataError("no intrinsics of the left camera", file=file, field="cam0", value=rows.get("cam0"))
-    baseline, offset = (_number(rows[name], file, name) if name in rows else None for name in ("baseline", "doffs"))
+    baseline, offset = (
+        _parse_number(rows[name], file, name) if name in rows else None for name in ("baseline", "doffs")
+    )
     baseline = None if baseline is None else baseline / 1000
     matrix = np.array(numbers).reshape(3, 3)
-    return Camera(_focal(matrix, file), _corner(matrix), baseline, offset or 0.0)
+    return Camera(_get_focal_length(matrix, file), _get_principal_point(matrix), baseline, offset or 0.0)
 
 
 def intrinsics_near(image: Path, root: Path) -> Camera | None:
-    """The camera of an `intrinsics.txt`, a matrix of 3x3, 3x4 or 4x4, beside the image or in a folder above it.
+    """Reads an `intrinsics.txt`, a matrix of 3x3, 3x4 or 4x4, next to the image or in a folder above it.
 
-    It is looked for up to the folder that holds the root, so that a split finds what its dataset says.
+    The search ends at the parent of the root, so that the root may be a split folder of a dataset.
     """
     for folder in image.parents:
-        for name in INTRINSICS:
-            found = _intrinsics(folder / name)
-            if found is not None:
-                return found
+        for name in INTRINSICS_FILES:
+            camera = _read_intrinsics(folder / name)
+            if camera is not None:
+                return camera
         if folder == root.parent:
             return None
     return None
 
 
 @lru_cache(maxsize=1024)
-def _intrinsics(file: Path) -> Camera | None:
+def _read_intrinsics(file: Path) -> Camera | None:
     if not file.is_file():
         return None
     numbers = " ".join(read_lines(file)).replace(",", " ").split()
     try:
-        matrix = np.array(numbers, float).reshape(SHAPES.get(len(numbers), (3, 3)))[:3, :3]
+        matrix = np.array(numbers, float).reshape(MATRIX_SHAPES.get(len(numbers), (3, 3)))[:3, :3]
     except ValueError:
-        raise DataError("not a matrix of 3 x 3 numbers", file=file, value=" ".join(numbers[:12])) from None
-    return Camera(_focal(matrix, file), _corner(matrix))
+        raise DataError("is not a matrix of 3 x 3 numbers", file=file, value=" ".join(numbers[:12])) from None
+    return Camera(_get_focal_length(matrix, file), _get_principal_point(matrix))
 
 
-def _corner(matrix: np.ndarray) -> tuple[float, float]:
-    """The principal point; these files count from the first pixel's center, our coordinates from its corner."""
-    x, y = matrix[:2, 2] + _CENTER
+def _get_principal_point(matrix: np.ndarray) -> tuple[float, float]:
+    """Returns the principal point relative to the corner of the first pixel; the files count from its center."""
+    x, y = matrix[:2, 2] + 0.5
     return float(x), float(y)
 
 
-def _focal(matrix: np.ndarray, file: Path) -> float:
+def _get_focal_length(matrix: np.ndarray, file: Path) -> float:
     focal = float(matrix[0, 0])
     if not 0 < focal < np.inf:
-        raise DataError(
-            "no focal length", file=file, value=focal, hint="It is the first number of the matrix, in pixels."
-        )
+        hint = "It is the first number of the matrix, in pixels."
+        raise DataError("is not a focal length", file=file, value=focal, hint=hint)
     return focal
 
 
-def _number(text: str, file: Path, field: str) -> float:
+def _parse_number(text: str, file: Path, field: str) -> float:
     try:
         number = float(text)
     except ValueError:
         number = np.nan
     if not np.isfinite(number):
-        raise DataError("not a number", file=file, field=field, value=text.strip())
+        raise DataError("is not a number", file=file, field=field, value=text.strip())
     return number
 
 
-def _matrix(text: str, file: Path, field: str) -> np.ndarray:
+def _parse_projection(text: str, file: Path, field: str) -> np.ndarray:
     try:
         return np.array(text.split(), float).reshape(3, 4)
     except ValueError:
-        raise DataError("not a matrix of 3 x 4 numbers", file=file, field=field, value=text.strip()) from None
+        raise DataError("is not a matrix of 3 x 4 numbers", file=file, field=field, value=text.strip()) from None

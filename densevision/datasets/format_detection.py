@@ -1,4 +1,4 @@
-"""Which detection dataset a path holds, by what lies there: COCO json, YOLO txt, Pascal VOC xml, or `scenes`."""
+"""Detects the format of a detection dataset: COCO JSON, YOLO txt, Pascal VOC XML, or procedural scenes."""
 
 from __future__ import annotations
 
@@ -7,228 +7,253 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
-from densevision.datasets.box_sources import CocoSource, Source, VocSource, YoloSource
+from densevision.datasets.box_sources import BoxSource, CocoSource, VocSource, YoloSource
 from densevision.datasets.formats import coco, voc, yolo
-from densevision.datasets.scene_splits import scene_splits
+from densevision.datasets.splits import HOLD_OUT_NOTE, parse_scene_splits
 from densevision.errors import DataError, UsageError, did_you_mean
-from densevision.io.image_files import SUFFIXES
+from densevision.io.image_files import IMAGE_SUFFIXES, list_files, localize_name
 from densevision.yaml_files import read_yaml
+
+__all__ = ["DetectedFormat", "detect_format", "find_image_folder"]
 
 EXPECTED = (
     "Expected: a data.yaml (YOLO); annotations/*.json with images (COCO); Annotations/*.xml with JPEGImages (Pascal "
     "VOC); images, labels and classes.txt (YOLO); or scenes[:COUNT[:SEED]]."
 )
 OTHER_ANNOTATIONS = ("panoptic", "captions", "stuff", "person_keypoints", "image_info")
-"""COCO's json files that are about something else than boxes."""
-SPLIT_NOTE = "there is no validation split: a tenth of the images, chosen by a hash of their names, is held out"
-PROBED = 50
+"""Prefixes of COCO files that do not hold boxes of all classes."""
+PROBED_FILES = 50
+"""Images of a JSON that are looked up to find its image folder."""
+
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
-class DetectedFormat:
-    """What a path holds.
+class DetectedFormat(Generic[S]):
+    """The dataset at a path.
 
     Attributes:
         splits: "train" and "val", or one of them.
-        notes: Choices that were made on the way.
+        notes: Choices made during detection.
     """
 
-    splits: dict[str, Source]
+    splits: dict[str, S]
     notes: tuple[str, ...] = ()
 
 
-def detect_format(path: str, train: str | None = None, val: str | None = None) -> DetectedFormat:
-    """Finds the splits of a detection dataset.
+def detect_format(path: str, train: str | None = None, val: str | None = None) -> DetectedFormat[BoxSource]:
+    """Detects the format and the splits of a detection dataset.
 
     Args:
-        path: A folder, a COCO json, a data.yaml, or `scenes[:COUNT[:SEED]]`.
-        train: Name or file of the training split, when it is not the usual one.
+        path: A folder, a COCO JSON, a data.yaml, or `scenes[:COUNT[:SEED]]`.
+        train: Name or file of the training split, if it is not a standard one.
         val: Name or file of the validation split.
 
     Raises:
-        DataError: Nothing is recognized, or several things could be meant; the message says what is there.
+        DataError: The format is unknown or ambiguous; the message lists what the folder contains.
     """
-    scenes = scene_splits(path)
+    scenes = parse_scene_splits(path)
     if scenes is not None:
-        return DetectedFormat(scenes)
+        return DetectedFormat(dict(scenes))
     root = Path(path)
-    wanted = {"train": train, "val": val}
+    split_names = {"train": train, "val": val}
     if not root.exists():
         raise DataError("there is no such file or folder", file=path, hint=EXPECTED)
     if root.is_file():
-        return _detect_file(root, wanted)
-    for detect_one in (_yolo_with_yaml, _voc, _coco, _yolo_without_yaml):
-        found = detect_one(root, wanted)
-        if found is not None:
-            return found
-    raise DataError("no detection dataset is recognized", file=path, value=_inventory(root), hint=EXPECTED)
+        return _detect_file(root, split_names)
+    for detect in (_detect_yolo_yaml, _detect_voc, _detect_coco, _detect_yolo_folders):
+        detected = detect(root, split_names)
+        if detected is not None:
+            return detected
+    others = ", ".join(file.name for file in _list_json_files(root)[1])
+    hint = f"Not COCO JSON: {others}. {EXPECTED}" if others else EXPECTED
+    raise DataError("unknown format of a detection dataset", file=path, value=_list_content(root), hint=hint)
 
 
-def _divided(make: Callable[[str], Source], notes: tuple[str, ...] = ()) -> DetectedFormat:
-    return DetectedFormat({part: make(part) for part in ("train", "val")}, (*notes, SPLIT_NOTE))
+def _hold_out(build_source: Callable[[str], BoxSource], notes: tuple[str, ...] = ()) -> DetectedFormat[BoxSource]:
+    return DetectedFormat({part: build_source(part) for part in ("train", "val")}, (*notes, HOLD_OUT_NOTE))
 
 
-def _detect_file(file: Path, wanted: dict[str, str | None]) -> DetectedFormat:
+def _detect_file(file: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource]:
     if file.suffix in (".yaml", ".yml"):
-        return _yolo_splits(yolo.read_data_yaml(file), wanted)
+        return _build_yolo_splits(yolo.read_data_yaml(file), split_names)
     if file.suffix == ".json":
-        named = [f"data.{name}" for name, value in wanted.items() if value]
-        if named:
+        fields = [f"data.{split}" for split, name in split_names.items() if name]
+        if fields:
             hint = "Give the folder of the dataset as data.path."
-            raise UsageError("has no effect when data.path is a json", field=named[0], value=file.name, hint=hint)
-        return _divided(lambda part: CocoSource(file, image_folder(file), part))
-    raise DataError("is no dataset", file=file, hint=EXPECTED)
+            raise UsageError("has no effect if data.path is a JSON", field=fields[0], value=file.name, hint=hint)
+        return _hold_out(lambda part: CocoSource(file, find_image_folder(file), part))
+    raise DataError("is not a dataset", file=file, hint=EXPECTED)
 
 
-def _yolo_with_yaml(root: Path, wanted: dict[str, str | None]) -> DetectedFormat | None:
-    files = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    usual = [file for file in files if file.stem in ("data", "dataset")] or [
-        file for file in files if _is_data_yaml(file)
-    ]
-    if len(usual) > 1:
-        names = ", ".join(file.name for file in usual)
-        raise DataError(
-            "several yaml files could be the dataset's", file=root, value=names, hint="Give one as data.path."
-        )
-    return _yolo_splits(yolo.read_data_yaml(usual[0]), wanted) if usual else None
+def _detect_yolo_yaml(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
+    files = sorted([*list_files(root, "*.yaml"), *list_files(root, "*.yml")])
+    candidates = [file for file in files if file.stem in ("data", "dataset")]
+    candidates = candidates or [file for file in files if _is_data_yaml(file)]
+    if len(candidates) > 1:
+        names, hint = ", ".join(file.name for file in candidates), "Give one as data.path."
+        raise DataError("several YAML files could describe the dataset", file=root, value=names, hint=hint)
+    return _build_yolo_splits(yolo.read_data_yaml(candidates[0], root), split_names) if candidates else None
 
 
 def _is_data_yaml(file: Path) -> bool:
-    """Whether a yaml of any name reads like a data.yaml."""
+    """Whether a YAML file of any name has the keys of a data.yaml."""
     try:
         values = read_yaml(file)
     except UsageError:
         return False
-    return "names" in values and any(split in values for split in yolo.SPLITS)
+    return "names" in values and any(split in values for split in yolo.SPLIT_KEYS)
 
 
-def _yolo_without_yaml(root: Path, wanted: dict[str, str | None]) -> DetectedFormat | None:
+def _detect_yolo_folders(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
     if not (root / "images").is_dir() or not (root / "labels").is_dir():
         return None
     lists = [file for file in (root / "classes.txt", root / "labels" / "classes.txt") if file.is_file()]
     if not lists:
-        hint = "Write them into classes.txt, one a line, or write a data.yaml."
-        raise DataError("images and labels are there, but no class names", file=root, value=_inventory(root), hint=hint)
+        problem = "there are images and labels, but no class names"
+        hint = "Write them into classes.txt, one per line, or write a data.yaml."
+        raise DataError(problem, file=root, value=_list_content(root), hint=hint)
     names = yolo.read_name_list(lists[0])
-    splits = {}
-    for split, folders in {"train": ("train",), "val": ("val", "valid", "validation")}.items():
-        found = [name for name in folders if (root / "images" / name).is_dir()]
-        if found:
-            splits[split] = (f"images/{found[0]}",)
+    splits: dict[str, tuple[str, ...]] = {}
+    for split in ("train", "val"):
+        folders = [name for name in yolo.SPLIT_KEYS[split] if (root / "images" / name).is_dir()]
+        if folders:
+            splits[split] = (f"images/{folders[0]}",)
     splits = splits or {"train": ("images",)}
-    return _yolo_splits(yolo.YoloDataset(lists[0], root, names, tuple(range(len(names))), splits), wanted)
+    dataset = yolo.YoloDataset(lists[0], root, names, tuple(range(len(names))), splits)
+    detected = _build_yolo_splits(dataset, split_names)
+    ignored = _note_ignored_files(root, _list_json_files(root)[1])
+    return DetectedFormat(detected.splits, (*ignored, *detected.notes))
 
 
-def _yolo_splits(dataset: yolo.YoloDataset, wanted: dict[str, str | None]) -> DetectedFormat:
-    splits: dict[str, Source] = {}
-    for split, name in wanted.items():
+def _build_yolo_splits(dataset: yolo.YoloDataset, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource]:
+    splits: dict[str, YoloSource] = {}
+    for split, name in split_names.items():
         entries = dataset.splits.get(name or split)
         if entries is None and name is not None:
             entries = (name,)
         if entries is not None:
             splits[split] = YoloSource(dataset, entries)
     if "val" not in splits and "train" in splits:
-        return _divided(lambda part: YoloSource(dataset, splits["train"].entries, part))
+        return _hold_out(lambda part: YoloSource(dataset, splits["train"].entries, part))
     if not splits:
-        hint = "Give folders of images as train: and val:."
+        hint = "Give image folders as train: and val:."
         raise DataError("names no split", file=dataset.file, value=", ".join(dataset.splits), hint=hint)
-    return DetectedFormat(splits)
+    return DetectedFormat(dict(splits))
 
 
-def _voc(root: Path, wanted: dict[str, str | None]) -> DetectedFormat | None:
-    if not (root / "Annotations").is_dir() or next((root / "Annotations").glob("*.xml"), None) is None:
+def _detect_voc(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
+    if not (root / "Annotations").is_dir() or not list_files(root / "Annotations", "*.xml"):
         return None
-    known = voc.splits(root)
-    usual = ("train", "val") if "train" in known else ("trainval", "test")
-    splits: dict[str, Source] = {}
-    for (split, name), other in zip(wanted.items(), usual):
-        if name is not None and name not in known:
-            hint = did_you_mean(name, known)
-            raise DataError(
-                "there is no such list in ImageSets/Main", file=root, field=f"data.{split}", value=name, hint=hint
-            )
-        if name or other in known:
-            splits[split] = VocSource(root, name or other)
+    image_sets = voc.list_splits(root)
+    defaults = ("train", "val") if "train" in image_sets else ("trainval", "test")
+    splits: dict[str, VocSource] = {}
+    for (split, name), default in zip(split_names.items(), defaults):
+        if name is not None and name not in image_sets:
+            field, hint = f"data.{split}", did_you_mean(name, image_sets)
+            raise DataError("there is no such list in ImageSets/Main", file=root, field=field, value=name, hint=hint)
+        if name or default in image_sets:
+            splits[split] = VocSource(root, name or default)
     if "val" not in splits:
-        only = splits["train"].split if "train" in splits else None
-        return _divided(lambda part: VocSource(root, only, part))
-    return DetectedFormat(splits)
+        image_set = splits["train"].split if "train" in splits else None
+        return _hold_out(lambda part: VocSource(root, image_set, part))
+    return DetectedFormat(dict(splits))
 
 
-def _coco(root: Path, wanted: dict[str, str | None]) -> DetectedFormat | None:
-    found = [*root.glob("annotations/*.json"), *root.glob("*.json"), *root.glob("*/_annotations.coco.json")]
-    files = sorted(file for file in found if not file.name.startswith(OTHER_ANNOTATIONS))
-    if not files:
+def _detect_coco(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
+    files, others = _list_json_files(root)
+    if not files and not any(name and name.endswith(".json") for name in split_names.values()):
         return None
-    splits: dict[str, Source] = {}
-    notes: list[str] = []
-    for split, name in wanted.items():
-        file = _named_json(root, files, split, name) if name else _usual_json(root, files, split, notes)
+    notes = _note_ignored_files(root, others)
+    splits: dict[str, CocoSource] = {}
+    for split, name in split_names.items():
+        file = _find_named_json(root, files, split, name) if name else _find_split_json(root, files, split, notes)
         if file is not None:
-            splits[split] = CocoSource(file, image_folder(file))
+            splits[split] = CocoSource(file, find_image_folder(file))
     if not splits and len(files) == 1:
-        return _divided(lambda part: CocoSource(files[0], image_folder(files[0]), part))
+        return _hold_out(lambda part: CocoSource(files[0], find_image_folder(files[0]), part), tuple(notes))
     if not splits:
         names = ", ".join(str(file.relative_to(root)) for file in files)
-        hint = "Say which is which: data.train and data.val."
-        raise DataError("no file's name says which split it is", file=root, value=names, hint=hint)
+        hint = "Give their names as data.train and data.val."
+        raise DataError("no file name tells its split", file=root, value=names, hint=hint)
     if "val" not in splits:
         source = splits["train"]
-        return _divided(lambda part: CocoSource(source.file, source.folder, part), tuple(notes))
-    return DetectedFormat(splits, tuple(notes))
+        return _hold_out(lambda part: CocoSource(source.file, source.folder, part), tuple(notes))
+    return DetectedFormat(dict(splits), tuple(notes))
 
 
-def _usual_json(root: Path, files: list[Path], split: str, notes: list[str]) -> Path | None:
-    """The json whose name, or whose folder's name, says the split; COCO's own `instances_` before others."""
-    fitting = [file for file in files if re.search(rf"(?<![a-z]){split}", str(file.relative_to(root)).lower())]
-    first = [file for file in fitting if file.name.startswith("instances_")] or fitting
-    if not first:
+def _list_json_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """Lists the JSON files of a folder: those of COCO, and others that do not belong to the dataset."""
+    patterns = ("annotations/*.json", "*.json", "*/_annotations.coco.json")
+    paths = {path for pattern in patterns for path in list_files(root, pattern)}
+    candidates = sorted(path for path in paths if not path.name.startswith(OTHER_ANNOTATIONS))
+    files = [path for path in candidates if coco.is_coco(path)]
+    return files, [path for path in candidates if path not in files]
+
+
+def _note_ignored_files(root: Path, files: list[Path]) -> list[str]:
+    names = ", ".join(str(file.relative_to(root)) for file in files)
+    return [f"ignored, not part of the dataset: {names}"] if files else []
+
+
+def _find_split_json(root: Path, files: list[Path], split: str, notes: list[str]) -> Path | None:
+    """Finds the JSON whose name or folder name contains the split; `instances_*` takes precedence."""
+    matches = [file for file in files if re.search(rf"(?<![a-z]){split}", str(file.relative_to(root)).lower())]
+    preferred = [file for file in matches if file.name.startswith("instances_")] or matches
+    if not preferred:
         return None
-    names = [str(file.relative_to(root)) for file in fitting]
-    if len(first) > 1:
+    names = [str(file.relative_to(root)) for file in matches]
+    if len(preferred) > 1:
         hint = f"Name one as data.{split}."
         raise DataError(f"several files could be the {split} split", file=root, value=", ".join(names), hint=hint)
-    if len(fitting) > 1:
-        taken = str(first[0].relative_to(root))
-        others = ", ".join(name for name in names if name != taken)
-        notes.append(f"{split}: {taken} is read, not {others}; data.{split} names another")
-    return first[0]
+    if len(matches) > 1:
+        name = str(preferred[0].relative_to(root))
+        others = ", ".join(other for other in names if other != name)
+        notes.append(f"{split}: {name} is read, not {others}; data.{split} selects another one")
+    return preferred[0]
 
 
-def _named_json(root: Path, files: list[Path], split: str, name: str) -> Path:
+def _find_named_json(root: Path, files: list[Path], split: str, name: str) -> Path:
     for path in (Path(name), root / name, *(root / folder / f"{name}.json" for folder in (".", "annotations"))):
         if path.is_file():
             return path
-    fitting = [file for file in files if file.name == name]
-    if not fitting:
+    matches = [file for file in files if file.name == name]
+    if not matches:
         hint = did_you_mean(name, [file.stem for file in files])
         raise DataError("there is no such annotation file", file=root, field=f"data.{split}", value=name, hint=hint)
-    return fitting[0]
+    return matches[0]
 
 
-def image_folder(file: Path) -> Path:
-    """Where the images of a json are: of the folders near it, the one that holds most of the first few.
+def find_image_folder(file: Path) -> Path:
+    """Finds the image folder of a COCO JSON: the nearby folder that holds most of the first images.
 
-    Where several hold as many, it is the one whose name has most words in common with the json's.
+    Among folders that hold as many, the one whose name shares most words with that of the JSON is taken.
     """
     base = file.parent.parent if file.parent.name.lower().startswith("annotation") else file.parent
-    inner = [folder for parent in (base / "images", base) if parent.is_dir() for folder in sorted(parent.iterdir())]
-    near = [folder for folder in (base / "images", base, *inner) if folder.is_dir()]
-    names = coco.first_files(file, PROBED)
-    held = [sum((folder / name).is_file() for name in names) for folder in near]
-    fullest = [folder for folder, count in zip(near, held) if count == max(held)]
-    return max(fullest, key=lambda folder: len(_words(folder.name) & _words(file.stem)))
+    subfolders = [
+        folder for parent in (base / "images", base) if parent.is_dir() for folder in sorted(parent.iterdir())
+    ]
+    folders = [folder for folder in (base / "images", base, *subfolders) if folder.is_dir()]
+    names = coco.list_first_files(file, PROBED_FILES)
+    counts = [sum((folder / localize_name(name, folder)).is_file() for name in names) for folder in folders]
+    best = [folder for folder, count in zip(folders, counts) if count == max(counts)]
+    return max(best, key=lambda folder: len(_split_words(folder.name) & _split_words(file.stem)))
 
 
-def _words(name: str) -> set[str]:
+def _split_words(name: str) -> set[str]:
     return set(re.findall(r"[a-z]+|[0-9]+", name.lower()))
 
 
-def _inventory(root: Path) -> str:
-    """What lies in a folder, in a few words."""
+def _list_content(root: Path) -> str:
+    """Summarizes the content of a folder for an error message."""
     entries = sorted(root.iterdir())
     folders = [f"{entry.name}/" for entry in entries if entry.is_dir()]
-    kinds = Counter(entry.suffix.lower() or entry.name for entry in entries if entry.is_file())
-    files = [f"{count} {'images' if kind in SUFFIXES else 'files'} {kind}" for kind, count in kinds.most_common(5)]
+    suffixes = Counter(entry.suffix.lower() or entry.name for entry in entries if entry.is_file())
+    files = [
+        f"{count} {'images' if suffix in IMAGE_SUFFIXES else 'files'} {suffix}"
+        for suffix, count in suffixes.most_common(5)
+    ]
     return ", ".join([*folders[:8], *files]) or "an empty folder"

@@ -1,4 +1,4 @@
-"""Which images a restoration dataset holds: targets alone, or inputs beside their targets, by what lies there."""
+"""Finds the images of a restoration dataset: targets only, or inputs with their targets, by folder and file names."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from densevision.datasets.splits import SPLIT_NAMES, hold_out
 from densevision.errors import DataError, did_you_mean
-from densevision.io.image_files import SUFFIXES, held_out, list_images
-from densevision.io.label_issues import Findings, Kind
+from densevision.io.image_files import IMAGE_SUFFIXES, list_images
+from densevision.io.label_issues import IssueKind, LabelIssues
 
-TARGETS = frozenset({"hr", "gt", "target", "targets", "sharp", "clean", "high"})
-INPUTS = frozenset({"lr", "lq", "input", "inputs", "blur", "blurred", "blurry", "noisy", "low"})
-SPLITS = {"train": frozenset({"train", "training"}), "val": frozenset({"val", "valid", "validation", "test"})}
-"""Words in the names of folders and files, whatever surrounds them: DIV2K_train_LR_bicubic is of `train` and `lr`."""
-USUAL = "bicubic"
-"""Of several kinds of inputs the one that is taken."""
+__all__ = ["INPUT_WORDS", "TARGET_WORDS", "ImagePairs", "find_image_pairs", "has_no_split_folders"]
+
+TARGET_WORDS = frozenset({"hr", "gt", "target", "targets", "sharp", "clean", "high"})
+INPUT_WORDS = frozenset({"lr", "lq", "input", "inputs", "blur", "blurred", "blurry", "noisy", "low"})
+"""Words in the names of folders and files that tell their role: DIV2K_train_LR_bicubic holds inputs of `train`."""
+SPLIT_WORDS = {split: frozenset(names) for split, names in SPLIT_NAMES.items()}
+PREFERRED_INPUT = "bicubic"
+"""Word of the input folder that is taken if there are several."""
 EXPECTED = (
-    "Expected: a folder of images; folders train and val of them; HR and LR beside each other; or DIV2K's names. "
-    "Folders of other names are said as data.train and data.val."
+    "Expected: a folder of images; folders train and val of images; folders HR and LR; or DIV2K's names. "
+    "Give folders of other names as data.train and data.val."
 )
 
 
@@ -29,9 +32,9 @@ class ImagePairs:
     """The files of a split.
 
     Attributes:
-        targets: What the images should become.
-        inputs: What they are, one per target; None where they are made of the targets.
-        notes: Choices that were made on the way.
+        targets: The target images.
+        inputs: The input images, one per target; None if they are generated from the targets.
+        notes: Choices made during detection.
     """
 
     targets: tuple[Path, ...]
@@ -39,160 +42,159 @@ class ImagePairs:
     notes: tuple[str, ...] = ()
 
 
-def find_pairs(
-    root: Path, split: str, named: Sequence[str], scale: int, findings: Findings, hold_out: str | None = None
+def find_image_pairs(
+    root: Path, split: str, folders: Sequence[str], scale: int, issues: LabelIssues, part: str | None = None
 ) -> ImagePairs:
-    """The images of a split.
+    """Finds the images of a split.
 
     Args:
         root: The dataset.
         split: "train" or "val".
-        named: Folders below it, instead of the usual ones.
+        folders: Folders in the dataset to use instead of the standard ones.
         scale: Pixels of a target per pixel of its input.
-        findings: Decides about images without partners.
-        hold_out: "train" or "val": only that part of what is found, of which "val" is a tenth.
+        issues: Reports images without partners.
+        part: "train" or "val" to select only that part of the images, of which a tenth is "val"; None selects all.
 
     Raises:
-        DataError: Nothing is found, or several things could be meant; the message says what is there.
+        DataError: There are no images, or the folders are ambiguous; the message lists them.
     """
     if not root.is_dir():
         raise DataError("there is no such folder", file=root, hint=EXPECTED)
-    places = [_place(root / name) for name in named] if named else [_usual_place(root, split)]
-    found = [_paired(*place, scale, findings) for place in places]
-    made = {inputs is None for _, inputs in found}
-    if len(made) > 1:
-        problem = "some folders bring inputs and some do not"
-        raise DataError(problem, file=root, field=f"data.{split}", value=", ".join(named), hint="Keep them apart.")
-    targets = [path for paths, _ in found for path in paths]
-    inputs = None if made == {True} else [path for _, paths in found for path in paths or ()]
-    if hold_out is not None:
-        keep = held_out(str(path) for path in targets)
-        rows = [row for row, held in enumerate(keep.tolist()) if held == (hold_out == "val")]
+    roles = [_assign_roles(root / name) for name in folders] if folders else [_find_split(root, split)]
+    matches = [_match_folders(*pair, scale, issues) for pair in roles]
+    has_inputs = {inputs is not None for _, inputs in matches}
+    if len(has_inputs) > 1:
+        problem = "some folders have inputs and some do not"
+        hint = "Use them in separate runs."
+        raise DataError(problem, file=root, field=f"data.{split}", value=", ".join(folders), hint=hint)
+    targets = [path for paths, _ in matches for path in paths]
+    inputs = [path for _, paths in matches for path in paths or ()] if has_inputs == {True} else None
+    if part is not None:
+        is_validation = hold_out(str(path) for path in targets)
+        rows = [row for row, is_held_out in enumerate(is_validation.tolist()) if is_held_out == (part == "val")]
         targets = [targets[row] for row in rows]
         inputs = None if inputs is None else [inputs[row] for row in rows]
     if not targets:
-        raise DataError(f"no image for {split}", file=root, value=list(named) or None, hint=EXPECTED)
-    notes = () if inputs is None else (f"{split}: inputs are read from {_folders(inputs, root)}, not made",)
+        raise DataError(f"no image for {split}", file=root, value=list(folders) or None, hint=EXPECTED)
+    notes = () if inputs is None else (f"{split}: inputs are read from {_format_folders(inputs, root)}, not generated",)
     return ImagePairs(tuple(targets), None if inputs is None else tuple(inputs), notes)
 
 
-def is_undivided(root: Path) -> bool:
-    """Whether a folder's names tell no split, so that the same images would train and validate."""
-    return not any(_words(folder) & SPLITS["val"] for folder in _subfolders(root))
+def has_no_split_folders(root: Path) -> bool:
+    """Whether no folder name means a validation split, so that training and validation would use the same images."""
+    return not any(_split_words(folder) & SPLIT_WORDS["val"] for folder in _list_subfolders(root))
 
 
-def _usual_place(root: Path, split: str) -> tuple[Path, Path | None]:
-    """The folders of targets and inputs of a split, by their names."""
-    folders = _subfolders(root)
-    ours = [folder for folder in folders if _words(folder) & SPLITS[split]]
-    others = [folder for folder in folders if _words(folder) & frozenset().union(*SPLITS.values())]
-    if not others:
-        return _place(root)
-    if not ours:
-        names = ", ".join(folder.name for folder in others)
+def _find_split(root: Path, split: str) -> tuple[Path, Path | None]:
+    """Finds the folders of targets and inputs of a split by their names."""
+    subfolders = _list_subfolders(root)
+    split_folders = [folder for folder in subfolders if _split_words(folder) & SPLIT_WORDS[split]]
+    any_split_folders = [
+        folder for folder in subfolders if _split_words(folder) & frozenset().union(*SPLIT_WORDS.values())
+    ]
+    if not any_split_folders:
+        return _assign_roles(root)
+    if not split_folders:
+        names = ", ".join(folder.name for folder in any_split_folders)
         raise DataError(f"there is no {split} split", file=root, value=names, hint=f"Name a folder as data.{split}.")
-    plain = [folder for folder in ours if not _words(folder) & (TARGETS | INPUTS)]
-    if len(plain) == 1:
-        return _place(plain[0])
-    return _by_roles(root, ours)
+    without_role = [folder for folder in split_folders if not _split_words(folder) & (TARGET_WORDS | INPUT_WORDS)]
+    if len(without_role) == 1:
+        return _assign_roles(without_role[0])
+    return _assign_roles_by_name(root, split_folders)
 
 
-def _place(folder: Path) -> tuple[Path, Path | None]:
-    """The folders of targets and inputs inside one folder; the folder itself, where its images lie there."""
+def _assign_roles(folder: Path) -> tuple[Path, Path | None]:
+    """Finds the folders of targets and inputs inside a folder; the folder itself if it holds images."""
     if not folder.is_dir():
-        hint = did_you_mean(folder.name, [other.name for other in _subfolders(folder.parent)] or ["(no folders)"])
-        raise DataError("there is no such folder", file=folder, hint=hint)
-    if any(_words(sub) & TARGETS for sub in _subfolders(folder)):
-        return _by_roles(folder, _subfolders(folder))
-    if not any(entry.name.lower().endswith(SUFFIXES) for entry in os.scandir(folder)):
-        names = ", ".join(sub.name for sub in _subfolders(folder)) or "nothing"
-        problem = "no image lies in this folder itself"
-        raise DataError(problem, file=folder, value=names, hint=EXPECTED)
+        siblings = [sibling.name for sibling in _list_subfolders(folder.parent)] or ["(no folders)"]
+        raise DataError("there is no such folder", file=folder, hint=did_you_mean(folder.name, siblings))
+    if any(_split_words(subfolder) & TARGET_WORDS for subfolder in _list_subfolders(folder)):
+        return _assign_roles_by_name(folder, _list_subfolders(folder))
+    if not any(entry.name.lower().endswith(IMAGE_SUFFIXES) for entry in os.scandir(folder)):
+        names = ", ".join(subfolder.name for subfolder in _list_subfolders(folder)) or "nothing"
+        raise DataError("this folder itself contains no image", file=folder, value=names, hint=EXPECTED)
     return folder, None
 
 
-def _by_roles(root: Path, folders: Sequence[Path]) -> tuple[Path, Path | None]:
-    targets = [folder for folder in folders if _words(folder) & TARGETS]
-    inputs = [folder for folder in folders if _words(folder) & INPUTS and folder not in targets]
+def _assign_roles_by_name(root: Path, folders: Sequence[Path]) -> tuple[Path, Path | None]:
+    targets = [folder for folder in folders if _split_words(folder) & TARGET_WORDS]
+    inputs = [folder for folder in folders if _split_words(folder) & INPUT_WORDS and folder not in targets]
     if len(inputs) > 1:
-        inputs = [folder for folder in inputs if USUAL in _words(folder)] or inputs
-    for role, found in (("targets", targets), ("inputs", inputs)):
-        if len(found) > 1 or (role == "targets" and not found):
-            names = ", ".join(folder.name for folder in found or folders)
-            problem = f"several folders could hold the {role}" if found else f"no folder holds the {role}"
+        inputs = [folder for folder in inputs if PREFERRED_INPUT in _split_words(folder)] or inputs
+    for role, candidates in (("targets", targets), ("inputs", inputs)):
+        if len(candidates) > 1 or (role == "targets" and not candidates):
+            names = ", ".join(folder.name for folder in candidates or folders)
+            problem = f"several folders could hold the {role}" if candidates else f"no folder holds the {role}"
             raise DataError(problem, file=root, value=names, hint=EXPECTED)
     return targets[0], inputs[0] if inputs else None
 
 
-def _paired(targets: Path, inputs: Path | None, scale: int, findings: Findings) -> tuple[list[Path], list[Path] | None]:
-    """The targets of a folder, each with its input where there is a folder of inputs."""
-    wanted = [targets / name for name in list_images(targets)]
+def _match_folders(
+    targets: Path, inputs: Path | None, scale: int, issues: LabelIssues
+) -> tuple[list[Path], list[Path] | None]:
+    """Returns the targets of a folder, each with its input if there is an input folder."""
+    target_files = [targets / name for name in list_images(targets, issues)]
     if inputs is None:
-        return wanted, None
-    folder = _of_scale(inputs, scale)
-    given = [folder / name for name in list_images(folder)]
-    partners = _partners((targets, wanted), (folder, given))
-    told = set(partners.values())
-    for path in (*wanted, *given):
-        if path not in partners and path not in told:
-            findings.add(Kind.PARTNER_MISSING, path, None, path.name)
-    both = [path for path in wanted if path in partners]
-    return both, [partners[path] for path in both]
+        return target_files, None
+    folder = _find_scale_folder(inputs, scale)
+    input_files = [folder / name for name in list_images(folder, issues)]
+    partners = _match_files((targets, target_files), (folder, input_files))
+    matched_inputs = set(partners.values())
+    for path in (*target_files, *input_files):
+        if path not in partners and path not in matched_inputs:
+            issues.add(IssueKind.PARTNER_MISSING, path, None, path.name)
+    matched_targets = [path for path in target_files if path in partners]
+    return matched_targets, [partners[path] for path in matched_targets]
 
 
-def _partners(targets: tuple[Path, list[Path]], inputs: tuple[Path, list[Path]]) -> dict[Path, Path]:
-    """Target -> input: those of one name, then those whose names are one but for what tells role and scale."""
-    found: dict[Path, Path] = {}
-    for mine, theirs in ((_plain, _plain), (_plain, _short), (_short, _short)):
-        told = set(found.values())
-        wanted = _by_key(targets[0], [path for path in targets[1] if path not in found], mine)
-        given = _by_key(inputs[0], [path for path in inputs[1] if path not in told], theirs)
-        for key in wanted.keys() & given.keys():
-            for folder, paths in ((targets[0], wanted[key]), (inputs[0], given[key])):
+def _match_files(targets: tuple[Path, list[Path]], inputs: tuple[Path, list[Path]]) -> dict[Path, Path]:
+    """Maps targets to inputs: first equal names, then names that differ in the words of role and scale only."""
+    partners: dict[Path, Path] = {}
+    for target_key, input_key in ((str, str), (str, _remove_role_and_scale), (_remove_role_and_scale,) * 2):
+        matched_inputs = set(partners.values())
+        target_groups = _group_by_key(targets[0], [path for path in targets[1] if path not in partners], target_key)
+        input_groups = _group_by_key(inputs[0], [path for path in inputs[1] if path not in matched_inputs], input_key)
+        for key in target_groups.keys() & input_groups.keys():
+            for folder, paths in ((targets[0], target_groups[key]), (inputs[0], input_groups[key])):
                 if len(paths) > 1:
-                    problem = f"two images share one name, {paths[0].name} and {paths[1].name}"
+                    problem = f"two images have the same name, {paths[0].name} and {paths[1].name}"
                     raise DataError(problem, file=folder, hint="Rename one.")
-            found[wanted[key][0]] = given[key][0]
-    return found
+            partners[target_groups[key][0]] = input_groups[key][0]
+    return partners
 
 
-def _of_scale(folder: Path, scale: int) -> Path:
-    """The folder of inputs, or its own subfolder for the scale: X2, x2, 2."""
-    scaled = {sub.name.lower().lstrip("x"): sub for sub in _subfolders(folder) if re.fullmatch(r"[xX]?\d+", sub.name)}
-    if not scaled:
+def _find_scale_folder(folder: Path, scale: int) -> Path:
+    """Returns the input folder, or its subfolder for the scale: X2, x2, 2."""
+    subfolders = [sub for sub in _list_subfolders(folder) if re.fullmatch(r"[xX]?\d+", sub.name)]
+    by_scale = {sub.name.lower().lstrip("x"): sub for sub in subfolders}
+    if not by_scale:
         return folder
-    if str(scale) not in scaled:
-        names = ", ".join(sub.name for sub in scaled.values())
-        raise DataError(
-            "there are no inputs at this scale", file=folder, field="scale", value=scale, hint=f"Known: {names}."
-        )
-    return scaled[str(scale)]
+    if str(scale) not in by_scale:
+        hint = f"There are: {', '.join(sub.name for sub in by_scale.values())}."
+        raise DataError("there are no inputs of this scale", file=folder, field="scale", value=scale, hint=hint)
+    return by_scale[str(scale)]
 
 
-def _by_key(folder: Path, paths: Iterable[Path], key: Callable[[str], str]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+def _group_by_key(folder: Path, paths: Iterable[Path], get_key: Callable[[str], str]) -> dict[str, list[Path]]:
+    groups: dict[str, list[Path]] = {}
     for path in paths:
-        found.setdefault(key(path.relative_to(folder).with_suffix("").as_posix().lower()), []).append(path)
-    return found
+        groups.setdefault(get_key(path.relative_to(folder).with_suffix("").as_posix().lower()), []).append(path)
+    return groups
 
 
-def _plain(name: str) -> str:
-    return name
-
-
-def _short(name: str) -> str:
-    """The name without what tells its scale or role: 0801x2 is of 0801, a_lr of a_hr."""
+def _remove_role_and_scale(name: str) -> str:
+    """Removes the words of scale and role from a name: 0801x2 matches 0801, a_lr matches a_hr."""
     stem = re.sub(r"[_-]?x\d+$", "", name)
-    return "_".join(word for word in re.split(r"[^a-z0-9/]+", stem) if word not in TARGETS | INPUTS)
+    return "_".join(word for word in re.split(r"[^a-z0-9/]+", stem) if word not in TARGET_WORDS | INPUT_WORDS)
 
 
-def _words(folder: Path) -> frozenset[str]:
+def _split_words(folder: Path) -> frozenset[str]:
     return frozenset(re.split(r"[^a-z0-9]+", folder.name.lower()))
 
 
-def _subfolders(folder: Path) -> list[Path]:
+def _list_subfolders(folder: Path) -> list[Path]:
     return sorted(Path(entry.path) for entry in os.scandir(folder) if entry.is_dir())
 
 
-def _folders(paths: Iterable[Path], root: Path) -> str:
+def _format_folders(paths: Iterable[Path], root: Path) -> str:
     return ", ".join(sorted({os.path.relpath(path.parent, root) for path in paths}))

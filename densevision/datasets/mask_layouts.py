@@ -1,4 +1,4 @@
-"""Which semantic dataset a path holds, by what lies there: folders of masks, Cityscapes, VOC, COCO, or `scenes`."""
+"""Detects the format of a semantic dataset: mask folders, Cityscapes, VOC, COCO, or procedural scenes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,24 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from densevision.datasets.format_detection import image_folder
-from densevision.datasets.formats.coco_masks import CocoMasks, read_coco_masks
-from densevision.datasets.scene_splits import SceneSource, scene_splits
+from densevision.datasets.format_detection import find_image_folder
+from densevision.datasets.formats.coco_masks import CocoMasks, read_coco_masks, read_mask_classes
+from densevision.datasets.mask_classes import find_voc_classes, read_class_list
+from densevision.datasets.splits import HOLD_OUT_NOTE, SPLIT_NAMES, SceneSource, parse_scene_splits, select_split
 from densevision.errors import DataError
-from densevision.io.image_files import held_out, list_images
+from densevision.io.image_files import list_images
+from densevision.io.label_issues import LabelIssues
 from densevision.io.lines import read_lines
-from densevision.io.masks import CITYSCAPES_NAMES, Coding
+from densevision.io.masks import CITYSCAPES_NAMES, LabelEncoding
+
+__all__ = [
+    "MASK_SUFFIXES",
+    "CocoMaskSource",
+    "ImageNameIndex",
+    "MaskFolderSource",
+    "MaskSource",
+    "detect_mask_format",
+]
 
 EXPECTED = (
     "Expected: train/images with train/masks; images/train with masks/train; train with train_masks or trainannot; "
@@ -24,137 +35,141 @@ EXPECTED = (
     "leftImg8bit with gtFine (Cityscapes); JPEGImages with SegmentationClass (Pascal VOC); annotations/panoptic_*.json "
     "or instances_*.json with images (COCO); or scenes[:COUNT[:SEED]]."
 )
-IMAGES = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
-MASKS = ("masks", "mask", "labels", "annotations", "ann_dir", "SegmentationClass")
-BESIDE = ("_masks", "_mask", "_labels", "_annotations", "annot")
-"""What the name of a folder of masks adds to that of its images, where the two lie side by side."""
-SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "test")}
-SUFFIXES = ("_mask", "_label", "_labels", "_gtFine_labelIds", "_L")
-"""What the name of a mask may add to its image's."""
-VOC_NAMES = (
-    *("background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
-)
-NOT_A_CLASS = "-"
-"""A line of classes.txt whose number means unknown."""
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
+MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "ann_dir", "SegmentationClass")
+MASK_FOLDER_SUFFIXES = ("_masks", "_mask", "_labels", "_annotations", "annot")
+"""What a mask folder's name adds to that of the image folder next to it."""
+MASK_SUFFIXES = ("_mask", "_label", "_labels", "_gtFine_labelIds", "_L")
+"""What a mask's name may add to that of its image."""
 
 
 @dataclass(frozen=True)
-class MaskFolders:
+class MaskFolderSource:
     """Images and masks of one split.
 
     Attributes:
         root: The dataset.
-        pairs: Image and mask, relative to the root; the mask is None where it is missing.
-        strays: Masks without an image.
-        names: Class names, where the dataset states them.
-        coding: What the masks' values mean, where the dataset states it.
+        pairs: Image and mask, relative to the root; the mask is None if it is missing.
+        unmatched_masks: Masks without an image.
+        names: Class names, if the dataset provides them.
+        encoding: Classes of the pixel values, if the dataset provides them.
+        notes: Choices made during detection.
     """
 
     root: Path
     pairs: tuple[tuple[str, str | None], ...]
-    strays: tuple[str, ...] = ()
+    unmatched_masks: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
-    coding: Coding | None = None
+    encoding: LabelEncoding | None = None
+    notes: tuple[str, ...] = ()
 
-    def part(self, split: str) -> MaskFolders:
-        """The tenth that is held out for validation, or the rest."""
-        out = held_out(image for image, _ in self.pairs)
-        alone = len(self.pairs) == 1
-        kept = (pair for pair, held in zip(self.pairs, out) if alone or held == (split == "val"))
-        return replace(self, pairs=tuple(kept), strays=() if split == "val" else self.strays)
+    def select_part(self, split: str) -> MaskFolderSource:
+        """Returns the tenth that is held out for validation, or the rest for training."""
+        mask = select_split((image for image, _ in self.pairs), split)
+        pairs = tuple(pair for pair, is_selected in zip(self.pairs, mask) if is_selected)
+        unmatched = () if split == "val" else self.unmatched_masks
+        return replace(self, pairs=pairs, unmatched_masks=unmatched, notes=(*self.notes, HOLD_OUT_NOTE))
 
 
 @dataclass(frozen=True)
-class CocoJson:
-    """A panoptic json with the folder of its label images, or an instance json without, and its images.
+class CocoMaskSource:
+    """A COCO JSON and its image folder.
 
-    `taken` is "train" or "val" where the json must be divided.
+    Attributes:
+        file: A panoptic JSON or an instance JSON.
+        labels: The folder of panoptic label images; None for an instance JSON.
+        images: The image folder.
+        part: "train" or "val" if the JSON must be divided.
     """
 
     file: Path
     labels: Path | None
     images: Path
-    taken: str | None = None
+    part: str | None = None
 
-    def part(self, split: str) -> CocoJson:
-        """The tenth that is held out for validation, or the rest."""
-        return replace(self, taken=split)
+    def select_part(self, split: str) -> CocoMaskSource:
+        """Returns the tenth that is held out for validation, or the rest for training."""
+        return replace(self, part=split)
 
-    def read(self) -> CocoMasks:
-        """The class maps of this split.
+    def classes(self) -> tuple[str, ...]:
+        """Returns the class names; those of an instance JSON begin with the background."""
+        return read_mask_classes(self.file, self.labels is not None)
+
+    def read(self, issues: LabelIssues) -> CocoMasks:
+        """Reads the class maps of this split.
 
         Raises:
-            DataError: The file is no such json.
+            DataError: The file is not a panoptic or instance JSON, or an entry is invalid and the policy is `fail`.
         """
-        masks = read_coco_masks(self.file, self.labels)
-        if self.taken is None or len(masks.images) == 1:
+        masks = read_coco_masks(self.file, self.labels, issues)
+        if self.part is None:
             return masks
-        return masks.kept(np.flatnonzero(held_out(masks.images) == (self.taken == "val")).tolist())
+        issues.add_note(HOLD_OUT_NOTE)
+        return masks.select(np.flatnonzero(select_split(masks.images, self.part)).tolist())
 
 
-Source = MaskFolders | CocoJson | SceneSource
+MaskSource = MaskFolderSource | CocoMaskSource | SceneSource
 
 
-def find_masks(path: str, train: str | None = None, val: str | None = None) -> dict[str, Source]:
-    """The splits of a semantic dataset: "train" and "val", or one of them.
+def detect_mask_format(path: str, train: str | None = None, val: str | None = None) -> dict[str, MaskSource]:
+    """Detects the splits of a semantic dataset: "train" and "val", or one of them.
 
-    A dataset without a validation split has a tenth of its images held out, chosen by a hash of their names.
+    Without a validation split, a tenth of the images is held out, selected by a hash of their names.
 
     Args:
         path: A folder, or `scenes[:COUNT[:SEED]]`.
-        train: Name of the training split, when it is not the usual one: a folder, a list or a json.
+        train: Name of the training split, if it is not a standard one: a folder, a list or a JSON.
         val: Name of the validation split.
 
     Raises:
-        DataError: Nothing is recognized, or a split that was named is not there.
+        DataError: The format is unknown, or a named split is missing.
     """
-    scenes = scene_splits(path)
+    scenes = parse_scene_splits(path)
     if scenes is not None:
         return dict(scenes)
     root = Path(path)
     if not root.is_dir():
         raise DataError("there is no such folder", file=path, hint=EXPECTED)
-    wanted = {"train": train, "val": val}
-    for find in (_cityscapes, _coco, _split_folders, _lists):
-        found = find(root, wanted)
-        if found:
-            return _with_val(found, val)
-    there = ", ".join(sorted(entry.name for entry in root.iterdir())[:12]) or "an empty folder"
-    raise DataError("no semantic dataset is recognized", file=path, value=there, hint=EXPECTED)
+    split_names = {"train": train, "val": val}
+    for detect in (_detect_cityscapes, _detect_coco, _detect_split_folders, _detect_image_lists):
+        splits = detect(root, split_names)
+        if splits:
+            return _add_validation_split(splits, val)
+    content = ", ".join(sorted(entry.name for entry in root.iterdir())[:12]) or "an empty folder"
+    raise DataError("unknown format of a semantic dataset", file=path, value=content, hint=EXPECTED)
 
 
-def _with_val(found: dict[str, Source], val: str | None) -> dict[str, Source]:
-    """The splits, with a tenth of the training split held out where none validates and none was named."""
-    train = found.get("train")
-    if "val" in found or val is not None or not isinstance(train, MaskFolders | CocoJson):
-        return found
-    return {split: train.part(split) for split in ("train", "val")}
+def _add_validation_split(splits: dict[str, MaskSource], val: str | None) -> dict[str, MaskSource]:
+    """Holds out a tenth of the training split if there is no validation split and none was named."""
+    train = splits.get("train")
+    if "val" in splits or val is not None or not isinstance(train, MaskFolderSource | CocoMaskSource):
+        return splits
+    return {split: train.select_part(split) for split in ("train", "val")}
 
 
-def _cityscapes(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
+def _detect_cityscapes(root: Path, split_names: dict[str, str | None]) -> dict[str, MaskSource]:
     if not (root / "leftImg8bit").is_dir() or not (root / "gtFine").is_dir():
         return {}
-    found: dict[str, Source] = {}
-    for split, name in wanted.items():
-        images, masks = (root / part / (name or split) for part in ("leftImg8bit", "gtFine"))
+    splits: dict[str, MaskSource] = {}
+    for split, name in split_names.items():
+        images, masks = (root / folder / (name or split) for folder in ("leftImg8bit", "gtFine"))
         if not images.is_dir():
-            _refuse_missing(name, split, root)
+            _refuse_missing_split(name, split, root)
             continue
         pairs = []
         for file in list_images(images):
             stem = os.path.splitext(file)[0].removesuffix("_leftImg8bit")
             mask = masks / f"{stem}_gtFine_labelIds.png"
-            label = str(mask.relative_to(root)) if mask.is_file() else None
-            pairs.append((str((images / file).relative_to(root)), label))
-        found[split] = MaskFolders(root, tuple(pairs), (), CITYSCAPES_NAMES, Coding.cityscapes())
-    return found
+            mask_name = str(mask.relative_to(root)) if mask.is_file() else None
+            pairs.append((str((images / file).relative_to(root)), mask_name))
+        splits[split] = MaskFolderSource(root, tuple(pairs), (), CITYSCAPES_NAMES, LabelEncoding.cityscapes())
+    return splits
 
 
-def _coco(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
+def _detect_coco(root: Path, split_names: dict[str, str | None]) -> dict[str, MaskSource]:
     folder = root / "annotations" if (root / "annotations").is_dir() else root
-    found: dict[str, Source] = {}
-    for split, name in wanted.items():
+    splits: dict[str, MaskSource] = {}
+    for split, name in split_names.items():
         files = [file for kind in ("panoptic", "instances") for file in sorted(folder.glob(f"{kind}_{split}*.json"))]
         if name is not None:
             files = [file for file in (folder / name, folder / f"{name}.json", root / name) if file.is_file()]
@@ -162,155 +177,149 @@ def _coco(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
             continue
         file = files[0]
         labels = file.with_suffix("") if file.name.startswith("panoptic") else None
-        found[split] = CocoJson(file, labels, image_folder(file))
-    return found
+        splits[split] = CocoMaskSource(file, labels, find_image_folder(file))
+    return splits
 
 
-def _split_folders(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
-    """train/images with train/masks, images/train with masks/train, or train with train_masks."""
-    found: dict[str, Source] = {}
-    for split, name in wanted.items():
-        for part in (name,) if name else SPLITS[split]:
-            both = _both(root / part) or _both(root, part) or _beside(root / part)
-            if both is not None:
-                found[split] = _paired(root, *both)
+def _detect_split_folders(root: Path, split_names: dict[str, str | None]) -> dict[str, MaskSource]:
+    """Detects train/images with train/masks, images/train with masks/train, and train with train_masks."""
+    splits: dict[str, MaskSource] = {}
+    for split, name in split_names.items():
+        for word in (name,) if name else SPLIT_NAMES[split]:
+            folders = _find_folders(root / word) or _find_folders(root, word) or _find_mask_sibling(root / word)
+            if folders is not None:
+                splits[split] = _match_masks(root, *folders)
                 break
-    return found
+    return splits
 
 
-def _lists(root: Path, wanted: dict[str, str | None]) -> dict[str, Source]:
-    """images with masks, divided by lists of names, or by a hash of the names."""
-    both = _both(root)
-    if both is None:
+def _detect_image_lists(root: Path, split_names: dict[str, str | None]) -> dict[str, MaskSource]:
+    """Detects images with masks, divided by lists of names."""
+    folders = _find_folders(root)
+    if folders is None:
         return {}
-    everything = _paired(root, *both)
-    if (root / "SegmentationClass").is_dir() and everything.names is None:
-        everything = replace(everything, names=VOC_NAMES, coding=Coding(len(VOC_NAMES)), strays=())
-    found: dict[str, Source] = {}
-    for split, name in wanted.items():
-        file = _list_file(root, name or split)
+    source = _match_masks(root, *folders)
+    if (root / "SegmentationClass").is_dir() and source.names is None:
+        masks = [mask for _, mask in source.pairs if mask is not None]
+        classes = find_voc_classes(root, [image for image, _ in source.pairs], masks)
+        source = replace(source, unmatched_masks=(), **({} if classes is None else classes._asdict()))
+    splits: dict[str, MaskSource] = {}
+    for split, name in split_names.items():
+        file = _find_list_file(root, name or split)
         if file is None:
-            _refuse_missing(name, split, root)
+            _refuse_missing_split(name, split, root)
             continue
-        found[split] = _listed(everything, file)
-    return found or {"train": everything}
+        splits[split] = _select_listed(source, file)
+    return splits or {"train": source}
 
 
-class ImageNames:
-    """Images by what the lines of a list call them: a path, or the end of one, with or without the suffix.
+class ImageNameIndex:
+    """Finds images by the lines of a list: a path or its last parts, with or without the suffix.
 
     Args:
-        files: Paths below the dataset; their first folder is that of all images.
+        files: Paths in the dataset; their first folder is that of all images.
     """
 
     def __init__(self, files: Iterable[str]):
         self._by_name: dict[str, list[tuple[tuple[str, ...], str]]] = {}
         for file in files:
             folders = PurePath(file).parts[1:-1][::-1]
-            for name in (os.path.basename(file), _stem(file)):
+            for name in (os.path.basename(file), _get_stem(file)):
                 self._by_name.setdefault(name, []).append(((name, *folders), file))
 
     def find(self, line: str) -> list[str]:
-        """The images that a line may mean: none, one, or several between which it does not decide."""
-        for text in (line.strip(), *line.split()[:1]):
+        """Returns the images that a line may mean: none, one, or several if it is ambiguous."""
+        line = line.strip()
+        for text in dict.fromkeys((line, *line.split()[:1], line.replace("\\", "/"))):
             for name in (text, os.path.splitext(text)[0]):
-                if found := self._named(PurePath(name).parts[::-1]):
-                    return found
+                if files := self._find_parts(PurePath(name).parts[::-1]):
+                    return files
         return []
 
-    def _named(self, parts: tuple[str, ...]) -> list[str]:
-        """Of names that end alike the longest that lie within the line, else those within which the line lies."""
-        alike = [
+    def _find_parts(self, parts: tuple[str, ...]) -> list[str]:
+        """Returns the longest names that the line ends with, otherwise the names that end with the line."""
+        matches = [
             (key, file)
             for key, file in self._by_name.get(parts[0] if parts else "", ())
-            if all(mine == theirs for mine, theirs in zip(key, parts))
+            if all(key_part == line_part for key_part, line_part in zip(key, parts))
         ]
-        longest = max((len(key) for key, _ in alike if len(key) <= len(parts)), default=0)
-        return [file for key, file in alike if not longest or len(key) == longest]
+        max_length = max((len(key) for key, _ in matches if len(key) <= len(parts)), default=0)
+        return [file for key, file in matches if not max_length or len(key) == max_length]
 
 
-def _listed(everything: MaskFolders, file: Path) -> MaskFolders:
-    """The pairs that a list names, by stem or by path."""
-    masks, names = dict(everything.pairs), ImageNames(image for image, _ in everything.pairs)
+def _select_listed(source: MaskFolderSource, file: Path) -> MaskFolderSource:
+    """Selects the pairs that a list names, by stem or by path."""
+    masks, index = dict(source.pairs), ImageNameIndex(image for image, _ in source.pairs)
     pairs = []
     for row, line in enumerate(read_lines(file), 1):
         if not line.strip():
             continue
-        found = names.find(line)
-        if not found:
+        images = index.find(line)
+        if not images:
             raise DataError("no image has this name", file=file, field=f"line {row}", value=line.strip())
-        if len(found) > 1:
-            hint = f"Write the path: {' or '.join(found[:3])}."
+        if len(images) > 1:
+            hint = f"Write the path: {' or '.join(images[:3])}."
             raise DataError("several images have this name", file=file, field=f"line {row}", value=line, hint=hint)
-        pairs.append((found[0], masks[found[0]]))
-    return replace(everything, pairs=tuple(pairs), strays=())
+        pairs.append((images[0], masks[images[0]]))
+    return replace(source, pairs=tuple(pairs), unmatched_masks=())
 
 
-def _list_file(root: Path, name: str) -> Path | None:
-    places = (root, root / "ImageSets" / "Segmentation", root / "splits", root / "lists")
-    return next((file for place in places for file in (place / f"{name}.txt", place / name) if file.is_file()), None)
+def _find_list_file(root: Path, name: str) -> Path | None:
+    folders = (root, root / "ImageSets" / "Segmentation", root / "splits", root / "lists")
+    return next((file for base in folders for file in (base / f"{name}.txt", base / name) if file.is_file()), None)
 
 
-def _both(root: Path, part: str = "") -> tuple[Path, Path] | None:
-    """The folders of images and of masks."""
-    images = [root / name / part for name in IMAGES if (root / name / part).is_dir()]
-    masks = [root / name / part for name in MASKS if (root / name / part).is_dir()]
+def _find_folders(root: Path, subfolder: str = "") -> tuple[Path, Path] | None:
+    """Finds the image folder and the mask folder."""
+    images = [root / name / subfolder for name in IMAGE_FOLDERS if (root / name / subfolder).is_dir()]
+    masks = [root / name / subfolder for name in MASK_FOLDERS if (root / name / subfolder).is_dir()]
     return (images[0], masks[0]) if images and masks else None
 
 
-def _beside(images: Path) -> tuple[Path, Path] | None:
-    """The folder of images, and that of masks next to it."""
-    folders = (images.with_name(images.name + ending) for ending in BESIDE)
+def _find_mask_sibling(images: Path) -> tuple[Path, Path] | None:
+    """Finds the mask folder next to an image folder."""
+    folders = (images.with_name(images.name + suffix) for suffix in MASK_FOLDER_SUFFIXES)
     masks = next((folder for folder in folders if folder.is_dir()), None)
     return (images, masks) if masks is not None and images.is_dir() else None
 
 
-def _paired(root: Path, images: Path, masks: Path) -> MaskFolders:
-    """Images with the masks of the same path whatever the suffix, or of the same name where only one has it."""
+def _match_masks(root: Path, images: Path, masks: Path) -> MaskFolderSource:
+    """Matches images with masks of the same path, or of the same name if it is unique; suffixes may differ."""
     files = list_images(images)
-    labels = {os.path.splitext(file)[0]: str((masks / file).relative_to(root)) for file in list_images(masks)}
-    own = {file: _taken(labels, os.path.splitext(file)[0]) for file in files}
-    names, by_name = Counter(map(_stem, files)), _by_name(labels)
-    for file in [file for file in files if own[file] is None]:
-        keys = [key for end in ("", *SUFFIXES) for key in by_name.get(_stem(file) + end, ()) if key in labels]
-        if len(keys) > 1 or (keys and names[_stem(file)] > 1):
-            value, hint = [labels[key] for key in keys[:3]], "Put it where its image lies, in folders of equal names."
-            raise DataError("the name does not say which mask is whose", file=images / file, value=value, hint=hint)
-        own[file] = labels.pop(keys[0]) if keys else None
-    stated, unknown = class_list(root)
-    values = tuple(row for row in range(len(stated) + len(unknown)) if row not in unknown)
-    coding = Coding(len(stated), values, unknown=unknown) if stated else None
-    pairs = tuple((str((images / file).relative_to(root)), mask) for file, mask in own.items())
-    return MaskFolders(root, pairs, tuple(labels.values()), stated or None, coding)
+    mask_files = {os.path.splitext(file)[0]: str((masks / file).relative_to(root)) for file in list_images(masks)}
+    matches = {file: _pop_mask(mask_files, os.path.splitext(file)[0]) for file in files}
+    stem_counts, keys_by_name = Counter(map(_get_stem, files)), _group_by_name(mask_files)
+    for file in [file for file in files if matches[file] is None]:
+        stem = _get_stem(file)
+        keys = [key for end in ("", *MASK_SUFFIXES) for key in keys_by_name.get(stem + end, ()) if key in mask_files]
+        if len(keys) > 1 or (keys and stem_counts[stem] > 1):
+            problem, hint = "the mask of this image is ambiguous", "Give images and masks the same folder structure."
+            raise DataError(problem, file=images / file, value=[mask_files[key] for key in keys[:3]], hint=hint)
+        matches[file] = mask_files.pop(keys[0]) if keys else None
+    names, unknown = read_class_list(root)
+    values = tuple(value for value in range(len(names) + len(unknown)) if value not in unknown)
+    encoding = LabelEncoding(len(names), values, unknown=unknown) if names else None
+    pairs = tuple((str((images / file).relative_to(root)), mask) for file, mask in matches.items())
+    return MaskFolderSource(root, pairs, tuple(mask_files.values()), names or None, encoding)
 
 
-def _taken(labels: dict[str, str], name: str) -> str | None:
-    """Takes an image's mask out of those that are left."""
-    return next((labels.pop(name + end) for end in ("", *SUFFIXES) if name + end in labels), None)
+def _pop_mask(mask_files: dict[str, str], name: str) -> str | None:
+    """Removes and returns the mask of an image."""
+    return next((mask_files.pop(name + end) for end in ("", *MASK_SUFFIXES) if name + end in mask_files), None)
 
 
-def _by_name(labels: Iterable[str]) -> dict[str, list[str]]:
-    """Name without folders -> the paths that end so."""
-    found: dict[str, list[str]] = {}
-    for key in labels:
-        found.setdefault(os.path.basename(key), []).append(key)
-    return found
+def _group_by_name(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Groups paths by their names without folders."""
+    groups: dict[str, list[str]] = {}
+    for path in paths:
+        groups.setdefault(os.path.basename(path), []).append(path)
+    return groups
 
 
-def class_list(root: Path) -> tuple[tuple[str, ...], tuple[int, ...]]:
-    """Names in classes.txt, one a line, numbered from 0; and the numbers of the lines that read `-`."""
-    file = root / "classes.txt"
-    lines = [line.strip() for line in read_lines(file)] if file.is_file() else []
-    while lines and not lines[-1]:
-        lines.pop()
-    names = tuple(line for line in lines if line != NOT_A_CLASS)
-    return names, tuple(row for row, line in enumerate(lines) if line == NOT_A_CLASS)
-
-
-def _stem(file: str) -> str:
+def _get_stem(file: str) -> str:
     return os.path.splitext(os.path.basename(file))[0]
 
 
-def _refuse_missing(name: str | None, split: str, root: Path) -> None:
+def _refuse_missing_split(name: str | None, split: str, root: Path) -> None:
     if name is not None:
         raise DataError("there is no such split", file=root, field=f"data.{split}", value=name)

@@ -1,1 +1,1 @@
-"""Arrays laid over an image, and images laid on a page. Knows arrays only: no record, no task, no network."""
+"""Drawing: annotations on images, legends, contact sheets, plots and HTML pages. Independent of tasks and networks."""

@@ -1,4 +1,4 @@
-"""The image that is drawn on, and the measures that suit its size."""
+"""The image that is drawn on, and line widths and font sizes that fit its size."""
 
 from __future__ import annotations
 
@@ -10,62 +10,64 @@ import numpy as np
 from densevision.draw.colors import Color
 from densevision.errors import DataError
 
-STRIP = 1 << 20
-"""Pixels that are worked on at a time where a whole image is recoloured, so that memory stays that of the image."""
+__all__ = ["blend_color", "compute_font_size", "compute_line_width", "copy_canvas", "split_rows"]
+
+STRIP_PIXELS = 1 << 20
+"""Pixels that are processed at a time where a whole image is recolored, to limit temporary memory."""
 
 
-def canvas_of(image: np.ndarray) -> np.ndarray:
-    """A copy of an image to draw on.
+def copy_canvas(image: np.ndarray) -> np.ndarray:
+    """Copies an image to draw on.
 
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        hint = "Bring it to 8-bit RGB with `densevision.io.image.to_display`."
+        hint = "Convert it to 8-bit RGB with `densevision.io.image.to_display`."
         raise DataError("cannot draw on this array", value=f"{image.shape} {image.dtype}", hint=hint)
     return np.array(image, order="C")
 
 
-def line_width(size: tuple[int, int], count: int = 1) -> int:
-    """Width in pixels of lines on an image of this (height, width) with `count` objects."""
-    return max(1, round(_side(size) / 300 * _crowding(count)))
+def compute_line_width(size: tuple[int, int], count: int = 1) -> int:
+    """Line width in pixels for an image of this (height, width) with `count` objects."""
+    return max(1, round(_compute_side(size) / 300 * _compute_crowding_factor(count)))
 
 
-def letter_size(size: tuple[int, int], count: int = 1) -> int:
-    """Size in pixels of letters that read well on an image of this (height, width) with `count` labels."""
-    return round(max(10.0, _side(size) / 40 * _crowding(count)))
+def compute_font_size(size: tuple[int, int], count: int = 1) -> int:
+    """Font size in pixels for an image of this (height, width) with `count` labels."""
+    return round(max(10.0, _compute_side(size) / 40 * _compute_crowding_factor(count)))
 
 
-def blend(patch: np.ndarray, color: Color, part: float, where: np.ndarray | None = None) -> None:
-    """Mixes a color into an (h, w, 3) uint8 patch, in place.
+def blend_color(patch: np.ndarray, color: Color, opacity: float, mask: np.ndarray | None = None) -> None:
+    """Blends a color into an (h, w, 3) uint8 patch, in place.
 
     Args:
         patch: The pixels, a view of the image.
         color: RGB.
-        part: Part of the color in the mixture, in [0, 1].
-        where: (h, w) bool; all pixels when not given.
+        opacity: Weight of the color, in [0, 1].
+        mask: (h, w) bool; all pixels by default.
     """
     if patch.size == 0:
         return
-    levels = np.arange(256)[:, None] * (1 - part) + np.asarray(color) * part
-    mixed = cv2.LUT(patch, np.rint(levels).astype(np.uint8).reshape(1, 256, 3))
-    np.copyto(patch, mixed, where=True if where is None else where[..., None])
+    levels = np.arange(256)[:, None] * (1 - opacity) + np.asarray(color) * opacity
+    blended = cv2.LUT(patch, np.rint(levels).astype(np.uint8).reshape(1, 256, 3))
+    np.copyto(patch, blended, where=True if mask is None else mask[..., None])
 
 
-def strips(size: tuple[int, int]) -> Iterator[slice]:
-    """Rows of an image of this (height, width) in portions of about `STRIP` pixels."""
+def split_rows(size: tuple[int, int]) -> Iterator[slice]:
+    """Splits the rows of an image of this (height, width) into strips of about `STRIP_PIXELS` pixels."""
     height, width = size
-    rows = max(1, STRIP // max(width, 1))
+    rows = max(1, STRIP_PIXELS // max(width, 1))
     for top in range(0, height, rows):
         yield slice(top, min(top + rows, height))
 
 
-def _side(size: tuple[int, int]) -> float:
+def _compute_side(size: tuple[int, int]) -> float:
     """Side of the square of the same area."""
     return float(size[0] * size[1]) ** 0.5
 
 
-def _crowding(count: int) -> float:
-    """How much smaller to draw where there is much: 1 for up to 30 things, 0.55 for 300 and more."""
+def _compute_crowding_factor(count: int) -> float:
+    """Factor that makes drawings of many objects finer: 1 for up to 30 objects, 0.55 for 300 and more."""
     return min(1.0, max(0.55, (30 / max(count, 1)) ** 0.25))

@@ -1,4 +1,4 @@
-"""Colors that tell things apart, and colors that tell how much."""
+"""Class colors, color maps and contrast."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-Color = tuple[int, int, int]
+__all__ = [
+    "INVALID_COLOR",
+    "Color",
+    "apply_colormap",
+    "build_palette",
+    "choose_text_color",
+    "get_class_color",
+    "vary_shade",
+]
 
-INVALID: Color = (64, 64, 64)
-"""Pixels of which nothing is known."""
+Color = tuple[int, int, int]
+"""RGB, 0 to 255."""
+
+INVALID_COLOR: Color = (64, 64, 64)
+"""Color of pixels without a valid value."""
 
 OKABE_ITO = ("E69F00", "56B4E9", "F0E442", "009E73", "CC79A7", "D55E00", "0072B2")
-"""The first classes get the palette that Okabe and Ito made for all kinds of color vision."""
+"""Colors of the first classes: the palette of Okabe and Ito, which is safe for color-blind viewers."""
 
 COLOR_VISION = {
     "full": np.eye(3),
@@ -24,97 +35,97 @@ COLOR_VISION = {
         [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
     ),
 }
-"""Linear RGB as eyes see it. Source: Machado et al., A Physiologically-based Model for Simulation of Color Vision
-Deficiency, TVCG 2009, severity 1."""
+"""Maps of linear RGB that simulate color vision. Source: Machado et al., A Physiologically-based Model for Simulation of
+Color Vision Deficiency, TVCG 2009, severity 1."""
 
-TABLES = {"turbo": cv2.COLORMAP_TURBO, "viridis": cv2.COLORMAP_VIRIDIS, "magma": cv2.COLORMAP_MAGMA}
+COLORMAPS = {"turbo": cv2.COLORMAP_TURBO, "viridis": cv2.COLORMAP_VIRIDIS, "magma": cv2.COLORMAP_MAGMA}
 
 
-def class_color(index: int) -> Color:
-    """The color of a class: the same for every image, run and number of classes.
+def get_class_color(index: int) -> Color:
+    """The color of a class, the same in every image and for every number of classes.
 
-    >>> class_color(0)
+    >>> get_class_color(0)
     (230, 159, 0)
     """
-    index = int(index) % len(_candidates())
-    red, green, blue = palette(64 * (index // 64 + 1))[index].tolist()
+    index = int(index) % len(_build_candidates())
+    red, green, blue = build_palette(64 * (index // 64 + 1))[index].tolist()
     return red, green, blue
 
 
 @lru_cache(maxsize=16)
-def palette(count: int) -> np.ndarray:
-    """The first `count` class colors, (count, 3) uint8 RGB, read-only; a longer palette starts with a shorter one.
+def build_palette(count: int) -> np.ndarray:
+    """Builds the first `count` class colors, (count, 3) uint8 RGB, read-only; shorter palettes are prefixes of longer ones.
 
-    After the seeds, each color is the one that looks least like all before it to whichever of three kinds of eyes
-    confuses it most. A hundred classes can be told apart; after some 2500 the palette repeats.
+    After the Okabe-Ito colors, each color is the one with the largest perceptual distance to all previous ones, in the
+    worst of three kinds of color vision. About a hundred colors are distinguishable; after some 2500 the palette repeats.
     """
-    candidates = _candidates()
-    # Dichromats see about half of the differences: at equal weight, all that they cannot see would stay unused.
+    candidates = _build_candidates()
+    # Dichromats see about half of the differences: with equal weights, colors that only others distinguish go unused.
     weights = {"full": 1.0, "protanopia": 2.0, "deuteranopia": 2.0}
-    seen = [weights[name] * _oklab(_linear(candidates) @ eyes.T) for name, eyes in COLOR_VISION.items()]
+    perceived = [weights[name] * _to_oklab(_to_linear(candidates) @ matrix.T) for name, matrix in COLOR_VISION.items()]
     distance = np.full(len(candidates), np.inf)
-    chosen: list[int] = []
+    indices: list[int] = []
     for step in range(min(count, len(candidates))):
-        pick = step if step < len(OKABE_ITO) else int(distance.argmax())
-        chosen.append(pick)
-        apart = np.min([np.linalg.norm(lab - lab[pick], axis=1) for lab in seen], axis=0)
+        index = step if step < len(OKABE_ITO) else int(distance.argmax())
+        indices.append(index)
+        distance_to_new = np.min([np.linalg.norm(lab - lab[index], axis=1) for lab in perceived], axis=0)
         # Rounded, so that the last bits of the processor's arithmetic do not change the palette.
-        distance = np.minimum(distance, apart.round(4))
-    colors = np.resize(candidates[chosen], (count, 3))
+        distance = np.minimum(distance, distance_to_new.round(4))
+    colors = np.resize(candidates[indices], (count, 3))
     colors.setflags(write=False)
     return colors
 
 
-def shade(color: Color, index: int) -> Color:
-    """Variations of a class's color that tell its objects apart; the first is the color itself."""
-    toward, part = ((0, 0.0), (255, 0.3), (0, 0.25), (255, 0.5))[index % 4]
-    red, green, blue = (round(channel + (toward - channel) * part) for channel in color)
+def vary_shade(color: Color, index: int) -> Color:
+    """Varies a class color for the objects of the class; index 0 is the color itself, and there are four shades."""
+    target, weight = ((0, 0.0), (255, 0.3), (0, 0.25), (255, 0.5))[index % 4]
+    red, green, blue = (round(channel + (target - channel) * weight) for channel in color)
     return red, green, blue
 
 
-def text_color(background: Color) -> Color:
-    """Black or white, whichever has the higher contrast on a background (WCAG 2 relative luminance).
+def choose_text_color(background: Color) -> Color:
+    """Black or white, whichever has the higher contrast to the background (WCAG 2 relative luminance).
 
-    >>> text_color((240, 228, 66)), text_color((0, 0, 128))
+    >>> choose_text_color((240, 228, 66)), choose_text_color((0, 0, 128))
     ((0, 0, 0), (255, 255, 255))
     """
-    luminance = float(_linear(np.asarray(background)) @ (0.2126, 0.7152, 0.0722))
+    luminance = float(_to_linear(np.asarray(background)) @ (0.2126, 0.7152, 0.0722))
     return (0, 0, 0) if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else (255, 255, 255)
 
 
-def sequential(values: np.ndarray, table: str = "turbo") -> np.ndarray:
-    """Numbers as colors.
+def apply_colormap(values: np.ndarray, colormap: str = "turbo") -> np.ndarray:
+    """Colors numbers with a color map.
 
     Args:
-        values: (H, W) numbers in [0, 1]; beyond it they are clipped, and not-a-number counts as 0.
-        table: turbo, viridis or magma.
+        values: (H, W) in [0, 1]; values outside are clipped, and NaN counts as 0.
+        colormap: turbo, viridis or magma.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     levels = (np.nan_to_num(values).clip(0, 1) * 255 + 0.5).astype(np.uint8)
-    return np.ascontiguousarray(cv2.applyColorMap(levels, TABLES[table])[..., ::-1]).reshape(*values.shape, 3)
+    return np.ascontiguousarray(cv2.applyColorMap(levels, COLORMAPS[colormap])[..., ::-1]).reshape(*values.shape, 3)
 
 
 @lru_cache(maxsize=1)
-def _candidates() -> np.ndarray:
-    """The seeds, then a grid of colors that are neither too dark, too pale nor too gray to be seen on a photo."""
+def _build_candidates() -> np.ndarray:
+    """The Okabe-Ito colors, then a grid of colors that are visible on photos: not too dark, pale or gray."""
     steps = np.arange(0, 256, 17)
     grid = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    lightness, a, b = _oklab(_linear(grid)).T
+    lightness, a, b = _to_oklab(_to_linear(grid)).T
     grid = grid[(lightness > 0.5) & (lightness < 0.92) & (np.hypot(a, b) > 0.09)]
-    seeds = [[int(code[at : at + 2], 16) for at in (0, 2, 4)] for code in OKABE_ITO]
+    seeds = [[int(code[start : start + 2], 16) for start in (0, 2, 4)] for code in OKABE_ITO]
     return np.concatenate([seeds, grid]).astype(np.uint8)
 
 
-def _linear(srgb: np.ndarray) -> np.ndarray:
+def _to_linear(srgb: np.ndarray) -> np.ndarray:
     """8-bit sRGB to linear light in [0, 1] (IEC 61966-2-1)."""
-    part = srgb / 255.0
-    return np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4)
+    unit = srgb / 255.0
+    return np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
 
 
-def _oklab(linear: np.ndarray) -> np.ndarray:
-    """Linear RGB to a space where distance is difference seen. Source: Ottosson, Oklab, 2020."""
+def _to_oklab(linear: np.ndarray) -> np.ndarray:
+    """Linear RGB to the perceptual color space Oklab. Source: Ottosson, Oklab, 2020."""
     cones = linear @ np.array(
         [
             [0.4122214708, 0.2119034982, 0.0883024619],

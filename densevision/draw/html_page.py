@@ -1,4 +1,4 @@
-"""One page to look at: text, tables and images in a single HTML file that asks nothing of the network."""
+"""HTML pages with text, tables and images in one self-contained file."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from densevision.draw.canvas import canvas_of
+from densevision.draw.canvas import copy_canvas
 from densevision.errors import DataError, UsageError
+from densevision.escaping import escape_control
 from densevision.io.atomic_write import write_text
 
-LOSSLESS = 1 << 19
-"""Bytes up to which an array is embedded as PNG; larger ones become JPEG of high quality."""
-KINDS = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
+__all__ = ["HTMLPage"]
+
+MAX_PNG_BYTES = 1 << 19
+"""Size up to which an array is embedded as PNG; larger ones are embedded as JPEG of high quality."""
+MIME_TYPES = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif", ".bmp": "bmp"}
 
 STYLE = """
 :root { color-scheme: light dark; --paper: #fdfdfc; --ink: #1d1d1f; --soft: #6e6e73; --line: #e3e3e6;
@@ -56,76 +59,78 @@ figcaption { color: var(--soft); font-size: 0.875rem; margin-top: 0.45rem; }
 """
 
 
-class Page:
-    """A page that grows from top to bottom and is written at the end.
+class HTMLPage:
+    """A page that is built from top to bottom and written at the end.
 
-    All text is shown as it is given: nothing in it is read as HTML. Images are embedded.
+    All text is escaped: nothing in it is interpreted as HTML. Images are embedded. The methods return the page, so that
+    calls can be chained.
 
     Args:
-        title: Heading of the page and title of its window.
+        title: Title of the page and of the browser window.
     """
 
     def __init__(self, title: str):
         self.title = title
         self._parts: list[str] = []
 
-    def heading(self, text: str, level: int = 2) -> Page:
-        """Begins a section (level 2) or a part of one (level 3)."""
-        return self._add(f"<h{level}>{html.escape(text)}</h{level}>")
+    def add_heading(self, text: str, level: int = 2) -> HTMLPage:
+        """Adds the heading of a section (level 2) or subsection (3)."""
+        return self._add(f"<h{level}>{_escape(text)}</h{level}>")
 
-    def text(self, text: str) -> Page:
-        """Adds a paragraph; its line breaks are kept."""
-        return self._add(f"<p>{html.escape(text)}</p>")
+    def add_text(self, text: str) -> HTMLPage:
+        """Adds a paragraph; line breaks are preserved."""
+        return self._add(f"<p>{_escape(text)}</p>")
 
-    def code(self, text: str) -> Page:
-        """Adds lines in a monospaced font, such as commands."""
-        return self._add(f"<pre>{html.escape(text)}</pre>")
+    def add_code(self, text: str) -> HTMLPage:
+        """Adds text in a monospaced font, such as commands."""
+        return self._add(f"<pre>{_escape(text)}</pre>")
 
-    def fold(self, title: str, text: str) -> Page:
-        """Adds monospaced lines that are seen once their title is clicked."""
-        return self._add(f"<details><summary>{html.escape(title)}</summary><pre>{html.escape(text)}</pre></details>")
+    def add_collapsible(self, title: str, text: str) -> HTMLPage:
+        """Adds monospaced text that is shown when its title is clicked."""
+        return self._add(f"<details><summary>{_escape(title)}</summary><pre>{_escape(text)}</pre></details>")
 
-    def table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> Page:
-        """Adds a table; numbers are aligned at the right, and those that do not exist are shown as a dash.
+    def add_table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> HTMLPage:
+        """Adds a table; numbers are right-aligned, and undefined ones (None, NaN, infinite) are shown as a dash.
 
         Args:
-            rows: Cells row by row: text or numbers; a float is shown with as many digits as its size deserves.
+            rows: Cells row by row: text or numbers; the digits of a float depend on its magnitude.
             header: Names of the columns.
             caption: A line above the table.
         """
-        head = "".join(_cell(name, "th", _numeric(rows, column)) for column, name in enumerate(header))
-        cells = ["".join(_cell(cell, "td", cell is None or _is_number(cell)) for cell in row) for row in rows]
+        head = "".join(_render_cell(name, "th", _is_numeric(rows, column)) for column, name in enumerate(header))
+        cells = ["".join(_render_cell(cell, "td", cell is None or _is_number(cell)) for cell in row) for row in rows]
         body = "".join(f"<tr>{row}</tr>\n" for row in cells)
-        title = f"<caption>{html.escape(caption)}</caption>" if caption else ""
+        title = f"<caption>{_escape(caption)}</caption>" if caption else ""
         head = f"<thead><tr>{head}</tr></thead>\n" if header else ""
         return self._add(f'<div class="scroll"><table>{title}{head}<tbody>\n{body}</tbody></table></div>')
 
-    def numbers(self, values: Mapping[str, float], caption: str = "") -> Page:
-        """Adds named numbers as one row under their names."""
-        return self.table([list(values.values())], list(values), caption)
+    def add_numbers(self, values: Mapping[str, float], caption: str = "") -> HTMLPage:
+        """Adds a table with one row of named numbers."""
+        return self.add_table([list(values.values())], list(values), caption)
 
-    def image(self, image: np.ndarray | str | os.PathLike[str], caption: str = "") -> Page:
+    def add_image(self, image: np.ndarray | str | os.PathLike[str], caption: str = "") -> HTMLPage:
         """Adds an image.
 
         Args:
-            image: (H, W, 3) uint8 RGB, or a file that browsers show (png, jpg, webp, gif, bmp), embedded as it is.
-            caption: A line below it, which also stands for it where it cannot be seen.
+            image: (H, W, 3) uint8 RGB, or a file that browsers show (png, jpg, webp, gif, bmp), which is embedded
+                unchanged.
+            caption: A line below the image, also its alternative text.
 
         Raises:
             DataError: The array is not (H, W, 3) uint8, or the file cannot be read.
-            UsageError: The file is none that browsers show.
+            UsageError: Browsers do not show files of this format.
         """
-        return self._add(_figure(image, caption))
+        return self._add(_render_figure(image, caption))
 
-    def images(self, images: Sequence[np.ndarray | str | os.PathLike[str]], captions: Sequence[str] = ()) -> Page:
-        """Adds images side by side, as many in a row as the window has room for."""
+    def add_images(self, images: Sequence[np.ndarray | str | os.PathLike[str]], captions: Sequence[str] = ()) -> HTMLPage:
+        """Adds images side by side, as many per row as fit into the window."""
         captions = [*captions, *[""] * (len(images) - len(captions))]
-        figures = "\n".join(_figure(image, caption) for image, caption in zip(images, captions))
+        figures = "\n".join(_render_figure(image, caption) for image, caption in zip(images, captions))
         return self._add(f'<div class="row">\n{figures}\n</div>')
 
     def render(self) -> str:
-        """The whole page as HTML."""
-        title = html.escape(self.title)
+        """Renders the page as HTML."""
+        title = _escape(self.title)
         body = "\n".join(self._parts)
         return (
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -135,58 +140,63 @@ class Page:
         )
 
     def write(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the page whole or not at all."""
+        """Writes the page atomically."""
         write_text(path, self.render())
         return Path(path)
 
-    def _add(self, part: str) -> Page:
+    def _add(self, part: str) -> HTMLPage:
         self._parts.append(part)
         return self
 
 
-def _figure(image: np.ndarray | str | os.PathLike[str], caption: str) -> str:
+def _render_figure(image: np.ndarray | str | os.PathLike[str], caption: str) -> str:
     if isinstance(image, np.ndarray):
-        kind, data = _encoded(canvas_of(image))
+        mime_type, data = _encode_image(copy_canvas(image))
     else:
-        kind, data = _read(Path(image))
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    text = html.escape(caption)
+        mime_type, data = _read_file(Path(image))
+    source = f"data:image/{mime_type};base64,{base64.b64encode(data).decode('ascii')}"
+    text = _escape(caption)
     below = f"<figcaption>{text}</figcaption>" if caption else ""
     return f'<figure><img src="{source}" alt="{text}">{below}</figure>'
 
 
-def _read(path: Path) -> tuple[str, bytes]:
-    """A file's format and bytes."""
-    kind = KINDS.get(path.suffix.lower())
-    if kind is None:
-        hint = f"Known: {', '.join(KINDS)}."
-        raise UsageError("a page cannot show files of this form", file=path, value=path.suffix, hint=hint)
+def _read_file(path: Path) -> tuple[str, bytes]:
+    """MIME type and content of an image file."""
+    mime_type = MIME_TYPES.get(path.suffix.lower())
+    if mime_type is None:
+        hint = f"Supported: {', '.join(MIME_TYPES)}."
+        raise UsageError("browsers do not show this image format", file=path, value=path.suffix, hint=hint)
     try:
-        return kind, path.read_bytes()
-    except OSError as failure:
-        raise DataError(f"cannot read the image: {failure.strerror}", file=path, hint="Check the path.") from None
+        return mime_type, path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read the image: {error.strerror}", file=path, hint="Check the path.") from None
 
 
-def _encoded(image: np.ndarray) -> tuple[str, bytes]:
-    """An image's format and bytes: exact where they are few."""
-    encoded = Image.fromarray(image)
-    exact = io.BytesIO()
-    encoded.save(exact, "PNG")
-    if exact.tell() <= LOSSLESS:
-        return "png", exact.getvalue()
-    small = io.BytesIO()
-    # Without subsampling of color, which would smear the edges of letters and lines.
-    encoded.save(small, "JPEG", quality=90, subsampling=0)
-    return "jpeg", small.getvalue()
+def _encode_image(image: np.ndarray) -> tuple[str, bytes]:
+    """MIME type and encoded image: lossless if that is small."""
+    pillow_image = Image.fromarray(image)
+    png = io.BytesIO()
+    pillow_image.save(png, "PNG")
+    if png.tell() <= MAX_PNG_BYTES:
+        return "png", png.getvalue()
+    jpeg = io.BytesIO()
+    # Without chroma subsampling, which would smear the edges of text and lines.
+    pillow_image.save(jpeg, "JPEG", quality=90, subsampling=0)
+    return "jpeg", jpeg.getvalue()
 
 
-def _cell(value: object, tag: str, number: bool) -> str:
-    kind = ' class="number"' if number else ""
-    return f"<{tag}{kind}>{html.escape(_shown(value))}</{tag}>"
+def _render_cell(value: object, tag: str, is_number: bool) -> str:
+    attribute = ' class="number"' if is_number else ""
+    return f"<{tag}{attribute}>{_escape(_format_value(value))}</{tag}>"
 
 
-def _shown(value: object) -> str:
-    if value is None or (_is_number(value) and not math.isfinite(value)):  # type: ignore[arg-type]
+def _escape(text: str) -> str:
+    """Text as HTML, without effective markup or control characters."""
+    return html.escape(escape_control(text))
+
+
+def _format_value(value: object) -> str:
+    if value is None or (isinstance(value, (float, np.floating)) and not math.isfinite(value)):
         return "—"
     if isinstance(value, (float, np.floating)):
         size = abs(value)
@@ -200,6 +210,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
-def _numeric(rows: Sequence[Sequence[object]], column: int) -> bool:
-    """Whether a column holds numbers."""
+def _is_numeric(rows: Sequence[Sequence[object]], column: int) -> bool:
+    """Whether a column has numbers."""
     return any(_is_number(row[column]) for row in rows if column < len(row))

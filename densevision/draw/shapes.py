@@ -1,4 +1,4 @@
-"""Objects of an image: boxes, masks and keypoints, with labels that stay legible when they are many."""
+"""Objects drawn on an image: boxes, masks and keypoints, with labels that stay legible when there are many."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from densevision.draw.canvas import blend, canvas_of, line_width
-from densevision.draw.colors import Color, class_color, shade
-from densevision.draw.tags import Tag, write_tags
+from densevision.draw.canvas import blend_color, compute_line_width, copy_canvas
+from densevision.draw.colors import Color, get_class_color, vary_shade
+from densevision.draw.tags import Tag, draw_tags
 
-COVER = 0.45
-"""Part of a mask's color in the pixels that it covers."""
-FRACTION = 4
-"""Bits of fraction in the coordinates that OpenCV is given."""
+__all__ = ["draw_boxes", "draw_keypoints", "draw_masks"]
+
+MASK_OPACITY = 0.45
+FRACTION_BITS = 4
+"""Bits of the fraction in the fixed-point coordinates that OpenCV takes."""
 
 Box = tuple[float, float, float, float]
 
@@ -22,22 +23,22 @@ Box = tuple[float, float, float, float]
 def draw_boxes(
     image: np.ndarray,
     boxes: np.ndarray,
-    labels: np.ndarray,
+    labels: np.ndarray | Sequence[int],
     names: Sequence[str] = (),
     scores: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Outlines boxes in the colors of their classes, with class and score.
+    """Draws boxes in the colors of their classes, with class and score.
 
-    Lines and letters grow with the image. Labels look for a place inside the image where they cover no other
-    label, the surest object first; where there is none, the color alone tells the class. Small boxes are drawn over
-    large ones. Boxes that are not finite are left out.
+    Lines and text scale with the image. Labels are placed inside the image where they overlap no other label, highest
+    score first; a label without a place is omitted. Small boxes are drawn over large ones. Boxes that are not finite
+    are skipped.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        boxes: (N, 4) xyxy in pixels, (0, 0) the corner of the image.
+        boxes: (N, 4) xyxy in pixels, (0, 0) is the corner of the image.
         labels: (N,) indices into `names`.
-        names: Class names; a class without a name shows its index.
-        scores: (N,) in [0, 1]; not written where all are 1, as truth has them.
+        names: Class names; a class without a name is shown by its index.
+        scores: (N,) in [0, 1]; not shown if all are 1, as in ground truth.
 
     Returns:
         A new image of the same size and type.
@@ -45,36 +46,37 @@ def draw_boxes(
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
-    canvas = canvas_of(image)
+    canvas = copy_canvas(image)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     finite = np.flatnonzero(np.isfinite(boxes).all(1))
     areas = (boxes[finite, 2:] - boxes[finite, :2]).prod(1)
-    colors = [class_color(label) for label in labels]
-    line = line_width(canvas.shape[:2], len(boxes))
+    colors = [get_class_color(label) for label in labels]
+    width = compute_line_width(canvas.shape[:2], len(boxes))
     for row in finite[np.argsort(-areas, kind="stable")]:
-        _outline(canvas, boxes[row], colors[row], line)
+        start, end = _to_fixed_point(boxes[row, :2]), _to_fixed_point(boxes[row, 2:])
+        cv2.rectangle(canvas, start, end, colors[row], width, cv2.LINE_AA, FRACTION_BITS)
     anchors = {int(row): tuple(boxes[row].tolist()) for row in finite}
-    write_tags(canvas, _tags(anchors, colors, labels, names, scores))
+    draw_tags(canvas, _make_tags(anchors, colors, labels, names, scores))
     return canvas
 
 
 def draw_masks(
     image: np.ndarray,
     masks: Iterable[np.ndarray],
-    labels: np.ndarray,
+    labels: np.ndarray | Sequence[int],
     names: Sequence[str] = (),
     scores: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Tints and outlines objects, with class and score; objects of one class differ in shade.
+    """Draws objects as tinted and outlined masks, with class and score; objects of one class differ in shade.
 
-    The masks are taken one at a time, so a generator that decodes them keeps one in memory.
+    Masks are consumed one at a time, so that a generator that decodes them keeps only one in memory.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        masks: N arrays (H, W) of bool; an empty one draws nothing.
+        masks: N arrays (H, W) of bool; an empty mask draws nothing.
         labels: (N,) indices into `names`.
-        names: Class names; a class without a name shows its index.
-        scores: (N,) in [0, 1]; not written where all are 1, as truth has them.
+        names: Class names; a class without a name is shown by its index.
+        scores: (N,) in [0, 1]; not shown if all are 1, as in ground truth.
 
     Returns:
         A new image of the same size and type.
@@ -82,39 +84,39 @@ def draw_masks(
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
-    canvas = canvas_of(image)
-    colors = _shades(labels)
+    canvas = copy_canvas(image)
+    colors = _choose_shades(labels)
     anchors: dict[int, Box] = {}
-    contours = []
+    outlines = []
     for row, (mask, color) in enumerate(zip(masks, colors)):
-        window = _window(mask)
+        window = _find_window(mask)
         if window is None:
             continue
         rows, columns = window
         inside = np.ascontiguousarray(mask[window], bool)
-        blend(canvas[window], color, COVER, inside)
-        edges, _ = cv2.findContours(
+        blend_color(canvas[window], color, MASK_OPACITY, inside)
+        contours, _ = cv2.findContours(
             inside.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE, offset=(columns.start, rows.start)
         )
-        contours.append((edges, color))
+        outlines.append((contours, color))
         anchors[row] = (columns.start, rows.start, columns.stop, rows.stop)
-    line = line_width(canvas.shape[:2], len(contours))
-    for edges, color in contours:
-        cv2.drawContours(canvas, edges, -1, color, line, cv2.LINE_AA)
-    write_tags(canvas, _tags(anchors, colors, labels, names, scores))
+    width = compute_line_width(canvas.shape[:2], len(outlines))
+    for contours, color in outlines:
+        cv2.drawContours(canvas, contours, -1, color, width, cv2.LINE_AA)
+    draw_tags(canvas, _make_tags(anchors, colors, labels, names, scores))
     return canvas
 
 
 def draw_keypoints(
-    image: np.ndarray, points: np.ndarray, visible: np.ndarray, skeleton: Sequence[tuple[int, int]]
+    image: np.ndarray, points: np.ndarray, visible: np.ndarray, edges: Sequence[tuple[int, int]]
 ) -> np.ndarray:
-    """Draws the points of each object and the limbs between them, one color per object.
+    """Draws the keypoints of each object and the edges of its skeleton, one color per object.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        points: (N, K, 2) xy in pixels, (0, 0) the corner of the image.
-        visible: (N, K) bool; other points, and limbs that end in them, are left out.
-        skeleton: Pairs of indices into the K points that are joined by a limb.
+        points: (N, K, 2) xy in pixels, (0, 0) is the corner of the image.
+        visible: (N, K) bool; other points, and edges that end in them, are skipped.
+        edges: Pairs of indices into the K points that are connected.
 
     Returns:
         A new image of the same size and type.
@@ -122,34 +124,30 @@ def draw_keypoints(
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
-    canvas = canvas_of(image)
-    line = line_width(canvas.shape[:2]) + 1
-    for row, (keypoint_names, seen) in enumerate(zip(points, visible)):
-        seen = np.asarray(seen, bool) & np.isfinite(keypoint_names).all(1)
-        at = {int(index): _fixed(keypoint_names[index]) for index in np.flatnonzero(seen)}
-        color = class_color(row)
-        for start, end in skeleton:
-            if start in at and end in at:
-                cv2.line(canvas, at[start], at[end], color, line, cv2.LINE_AA, FRACTION)
-        for joint in at.values():
-            cv2.circle(canvas, joint, (line + 1) << FRACTION, (255, 255, 255), -1, cv2.LINE_AA, FRACTION)
-            cv2.circle(canvas, joint, line << FRACTION, color, -1, cv2.LINE_AA, FRACTION)
+    canvas = copy_canvas(image)
+    width = compute_line_width(canvas.shape[:2]) + 1
+    for row, (keypoints, is_visible) in enumerate(zip(points, visible)):
+        is_drawn = np.asarray(is_visible, bool) & np.isfinite(keypoints).all(1)
+        centers = {int(index): _to_fixed_point(keypoints[index]) for index in np.flatnonzero(is_drawn)}
+        color = get_class_color(row)
+        for start, end in edges:
+            if start in centers and end in centers:
+                cv2.line(canvas, centers[start], centers[end], color, width, cv2.LINE_AA, FRACTION_BITS)
+        for center in centers.values():
+            cv2.circle(canvas, center, (width + 1) << FRACTION_BITS, (255, 255, 255), -1, cv2.LINE_AA, FRACTION_BITS)
+            cv2.circle(canvas, center, width << FRACTION_BITS, color, -1, cv2.LINE_AA, FRACTION_BITS)
     return canvas
 
 
-def _outline(canvas: np.ndarray, box: np.ndarray, color: Color, line: int) -> None:
-    cv2.rectangle(canvas, _fixed(box[:2]), _fixed(box[2:]), color, line, cv2.LINE_AA, FRACTION)
-
-
-def _fixed(point: np.ndarray) -> tuple[int, int]:
-    """A point in OpenCV's fixed-point numbers, whose zero is the center of the first pixel."""
+def _to_fixed_point(point: np.ndarray) -> tuple[int, int]:
+    """A point in OpenCV's fixed-point coordinates, whose origin is the center of the first pixel."""
     limit = 1 << 20
-    x, y = np.rint((np.clip(point, -limit, limit) - 0.5) * (1 << FRACTION)).astype(int).tolist()
+    x, y = np.rint((np.clip(point, -limit, limit) - 0.5) * (1 << FRACTION_BITS)).astype(int).tolist()
     return x, y
 
 
-def _window(mask: np.ndarray) -> tuple[slice, slice] | None:
-    """The least window that holds a mask, as slices of rows and columns; none where it is empty."""
+def _find_window(mask: np.ndarray) -> tuple[slice, slice] | None:
+    """The smallest window that contains a mask, as slices of rows and columns; None if the mask is empty."""
     rows = np.flatnonzero(mask.any(1))
     if not len(rows):
         return None
@@ -157,29 +155,29 @@ def _window(mask: np.ndarray) -> tuple[slice, slice] | None:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def _shades(labels: np.ndarray) -> list[Color]:
-    """A color per object: that of its class, varied from one object of the class to the next."""
-    seen: dict[int, int] = {}
+def _choose_shades(labels: np.ndarray | Sequence[int]) -> list[Color]:
+    """One color per object: the color of its class in a shade that changes from object to object."""
+    counts: dict[int, int] = {}
     colors = []
     for label in map(int, labels):
-        colors.append(shade(class_color(label), seen.get(label, 0)))
-        seen[label] = seen.get(label, 0) + 1
+        colors.append(vary_shade(get_class_color(label), counts.get(label, 0)))
+        counts[label] = counts.get(label, 0) + 1
     return colors
 
 
-def _tags(
+def _make_tags(
     anchors: dict[int, Box],
     colors: Sequence[Color],
-    labels: np.ndarray,
+    labels: np.ndarray | Sequence[int],
     names: Sequence[str],
     scores: np.ndarray | None,
 ) -> list[Tag]:
-    """One tag per object that was drawn."""
-    truth = scores is None or bool((np.asarray(scores) == 1).all())
+    """One tag for each object that was drawn."""
+    has_scores = scores is not None and bool((np.asarray(scores) != 1).any())
     tags = []
     for row, box in anchors.items():
         label = int(labels[row])
         name = names[label] if label < len(names) else str(label)
         weight = 1.0 if scores is None else float(scores[row])
-        tags.append(Tag(name, "" if truth else f"{weight:.2f}", colors[row], box, weight))
+        tags.append(Tag(name, f"{weight:.2f}" if has_scores else "", colors[row], box, weight))
     return tags

@@ -1,4 +1,4 @@
-"""Labels that find their own place beside what they name."""
+"""Labels of objects, placed where they overlap no other label and hide little."""
 
 from __future__ import annotations
 
@@ -7,26 +7,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from densevision.draw.canvas import letter_size, line_width
-from densevision.draw.colors import Color, text_color
-from densevision.draw.text import elided, line_height, width_of, write
+from densevision.draw.canvas import compute_font_size, compute_line_width
+from densevision.draw.colors import Color, choose_text_color
+from densevision.draw.text import compute_line_height, draw_text, measure_text_width, shorten_text
 
-WIDEST = 0.45
-"""The longest label, as a part of the image's width; longer names end in an ellipsis."""
-ENOUGH = 0.2
-"""Part of the image that labels may cover together; the objects of least weight go without beyond it."""
+__all__ = ["Tag", "draw_tags"]
+
+MAX_WIDTH_FRACTION = 0.45
+"""Maximum width of a tag as a fraction of the image width; longer names are shortened."""
+MAX_COVERED_FRACTION = 0.2
+"""Fraction of the image that tags may cover in total; beyond it, objects of lowest weight get no tag."""
 
 
 @dataclass(frozen=True)
 class Tag:
-    """What is written beside an object.
+    """The label of an object.
 
     Attributes:
-        name: What it is; shortened where it is long.
-        value: What stays whole after the name, such as a score; may be empty.
-        color: RGB of the plate.
+        name: Name, which is shortened if it is long.
+        value: Text after the name that is never shortened, such as a score; may be empty.
+        color: Background, RGB.
         box: The object, xyxy in pixels.
-        weight: Those of higher weight choose their place first.
+        weight: Tags of higher weight are placed first.
     """
 
     name: str
@@ -36,48 +38,50 @@ class Tag:
     weight: float = 1.0
 
 
-def write_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> None:
-    """Writes tags onto an (H, W, 3) uint8 image, in place: inside it, over no other tag, and hiding little.
+def draw_tags(canvas: np.ndarray, tags: Sequence[Tag]) -> None:
+    """Draws tags onto an (H, W, 3) uint8 image, in place: inside it, without overlaps, and hiding little.
 
-    A tag for which there is no such place is left out. So are those of least weight where a fifth of the image is
-    covered already, and all of them on an image that has no room for letters.
+    A tag without such a place is omitted. So are those of lowest weight once `MAX_COVERED_FRACTION` of the image is
+    covered, and all tags on an image that is too small for text.
     """
     size = canvas.shape[:2]
-    letters = letter_size(size, len(tags))
-    margin = max(2, letters // 3)
-    height = line_height(letters)
+    font_size = compute_font_size(size, len(tags))
+    margin = max(2, font_size // 3)
+    height = compute_line_height(font_size)
     if height * 4 > size[0] or not tags:
         return
-    boxes = _grown(np.asarray([tag.box for tag in tags], np.float64), line_width(size) / 2)
-    longest = min(size[1] - 2 * margin, max(WIDEST * size[1], 12 * letters))
+    boxes = _expand_boxes(np.asarray([tag.box for tag in tags], np.float64), compute_line_width(size) / 2)
+    max_width = min(size[1] - 2 * margin, max(MAX_WIDTH_FRACTION * size[1], 12 * font_size))
     placed = np.empty((0, 4), int)
     for row in sorted(range(len(tags)), key=lambda row: -tags[row].weight):
-        if _areas(placed).sum() > ENOUGH * size[0] * size[1]:
+        if _compute_areas(placed).sum() > MAX_COVERED_FRACTION * size[0] * size[1]:
             break
         tag = tags[row]
-        text = _fitted(tag, letters, longest)
-        extent = min(width_of(text, letters) + 2 * margin, size[1]), height
-        plate = _place(_places(boxes[row], extent, size), boxes, placed) if text else None
-        if plate is None:
+        text = _fit_text(tag, font_size, max_width)
+        if not text:
             continue
-        placed = np.concatenate([placed, plate[None]])
-        x1, y1, x2, y2 = plate.tolist()
+        extent = min(measure_text_width(text, font_size) + 2 * margin, size[1]), height
+        background = _choose_place(_list_places(boxes[row], extent, size), boxes, placed)
+        if background is None:
+            continue
+        placed = np.concatenate([placed, background[None]])
+        x1, y1, x2, y2 = background.tolist()
         canvas[y1:y2, x1:x2] = tag.color
-        write(canvas, text, (x1 + margin, y1), letters, text_color(tag.color))
+        draw_text(canvas, text, (x1 + margin, y1), font_size, choose_text_color(tag.color))
 
 
-def _fitted(tag: Tag, letters: int, longest: float) -> str:
-    """Name and value in a line of at most `longest` pixels: all, or a long name's beginning, or a short one alone."""
+def _fit_text(tag: Tag, font_size: int, max_width: float) -> str:
+    """Name and value in at most `max_width` pixels: shortens the name, or omits the value of a narrow tag."""
     value = f" {tag.value}" if tag.value else ""
-    name = elided(tag.name, letters, longest - width_of(value, letters))
+    name = shorten_text(tag.name, font_size, max_width - measure_text_width(value, font_size))
     if len(name) >= min(8, len(tag.name)):
         return name + value
-    name = elided(tag.name, letters, longest)
+    name = shorten_text(tag.name, font_size, max_width)
     return name if len(name) >= min(4, len(tag.name)) else ""
 
 
-def _places(box: np.ndarray, extent: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
-    """Plates of an (width, height) extent around and in a box, shifted into the image: (P, 4) xyxy, best first."""
+def _list_places(box: np.ndarray, extent: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Places of a (width, height) extent around and in a box, moved into the image: (P, 4) xyxy, best first."""
     width, height = extent
     x1, y1, x2, y2 = box
     left, right, middle = x1, x2 - width, (x1 + x2 - width) / 2
@@ -90,24 +94,25 @@ def _places(box: np.ndarray, extent: tuple[int, int], size: tuple[int, int]) -> 
     return np.concatenate([inside, inside + extent], 1)
 
 
-def _place(places: np.ndarray, boxes: np.ndarray, placed: np.ndarray) -> np.ndarray | None:
-    """The place that covers no plate and hides least of the objects, each as a part of itself; none if all cover."""
-    hidden = (_shared(places, boxes) / _areas(boxes).clip(1)).sum(1)
-    # Earlier places read better, so that a later one must spare a good part of an object to be taken.
-    cost = hidden + 0.05 * np.arange(len(places)) + np.where(_shared(places, placed).any(1), np.inf, 0)
+def _choose_place(places: np.ndarray, boxes: np.ndarray, placed: np.ndarray) -> np.ndarray | None:
+    """The place that overlaps no other tag and hides the smallest fractions of objects; None if all overlap."""
+    hidden = (_compute_intersections(places, boxes) / _compute_areas(boxes).clip(1)).sum(1)
+    overlaps = _compute_intersections(places, placed).any(1)
+    # Earlier places read better, so a later one must hide much less to be chosen.
+    cost = hidden + 0.05 * np.arange(len(places)) + np.where(overlaps, np.inf, 0)
     best = int(cost.argmin())
     return places[best] if np.isfinite(cost[best]) else None
 
 
-def _shared(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Areas that (A, 4) and (B, 4) boxes share, (A, B)."""
+def _compute_intersections(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Areas of the intersections of (A, 4) and (B, 4) boxes, (A, B)."""
     starts = np.maximum(first[:, None, :2], second[None, :, :2])
     return (np.minimum(first[:, None, 2:], second[None, :, 2:]) - starts).clip(0).prod(2)
 
 
-def _areas(boxes: np.ndarray) -> np.ndarray:
+def _compute_areas(boxes: np.ndarray) -> np.ndarray:
     return (boxes[:, 2:] - boxes[:, :2]).prod(1)
 
 
-def _grown(boxes: np.ndarray, margin: float) -> np.ndarray:
+def _expand_boxes(boxes: np.ndarray, margin: float) -> np.ndarray:
     return boxes + np.asarray((-margin, -margin, margin, margin))

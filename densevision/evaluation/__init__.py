@@ -1,0 +1,1 @@
+"""Evaluation of models and prediction files: reports, comparisons, error analysis and robustness."""

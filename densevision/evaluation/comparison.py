@@ -1,4 +1,4 @@
-"""Two judgements of the same images: what changed, how surely, and where most. No torch here."""
+"""Comparison of two evaluations of the same images: what changed, how significantly, and in which images."""
 
 from __future__ import annotations
 
@@ -9,171 +9,196 @@ from typing import Any
 
 import numpy as np
 
-from densevision.draw.contact_sheet import contact_sheet
-from densevision.draw.html_page import Page
-from densevision.draw.plots import histogram
+from densevision.draw.html_page import HTMLPage
+from densevision.draw.plots import plot_histogram
 from densevision.errors import UsageError
-from densevision.evaluation.provenance import show_basis, show_origin
-from densevision.evaluation.result import EvaluationResult, Example, side_by_side
-from densevision.metrics.bootstrap import DRAWS, LEVEL, Chosen, Difference, compare
-from densevision.metrics.metric_info import metric_info
+from densevision.evaluation.provenance import add_provenance, add_versions
+from densevision.evaluation.report_page import draw_example
+from densevision.evaluation.result import EvaluationResult, draw_side_by_side
+from densevision.io.json_writer import to_json_value, write_json
+from densevision.metrics.bootstrap import DRAWS, LEVEL, Difference, ImageSubset, compare_paired
+from densevision.metrics.metric_info import get_metric_info
+from densevision.metrics.per_image import PerImageStats
 from densevision.metrics.scoring import OnError
-from densevision.run_folder import versions
+from densevision.run_folder import collect_versions
 
-SHOWN = 6
-"""Images that are drawn of those that got worse, and of those that got better."""
+__all__ = ["Comparison", "compare"]
+
+NUM_DRAWN = 6
+"""Images drawn of those that got worse, and of those that got better."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What another answer to the same images changes.
+    """The changes from one evaluation to another of the same images.
 
     Attributes:
-        one: The first side.
-        other: The second side; changes are towards it.
-        differences: Name -> its change.
-        ranked: The number by which images are compared.
-        changes: Image -> change of that number, the largest worsening first.
-        draws: How often the images were drawn anew for the intervals.
-        seed: Of the draws.
-        alone: Images that only one side judges, and that are not compared.
+        baseline: The first evaluation.
+        candidate: The second evaluation.
+        differences: Metric name -> its change.
+        ranked_by: The metric by which images are compared.
+        changes: Image id -> change of that metric, the largest deterioration first.
+        draws: Number of resamples for the intervals.
+        seed: Seed of the resampling.
+        unmatched: Images of one side only, which are not compared.
     """
 
-    one: EvaluationResult
-    other: EvaluationResult
+    baseline: EvaluationResult
+    candidate: EvaluationResult
     differences: dict[str, Difference]
-    ranked: str
+    ranked_by: str
     changes: dict[str, float]
     draws: int
     seed: int
-    alone: tuple[str, ...] = ()
-
-    @classmethod
-    def of(
-        cls,
-        one: EvaluationResult,
-        other: EvaluationResult,
-        draws: int = DRAWS,
-        seed: int = 0,
-        on_error: OnError = "fail",
-    ) -> Comparison:
-        """Compares two judgements.
-
-        Args:
-            one: The first side.
-            other: The second side.
-            draws: How often the images are drawn anew.
-            seed: Of the draws.
-            on_error: "skip" compares the images that both sides judge, and names the others.
-
-        Raises:
-            UsageError: They are of different tasks.
-            DataError: They are not of the same images, or under "skip" have none in common.
-        """
-        if one.report.task != other.report.task:
-            raise UsageError("only answers to one task compare", value=f"{one.report.task} and {other.report.task}")
-        first, second = one.metric.per_image(), other.metric.per_image()
-        common = set(first.ids) & set(second.ids)
-        alone = sorted((set(first.ids) | set(second.ids)) - common) if on_error == "skip" and common else []
-        if alone:
-            first, second = Chosen(first, common), Chosen(second, common)
-        differences = compare(first, second, draws, seed)
-        mine, theirs = first.each(), second.each()
-        ranked = next(name for name in differences if name in mine and name in theirs)
-        with np.errstate(invalid="ignore"):
-            change = theirs[ranked] - mine[ranked]
-        known = [(id, float(value)) for id, value in zip(first.ids, change) if not math.isnan(value)]
-        sign = 1 if metric_info(ranked).higher_is_better else -1
-        changes = dict(sorted(known, key=lambda pair: sign * pair[1]))
-        return cls(one, other, differences, ranked, changes, draws, seed, tuple(alone))
+    unmatched: tuple[str, ...] = ()
 
     def verdict(self, name: str) -> str:
-        """Whether a number is surely better or worse, in a word; empty where it may be either."""
-        found = self.differences[name]
-        if not found.certain:
+        """ "better" or "worse" if the change of a metric is significant, otherwise empty."""
+        difference = self.differences[name]
+        if not difference.is_significant:
             return ""
-        return "better" if (found.change > 0) == metric_info(name).higher_is_better else "worse"
+        return "better" if (difference.change > 0) == get_metric_info(name).higher_is_better else "worse"
 
     @property
-    def alike(self) -> bool:
-        """Whether the numbers of both sides rest on the same: protocol, counts and weights."""
-        one, other = self.one.report.to_dict(), self.other.report.to_dict()
-        same = all(one.get(part) == other.get(part) for part in ("protocol", "counts", "named"))
-        return same and self.one.card == self.other.card
+    def has_same_setup(self) -> bool:
+        """Whether both sides have the same protocol, counts and weights."""
+        first, second = self.baseline.report.to_dict(), self.candidate.report.to_dict()
+        is_same = all(first.get(part) == second.get(part) for part in ("protocol", "counts", "named"))
+        return is_same and self.baseline.card == self.candidate.card
 
-    def worse(self, most: int) -> list[str]:
-        """The images that got worse, at most so many, the worst first."""
-        return [id for id, value in self.changes.items() if self._sign * value < 0][:most]
+    def worse(self, limit: int) -> list[str]:
+        """At most `limit` images that got worse, the worst first."""
+        return [image_id for image_id, value in self.changes.items() if self._sign * value < 0][:limit]
 
-    def better(self, most: int) -> list[str]:
-        """The images that got better, at most so many, the best first."""
-        return [id for id, value in reversed(self.changes.items()) if self._sign * value > 0][:most]
+    def better(self, limit: int) -> list[str]:
+        """At most `limit` images that got better, the best first."""
+        return [image_id for image_id, value in reversed(self.changes.items()) if self._sign * value > 0][:limit]
 
     @property
     def _sign(self) -> int:
-        return 1 if metric_info(self.ranked).higher_is_better else -1
+        return 1 if get_metric_info(self.ranked_by).higher_is_better else -1
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what is not finite is null."""
-        rows = {}
-        for name, found in self.differences.items():
-            values = {"one": found.one, "other": found.other, "change": found.change, "above": found.above}
-            values |= {"low": found.interval.low, "high": found.interval.high}
-            finite = {key: value if math.isfinite(value) else None for key, value in values.items()}
-            rows[name] = {**finite, "verdict": self.verdict(name)}
-        changes = {id: value if math.isfinite(value) else None for id, value in self.changes.items()}
-        sides = {"one": self.one, "other": self.other}
-        reports = {side: judged.report.to_dict() for side, judged in sides.items()}
-        return {
-            "task": self.one.report.task,
-            **{side: judged.origin for side, judged in sides.items()},
-            **{part: {side: report[part] for side, report in reports.items()} for part in ("protocol", "counts")},
-            "intervals": {"draws": self.draws, "seed": self.seed, "level": LEVEL},
-            "versions": versions(),
-            "differences": rows,
-            "judged on one side only": list(self.alone),
-            "by": self.ranked,
-            "images": changes,
+        """Plain data for JSON; numbers that are not finite are None."""
+        differences = {
+            name: {
+                "one": difference.baseline,
+                "other": difference.candidate,
+                "change": difference.change,
+                "above": difference.positive_share,
+                "low": difference.interval.low,
+                "high": difference.interval.high,
+                "verdict": self.verdict(name),
+            }
+            for name, difference in self.differences.items()
         }
-
-    def examples(self, ids: list[str]) -> list[tuple[Example, Example]]:
-        """Images with both answers."""
-        return list(zip(self.one.examples(ids), self.other.examples(ids)))
+        sides = {"one": self.baseline, "other": self.candidate}
+        reports = {side: evaluation.report.to_dict() for side, evaluation in sides.items()}
+        return to_json_value(
+            {
+                "task": self.baseline.report.task,
+                **{side: evaluation.origin for side, evaluation in sides.items()},
+                **{part: {side: report[part] for side, report in reports.items()} for part in ("protocol", "counts")},
+                "intervals": {"draws": self.draws, "seed": self.seed, "level": LEVEL},
+                "versions": collect_versions(),
+                "differences": differences,
+                "judged on one side only": self.unmatched,
+                "by": self.ranked_by,
+                "images": self.changes,
+            }
+        )
 
     def write(self, out: Path, command: str = "") -> Path:
-        """Writes a page: the changes with their intervals, and the images that changed most, drawn side by side."""
-        page = Page(f"{self.one.report.task}: two answers compared")
-        page.text(f"One: {self.one.origin}\nOther: {self.other.origin}")
-        if self.alone:
-            page.text(f"Not compared, as only one side judges them: {', '.join(self.alone)}")
-        page.heading("Changes")
+        """Writes compare.json and a page: the changes with their intervals, and the images that changed most.
+
+        Args:
+            out: The folder.
+            command: The command that reproduces the page.
+
+        Returns:
+            Path of the page.
+        """
+        write_json(out / "compare.json", self.to_dict())
+        page = HTMLPage(f"{self.baseline.report.task}: comparison")
+        page.add_text(f"Baseline: {self.baseline.origin}\nCandidate: {self.candidate.origin}")
+        if self.unmatched:
+            page.add_text(f"Not compared, because one side lacks them: {', '.join(self.unmatched)}")
+        page.add_heading("Changes")
         rows = [
-            [name, d.one, d.other, d.change, d.interval.low, d.interval.high, self.verdict(name)]
+            [name, d.baseline, d.candidate, d.change, *d.interval, self.verdict(name)]
             for name, d in self.differences.items()
         ]
-        page.table(rows, ("", "one", "other", "change", f"{LEVEL:.0%} from", "to", ""))
-        page.text(
-            f"Both sides are judged on the same {self.draws:,} draws of the images (seed {self.seed}). A verdict "
-            "stands where 0 is not inside."
+        page.add_table(rows, ("", "baseline", "candidate", "change", f"{LEVEL:.0%} from", "to", ""))
+        page.add_text(
+            f"Intervals come from {self.draws:,} resamples of the images (seed {self.seed}), the same for both sides. "
+            "A change is significant if its interval excludes 0."
         )
         finite = [value for value in self.changes.values() if math.isfinite(value)]
         if len(finite) > 1:
-            histogram(out / "plots/changes.png", finite, f"change of {self.ranked}")
-            page.image(out / "plots/changes.png", f"change of {self.ranked} in the images one by one")
-        self._draw(page, "Changed most for the worse", self.worse(SHOWN))
-        self._draw(page, "Changed most for the better", self.better(SHOWN))
-        show_basis(page, self.one.report, self.one.card, "" if self.alike else ": one")
-        if not self.alike:
-            show_basis(page, self.other.report, self.other.card, ": other")
-        show_origin(page, command)
+            plot_histogram(out / "plots/changes.png", finite, f"change of {self.ranked_by}")
+            page.add_image(out / "plots/changes.png", f"change of {self.ranked_by} in single images")
+        self._draw_images(page, "Largest deteriorations", self.worse(NUM_DRAWN))
+        self._draw_images(page, "Largest improvements", self.better(NUM_DRAWN))
+        add_provenance(page, self.baseline.report, self.baseline.card, "" if self.has_same_setup else ": baseline")
+        if not self.has_same_setup:
+            add_provenance(page, self.candidate.report, self.candidate.card, ": candidate")
+        add_versions(page, command)
         return page.write(out / "index.html")
 
-    def _draw(self, page: Page, title: str, ids: list[str]) -> None:
-        page.heading(title)
+    def _draw_images(self, page: HTMLPage, title: str, ids: list[str]) -> None:
+        page.add_heading(title)
         if not ids:
-            page.text("none")
-        for first, second in self.examples(ids):
-            drawn, captions = side_by_side(first, [("other", second.answer)])
-            captions = ["one" if caption == "answer" else caption for caption in captions]
-            sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(2000, 420 * len(drawn)))
-            page.image(sheet, f"{first.id}: {self.ranked} {self.changes[first.id]:+.4g}")
+            page.add_text("none")
+        for first, second in zip(self.baseline.examples(ids), self.candidate.examples(ids)):
+            panels, captions = draw_side_by_side(first, [("candidate", second.prediction)])
+            captions = [caption.replace("prediction", "baseline", 1) for caption in captions]
+            caption = f"{self.ranked_by} {self.changes[first.image_id]:+.4g}"
+            draw_example(page, first, caption, (panels, captions), width=2000)
+
+
+def compare(
+    baseline: EvaluationResult,
+    candidate: EvaluationResult,
+    *,
+    draws: int = DRAWS,
+    seed: int = 0,
+    on_error: OnError = "fail",
+    out: Path | None = None,
+    command: str = "",
+) -> Comparison:
+    """Compares two evaluations of the same images by a paired bootstrap.
+
+    Args:
+        baseline: The first evaluation; changes are relative to it.
+        candidate: The second evaluation.
+        draws: Number of resamples.
+        seed: Seed of the resampling.
+        on_error: "skip" compares the images that both sides have, and lists the others.
+        out: Folder for a page and compare.json.
+        command: The command that reproduces the page.
+
+    Raises:
+        UsageError: The evaluations are of different tasks.
+        DataError: They are of different images, or under "skip" have none in common.
+    """
+    if baseline.report.task != candidate.report.task:
+        value = f"{baseline.report.task} and {candidate.report.task}"
+        raise UsageError("only evaluations of one task can be compared", value=value)
+    first: PerImageStats = baseline.metric.per_image()
+    second: PerImageStats = candidate.metric.per_image()
+    common = set(first.ids) & set(second.ids)
+    unmatched = sorted((set(first.ids) | set(second.ids)) - common) if on_error == "skip" and common else []
+    if unmatched:
+        first, second = ImageSubset(first, common), ImageSubset(second, common)
+    differences = compare_paired(first, second, draws, seed)
+    first_columns, second_columns = first.compute_each(), second.compute_each()
+    ranked_by = next(name for name in differences if name in first_columns and name in second_columns)
+    with np.errstate(invalid="ignore"):
+        change = second_columns[ranked_by] - first_columns[ranked_by]
+    defined = [(image_id, float(value)) for image_id, value in zip(first.ids, change) if not math.isnan(value)]
+    sign = 1 if get_metric_info(ranked_by).higher_is_better else -1
+    changes = dict(sorted(defined, key=lambda pair: sign * pair[1]))
+    comparison = Comparison(baseline, candidate, differences, ranked_by, changes, draws, seed, tuple(unmatched))
+    if out is not None:
+        comparison.write(out, command)
+    return comparison

@@ -1,8 +1,7 @@
-"""What kinds of errors there are and what they cost, as tables, plots and the worst images drawn. No torch here."""
+"""Which kinds of errors occur and what they cost, as tables, plots and the worst images drawn."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,127 +10,154 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from densevision.draw.contact_sheet import contact_sheet
-from densevision.draw.html_page import Page
-from densevision.draw.plots import bars
+from densevision.draw.html_page import HTMLPage
+from densevision.draw.plots import plot_bars
 from densevision.errors import DataError
-from densevision.evaluation.provenance import show_basis, show_origin
-from densevision.evaluation.result import EvaluationResult, every, side_by_side
-from densevision.inference.progress import Progress, silent
-from densevision.io.atomic_write import write_text
-from densevision.metrics.stratified_errors import PixelErrors
-from densevision.metrics.tide import ObjectErrors
+from densevision.evaluation.provenance import add_provenance, add_versions
+from densevision.evaluation.report_page import draw_example
+from densevision.evaluation.result import EvaluationResult, draw_side_by_side, iterate_examples
+from densevision.inference.progress import Progress, hide_progress
+from densevision.io.json_writer import to_json_value, write_json
+from densevision.metrics.metric import Tables
+from densevision.metrics.stratified_errors import StratifiedErrors
+from densevision.metrics.tide import TideConvention, TideErrors
 from densevision.results import Detections, Instances, Result
-from densevision.run_folder import versions
+from densevision.run_folder import collect_versions
 
-SHOWN = 12
+__all__ = ["ErrorAccumulator", "ErrorAnalysis", "analyze"]
+
+NUM_DRAWN = 12
 """Worst images that are drawn."""
-Tables = dict[str, dict[str, dict[str, float]]]
+MAX_METRICS = 12
+"""Headline metrics at the top of the page."""
 
 
-class Errors(Protocol):
-    """Errors of one kind of record over images that come one at a time."""
+class ErrorAccumulator(Protocol):
+    """Errors of one result type over images that arrive one at a time."""
 
-    def update(self, answer: Any, truth: Any, image: np.ndarray | None, id: str) -> None:
-        """Takes one image."""
+    def update(self, prediction: Any, truth: Any, image: np.ndarray | None, image_id: str, /) -> None:
+        """Adds one image."""
 
     def tables(self) -> Tables:
-        """Title -> kind or part -> column -> number."""
+        """Title -> kind or stratum -> column -> number."""
 
-    def draw(self, answer: Any, truth: Any, canvas: np.ndarray) -> tuple[np.ndarray, str]:
+    def draw(self, prediction: Any, truth: Any, canvas: np.ndarray, /) -> tuple[np.ndarray, str]:
         """The errors of one image drawn, and a caption."""
 
 
 @dataclass(frozen=True)
-class Diagnosis:
-    """The errors of a evaluation.
+class ErrorAnalysis:
+    """The errors of an evaluation.
 
     Attributes:
-        evaluation: Whose errors they are.
-        parts: What looked at them; one for each thing that objects have.
+        evaluation: The evaluation.
+        errors: Accumulated errors; one for each geometry of the objects.
     """
 
-    evaluation_result: EvaluationResult
-    parts: list[Errors]
-
-    @classmethod
-    def of(cls, evaluation_result: EvaluationResult, progress: Progress = silent) -> Diagnosis:
-        """Looks at every image once more.
-
-        Args:
-            evaluation: Whose errors they are.
-            progress: Draws a bar over the images.
-
-        Raises:
-            DataError: Nothing was judged.
-        """
-        parts: list[Errors] = []
-        for look in every(evaluation_result, progress):
-            parts = parts or errors_of(look.truth)
-            for part in parts:
-                part.update(look.answer, look.truth, look.image, look.id)
-        if not parts:
-            raise DataError("no image was judged", value=evaluation_result.origin)
-        return cls(evaluation_result, parts)
+    evaluation: EvaluationResult
+    errors: list[ErrorAccumulator]
 
     def tables(self) -> Tables:
         """All tables."""
-        return {title: rows for part in self.parts for title, rows in part.tables().items()}
+        return {title: rows for part in self.errors for title, rows in part.tables().items()}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what is not finite is null."""
-        name, ranked = self.evaluation_result.ranked()
-        tables = {
-            title: {row: {key: value if math.isfinite(value) else None for key, value in columns.items()}
-                    for row, columns in rows.items()}
-            for title, rows in self.tables().items()
-        }  # fmt: skip
-        worst = {id: value if math.isfinite(value) else None for id, value in ranked}
-        report = self.evaluation_result.report.to_dict()
-        judged = {"task": report["task"], "source": self.evaluation_result.origin, "metrics": report["metrics"]}
-        basis = {"protocol": report["protocol"], "counts": report["counts"], "versions": versions()}
-        return {**judged, **basis, "errors": tables, "by": name, "worst": worst}
+        """Plain data for JSON; numbers that are not finite are None."""
+        name, ranked = self.evaluation.rank_images()
+        report = self.evaluation.report
+        return to_json_value(
+            {
+                "task": report.task,
+                "source": self.evaluation.origin,
+                "metrics": report.metrics,
+                "protocol": report.protocol,
+                "counts": report.counts,
+                "versions": collect_versions(),
+                "errors": self.tables(),
+                "by": name,
+                "worst": dict(ranked),
+            }
+        )
 
     def write(self, out: Path, command: str = "") -> Path:
-        """Writes a page, errors.json and plots."""
-        write_text(out / "errors.json", json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n")
-        page = Page(f"{self.evaluation_result.report.task}: errors")
-        page.text(self.evaluation_result.origin)
-        page.numbers(dict(list(self.evaluation_result.report.metrics.items())[:12]))
-        for number, (title, rows) in enumerate(self.tables().items()):
-            self._table(page, title, rows, out / f"plots/{number}.png")
-        name, ranked = self.evaluation_result.ranked()
-        page.heading(f"Worst images by {name}")
-        values = dict(ranked)
-        for look in self.evaluation_result.examples([id for id, _ in ranked[:SHOWN]]):
-            drawn, captions = side_by_side(look)
-            if isinstance(look.truth, Detections):
-                canvas = look.canvas()
-                for part in self.parts:
-                    image, caption = part.draw(look.answer, look.truth, canvas)
-                    drawn.append(image)
+        """Writes errors.json, plots and a page.
+
+        Args:
+            out: The folder.
+            command: The command that reproduces the page.
+
+        Returns:
+            Path of the page.
+        """
+        write_json(out / "errors.json", self.to_dict())
+        report = self.evaluation.report
+        page = HTMLPage(f"{report.task}: errors")
+        page.add_text(self.evaluation.origin)
+        page.add_numbers(dict(list(report.metrics.items())[:MAX_METRICS]))
+        for index, (title, rows) in enumerate(self.tables().items()):
+            _add_table(page, title, rows, out / f"plots/{index}.png")
+        name, ranked = self.evaluation.rank_images()
+        page.add_heading(f"Worst images by {name}")
+        value_by_id = dict(ranked)
+        for example in self.evaluation.examples(list(value_by_id)[:NUM_DRAWN]):
+            panels, captions = draw_side_by_side(example)
+            if isinstance(example.truth, Detections):
+                for part in self.errors:
+                    panel, caption = part.draw(example.prediction, example.truth, example.canvas())
+                    panels.append(panel)
                     captions.append(caption)
-            sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(2000, 480 * len(drawn)))
-            page.image(sheet, f"{look.id}: {name} {values[look.id]:.4g}")
-        show_basis(page, self.evaluation_result.report, self.evaluation_result.card)
-        show_origin(page, command)
+            draw_example(page, example, f"{name} {value_by_id[example.image_id]:.4g}", (panels, captions), width=2000)
+        add_provenance(page, report, self.evaluation.card)
+        add_versions(page, command)
         return page.write(out / "index.html")
 
-    @staticmethod
-    def _table(page: Page, title: str, rows: Mapping[str, Mapping[str, float]], plot: Path) -> None:
-        columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-        page.heading(title)
-        cells = [[name, *(row.get(column) for column in columns)] for name, row in rows.items()]
-        page.table(cells, ("", *columns))
-        shown = next((column for column in columns if "cost" in column), columns[0])
-        bars(plot, {name.partition(":")[0]: row.get(shown, math.nan) for name, row in rows.items()}, shown)
-        page.image(plot, shown)
+
+def analyze(
+    evaluation: EvaluationResult,
+    *,
+    tide: TideConvention = "coco",
+    out: Path | None = None,
+    command: str = "",
+    progress: Progress = hide_progress,
+) -> ErrorAnalysis:
+    """Sorts the errors of an evaluation by kind or stratum; reads every image once more.
+
+    Args:
+        evaluation: The evaluation.
+        tide: Convention for the costs of errors of objects; see `metrics.tide.TideErrors`.
+        out: Folder for a page and errors.json.
+        command: The command that reproduces the page.
+        progress: Draws a bar over the images.
+
+    Raises:
+        DataError: The evaluation has no images.
+    """
+    errors: list[ErrorAccumulator] = []
+    for example in iterate_examples(evaluation, progress):
+        errors = errors or create_accumulators(example.truth, tide)
+        for part in errors:
+            part.update(example.prediction, example.truth, example.image, example.image_id)
+    if not errors:
+        raise DataError("no image was evaluated", value=evaluation.origin)
+    analysis = ErrorAnalysis(evaluation, errors)
+    if out is not None:
+        analysis.write(out, command)
+    return analysis
 
 
-def errors_of(truth: Result) -> list[Errors]:
-    """What looks at the errors of this kind of record."""
+def create_accumulators(truth: Result, tide: TideConvention = "coco") -> list[ErrorAccumulator]:
+    """Empty accumulators for the errors of a result type; see `analyze`."""
     if isinstance(truth, Instances) and truth.masks is not None:
-        return [ObjectErrors(truth.names, "bbox"), ObjectErrors(truth.names, "segm")]
+        return [TideErrors(truth.names, iou_type, tide) for iou_type in ("bbox", "segm")]
     if isinstance(truth, Detections):
-        return [ObjectErrors(truth.names)]
-    return [PixelErrors()]
+        return [TideErrors(truth.names, "bbox", tide)]
+    return [StratifiedErrors()]
+
+
+def _add_table(page: HTMLPage, title: str, rows: Mapping[str, Mapping[str, float]], plot: Path) -> None:
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    page.add_heading(title)
+    page.add_table([[name, *(row.get(column) for column in columns)] for name, row in rows.items()], ("", *columns))
+    column = next((column for column in columns if "cost" in column), columns[0])
+    plot_bars(plot, {name.partition(":")[0]: row.get(column, math.nan) for name, row in rows.items()}, column)
+    page.add_image(plot, column)

@@ -1,66 +1,66 @@
-"""What numbers rest on, as the foot of a page: counts, protocol, weights, versions, and the command that repeats it."""
+"""Page sections that say how numbers were obtained: counts, protocol, weights, versions, and the command."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from densevision.draw.html_page import Page
+from densevision.draw.html_page import HTMLPage
 from densevision.evaluation.report import Report
+from densevision.io.json_writer import dump_json
 from densevision.io.weights import Card
-from densevision.run_folder import versions
+from densevision.run_folder import collect_versions
 
-LISTED = 20
-"""Names that a page lists of what was left out; the JSON has them all."""
+MAX_NAMES = 20
+"""Names that a page lists of each kind; the JSON has them all."""
+CARD_FIELDS = ("task", "classes", "data", "source", "license", "versions")
 
 
-def show_basis(page: Page, report: Report, card: Card | None = None, whose: str = "") -> None:
-    """Adds counts, what was left out, the protocol, and the weights where a model answered.
+def add_provenance(page: HTMLPage, report: Report, card: Card | None = None, side: str = "") -> None:
+    """Adds counts, what was left out, the protocol, and the model's weights.
 
     Args:
-        page: Where they are added.
-        report: Whose they are.
-        card: Of the weights.
-        whose: What the headings add, where a page has several sides.
+        page: The page.
+        report: The report.
+        card: Card of the weights, if a model was evaluated.
+        side: Suffix of the headings, for pages with several reports.
     """
-    page.heading(f"What the numbers rest on{whose}")
-    page.table([[name, value] for name, value in report.counts.items() if value != []])
+    page.add_heading(f"Counts{side}")
+    page.add_table([[name, value] for name, value in report.counts.items() if value != []])
     for kind, names in report.named.items():
-        more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-        page.text(f"{kind}: {', '.join(names[:LISTED])}{more}")
-    page.heading(f"Protocol{whose}")
-    page.table(flat(report.protocol))
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        page.add_text(f"{kind}: {', '.join(names[:MAX_NAMES])}{more}")
+    page.add_heading(f"Protocol{side}")
+    page.add_table(flatten(report.protocol))
     if card is None:
         return
-    page.heading(f"Weights{whose}")
-    told = card.to_dict()
-    shown = ("task", "classes", "data", "source", "license", "versions")
-    page.table(flat({key: told[key] for key in shown if told[key]}))
-    page.numbers(told["metrics"].get("metrics", {}), "what their card tells of them")
-    page.fold("The whole card", json.dumps(told, indent=1, ensure_ascii=False))
+    page.add_heading(f"Weights{side}")
+    values = card.to_dict()
+    page.add_table(flatten({key: values[key] for key in CARD_FIELDS if values[key]}))
+    page.add_numbers(values["metrics"].get("metrics", {}), "metrics in the card")
+    page.add_collapsible("Full card", dump_json(values, indent=1))
 
 
-def show_origin(page: Page, command: str = "") -> None:
-    """Adds versions, and the command that gives the same again."""
-    page.heading("Versions")
-    page.table(list(versions().items()))
+def add_versions(page: HTMLPage, command: str = "") -> None:
+    """Adds versions, and the command that reproduces the page."""
+    page.add_heading("Versions")
+    page.add_table(list(collect_versions().items()))
     if command:
-        page.heading("Again")
-        page.code(command)
+        page.add_heading("Reproduce")
+        page.add_code(command)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
+def flatten(values: Mapping[str, Any], prefix: str = "") -> list[list[Any]]:
     """Nested values as rows of dotted names and text.
 
-    >>> flat({"a": {"b": 1, "c": [2, 3]}})
+    >>> flatten({"a": {"b": 1, "c": [2, 3]}})
     [['a.b', '1'], ['a.c', '2, 3']]
     """
     rows: list[list[Any]] = []
     for key, value in values.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            rows += flat(value, f"{name}.")
+            rows += flatten(value, f"{name}.")
         else:
             rows.append([name, ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)])
     return rows

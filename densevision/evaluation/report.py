@@ -1,56 +1,47 @@
-"""Numbers with their protocol: what evaluation and score give, print and write."""
+"""The result of an evaluation as numbers with their protocol."""
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from densevision.io.json_writer import dump_json, to_json_value, write_json
+from densevision.metrics.metric import Tables
+
+__all__ = ["Report"]
+
 
 @dataclass(frozen=True)
 class Report:
-    """One evaluation.
+    """The numbers of one evaluation.
 
     Attributes:
         task: The task's name.
-        metrics: Headline numbers; NaN where nothing defines them.
-        protocol: Everything that a reader needs in order to reproduce the numbers.
-        counts: Images, truths, predictions, and whatever was left out.
-        named: What was counted -> the names of the images or files, such as those without prediction.
-        tables: Table -> row -> column -> number, below the headline.
+        metrics: Headline metrics by name; NaN where undefined.
+        protocol: Everything that is needed to reproduce the numbers.
+        counts: Numbers of images, ground truths, predictions, and of whatever was left out.
+        named: What was counted -> names of the images or files, such as those without prediction.
+        tables: Numbers below the headline.
     """
 
     task: str
     metrics: dict[str, float]
     protocol: dict[str, Any]
     counts: dict[str, Any]
-    tables: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    tables: Tables = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; NaN is null."""
+        """Plain data for JSON; numbers that are not finite are None."""
         values = {"task": self.task, "metrics": self.metrics, "protocol": self.protocol, "counts": self.counts}
-        further = {"named": self.named, "tables": self.tables}
-        return _finite(values | {name: part for name, part in further.items() if part})
+        optional = {"named": self.named, "tables": self.tables}
+        return to_json_value(values | {name: part for name, part in optional.items() if part})
 
     def to_json(self) -> str:
         """The report as one JSON object."""
-        return json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False)
+        return dump_json(self.to_dict())
 
     def write(self, path: Path) -> None:
-        """Writes the JSON, indented, whole or not at all."""
-        from densevision.io.atomic_write import write_text
-
-        write_text(path, json.dumps(self.to_dict(), allow_nan=False, ensure_ascii=False, indent=1) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+        """Writes indented JSON, atomically."""
+        write_json(path, self.to_dict())

@@ -1,7 +1,8 @@
-"""A evaluation that can be looked into: numbers, what they came from, and any of its images again. No torch here."""
+"""An evaluation with access to single images: the numbers, the metric they come from, and every example on demand."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,104 +12,113 @@ import numpy as np
 
 from densevision.errors import DataError
 from densevision.evaluation.report import Report
-from densevision.inference.progress import Progress, silent
+from densevision.inference.progress import Progress, hide_progress
 from densevision.io.image import read_image, to_display
 from densevision.io.image_files import list_images
 from densevision.io.weights import Card
-from densevision.metrics.scoring import Judge, OnError, Scoring
+from densevision.metrics.metric import Metric
+from densevision.metrics.metric_info import get_metric_info
+from densevision.metrics.scoring import OnError, Scoring
 from densevision.results import Detections, Result
-from densevision.results.detections import SURE
-from densevision.tasks import load_files, scoring_options
+from densevision.results.detections import COMPARISON_THRESHOLD
+from densevision.tasks import get_scoring_options, load_files
+
+__all__ = ["EvaluationResult", "Example", "draw_side_by_side", "iterate_examples", "score_detailed"]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One image with its answer and its truth.
+    """One image with its prediction and its ground truth.
 
     Attributes:
-        id: Its name.
-        image: (H, W, 3) uint8 RGB; None where nobody has it.
-        answer: What was answered.
-        truth: What is true.
+        image_id: The image's name.
+        image: (H, W, 3) uint8 RGB; None if it is not available.
+        prediction: The prediction.
+        truth: The ground truth.
     """
 
-    id: str
+    image_id: str
     image: np.ndarray | None
-    answer: Result
+    prediction: Result
     truth: Result
 
     def canvas(self) -> np.ndarray:
-        """What answers are drawn on: the image, or black of the answer's size."""
+        """What results are drawn on: the image, or black of the ground truth's size."""
         return np.zeros((*self.truth.size, 3), np.uint8) if self.image is None else self.image
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """One evaluation, from a model or from files.
+    """The evaluation of a model or of prediction files.
 
     Attributes:
         report: The numbers.
-        metric: What they came from.
-        examples: Names of images -> those images again, in that order, one at a time.
-        origin: Who answered what, for headings.
-        card: Of the weights, where a model answered.
+        metric: The metric that they come from.
+        examples: Image ids -> their examples, in that order, one at a time.
+        origin: What was evaluated on which data, for headings.
+        card: Card of the weights, if a model was evaluated.
     """
 
     report: Report
-    metric: Judge
+    metric: Metric
     examples: Callable[[Sequence[str]], Iterable[Example]]
     origin: str
     card: Card | None = None
 
-    def ranked(self) -> tuple[str, list[tuple[str, float]]]:
-        """The headline number that images have of their own, and the images from the worst to the best.
+    def rank_images(self) -> tuple[str, list[tuple[str, float]]]:
+        """The first headline metric that single images have, and (image id, value) from the worst to the best.
 
-        Images for which it is not defined are left out.
+        Images for which it is undefined are left out.
         """
-        from densevision.metrics.metric_info import metric_info
-
         images = self.metric.per_image()
-        each = images.each()
-        name = next((name for name in self.report.metrics if name in each), "")
-        values = each.get(name, np.zeros(0))
-        known = np.flatnonzero(~np.isnan(values)) if name else np.zeros(0, int)
-        order = known[
-            np.argsort(values[known] if metric_info(name).higher_is_better else -values[known], kind="stable")
-        ]
-        return name, [(images.ids[place], float(values[place])) for place in order]
+        columns = images.compute_each()
+        name = next((name for name in self.report.metrics if name in columns), "")
+        if not name:
+            return name, []
+        values = columns[name]
+        rows = np.flatnonzero(~np.isnan(values))
+        sign = 1 if get_metric_info(name).higher_is_better else -1
+        rows = rows[np.argsort(sign * values[rows], kind="stable")]
+        return name, [(images.ids[row], float(values[row])) for row in rows]
 
 
-def score_files_detailed(
+def score_detailed(
     task: str,
-    truth: Path,
-    predictions: Path,
+    truth: str | os.PathLike[str],
+    predictions: str | os.PathLike[str],
     on_error: OnError = "fail",
-    images: Path | None = None,
-    set: Mapping[str, Any] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> EvaluationResult:
-    """Judges prediction files so that they can be looked into; the numbers are those of `score`.
+    """Scores prediction files with access to single images; the numbers are those of `score`.
 
     Args:
         task: Name of the task.
-        truth: What is true.
-        predictions: What was predicted.
+        truth: Ground truth files.
+        predictions: Prediction files.
         on_error: See `metrics.scoring.Scoring`.
-        images: Folder of the reader, found by the names of the truth; to be drawn on.
-        set: See `tasks.scoring_options`.
+        images: Folder of the images to draw on, found by the names of the ground truths.
+        overrides: See `tasks.get_scoring_options`.
+
+    Raises:
+        DataError: Files cannot be read or compared.
+        UsageError: An option has no effect.
     """
-    scoring: Scoring = load_files(task)(truth, predictions, on_error, **scoring_options(task, set))
+    scoring: Scoring = load_files(task)(
+        Path(truth), Path(predictions), on_error, **get_scoring_options(task, overrides)
+    )
     report = Report(task=task, **scoring.report())
-    reader = _Images(images)
+    folder = _ImageFolder(None if images is None else Path(images))
 
     def examples(ids: Sequence[str]) -> Iterator[Example]:
-        for id, answer, true in scoring.pairs(ids):
-            yield Example(id, reader.read(id, true), answer, true)
+        for image_id, prediction, target in scoring.pairs(ids):
+            yield Example(image_id, folder.read(image_id, target), prediction, target)
 
     return EvaluationResult(report, scoring.metric, examples, f"{predictions} against {truth}")
 
 
-class _Images:
-    """Images of a folder by the names that truths have."""
+class _ImageFolder:
+    """Images of a folder by the names of ground truths."""
 
     def __init__(self, folder: Path | None):
         self.files: dict[str, Path] = {}
@@ -121,41 +131,47 @@ class _Images:
             for key in (path.stem, path.with_suffix("").as_posix()):
                 self.files[key] = folder / path
 
-    def read(self, id: str, truth: Result) -> np.ndarray | None:
-        """(H, W, 3) uint8, or None where there is none of the truth's size, unless the truth is an image itself."""
-        path = Path(id)
-        keys = (id, path.with_suffix("").as_posix(), path.name, path.stem)
+    def read(self, image_id: str, truth: Result) -> np.ndarray | None:
+        """(H, W, 3) uint8; None if there is no image of the ground truth's size, unless that is an image itself."""
+        path = Path(image_id)
+        keys = (image_id, path.with_suffix("").as_posix(), path.name, path.stem)
         file = next((self.files[key] for key in keys if key in self.files), None)
-        image = None if file is None else to_display(read_image(file))
-        fits = image is None or image.shape[:2] == tuple(truth.size) or hasattr(truth, "image")
-        return image if fits else None
+        if file is None:
+            return None
+        image = to_display(read_image(file))
+        return image if image.shape[:2] == tuple(truth.size) or hasattr(truth, "image") else None
 
 
-def every(evaluation_result: EvaluationResult, progress: Progress = silent) -> Iterator[Example]:
-    """All images that were judged, under a bar where `progress` draws one."""
-    ids = evaluation_result.metric.per_image().ids
-    for _, look in zip(progress(ids, "looking at errors"), evaluation_result.examples(ids)):
-        yield look
+def iterate_examples(evaluation: EvaluationResult, progress: Progress = hide_progress) -> Iterator[Example]:
+    """All evaluated images, behind a progress bar if `progress` draws one."""
+    ids = evaluation.metric.per_image().ids
+    for _, example in zip(progress(ids, "analyzing errors"), evaluation.examples(ids)):
+        yield example
 
 
-def side_by_side(look: Example, others: Iterable[tuple[str, Result]] = ()) -> tuple[list[np.ndarray], list[str]]:
-    """An image, its truth, its answer and where that is wrong; further answers behind it. Images and captions.
+def draw_side_by_side(
+    example: Example, others: Iterable[tuple[str, Result]] = ()
+) -> tuple[list[np.ndarray], list[str]]:
+    """An image, its ground truth, its prediction and the prediction's errors, as panels and captions.
 
-    Numbers have the same colors in truth and answers.
+    Numbers have the same colors in all panels.
+
+    Args:
+        example: The image.
+        others: (caption, prediction) of further predictions, drawn behind.
     """
     from densevision.draw.fields import draw_errors
-    from densevision.metrics.error_maps import error_map
+    from densevision.metrics.error_maps import compute_error_map
 
-    canvas = look.canvas()
-    drawn, captions = ([look.image], ["image"]) if look.image is not None else ([], [])
-    drawn.append(look.truth.overlay(canvas))
+    canvas = example.canvas()
+    panels, captions = ([example.image], ["image"]) if example.image is not None else ([], [])
+    panels.append(example.truth.overlay(canvas))
     captions.append("truth")
-    for caption, answer in (("answer", look.answer), *others):
-        drawn.append(answer.beside(look.truth, canvas))
-        sure = f", scores from {SURE:g}" if isinstance(answer, Detections) else ""
-        captions.append(f"{caption}{sure}")
-        errors = error_map(answer, look.truth)
+    for caption, prediction in (("prediction", example.prediction), *others):
+        panels.append(prediction.overlay_for_comparison(example.truth, canvas))
+        captions.append(f"{caption}, scores from {COMPARISON_THRESHOLD:g}" if isinstance(prediction, Detections) else caption)
+        errors = compute_error_map(prediction, example.truth)
         if errors is not None:
-            drawn.append(draw_errors(errors.values, errors.known, errors.limit))
+            panels.append(draw_errors(errors.values, errors.known, errors.limit))
             captions.append(errors.caption)
-    return drawn, captions
+    return panels, captions

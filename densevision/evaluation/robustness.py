@@ -1,52 +1,55 @@
-"""How a model's answers degrade when its images do: a table, curves and examples."""
+"""How a model's metrics degrade when its images do: a table, curves and examples."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from densevision.datasets.corruptions import CORRUPTIONS, Corrupted
-from densevision.draw.contact_sheet import contact_sheet
-from densevision.draw.html_page import Page
-from densevision.draw.plots import bands
+from densevision.datasets.corruptions import CORRUPTIONS, CorruptedDataset
+from densevision.draw.html_page import HTMLPage
+from densevision.draw.plots import plot_intervals
 from densevision.errors import UsageError, did_you_mean
 from densevision.evaluation.evaluate import evaluate_model
-from densevision.evaluation.provenance import show_basis, show_origin
-from densevision.evaluation.result import EvaluationResult, side_by_side
-from densevision.inference.predictor import Model
-from densevision.inference.progress import Progress, silent
-from densevision.io.atomic_write import write_text
-from densevision.metrics.bootstrap import LEVEL, Interval, intervals
-from densevision.metrics.metric_info import metric_info
+from densevision.evaluation.provenance import add_provenance, add_versions
+from densevision.evaluation.report_page import draw_example
+from densevision.evaluation.result import EvaluationResult, Example, draw_side_by_side
+from densevision.inference.predictor import Predictor
+from densevision.inference.progress import Progress, hide_progress
+from densevision.io.json_writer import to_json_value, write_json
+from densevision.metrics.bootstrap import LEVEL, Interval, compute_intervals
+from densevision.metrics.metric_info import get_metric_info
 from densevision.run_config import PredictOptions
-from densevision.run_folder import versions
+from densevision.run_folder import collect_versions
 from densevision.sample import SampleSet
 
+__all__ = ["DRAWS", "Robustness", "Step", "measure_robustness"]
+
 DRAWS = 200
-"""Draws of the images for the intervals, fewer than elsewhere: there is one for each step."""
+"""Resamples for the intervals; fewer than elsewhere, for there is one for each step."""
 CLEAN = "clean"
-RESIZED, PIXELS = "scale", "[px]"
-"""The corruption under which a pixel is of another size, and how the meaning of a number tells that it is in pixels."""
+SCALE, PIXEL_UNIT = "scale", "[px]"
+"""The corruption that changes the size of a pixel, and the mark of metrics in pixels in their descriptions."""
 
 
 class Step(NamedTuple):
-    """The numbers under one corruption of one strength.
+    """The metrics under one corruption of one strength.
 
     Attributes:
-        strength: How strong it was; NaN for clean images.
-        metrics: All numbers.
-        interval: Of the watched number.
+        strength: Strength of the corruption; NaN for clean images.
+        metrics: All headline metrics.
+        interval: Confidence interval of the monitored metric.
     """
 
     strength: float
     metrics: dict[str, float]
     interval: Interval
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {"strength": self.strength, "metrics": self.metrics, "interval": list(self.interval)}
 
 
 @dataclass
@@ -54,162 +57,170 @@ class Robustness:
     """How one model degrades.
 
     Attributes:
-        evaluation: Of the clean images: which model, on which data, under which protocol.
-        watched: The number that is told first.
+        evaluation: Evaluation of the clean images.
+        monitored: The task's monitored metric.
         clean: Without corruption.
-        seed: Of noise and blur.
+        seed: Seed of noise and blur.
         steps: Corruption -> steps from mild to strong.
-        examples: Corruption -> images and captions of one sample under its last step.
+        examples: Corruption -> one image under its last step.
     """
 
-    evaluation_result: EvaluationResult
+    evaluation: EvaluationResult
     monitored: str
     clean: Step
     seed: int = 0
     steps: dict[str, list[Step]] = field(default_factory=dict)
-    examples: dict[str, tuple[list[np.ndarray], list[str]]] = field(default_factory=dict)
+    examples: dict[str, Example] = field(default_factory=dict)
 
-    def kept(self, name: str, step: Step) -> float:
-        """The part of the clean number that is left; for errors, the clean error as a part of the one here.
+    def retention(self, name: str, step: Step) -> float:
+        """The share of the clean metric that remains; for errors, the clean error as a share of the one of this step.
 
-        Errors in pixels of scaled images are compared in pixels of the images as they were.
+        Errors in pixels of scaled images are converted to pixels of the original images.
 
         Args:
             name: The corruption.
             step: One of its steps.
         """
-        clean, here = self.clean.metrics[self.monitored], step.metrics[self.monitored]
-        told = metric_info(self.monitored)
-        if name == RESIZED and PIXELS in told.text:
-            here /= step.strength
-        part, whole = (here, clean) if told.higher_is_better else (clean, here)
-        return part / whole if whole else math.nan
+        clean, value = self.clean.metrics[self.monitored], step.metrics[self.monitored]
+        info = get_metric_info(self.monitored)
+        if name == SCALE and PIXEL_UNIT in info.text:
+            value /= step.strength
+        numerator, denominator = (value, clean) if info.higher_is_better else (clean, value)
+        return numerator / denominator if denominator else math.nan
 
     def note(self) -> str:
-        """What is to be known of the part that is kept; empty where it says what it seems to."""
-        if RESIZED not in self.steps or PIXELS not in metric_info(self.monitored).text:
+        """A remark on retention under scaling; empty if none is needed."""
+        if SCALE not in self.steps or PIXEL_UNIT not in get_metric_info(self.monitored).text:
             return ""
-        return f"Under {RESIZED}, {self.monitored} is in pixels of the scaled images, its part kept in those of before."
+        return (
+            f"Under {SCALE}, {self.monitored} is in pixels of the scaled images; its retention is in those of the "
+            "original ones."
+        )
 
     def rows(self) -> list[tuple[str, str, float, float, float, float]]:
-        """Corruption, strength, number, interval's ends and the part that is kept."""
-        found = [(CLEAN, "", self.clean.metrics[self.monitored], *self.clean.interval, 1.0)]
+        """(corruption, strength, monitored metric, low and high end of its interval, retention) of every step."""
+        rows = [(CLEAN, "", self.clean.metrics[self.monitored], *self.clean.interval, 1.0)]
         for name, steps in self.steps.items():
             for step in steps:
-                strength = f"{CORRUPTIONS[name].what}: {step.strength:g}"
-                found.append((name, strength, step.metrics[self.monitored], *step.interval, self.kept(name, step)))
-        return found
+                strength = f"{CORRUPTIONS[name].description}: {step.strength:g}"
+                value = step.metrics[self.monitored]
+                rows.append((name, strength, value, *step.interval, self.retention(name, step)))
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON; what is not finite is null."""
+        """Plain data for JSON; numbers that are not finite are None."""
         steps = {
-            name: [{**_plain(step), "kept": _finite(self.kept(name, step))} for step in each]
-            for name, each in self.steps.items()
+            name: [{**step.to_dict(), "kept": self.retention(name, step)} for step in steps]
+            for name, steps in self.steps.items()
         }
-        report = self.evaluation_result.report.to_dict()
-        return {
-            "task": report["task"],
-            "model": self.evaluation_result.origin,
-            "protocol": report["protocol"],
-            "counts": report["counts"],
-            "seed": self.seed,
-            "intervals": {"draws": DRAWS, "seed": 0, "level": LEVEL},
-            "versions": versions(),
-            "watched": self.monitored,
-            CLEAN: _plain(self.clean),
-            "corruptions": steps,
-        }
+        report = self.evaluation.report
+        return to_json_value(
+            {
+                "task": report.task,
+                "model": self.evaluation.origin,
+                "protocol": report.protocol,
+                "counts": report.counts,
+                "seed": self.seed,
+                "intervals": {"draws": DRAWS, "seed": 0, "level": LEVEL},
+                "versions": collect_versions(),
+                "watched": self.monitored,
+                CLEAN: self.clean.to_dict(),
+                "corruptions": steps,
+            }
+        )
 
     def write(self, out: Path, command: str = "") -> Path:
-        """Writes a page, robustness.json and plots."""
-        write_text(out / "robustness.json", json.dumps(self.to_dict(), indent=1) + "\n")
-        page = Page(f"{self.evaluation_result.report.task}: robustness")
-        page.text(self.evaluation_result.origin)
-        page.heading(f"{self.monitored} under corruption")
-        header = ("", "strength", self.monitored, f"{LEVEL:.0%} from", "to", "part kept")
-        page.table(self.rows(), header, metric_info(self.monitored).text)
-        page.text(
-            f"Intervals are of {DRAWS} draws of the images; noise and blur are of seed {self.seed}. {self.note()}"
+        """Writes robustness.json, plots and a page.
+
+        Args:
+            out: The folder.
+            command: The command that reproduces the page.
+
+        Returns:
+            Path of the page.
+        """
+        write_json(out / "robustness.json", self.to_dict())
+        report = self.evaluation.report
+        page = HTMLPage(f"{report.task}: robustness")
+        page.add_text(self.evaluation.origin)
+        page.add_heading(f"{self.monitored} under corruption")
+        header = ("", "strength", self.monitored, f"{LEVEL:.0%} from", "to", "retention")
+        page.add_table(self.rows(), header, get_metric_info(self.monitored).text)
+        page.add_text(
+            f"Intervals come from {DRAWS} resamples of the images; the seed of noise and blur is {self.seed}. "
+            f"{self.note()}"
         )
         plots = []
-        for number, (name, steps) in enumerate(self.steps.items()):
-            path = out / f"plots/{number}.png"
-            line = [(step.strength, step.metrics[self.monitored], *step.interval) for step in steps]
-            bands(path, line, CORRUPTIONS[name].what, self.monitored, name, self.clean.metrics[self.monitored])
+        for index, (name, steps) in enumerate(self.steps.items()):
+            path = out / f"plots/{index}.png"
+            points = [(step.strength, step.metrics[self.monitored], *step.interval) for step in steps]
+            clean = self.clean.metrics[self.monitored]
+            plot_intervals(path, points, CORRUPTIONS[name].description, self.monitored, name, clean)
             plots.append(path)
-        page.images(plots, list(self.steps))
-        page.heading("One image, at the last step of each")
-        for name, (drawn, captions) in self.examples.items():
-            sheet = contact_sheet(drawn, captions, columns=len(drawn), width=min(1600, 480 * len(drawn)))
-            page.image(sheet, name)
-        show_basis(page, self.evaluation_result.report, self.evaluation_result.card)
-        show_origin(page, command)
+        page.add_images(plots, list(self.steps))
+        page.add_heading("One image under the strongest step of each corruption")
+        for name, example in self.examples.items():
+            draw_example(page, example, name, draw_side_by_side(example))
+        add_provenance(page, report, self.evaluation.card)
+        add_versions(page, command)
         return page.write(out / "index.html")
 
 
-def measure(
-    model: Model,
+def measure_robustness(
+    model: Predictor,
     samples: SampleSet,
-    names: Iterable[str] | None = None,
+    *,
+    corruptions: Iterable[str] | None = None,
     limit: int | None = None,
     seed: int = 0,
     options: PredictOptions | None = None,
-    progress: Progress = silent,
+    out: Path | None = None,
+    command: str = "",
+    progress: Progress = hide_progress,
 ) -> Robustness:
-    """Judges a model on the same images again and again, each time under another corruption.
+    """Evaluates a model on the same images under each corruption in turn.
 
-    Where a corruption turns or scales images, their truth is turned and scaled along, and what it no longer tells,
-    such as what lies beyond a turned image's edge, does not count.
+    If a corruption rotates or scales images, so it does with their ground truth; what is then undefined, such as the
+    area outside a rotated image, does not count.
 
     Args:
-        model: What answers.
+        model: The model.
         samples: The dataset.
-        names: Corruptions, as in `data.corruptions.CORRUPTIONS`; all when not given.
-        limit: Only so many of the first samples.
-        seed: Of noise and blur.
-        options: How to predict.
+        corruptions: Names in `datasets.corruptions.CORRUPTIONS`; all by default.
+        limit: Number of first samples to use.
+        seed: Seed of noise and blur.
+        options: How to predict; the task's evaluation options by default.
+        out: Folder for a page and robustness.json.
+        command: The command that reproduces the page.
         progress: Draws a bar over the samples.
 
     Raises:
         UsageError: There is no such corruption.
     """
-    chosen = list(CORRUPTIONS) if names is None else list(names)
-    for name in chosen:
+    names = list(CORRUPTIONS if corruptions is None else dict.fromkeys(corruptions))
+    for name in names:
         if name not in CORRUPTIONS:
             raise UsageError("no such corruption", field="only", value=name, hint=did_you_mean(name, CORRUPTIONS))
     options = options or model.task.evaluation_options()
-    inputs = [name for name, spec in model.task.inputs.items() if spec.kind == "image"]
-    data = model.task.config.data
+    inputs = [name for name, spec in model.task.input_spec.items() if spec.kind == "image"]
+    workers = model.task.config.data.workers
     monitored = model.task.monitor[0]
 
-    def step(name: str | None, strength: float) -> tuple[Step, EvaluationResult]:
-        corrupted = Corrupted(samples, CORRUPTIONS.get(name or ""), strength, inputs, seed, limit)
-        judged = evaluate_model(model, corrupted, options, data.workers, progress)
-        span = intervals(judged.metric.per_image(), DRAWS)[monitored]
-        return Step(strength, judged.report.metrics, span), judged
+    def evaluate_step(name: str | None, strength: float) -> tuple[Step, EvaluationResult]:
+        corrupted = CorruptedDataset(samples, CORRUPTIONS.get(name or ""), strength, inputs, seed, limit)
+        evaluation = evaluate_model(model, corrupted, options, workers, progress)
+        interval = compute_intervals(evaluation.metric.per_image(), DRAWS)[monitored]
+        return Step(strength, evaluation.report.metrics, interval), evaluation
 
-    clean, judged = step(None, math.nan)
-    found = Robustness(judged, monitored, clean, seed)
-    for name in chosen:
+    clean, evaluation = evaluate_step(None, math.nan)
+    robustness = Robustness(evaluation, monitored, clean, seed)
+    for name in names:
+        steps = []
         for strength in CORRUPTIONS[name].strengths:
-            one, judged = step(name, strength)
-            found.steps.setdefault(name, []).append(one)
-        found.examples[name] = _example(judged)
-    return found
-
-
-def _example(judged: EvaluationResult) -> tuple[list[np.ndarray], list[str]]:
-    look = next(iter(judged.examples(judged.metric.per_image().ids[:1])))
-    return side_by_side(look)
-
-
-def _plain(step: Step) -> dict[str, Any]:
-    return {
-        "strength": _finite(step.strength),
-        "metrics": {name: _finite(value) for name, value in step.metrics.items()},
-        "interval": [_finite(end) for end in step.interval],
-    }
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+            step, corrupted = evaluate_step(name, strength)
+            steps.append(step)
+        robustness.steps[name] = steps
+        robustness.examples[name] = next(iter(corrupted.examples(corrupted.metric.per_image().ids[:1])))
+    if out is not None:
+        robustness.write(out, command)
+    return robustness

@@ -1,0 +1,1 @@
+"""Exports weights to ONNX, OpenVINO and torch.export, verifies the files, and runs them."""

@@ -1,4 +1,4 @@
-"""Export: weights as a graph for other runtimes, written only when it answers as PyTorch does."""
+"""Export: weights as a graph for other runtimes, written only when its outputs equal those of PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
@@ -21,216 +21,265 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from densevision.errors import DenseVisionError, ExportError, UsageError, did_you_mean
-from densevision.export.exported_predictor import CARD, KINDS, OUT, STAMP, Exported, ExportMetadata, decoding, runtime
-from densevision.export.verification import Comparison, batches, trial_samples
-from densevision.inference.predictor import Model, TorchModel
+from densevision.export.exported_predictor import (
+    CARD_KEY,
+    EXPORT_KEY,
+    OUTPUT_FORMATS,
+    OUTPUT_SUFFIX,
+    PREDICTOR_BY_SUFFIX,
+    ExportedPredictor,
+    ExportMetadata,
+    import_runtime,
+    resolve_decode_options,
+)
+from densevision.export.verification import OutputComparison, Tolerance, make_trial_samples, split_batches
+from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sources import open_source
-from densevision.io.atomic_write import whole
+from densevision.io.atomic_write import atomic_write
+from densevision.nn.model import Tensors
 from densevision.run_config import PredictOptions
-from densevision.sample import InputSpec, Sample, to_inputs
-from densevision.tasks.base import Task, Tensors
+from densevision.sample import InputSpec, Sample, prepare_inputs
+from densevision.tasks.base import Task
+from densevision.telemetry import disable_telemetry
+
+__all__ = ["SUFFIXES", "ExportProgram", "compare_outputs", "export", "trace_program"]
 
 log = logging.getLogger("densevision")
 
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
 """Format -> suffix of its files."""
 
-NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "openvino": ("onnx", "onnxscript", "openvino"), "torch": ()}
+REQUIRED_MODULES = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+    "torch": (),
+}
 """Format -> modules of the export extra that write and verify it."""
 
-TOLERANCE = {False: (1e-3, 1e-6), True: (2e-2, 1e-2)}
-"""Half precision or not -> accepted difference: absolute, and as a share of the output's largest magnitude.
+TOLERANCES = {
+    False: Tolerance(absolute=1e-3, relative=1e-6, score_tie=1e-4, stray_fraction=0.005),
+    True: Tolerance(absolute=2e-2, relative=1e-2, score_tie=2e-2, stray_fraction=0.05),
+}
+"""Half precision or not -> accepted differences.
 
-Half weights alone change a detector's scores by 0.0005; where OpenVINO also adds up in half, on processors that can,
-they change by 0.014."""
+Half-precision weights change the scores of a detector by 0.0005; where OpenVINO also accumulates in half precision, on
+processors that can, by 0.014."""
 
-STRAYS = {False: 0.005, True: 0.05}
-"""Half precision or not -> share of the rows of an answer that rounding may choose otherwise."""
+MAX_IMAGES = 32
+"""Maximum number of the caller's images that are compared."""
 
-MOST = 32
-"""Number of a person's own images that are compared."""
-
-Write = Callable[[Path, dict[str, str]], None]
+Writer = Callable[[Path, dict[str, str]], None]
 
 
 def export(
-    model: Model,
+    predictor: Predictor,
     out: str | Path | None = None,
-    format: str = "onnx",
+    export_format: str = "onnx",
     decode: bool = True,
     half: bool = False,
     tolerance: float | None = None,
     images: Any = None,
 ) -> Path:
-    """Writes a model that other runtimes can run, and verifies that it answers alike.
+    """Writes a model that other runtimes can run, and verifies that its outputs equal those of PyTorch.
 
-    Batch, height and width stay free, within the size rules of the task's inputs. The file holds the card of the
-    weights; `densevision.load` reads it. Decoding is held as wide as prediction and evaluation need it: for boxes,
-    the lowest score that evaluation looks at, so other tools pick by "scores".
+    Batch, height and width are dynamic, within the size rules of the model's inputs. The file holds the card of the
+    weights and an `ExportMetadata`; `densevision.load` reads it. Postprocessing keeps everything that prediction and
+    evaluation need: detections down to the score threshold of evaluation, so other tools filter by "scores".
 
     Args:
-        model: Weights, as `densevision.load` gives them.
-        out: The file to write, with the suffix of the format; in the working folder when not given. An .xml gets a
-            .bin beside it.
-        format: "onnx", "openvino" or "torch" (`torch.export`).
-        decode: Include the tensor part of decoding, or stop at the network's outputs.
-        half: Compute in float16 (OpenVINO: store in it, and compute where the processor can); inputs, decoding and
-            outputs stay float32.
-        tolerance: Largest difference that is accepted in every output; see `TOLERANCE`.
-        images: What to verify on beside scenes of odd sizes: anything that `predict` takes; of many the first 32.
+        predictor: Weights, from `densevision.load`.
+        out: The file to write, with the suffix of the format; in the working folder by default. An .xml gets a .bin
+            beside it.
+        export_format: "onnx", "openvino" or "torch" (`torch.export`).
+        decode: Include the postprocessing, or stop at the outputs of the network.
+        half: Compute in float16 (OpenVINO: store float16, and compute in it where the processor can); inputs,
+            postprocessing and outputs are float32.
+        tolerance: Accepted difference of every output; see `TOLERANCES`.
+        images: Images for the verification, in addition to scenes of odd sizes: anything that `predict` takes; the
+            first 32 are used.
 
     Raises:
-        UsageError: An option that does not exist or has no effect.
-        ExportError: The network cannot be exported, the exporter or a runtime failed, or the answers differ by more
-            than the tolerance; then nothing is written.
+        UsageError: An option does not exist or has no effect.
+        ExportError: The model cannot be exported, the exporter or a runtime failed, or the outputs differ by more than
+            the tolerance; then nothing is written.
         DenseVisionError: The folder cannot be written or the disk is full.
     """
-    model, path = _checked(model, out, format, decode, tolerance)
-    task = model.task
-    options = _widest(task, model.options)
-    samples = [*trial_samples(task.inputs), *_opened(images, task)]
-    inputs = {name: asdict(spec) for name, spec in task.inputs.items()}
-    stamp = ExportMetadata(decode, decoding(task, options), half, inputs, len(samples))
-    card = model.card.changed(config=task.config.plain()).to_json()
-    reference = Program(model, options, decode)
-    program = traced(Program(model, options, decode, half and format != "openvino"), task.inputs)
-    write = _WRITERS[format](program, list(task.inputs), half)
-    with _whole(path) as temporary, _folder(path) as folder:
+    predictor, path = _check_arguments(predictor, out, export_format, decode, tolerance)
+    task = predictor.task
+    options = _widen_options(task, predictor.options)
+    samples = [*make_trial_samples(task.input_spec), *_open_images(images, task)]
+    accepted = TOLERANCES[half] if tolerance is None else replace(TOLERANCES[half], absolute=tolerance, relative=0.0)
+    card = predictor.card.changed(config=task.config.plain()).to_json()
+    reference = ExportProgram(predictor, options, decode)
+    program = trace_program(
+        ExportProgram(predictor, options, decode, half and export_format != "openvino"), task.input_spec
+    )
+    write = _WRITERS[export_format](program, list(task.input_spec), half)
+    metadata = _make_metadata(predictor, options, decode, half, program)
+    with _write_atomically(path) as temporary, _make_folder(path) as folder:
         trial = Path(folder) / path.name
-        write(trial, {CARD: card, STAMP: stamp.to_json()})
-        comparison = compared(reference, _reopened(trial, model, stamp), samples, STRAYS[half])
-        _judge(comparison, half, tolerance, path)
-        stamp = replace(stamp, differences=comparison.differences())
-        write(temporary, {CARD: card, STAMP: stamp.to_json()})
+        write(trial, {CARD_KEY: card, EXPORT_KEY: metadata.to_json()})
+        comparison = compare_outputs(reference, _reopen(trial, predictor, metadata), samples, accepted)
+        _check_differences(comparison, half, path)
+        metadata = replace(metadata, images=len(samples), differences=comparison.compute_differences())
+        write(temporary, {CARD_KEY: card, EXPORT_KEY: metadata.to_json()})
     return path
 
 
-class Program(nn.Module):
-    """What is exported: the network, and the tensor part of its decoding.
+class ExportProgram(nn.Module):
+    """The exported program: the network and its postprocessing.
 
     Args:
-        model: The weights, which are copied.
-        options: How to answer.
-        decode: Decode; the network's outputs are the answer otherwise.
-        half: Let the network compute in float16.
+        predictor: The weights, which are copied.
+        options: Options of the prediction.
+        decode: Include the postprocessing.
+        half: Compute the network in float16.
     """
 
-    def __init__(self, model: TorchModel, options: PredictOptions, decode: bool, half: bool = False):
+    def __init__(self, predictor: TorchPredictor, options: PredictOptions, decode: bool, half: bool = False):
         super().__init__()
-        net = copy.deepcopy(model.net).cpu().to(memory_format=torch.contiguous_format).eval()
-        self.net = net.half() if half else net.float()
-        self.task, self.options, self.has_postprocess, self.halves = model.task, options, decode, half
+        model = copy.deepcopy(predictor.model).cpu().to(memory_format=torch.contiguous_format).eval()
+        self.model = model.half() if half else model.float()
+        self.task, self.options, self.is_decoded, self.is_half = predictor.task, options, decode, half
 
     def forward(self, inputs: Tensors) -> Tensors:
-        """Inputs on the network's canvas to float32 answers."""
-        if self.halves:
-            inputs = {name: x.half() if name in self.net.images else x for name, x in inputs.items()}
-        outputs = self.net(**inputs, **self.task.forward_kwargs(self.options))
+        """Inputs on the model's canvas to float32 outputs."""
+        if self.is_half:
+            specs = self.model.input_spec
+            inputs = {name: x.half() if specs[name].kind == "image" else x for name, x in inputs.items()}
+        outputs = self.model(**inputs, **self.task.forward_kwargs(self.options))
         outputs = {name: x.float() if x.is_floating_point() else x for name, x in outputs.items()}
-        return self.task.answers(outputs, self.options) if self.has_postprocess else outputs
+        return self.task.postprocess(outputs, self.options) if self.is_decoded else outputs
 
 
-def traced(program: Program, specs: dict[str, InputSpec]) -> ExportedProgram:
-    """The program as a graph whose batch and canvas are free.
+def trace_program(program: ExportProgram, specs: Mapping[str, InputSpec]) -> ExportedProgram:
+    """Traces the program into a graph with a dynamic batch and canvas.
 
     Raises:
         ExportError: PyTorch cannot trace it, or only for fixed sizes.
     """
-    from torch.fx.experimental import _config as symbols
+    from torch.fx.experimental import _config as symbolic_shapes
 
     try:
-        # Sides of one cell are as good as any other: without this the graph is guarded against them.
-        with torch.no_grad(), warnings.catch_warnings(), symbols.patch(backed_size_oblivious=True):
+        # Without the patch the graph gets guards against sides of one cell.
+        with (
+            torch.no_grad(),
+            warnings.catch_warnings(),
+            symbolic_shapes.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
+        ):
             warnings.simplefilter("ignore")
-            shapes = {"inputs": _free_shapes(specs)}
-            graph = torch.export.export(program, (_example(specs),), dynamic_shapes=shapes, strict=False)
+            shapes = {"inputs": _make_dynamic_shapes(specs)}
+            graph = torch.export.export(program, (_make_example(specs),), dynamic_shapes=shapes, strict=False)
     except DenseVisionError:
         raise
-    except Exception as failure:  # whatever the network's own code raises under tracing
-        raise ExportError(f"torch.export cannot trace this network: {_reason(failure)}") from failure
+    except Exception as error:  # whatever the code of the model raises under tracing
+        raise ExportError(f"torch.export cannot trace this model: {_describe_error(error)}") from error
     for module in graph.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # paths of this machine, of no use elsewhere
-    # A side or a batch of one only lies otherwise in memory, and is answered all the same.
-    graph._guards_code = [code for code in getattr(graph, "_guards_code", ()) if not code.endswith(("> 1", "!= 1"))]
+    # A side or a batch of one only has another memory layout, and works all the same.
+    guards = getattr(graph, "_guards_code", ())
+    graph._guards_code = [code for code in guards if not code.endswith(("> 1", "!= 1"))]
     return graph
 
 
-def compared(reference: Program, exported: Exported, samples: Sequence[Sample], strays: float) -> Comparison:
-    """Runs both on the samples, one by one and as a batch.
+def compare_outputs(
+    reference: ExportProgram, exported: ExportedPredictor, samples: Sequence[Sample], tolerance: Tolerance
+) -> OutputComparison:
+    """Runs both programs on the samples, one by one and as a batch.
 
     Raises:
         ExportError: The runtime cannot run the file.
     """
-    specs = reference.task.inputs
-    comparison = Comparison(strays)
-    for batch in batches(samples):
-        inputs, _ = to_inputs(batch, specs)
+    specs, decode_options = reference.task.input_spec, exported.metadata.options
+    iou_threshold, class_agnostic = decode_options["iou_threshold"], bool(decode_options["class_agnostic"])
+    comparison = OutputComparison(tolerance, iou_threshold, class_agnostic)
+    for batch in split_batches(samples):
+        inputs, _ = prepare_inputs(batch, specs)
         with torch.inference_mode():
-            ours = reference(inputs)
+            expected = reference(inputs)
         try:
-            theirs = exported.run(inputs, "cpu")
-        except Exception as failure:  # the runtimes' errors share no base
+            outputs = exported.run(inputs, "cpu")
+        except Exception as error:  # the errors of the runtimes share no base class
             sizes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
-            raise ExportError(f"the exported file does not run: {_reason(failure)}", value=sizes) from failure
-        comparison.add(ours, theirs)
+            raise ExportError(f"the exported file does not run: {_describe_error(error)}", value=sizes) from error
+        comparison.add(expected, outputs)
     return comparison
 
 
-def _checked(model: Model, out: Any, format: str, decode: bool, tolerance: float | None) -> tuple[TorchModel, Path]:
-    """The model and the path, once every argument is known to mean something."""
-    if format not in SUFFIXES:
-        raise UsageError("no such format", field="format", value=format, hint=did_you_mean(format, SUFFIXES))
-    if not isinstance(model, TorchModel):
-        raise UsageError("is an export already", field="weights", hint="Give the weights that it was made of.")
+def _check_arguments(
+    predictor: Predictor, out: Any, export_format: str, decode: bool, tolerance: float | None
+) -> tuple[TorchPredictor, Path]:
+    """Returns the predictor and the path, if every argument is valid."""
+    if export_format not in SUFFIXES:
+        hint = did_you_mean(export_format, SUFFIXES)
+        raise UsageError("no such format", field="export_format", value=export_format, hint=hint)
+    if not isinstance(predictor, TorchPredictor):
+        hint = "Pass the weights from which it was exported."
+        raise UsageError("this is an exported file already", field="weights", hint=hint)
     if tolerance is not None and not tolerance > 0:
         raise UsageError("must be above 0", field="tolerance", value=tolerance)
-    if not decode and not model.task.has_postprocess:
-        problem = f"has no effect on {model.task.name}: its network's outputs are its answers"
+    if not decode and not predictor.task.has_postprocess:
+        problem = f"has no effect on {predictor.task.name}: there is no postprocessing to leave out"
         raise UsageError(problem, field="decode", value=decode, hint="Leave it out.")
-    path = Path(out or f"{model.task.name}{SUFFIXES[format]}")
-    if path.suffix != SUFFIXES[format]:
-        hint = f"For {format} it ends in {SUFFIXES[format]}."
-        raise UsageError("the file has the suffix of another format", field="out", value=str(path), hint=hint)
-    for module in NEEDS[format]:
-        runtime(module, ExportError)
-    return model, path
+    path = Path(out or f"{predictor.task.name}{SUFFIXES[export_format]}")
+    if path.suffix != SUFFIXES[export_format]:
+        hint = f"The suffix of {export_format} is {SUFFIXES[export_format]}."
+        raise UsageError("the suffix is of another format", field="out", value=str(path), hint=hint)
+    for module in REQUIRED_MODULES[export_format]:
+        import_runtime(module, ExportError)
+    return predictor, path
 
 
-def _opened(images: Any, task: Task) -> list[Sample]:
+def _open_images(images: Any, task: Task) -> list[Sample]:
     if images is None:
         return []
-    samples = list(islice(open_source(images, task.inputs, PredictOptions().max_pixels).samples, MOST))
+    samples = list(islice(open_source(images, task.input_spec, PredictOptions().max_pixels).samples, MAX_IMAGES))
     if not samples:
-        raise UsageError("no image in it", field="images", value=images)
+        raise UsageError("there is no image in it", field="images", value=images)
     return samples
 
 
-def _widest(task: Task, options: PredictOptions) -> PredictOptions:
-    """Options under which decoding keeps all that prediction or evaluation may ask for; the rest is cut off later."""
-    predicting, judging = decoding(task, options), decoding(task, task.evaluation_options())
-    for name, wider in (("score_threshold", min), ("max_detections", max)):
-        if predicting[name] is not None and judging[name] is not None:
-            predicting[name] = wider(predicting[name], judging[name])
-    return options.model_copy(update=predicting)
+def _widen_options(task: Task, options: PredictOptions) -> PredictOptions:
+    """Options under which postprocessing keeps all that prediction or evaluation may need; the rest is cut later."""
+    values, evaluation_values = (resolve_decode_options(task, each) for each in (options, task.evaluation_options()))
+    for name, choose in (("score_threshold", min), ("max_detections", max)):
+        if values[name] is not None and evaluation_values[name] is not None:
+            values[name] = choose(values[name], evaluation_values[name])
+    return options.model_copy(update=values)
 
 
-def _example(specs: dict[str, InputSpec]) -> Tensors:
-    """Inputs to trace with: no two axes alike, so that none is taken for another."""
+def _make_metadata(
+    predictor: TorchPredictor, options: PredictOptions, decode: bool, half: bool, program: ExportedProgram
+) -> ExportMetadata:
+    task = predictor.task
+    outputs = {name: OUTPUT_FORMATS[name] for name in program.call_spec.out_spec.context if name in OUTPUT_FORMATS}
+    return ExportMetadata(
+        decoded=decode,
+        options=resolve_decode_options(task, options),
+        half=half,
+        inputs={name: asdict(spec) for name, spec in task.input_spec.items()},
+        outputs=outputs if decode else {},
+        classes=predictor.card.classes or getattr(task.config, "classes", None),
+    )
+
+
+def _make_example(specs: Mapping[str, InputSpec]) -> Tensors:
+    """Makes inputs for tracing whose axes all differ, so that none is taken for another."""
     inputs = {}
     for name, spec in specs.items():
         cells = math.ceil(max(spec.minimum, 64) / spec.multiple_of)
-        height, width = ((cells + more) * spec.multiple_of for more in (1, 2))
+        height, width = ((cells + extra) * spec.multiple_of for extra in (1, 2))
         inputs[name] = torch.rand(2, spec.channels, height, width)
-    images = [inputs[name].shape for name, spec in specs.items() if spec.kind == "image"]
+    sizes = [inputs[name].shape[2:] for name, spec in specs.items() if spec.kind == "image"]
     for name, spec in specs.items():
         if spec.kind == "size":
-            inputs[name] = torch.tensor([[float(side) for side in images[0][2:]]] * 2)
+            inputs[name] = torch.tensor([[float(side) for side in sizes[0]]] * 2)
     return inputs
 
 
-def _free_shapes(specs: dict[str, InputSpec]) -> dict[str, dict[int, Any]]:
-    """Which axes are free, and that the sides of the canvas are multiples; inputs of one size rule share one canvas."""
+def _make_dynamic_shapes(specs: Mapping[str, InputSpec]) -> dict[str, dict[int, Any]]:
+    """Marks batch and canvas as dynamic; inputs with the same size rule share one canvas."""
     batch = Dim("batch", min=1)
     canvases: dict[tuple[int, int], tuple[Any, Any]] = {}
     shapes: dict[str, dict[int, Any]] = {}
@@ -240,142 +289,145 @@ def _free_shapes(specs: dict[str, InputSpec]) -> dict[str, dict[int, Any]]:
             continue
         rule = (spec.multiple_of, spec.minimum)
         if rule not in canvases:
-            least, ending = math.ceil(spec.minimum / spec.multiple_of), str(len(canvases) or "")
-            sides = (Dim(f"{side}{ending}", min=least) for side in ("rows", "columns"))
-            height, width = (side if spec.multiple_of == 1 else spec.multiple_of * side for side in sides)
+            min_cells, suffix = math.ceil(spec.minimum / spec.multiple_of), str(len(canvases) or "")
+            cells = (Dim(f"{side}{suffix}", min=min_cells) for side in ("rows", "columns"))
+            height, width = (side if spec.multiple_of == 1 else spec.multiple_of * side for side in cells)
             canvases[rule] = height, width
         shapes[name] = {0: batch, 1: Dim.STATIC, 2: canvases[rule][0], 3: canvases[rule][1]}
     return shapes
 
 
-def _reopened(path: Path, model: TorchModel, stamp: ExportMetadata) -> Exported:
-    """What was just written, under its own runtime."""
-    kind = KINDS[path.suffix]
+def _reopen(path: Path, predictor: TorchPredictor, metadata: ExportMetadata) -> ExportedPredictor:
+    """Opens the file that was just written."""
+    predictor_class = PREDICTOR_BY_SUFFIX[path.suffix]
     try:
-        opened, _ = kind.open(path)
-        return kind(model.task, model.card, stamp, opened)
-    except Exception as failure:  # the runtimes' errors share no base
-        raise ExportError(f"the runtime refuses the exported file: {_reason(failure)}") from failure
+        opened, _ = predictor_class.open(path)
+        return predictor_class(predictor.task, predictor.card, metadata, opened)  # type: ignore[call-arg]
+    except Exception as error:  # the errors of the runtimes share no base class
+        raise ExportError(f"the runtime cannot open the exported file: {_describe_error(error)}") from error
 
 
-def _judge(comparison: Comparison, half: bool, tolerance: float | None, path: Path) -> None:
-    """Tells every difference; refuses those over the tolerance."""
-    absolute, relative = TOLERANCE[half]
-    for name, difference in comparison.differences().items():
+def _check_differences(comparison: OutputComparison, half: bool, path: Path) -> None:
+    """Logs every difference; refuses those above the tolerance."""
+    for name, difference in comparison.compute_differences().items():
         log.info("%s: largest difference from PyTorch in %s: %.2g", path.name, name, difference)
-        limit = tolerance or max(absolute, relative * comparison.magnitudes.get(name, 0.0))
+        limit = comparison.tolerance.compute_limit(comparison.magnitudes.get(name, 0.0))
         if not difference <= limit:
-            problem = f"differs from PyTorch's by more than the tolerance of {limit:.2g}, so nothing was written"
+            problem = f"differs from PyTorch by more than the tolerance of {limit:.2g}, so nothing was written"
             hint = f"Accept it with tolerance {1.5 * difference:.1g}" + (", or leave out half." if half else ".")
             raise ExportError(problem, file=path, field=name, value=difference, hint=hint)
-    if comparison.empty:
-        log.warning("%s: PyTorch found no object in any image, so only that was compared; give images", path.name)
+    if comparison.is_empty:
+        log.warning("%s: no objects were detected in the verification images; pass images with objects", path.name)
 
 
 def _onnx_program(program: ExportedProgram, names: list[str]) -> torch.onnx.ONNXProgram:
+    disable_telemetry()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             graph = torch.onnx.export(
                 program,
                 input_names=names,
-                output_names=[f"{name}{OUT}" if name in names else name for name in program.call_spec.out_spec.context],
+                output_names=[
+                    f"{name}{OUTPUT_SUFFIX}" if name in names else name for name in program.call_spec.out_spec.context
+                ],
                 dynamo=True,
                 verbose=False,
             )
-    except Exception as failure:  # the exporter wraps whatever went wrong
-        raise ExportError(f"torch.onnx cannot translate this network: {_reason(failure)}") from failure
+    except Exception as error:  # the exporter wraps all errors
+        raise ExportError(f"torch.onnx cannot convert this model: {_describe_error(error)}") from error
+    assert graph is not None
     for node in graph.model.graph.all_nodes():
-        node.metadata_props.clear()  # how PyTorch came to the node: larger than the graph, of no use elsewhere
+        node.metadata_props.clear()  # the origin of the node in PyTorch: larger than the graph, of no use elsewhere
     _name_axes(graph.model.graph)
     return graph
 
 
-_AXES = {0: "batch", 2: "height", 3: "width"}
+_AXIS_NAMES = {0: "batch", 2: "height", 3: "width"}
 
 
 def _name_axes(graph: Any) -> None:
-    """Lets the free axes of images be called batch, height and width, in the inputs and where outputs share them."""
-    names = {}
+    """Names the dynamic axes of images batch, height and width, in the inputs and in outputs that share them."""
+    names: dict[str, str] = {}
     for value in graph.inputs:
-        names |= {str(value.shape[axis]): name for axis, name in _AXES.items() if axis < len(value.shape)}
+        names |= {str(value.shape[axis]): name for axis, name in _AXIS_NAMES.items() if axis < len(value.shape)}
     for value in (*graph.inputs, *graph.outputs):
         for axis, size in enumerate(value.shape):
             value.shape[axis] = names.get(str(size), size)
 
 
-def _onnx(program: ExportedProgram, names: list[str], half: bool) -> Write:
+def _make_onnx_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
     graph = _onnx_program(program, names)
 
     def write(path: Path, texts: dict[str, str]) -> None:
         graph.model.metadata_props.update(texts)
         try:
             graph.save(path, external_data=False)
-        except ValueError as failure:
-            hint = "A single ONNX file holds up to 2 GB: try half, or another format."
-            raise ExportError(f"cannot be written as one file: {_reason(failure)}", hint=hint) from failure
+        except ValueError as error:
+            hint = "A single ONNX file holds at most 2 GB: try half, or another format."
+            raise ExportError(f"cannot be written as one file: {_describe_error(error)}", hint=hint) from error
 
     return write
 
 
-def _openvino(program: ExportedProgram, names: list[str], half: bool) -> Write:
-    openvino = runtime("openvino", ExportError)
+def _make_openvino_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
+    openvino = import_runtime("openvino", ExportError)
     graph = _onnx_program(program, names)
     try:
         network = openvino.Core().read_model(graph.model_proto.SerializeToString())
-    except (RuntimeError, ValueError) as failure:
-        raise ExportError(f"OpenVINO cannot read this network: {_reason(failure)}") from failure
+    except (RuntimeError, ValueError) as error:
+        raise ExportError(f"OpenVINO cannot read this model: {_describe_error(error)}") from error
 
     def write(path: Path, texts: dict[str, str]) -> None:
         for key, text in texts.items():
-            network.set_rt_info(text, [CARD, key])
+            network.set_rt_info(text, [CARD_KEY, key])
         try:
             openvino.save_model(network, path, compress_to_fp16=half)
-        except RuntimeError as failure:  # such as a full disk
-            raise OSError(_reason(failure)) from failure
+        except RuntimeError as error:  # such as a full disk
+            raise OSError(_describe_error(error)) from error
 
     return write
 
 
-def _torch(program: ExportedProgram, names: list[str], half: bool) -> Write:
+def _make_torch_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
     def write(path: Path, texts: dict[str, str]) -> None:
-        held = io.BytesIO()  # PyTorch's own writer of files ends the process on a full disk
-        torch.export.save(program, held, extra_files=dict(texts))
+        buffer = io.BytesIO()  # when PyTorch writes the file itself, a full disk ends the process
+        torch.export.save(program, buffer, extra_files=dict(texts))
         with open(path, "wb") as stream:
-            stream.write(held.getbuffer())
+            stream.write(buffer.getbuffer())
 
     return write
 
 
-_WRITERS: dict[str, Callable[[ExportedProgram, list[str], bool], Write]] = {
-    "onnx": _onnx,
-    "openvino": _openvino,
-    "torch": _torch,
+_WRITERS: dict[str, Callable[[ExportedProgram, list[str], bool], Writer]] = {
+    "onnx": _make_onnx_writer,
+    "openvino": _make_openvino_writer,
+    "torch": _make_torch_writer,
 }
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """As `io.files.whole`; an .xml appears together with its .bin, and after it."""
+def _write_atomically(path: Path) -> Iterator[Path]:
+    """Like `atomic_write`; an .xml appears together with its .bin."""
     if path.suffix != SUFFIXES["openvino"]:
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             yield temporary
         return
     weights = path.with_suffix(".bin")
-    with whole(path) as xml, whole(weights) as binary, _folder(path) as folder:
+    with atomic_write(path) as xml, atomic_write(weights) as binary, _make_folder(path) as folder:
         yield Path(folder) / path.name
         os.replace(Path(folder) / weights.name, binary)
         os.replace(Path(folder) / path.name, xml)
 
 
-def _folder(path: Path) -> tempfile.TemporaryDirectory[str]:
-    """A hidden folder beside the path, gone at the end."""
+def _make_folder(path: Path) -> tempfile.TemporaryDirectory[str]:
+    """Makes a hidden temporary folder beside the path."""
     return tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-")
 
 
-def _reason(failure: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """The first line of the innermost cause."""
-    while failure.__cause__ is not None:
-        failure = failure.__cause__
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    return f"{type(failure).__name__}: {lines[0]}" if lines else type(failure).__name__
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

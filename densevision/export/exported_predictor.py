@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import operator
-import pickle
-import sys
-import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -19,43 +15,74 @@ from typing import Any
 import torch
 
 from densevision.errors import DenseVisionError, UsageError, WeightsError
-from densevision.inference.predictor import Model
-from densevision.io.weights import Card
+from densevision.inference.card_config import read_card_config
+from densevision.inference.predictor import Predictor
+from densevision.io.onnx_file import check_onnx
+from densevision.io.openvino_file import check_openvino
+from densevision.io.torch_program import sanitize_archive
+from densevision.io.weights import Card, check_task
+from densevision.nn.model import Tensors
 from densevision.run_config import PredictOptions
-from densevision.tasks import load_config, load_task
-from densevision.tasks.base import Task, Tensors
+from densevision.tasks import load_task
+from densevision.tasks.base import Task
+from densevision.telemetry import disable_telemetry
 
-CARD, STAMP = "densevision", "densevision_export"
-"""Keys of an exported file's metadata: the card of the weights, and what the export did to them."""
+__all__ = [
+    "ExportMetadata",
+    "ExportedPredictor",
+    "OnnxPredictor",
+    "OpenVinoPredictor",
+    "TorchProgramPredictor",
+    "import_runtime",
+    "load_exported",
+    "resolve_decode_options",
+]
 
-DECODING = ("score_threshold", "max_detections", "iou_threshold", "class_agnostic", "classes", "iterations")
-"""Options of `predict` that the network or its decoding reads, so that an export holds their values for good.
+CARD_KEY, EXPORT_KEY = "densevision", "densevision_export"
+"""Keys of an exported file's metadata: the card of the weights, and `ExportMetadata`."""
 
-Without its decoding it holds only those that steer the network."""
+DECODE_OPTIONS = ("score_threshold", "max_detections", "iou_threshold", "class_agnostic", "classes", "iterations")
+"""Options of `predict` that the model or its postprocessing reads, so that an export fixes their values.
 
-CHANGEABLE = ("data.", "camera.", "decode.", "evaluation.", "quality.", "boundary")
-"""Beginnings of the names of config options that say what to read and how to judge, not what the network is."""
+Without postprocessing, an export fixes only those that `forward` reads."""
 
-_STRICTER = {"score_threshold": operator.gt, "max_detections": operator.lt}
-"""Options whose stricter values can be had by leaving rows out afterwards."""
+EVALUATION_SECTIONS = ("data.", "camera.", "decode.", "evaluation.", "quality.", "boundary")
+"""Prefixes of config options that concern data and evaluation, not the model."""
 
-OUT = "_out"
-"""What an output's name ends in where an input has the same one: in ONNX no two values share a name."""
+_IS_STRICTER = {"score_threshold": operator.gt, "max_detections": operator.lt}
+"""Options whose stricter values can be applied afterwards by dropping rows."""
 
-_AGAIN = "Export the weights again."
+OUTPUT_SUFFIX = "_out"
+"""Suffix of an output that has the name of an input: names in an ONNX graph are unique."""
+
+OUTPUT_FORMATS = {
+    "boxes": "(batch, rows, 4) float32: x1, y1, x2, y2 in pixels of the network's input canvas",
+    "scores": "(batch, rows) float32 in [0, 1], in descending order",
+    "labels": "(batch, rows) int64: index into `classes`",
+    "valid": "(batch, rows) bool: true for detections, false for padding",
+}
+"""Output -> its format, as it is written into exported files."""
+
+_HINT = "Export the weights again."
 
 
 @dataclass(frozen=True)
 class ExportMetadata:
-    """What an export did to the weights that its card describes.
+    """How to use an exported file, beyond the card of its weights.
 
     Attributes:
-        decoded: The file holds `Task.answers`, not only the network.
-        options: Value of each of `DECODING`.
-        half: The network computes in float16; inputs, decoding and outputs stay float32.
-        inputs: Name -> the input's size rule, for other tools that prepare images: float32 RGB in [0, 1], NCHW.
+        decoded: The file includes the postprocessing, not only the network.
+        options: Value of each of `DECODE_OPTIONS`.
+        half: The network computes in float16; inputs, postprocessing and outputs are float32.
+        inputs: Input -> its size rule, the fields of `densevision.sample.InputSpec`: how an image is resized and placed
+            on the canvas, and the fill value around it.
         images: Number of images on which the file was compared with PyTorch.
-        differences: Output -> largest difference found there; see `engine.agreement`.
+        differences: Output -> the largest difference from PyTorch; see `densevision.export.verification`.
+        outputs: Output -> its format, where it is a list of detections.
+        classes: Class names in the order of the labels.
+        layout: Layout of the image inputs.
+        color_order: Order of their color channels.
+        value_range: Range of their values; the network normalizes them itself.
     """
 
     decoded: bool
@@ -64,321 +91,319 @@ class ExportMetadata:
     inputs: dict[str, dict[str, Any]]
     images: int = 0
     differences: dict[str, float] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] | None = None
+    layout: str = "NCHW float32"
+    color_order: str = "RGB"
+    value_range: tuple[float, float] = (0.0, 1.0)
 
     def to_json(self) -> str:
-        """The stamp as JSON."""
+        """The metadata as JSON."""
         return json.dumps(asdict(self), allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str, file: Path) -> ExportMetadata:
-        """Reads a stamp; fields that this version does not know are left aside.
+        """Reads metadata; fields that this version does not know are ignored.
 
         Raises:
-            WeightsError: It is no stamp.
+            WeightsError: The metadata is damaged.
         """
         try:
-            found = json.loads(text)
-            found["options"] = {name: _as_option(found["options"].get(name)) for name in DECODING}
-            return cls(**{item.name: found[item.name] for item in fields(cls)})
+            values = json.loads(text)
+            values["options"] = {name: _to_option(values["options"].get(name)) for name in DECODE_OPTIONS}
+            values |= {name: _to_option(values[name]) for name in ("classes", "value_range")}
+            return cls(**{item.name: values[item.name] for item in fields(cls)})
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise WeightsError("the note of the export is damaged", file=file, field=STAMP, hint=_AGAIN) from None
+            raise WeightsError("the export metadata is damaged", file=file, field=EXPORT_KEY, hint=_HINT) from None
 
 
-class Exported(Model):
-    """A network, with or without its decoding, in a file of another runtime."""
+class ExportedPredictor(Predictor):
+    """A model, with or without its postprocessing, in a file of another runtime.
 
-    def __init__(self, task: Task, card: Card, stamp: ExportMetadata):
+    Attributes:
+        metadata: How the file was exported.
+    """
+
+    def __init__(self, task: Task, card: Card, metadata: ExportMetadata):
         super().__init__(task, card)
-        self.stamp = stamp
+        self.metadata = metadata
 
     @classmethod
     @abstractmethod
     def open(cls, path: Path) -> tuple[Any, dict[str, str]]:
-        """Reads a file: what the constructor takes after the stamp, and the file's metadata.
+        """Opens a file: returns the constructor's last argument, and the file's metadata.
 
         Raises:
             WeightsError: The file is damaged, or the runtime is not installed.
         """
 
     @abstractmethod
-    def devices(self) -> list[str]:
-        """Where the runtime can compute here, the fastest first."""
+    def list_devices(self) -> list[str]:
+        """Devices on which the runtime can compute, the fastest first."""
 
     @abstractmethod
     def run(self, inputs: Tensors, device: str) -> Tensors:
-        """What the file itself answers to inputs on the network's canvas: tensors on the CPU, by name."""
+        """Runs the file on inputs of the network's canvas: outputs by name, on the CPU."""
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Replaces options of the config that are not the network's.
+        """Replaces options of data and evaluation.
 
         Raises:
-            UsageError: It is the network's, which the file holds as it was.
+            UsageError: An option concerns the model, which the file fixes.
         """
         for name, value in settings.items():
-            if not name.startswith(CHANGEABLE):
-                hint = "Set it on the weights, and export them anew."
-                raise UsageError("an exported file holds its network for good", field=name, value=value, hint=hint)
+            if not name.startswith(EVALUATION_SECTIONS):
+                hint = "Set it on the weights, and export them again."
+                raise UsageError("cannot be changed in an exported file", field=name, value=value, hint=hint)
         super().configure(settings)
 
     def precision(self, options: PredictOptions) -> str:
-        """The precision that the file computes in.
+        """The precision of the file.
 
         Raises:
-            UsageError: Another one is asked for.
+            UsageError: The options ask for another one.
         """
-        own = "float16" if self.stamp.half else "float32"
-        if options.precision not in ("auto", own):
-            hint = "Leave it out, or export anew."
-            raise UsageError(f"this export computes in {own}", field="precision", value=options.precision, hint=hint)
-        return own
+        precision = "float16" if self.metadata.half else "float32"
+        if options.precision not in ("auto", precision):
+            problem = f"this export computes in {precision}"
+            raise UsageError(problem, field="precision", value=options.precision, hint="Leave it out, or export again.")
+        return precision
 
-    def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
-        """Runs the file, and does that part of the decoding which it does not hold.
+    def predict_tensors(self, inputs: Tensors, options: PredictOptions) -> Tensors:
+        """Runs the file, and the postprocessing where the file does not include it.
 
         Raises:
-            UsageError: An option that the file cannot follow.
+            UsageError: The file fixes another value of an option.
         """
         self.precision(options)
-        device = self._device(options.device)
-        asked, held = decoding(self.task, options), self.stamp.options
-        for name in asked:
-            self._check_held(name, asked[name], held[name], options)
-        answers = self.run(inputs, device)
-        return _narrowed(answers, asked, held) if self.stamp.decoded else self.task.answers(answers, options)
+        device = self._pick_device(options.device)
+        requested, fixed = resolve_decode_options(self.task, options), self.metadata.options
+        for name in DECODE_OPTIONS:
+            self._check_option(name, requested[name], fixed[name], options)
+        with self.lock:  # sessions and requests of the runtimes are not made for several threads
+            outputs = self.run(inputs, device)
+        if not self.metadata.decoded:
+            return self.task.postprocess(outputs, options)
+        return _apply_stricter_options(outputs, requested, fixed)
 
-    def _check_held(self, name: str, asked: Any, held: Any, options: PredictOptions) -> None:
-        """Refuses a value that cannot be had from what the file answers under the value it holds."""
-        if asked == held:
+    def _check_option(self, name: str, requested: Any, fixed: Any, options: PredictOptions) -> None:
+        """Refuses a value that cannot be derived from outputs under the fixed value."""
+        if requested == fixed:
             return
-        if self.stamp.decoded:
-            if name in _STRICTER and None not in (asked, held) and _STRICTER[name](asked, held):
+        if self.metadata.decoded:
+            if name in _IS_STRICTER and None not in (requested, fixed) and _IS_STRICTER[name](requested, fixed):
                 return
-        elif self.task.forward_kwargs(options) == self.task.forward_kwargs(options.model_copy(update={name: held})):
+        elif self.task.forward_kwargs(options) == self.task.forward_kwargs(options.model_copy(update={name: fixed})):
             return
-        hint = "Use the weights; or, if it concerns decoding, export without (decode=False, --raw)."
-        raise UsageError(f"this export holds {name} = {held} for good", field=name, value=asked, hint=hint)
+        hint = "Use the weights; or, if it concerns postprocessing, export without it (decode=False, --raw)."
+        raise UsageError(f"this export fixes {name} = {fixed}", field=name, value=requested, hint=hint)
 
-    def _device(self, name: str) -> str:
-        there = self.devices()
+    def _pick_device(self, name: str) -> str:
+        devices = self.list_devices()
         if name == "auto":
-            return there[0]
-        if name not in there:
-            raise UsageError("this export cannot run there", field="device", value=name, hint=f"Use {there[0]}.")
+            return devices[0]
+        if name not in devices:
+            raise UsageError("this export cannot run there", field="device", value=name, hint=f"Use {devices[0]}.")
         return name
 
 
-class OnnxModel(Exported):
+class OnnxPredictor(ExportedPredictor):
     """An ONNX file under ONNX Runtime."""
 
-    def __init__(self, task: Task, card: Card, stamp: ExportMetadata, opened: tuple[Path, Any]):
-        super().__init__(task, card, stamp)
+    def __init__(self, task: Task, card: Card, metadata: ExportMetadata, opened: tuple[Path, Any]):
+        super().__init__(task, card, metadata)
         self._path, self._session = opened
-        self._on = "cpu"
+        self._session_device = "cpu"
 
     @classmethod
     def open(cls, path: Path) -> tuple[tuple[Path, Any], dict[str, str]]:
-        """The path with an `onnxruntime.InferenceSession`, and the model's metadata."""
-        session = _onnx_session(path, "CPUExecutionProvider")
+        """Opens an `onnxruntime.InferenceSession`."""
+        check_onnx(path)
+        session = _open_session(path, "CPUExecutionProvider")
         return (path, session), dict(session.get_modelmeta().custom_metadata_map)
 
-    def devices(self) -> list[str]:
-        """A GPU where both PyTorch and ONNX Runtime are built for it, and the CPU."""
-        providers = runtime("onnxruntime", WeightsError).get_available_providers()
+    def list_devices(self) -> list[str]:
+        """The GPU, where PyTorch and ONNX Runtime support it, and the CPU."""
+        providers = import_runtime("onnxruntime", WeightsError).get_available_providers()
         return ["cuda", "cpu"] if torch.cuda.is_available() and "CUDAExecutionProvider" in providers else ["cpu"]
 
     def run(self, inputs: Tensors, device: str) -> Tensors:
-        """Runs a session on the device."""
-        if device != self._on:
+        """Runs the session on the device."""
+        if device != self._session_device:
             provider = ("CUDAExecutionProvider", {"use_tf32": 0}) if device == "cuda" else "CPUExecutionProvider"
-            self._session, self._on = _onnx_session(self._path, provider), device
+            self._session, self._session_device = _open_session(self._path, provider), device
         names = [output.name for output in self._session.get_outputs()]
         arrays = self._session.run(names, {name: tensor.numpy() for name, tensor in inputs.items()})
-        return {_ours(name, inputs): torch.from_numpy(array) for name, array in zip(names, arrays)}
+        return {_restore_name(name, inputs): torch.from_numpy(array) for name, array in zip(names, arrays)}
 
 
-class OpenVinoModel(Exported):
-    """An OpenVINO file (.xml, with its .bin beside it) on the CPU."""
+class OpenVinoPredictor(ExportedPredictor):
+    """An OpenVINO file, an .xml with its .bin beside it, on the CPU."""
 
-    def __init__(self, task: Task, card: Card, stamp: ExportMetadata, network: Any):
-        super().__init__(task, card, stamp)
+    def __init__(self, task: Task, card: Card, metadata: ExportMetadata, network: Any):
+        super().__init__(task, card, metadata)
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Left alone it computes in bfloat16 where the processor can, and its answers are not those of the weights.
-            "INFERENCE_PRECISION_HINT": "f16" if stamp.half else "f32",
+            # By default it computes in bfloat16 where the processor can, with other results than the weights.
+            "INFERENCE_PRECISION_HINT": "f16" if metadata.half else "f32",
         }
-        self._compiled = runtime("openvino", WeightsError).Core().compile_model(network, "CPU", settings)
+        self._compiled = import_runtime("openvino", WeightsError).Core().compile_model(network, "CPU", settings)
 
     @classmethod
     def open(cls, path: Path) -> tuple[Any, dict[str, str]]:
-        """An `openvino.Model`, and the texts under "densevision" in its runtime information."""
+        """Opens an `openvino.Model`, and reads the metadata from its runtime information."""
         try:
-            network = runtime("openvino", WeightsError).Core().read_model(str(path))
-        except RuntimeError as failure:
-            raise _damaged(path, failure) from None
-        keys = [key for key in (CARD, STAMP) if network.has_rt_info([CARD, key])]
-        return network, {key: str(network.get_rt_info([CARD, key]).value) for key in keys}
+            weights = check_openvino(path)
+            network = import_runtime("openvino", WeightsError).Core().read_model(str(path), str(weights))
+        except RuntimeError as error:
+            raise _make_damage_error(path, error) from None
+        keys = [key for key in (CARD_KEY, EXPORT_KEY) if network.has_rt_info([CARD_KEY, key])]
+        return network, {key: str(network.get_rt_info([CARD_KEY, key]).value) for key in keys}
 
-    def devices(self) -> list[str]:
+    def list_devices(self) -> list[str]:
         """The CPU."""
         return ["cpu"]
 
     def run(self, inputs: Tensors, device: str) -> Tensors:
         """Runs the compiled model."""
-        answers = self._compiled({name: tensor.numpy() for name, tensor in inputs.items()})
-        # The arrays are the runtime's own memory, which its next run overwrites.
-        return {_ours(output.any_name, inputs): torch.from_numpy(array.copy()) for output, array in answers.items()}
+        outputs = self._compiled({name: tensor.numpy() for name, tensor in inputs.items()})
+        # The arrays are memory of the runtime, which the next run overwrites.
+        return {
+            _restore_name(output.any_name, inputs): torch.from_numpy(array.copy()) for output, array in outputs.items()
+        }
 
 
-class TorchProgram(Exported):
+class TorchProgramPredictor(ExportedPredictor):
     """A program of `torch.export`."""
 
-    def __init__(self, task: Task, card: Card, stamp: ExportMetadata, program: torch.export.ExportedProgram):
-        super().__init__(task, card, stamp)
-        self._program, self._module, self._on = program, program.module(), "cpu"
+    def __init__(self, task: Task, card: Card, metadata: ExportMetadata, program: torch.export.ExportedProgram):
+        super().__init__(task, card, metadata)
+        self._program, self._module, self._program_device = program, program.module(), "cpu"
 
     @classmethod
     def open(cls, path: Path) -> tuple[torch.export.ExportedProgram, dict[str, str]]:
-        """A `torch.export.ExportedProgram`, and the texts saved with it."""
-        _refuse_code(path)
-        texts = {CARD: "", STAMP: ""}
+        """Opens a `torch.export.ExportedProgram`."""
+        archive = sanitize_archive(path)
+        texts = {CARD_KEY: "", EXPORT_KEY: ""}
         try:
-            program = torch.export.load(path, extra_files=texts)
-        except Exception as failure:  # errors of zip, JSON and schema share no base
-            raise _damaged(path, failure) from None
+            program = torch.export.load(archive, extra_files=texts)
+        except Exception as error:  # errors of zip, JSON and schema share no base class
+            raise _make_damage_error(path, error) from None
         return program, {key: text for key, text in texts.items() if text}
 
-    def devices(self) -> list[str]:
-        """All of PyTorch's."""
+    def list_devices(self) -> list[str]:
+        """The devices of PyTorch."""
         return ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
 
     def run(self, inputs: Tensors, device: str) -> Tensors:
         """Runs the program, moved to the device."""
-        if device != self._on:
+        if device != self._program_device:
             from torch.export.passes import move_to_device_pass
 
             self._program = move_to_device_pass(self._program, device)
-            self._module, self._on = self._program.module(), device
+            self._module, self._program_device = self._program.module(), device
         with torch.inference_mode():
-            answers = self._module({name: tensor.to(device) for name, tensor in inputs.items()})
-        return {name: tensor.cpu() for name, tensor in answers.items()}
+            outputs = self._module({name: tensor.to(device) for name, tensor in inputs.items()})
+        return {name: tensor.cpu() for name, tensor in outputs.items()}
 
 
-KINDS: dict[str, type[Exported]] = {".onnx": OnnxModel, ".xml": OpenVinoModel, ".pt2": TorchProgram}
-"""Suffix of an exported file -> what runs it."""
+PREDICTOR_BY_SUFFIX: dict[str, type[ExportedPredictor]] = {
+    ".onnx": OnnxPredictor,
+    ".xml": OpenVinoPredictor,
+    ".pt2": TorchProgramPredictor,
+}
+"""Suffix of an exported file -> its predictor."""
 
 
-def load_exported(path: str | Path, task: str | None = None) -> Exported:
-    """Reads a file that `export` wrote into something that predicts.
+def load_exported(path: str | Path, task: str | None = None) -> ExportedPredictor:
+    """Loads a file that `export` wrote.
 
     Args:
         path: An .onnx, .xml (OpenVINO, with its .bin beside it) or .pt2 file.
         task: Refuse an export of any other task.
 
     Raises:
-        WeightsError: The file is missing, truncated, foreign, of a newer schema or another task, or its runtime is
-            not installed.
+        WeightsError: The file is missing, truncated, of another origin, of a newer schema or another task, or its
+            runtime is not installed.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError("no such file", file=path)
     if path.stat().st_size == 0:
-        raise WeightsError("the file is empty (0 bytes)", file=path, hint=_AGAIN)
-    kind = KINDS[path.suffix]
-    opened, texts = kind.open(path)
-    if CARD not in texts or STAMP not in texts:
-        problem = "has no densevision card, so how to prepare images and read its answers is unknown"
-        raise WeightsError(problem, file=path, hint="Give a file that `densevision TASK export` wrote.")
-    card, stamp = Card.from_json(texts[CARD], path), ExportMetadata.from_json(texts[STAMP], path)
-    if task is not None and card.task != task:
-        hint = f"Give an export of {task}, or use this one with `densevision {card.task}`."
-        raise WeightsError("an export of another task", file=path, field="task", value=card.task, hint=hint)
-    config = load_config(card.task).checked(card.config, path)
-    return kind(load_task(card.task)(config), card, stamp, opened)
+        raise WeightsError("the file is empty (0 bytes)", file=path, hint=_HINT)
+    predictor_class = PREDICTOR_BY_SUFFIX[path.suffix]
+    opened, texts = predictor_class.open(path)
+    if CARD_KEY not in texts or EXPORT_KEY not in texts:
+        problem = "has no densevision card, so its preprocessing and outputs are unknown"
+        raise WeightsError(problem, file=path, hint="Pass a file that `densevision TASK export` wrote.")
+    card, metadata = Card.from_json(texts[CARD_KEY], path), ExportMetadata.from_json(texts[EXPORT_KEY], path)
+    check_task(card, path, task)
+    config = read_card_config(card, path)
+    return predictor_class(load_task(card.task)(config), card, metadata, opened)  # type: ignore[call-arg]
 
 
-def decoding(task: Task, options: PredictOptions) -> dict[str, Any]:
-    """The values that decoding goes by: those asked for, and where none is, those of the task's config."""
-    own = getattr(task.config, "decode", None)
-    asked = {name: getattr(options, name) for name in DECODING}
-    return {name: getattr(own, name, None) if value is None else value for name, value in asked.items()}
+def resolve_decode_options(task: Task, options: PredictOptions) -> dict[str, Any]:
+    """The value of each of `DECODE_OPTIONS`, with the defaults of the config or the architecture."""
+    values = {name: getattr(options, name) for name in DECODE_OPTIONS}
+    defaults = {**task.thresholds(options), **task.forward_kwargs(options)}
+    return {name: defaults.get(name) if value is None else value for name, value in values.items()}
 
 
-def runtime(name: str, error: type[DenseVisionError]) -> ModuleType:
-    """Imports a module of the export extra, after it was told not to phone home.
+def import_runtime(name: str, error_class: type[DenseVisionError]) -> ModuleType:
+    """Imports a module of the export extra, with its telemetry disabled.
 
     Raises:
-        error: It is not installed.
+        DenseVisionError: The module is not installed; an error of `error_class`.
     """
-    # When it is imported, openvino reports to its makers through this package; without it, a mute stand-in serves.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    disable_telemetry()
     try:
         module = import_module(name)
-    except ImportError as failure:
+    except ImportError as error:
         hint = 'Install it: pip install "densevision[export]".'
-        raise error(f"needs {name}, which cannot be imported: {failure}", hint=hint) from None
+        raise error_class(f"needs {name}, which cannot be imported: {error}", hint=hint) from None
     if name == "onnxruntime":
-        module.disable_telemetry_events()
+        module.disable_telemetry_events()  # on other systems than Linux
     return module
 
 
-def _ours(name: str, inputs: Tensors) -> str:
-    """The task's name of a file's output."""
-    bare = name.removesuffix(OUT)
-    return bare if bare in inputs else name
+def _restore_name(name: str, inputs: Tensors) -> str:
+    """The task's name of an output of a file."""
+    stripped = name.removesuffix(OUTPUT_SUFFIX)
+    return stripped if stripped in inputs else name
 
 
-def _onnx_session(path: Path, provider: Any) -> Any:
-    onnxruntime = runtime("onnxruntime", WeightsError)
+def _open_session(path: Path, provider: Any) -> Any:
+    onnxruntime = import_runtime("onnxruntime", WeightsError)
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 3
-    settings.intra_op_num_threads = torch.get_num_threads()  # its own count overlooks the limits of a container
+    settings.intra_op_num_threads = torch.get_num_threads()  # its own default ignores the limits of a container
     try:
         session = onnxruntime.InferenceSession(str(path), settings, providers=[provider])
-    except Exception as failure:  # the runtime's errors share no base
-        raise _damaged(path, failure) from None
+    except Exception as error:  # the errors of the runtime share no base class
+        raise _make_damage_error(path, error) from None
     name = provider if isinstance(provider, str) else provider[0]
     if name not in session.get_providers():
-        raise UsageError("ONNX Runtime cannot use the GPU here", field="device", hint="Use device cpu.")
+        raise UsageError("ONNX Runtime cannot use the GPU", field="device", hint="Use --device cpu.")
     return session
 
 
-def _narrowed(answers: Tensors, asked: dict[str, Any], held: dict[str, Any]) -> Tensors:
-    """Rows under stricter options: exact, because rows stand strongest first and none depends on a weaker one."""
-    if "valid" not in answers:
-        return answers
-    rows = answers["valid"].shape
-    count = asked["max_detections"]
-    narrowed = {name: tensor[:, :count] if tensor.shape[:2] == rows else tensor for name, tensor in answers.items()}
-    if asked["score_threshold"] != held["score_threshold"]:
-        narrowed["valid"] = narrowed["valid"] & (narrowed["scores"] >= asked["score_threshold"])
-    return narrowed
+def _apply_stricter_options(outputs: Tensors, requested: dict[str, Any], fixed: dict[str, Any]) -> Tensors:
+    """Drops rows under stricter options: exact, because rows are sorted by score and do not depend on weaker ones."""
+    if "valid" not in outputs:
+        return outputs
+    shape, count = outputs["valid"].shape, requested["max_detections"]
+    rows = {name: tensor[:, :count] if tensor.shape[:2] == shape else tensor for name, tensor in outputs.items()}
+    if requested["score_threshold"] != fixed["score_threshold"]:
+        rows["valid"] = rows["valid"] & (rows["scores"] >= requested["score_threshold"])
+    return rows
 
 
-def _refuse_code(path: Path) -> None:
-    """Refuses an archive that would make PyTorch unpickle objects or load compiled code: exports hold tensors only."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            unsafe = [name for name in names if "_obj_" in name or "/aotinductor/" in name]
-            for name in names:
-                if name.endswith("_config.json") and '"use_pickle": true' in archive.read(name).decode():
-                    unsafe.append(name)
-                if name.endswith(".pt"):
-                    torch.load(io.BytesIO(archive.read(name)), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        unsafe = [name]
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, OSError) as failure:
-        raise _damaged(path, failure) from None
-    if unsafe:
-        raise WeightsError("holds more than tensors, which could be harmful code", file=path, value=unsafe[0])
-
-
-def _as_option(value: Any) -> Any:
+def _to_option(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _damaged(path: Path, failure: Exception) -> WeightsError:
-    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
-    reason = lines[-1] if lines else type(failure).__name__
-    return WeightsError(f"the file is damaged or no such export: {reason}", file=path, hint=_AGAIN)
+def _make_damage_error(path: Path, error: Exception) -> WeightsError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    return WeightsError(f"the file is damaged or not an export of densevision: {reason}", file=path, hint=_HINT)

@@ -1,53 +1,55 @@
 """Samples to batches: the same batches for any number of workers, and after any resume.
 
-No random state is ever carried along: what chance does to a sample is a function of (seed, epoch, index).
+No random state is carried along: the augmentation of a sample is a function of (seed, epoch, index).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
-from densevision.sample import Batch, Sample, SampleSet, to_inputs, truth_on_canvas
+from densevision.sample import Batch, Sample, SampleSet, prepare_inputs, warp_ground_truth
 from densevision.tasks.base import Task
 
-Clock = Callable[[], int]
+__all__ = [
+    "AugmentedDataset",
+    "Collate",
+    "EpochBatchSampler",
+    "SampleKey",
+    "make_reading_loader",
+    "make_training_loader",
+]
 
 
-def first_epoch() -> int:
-    """The clock of whoever only looks at the first batches."""
-    return 0
-
-
-class Pick(NamedTuple):
-    """One sample of one epoch."""
+class SampleKey(NamedTuple):
+    """One sample in one epoch."""
 
     epoch: int
-    index: int
+    sample_index: int
 
 
 class Collate:
-    """Stacks samples into a Batch: onto the canvas, with truths and targets. Picklable."""
+    """Stacks samples of any sizes into a batch on the network's canvas, with ground truths and targets. Picklable."""
 
     def __init__(self, task: Task):
         self.task = task
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
-        """Samples of any sizes to one batch."""
-        inputs, views = to_inputs(samples, self.task.inputs)
-        ground_truths = [truth_on_canvas(sample, view) for sample, view in zip(samples, views)]
-        targets = self.task.targets(ground_truths)
+        """Stacks the samples."""
+        inputs, views = prepare_inputs(samples, self.task.input_spec)
+        ground_truths = [warp_ground_truth(sample, view) for sample, view in zip(samples, views)]
+        targets = self.task.collate_targets(ground_truths)
         if self.task.auxiliary_images:
-            targets = targets | to_inputs(samples, self.task.auxiliary_images)[0]
+            targets = targets | prepare_inputs(samples, self.task.auxiliary_images)[0]
         return Batch(inputs, views, targets, ground_truths, [sample.id for sample in samples])
 
 
-class TrainingSet(Dataset):
-    """A dataset read by `Pick`, augmented by the task with a generator of the pick's own."""
+class AugmentedDataset(Dataset[Sample]):
+    """A dataset read by `SampleKey` and augmented by the task with a random generator of the key's own."""
 
     def __init__(self, task: Task, samples: SampleSet, seed: int):
         self.task, self.samples, self.seed = task, samples, seed
@@ -55,90 +57,85 @@ class TrainingSet(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, pick: Pick) -> Sample:
-        rng = np.random.default_rng((self.seed, pick.epoch, pick.index))
-        return self.task.augment(self.samples, pick.index, rng, pick.epoch)
+    def __getitem__(self, key: SampleKey) -> Sample:
+        rng = np.random.default_rng((self.seed, key.epoch, key.sample_index))
+        return self.task.augment(self.samples, key.sample_index, rng, key.epoch)
 
 
-class EpochBatches(Sampler):
-    """Batches of picks: a fresh permutation each epoch, dealt out over the processes.
+class EpochBatchSampler(Sampler[list[SampleKey]]):
+    """Batches of sample keys: a new permutation in each epoch, distributed over the processes.
 
-    A last batch that is short is left out, unless it is the only one.
+    An incomplete last batch is dropped, unless it is the only one.
 
     Args:
         length: Samples in the dataset.
-        batch: Samples per batch and process.
-        seed: The run's seed.
-        clock: Tells which epoch it is when an iteration starts.
-        rank: Number of this process.
-        world: Number of processes.
+        batch_size: Samples per batch and process.
+        seed: Seed of the run.
+        rank: Rank of this process.
+        world_size: Number of processes.
     """
 
-    def __init__(self, length: int, batch: int, seed: int, clock: Clock = first_epoch, rank: int = 0, world: int = 1):
-        self.length, self.batch, self.seed, self.rank, self.world = length, batch, seed, rank, world
-        self.clock = clock
+    def __init__(self, length: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1):
+        self.length, self.batch_size, self.seed, self.rank, self.world_size = length, batch_size, seed, rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Sets the epoch of the next iteration, from 0."""
+        self.epoch = epoch
 
     def __len__(self) -> int:
-        return max(1, self.length // (self.batch * self.world))
+        return max(1, self.length // (self.batch_size * self.world_size))
 
-    def __iter__(self) -> Iterator[list[Pick]]:
-        epoch = self.clock()
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        epoch = self.epoch
         order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
-        order = np.resize(order, max(len(order), self.world))
-        span = self.batch * self.world
-        for start in range(0, len(self) * span, span):
-            mine = order[start : start + span][self.rank :: self.world]
-            yield [Pick(epoch, int(index)) for index in mine]
+        order = np.resize(order, max(len(order), self.world_size))
+        step = self.batch_size * self.world_size
+        for start in range(0, len(self) * step, step):
+            indices = order[start : start + step][self.rank :: self.world_size]
+            yield [SampleKey(epoch, int(index)) for index in indices]
 
 
-def training_loader(
-    task: Task, samples: SampleSet, workers: int, clock: Clock = first_epoch, rank: int = 0, world: int = 1
-) -> DataLoader:
-    """The loader of the training split.
+def make_training_loader(
+    task: Task, samples: SampleSet, workers: int, rank: int = 0, world_size: int = 1
+) -> DataLoader[Batch]:
+    """Makes the loader of the training split; call `loader.batch_sampler.set_epoch` before each epoch.
 
     Args:
-        task: Augments the samples and makes their targets; its config gives batch and seed.
-        samples: The split.
+        task: Augments the samples and makes their targets; its config gives batch size and seed.
+        samples: The training split.
         workers: Processes that read and augment.
-        clock: Tells which epoch it is when an iteration starts.
-        rank: Number of this process.
-        world: Number of processes.
+        rank: Rank of this process.
+        world_size: Number of processes.
     """
     train = task.config.train
     return DataLoader(
-        TrainingSet(task, samples, train.seed),
-        batch_sampler=EpochBatches(len(samples), int(train.batch), train.seed, clock, rank, world),
+        AugmentedDataset(task, samples, train.seed),  # type: ignore[arg-type]
+        batch_sampler=EpochBatchSampler(len(samples), int(train.batch), train.seed, rank, world_size),
         collate_fn=Collate(task),
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        worker_init_fn=_one_thread,
-        # Each iteration draws a seed for its workers. Of the global generator it would be missing after a resume, which
-        # iterates before the epoch is seeded and not after, and losses that sample would draw other numbers.
+        worker_init_fn=_disable_opencv_threads,
+        # Each iteration draws a base seed for the workers. Taken from the global generator, it would shift the numbers
+        # that sampling losses draw, and differ after a resume.
         generator=torch.Generator(),
     )
 
 
-def reading_loader(samples: SampleSet, indices: Sequence[int], workers: int) -> DataLoader:
-    """Samples of the given indices one by one, read ahead by the workers."""
+def make_reading_loader(samples: SampleSet, indices: Sequence[int], workers: int) -> DataLoader[Sample]:
+    """Makes a loader of single samples in the order of the indices, read ahead by the workers."""
     return DataLoader(
-        _Chosen(samples, indices), batch_size=None, shuffle=False, num_workers=workers, worker_init_fn=_one_thread
+        Subset(samples, indices),  # type: ignore[arg-type]
+        batch_size=None,
+        shuffle=False,
+        num_workers=workers,
+        worker_init_fn=_disable_opencv_threads,
     )
 
 
-class _Chosen(Dataset):
-    def __init__(self, samples: SampleSet, indices: Sequence[int]):
-        self.samples, self.indices = samples, indices
-
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, position: int) -> Sample:
-        return self.samples[self.indices[position]]
-
-
-def _one_thread(_worker: int) -> None:
-    """Workers are the parallelism: threads of OpenCV inside them would only compete."""
+def _disable_opencv_threads(_worker: int) -> None:
+    """The workers run in parallel already: threads of OpenCV inside them would only compete."""
     import cv2
 
     cv2.setNumThreads(0)

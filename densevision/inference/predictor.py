@@ -1,7 +1,8 @@
-"""A Model is a task with something that answers: a PyTorch network, or an exported file."""
+"""Predictors: a task together with something that computes, a PyTorch model or an exported file."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,25 +11,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from densevision.errors import UsageError, WeightsError
+from densevision.errors import UsageError, WeightsError, convert_error
+from densevision.inference.card_config import read_card_config
 from densevision.inference.device import autocast, pick_device, pick_precision
-from densevision.io.weights import Card, load_weights, save_weights
-from densevision.ops.view import View
+from densevision.inference.sharing import EvaluationMode, ForkSafeLock
+from densevision.io.weights import Card, check_task, load_card, load_shapes, load_weights, save_weights
+from densevision.nn.model import Model, Tensors
 from densevision.results import Result
 from densevision.run_config import PredictOptions
-from densevision.sample import Sample, to_inputs
+from densevision.sample import Sample, prepare_inputs
 from densevision.tasks import load_config, load_task
-from densevision.tasks.base import DenseModel, Task, Tensors
+from densevision.tasks.base import Task
+
+__all__ = ["Predictor", "TorchPredictor", "build_without_weights", "load_matching_weights", "load_torch"]
+
+_MISMATCH = "the tensors do not fit the model that the card describes"
 
 
-class Model(ABC):
-    """Answers samples; base of whatever holds the weights.
+class Predictor(ABC):
+    """A model that predicts samples.
 
     Attributes:
         task: The task, with the config of the weights.
-        card: What the weights say of themselves.
-        options: How it predicts when nothing else is asked for.
-        file: Where the weights lie, if they came from a file.
+        card: The card of the weights.
+        options: Default options of `predict`.
+        file: File of the weights, if they came from one.
+        lock: For runtimes that only one thread may use at a time, such as the session of an exported file.
     """
 
     file: Path | None = None
@@ -37,179 +45,186 @@ class Model(ABC):
         self.task = task
         self.card = card
         self.options = options or PredictOptions()
+        self.lock = ForkSafeLock()
 
     @abstractmethod
-    def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
-        """Inputs on the network's canvas to the task's answers, as float32 tensors on the CPU."""
+    def predict_tensors(self, inputs: Tensors, options: PredictOptions) -> Tensors:
+        """Computes the postprocessed predictions for inputs on the model's canvas: float32 tensors on the CPU."""
 
     def precision(self, options: PredictOptions) -> str:
-        """The precision that it computes in under these options."""
+        """The precision in which it computes under these options."""
         return pick_precision(options.precision, pick_device(options.device))
 
-    def infer(self, samples: Sequence[Sample], options: PredictOptions, previous: Result | None = None) -> list[Result]:
-        """Records of samples whose canvases have the same size.
+    def predict_batch(
+        self, samples: Sequence[Sample], options: PredictOptions, previous: Result | None = None
+    ) -> list[Result]:
+        """Predicts samples whose canvases have the same size.
 
         Args:
-            samples: One at least.
-            options: How to answer.
-            previous: The answer to what came before, where one sample continues a sequence.
+            samples: At least one.
+            options: The options.
+            previous: The result of the previous image, where a single sample continues a sequence.
         """
-        inputs, views = to_inputs(samples, self.task.inputs)
+        inputs, views = prepare_inputs(samples, self.task.input_spec)
         if previous is not None:
             inputs |= self.task.warm_start_inputs(previous, views[0])
-        return self.to_results(self.answers(inputs, options), views, options)
-
-    def to_results(self, answers: Tensors, views: list[View], options: PredictOptions) -> list[Result]:
-        """The task's records of its answers."""
-        return self.task.results(answers, views, options)
+        return self.task.to_results(self.predict_tensors(inputs, options), views, options)
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Replaces options of the config, by dotted names: what data to be judged on, how to judge.
+        """Replaces options of the config by their dotted names, e.g. the dataset or the protocol of evaluation.
 
         Raises:
-            UsageError: An option that only training supports.
+            UsageError: An option affects training only.
         """
         for name, value in settings.items():
             if name.startswith(("train.", "augment.")):
-                problem = f"has no effect on weights of {self.task.name} that are there"
+                problem = f"has no effect on trained weights of {self.task.name}"
                 raise UsageError(problem, field=name, value=value, hint="Leave it out, or train with it.")
-        dotted = {name.replace(".", "__"): value for name, value in settings.items()}
-        self.task = type(self.task)(self.task.config.changed(**dotted))
+        changes = {name.replace(".", "__"): value for name, value in settings.items()}
+        self.task = type(self.task)(self.task.config.changed(**changes))
 
     def predict(self, source: Any, **options: Any) -> Any:
-        """Answers a source; the same as `densevision.predict(source, weights=...)`."""
+        """Predicts a source; the same as `densevision.predict(source, weights=...)`."""
         from densevision.inference.predict import predict
 
         return predict(self, source, **options)
 
 
-class TorchModel(Model):
-    """A PyTorch network in evaluation mode."""
+class TorchPredictor(Predictor):
+    """A PyTorch model in evaluation mode.
 
-    def __init__(self, task: Task, net: DenseModel, card: Card, options: PredictOptions | None = None):
+    Attributes:
+        model: The network.
+    """
+
+    def __init__(self, task: Task, model: Model, card: Card, options: PredictOptions | None = None):
         super().__init__(task, card, options)
-        self.net = net.to(memory_format=torch.channels_last)
+        self.model = model.to(memory_format=torch.channels_last)
+        self._evaluation_mode = EvaluationMode()
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Replaces options of the config; those that shape the network build it anew around the same weights.
+        """Replaces options of the config; where they change the model, it is rebuilt around the same weights.
 
         Raises:
-            WeightsError: The weights do not fit that network.
+            WeightsError: The weights do not fit the new model.
         """
-        before = self.task.config
+        previous = self.task
         super().configure(settings)
-        others = [name for name in settings if not name.startswith(("data.", "train."))]
-        if self.task.config.changed(data=before.plain()["data"], train=before.plain()["train"]) == before:
+        config = self.task.config
+        before = previous.config.plain()
+        if config.changed(data=before["data"], train=before["train"]) == previous.config:
             return
         try:
-            self.net = _built(self.task, self.net.state_dict()).eval()
+            self.model = _build_with_weights(self.task, self.model.state_dict()).eval()
+            self._evaluation_mode = EvaluationMode()
         except RuntimeError:
-            self.task = type(self.task)(before)
-            value = ", ".join(f"{name}={settings[name]}" for name in others)
-            hint = "Leave it out, or take weights that were trained with it."
-            raise WeightsError("the weights are of a network without this", value=value, hint=hint) from None
+            self.task = previous
+            options = [name for name in settings if not name.startswith(("data.", "train."))]
+            value = ", ".join(f"{name}={settings[name]}" for name in options)
+            hint = "Leave it out, or use weights that were trained with it."
+            raise WeightsError("the weights do not fit a model with this option", value=value, hint=hint) from None
 
-    def answers(self, inputs: Tensors, options: PredictOptions) -> Tensors:
-        """Runs the network on the device and in the precision that the options name."""
+    def predict_tensors(self, inputs: Tensors, options: PredictOptions) -> Tensors:
+        """Runs the model on the device and in the precision of the options; threads may share a predictor."""
         device = pick_device(options.device)
-        net = self.net.to(device)
-        training = net.training
-        net.eval()
-        try:
-            with torch.inference_mode(), autocast(device, self.precision(options)):
+        with self._evaluation_mode(self.model, device) as model, torch.inference_mode():
+            with autocast(device, self.precision(options)):
                 moved = {name: tensor.to(device) for name, tensor in inputs.items()}
-                outputs = net(**moved, **self.task.forward_kwargs(options))
-            with torch.inference_mode():
-                answers = self.task.answers(_float32(outputs), options)
-        finally:
-            net.train(training)
-        return {name: tensor.cpu() for name, tensor in answers.items()}
+                outputs = model(**moved, **self.task.forward_kwargs(options))
+            predictions = self.task.postprocess(_to_float32(outputs), options)
+        return {name: tensor.cpu() for name, tensor in predictions.items()}
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Writes the weights with their card as safetensors."""
-        save_weights(path, self.net.state_dict(), self.card, half=half)
+        save_weights(path, self.model.state_dict(), self.card, half=half)
 
 
-def load_torch(path: str | Path, task: str | None = None) -> TorchModel:
-    """Reads a weights file into the network that its card describes.
+def load_torch(path: str | Path, task: str | None = None) -> TorchPredictor:
+    """Loads a weights file into the model that its card describes.
 
     Args:
         path: A safetensors file with a card.
         task: Refuse weights of any other task.
 
     Raises:
-        WeightsError: The file is truncated, foreign, newer, of another task, or does not fit its own card.
+        WeightsError: The file is truncated, of another format, newer, of another task, or does not fit its own card.
     """
-    tensors, card = load_weights(path, task)
-    built = load_task(card.task)(load_config(card.task).checked(card.config, path))
+    card = load_card(path)
+    check_task(card, path, task)
+    config = read_card_config(card, path)
+    loaded_task = load_task(card.task)(config)
     try:
-        net = _built(built, tensors)
-    except RuntimeError as failure:
-        detail = str(failure).splitlines()[1].strip() if "\n" in str(failure) else str(failure)
-        raise WeightsError(
-            "the tensors do not fit the network that the card describes", file=path, value=detail
-        ) from None
-    return TorchModel(built, net.eval(), card)
+        _check_shapes(loaded_task.meta_model, load_shapes(path), path)
+        model = _build_with_weights(loaded_task, load_weights(path, task)[0])
+    except RuntimeError as error:
+        detail = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise WeightsError(_MISMATCH, file=path, value=detail) from None
+    except UsageError as error:
+        raise convert_error(error, WeightsError, path) from None
+    return TorchPredictor(loaded_task, model.eval(), card)
 
 
-def without_weights(task: str, settings: Mapping[str, Any]) -> TorchModel:
-    """A model whose network has nothing to learn, such as an interpolation.
+def build_without_weights(task: str, settings: Mapping[str, Any]) -> TorchPredictor:
+    """Builds a predictor whose model has no weights, such as an interpolation.
 
     Args:
         task: Name of the task.
         settings: Dotted names to values of its config.
     """
     config = load_config(task).resolve(None, settings)
-    built = load_task(task)(config)
-    return TorchModel(built, built.net().eval(), Card(task=task, config=config.plain(), license="none needed"))
+    built_task = load_task(task)(config)
+    card = Card(task=task, config=config.plain(), license="none needed")
+    return TorchPredictor(built_task, built_task.build_model().eval(), card)
 
 
-def start_from(net: DenseModel, path: str | Path, task: str) -> list[str]:
-    """Gives a network the tensors of a weights file that fit it: all of them, or all but a head's of other classes.
+def load_matching_weights(model: Model, path: str | Path, task: str) -> list[str]:
+    """Loads the tensors of a weights file that fit a model: all, or all but the head of other classes.
 
-    Of another task's weights it takes the backbone, which tasks share.
+    Of another task's weights it takes the backbone only.
 
     Returns:
-        Names of the network's tensors that were not taken from the file.
+        Names of the model's tensors that were not loaded.
 
     Raises:
-        WeightsError: The file cannot be read, or nothing in it fits.
+        WeightsError: The file cannot be read, or no tensor fits.
     """
     tensors, card = load_weights(path)
-    shared = "" if card.task == task else "encoder."
-    own = net.state_dict()
-    fitting = {
+    prefix = "" if card.task == task else "encoder."
+    state = model.state_dict()
+    matching = {
         name: tensor
         for name, tensor in tensors.items()
-        if name.startswith(shared) and name in own and own[name].shape == tensor.shape
+        if name.startswith(prefix) and name in state and state[name].shape == tensor.shape
     }
-    if not fitting:
-        hint = "Give weights of a network of the same kind, or with the same backbone."
-        raise WeightsError("none of its tensors fits the network", file=path, field="train.init_from", hint=hint)
-    net.load_state_dict(fitting, strict=False)
-    return [name for name in own if name not in fitting]
+    if not matching:
+        hint = "Use weights of the same architecture, or with the same backbone."
+        raise WeightsError("none of its tensors fits the model", file=path, field="train.init_from", hint=hint)
+    model.load_state_dict(matching, strict=False)
+    return [name for name in state if name not in matching]
 
 
-def _built(task: Task, tensors: Mapping[str, Tensor]) -> DenseModel:
-    """The task's network with these weights, not those its backbone began with; RuntimeError where they do not fit."""
-    blank = type(task)(task.config.changed(backbone__pretrained=False))
-    with torch.device("meta"):
-        net = blank.net()
-    net.load_state_dict(tensors, strict=True, assign=True)
-    _fill_unsaved(net, blank)
-    return net
+def _build_with_weights(task: Task, tensors: Mapping[str, Tensor]) -> Model:
+    """Copies the task's model without weights around these tensors; RuntimeError where they do not fit."""
+    model = copy.deepcopy(task.meta_model)
+    model.load_state_dict(tensors, strict=True, assign=True)
+    if any(buffer.is_meta for buffer in model.buffers()):  # neither in the state dict nor computed by the constructor
+        buffers = dict(type(task)(task.config.changed(backbone__pretrained=False)).build_model().named_buffers())
+        for name, buffer in list(model.named_buffers()):
+            if buffer.is_meta:
+                owner, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(owner), leaf, buffers[name])
+    return model
 
 
-def _fill_unsaved(net: DenseModel, task: Task) -> None:
-    """Buffers that are not part of a state dict stay on the meta device: take them from a network built anew."""
-    if not any(tensor.is_meta for tensor in net.buffers()):
-        return
-    fresh = dict(task.net().named_buffers())
-    for name, buffer in list(net.named_buffers()):
-        if buffer.is_meta:
-            owner, _, leaf = name.rpartition(".")
-            setattr(net.get_submodule(owner), leaf, fresh[name])
+def _check_shapes(model: Model, shapes: Mapping[str, tuple[int, ...]], path: str | Path) -> None:
+    """Compares a model with the header of a file, before any tensor is read."""
+    model_shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name in (*model_shapes, *shapes):
+        if model_shapes.get(name) != shapes.get(name):
+            expected, actual = (table.get(name, "nothing") for table in (model_shapes, shapes))
+            value = f"the card needs {expected}, the file has {actual}"
+            raise WeightsError(_MISMATCH, file=path, field=name, value=value)
 
 
-def _float32(tensors: Tensors) -> Tensors:
+def _to_float32(tensors: Tensors) -> Tensors:
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""Several processes as one: who am I, and what did the others find."""
+"""Several processes that work on one run."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from typing import TypeVar
 
 import torch.distributed as dist
 
+__all__ = ["find_run_to_join", "gather_objects", "get_launch_rank", "get_rank_and_world_size"]
+
 T = TypeVar("T")
 
-RUN = "DENSEVISION_RUN"
-"""Environment variable in which the first process tells those that Lightning starts for it where the run is."""
+RUN_VARIABLE = "DENSEVISION_RUN"
+"""Environment variable that names the run folder to the processes that Fabric starts for the first one."""
 
 
-def launched_rank() -> int:
-    """Number of this process as its launcher says, before processes have met; 0 when there is no launcher."""
+def get_launch_rank() -> int:
+    """Rank of this process as its launcher set it, before the process group exists; 0 without a launcher."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
 
 
-def run_to_join() -> Path | None:
-    """The run that this process was started to help with, or None where it runs its own."""
-    return Path(os.environ[RUN]) if launched_rank() and RUN in os.environ else None
+def find_run_to_join() -> Path | None:
+    """Folder of the run that this process was started to take part in; None where it starts a run of its own."""
+    return Path(os.environ[RUN_VARIABLE]) if get_launch_rank() and RUN_VARIABLE in os.environ else None
 
 
-def rank_and_world() -> tuple[int, int]:
-    """Number of this process and how many there are; (0, 1) when alone."""
+def get_rank_and_world_size() -> tuple[int, int]:
+    """Rank of this process and the number of processes; (0, 1) without a process group."""
     return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 
-def gathered(value: T) -> list[T]:
-    """The value of every process, in the order of their numbers, in every process."""
-    _, world = rank_and_world()
-    if world == 1:
+def gather_objects(value: T) -> list[T]:
+    """Gathers the value of every process in every process, ordered by rank."""
+    _, world_size = get_rank_and_world_size()
+    if world_size == 1:
         return [value]
-    values: list[T | None] = [None] * world
+    values: list[T | None] = [None] * world_size
     dist.all_gather_object(values, value)
     return values  # type: ignore[return-value]

@@ -1,25 +1,29 @@
-"""Bars on whatever takes long; a bar is a function from an iterable to the same iterable."""
+"""Progress bars: functions from an iterable and a title to the same items."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any, TypeVar
+
+from densevision.escaping import escape_control
+
+__all__ = ["Progress", "hide_progress", "show_progress"]
 
 T = TypeVar("T")
-Progress = Callable[[Iterable[T], str], Iterable[T]]
+Progress = Callable[[Iterable[Any], str], Iterable[Any]]
 
 
-def silent(items: Iterable[T], title: str) -> Iterable[T]:
-    """No bar."""
+def hide_progress(items: Iterable[T], title: str) -> Iterable[T]:
+    """Yields the items without a bar."""
     return items
 
 
-def bar(items: Iterable[T], title: str) -> Iterator[T]:
-    """A bar on the standard error, gone when done."""
+def show_progress(items: Iterable[T], title: str) -> Iterator[T]:
+    """Yields the items behind a bar on the standard error stream, which disappears at the end."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    total = len(items) if hasattr(items, "__len__") else None
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    total = len(items) if isinstance(items, Sized) else None
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield from progress.track(items, total=total, description=title)
+        yield from progress.track(items, total=total, description=escape_control(title))

@@ -1,12 +1,13 @@
-"""Pixel-wise answers of large images, and of several looks: overlapping windows, faded into one another.
+"""Sliding-window prediction of dense maps: overlapping windows, blended into one another.
 
-This is how `tile` and `tta` work for tasks with `merge_strategy = "pixels"`; `variants` serves those that answer in objects.
+This is how `tile` and `tta` work for tasks with `merge_strategy = "blend"`; `make_tta_views` serves the others.
 
-    window -> looks -> Task.answers -> Task.fields -> mean of the looks -> x weights -> sum -> Task.results -> canvas
+    window -> TTA views -> predict_tensors -> Task.to_image_space -> mean of the views -> x weights -> sum
+           -> Task.to_results -> canvas
 
-The weights of all windows sum to 1 at every pixel, so the sum is the blend. As soon as no later window reaches a
-rectangle, the task makes a record of it, which is copied into the answer. Only the overlaps are kept as tensors: memory
-depends on the window and on the image's width, not on its area.
+The weights of all windows sum to 1 at every pixel. As soon as no later window covers a rectangle, the task makes a
+result of it, which is copied onto the canvas. Only overlaps are kept as tensors: memory depends on the window and on
+the width of the image, not on its area.
 """
 
 from __future__ import annotations
@@ -22,292 +23,294 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevision.inference.predictor import Model
-from densevision.inference.tta import Variant, scaled, variants
+from densevision.inference.predictor import Predictor
+from densevision.inference.tta import TTAView, make_tta_views, scale_view
+from densevision.nn.model import Tensors
 from densevision.ops.view import Size, View
 from densevision.results import Result
 from densevision.run_config import PredictOptions
-from densevision.sample import Sample, to_inputs
-from densevision.tasks.base import Task, Tensors
+from densevision.sample import Sample, prepare_inputs
+from densevision.tasks.base import Task
+
+__all__ = ["BlendBuffer", "Span", "Window", "choose_tile", "compute_window_starts", "predict_blended", "split_side"]
 
 log = logging.getLogger("densevision")
 
 STEP = 32
-"""Windows start at multiples of this, so that strided networks see the same grid of pixels as in the whole image."""
-UNSEEN = 0.25
-"""Part of the overlap, at a window's rim, that counts nothing: what lies beyond was not seen from there."""
-SHARED = 0.75
-"""Largest part of a window that may be overlap for the sake of the network's reach."""
-IN_MEMORY = 256 * 2**20
-"""Bytes from which an answer is kept in a temporary file instead of the memory."""
+"""Windows start at multiples of this, so that strided networks see the same pixel grid as in the whole image."""
+BORDER_FRACTION = 0.25
+"""Fraction of an overlap, at the border of a window, that gets no weight: it was predicted without its surroundings."""
+MAX_OVERLAP = 0.75
+"""Maximum fraction of a window that may be overlap to cover the receptive field."""
+MAX_ARRAY_BYTES = 256 * 2**20
+"""Larger results are kept in a temporary file instead of memory."""
 
 
-def in_windows(task: Task, size: Size, options: PredictOptions) -> PredictOptions:
-    """The options, with a `tile` where the image is too large to be answered as a whole.
+def choose_tile(task: Task, size: Size, options: PredictOptions) -> PredictOptions:
+    """Sets `tile` where the image is too large to be predicted as a whole.
 
-    A tile that is too small for the network's reach is made as large as it needs, up to the task's own window; beyond
-    that a warning tells what tile would be joined without a trace.
+    A tile that is too small for the receptive field is enlarged, up to the task's default tile; beyond that a warning
+    names the tile size without seams.
     """
-    if task.merge_strategy != "pixels" or (options.tile is None and size[0] * size[1] <= task.largest):
+    if task.merge_strategy != "blend" or (options.tile is None and size[0] * size[1] <= task.max_untiled_pixels):
         return options
-    tile, least = options.tile or task.window, math.ceil(2 * (task.receptive_field_radius or 0) / SHARED)
-    if least > max(tile, task.window):
-        _warn_of_seams(tile, task.receptive_field_radius, least)
-    elif least > tile:
-        tile = least
+    radius = task.receptive_field_radius or 0
+    tile, seamless_tile = options.tile or task.tile_size, math.ceil(2 * radius / MAX_OVERLAP)
+    if seamless_tile > max(tile, task.tile_size):
+        _warn_about_seams(tile, radius, seamless_tile)
+    elif seamless_tile > tile:
+        tile = seamless_tile
     return options.changed(tile=tile)
 
 
 @lru_cache(maxsize=64)  # one warning for all images
-def _warn_of_seams(tile: int, receptive_field_radius: int, least: int) -> None:
+def _warn_about_seams(tile: int, radius: int, seamless_tile: int) -> None:
     log.warning(
-        "tiles of %d pixels: an answer looks %d pixels far, so they are joined a little differently from the whole "
-        "image; from --tile %d on they are not",
+        "tiles of %d pixels are small for the receptive field (radius %d): seams are possible; use --tile %d or more",
         tile,
-        receptive_field_radius,
-        least,
+        radius,
+        seamless_tile,
     )
 
 
-def blended(model: Model, sample: Sample, options: PredictOptions) -> Result:
-    """One record of an image from its windows, each the mean of its looks.
+def predict_blended(predictor: Predictor, sample: Sample, options: PredictOptions) -> Result:
+    """Predicts one image in windows, each the mean of its TTA views.
 
     Args:
-        model: Of a task with `merge_strategy = "pixels"`.
+        predictor: A model of a task with `merge_strategy = "blend"`.
         sample: The image or images.
         options: With `tile` or `tta`.
     """
-    task = model.task
+    task = predictor.task
     scale = task.output_size((1, 1))[0]
-    receptive_field_radius = task.receptive_field_radius
-    rows, columns = (strips(side, options, scale, receptive_field_radius) for side in sample.size)
-    guide = _Guide(model, sample, options) if task.needs_global_alignment and options.tile is not None else None
-    overlaps = Overlaps()
+    rows, columns = (split_side(side, options, scale, task.receptive_field_radius) for side in sample.size)
+    reference = _Reference(predictor, sample, options) if task.needs_global_alignment and options.tile else None
+    buffer = BlendBuffer()
     canvas = _Canvas(task.output_size(sample.size))
     for row in rows:
         for column in columns:
             window = Window(row, column)
-            fields = _mean_of_looks(model, _part(sample, window), options)
-            if guide is not None:
-                fields = task.align(fields, guide.at(window))
-            finished = overlaps.add(fields, window)
-            height, width = row.done - row.start, column.done - column.start
-            (record,) = task.results(finished, [View((height, width), (height, width))], options)
-            record = task.finish(record, sample, (row.start, column.start))
-            whole = canvas.write(record, row.start * scale, column.start * scale)
-    return whole
+            maps = _average_tta_views(predictor, _crop_sample(sample, window), options)
+            if reference is not None:
+                maps = task.align_to_reference(maps, reference.crop(window))
+            maps = buffer.add(maps, window)
+            size = row.final_stop - row.start, column.final_stop - column.start
+            (result,) = task.to_results(maps, [View(size, size)], options)
+            result = task.restore_metadata(result, sample, (row.start, column.start))
+            image_result = canvas.write(result, row.start * scale, column.start * scale)
+    return image_result
 
 
 @dataclass(frozen=True)
-class Strip:
-    """A window's extent along one side of the image, in pixels of the image.
+class Span:
+    """Extent of a window along one side of the image, in pixels of the image.
 
     Attributes:
-        start: Where it begins.
-        stop: Where it ends.
-        done: Up to where no later window reaches.
-        weights: (stop - start) * scale weights, one per pixel of the answer.
-        scale: Pixels of the answer per pixel of the image.
-        last: There is no window after it.
+        start: First pixel.
+        stop: End, exclusive.
+        final_stop: End of the part that no later window covers.
+        weights: (stop - start) * scale weights, one per pixel of the output.
+        scale: Output pixels per image pixel.
+        is_last: No window follows along this side.
     """
 
     start: int
     stop: int
-    done: int
+    final_stop: int
     weights: Tensor
     scale: int
-    last: bool
+    is_last: bool
 
 
 @dataclass(frozen=True)
 class Window:
     """One window: its rows and its columns."""
 
-    row: Strip
-    column: Strip
+    row: Span
+    column: Span
 
 
-def strips(
+def split_side(
     length: int, options: PredictOptions, scale: int = 1, receptive_field_radius: int | None = None
-) -> list[Strip]:
-    """The windows along one side, with weights that sum to 1 at every pixel.
+) -> list[Span]:
+    """Splits one side of an image into overlapping windows, with weights that sum to 1 at every pixel.
+
+    Where the overlap leaves less than `STEP` of a tile, windows are enlarged.
 
     Args:
-        length: Pixels of the side.
-        options: `tile` and `overlap`; one window when there is no `tile`.
-        scale: Pixels of the answer per pixel of the image.
-        reach: How far a pixel of the answer looks. The windows then overlap by twice as much at least, and what did not
-            see all that it looks at counts nothing; unless so much overlap would leave too little of a window.
-
-    Where the overlap leaves less than `STEP` of a tile, the windows are larger than it by what is missing.
+        length: Length of the side in pixels.
+        options: `tile` and `overlap`; a single window without `tile`.
+        scale: Output pixels per image pixel.
+        receptive_field_radius: Pixels around an output pixel that influence it. Windows then overlap by at least twice
+            as much, and pixels whose surroundings the window lacks get no weight; unless the overlap would exceed
+            `MAX_OVERLAP` of the tile.
     """
     tile = max(options.tile or length, STEP)
-    unseen = (
-        receptive_field_radius
-        if receptive_field_radius is not None and 2 * receptive_field_radius <= SHARED * tile
-        else 0
-    )
-    shared = max(math.ceil(options.overlap * tile), 2 * unseen)
-    tile = max(tile, shared + STEP)
-    starts = window_starts(length, tile, shared)
+    radius = receptive_field_radius or 0
+    border = radius if 2 * radius <= MAX_OVERLAP * tile else 0
+    overlap = max(math.ceil(options.overlap * tile), 2 * border)
+    tile = max(tile, overlap + STEP)
+    starts = compute_window_starts(length, tile, overlap)
     stops = [*(start + tile for start in starts[:-1]), length]
-    raw = []
+    ramps = []
     for index, (start, stop) in enumerate(zip(starts, stops)):
-        weight = np.ones((stop - start) * scale)
+        ramp = np.ones((stop - start) * scale)
         if index > 0:
-            weight = np.minimum(weight, _ramp(weight.size, (stops[index - 1] - start) * scale, unseen * scale))
+            ramp = np.minimum(ramp, _make_ramp(ramp.size, (stops[index - 1] - start) * scale, border * scale))
         if index + 1 < len(starts):
-            weight = np.minimum(weight, _ramp(weight.size, (stop - starts[index + 1]) * scale, unseen * scale)[::-1])
-        raw.append(weight)
+            ramp = np.minimum(ramp, _make_ramp(ramp.size, (stop - starts[index + 1]) * scale, border * scale)[::-1])
+        ramps.append(ramp)
     total = np.zeros(length * scale)
-    for start, weight in zip(starts, raw):
-        total[start * scale : start * scale + weight.size] += weight
-    shares = [weight / total[start * scale :][: weight.size] for start, weight in zip(starts, raw)]
-    dones = [*starts[1:], length]
+    for start, ramp in zip(starts, ramps):
+        total[start * scale : start * scale + ramp.size] += ramp
+    weights = [ramp / total[start * scale :][: ramp.size] for start, ramp in zip(starts, ramps)]
     return [
-        Strip(start, stop, done, torch.from_numpy(share).float(), scale, done == length)
-        for start, stop, done, share in zip(starts, stops, dones, shares)
+        Span(start, stop, final_stop, torch.from_numpy(weight).float(), scale, final_stop == length)
+        for start, stop, final_stop, weight in zip(starts, stops, [*starts[1:], length], weights)
     ]
 
 
-def window_starts(length: int, tile: int, shared: int) -> list[int]:
-    """Where the windows of one side begin: evenly spaced multiples of `STEP`; the last window is at least `tile` long.
+def compute_window_starts(length: int, tile: int, overlap: int) -> list[int]:
+    """Computes the starts of the windows along one side: evenly spaced multiples of `STEP`.
+
+    The last window is at least `tile` long.
 
     Args:
-        length: Pixels of the side.
-        tile: Pixels of a window.
-        shared: Pixels that neighbors have in common at least; leaves `STEP` or more of a window.
+        length: Length of the side in pixels.
+        tile: Side of a window in pixels.
+        overlap: Minimum number of pixels that neighbors share; at most `tile - STEP`.
 
-    >>> window_starts(1000, 400, 100)
+    >>> compute_window_starts(1000, 400, 100)
     [0, 288, 576]
     """
     last = max(0, length - tile) // STEP
-    most = (tile - shared) // STEP
-    count = math.ceil(last / most)
+    max_steps = (tile - overlap) // STEP
+    count = math.ceil(last / max_steps)
     return [0, *(index * last // count * STEP for index in range(1, count + 1))]
 
 
-def _ramp(length: int, overlap: int, unseen: int) -> np.ndarray:
-    """Weights of a window that fades in over an overlap, at pixels' centers: 0 at the rim, then a line up to 1."""
+def _make_ramp(length: int, overlap: int, border: int) -> np.ndarray:
+    """Weights of a window that fades in over an overlap, at pixel centers: 0 at the border, then linear up to 1."""
     if not overlap:
         return np.ones(length)
-    rim = min(max(UNSEEN * overlap, unseen), (overlap - 1) / 2)  # a pixel of fade, or none would count in the middle
-    return ((np.arange(length) + 0.5 - rim) / (overlap - 2 * rim)).clip(0, 1)
+    # At least one pixel fades, or none would have a weight in the middle.
+    border_width = min(max(BORDER_FRACTION * overlap, border), (overlap - 1) / 2)
+    return ((np.arange(length) + 0.5 - border_width) / (overlap - 2 * border_width)).clip(0, 1)
 
 
-class Overlaps:
-    """The weighted sums of what later windows still reach: beside the last window, and below the finished rows."""
+class BlendBuffer:
+    """Weighted sums of the pixels that later windows still cover: right of the last window, and below finished rows."""
 
     def __init__(self) -> None:
-        self.left: Tensors = {}
-        self.above: Tensors = {}
-        self.below: dict[str, list[Tensor]] = {}
+        self._right: Tensors = {}
+        self._above: Tensors = {}
+        self._below: dict[str, list[Tensor]] = {}
 
-    def add(self, fields: Tensors, window: Window) -> Tensors:
-        """Adds a window; windows come row by row, each from left to right.
+    def add(self, maps: Tensors, window: Window) -> Tensors:
+        """Adds a window; windows come row by row, each row from left to right.
 
         Args:
-            fields: (1, C, h, w) on the window's pixels.
+            maps: (1, C, h, w) on the pixels of the window.
             window: Where it lies.
 
         Returns:
-            The rectangle that no later window reaches, at the window's top left.
+            The rectangle at the top left of the window that no later window covers.
         """
         row, column = window.row, window.column
-        height, width = ((strip.done - strip.start) * strip.scale for strip in (row, column))
+        height, width = ((span.final_stop - span.start) * span.scale for span in (row, column))
         weights = row.weights[:, None] * column.weights
         finished = {}
-        for name, field in fields.items():
-            total = field.float() * weights
-            if name in self.left:
-                total[..., : self.left[name].shape[-1]] += self.left[name]
-            self.left[name] = total[..., width:].clone()
+        for name, values in maps.items():
+            total = values.float() * weights
+            if name in self._right:
+                total[..., : self._right[name].shape[-1]] += self._right[name]
+            self._right[name] = total[..., width:].clone()
             total = total[..., :width]
-            if name in self.above:
-                above = self.above[name][..., column.start * column.scale :][..., :width]
+            if name in self._above:
+                above = self._above[name][..., column.start * column.scale :][..., :width]
                 total[..., : above.shape[-2], :] += above
-            self.below.setdefault(name, []).append(total[..., height:, :].clone())
+            self._below.setdefault(name, []).append(total[..., height:, :].clone())
             finished[name] = total[..., :height, :]
-        if column.last:
-            self.above = {name: torch.cat(parts, -1) for name, parts in self.below.items()}
-            self.left, self.below = {}, {}
+        if column.is_last:
+            self._above = {name: torch.cat(parts, -1) for name, parts in self._below.items()}
+            self._right, self._below = {}, {}
         return finished
 
 
 class _Canvas:
-    """The record of the whole image, filled rectangle by rectangle; what has no rows is taken from the last one."""
+    """The result of the whole image, filled rectangle by rectangle; fields without rows come from the last one."""
 
     def __init__(self, size: Size):
         self.size = size
         self.arrays: dict[str, np.ndarray] = {}
 
-    def write(self, record: Result, top: int, left: int) -> Result:
-        """Copies a rectangle's record to its place; gives the whole as it is so far."""
-        height, width = record.size
-        for name, axis in record.rows.items():
-            part = getattr(record, name)
-            if part is None:
+    def write(self, result: Result, top: int, left: int) -> Result:
+        """Copies the result of a rectangle to its place, and returns the result of the whole image so far."""
+        height, width = result.size
+        for name, axis in result.row_axes.items():
+            values = getattr(result, name)
+            if values is None:
                 continue
             if name not in self.arrays:
-                shape = (*part.shape[:axis], *self.size, *part.shape[axis + 2 :])
-                self.arrays[name] = _room(shape, part.dtype)
-            place = (slice(None),) * axis + (slice(top, top + height), slice(left, left + width))
-            self.arrays[name][place] = part
-        return replace(record, size=self.size, **self.arrays)
+                shape = (*values.shape[:axis], *self.size, *values.shape[axis + 2 :])
+                self.arrays[name] = _allocate(shape, values.dtype)
+            index = (slice(None),) * axis + (slice(top, top + height), slice(left, left + width))
+            self.arrays[name][index] = values
+        return replace(result, size=self.size, **self.arrays)
 
 
-def _room(shape: tuple[int, ...], kind: np.dtype) -> np.ndarray:
-    """An array to be filled: in memory, or as a temporary file that vanishes with it where it would be large."""
-    if math.prod(shape) * kind.itemsize <= IN_MEMORY:
-        return np.empty(shape, kind)
-    return np.memmap(tempfile.TemporaryFile(), kind, "w+", shape=shape)
+def _allocate(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Allocates an array in memory, or in a temporary file that is deleted with it where it would be large."""
+    if math.prod(shape) * dtype.itemsize <= MAX_ARRAY_BYTES:
+        return np.empty(shape, dtype)
+    return np.memmap(tempfile.TemporaryFile(), dtype, "w+", shape=shape)
 
 
-class _Guide:
-    """The answer to the whole image made as small as a window, for tasks whose answers float from look to look."""
+class _Reference:
+    """The prediction of the whole image at the size of a window, to which drifting predictions are aligned."""
 
-    def __init__(self, model: Model, sample: Sample, options: PredictOptions):
+    def __init__(self, predictor: Predictor, sample: Sample, options: PredictOptions):
         self.size = sample.size
         factor = min(1.0, (options.tile or max(sample.size)) / max(sample.size))
-        small = scaled(Variant(sample, np.eye(2, 3)), factor).sample
-        self.fields = _mean_of_looks(model, small, options)
+        small = scale_view(TTAView(sample, np.eye(2, 3)), factor).sample
+        self.maps = _average_tta_views(predictor, small, options)
 
-    def at(self, window: Window) -> Tensors:
-        """What the guide says of a window, on the window's own pixels: (1, C, h, w)."""
+    def crop(self, window: Window) -> Tensors:
+        """The reference on the pixels of a window: (1, C, h, w)."""
         height, width = self.size
         y, x = (
-            (torch.arange(strip.start, strip.stop) + 0.5) / side * 2 - 1
-            for strip, side in ((window.row, height), (window.column, width))
+            (torch.arange(span.start, span.stop) + 0.5) / side * 2 - 1
+            for span, side in ((window.row, height), (window.column, width))
         )
         points = torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)[None]
         return {
-            name: F.grid_sample(field, points, padding_mode="border", align_corners=False)
-            for name, field in self.fields.items()
+            name: F.grid_sample(values, points, padding_mode="border", align_corners=False)
+            for name, values in self.maps.items()
         }
 
 
-def _part(sample: Sample, window: Window) -> Sample:
-    cut = np.s_[window.row.start : window.row.stop, window.column.start : window.column.stop]
-    return replace(sample, images={name: image[cut] for name, image in sample.images.items()}, truth=None)
+def _crop_sample(sample: Sample, window: Window) -> Sample:
+    index = np.s_[window.row.start : window.row.stop, window.column.start : window.column.stop]
+    return replace(sample, images={name: image[index] for name, image in sample.images.items()}, truth=None)
 
 
-def _mean_of_looks(model: Model, sample: Sample, options: PredictOptions) -> Tensors:
-    """The fields of an image, averaged over the looks that `tta` asks for: (1, C, H, W) on its own pixels."""
+def _average_tta_views(predictor: Predictor, sample: Sample, options: PredictOptions) -> Tensors:
+    """Averages the maps of the views that `tta` asks for: (1, C, H, W) on the pixels of the image."""
     total: Tensors = {}
-    found = list(variants(sample, options.changed(tile=None)))
-    for variant in found:
-        inputs, (seen,) = to_inputs([variant.sample], model.task.inputs)
-        size = sample.size if variant.turns % 2 == 0 else sample.size[::-1]
-        view = _through(seen, variant, size)
-        mirrored = bool(np.linalg.det(variant.back[:, :2]) < 0)
-        fields = model.task.fields(model.answers(inputs, options), view, mirrored)
-        for name, field in fields.items():
-            total[name] = torch.rot90(field, -variant.turns, (-2, -1)) / len(found) + total.get(name, 0)
+    tta_views = list(make_tta_views(sample, options.changed(tile=None)))
+    for tta_view in tta_views:
+        inputs, (view,) = prepare_inputs([tta_view.sample], predictor.task.input_spec)
+        size = sample.size if tta_view.turns % 2 == 0 else sample.size[::-1]
+        is_mirrored = bool(np.linalg.det(tta_view.to_image[:, :2]) < 0)
+        predictions = predictor.predict_tensors(inputs, options)
+        maps = predictor.task.to_image_space(predictions, _include_scale(view, tta_view, size), is_mirrored)
+        for name, values in maps.items():
+            total[name] = torch.rot90(values, -tta_view.turns, (-2, -1)) / len(tta_views) + total.get(name, 0)
     return total
 
 
-def _through(seen: View, variant: Variant, size: Size) -> View:
-    """The view of an image that is first made larger or smaller, then seen by the network; mirroring left aside."""
-    smaller = variant.sample.size
-    factor = (smaller[1] / size[1], smaller[0] / size[0])
-    return replace(seen, original=size, scale=(seen.scale[0] * factor[0], seen.scale[1] * factor[1]))
+def _include_scale(view: View, tta_view: TTAView, size: Size) -> View:
+    """The view of an image of this size through a scaled TTA view, without its mirroring."""
+    height, width = tta_view.sample.size
+    factor = (width / size[1], height / size[0])
+    return replace(view, original=size, scale=(view.scale[0] * factor[0], view.scale[1] * factor[1]))

@@ -1,4 +1,9 @@
-"""Depth and disparity in files: 16-bit .png, .pfm, .npy, .npz and float .tif, read and written; points as .ply."""
+"""Depth and disparity files: 16-bit .png, .pfm, .npy, .npz and .tif, read and written; point clouds as .ply.
+
+What programs write, and what it means here: 0 is unknown in all formats (KITTI, NYU, TUM); so is 65535 in 16-bit images
+(7-Scenes and other sensors); so are NaN (not measured), +inf (too far) and -inf (too near) in floats (ROS REP 118, ZED,
+Hypersim). Negative numbers are errors: DispNet and FlyingThings3D store disparity with the other sign.
+"""
 
 from __future__ import annotations
 
@@ -11,115 +16,161 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import tifffile
 
 from densevision.errors import DataError, UsageError, did_you_mean
-from densevision.io.atomic_write import whole, write_bytes
-from densevision.io.image import image_size, read_image, write_image
-from densevision.io.image_files import is_whole
+from densevision.io.atomic_write import atomic_write, write_bytes
+from densevision.io.image import read_image_size, read_image, write_image
+from densevision.io.image_files import is_complete_file
+from densevision.io.pfm import read_pfm, read_pfm_header, write_pfm
+
+__all__ = [
+    "SATURATED",
+    "SUFFIXES",
+    "DepthFile",
+    "depth_size",
+    "has_signed_numbers",
+    "infer_kind",
+    "permits_8bit",
+    "read_depth",
+    "read_numbers",
+    "write_depth",
+    "write_points",
+]
 
 SATURATED = 65535
-"""Largest 16-bit number: depth sensors write it where they saw nothing."""
+"""Largest 16-bit number, which depth sensors write where they measured nothing."""
 
-_AGAIN = "Fetch or write it again."
-_NUMBER = rb"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_HEADER = re.compile(rb"(Pf|PF)\s+(\d+)\s+(\d+)\s+(" + _NUMBER + rb")\r?\n")
-_HEADER_BYTES = 256
-_DAMAGE = (ValueError, OSError, EOFError, RuntimeError, KeyError, SyntaxError)
-_DAMAGE += (tokenize.TokenError, zipfile.BadZipFile, zlib.error)
-_DISPARITY = {"disp", "disps", "disparity", "disparities"}
+_EXPORT_AGAIN = "Export the file again."
+_NUMPY_ERRORS = (
+    *(ValueError, OSError, EOFError, RuntimeError, KeyError, SyntaxError),
+    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
+)
+"""What NumPy and its archives raise for damaged files."""
+_PGM_HEADER = re.compile(rb"(P[25])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
+_DISPARITY_WORDS = {"disp", "disps", "disparity", "disparities"}
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class DepthFile:
-    """What a file of depth or disparity holds.
+    """The contents of a depth or disparity file.
 
     Attributes:
-        depth: (H, W) float32; 0 where it is not known.
+        depth: (H, W) float32; 0 where it is unknown.
         valid: (H, W) bool.
-        kind: What the numbers are, where the file says: "metric", "relative" or "disparity".
-        unit: Their unit, where the file says.
+        kind: "metric", "relative" or "disparity", if the file states it.
+        unit: The unit, if the file states it.
+        negative: Number of pixels that were set to unknown because they are negative.
     """
 
     depth: np.ndarray
     valid: np.ndarray
     kind: str | None = None
     unit: str | None = None
+    negative: int = 0
 
 
 def read_depth(
-    path: str | os.PathLike[str], scale: float | None = None, hint: bool = False, floats: bool = True
+    path: str | os.PathLike[str],
+    scale: float | None = None,
+    offset: float = 0.0,
+    *,
+    ignore_negative: bool = False,
+    scale_floats: bool = True,
+    allow_8bit: bool = False,
 ) -> DepthFile:
-    """Reads depth or disparity; the suffix tells the format. Zero and infinity mean that it is not known.
+    """Reads depth or disparity; the suffix determines the format. 0, NaN and infinities are unknown.
 
     Args:
-        path: `.png` (gray, 16 bits; 65535 is not known either), `.pfm` (one channel), `.npy`, `.npz` (ours, or a single
-            array), `.tif` (gray, 16 bits or float).
-        scale: Steps per unit by which the numbers are divided; a file of integers needs it. KITTI 256; NYU 1000 or
-            5000; TUM 5000; 7-Scenes 1000.
-        fix: Take negative numbers and NaN as not known, instead of refusing them.
-        floats: Divide floats by the scale as well, not integers alone.
+        path: `.png`, `.pgm` (gray, 16 bits; 65535 is unknown as well), `.pfm` (one channel), `.npy`, `.npz` (with the
+            key "depth", or a single array), `.tif` (gray; 16 bits or float).
+        scale: Steps per unit: value = (number - offset) / scale. Required for integers. KITTI 256; NYU 1000 or 5000;
+            TUM 5000; 7-Scenes 1000.
+        offset: Number that stands for 0. With an offset, a stored 0 is still unknown.
+        ignore_negative: Set negative numbers to unknown instead of refusing them.
+        scale_floats: Apply scale and offset to floats as well as to integers.
+        allow_8bit: Accept 8-bit images (Middlebury 2001 to 2006), which are otherwise refused as visualizations.
 
     Raises:
-        DataError: The file is missing, damaged, in 8 bits, without a stated scale, or holds NaN or negative numbers.
-        UsageError: The suffix is none of these.
+        DataError: The file is missing, damaged, has 8 bits or no stated scale, or contains negative numbers.
+        UsageError: The suffix is unknown.
     """
     path = Path(path)
-    found = read_numbers(path)
-    numbers = found.depth
-    if numbers.dtype.kind in "ui" and scale is None:
+    file = read_numbers(path, allow_8bit)
+    numbers = file.depth
+    is_integer = numbers.dtype.kind in "ui"
+    if is_integer and scale is None:
         hint = "Set data.scale to its steps per unit: KITTI 256, millimeters 1000, TUM 5000."
         raise DataError("integers whose scale is not stated", file=path, field="data.scale", value=None, hint=hint)
-    if numbers.dtype == np.uint16:  # what most files are: nothing in it can be negative or NaN
-        valid = numbers - np.uint16(1) < SATURATED - 1  # 0 turns over, so that one comparison finds both
-        depth = np.divide(numbers, np.float32(scale or 1), dtype=np.float32)
-        return replace(found, depth=depth if numbers.max() < SATURATED else depth * valid, valid=valid & found.valid)
-    lost = ~np.isfinite(numbers) | (numbers == 0) | ~found.valid
-    wrong = (np.isnan(numbers) | (numbers < 0)) & found.valid
-    if wrong.any() and not hint:
-        row, column = np.argwhere(wrong)[0].tolist()
-        way = "Write 0 where nothing is known; of a dataset, data.on_error=fix takes these pixels as not known."
-        problem = f"{int(wrong.sum())} numbers are negative or NaN"
+    is_scaled = is_integer or scale_floats
+    steps, zero = (scale or 1.0, offset) if is_scaled else (1.0, 0.0)
+    if (
+        numbers.dtype == np.uint16 and not zero
+    ):  # the common case: one comparison finds 0, which wraps around, and 65535
+        valid = numbers - np.uint16(1) < SATURATED - 1
+        depth = np.divide(numbers, np.float32(steps), dtype=np.float32)
+        return replace(file, depth=depth if numbers.max() < SATURATED else depth * valid, valid=valid & file.valid)
+    known = np.isfinite(numbers) & (numbers != 0) & file.valid
+    if numbers.dtype == np.uint16:
+        known &= numbers != SATURATED
+    values = (np.where(known, numbers, zero).astype(np.float32) - np.float32(zero)) / np.float32(steps)
+    negative = known & (values < 0)
+    if negative.any() and not ignore_negative:
+        row, column = np.argwhere(negative)[0].tolist()
+        hint = (
+            "Write 0 where depth is unknown, and disparity as positive numbers; data.on_error=fix ignores such pixels."
+        )
         field, value = f"pixel ({row}, {column})", float(numbers[row, column])
-        raise DataError(problem, file=path, field=field, value=value, hint=way)
-    valid = ~(lost | wrong)
-    steps = scale if scale and (floats or numbers.dtype.kind in "ui") else 1
-    depth = np.where(valid, numbers, 0).astype(np.float32) / np.float32(steps)
-    return replace(found, depth=depth, valid=valid)
+        raise DataError(f"{int(negative.sum())} negative numbers", file=path, field=field, value=value, hint=hint)
+    valid = known & (values > 0)
+    return replace(file, depth=np.where(valid, values, np.float32(0)), valid=valid, negative=int(negative.sum()))
 
 
-def read_numbers(path: str | os.PathLike[str]) -> DepthFile:
-    """Reads the numbers of a file as they stand there: neither scaled nor judged; `valid` is what the file itself says.
+def read_numbers(path: str | os.PathLike[str], allow_8bit: bool = False) -> DepthFile:
+    """Reads the unscaled numbers of a file; `valid` is what the file itself states.
 
     Raises:
-        DataError: The file is missing, damaged, in 8 bits, or does not hold one number per pixel.
-        UsageError: The suffix is none of `read_depth`'s.
+        DataError: The file is missing, damaged, has 8 bits, or does not contain one number per pixel.
+        UsageError: The suffix is unknown.
     """
     path = Path(path)
-    return _format(path, _READERS)(path)
+    if path.suffix.lower() in (".png", ".tif", ".tiff", ".pgm"):
+        return _read_image(path, allow_8bit)
+    return _get_format(path, _READERS)(path)
 
 
 def depth_size(path: str | os.PathLike[str]) -> tuple[int, int]:
-    """(height, width) of a file of depth or disparity, without reading its numbers.
+    """Reads (height, width) of a depth file without its numbers.
 
     Raises:
-        DataError: The file is missing, its header or its length is wrong, or it does not hold one number per pixel.
-        UsageError: The suffix is none of `read_depth`'s.
+        DataError: The file is missing, its header or its length is wrong, or it does not contain one number per pixel.
+        UsageError: The suffix is unknown.
     """
     path = Path(path)
-    return _format(path, _SIZES)(path)
+    return _get_format(path, _SIZES)(path)
 
 
-def kind_by_name(path: str | os.PathLike[str]) -> Literal["metric", "disparity"]:
-    """What a file of depth holds by its name and those of the folders that the path states.
+def infer_kind(path: str | os.PathLike[str]) -> Literal["metric", "disparity"]:
+    """Infers what a depth file contains from its name and its folders' names.
 
-    >>> kind_by_name("disp_0/left/000.npy"), kind_by_name("dispnet/000.npy")
+    >>> infer_kind("disp_0/left/000.npy"), infer_kind("dispnet/000.npy")
     ('disparity', 'metric')
     """
-    return "disparity" if _DISPARITY & set(re.findall("[a-z]+", os.fspath(path).lower())) else "metric"
+    return "disparity" if _DISPARITY_WORDS & set(re.findall("[a-z]+", os.fspath(path).lower())) else "metric"
+
+
+def permits_8bit(scale: float | None) -> bool:
+    """Whether a scale that the user states makes 8-bit files plausible: they hold at least one unit."""
+    return scale is not None and scale < 256
+
+
+def has_signed_numbers(path: Path) -> bool:
+    """Whether the format can hold negative numbers."""
+    return path.suffix.lower() not in (".png", ".pgm")
 
 
 def write_depth(
@@ -129,32 +180,36 @@ def write_depth(
     scale: float = 1.0,
     kind: str | None = None,
     unit: str | None = None,
-) -> None:
-    """Writes depth or disparity; the inverse of `read_depth`. The file is written whole or not at all.
+) -> int:
+    """Writes depth or disparity, the inverse of `read_depth`, whole or not at all.
 
     Args:
-        path: Its suffix picks the format.
+        path: Its suffix selects the format.
         depth: (H, W).
-        valid: (H, W) bool, where it is known; everywhere when not given.
-        scale: Steps per unit by which the numbers are multiplied. A 16-bit image rounds to whole steps, and to one
-            step at least; what it cannot hold is written as the largest number that it can.
-        kind: What the numbers are; `.npz` alone holds it.
-        unit: Their unit; `.npz` alone holds it.
+        valid: (H, W) bool, where it is known; everywhere by default.
+        scale: Steps per unit. 16-bit images round to whole steps, at least one, and hold at most 65534 of them; larger
+            numbers are written as unknown.
+        kind: What the numbers are; only for `.npz`.
+        unit: Their unit; only for `.npz`.
+
+    Returns:
+        Number of known pixels that the format cannot hold and that were written as unknown.
 
     Raises:
-        UsageError: The suffix is none of `read_depth`'s, or cannot hold kind and unit.
+        UsageError: The suffix is unknown, or cannot hold kind and unit.
     """
     path = Path(path)
     known = np.ones(depth.shape, bool) if valid is None else np.asarray(valid, bool)
     numbers = np.where(known, np.asarray(depth, np.float32) * np.float32(scale), np.float32(0))
-    if (kind or unit) and path.suffix.lower() != ".npz":
-        raise UsageError("only .npz holds what the numbers are", file=path, field="kind", value=kind)
-    if path.suffix.lower() == ".npz":
+    suffix = path.suffix.lower()
+    if (kind or unit) and suffix != ".npz":
+        raise UsageError("only .npz can hold what the numbers are", file=path, field="kind", value=kind)
+    if suffix == ".npz":
         words = {name: word for name, word in (("kind", kind), ("unit", unit)) if word is not None}
-        with whole(path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, depth=numbers, valid=known, **words)
-        return
-    _format(path, _WRITERS)(path, numbers, known)
+        with atomic_write(path) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, depth=numbers, valid=known, **words)  # type: ignore[arg-type]
+        return 0
+    return _get_format(path, _WRITERS)(path, numbers, known)
 
 
 def write_points(path: str | os.PathLike[str], points: np.ndarray, colors: np.ndarray | None = None) -> None:
@@ -163,181 +218,178 @@ def write_points(path: str | os.PathLike[str], points: np.ndarray, colors: np.nd
     Args:
         path: The file.
         points: (N, 3) x, y, z.
-        colors: (N, 3) uint8 RGB; without colors when not given.
+        colors: (N, 3) uint8 RGB.
     """
     fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4")]
     fields += [(name, "u1") for name in ("red", "green", "blue")] if colors is not None else []
     rows = np.empty(len(points), fields)
     for column, name in enumerate("xyz"):
         rows[name] = points[:, column]
-    for column, (name, _) in enumerate(fields[3:]):
-        rows[name] = colors[:, column]
-    kinds = {"<f4": "float", "u1": "uchar"}
-    properties = "".join(f"property {kinds[kind]} {name}\n" for name, kind in fields)
+    if colors is not None:
+        for column, (name, _) in enumerate(fields[3:]):
+            rows[name] = colors[:, column]
+    types = {"<f4": "float", "u1": "uchar"}
+    properties = "".join(f"property {types[dtype]} {name}\n" for name, dtype in fields)
     header = f"ply\nformat binary_little_endian 1.0\nelement vertex {len(points)}\n{properties}end_header\n"
     write_bytes(path, header.encode("ascii") + rows.tobytes())
 
 
-def _format(path: Path, table: dict[str, Callable]) -> Callable:
+def _get_format(path: Path, table: dict[str, _F]) -> _F:
     suffix = path.suffix.lower()
     if suffix not in table:
-        raise UsageError("no format of depth has this suffix", file=path, hint=did_you_mean(suffix, table))
+        raise UsageError("not a suffix of a depth format", file=path, hint=did_you_mean(suffix, table))
     return table[suffix]
 
 
-def _plain(numbers: np.ndarray) -> DepthFile:
+def _all_valid(numbers: np.ndarray) -> DepthFile:
     return DepthFile(numbers, np.ones(numbers.shape[:2], bool))
 
 
-def _read_image(path: Path) -> DepthFile:
-    image = read_image(path)
-    if image.dtype == np.uint8 or image.shape[2] != 1:
+def _read_image(path: Path, allow_8bit: bool = False) -> DepthFile:
+    image = _read_pgm(path) if path.suffix.lower() == ".pgm" else read_image(path)
+    if image.shape[2] != 1 or (image.dtype == np.uint8 and not allow_8bit):
         found = f"{image.shape[2]} channels of {image.dtype}"
-        hint = "An image of 8 bits is a drawing of depth, or was converted with loss: take the original file."
+        hint = (
+            "An 8-bit image is usually a visualization of depth, or a lossy copy: use the original file. "
+            "If it contains values, as Middlebury's disparities, set data.scale."
+        )
         raise DataError("depth needs one channel of 16 bits", file=path, value=found, hint=hint)
-    return _plain(image[..., 0])
+    return _all_valid(image[..., 0])
+
+
+def _read_pgm(path: Path) -> np.ndarray:
+    """(H, W, 1) numbers as they are stored, whatever the header's maximum: uint8 up to 255, else uint16."""
+    height, width = read_image_size(path)
+    data = path.read_bytes()
+    header = _PGM_HEADER.match(data)
+    if header is None or (int(header[3]), int(header[2])) != (height, width):
+        return read_image(path)  # another format under this suffix
+    dtype = np.dtype(np.uint8 if int(header[4]) < 256 else ">u2")
+    if header[1] == b"P2":
+        numbers = np.array(data[header.end() :].split()[: height * width], np.int64)
+    else:
+        numbers = np.frombuffer(data[header.end() : header.end() + height * width * dtype.itemsize], dtype)
+    if numbers.size != height * width or numbers.max() > int(header[4]):
+        problem = f"{height * width} numbers of at most {int(header[4])} expected"
+        raise DataError(problem, file=path, value=numbers.size, hint=_EXPORT_AGAIN)
+    return numbers.astype(dtype.newbyteorder("=")).reshape(height, width, 1)
 
 
 def _png_size(path: Path) -> tuple[int, int]:
-    size = image_size(path)
-    if not is_whole(path):
+    size = read_image_size(path)
+    if not is_complete_file(path):
         read_image(path)
     return size
 
 
-def _write_image(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
-    steps = np.rint(numbers).clip(1, SATURATED - 1)
-    write_image(path, np.where(known, steps, 0).astype(np.uint16))
+def _write_image(path: Path, numbers: np.ndarray, known: np.ndarray) -> int:
+    steps = np.rint(numbers).clip(1, None)
+    fits = known & (steps < SATURATED)
+    write_image(path, np.where(fits, steps, 0).astype(np.uint16))
+    return int(known.sum() - fits.sum())
 
 
-def _write_tiff(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
-    with whole(path) as temporary, open(temporary, "wb") as stream:
+def _write_tiff(path: Path, numbers: np.ndarray, known: np.ndarray) -> int:
+    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
         tifffile.imwrite(stream, np.where(known, numbers, np.float32(0)), compression="zlib", metadata=None)
+    return 0
 
 
 def _read_pfm(path: Path) -> DepthFile:
-    data = _bytes(path)
-    (height, width), order, start = _pfm_header(path, data, len(data))
-    rows = np.frombuffer(data, order, offset=start).reshape(height, width)
-    # Rows run from the bottom up.
-    return _plain(rows[::-1].astype(np.float32))
-
-
-def _pfm_header(path: Path, data: bytes, length: int) -> tuple[tuple[int, int], str, int]:
-    """Size, type of the numbers and where they begin, of a file of so many bytes that begins with `data`."""
-    header = _HEADER.match(data)
-    if header is None or header[1] != b"Pf":
-        raise DataError("not a .pfm file of one channel", file=path, field="header", value=data[:20], hint=_AGAIN)
-    width, height, order = int(header[2]), int(header[3]), float(header[4])
-    expected = 4 * width * height
-    if length - header.end() != expected or not expected:
-        problem = f"{width} x {height} pixels take {expected} bytes"
-        raise DataError(problem, file=path, field="body", value=length - header.end(), hint=_AGAIN)
-    return (height, width), "<f4" if order < 0 else ">f4", header.end()
+    return _all_valid(read_pfm(path, 1)[..., 0])
 
 
 def _pfm_size(path: Path) -> tuple[int, int]:
-    data = _bytes(path, _HEADER_BYTES)
-    return _pfm_header(path, data, path.stat().st_size)[0]
+    return read_pfm_header(path, 1)[:2]
 
 
-def _write_pfm(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
-    height, width = numbers.shape
-    rows = np.where(known, numbers, np.inf)[::-1].astype("<f4")
-    write_bytes(path, f"Pf\n{width} {height}\n-1.0\n".encode() + rows.tobytes())
+def _write_pfm(path: Path, numbers: np.ndarray, known: np.ndarray) -> int:
+    write_pfm(path, np.where(known, numbers, np.float32(np.inf)))
+    return 0
 
 
 def _read_npy(path: Path) -> DepthFile:
-    with _numpys(path):
-        return _plain(_one_channel(np.load(path, allow_pickle=False), path))
+    with _numpy_errors(path):
+        return _all_valid(_drop_channel_axis(np.load(path, allow_pickle=False), path))
 
 
 def _npy_size(path: Path) -> tuple[int, int]:
-    with _numpys(path):
-        return _one_channel(np.load(path, mmap_mode="r", allow_pickle=False), path).shape
+    with _numpy_errors(path):
+        return _drop_channel_axis(np.load(path, mmap_mode="r", allow_pickle=False), path).shape
 
 
 def _read_npz(path: Path) -> DepthFile:
-    with _numpys(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
+    with _numpy_errors(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
         names = archive.files
-        found = _plain(_one_channel(archive[_depth_in(archive, path)], path))
-        valid = archive["valid"].astype(bool) if "valid" in names else found.valid
+        file = _all_valid(_drop_channel_axis(archive[_find_depth_key(archive, path)], path))
+        valid = archive["valid"].astype(bool) if "valid" in names else file.valid
         kind, unit = (str(archive[word]) if word in names else None for word in ("kind", "unit"))
-    if valid.shape != found.depth.shape:
-        raise DataError("valid is not of the depth's size", file=path, field="valid", value=valid.shape)
-    return DepthFile(found.depth, valid, kind, unit)
+    if valid.shape != file.depth.shape:
+        raise DataError("valid and depth differ in size", file=path, field="valid", value=valid.shape)
+    return DepthFile(file.depth, valid, kind, unit)
 
 
 def _npz_size(path: Path) -> tuple[int, int]:
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with _numpys(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
-        with archive.zip.open(f"{_depth_in(archive, path)}.npy") as member:
-            shape, _, kind = headers[np.lib.format.read_magic(member)](member)
-        return _one_channel(np.broadcast_to(np.zeros((), kind), shape), path).shape
+    with _numpy_errors(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
+        with archive.zip.open(f"{_find_depth_key(archive, path)}.npy") as member:  # type: ignore[union-attr]
+            shape, _, dtype = headers[np.lib.format.read_magic(member)](member)
+        return _drop_channel_axis(np.broadcast_to(np.zeros((), dtype), shape), path).shape
 
 
-def _depth_in(archive: np.lib.npyio.NpzFile, path: Path) -> str:
-    """The name of the depth in an archive."""
+def _find_depth_key(archive: np.lib.npyio.NpzFile, path: Path) -> str:
     names = archive.files
     if "depth" not in names and len(names) != 1:
-        raise DataError("which array is the depth?", file=path, value=names, hint="Name it depth.")
+        raise DataError("several arrays, none named depth", file=path, value=names, hint="Name one of them depth.")
     return "depth" if "depth" in names else names[0]
 
 
-def _one_channel(array: Any, path: Path) -> np.ndarray:
-    """(H, W) of an array that may have an axis of one channel, the last or the first."""
+def _drop_channel_axis(array: Any, path: Path) -> np.ndarray:
+    """(H, W) of an array with an optional axis of one channel, the last or the first."""
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise DataError("depth needs an array of numbers", file=path, value=str(getattr(array, "dtype", "archive")))
     if array.ndim == 3 and 1 in (array.shape[2], array.shape[0]):
         array = array[..., 0] if array.shape[2] == 1 else array[0]
     if array.ndim != 2 or not array.size:
-        raise DataError("depth has one number per pixel, (H, W)", file=path, value=array.shape)
+        raise DataError("depth needs one number per pixel, (H, W)", file=path, value=array.shape)
     return array
 
 
-def _write_npy(path: Path, numbers: np.ndarray, known: np.ndarray) -> None:
-    with whole(path) as temporary, open(temporary, "wb") as stream:
+def _write_npy(path: Path, numbers: np.ndarray, known: np.ndarray) -> int:
+    with atomic_write(path) as temporary, open(temporary, "wb") as stream:
         np.save(stream, np.where(known, numbers, np.float32(0)))
+    return 0
 
 
 @contextmanager
-def _numpys(path: Path) -> Iterator[None]:
-    """What NumPy and its archives raise at a damaged file, when it is opened or read, as an error of the data."""
+def _numpy_errors(path: Path) -> Iterator[None]:
+    """Turns what NumPy raises for missing and damaged files into a DataError."""
     try:
         yield
     except FileNotFoundError:
         raise DataError("no such file", file=path) from None
-    except _DAMAGE:
-        raise DataError("not an array of numbers in NumPy's format, or damaged", file=path, hint=_AGAIN) from None
+    except _NUMPY_ERRORS:
+        problem = "not an array of numbers in NumPy's format, or damaged"
+        raise DataError(problem, file=path, hint=_EXPORT_AGAIN) from None
 
 
-def _bytes(path: Path, count: int = -1) -> bytes:
-    try:
-        with open(path, "rb") as stream:
-            return stream.read(count)
-    except OSError as failure:
-        raise DataError(f"cannot be read: {os.strerror(failure.errno or 0)}", file=path) from None
-
-
+_IMAGE_SUFFIXES = (".png", ".pgm", ".tif", ".tiff")
 _READERS: dict[str, Callable[[Path], DepthFile]] = {
-    ".png": _read_image,
-    ".pgm": _read_image,
-    ".tif": _read_image,
-    ".tiff": _read_image,
+    **dict.fromkeys(_IMAGE_SUFFIXES, _read_image),
     ".pfm": _read_pfm,
     ".npy": _read_npy,
     ".npz": _read_npz,
 }
 _SIZES: dict[str, Callable[[Path], tuple[int, int]]] = {
     ".png": _png_size,
-    ".pgm": image_size,
-    ".tif": image_size,
-    ".tiff": image_size,
+    ".pgm": read_image_size,
+    ".tif": read_image_size,
+    ".tiff": read_image_size,
     ".pfm": _pfm_size,
     ".npy": _npy_size,
     ".npz": _npz_size,
 }
-_WRITERS: dict[str, Callable[[Path, np.ndarray, np.ndarray], None]] = {
+_WRITERS: dict[str, Callable[[Path, np.ndarray, np.ndarray], int]] = {
     ".png": _write_image,
     ".tif": _write_tiff,
     ".tiff": _write_tiff,
@@ -345,4 +397,4 @@ _WRITERS: dict[str, Callable[[Path, np.ndarray, np.ndarray], None]] = {
     ".npy": _write_npy,
 }
 SUFFIXES = tuple(_READERS)
-"""Suffixes that may hold depth or disparity."""
+"""Suffixes that may contain depth or disparity."""

@@ -1,34 +1,52 @@
-"""The images that a dataset lists: inside their folder, there, readable, and how large they are."""
+"""Image files of a dataset: which are listed, present and readable, and their sizes."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from hashlib import md5
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import numpy as np
+from PIL import Image
 
 from densevision.errors import DataError
-from densevision.io.box_table import Strings
-from densevision.io.decode import Damaged
-from densevision.io.image import image_size, read_image
-from densevision.io.label_issues import Findings, Kind
-from densevision.io.progress import monitored
+from densevision.io.box_table import StringArray
+from densevision.io.decode import CorruptImageError
+from densevision.io.image import read_image, read_image_size
+from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues
+from densevision.io.progress import track_progress
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
-ENDS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
-"""First two bytes of JPEG and PNG -> what a whole file has near its end."""
-TAIL = 4096
-LARGEST = 2**31 - 1
-Choose = Callable[[Strings], np.ndarray]
-"""File names -> (n,) bool, the images that are taken."""
-HELD_OUT = 10
-"""Where a dataset has no validation split, one image in this many is held out."""
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_INT32",
+    "ImageSelector",
+    "compute_relative_names",
+    "count_frames",
+    "is_complete_file",
+    "is_inside",
+    "is_system_file",
+    "list_files",
+    "list_images",
+    "localize_name",
+    "measure_images",
+    "read_usable_size",
+]
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+END_MARKERS = {b"\xff\xd8": b"\xff\xd9", b"\x89P": b"IEND"}
+"""First two bytes of JPEG and PNG -> the marker that a complete file has near its end."""
+FRAME_SUFFIXES = (".gif", ".tif", ".tiff", ".webp")
+"""Formats that may hold several frames or pages."""
+SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
+"""Folders that operating systems add to datasets, besides hidden ones."""
+TAIL_BYTES = 4096
+MAX_INT32 = 2**31 - 1
+ImageSelector = Callable[[StringArray], np.ndarray]
+"""File names -> (n,) bool, the selected images."""
 
 
 def is_inside(name: str) -> bool:
-    """Whether a file name, relative to its folder, stays in it.
+    """Whether a file name, relative to its folder, stays inside that folder.
 
     >>> is_inside("val/a.jpg"), is_inside("../../etc/passwd"), is_inside("/etc/passwd")
     (True, False, False)
@@ -37,108 +55,163 @@ def is_inside(name: str) -> bool:
     return bool(name) and not os.path.isabs(name) and parts[0] != os.pardir and "\0" not in name
 
 
-def list_images(folder: Path) -> list[str]:
-    """Paths of the images below a folder, relative to it, sorted."""
-    found = (
-        os.path.join(root, name)
-        for root, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(SUFFIXES)
-    )
-    return sorted(os.path.relpath(path, folder) for path in found)
+def is_system_file(name: str) -> bool:
+    """Whether a name is that of a hidden file or folder, or of a folder that an operating system adds.
 
-
-def names_below(paths: Sequence[Path]) -> list[str]:
-    """What tells files apart: their paths below the innermost folder that holds them all.
-
-    >>> names_below([Path("sets/one/1.png"), Path("sets/two/1.png")]), names_below([Path("sets/one/1.png")])
-    (['one/1.png', 'two/1.png'], ['1.png'])
+    >>> is_system_file("._photo.jpg"), is_system_file(".ipynb_checkpoints"), is_system_file("photo.jpg")
+    (True, True, False)
     """
-    whole = [os.path.abspath(path) for path in paths]
-    root = os.path.commonpath([os.path.dirname(path) for path in whole])
-    return [Path(os.path.relpath(path, root)).as_posix() for path in whole]
+    return name.startswith(".") or name in SYSTEM_FOLDERS
 
 
-def held_out(names: Iterable[str]) -> np.ndarray:
-    """(n,) bool: the tenth of the images that validates, at least one, chosen by a hash of each file's name.
+def list_files(folder: Path, pattern: str) -> list[Path]:
+    """Lists the files of a folder that match a glob pattern, sorted, without hidden and system files."""
+    paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+    return [path for path in paths if not any(map(is_system_file, path.relative_to(folder).parts))]
 
-    The choice does not depend on the order, and hardly changes when images are added.
+
+def list_images(folder: Path, issues: LabelIssues | None = None) -> list[str]:
+    """Lists the images below a folder, without hidden and system files: paths relative to it, sorted.
+
+    Args:
+        folder: The folder.
+        issues: Counts the images that are not listed.
     """
-    bases = (os.path.basename(name).encode("utf-8", "surrogateescape") for name in names)
-    keys = [md5(base, usedforsecurity=False).digest() for base in bases]
-    chosen = sorted(range(len(keys)), key=lambda row: keys[row])[: -(-len(keys) // HELD_OUT)]
-    mask = np.zeros(len(keys), bool)
-    mask[chosen] = True
-    return mask
+    paths = []
+    for path, is_listed in _walk_images(folder, False):
+        if is_listed:
+            paths.append(os.path.relpath(path, folder))
+        elif issues is not None:
+            issues.warn(IssueKind.FILE_HIDDEN, path, action=SKIPPED)
+    return sorted(paths)
+
+
+def _walk_images(folder: str | Path, is_hidden: bool) -> Iterator[tuple[str, bool]]:
+    """Yields the images below a folder and whether they are regular files."""
+    for root, folders, names in os.walk(folder, followlinks=True):
+        system_folders = [name for name in folders if is_system_file(name)]
+        folders[:] = [name for name in folders if not is_system_file(name)]
+        for name in names:
+            if name.lower().endswith(IMAGE_SUFFIXES):
+                yield os.path.join(root, name), not (is_hidden or is_system_file(name))
+        for name in system_folders:
+            yield from _walk_images(os.path.join(root, name), True)
+
+
+def localize_name(name: str, folder: Path) -> str:
+    """Converts a file name written on another computer to one below a folder.
+
+    Backslashes become separators, and of an absolute path the longest end that exists in the folder is taken. The name
+    is unchanged if there is a file of this name, or no such end.
+
+    Args:
+        name: A file name relative to `folder`, or an absolute path.
+        folder: The folder to search.
+    """
+    is_foreign = "\\" in name or name.startswith("/") or name[1:2] == ":"
+    if not is_foreign or "\0" in name or (folder / name).is_file():
+        return name
+    windows = PureWindowsPath(name)
+    parts = PurePosixPath(name).parts if name.startswith("/") else windows.parts
+    if not windows.anchor:
+        return "/".join(parts) or name
+    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
+    return next((end for end in ends if is_inside(end) and (folder / end).is_file()), name)
+
+
+def compute_relative_names(paths: Sequence[Path]) -> list[str]:
+    """Returns the paths relative to the innermost folder that contains all of them.
+
+    >>> compute_relative_names([Path("sets/one/1.png"), Path("sets/two/1.png")])
+    ['one/1.png', 'two/1.png']
+    >>> compute_relative_names([Path("sets/one/1.png")])
+    ['1.png']
+    """
+    absolute = [os.path.abspath(path) for path in paths]
+    root = os.path.commonpath([os.path.dirname(path) for path in absolute])
+    return [Path(os.path.relpath(path, root)).as_posix() for path in absolute]
 
 
 def measure_images(
-    files: Strings,
+    files: StringArray,
     folder: Path,
-    chosen: np.ndarray,
-    findings: Findings,
+    selected: np.ndarray,
+    issues: LabelIssues,
     max_pixels: int,
-    listed: Callable[[int], tuple[str, str]],
+    locate: Callable[[int], tuple[str, str]],
 ) -> np.ndarray:
-    """Looks at each image's header, and at its end, where a truncated file shows: about 0.1 ms per image.
+    """Reads the size of each image from its header, and checks its end for truncation: about 0.1 ms per image.
 
     Args:
-        files: Images relative to `folder`.
-        folder: Where they are.
-        chosen: (n,) bool; the others are not looked at.
-        findings: Decides about those that are missing or broken.
+        files: n images relative to `folder`.
+        folder: The folder of the images.
+        selected: (n,) bool; the others are not opened.
+        issues: Reports missing and broken images.
         max_pixels: Larger images count as broken.
-        listed: Row of an image -> the file and the field that list it.
+        locate: Row of an image -> the file and the field that list it.
 
     Returns:
-        (n, 2) int32 (height, width) as decoded, EXIF orientation applied; 0 for images that are left out.
+        (n, 2) int32 (height, width) as decoded, with EXIF orientation applied; 0 for images that are skipped.
     """
     sizes = np.zeros((len(files), 2), np.int32)
-    for row in monitored(np.flatnonzero(chosen).tolist(), "looking at images"):
+    for row in track_progress(np.flatnonzero(selected).tolist(), "scanning images"):
         path = folder / files[row]
         if path.is_file():
-            sizes[row] = usable_size(path, max_pixels, findings, files[row]) or 0
+            sizes[row] = read_usable_size(path, max_pixels, issues, files[row]) or 0
+            if sizes[row, 0] and path.suffix.lower() in FRAME_SUFFIXES and (count := count_frames(path)) > 1:
+                issues.warn(IssueKind.IMAGE_FRAMES, path, None, f"{count} frames", files[row])
         else:
-            findings.add(Kind.IMAGE_MISSING, *listed(row), str(path), files[row])
+            issues.add(IssueKind.IMAGE_MISSING, *locate(row), str(path), files[row])
     return sizes
 
 
-def usable_size(path: Path, max_pixels: int, findings: Findings, about: str | None = None) -> tuple[int, int] | None:
-    """(height, width) of an image that seems whole by its header and its end; None where it is left out.
+def read_usable_size(
+    path: Path, max_pixels: int, issues: LabelIssues, subject: str | None = None
+) -> tuple[int, int] | None:
+    """Reads the (height, width) of an image whose header and end are valid; None if it is skipped.
 
     Args:
         path: The image.
         max_pixels: Larger images count as broken.
-        findings: Decides about those that are.
-        about: The name under which a note mentions it; the file's own when not given.
+        issues: Reports a broken image.
+        subject: Name that notes list; the file's name by default.
 
     Raises:
-        DataError: It is broken, unless such are left out.
+        DataError: The image is broken and the policy is `fail`.
     """
     try:
-        return _inspect(path, max_pixels)
+        return _check_image(path, max_pixels)
     except DataError as failure:
-        if findings.on_error == "fail":
+        if issues.on_error == "fail":
             raise
-        kind = Kind.IMAGE_TRUNCATED if isinstance(failure, Damaged) else Kind.IMAGE_BROKEN
-        findings.add(kind, path, failure.field, failure.problem, about or path.name)
+        kind = IssueKind.IMAGE_TRUNCATED if isinstance(failure, CorruptImageError) else IssueKind.IMAGE_BROKEN
+        issues.add(kind, path, failure.field, failure.problem, subject or path.name)
         return None
 
 
-def _inspect(path: Path, max_pixels: int) -> tuple[int, int]:
-    height, width = image_size(path)
+def _check_image(path: Path, max_pixels: int) -> tuple[int, int]:
+    height, width = read_image_size(path)
     if height * width > max_pixels:
-        problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"
-        hint = "Raise data.max_pixels if the image is meant to be so large."
+        problem = f"{height * width:,} pixels ({width} x {height}) exceed the limit of {max_pixels:,}"
+        hint = "Raise data.max_pixels if the image is supposed to be that large."
         raise DataError(problem, file=path, field="data.max_pixels", value=max_pixels, hint=hint)
-    if not is_whole(path):
+    if not is_complete_file(path):
         read_image(path, max_pixels)
     return height, width
 
 
-def is_whole(path: str | os.PathLike[str]) -> bool:
-    """Whether the end of a JPEG or PNG is where it should be; other formats have none to look for."""
+def count_frames(path: str | os.PathLike[str]) -> int:
+    """Counts the frames of an animation or the pages of a TIFF; 1 for files that Pillow cannot open."""
+    try:
+        with Image.open(path) as image:
+            return getattr(image, "n_frames", 1)
+    except (OSError, ValueError, SyntaxError):
+        return 1
+
+
+def is_complete_file(path: str | os.PathLike[str]) -> bool:
+    """Whether a JPEG or PNG has its end marker; True for other formats, which have none."""
     with open(path, "rb") as stream:
-        end = ENDS.get(stream.read(2))
-        stream.seek(max(0, os.path.getsize(path) - TAIL))
-        return end is None or end in stream.read()
+        marker = END_MARKERS.get(stream.read(2))
+        stream.seek(max(0, os.path.getsize(path) - TAIL_BYTES))
+        return marker is None or marker in stream.read()

@@ -1,4 +1,4 @@
-"""Reads the lists of a large JSON object element by element, in the memory of one element."""
+"""Streams the lists of a large JSON object element by element, in the memory of one element."""
 
 from __future__ import annotations
 
@@ -10,116 +10,119 @@ from typing import Any, NamedTuple, TextIO
 
 from densevision.errors import DataError
 
-CHUNK = 1 << 20
-"""Characters that are read at a time."""
-NUMERIC = ".+-eE0123456789"
-"""What may continue a number; the empty end of a window counts among it."""
+__all__ = ["Element", "stream_json"]
+
+CHUNK_SIZE = 1 << 20
+"""Characters per read."""
+NUMBER_CHARACTERS = ".+-eE0123456789"
+"""Characters that may continue a number; the empty string at the end of the window counts as one of them."""
 _skip_space = re.compile(r"[ \t\r\n]*").match
 
 
 class Element(NamedTuple):
-    """One element of a list, or a value that is no list (then `index` is None), under a key of the object."""
+    """An element of a list, or a value that is not a list (`index` is None), under a key of the object."""
 
     key: str
-    index: int | None
+    index: int | None  # type: ignore[assignment]
     value: Any
 
 
-def stream_json(path: str | os.PathLike[str], chunk: int = CHUNK) -> Iterator[Element]:
-    """Yields what the object in a file holds: each list element by element, any other value whole.
+def stream_json(path: str | os.PathLike[str], chunk_size: int = CHUNK_SIZE) -> Iterator[Element]:
+    """Yields the content of a JSON object: lists element by element, other values at once.
 
-    An empty list yields nothing, so a first element (key, None, []) announces each list.
+    Each list is announced by an element (key, None, []), so that empty lists are visible as well.
 
     Args:
         path: A file that holds one JSON object.
-        chunk: Characters that are read at a time.
+        chunk_size: Characters per read.
 
     Raises:
-        DataError: The file cannot be read, is not valid JSON, or holds no object.
+        DataError: The file cannot be read, is not valid JSON, or does not hold an object.
     """
     try:
         with open(path, encoding="utf-8-sig") as stream:
-            yield from _Scanner(stream, path, chunk).elements()
+            yield from _Scanner(stream, path, chunk_size).scan()
     except OSError as failure:
         raise DataError(f"cannot be read: {os.strerror(failure.errno or 0)}", file=path) from None
     except UnicodeDecodeError as failure:
-        raise DataError(f"is not UTF-8 text, {failure.reason}", file=path, hint="Write the file as UTF-8.") from None
+        raise DataError(f"is not UTF-8 text, {failure.reason}", file=path, hint="Save the file as UTF-8.") from None
 
 
 class _Scanner:
-    """A window of text that moves over the file; `at` is the position in it."""
+    """A window of text that moves over the file; `position` is the place in the window."""
 
-    def __init__(self, stream: TextIO, path: str | os.PathLike[str], chunk: int):
-        self.stream, self.path, self.chunk = stream, path, chunk
+    def __init__(self, stream: TextIO, path: str | os.PathLike[str], chunk_size: int):
+        self.stream, self.path, self.chunk_size = stream, path, chunk_size
         self.decode = json.JSONDecoder().raw_decode
-        self.text, self.at, self.passed = "", 0, 0
+        self.text, self.position, self.consumed = "", 0, 0
 
-    def elements(self) -> Iterator[Element]:
-        if self.peek() != "{":
-            what = {"": "is empty", "[": "is a JSON list, where an object is expected"}
-            raise DataError(what.get(self.peek(), "is not a JSON object"), file=self.path)
-        self.at += 1
-        for _ in self.separated("}"):
-            key = self.value()
+    def scan(self) -> Iterator[Element]:
+        first = self.peek()
+        if first != "{":
+            problems = {"": "is empty", "[": "is a JSON list, where an object is expected"}
+            raise DataError(problems.get(first, "is not a JSON object"), file=self.path)
+        self.position += 1
+        for _ in self.iterate_items("}"):
+            key = self.read_value()
             if not isinstance(key, str) or self.peek() != ":":
-                raise self.broken("a key is expected")
-            self.at += 1
+                raise self.build_error("expected a key")
+            self.position += 1
             if self.peek() == "[":
-                self.at += 1
+                self.position += 1
                 yield Element(key, None, [])
-                for index, _ in enumerate(self.separated("]")):
-                    yield Element(key, index, self.value())
+                for index, _ in enumerate(self.iterate_items("]")):
+                    yield Element(key, index, self.read_value())
             else:
-                yield Element(key, None, self.value())
+                yield Element(key, None, self.read_value())
         if self.peek():
-            raise self.broken("text after the end")
+            raise self.build_error("text after the end")
 
-    def separated(self, end: str) -> Iterator[None]:
-        """Stops at each of the things between here and `end`, which commas separate."""
-        mark = self.peek()
-        while mark != end:
+    def iterate_items(self, end: str) -> Iterator[None]:
+        """Yields at the start of each comma-separated item up to the closing bracket `end`."""
+        character = self.peek()
+        while character != end:
             yield
-            mark = self.peek()
-            if mark == ",":
-                self.at += 1
-            elif mark != end:
-                raise self.broken(f"',' or '{end}' is expected")
-        self.at += 1
+            character = self.peek()
+            if character == ",":
+                self.position += 1
+            elif character != end:
+                raise self.build_error(f"expected ',' or '{end}'")
+        self.position += 1
 
     def peek(self) -> str:
-        """The next character that is no space; nothing at the end of the file."""
+        """Returns the next character that is not white space, or an empty string at the end of the file."""
         while True:
-            self.at = _skip_space(self.text, self.at).end()
-            if self.at < len(self.text):
-                return self.text[self.at]
-            if not self.more():
+            self.position = _skip_space(self.text, self.position).end()  # type: ignore[union-attr]
+            if self.position < len(self.text):
+                return self.text[self.position]
+            if not self.read_more():
                 return ""
 
-    def value(self) -> Any:
-        """The value that starts here. One that the window cuts off is tried again with more text."""
+    def read_value(self) -> Any:
+        """Reads the value at the current position; a value that the window cuts off is retried with more text."""
         self.peek()
         while True:
             try:
-                value, end = self.decode(self.text, self.at)
+                value, end = self.decode(self.text, self.position)
             except (ValueError, RecursionError) as failure:
-                if not self.more():
-                    raise self.broken(getattr(failure, "msg", str(failure))) from None
+                if not self.read_more():
+                    raise self.build_error(getattr(failure, "msg", str(failure))) from None
                 continue
-            # "0." at the edge of the window reads as 0 until the window moves on.
-            if self.text[end : end + 1] in NUMERIC and self.more():
+            # "0." at the edge of the window decodes as 0 until the window moves on.
+            if self.text[end : end + 1] in NUMBER_CHARACTERS and self.read_more():
                 continue
-            self.at = end
+            self.position = end
             return value
 
-    def more(self) -> bool:
-        """Moves the window forward; it doubles while one value does not fit."""
-        rest = self.text[self.at :]
-        fresh = self.stream.read(max(self.chunk, len(rest)))
-        self.passed += self.at
-        self.text, self.at = rest + fresh, 0
-        return bool(fresh)
+    def read_more(self) -> bool:
+        """Moves the window forward, doubling it while one value does not fit; False at the end of the file."""
+        rest = self.text[self.position :]
+        chunk = self.stream.read(max(self.chunk_size, len(rest)))
+        self.consumed += self.position
+        self.text, self.position = rest + chunk, 0
+        return bool(chunk)
 
-    def broken(self, problem: str) -> DataError:
+    def build_error(self, problem: str) -> DataError:
         problem = f"is not valid JSON, {problem[0].lower()}{problem[1:]}"
-        field = f"character {self.passed + self.at + 1}"
-        return DataError(problem, file=self.path, field=field, hint="The file may be cut off; write it anew.")
+        field = f"character {self.consumed + self.position + 1}"
+        return DataError(problem, file=self.path, field=field, hint="The file may be truncated; export it again.")

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from densevision.errors import DataError
 
+__all__ = ["read_lines"]
+
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:
-    """The lines of a UTF-8 text; bytes that are none make their line strange, not the whole file unreadable.
+    """Reads the lines of a UTF-8 text file; invalid bytes become replacement characters.
 
     Raises:
         DataError: The file cannot be read.

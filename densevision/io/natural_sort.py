@@ -1,18 +1,20 @@
-"""The order of files whose names are numbered."""
+"""Natural sorting: numbers in file names are compared as numbers."""
 
 from __future__ import annotations
 
 import os
 import re
 
+__all__ = ["natural_sort_key"]
 
-def natural_key(path: str | os.PathLike[str]) -> tuple[list[str | int], str]:
-    """A key that sorts names as a person counts: the numbers in them are compared as numbers.
 
-    >>> sorted(["frame10.png", "frame2.png", "frame1.png"], key=by_number)
+def natural_sort_key(path: str | os.PathLike[str]) -> tuple[list[str | int], str]:
+    """A sort key that compares the numbers in names by value.
+
+    >>> sorted(["frame10.png", "frame2.png", "frame1.png"], key=natural_sort_key)
     ['frame1.png', 'frame2.png', 'frame10.png']
     """
     name = os.fspath(path)
-    # Words and numbers take turns, so that two keys never compare one with the other.
+    # Text and numbers alternate, so that a number is never compared with text.
     parts = re.split(r"(\d+)", name)
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+    return [int(part) if index % 2 else part for index, part in enumerate(parts)], name

@@ -1,4 +1,4 @@
-"""Lets whoever opens a large dataset see how far it is; by default nobody looks."""
+"""Progress bars of long reads: the caller installs a bar for a block, readers report to it. Without one, none is shown."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+__all__ = ["MIN_ITEMS", "Progress", "progress_context", "track_progress"]
+
 T = TypeVar("T")
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
+"""A function from items and a title to the same items, which draws a bar while they are iterated over."""
 
-MANY = 2000
-"""Fewer things are read at once, and need no bar."""
+MIN_ITEMS = 2000
+"""Number of items from which a bar is shown."""
 
 _progress: ContextVar[Progress | None] = ContextVar("progress", default=None)
 
 
 @contextmanager
 def progress_context(progress: Progress) -> Iterator[None]:
-    """Within the block, long readings draw this bar: a function from things and a title to the same things."""
+    """Within the block, `track_progress` draws bars with `progress`."""
     token = _progress.set(progress)
     try:
         yield
@@ -26,7 +29,7 @@ def progress_context(progress: Progress) -> Iterator[None]:
         _progress.reset(token)
 
 
-def monitored(things: Sequence[T], title: str) -> Iterable[T]:
-    """The things, behind a bar where there are many of them and somebody watches."""
+def track_progress(items: Sequence[T], title: str) -> Iterable[T]:
+    """Iterates over items with a bar, if there are at least `MIN_ITEMS` and a bar is installed."""
     progress = _progress.get()
-    return things if progress is None or len(things) < MANY else progress(things, title)
+    return items if progress is None or len(items) < MIN_ITEMS else progress(items, title)

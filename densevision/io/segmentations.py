@@ -1,4 +1,4 @@
-"""Masks of a whole dataset as they lie in its files, packed into three arrays; none is drawn before it is asked for."""
+"""Masks of a dataset as stored in its files, packed into three arrays; each is rasterized on access."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from densevision.ops.masks import RLE, areas, empty, from_counts, from_polygons
+from densevision.ops.masks import RLE, compute_areas, encode_counts, encode_empty, encode_polygons
 from densevision.ops.view import Size
 
-OUTLINES, RUNS = 0, 1
-"""How an object is kept: the outlines of its parts, or compressed run lengths."""
-DOUBTFUL = 4.0
-"""Outlines around fewer pixels than this may hold no pixel's center."""
-STEPS = 100
-"""Per pixel: numbers of two decimals, as most files write them, are kept as whole ones of half the size."""
+__all__ = ["POLYGONS", "RUN_LENGTHS", "SegmentationBuilder", "Segmentations", "covers_any_pixel", "parse_rle"]
+
+POLYGONS, RUN_LENGTHS = 0, 1
+"""How a mask is stored: as the polygons of its parts, or as compressed run lengths."""
+MIN_CERTAIN_AREA = 4.0
+"""A polygon of a smaller area, in pixels, may contain no pixel center."""
+STEPS_PER_PIXEL = 100
+"""Coordinates with two decimals, as most files have, are stored as integers of half the size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +27,10 @@ class Segmentations:
     """The masks of M objects.
 
     Attributes:
-        kinds: (M,) uint8, OUTLINES or RUNS.
-        blob: (bytes,) uint8: for outlines int32 numbers, the count of parts and their lengths, and then x y x y ... as
-            int32 of `STEPS` per pixel, or where the count is negative, as float64; for runs COCO's compressed text.
+        kinds: (M,) uint8, POLYGONS or RUN_LENGTHS.
+        blob: (bytes,) uint8. Polygons: int32 numbers (the count of parts, then their lengths), followed by the
+            coordinates x y x y ... as int32 of `STEPS_PER_PIXEL`, or as float64 if the count is negative. Run lengths:
+            COCO's compressed text.
         offsets: (M + 1,) int64; object i is blob[offsets[i]:offsets[i + 1]].
     """
 
@@ -39,97 +42,102 @@ class Segmentations:
         return len(self.kinds)
 
     def mask(self, row: int, size: Size) -> RLE:
-        """The mask of an object on an image of this (height, width)."""
-        if self.kinds[row] == RUNS:
-            return {"size": [int(side) for side in size], "counts": self._part(row).decode("ascii")}
-        return from_polygons(self.outlines(row), size)
+        """Rasterizes the mask of an object for an image of this (height, width)."""
+        if self.kinds[row] == RUN_LENGTHS:
+            return {"size": [int(side) for side in size], "counts": self._get_bytes(row).decode("ascii")}
+        return encode_polygons(self.polygons(row), size)
 
-    def outlines(self, row: int) -> list[np.ndarray]:
-        """The parts, (points, 2) float64 xy each as the file says, of an object that is kept by its outlines."""
-        part = self._part(row)
-        count = int(np.frombuffer(part, np.int32, 1)[0])
-        lengths = np.frombuffer(part, np.int32, abs(count), 4)
-        body = part[4 * (abs(count) + 1) :]
-        numbers = np.frombuffer(body, np.int32) / STEPS if count > 0 else np.frombuffer(body, np.float64)
-        return [one.reshape(-1, 2) for one in np.split(numbers, np.cumsum(lengths)[:-1])]
+    def polygons(self, row: int) -> list[np.ndarray]:
+        """Returns the parts of an object stored as polygons: (points, 2) float64 xy each, exactly as in the file."""
+        data = self._get_bytes(row)
+        count = int(np.frombuffer(data, np.int32, 1)[0])
+        lengths = np.frombuffer(data, np.int32, abs(count), 4)
+        body = data[4 * (abs(count) + 1) :]
+        numbers = np.frombuffer(body, np.int32) / STEPS_PER_PIXEL if count > 0 else np.frombuffer(body, np.float64)
+        return [part.reshape(-1, 2) for part in np.split(numbers, np.cumsum(lengths)[:-1])]
 
-    def _part(self, row: int) -> bytes:
+    def _get_bytes(self, row: int) -> bytes:
         return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes()
 
     def take(self, rows: np.ndarray) -> Segmentations:
-        """The objects of these rows, in this order."""
+        """Returns the masks of these rows, in this order."""
         lengths = np.diff(self.offsets)[rows]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.arange(offsets[-1]) + np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         return Segmentations(self.kinds[rows], self.blob[source], offsets)
 
 
-class Gathered:
-    """Gathers masks as a reader finds them."""
+class SegmentationBuilder:
+    """Collects masks while a file is read."""
 
     def __init__(self) -> None:
         self.kinds, self.blob, self.offsets = array("B"), bytearray(), array("q", [0])
 
-    def add_outlines(self, parts: Sequence[Sequence[float]]) -> None:
-        """Adds an object of one or several outlines, x y x y ... in pixels each.
+    def add_polygons(self, parts: Sequence[Sequence[float]]) -> None:
+        """Adds an object of one or several polygons, x y x y ... in pixels each, without any loss of precision.
 
-        Not a bit of the numbers is lost: drawing rounds to fifths of a pixel, where the least difference can show.
+        Rasterization rounds to fifths of a pixel, where the smallest difference can matter.
         """
         numbers = np.fromiter((value for part in parts for value in part), np.float64)
-        steps = np.rint(numbers * STEPS)
-        whole = bool((steps / STEPS == numbers).all() and (np.abs(steps) < 2**31).all())
-        head = [len(parts) if whole else -len(parts), *(len(part) for part in parts)]
-        body = steps.astype(np.int32) if whole else numbers
-        self._add(OUTLINES, np.asarray(head, np.int32).tobytes() + body.tobytes())
+        steps = np.rint(numbers * STEPS_PER_PIXEL)
+        is_exact = bool((steps / STEPS_PER_PIXEL == numbers).all() and (np.abs(steps) < 2**31).all())
+        head = [len(parts) if is_exact else -len(parts), *(len(part) for part in parts)]
+        body = steps.astype(np.int32) if is_exact else numbers
+        self._add(POLYGONS, np.asarray(head, np.int32).tobytes() + body.tobytes())
 
-    def add_runs(self, mask: RLE) -> None:
-        """Adds an object by its run lengths."""
-        self._add(RUNS, mask["counts"].encode("ascii"))
+    def add_rle(self, mask: RLE) -> None:
+        """Adds an object given by run lengths."""
+        self._add(RUN_LENGTHS, mask["counts"].encode("ascii"))
 
-    def packed(self) -> Segmentations:
-        """All masks so far."""
+    def build(self) -> Segmentations:
+        """Packs the masks added so far."""
         return Segmentations(
             np.array(self.kinds, np.uint8), np.frombuffer(bytes(self.blob), np.uint8), np.array(self.offsets, np.int64)
         )
 
-    def _add(self, kind: int, part: bytes) -> None:
+    def _add(self, kind: int, data: bytes) -> None:
         self.kinds.append(kind)
-        self.blob += part
+        self.blob += data
         self.offsets.append(len(self.blob))
 
 
-def runs_of(value: dict[str, Any], size: Size) -> RLE | None:
-    """Run lengths as COCO writes them, compressed or as a list of numbers; None where they are not of this size."""
-    counts, stated = value.get("counts"), value.get("size")
-    if stated is not None and stated not in (list(size), tuple(size)):
+def parse_rle(value: dict[str, Any], size: Size) -> RLE | None:
+    """Parses COCO run lengths, compressed or a list of numbers; None if they do not describe a mask of this size."""
+    counts, size_in_file = value.get("counts"), value.get("size")
+    if size_in_file is not None and size_in_file not in (list(size), tuple(size)):
         return None
+    pixels = size[0] * size[1]
     if isinstance(counts, list):
-        right = all(type(count) is int and count >= 0 for count in counts) and sum(counts) == size[0] * size[1]
-        return from_counts(counts, size) if right else None
-    if not isinstance(counts, str) or not counts:
+        is_valid = all(type(count) is int and count >= 0 for count in counts) and sum(counts) == pixels
+        return encode_counts(counts, size) if is_valid else None
+    if not isinstance(counts, str) or not counts or _count_pixels(counts) != pixels:
         return None
-    return {"size": [int(side) for side in size], "counts": counts} if _length(counts) == size[0] * size[1] else None
+    return {"size": [int(side) for side in size], "counts": counts}
 
 
-def holds_pixels(parts: Sequence[Sequence[float]], size: Size) -> bool:
-    """Whether outlines cover the center of any pixel."""
+def covers_any_pixel(parts: Sequence[Sequence[float]], size: Size) -> bool:
+    """Whether polygons cover the center of any pixel of an image of this (height, width)."""
     points = [np.asarray(part, np.float64).reshape(-1, 2) for part in parts]
-    if max(map(_surface, points)) >= DOUBTFUL and all(_inside(part, size) for part in points):
+    if max(map(_compute_area, points)) >= MIN_CERTAIN_AREA and all(_is_within(part, size) for part in points):
         return True
-    return bool(areas([from_polygons(points, size)])[0]) if points else bool(areas([empty(size)])[0])
+    return (
+        bool(compute_areas([encode_polygons(points, size)])[0])
+        if points
+        else bool(compute_areas([encode_empty(size)])[0])
+    )
 
 
-def _inside(points: np.ndarray, size: Size) -> bool:
+def _is_within(points: np.ndarray, size: Size) -> bool:
     return bool((points >= 0).all() and (points <= size[::-1]).all())
 
 
-def _surface(points: np.ndarray) -> float:
+def _compute_area(points: np.ndarray) -> float:
     x, y = points.T
     return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
 
 
-def _length(text: str) -> int:
-    """Pixels that COCO's compressed text describes: five bits a character, a sixth says that more follow."""
+def _count_pixels(text: str) -> int:
+    """Counts the pixels of COCO's compressed text, five bits per character plus a continuation bit; -1 if invalid."""
     total, counts, value, shift = 0, [0, 0], 0, 0
     for character in text.encode("ascii", "replace"):
         bits = character - 48
@@ -140,7 +148,7 @@ def _length(text: str) -> int:
         if not bits & 32:
             if bits & 16:
                 value -= 1 << shift
-            # From the third run on, the text holds the difference to the last run but one.
+            # From the third run on, the text holds the difference to the run before the previous one.
             value += counts[-2] if len(counts) > 4 else 0
             counts.append(value)
             total += value

@@ -1,33 +1,46 @@
-"""TIFF images of any number of channels: tifffile reads the layout, and all plain bands.
+"""TIFF images with any number of channels: tifffile reads the layout and all plain channels.
 
-What it cannot decompress alone (LZW, JPEG) or has no RGB for (palettes, CMYK) goes to OpenCV and Pillow, each only for
-layouts that it keeps exactly: OpenCV mixes up bands that are stored apart, drops channels beyond those of an ordinary
-image and multiplies 8-bit colors by their alpha; Pillow cuts 16-bit colors to 8.
+What it cannot decompress by itself (LZW, JPEG) or convert to RGB (palettes, CMYK) is decoded by OpenCV and Pillow, each
+only for layouts that it reads exactly: OpenCV mixes up planar channels, drops channels beyond those of an ordinary
+image and multiplies 8-bit colors by their alpha; Pillow reduces 16-bit colors to 8 bits.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, PREDICTOR, TiffFile, TiffFileError, TiffPage
+from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, PLANARCONFIG, PREDICTOR, TiffFile, TiffPage
 
 from densevision.errors import DataError
-from densevision.io.decode import DAMAGE, Header, damaged, decode_opencv, decode_pillow, quiet, upright
+from densevision.io.decode import (
+    ImageHeader,
+    apply_orientation,
+    decode_opencv,
+    decode_pillow,
+    make_corrupt_error,
+    silence_decoders,
+    wrap_decoder_errors,
+)
 
-MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""First bytes of a TIFF and of a BigTIFF, in both byte orders."""
+__all__ = ["TIFF_MAGIC", "decode_tiff", "read_tiff_header"]
 
-_DAMAGE = (*DAMAGE, TiffFileError, zlib.error)
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF files, in both byte orders."""
+
 _ORIENTATION_TAG = 274
-_UNCOMPRESSED = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
-_BUFFER = 1 << 24
-"""Compressed bytes that are read at a time; tifffile would read 256 MB."""
+_UNCOMPRESSED_OR_DEFLATE = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
+_BUFFER_BYTES = 1 << 24
+"""Compressed bytes that are read at a time; tifffile's default is 256 MB."""
+_MAX_TILE_PIXELS = 1 << 24
+"""Pixels that a tile may have even where the image is smaller."""
+_SUPPORTED_DTYPES = ("bool", "uint8", "uint16", "float16", "float32", "float64")
 _GRAY, _RGB, _RGBA = (PHOTOMETRIC.MINISBLACK, 1), (PHOTOMETRIC.RGB, 3), (PHOTOMETRIC.RGB, 4)
-_NAMED = (
+_PILLOW_LAYOUTS = (
     _GRAY,
     _RGB,
     _RGBA,
@@ -38,111 +51,145 @@ _NAMED = (
 )
 
 
-def read_tiff_header(path: str | os.PathLike[str]) -> Header:
-    """Reads the header of a TIFF's first page; Pillow's mode is left empty.
+def read_tiff_header(path: str | os.PathLike[str]) -> ImageHeader:
+    """Reads the header of the first page of a TIFF; `mode`, Pillow's name of the pixel layout, stays empty.
 
     Raises:
-        DataError: It is corrupt.
+        DataError: The file is corrupt.
     """
-    with _first_page(path) as page:
-        return Header("TIFF", "", (page.imagelength, page.imagewidth), _orientation(page))
+    with _open_first_page(path) as page:
+        size = page.imagelength, page.imagewidth
+        return ImageHeader("TIFF", "", size, _get_orientation(page), page.samplesperpixel)
 
 
 def decode_tiff(path: str | os.PathLike[str]) -> np.ndarray:
-    """Decodes a TIFF's first page to (H, W, N), upright, as uint8, uint16 or float32.
+    """Decodes the first page of a TIFF to (H, W, N), upright, as uint8, uint16 or float32.
 
     Raises:
-        DataError: It is corrupt or truncated, its numbers are of another type, or its compression needs imagecodecs.
+        DataError: The file is corrupt or truncated, has an unsupported number type, or its compression needs imagecodecs.
     """
-    with _first_page(path) as page:
-        _check_type(path, page)
-        if _tifffile_keeps(page) or not (_opencv_keeps(page) or _pillow_keeps(page)):
-            pixels = upright(_decode_tifffile(path, page), _orientation(page))
+    with _open_first_page(path) as page:
+        _check_dtype(path, page)
+        # Pillow before OpenCV, which returns the part before an error in the compressed data without a warning.
+        if not _is_exact_with_tifffile(page) and _is_exact_with_pillow(page):
+            pixels = decode_pillow(path)
+        elif not _is_exact_with_tifffile(page) and _is_exact_with_opencv(page):
+            pixels = decode_opencv(path)
         else:
-            pixels = decode_opencv(path) if _opencv_keeps(page) else decode_pillow(path)
+            pixels = apply_orientation(_decode_tifffile(path, page), _get_orientation(page))
     return pixels.astype(np.float32) if pixels.dtype in (np.float16, np.float64) else pixels
 
 
-def _tifffile_keeps(page: TiffPage) -> bool:
-    """Bands of whole bytes, plain or deflated, which is what it decompresses without imagecodecs."""
-    bands = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and page.bitspersample % 8 == 0
-    multiplied = page.bitspersample == 8 and _layout(page) == _RGBA and EXTRASAMPLE.ASSOCALPHA in page.extrasamples
-    plain = page.compression in _UNCOMPRESSED and page.predictor in (PREDICTOR.NONE, PREDICTOR.HORIZONTAL)
-    return bands and plain and not multiplied
+def _is_exact_with_tifffile(page: TiffPage) -> bool:
+    """Channels of whole bytes, uncompressed or deflated, which tifffile decodes without imagecodecs."""
+    is_plain = page.photometric in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB) and page.bitspersample % 8 == 0
+    is_premultiplied = (
+        page.bitspersample == 8 and _get_layout(page) == _RGBA and EXTRASAMPLE.ASSOCALPHA in page.extrasamples
+    )
+    is_decompressible = page.compression in _UNCOMPRESSED_OR_DEFLATE and page.predictor in (
+        PREDICTOR.NONE,
+        PREDICTOR.HORIZONTAL,
+    )
+    return is_plain and is_decompressible and not is_premultiplied
 
 
-def _opencv_keeps(page: TiffPage) -> bool:
-    """Chunky gray and color; it applies the four orientations that do not swap the sides."""
-    chunky = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
-    known = (_GRAY, _RGB, (PHOTOMETRIC.YCBCR, 3)) if page.bitspersample == 8 else (_GRAY, _RGB, _RGBA)
-    return chunky and page.bitspersample >= 8 and _layout(page) in known and _orientation(page) <= 4
+def _is_exact_with_opencv(page: TiffPage) -> bool:
+    """Contiguous gray and color; OpenCV applies the four orientations that do not swap the sides."""
+    is_contiguous = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
+    layouts = (_GRAY, _RGB, (PHOTOMETRIC.YCBCR, 3)) if page.bitspersample == 8 else (_GRAY, _RGB, _RGBA)
+    return (
+        is_contiguous and page.bitspersample >= 8 and _get_layout(page) in layouts and _get_orientation(page) <= 4
+    )
 
 
-def _pillow_keeps(page: TiffPage) -> bool:
-    """Named layouts of at most 8 bits, of which it divides colors by their alpha.
+def _is_exact_with_pillow(page: TiffPage) -> bool:
+    """Known layouts of at most 8 bits, of which Pillow divides premultiplied colors by their alpha.
 
-    It applies every orientation, but reads an uncompressed image whose sides are swapped in the wrong order.
+    It applies every orientation, but reads uncompressed images with swapped sides in the wrong order.
     """
-    in_order = page.compression != COMPRESSION.NONE or _orientation(page) <= 4
-    return page.bitspersample <= 8 and _layout(page) in _NAMED and in_order
+    is_ordered = page.compression != COMPRESSION.NONE or _get_orientation(page) <= 4
+    return page.bitspersample <= 8 and _get_layout(page) in _PILLOW_LAYOUTS and is_ordered
 
 
-def _layout(page: TiffPage) -> tuple[int, int]:
+def _get_layout(page: TiffPage) -> tuple[int, int]:
     return page.photometric, page.samplesperpixel
 
 
 def _decode_tifffile(path: str | os.PathLike[str], page: TiffPage) -> np.ndarray:
     if page.photometric not in (PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB):
-        hint = "Convert it to RGB or to plain bands."
-        raise DataError("colors of this kind are not read", file=path, value=_name(page.photometric), hint=hint)
-    if not _is_whole(path, page):
-        raise damaged(path)
+        hint = "Convert it to gray, RGB or plain channels."
+        raise DataError("unsupported TIFF color space", file=path, value=_get_name(page.photometric), hint=hint)
+    if not _has_all_segments(path, page) or not _has_intact_segments(path, page):
+        raise make_corrupt_error(path)
     height, width, samples = page.imagelength, page.imagewidth, page.samplesperpixel
     try:
-        pixels = page.asarray(buffersize=_BUFFER)
+        pixels = page.asarray(buffersize=_BUFFER_BYTES)
         if samples > 1 and page.planarconfig == PLANARCONFIG.SEPARATE:
             return np.ascontiguousarray(pixels.reshape(samples, height, width).transpose(1, 2, 0))
         return pixels.reshape(height, width, samples)
-    except _DAMAGE as failure:
-        if "imagecodecs" not in str(failure):
-            raise damaged(path) from None
-        hint = "Run `pip install imagecodecs`, or save it uncompressed or with deflate."
-        problem = "this compression of this layout is not read"
-        raise DataError(problem, file=path, value=_name(page.compression), hint=hint) from None
+    except Exception as error:  # see `decode.wrap_decoder_errors`
+        if "imagecodecs" not in str(error):
+            raise make_corrupt_error(path) from None
+        hint = "Run `pip install imagecodecs`, or save the file uncompressed or with deflate."
+        problem = "unsupported compression for this pixel layout"
+        raise DataError(problem, file=path, value=_get_name(page.compression), hint=hint) from None
 
 
-def _is_whole(path: str | os.PathLike[str], page: TiffPage) -> bool:
-    """Whether every strip or tile lies inside the file; tifffile itself fills what is missing with zeros."""
+def _has_all_segments(path: str | os.PathLike[str], page: TiffPage) -> bool:
+    """Whether all strips or tiles lie inside the file; tifffile itself fills missing ones with zeros."""
     segments = list(zip(page.dataoffsets, page.databytecounts))
-    infer_from_data = len(page.dataoffsets) == len(page.databytecounts) > 0
-    return infer_from_data and max(offset + count for offset, count in segments) <= os.path.getsize(path)
+    is_complete = len(page.dataoffsets) == len(page.databytecounts) == math.prod(page.chunked) > 0
+    return is_complete and max(offset + count for offset, count in segments) <= os.path.getsize(path)
 
 
-def _name(code: int) -> str:
+def _has_intact_segments(path: str | os.PathLike[str], page: TiffPage) -> bool:
+    """Whether each deflated segment ends properly and holds no more than its strip or tile.
+
+    tifffile inflates a segment to any size, up to a thousand times its own, and pads short ones.
+    """
+    if page.compression not in (COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE):
+        return True
+    max_bytes = math.prod(page.chunks) * page.bitspersample // 8
+    with open(path, "rb") as stream:
+        for offset, count in zip(page.dataoffsets, page.databytecounts):
+            if not count:  # a sparse file: the segment is omitted, and zero
+                continue
+            stream.seek(offset)
+            inflater = zlib.decompressobj()
+            try:
+                size = len(inflater.decompress(stream.read(count), max_bytes + 1))
+                size += len(inflater.decompress(inflater.unconsumed_tail, 1)) if size <= max_bytes else 1
+            except zlib.error:
+                return False
+            if size > max_bytes or not inflater.eof:
+                return False
+    return True
+
+
+def _get_name(code: int) -> str:
     return getattr(code, "name", None) or str(code)
 
 
-def _check_type(path: str | os.PathLike[str], page: TiffPage) -> None:
-    known = ("bool", "uint8", "uint16", "float16", "float32", "float64")
-    if page.dtype is None or page.dtype.name not in known:
-        found = page.dtype.name if page.dtype else f"{page.bitspersample} bits"
+def _check_dtype(path: str | os.PathLike[str], page: TiffPage) -> None:
+    if page.dtype is None or page.dtype.name not in _SUPPORTED_DTYPES:
+        value = page.dtype.name if page.dtype else f"{page.bitspersample} bits"
         hint = "Convert it to uint8, uint16 or float32."
-        raise DataError("numbers of this type are not read as an image", file=path, value=found, hint=hint)
+        raise DataError("unsupported number type of an image", file=path, value=value, hint=hint)
 
 
-def _orientation(page: TiffPage) -> int:
-    found = int(page.tags.valueof(_ORIENTATION_TAG, default=1))
-    return found if found in range(1, 9) else 1
+def _get_orientation(page: TiffPage) -> int:
+    value = int(page.tags.valueof(_ORIENTATION_TAG, default=1))
+    return value if value in range(1, 9) else 1
 
 
 @contextmanager
-def _first_page(path: str | os.PathLike[str]) -> Iterator[TiffPage]:
-    try:
-        with quiet, TiffFile(path) as file:
-            page = file.pages[0]
-            stated = (page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample)
-            if not all(isinstance(number, int) and number > 0 for number in stated):
-                raise damaged(path)
-            yield page
-    except _DAMAGE:
-        raise damaged(path) from None
+def _open_first_page(path: str | os.PathLike[str]) -> Iterator[TiffPage]:
+    with wrap_decoder_errors(path), silence_decoders, TiffFile(path) as file:
+        page = file.pages[0]
+        header = (page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample)
+        if not all(isinstance(number, int) and number > 0 for number in header):
+            raise make_corrupt_error(path)
+        rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (1, 1)
+        if not 0 < rows * columns <= max(_MAX_TILE_PIXELS, 4 * header[0] * header[1]):
+            raise make_corrupt_error(path)
+        yield page

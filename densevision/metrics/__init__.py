@@ -1,1 +1,1 @@
-"""Machinery of evaluation that two or more tasks share."""
+"""Metrics and the scoring of prediction files; everything here but `lpips` works without torch."""

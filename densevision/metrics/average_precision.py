@@ -8,102 +8,110 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from densevision.errors import DataError, UsageError, did_you_mean
-from densevision.metrics.coco_columns import Columns, ImageArrays, Objects
-from densevision.metrics.coco_protocol import Scored, matched, protocol, score
+from densevision.metrics.coco_columns import CocoColumns, ImageArrays, ObjectArrays
+from densevision.metrics.coco_protocol import CocoScores, compute_coco_scores, describe_protocol, match_predictions
 from densevision.metrics.curves import Curves
 
 if TYPE_CHECKING:
     from densevision.metrics.matches import Matches
 
+__all__ = ["AveragePrecision"]
+
 
 class AveragePrecision:
-    """COCO's numbers over images that come one at a time.
+    """COCO's metrics over images that arrive one at a time.
 
-    Keeps the arrays of every image, about 30 bytes per box, and matches them when the numbers are asked for. The
-    images are taken in the order of their ids, so neither the order of updates nor that of merges matters.
+    Stores the arrays of every image, about 30 bytes per box, and matches them when the metrics are computed. Images are
+    evaluated in the order of their ids, so neither the order of updates nor that of merges matters.
 
     Args:
         names: Class names, in the order of the labels.
-        iou_type: What overlaps: boxes ("bbox"), masks ("segm"), masks with their boundaries ("boundary"), "keypoints".
-        sigmas: Spread of each keypoint; COCO's when not given.
+        iou_type: Boxes ("bbox"), masks ("segm"), masks with their boundaries ("boundary"), or "keypoints".
+        sigmas: OKS constant of each keypoint; COCO's by default.
     """
 
     iou_types = ("bbox", "segm", "boundary", "keypoints")
 
     def __init__(self, names: Sequence[str], iou_type: str = "bbox", sigmas: Sequence[float] = ()):
         if iou_type not in self.iou_types:
-            raise UsageError(
-                "no such IoU", field="iou_type", value=iou_type, hint=did_you_mean(iou_type, self.iou_types)
-            )
+            hint = did_you_mean(iou_type, self.iou_types)
+            raise UsageError("no such IoU type", field="iou_type", value=iou_type, hint=hint)
         self.names, self.iou_type, self.sigmas = tuple(names), iou_type, tuple(sigmas)
         self._images: dict[int | str, ImageArrays] = {}
-        self._scored: Scored | None = None
+        self._scores: CocoScores | None = None
         self._matches: Matches | None = None
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
+        """See `metrics.metric.Metric`."""
         if self.iou_type == "boundary":
-            from densevision.metrics.boundary import boundary_protocol
+            from densevision.metrics.boundary import describe_boundary_protocol
 
-            return protocol("segm") | boundary_protocol()
-        return protocol(self.iou_type, self.sigmas)
+            return describe_protocol("segm") | describe_boundary_protocol()
+        return describe_protocol(self.iou_type, self.sigmas)
 
-    def update(self, answer: Objects, truth: Objects, id: int | str) -> None:
-        """Takes the predictions and the truth of one image, either of which may be empty.
+    def update(self, prediction: ObjectArrays, truth: ObjectArrays, image_id: int | str) -> None:
+        """Adds the predictions and the ground truth of one image, either of which may be empty.
 
         Raises:
-            DataError: An image that was already taken, a box that is not finite, a label that has no name.
+            DataError: The image was added before, a box or score is not finite, or a label is out of range.
         """
-        self._take({id: ImageArrays.of(answer, truth, self.iou_type).checked(len(self.names), id)})
+        arrays = ImageArrays.from_records(prediction, truth, self.iou_type)
+        arrays.validate(len(self.names), image_id)
+        self._add_images({image_id: arrays})
 
     def merge(self, other: AveragePrecision) -> None:
-        """Takes the images that another accumulator gathered."""
+        """Adds the images of another accumulator.
+
+        Raises:
+            UsageError: It has other classes or another IoU type.
+            DataError: Both have the same image.
+        """
         if (self.names, self.iou_type) != (other.names, other.iou_type):
-            raise UsageError("cannot merge average precisions of other classes or another IoU", value=other.names)
-        self._take(other._images)
+            raise UsageError("cannot merge average precisions of other classes or IoU types", value=other.names)
+        self._add_images(other._images)
 
     def compute(self) -> dict[str, float]:
-        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN where there is no truth."""
-        return self.scored().summary()
+        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN where there is no ground truth."""
+        return self.compute_scores().summary()
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Class name -> the same numbers for that class alone."""
-        return self.scored().per_class()
+        """Class name -> the same metrics for that class."""
+        return self.compute_scores().per_class()
 
     def curves(self) -> Curves:
         """Precision over recall, and F1 over confidence, by class."""
-        return self.scored().curves
+        return self.compute_scores().curves
 
     def per_image(self) -> Matches:
-        """The matches of each image, from which the numbers of any choice of images follow."""
+        """The matches of each image, from which the metrics of any subset or resample follow."""
         from hotcoco import Params
 
-        from densevision.metrics.matches import Matches, Rules
+        from densevision.metrics.matches import Matches, MatchRules
 
         if self._matches is None:
-            ids, columns = self._ordered()
-            parts, definitions = self._evaluation(columns)
+            ids, columns = self._sort_images()
+            parts, definitions = self._match_by_class(columns)
             params = Params(self._geometry)
             areas = dict(zip(params.area_rng_lbl, params.area_rng))
-            rules = Rules(definitions, np.array(params.iou_thrs), np.array(params.rec_thrs), areas)
+            rules = MatchRules(definitions, np.array(params.iou_thrs), np.array(params.rec_thrs), areas)
             self._matches = Matches(ids, parts, rules)
         return self._matches
 
-    def tide(self, hit: float = 0.5, near: float = 0.1) -> dict[str, Any]:
-        """What each kind of error costs, by hotcoco: `ap_base`, and `delta_ap` and `counts` by kind.
+    def tide(self, foreground_iou: float = 0.5, background_iou: float = 0.1) -> dict[str, Any]:
+        """The cost of each kind of error, by hotcoco: `ap_base`, and `delta_ap` and `counts` by kind.
 
         Args:
-            hit: IoU from which a prediction is in the right place.
-            near: IoU from which it is near.
+            foreground_iou: Minimum IoU of a correct localization.
+            background_iou: Minimum IoU of a wrong localization; below it is background.
         """
-        columns = self._ordered()[1]
+        columns = self._sort_images()[1]
         truth = columns.truth(self.names)
-        evaluation = matched(truth, columns.predictions(truth), self._geometry, self.sigmas)
-        return evaluation.tide_errors(hit, near)
+        evaluation = match_predictions(truth, columns.predictions(truth), self._geometry, self.sigmas)
+        return evaluation.tide_errors(foreground_iou, background_iou)
 
     def counts(self) -> dict[str, int]:
-        """How many truths and predictions the numbers rest on."""
+        """How many ground truths and predictions the metrics are based on."""
         images = self._images.values()
         return {
             "truths": sum(len(image.true_labels) for image in images),
@@ -113,43 +121,47 @@ class AveragePrecision:
             "images without predictions": sum(not len(image.labels) for image in images),
         }
 
-    def scored(self) -> Scored:
-        """Matches all images, once until the next update."""
-        if self._scored is None:
-            self._scored = self._match(self._ordered()[1])
-        return self._scored
+    def compute_scores(self) -> CocoScores:
+        """Matches all images; cached until the next update."""
+        if self._scores is None:
+            columns = self._sort_images()[1]
+            if self.iou_type == "boundary":
+                from densevision.metrics.boundary import score_boundaries
+
+                self._scores = score_boundaries(columns.images, self.names)
+            else:
+                truth = columns.truth(self.names)
+                predictions = columns.predictions(truth)
+                self._scores = compute_coco_scores(truth, predictions, self.names, self.iou_type, self.sigmas)
+        return self._scores
 
     @property
     def _geometry(self) -> str:
         return "segm" if self.iou_type == "boundary" else self.iou_type
 
-    def _ordered(self) -> tuple[list[int | str], Columns]:
-        order = sorted(self._images, key=lambda id: (isinstance(id, str), id))
-        return order, Columns([self._images[id] for id in order])
+    def _sort_images(self) -> tuple[list[int | str], CocoColumns]:
+        order = sorted(self._images, key=lambda image_id: (isinstance(image_id, str), image_id))
+        return order, CocoColumns([self._images[image_id] for image_id in order])
 
-    def _evaluation(self, images: Columns) -> tuple[Iterable[list[dict[str, Any] | None]], list[dict[str, Any]]]:
-        """Every image's matches, a few classes at a time, and what the metrics are made of."""
+    def _match_by_class(
+        self, columns: CocoColumns
+    ) -> tuple[Iterable[list[dict[str, Any] | None]], list[dict[str, Any]]]:
+        """The matches of every image, one class at a time, and the definitions of the metrics."""
         if self.iou_type == "boundary":
-            from densevision.metrics.boundary import definitions, matched_boundaries
+            from densevision.metrics.boundary import get_metric_definitions, match_boundaries
 
-            return [matched_boundaries(images.images, self.names).evalImgs], definitions()
-        truth = images.truth(self.names)
-        predictions = images.predictions(truth)
-        # Matches come as a dict for each image, class and size: all at once, they would fill gigabytes.
-        numbers = range(1, len(self.names) + 1)
-        each = (matched(truth, predictions, self.iou_type, self.sigmas, [number]).eval_imgs for number in numbers)
-        return each, matched(truth, predictions, self.iou_type, self.sigmas, []).metric_defs()
+            return [match_boundaries(columns.images, self.names).evalImgs], get_metric_definitions()
+        truth = columns.truth(self.names)
+        predictions = columns.predictions(truth)
 
-    def _match(self, images: Columns) -> Scored:
-        if self.iou_type == "boundary":
-            from densevision.metrics.boundary import score_boundaries
+        def match(classes: list[int]) -> Any:
+            return match_predictions(truth, predictions, self.iou_type, self.sigmas, classes)
 
-            return score_boundaries(images.images, self.names)
-        truth = images.truth(self.names)
-        return score(truth, images.predictions(truth), self.names, self.iou_type, self.sigmas)
+        # There is a dict for each image, class and size: all at once, they would fill gigabytes.
+        return (match([category]).eval_imgs for category in range(1, len(self.names) + 1)), match([]).metric_defs()
 
-    def _take(self, images: dict[int | str, ImageArrays]) -> None:
-        if twice := self._images.keys() & images.keys():
-            raise DataError("the same image is judged twice", field="id", value=min(twice, key=str))
+    def _add_images(self, images: dict[int | str, ImageArrays]) -> None:
+        if duplicates := self._images.keys() & images.keys():
+            raise DataError("an image is evaluated twice", field="id", value=min(duplicates, key=str))
         self._images.update(images)
-        self._scored = self._matches = None
+        self._scores = self._matches = None

@@ -1,7 +1,7 @@
-"""Average precision of boundaries: two masks match as well as they overlap, and as well as their rims do.
+"""Average precision of boundaries: the IoU of two masks is limited by the IoU of their boundary bands.
 
 Source: Cheng et al., Boundary IoU: Improving Object-Centric Image Segmentation Evaluation, CVPR 2021; the smaller of
-the two intersections over union decides. pycocotools does the matching, because hotcoco cannot be told another overlap.
+mask IoU and boundary IoU decides. pycocotools does the matching, because hotcoco takes no custom overlap.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from typing import Any
 import cv2
 import numpy as np
 
-from densevision.metrics.coco_protocol import Scored
-from densevision.metrics.curves import curves_of, table
-from densevision.ops.masks import RLE, areas, boxes, encode_window, window
+from densevision.metrics.coco_columns import ImageArrays
+from densevision.metrics.coco_protocol import CocoScores
+from densevision.metrics.curves import extract_curves, extract_metrics
+from densevision.ops.masks import RLE, compute_areas, compute_boxes, encode_window, crop_to_box
 
-RIM = 0.02
-"""Width of the rim as a part of the image's diagonal."""
+BAND_WIDTH = 0.02
+"""Width of the boundary band as a share of the image's diagonal."""
 
 
-def boundary_protocol() -> dict[str, Any]:
+def describe_boundary_protocol() -> dict[str, Any]:
     """What differs from the protocol of masks."""
     import pycocotools
 
     version = getattr(pycocotools, "__version__", "2.0")
-    overlap = f"the smaller of mask IoU and IoU of the rims, {RIM:.0%} of the diagonal wide"
+    overlap = f"the smaller of mask IoU and IoU of the boundary bands, {BAND_WIDTH:.0%} of the diagonal wide"
     return {"tool": f"pycocotools {version}", "iou_type": "boundary", "overlap": overlap}
 
 
-def rim(mask: RLE) -> RLE:
-    """The pixels of a mask within the rim's width of its border or of the image's."""
+def extract_boundary_band(mask: RLE) -> RLE:
+    """The pixels of a mask within the band's width of the mask's or the image's border."""
     height, width = mask["size"]
-    steps = max(1, round(RIM * math.hypot(height, width)))
-    pixels, corner = window(mask)
+    steps = max(1, round(BAND_WIDTH * math.hypot(height, width)))
+    pixels, corner = crop_to_box(mask)
     if not pixels.size:
         return mask
     padded = np.pad(pixels.view(np.uint8), 1)
@@ -44,83 +45,84 @@ def rim(mask: RLE) -> RLE:
     return encode_window((pixels & (inner == 0)).T, corner, (height, width))
 
 
-def score_boundaries(images: Sequence[Any], names: Sequence[str]) -> Scored:
-    """Matches the masks of all images.
+def score_boundaries(images: Sequence[ImageArrays], names: Sequence[str]) -> CocoScores:
+    """Matches the masks of all images and computes COCO's metrics.
 
     Args:
-        images: With size, scores, labels, masks and true_labels, true_masks, areas, crowd.
+        images: Arrays with masks.
         names: Class names in the order of the labels.
     """
-    evaluation = matched_boundaries(images, names)
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation.accumulate()
     import hotcoco
 
+    evaluation = match_boundaries(images, names)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
     params, arrays = hotcoco.Params("segm"), evaluation.eval
-    numbers = table(definitions(), params, arrays["precision"], arrays["recall"])
-    return Scored(tuple(names), numbers, curves_of(params, arrays, names))
+    table = extract_metrics(get_metric_definitions(), params, arrays["precision"], arrays["recall"])
+    return CocoScores(tuple(names), table, extract_curves(params, arrays, names))
 
 
-def definitions() -> list[dict[str, Any]]:
-    """What COCO's metrics of masks are made of."""
+def get_metric_definitions() -> list[dict[str, Any]]:
+    """hotcoco's definitions of COCO's mask metrics."""
     import hotcoco
 
     empty = hotcoco.COCO.from_arrays([], [], np.zeros(0), np.zeros(0), np.zeros((0, 4)))
     return hotcoco.COCOeval(empty, empty, "segm").metric_defs()
 
 
-def matched_boundaries(images: Sequence[Any], names: Sequence[str]) -> Any:
-    """A pycocotools evaluation whose images are matched and whose numbers are not yet accumulated."""
+def match_boundaries(images: Sequence[ImageArrays], names: Sequence[str]) -> Any:
+    """A pycocotools evaluation with matched images, before accumulation."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
-    class _Rims(COCOeval):
+    class _BoundaryEval(COCOeval):
         def computeIoU(self, imgId: int, catId: int) -> Any:
-            whole = super().computeIoU(imgId, catId)
-            if not len(whole):
-                return whole
+            mask_iou = super().computeIoU(imgId, catId)
+            if not len(mask_iou):
+                return mask_iou
             from pycocotools.mask import iou
 
-            ground_truths, found = self._gts[imgId, catId], self._dts[imgId, catId]
-            order = np.argsort([-one["score"] for one in found], kind="mergesort")[: self.params.maxDets[-1]]
-            rims = [found[row]["rim"] for row in order], [one["rim"] for one in ground_truths]
-            return np.minimum(whole, iou(*rims, [one["iscrowd"] for one in ground_truths]))
+            truths, predictions = self._gts[imgId, catId], self._dts[imgId, catId]
+            order = np.argsort([-entry["score"] for entry in predictions], kind="mergesort")
+            predicted_bands = [predictions[row]["band"] for row in order[: self.params.maxDets[-1]]]
+            true_bands = [entry["band"] for entry in truths]
+            return np.minimum(mask_iou, iou(predicted_bands, true_bands, [entry["iscrowd"] for entry in truths]))
 
     with contextlib.redirect_stdout(io.StringIO()):
-        truth, found = COCO(), COCO()
-        truth.dataset, found.dataset = _dataset(images, names, True), _dataset(images, names, False)
+        truth, predictions = COCO(), COCO()
+        truth.dataset, predictions.dataset = (_build_dataset(images, names, is_truth) for is_truth in (True, False))
         truth.createIndex()
-        found.createIndex()
-        evaluation = _Rims(truth, found, "segm")
+        predictions.createIndex()
+        evaluation = _BoundaryEval(truth, predictions, "segm")
         evaluation.evaluate()
     return evaluation
 
 
-def _dataset(images: Sequence[Any], names: Sequence[str], true: bool) -> dict[str, Any]:
-    annotations = []
-    for number, image in enumerate(images, 1):
-        masks, labels = (image.true_masks, image.true_labels) if true else (image.masks, image.labels)
-        corners, own_areas = boxes(masks), image.areas if true else areas(masks)
+def _build_dataset(images: Sequence[ImageArrays], names: Sequence[str], is_truth: bool) -> dict[str, Any]:
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in enumerate(images, 1):
+        masks: Any = image.true_masks if is_truth else image.masks
+        labels = image.true_labels if is_truth else image.labels
+        corners, mask_areas = compute_boxes(masks), image.areas if is_truth else compute_areas(masks)
         for row, (mask, label) in enumerate(zip(masks, labels.tolist())):
             entry = {
                 "id": len(annotations) + 1,
-                "image_id": number,
+                "image_id": image_id,
                 "category_id": label + 1,
-                "segmentation": _bytes(mask),
-                "rim": _bytes(rim(mask)),
-                "area": float(own_areas[row]),
+                "segmentation": _to_bytes(mask),
+                "band": _to_bytes(extract_boundary_band(mask)),
+                "area": float(mask_areas[row]),
                 "bbox": [*corners[row, :2].tolist(), *(corners[row, 2:] - corners[row, :2]).tolist()],
-                "iscrowd": int(image.crowd[row]) if true else 0,
+                "iscrowd": int(image.crowd[row]) if is_truth else 0,
             }
-            annotations.append(entry if true else {**entry, "score": float(image.scores[row])})
+            annotations.append(entry if is_truth else {**entry, "score": float(image.scores[row])})
+    sizes = [image.size for image in images]
     return {
-        "images": [
-            {"id": number, "height": image.size[0], "width": image.size[1]} for number, image in enumerate(images, 1)
-        ],
-        "categories": [{"id": number, "name": name} for number, name in enumerate(names, 1)],
+        "images": [{"id": n, "height": height, "width": width} for n, (height, width) in enumerate(sizes, 1)],
+        "categories": [{"id": n, "name": name} for n, name in enumerate(names, 1)],
         "annotations": annotations,
     }
 
 
-def _bytes(mask: RLE) -> RLE:
+def _to_bytes(mask: RLE) -> RLE:
     return {"size": mask["size"], "counts": mask["counts"].encode("ascii")}

@@ -1,7 +1,7 @@
-"""Scores prediction files of any tool against COCO truth files, at about the cost of reading them.
+"""Scores prediction files of any tool against COCO ground truth, at about the cost of reading the files.
 
-hotcoco reads the files. It lets pass much that would bend the numbers, so the signs of every fault are looked for in
-what it read, which is cheap. Only when one shows are the files read again in plain Python, to name the fault exactly.
+hotcoco reads the files. It accepts many faults that would distort the metrics, so cheap checks look for signs of every
+fault in what it read. Only when one shows are the files read again in plain Python, to report the fault exactly.
 """
 
 from __future__ import annotations
@@ -15,13 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
-from densevision.metrics.coco_faults import GEOMETRY, examine_predictions, examine_truth, text_of
-from densevision.metrics.coco_protocol import protocol, score
-from densevision.metrics.coco_reader import open_files
-from densevision.ops.skeleton import usual_sigmas
+from densevision.metrics.coco_protocol import compute_coco_scores, describe_protocol
+from densevision.metrics.coco_reader import load_coco_files
+from densevision.metrics.coco_validation import GEOMETRY, read_bytes, validate_predictions, validate_truth
+from densevision.ops.skeleton import get_default_sigmas
 
 if TYPE_CHECKING:
     from hotcoco import COCO
+
+__all__ = ["detect_iou_types", "get_class_name", "get_image_name", "score_files"]
 
 TRUTH_SIGNS = {
     "missing_geometry",
@@ -31,176 +33,181 @@ TRUTH_SIGNS = {
     "duplicate_ann_id",
     "duplicate_category_id",
 }
-
-MEASURED = (0.0, 1e300)
-"""Range of areas that leaves out the entries without an area and those with one side below 0."""
-
-PIECE = 1 << 16
-"""Bytes of predictions looked through at a time; more leave the processor's cache and take several times longer."""
-
+"""Codes of hotcoco's health check that are faults."""
+VALID_AREAS = (0.0, 1e300)
+"""Range of areas that excludes entries without an area and those with one negative side."""
+CHUNK = 1 << 16
+"""Bytes of predictions scanned at a time; larger pieces leave the processor's cache and take several times longer."""
 NEGATIVE_SIDE = re.compile(rb"-[0-9.]+(?:[eE][-+]?[0-9]+)?\s*(?:,[^],]*)?\]")
-"""A negative number in the last or last but one place of a list: where the list is a box, its width or height."""
+"""A negative number in the last two places of a list: if the list is a box, its width or height."""
 
 
 def score_files(
     truth: str | os.PathLike[str], predictions: str | os.PathLike[str], iou_type: str = "bbox"
 ) -> dict[str, Any]:
-    """COCO's numbers of a predictions file, equal to those of pycocotools.
+    """COCO's metrics of a predictions file, equal to those of pycocotools.
 
     Args:
         truth: COCO json: images, categories, and annotations with id, image_id, category_id, area and the geometry;
             iscrowd is 0 where absent.
         predictions: COCO results: a json list, maybe empty, of {image_id, category_id, score, and the geometry}.
-        iou_type: What overlaps: boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints,
-            whose spread is that of `usual_sigmas`.
+        iou_type: Boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints, whose OKS
+            constants are those of `get_default_sigmas`.
 
     Returns:
-        metrics (name -> number, NaN where no truth defines it), protocol, counts, named (images without objects, and
-        without predictions), and tables (numbers per class).
+        metrics (name -> value, NaN where undefined), protocol, counts, named (images without objects, and without
+        predictions), and tables (metrics per class).
 
     Raises:
-        DataError: A file that is missing or broken, or an entry with an absent, unknown, repeated or impossible value.
+        DataError: A file is missing or broken, or an entry has an absent, unknown, repeated or impossible value.
     """
     if iou_type not in GEOMETRY:
-        raise UsageError("no such IoU", field="iou_type", value=iou_type, hint=did_you_mean(iou_type, GEOMETRY))
+        raise UsageError("no such IoU type", field="iou_type", value=iou_type, hint=did_you_mean(iou_type, GEOMETRY))
     truth, predictions = Path(truth), Path(predictions)
-    objects, found = open_files(truth, predictions, iou_type)
-    sigmas = _sigmas(objects) if iou_type == "keypoints" else ()
-    # The matching holds no lock of Python's, so what is checked beside it takes hardly any time of its own.
+    objects, results = load_coco_files(truth, predictions, iou_type)
+    sigmas = _choose_sigmas(objects) if iou_type == "keypoints" else ()
+    # Matching releases the GIL, so the checks beside it take hardly any time.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        scoring = pool.submit(score, objects, found, _names(objects), iou_type, sigmas)
+        scoring = pool.submit(compute_coco_scores, objects, results, _list_class_names(objects), iou_type, sigmas)
         health = objects.healthcheck()
-        # Masks and keypoints of a wrong form show no sign: they match nothing, without a word.
-        formless = iou_type != "bbox"
-        counts, named = _counts(objects, found, health, None if formless else MEASURED)
-        if not formless and _truth_is_suspect(objects, truth, health):
-            examine_truth(truth, iou_type)
-        if formless or _predictions_are_suspect(found, predictions, counts["predictions"]):
-            examine_predictions(predictions, truth, iou_type)
-        scored = scoring.result()
+        # Invalid masks and keypoints show no sign: they silently match nothing. They are always read a second time.
+        is_box = iou_type == "bbox"
+        counts, named = _count(objects, results, health, VALID_AREAS if is_box else None)
+        if is_box and _is_truth_suspect(objects, truth, health):
+            validate_truth(truth, iou_type)
+        if not is_box or _are_predictions_suspect(results, predictions, counts["predictions"]):
+            validate_predictions(predictions, truth, iou_type)
+        scores = scoring.result()
     return {
-        "metrics": scored.summary(),
-        "protocol": protocol(iou_type, sigmas) | _deviations(objects),
+        "metrics": scores.summary(),
+        "protocol": describe_protocol(iou_type, sigmas) | _list_deviations(objects),
         "counts": counts,
         "named": named,
-        "tables": {"per class": scored.per_class()},
+        "tables": {"per class": scores.per_class()},
     }
 
 
-def _names(objects: COCO) -> list[str]:
-    """Class names in the order of the ids; those that several classes share carry the id."""
+def _list_class_names(objects: COCO) -> list[str]:
+    """Class names in the order of the ids; a name that several classes share is followed by the id."""
     categories = objects.load_cats(objects.get_cat_ids())
     categories.sort(key=lambda category: category["id"])
-    shared = Counter(category["name"] for category in categories)
-    return [
-        f"{category['name']} ({category['id']})" if shared[category["name"]] > 1 else category["name"]
-        for category in categories
-    ]
+    return get_unique_names(categories, [category["name"] for category in categories])
 
 
-def _sigmas(objects: COCO) -> tuple[float, ...]:
-    """The usual spread of as many keypoints as the classes name, or where none does, as the objects have."""
+def get_unique_names(entries: list[dict[str, Any]], names: list[str]) -> list[str]:
+    """The names of entries, each that several entries share followed by the entry's id."""
+    uses = Counter(names)
+    return [f"{name} ({entry['id']})" if uses[name] > 1 else name for entry, name in zip(entries, names)]
+
+
+def _choose_sigmas(objects: COCO) -> tuple[float, ...]:
+    """The usual OKS constants for the number of keypoints of the classes, or of the objects if no class names them."""
     named = [len(category.get("keypoints") or ()) for category in objects.load_cats(objects.get_cat_ids())]
     count = max(named, default=0)
     if not count:
         entries = objects.load_anns(objects.get_ann_ids())
         count = max((len(entry.get("keypoints") or ()) // 3 for entry in entries), default=0)
-    return usual_sigmas(count) if count else ()
+    return get_default_sigmas(count) if count else ()
 
 
-def image_name(entry: dict[str, Any]) -> str:
+def get_image_name(entry: dict[str, Any]) -> str:
     """The file name of an entry of `images`, or its id."""
     return str(entry.get("file_name") or entry["id"])
 
 
-def class_name(entry: dict[str, Any]) -> str:
-    """The name of an entry of `categories`; where it has none, what hotcoco calls it."""
+def get_class_name(entry: dict[str, Any]) -> str:
+    """The name of an entry of `categories`, or hotcoco's replacement for it."""
     return str(entry.get("name") or f"cat_{entry['id']}")
 
 
-def _counts(
-    objects: COCO, found: COCO, health: dict[str, Any], areas: tuple[float, float] | None
+def _count(
+    objects: COCO, results: COCO, health: dict[str, Any], areas: tuple[float, float] | None
 ) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """What the numbers rest on, predictions of these areas, and the images without objects or predictions by name."""
+    """Counts, of predictions within a range of areas, and the images without objects or predictions by name."""
     images = objects.get_img_ids()
-    answers = [len(found.get_ann_ids(img_ids=image, area_rng=areas)) for image in images]
-    without = {"images without predictions": [image for image, count in zip(images, answers) if not count]}
+    counts = [len(results.get_ann_ids(img_ids=image, area_rng=areas)) for image in images]
+    missing = {"images without predictions": [image for image, count in zip(images, counts) if not count]}
     if health["summary"]["images_without_annotations"]:
-        told = [image for image in images if not objects.get_ann_ids(img_ids=image)]
-        without["images without objects"] = told
-    named = {kind: [image_name(entry) for entry in objects.load_imgs(ids)] for kind, ids in without.items() if ids}
+        missing["images without objects"] = [image for image in images if not objects.get_ann_ids(img_ids=image)]
+    named = {kind: [get_image_name(entry) for entry in objects.load_imgs(ids)] for kind, ids in missing.items() if ids}
     return {
         "images": len(images),
         "truths": health["summary"]["num_annotations"],
         "crowd": len(objects.get_ann_ids(iscrowd=True)),
-        "predictions": sum(answers),
+        "predictions": sum(counts),
         "images without objects": health["summary"]["images_without_annotations"],
-        "images without predictions": answers.count(0),
+        "images without predictions": counts.count(0),
     }, named
 
 
-def _deviations(objects: COCO) -> dict[str, str]:
-    """Where pycocotools would answer otherwise."""
-    told = "annotation 0 is matched like any other; pycocotools takes the id 0 for unmatched: number from 1 to compare"
-    return {"deviation": told} if 0 in objects.get_ann_ids() else {}
+def _list_deviations(objects: COCO) -> dict[str, str]:
+    """Where pycocotools would give other numbers."""
+    if 0 not in objects.get_ann_ids():
+        return {}
+    text = "annotation 0 is matched like any other; pycocotools takes the id 0 for unmatched: number from 1 to compare"
+    return {"deviation": text}
 
 
-def _truth_is_suspect(objects: COCO, path: Path, health: dict[str, Any]) -> bool:
+def _is_truth_suspect(objects: COCO, path: Path, health: dict[str, Any]) -> bool:
     ids = objects.get_ann_ids()
     flat = [i for sign in health["warnings"] if sign["code"] == "degenerate_bbox" for i in sign["affected_ids"]]
-    return bool(
+    if (
         objects.load_warnings
         or {sign["code"] for sign in health["errors"]} & TRUTH_SIGNS
         # hotcoco takes an absent list for an empty one, and an absent id for 0.
-        or not (ids and objects.get_img_ids() and objects.get_cat_ids() and min(ids))
-        or len(objects.get_ann_ids(area_rng=MEASURED)) < len(ids)
+        or not (ids and objects.get_img_ids() and objects.get_cat_ids())
+        or 0 in ids
+        or len(objects.get_ann_ids(area_rng=VALID_AREAS)) < len(ids)
         or any(min(entry["bbox"][2:]) < 0 for entry in objects.load_anns(flat))
-        or path.read_bytes().count(b'"bbox"') < len(ids)
-    )
+    ):
+        return True
+    text = path.read_bytes()
+    # hotcoco derives an absent or null box from the mask.
+    return text.count(b'"bbox"') < len(ids) or b"null" in text
 
 
-def _predictions_are_suspect(found: COCO, path: Path, measured: int) -> bool:
-    # hotcoco warns of unknown images and classes. It numbers predictions from 1, so one more than those with an area
-    # is there only if some have none.
-    return bool(found.load_warnings or found.load_anns(measured + 1) or _text_is_suspect(path, measured))
+def _are_predictions_suspect(results: COCO, path: Path, valid: int) -> bool:
+    # hotcoco warns of unknown images and classes. It numbers predictions from 1, so there is one more than those with
+    # a valid area only if some have none.
+    return bool(results.load_warnings or results.load_anns(valid + 1) or _is_text_suspect(path, valid))
 
 
-def _text_is_suspect(path: Path, entries: int) -> bool:
-    """Whether results are no list, an entry has no score, a null or a negative side, or only some masks have a box."""
-    scores, masks = 0, False
-    for number, text in enumerate(_pieces(path)):
-        if not number and not text.lstrip().startswith(b"["):
+def _is_text_suspect(path: Path, entries: int) -> bool:
+    """Whether results are no list, lack a score, have a null or a negative side, or only some masks have a box."""
+    scores, has_masks = 0, False
+    for index, text in enumerate(_read_chunks(path)):
+        if not index and not text.lstrip().startswith(b"["):
             return True
-        scores += text.count(b'"score":')  # written otherwise, it is looked for the slow way
-        # A byte is found at a fraction of the cost of more, and plain results hold neither a minus nor an n.
+        scores += text.count(b'"score":')  # other spellings take the slow path
+        # Searching for one byte is much cheaper than for several, and plain results hold neither a minus nor an n.
         if (b"-" in text and NEGATIVE_SIDE.search(text)) or (b"n" in text and b"null" in text):
             return True
-        masks = masks or (b"n" in text and b'"segmentation"' in text)
-    # Around masks that all come without a box, hotcoco draws one as pycocotools does.
-    return scores < entries or (masks and 0 < sum(text.count(b'"bbox"') for text in _pieces(path)) < entries)
+        has_masks = has_masks or (b"n" in text and b'"segmentation"' in text)
+    # If no mask has a box, hotcoco derives the boxes as pycocotools does.
+    return scores < entries or (has_masks and 0 < sum(text.count(b'"bbox"') for text in _read_chunks(path)) < entries)
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
-    """A file in pieces, each of which ends where an object does."""
+def _read_chunks(path: Path) -> Iterator[bytes]:
+    """A file in chunks, each of which ends at the end of an object."""
     rest = b""
     with open(path, "rb") as stream:
-        while text := stream.read(PIECE):
-            whole, end, part = text.rpartition(b"}")
+        while text := stream.read(CHUNK):
+            objects, end, part = text.rpartition(b"}")
             if end:
-                yield rest + whole + end
+                yield rest + objects + end
                 rest = part
             else:
                 rest += part
     yield rest
 
 
-def kinds_of(predictions: str | os.PathLike[str]) -> list[str]:
-    """What any entry of a predictions file holds, as IoU types: "bbox", "segm", "keypoints".
+def detect_iou_types(predictions: str | os.PathLike[str]) -> list[str]:
+    """The IoU types whose geometry any entry of a predictions file has: "bbox", "segm", "keypoints".
 
-    A file whose entries hold nothing of these is judged as boxes and masks are.
+    A file without any geometry is evaluated as boxes and masks.
 
     Raises:
         DataError: The file cannot be read.
     """
-    text = text_of(Path(predictions))
+    text = read_bytes(Path(predictions))
     return [kind for kind, key in GEOMETRY.items() if re.search(rb'"%b"\s*:' % key.encode(), text)] or ["bbox", "segm"]

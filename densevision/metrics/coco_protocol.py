@@ -1,12 +1,12 @@
-"""COCO's rules: which predictions match which truths, and what precision and recall come to.
+"""COCO's protocol: which predictions match which ground truths, and precision and recall.
 
-hotcoco does the matching. Where it and pycocotools part ways, pycocotools is followed:
+hotcoco does the matching. Where it differs from pycocotools, pycocotools is followed:
 
-- Predictions of images or classes that the truth does not know are refused; hotcoco leaves them out with a warning.
-- A number that no truth defines is NaN; both tools write -1.
+- Predictions for unknown images or classes are refused; hotcoco drops them with a warning.
+- An undefined metric is NaN; both tools write -1.
 
-Two things are taken as the field means them, although pycocotools fails on them: truth with an empty list of
-predictions scores 0, and a truth with the id 0 is matched like any other (pycocotools takes that id for "unmatched").
+Two cases follow the intent of the protocol, although pycocotools fails on them: an empty list of predictions scores 0,
+and a ground truth with the id 0 is matched like any other (pycocotools takes that id for "unmatched").
 """
 
 from __future__ import annotations
@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from densevision.metrics.curves import Curves, curves_of, table
+from densevision.metrics.curves import Curves, extract_curves, extract_metrics
 
 if TYPE_CHECKING:
     from hotcoco import COCO, COCOeval
 
+__all__ = ["CocoScores", "compute_coco_scores", "describe_protocol", "match_predictions"]
+
 
 @dataclass(frozen=True)
-class Scored:
-    """Precision and recall of a whole dataset.
+class CocoScores:
+    """COCO's metrics of a dataset.
 
     Attributes:
         names: Class names, K of them.
-        table: Metric name -> (K,) numbers, NaN for a class without truth of that size.
+        table: Metric name -> (K,) values, NaN for classes without ground truth of that size.
         curves: Precision over recall.
     """
 
@@ -38,50 +40,51 @@ class Scored:
     curves: Curves
 
     def summary(self) -> dict[str, float]:
-        """The mean of each metric over the classes that have truth; NaN where none has."""
-        known = {name: numbers[~np.isnan(numbers)] for name, numbers in self.table.items()}
-        return {name: float(numbers.mean()) if len(numbers) else float("nan") for name, numbers in known.items()}
+        """The mean of each metric over the classes with ground truth; NaN if there are none."""
+        defined = {name: values[~np.isnan(values)] for name, values in self.table.items()}
+        return {name: float(values.mean()) if len(values) else float("nan") for name, values in defined.items()}
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Class name -> metric name -> number."""
-        rows = zip(*(numbers.tolist() for numbers in self.table.values()))
+        """Class name -> metric name -> value."""
+        rows = zip(*(values.tolist() for values in self.table.values()))
         return {name: dict(zip(self.table, row)) for name, row in zip(self.names, rows)}
 
 
-def score(
+def compute_coco_scores(
     truth: COCO, predictions: COCO, names: Sequence[str], iou_type: str = "bbox", sigmas: Sequence[float] = ()
-) -> Scored:
-    """Matches predictions with truth by COCO's rules.
+) -> CocoScores:
+    """Matches predictions with ground truth by COCO's rules and computes the metrics.
 
     Args:
         truth: Annotations.
         predictions: Results loaded against `truth`.
         names: Class names in the order of the category ids.
-        iou_type: What overlaps: "bbox", "segm" or "keypoints".
-        sigmas: Spread of each keypoint; COCO's when not given.
+        iou_type: "bbox", "segm" or "keypoints".
+        sigmas: OKS constant of each keypoint; COCO's by default.
     """
-    evaluation = matched(truth, predictions, iou_type, sigmas)
+    evaluation = match_predictions(truth, predictions, iou_type, sigmas)
     evaluation.accumulate()
-    arrays, params = evaluation.eval, evaluation.params
-    curves = curves_of(params, arrays, names)
-    return Scored(tuple(names), table(evaluation.metric_defs(), params, arrays["precision"], arrays["recall"]), curves)
+    arrays: Any = evaluation.eval
+    params = evaluation.params
+    table = extract_metrics(evaluation.metric_defs(), params, arrays["precision"], arrays["recall"])
+    return CocoScores(tuple(names), table, extract_curves(params, arrays, names))
 
 
-def matched(
+def match_predictions(
     truth: COCO,
     predictions: COCO,
     iou_type: str = "bbox",
     sigmas: Sequence[float] = (),
     classes: Sequence[int] | None = None,
 ) -> COCOeval:
-    """An evaluation whose images are matched and whose numbers are not yet accumulated; see `score`.
+    """An evaluation with matched images, before accumulation; see `compute_coco_scores`.
 
     Args:
         truth: Annotations.
-        predictions: Results.
-        iou_type: What overlaps.
-        sigmas: Spread of each keypoint.
-        classes: Ids of the categories; all when not given.
+        predictions: Results loaded against `truth`.
+        iou_type: "bbox", "segm" or "keypoints".
+        sigmas: OKS constant of each keypoint; COCO's by default.
+        classes: Category ids; all by default.
     """
     from hotcoco import COCOeval
 
@@ -94,12 +97,12 @@ def matched(
     return evaluation
 
 
-def protocol(iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> dict[str, Any]:
-    """All that a reader needs in order to compare the numbers with another tool's; for arguments see `score`."""
+def describe_protocol(iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> dict[str, Any]:
+    """Everything that must be known to compare the metrics with another tool's; arguments as `compute_coco_scores`."""
     import hotcoco
 
     params = hotcoco.Params(iou_type)
-    spread = {"sigmas": list(sigmas) or params.kpt_oks_sigmas} if iou_type == "keypoints" else {}
+    keypoints = {"sigmas": list(sigmas) or params.kpt_oks_sigmas} if iou_type == "keypoints" else {}
     return {
         "tool": f"hotcoco {hotcoco.__version__}",
         "reference": "pycocotools COCOeval",
@@ -108,7 +111,7 @@ def protocol(iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> dict[str, 
         "recall_points": len(params.rec_thrs),
         "area_ranges": dict(zip(params.area_rng_lbl, params.area_rng)),
         "max_detections": params.max_dets,
-        **spread,
-        "crowd": "predictions left over inside a crowd region of their class count neither as hit nor as false alarm",
-        "undefined": "NaN where there is no truth; means are over the classes that have truth",
+        **keypoints,
+        "crowd": "unmatched predictions inside a crowd region of their class are neither true nor false positives",
+        "undefined": "NaN where there is no ground truth; means are over the classes with ground truth",
     }

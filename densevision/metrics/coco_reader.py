@@ -1,4 +1,4 @@
-"""Opens COCO files by hotcoco: without its lines on standard error, and naming the place of what it does not take."""
+"""Opens COCO files with hotcoco: without its lines on standard error, and with the place of values that it refuses."""
 
 from __future__ import annotations
 
@@ -14,78 +14,81 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from densevision.errors import DataError
-from densevision.metrics.coco_faults import examine_predictions, examine_truth, parsed
+from densevision.metrics.coco_validation import load_json, validate_predictions, validate_truth
 
 if TYPE_CHECKING:
     from hotcoco import COCO
 
-SIDE = "Write a whole number of pixels, or leave it out."
-FORMS = {
+__all__ = ["load_coco_files", "silence_hotcoco"]
+
+SIDE_HINT = "Write an integer number of pixels, or leave it out."
+HINTS = {
     "iscrowd": "Write 0 or 1.",
     "name": "Write a text.",
     "file_name": "Write a text.",
-    "height": SIDE,
-    "width": SIDE,
-    "segmentation": "Write polygons, or run lengths from 0 on with their size [height, width].",
+    "height": SIDE_HINT,
+    "width": SIDE_HINT,
+    "segmentation": "Write polygons, or non-negative run lengths with their size [height, width].",
 }
-"""Key -> what to write there; for all others the reader's own words are told."""
+"""Key -> hint; all other keys get hotcoco's own message."""
 
-_one_at_a_time = threading.Lock()
+_stderr_lock = threading.Lock()
 
 
-def open_files(truth: Path, predictions: Path, iou_type: str) -> tuple[COCO, COCO]:
-    """Truth, and the predictions loaded against it.
+def load_coco_files(truth: Path, predictions: Path, iou_type: str) -> tuple[COCO, COCO]:
+    """Ground truth, and the predictions loaded against it.
 
     Args:
         truth: COCO json.
         predictions: COCO results.
-        iou_type: What is judged, and looked at first where a file is refused.
+        iou_type: What is evaluated; its geometry is checked first if a file is refused.
 
     Raises:
-        DataError: A file is missing or broken, or an entry is of a form that hotcoco does not take.
+        DataError: A file is missing or broken, or an entry has a type that hotcoco does not accept.
     """
     from hotcoco import COCO
 
-    objects = _opened(COCO, truth, lambda: examine_truth(truth, iou_type))
-    return objects, _opened(objects.load_res, predictions, lambda: examine_predictions(predictions, truth, iou_type))
+    objects = _load(COCO, truth, lambda: validate_truth(truth, iou_type))
+    results = _load(objects.load_res, predictions, lambda: validate_predictions(predictions, truth, iou_type))
+    return objects, results
 
 
-def _opened(read: Callable[[str], COCO], path: Path, examine: Callable[[], object]) -> COCO:
+def _load(read: Callable[[str], COCO], path: Path, validate: Callable[[], object]) -> COCO:
     try:
-        with silenced(), _without_mark(path) as plain:
+        with silence_hotcoco(), _strip_byte_order_mark(path) as plain:
             return read(os.fspath(plain))
     except (ValueError, OSError) as failure:
-        examine()
-        words = str(failure)
-    with silenced():
-        _refuse_form(read, path, words)
+        validate()
+        message = str(failure)
+    with silence_hotcoco():
+        _refuse_value(read, path, message)
 
 
 @contextmanager
-def silenced() -> Iterator[None]:
-    """Holds back hotcoco's own lines on standard error, which tell what a refusal or the report tells.
+def silence_hotcoco() -> Iterator[None]:
+    """Suppresses hotcoco's own lines on standard error, which repeat what errors and reports say.
 
-    They are written past Python, so the descriptor is turned aside; what others write meanwhile is passed on after.
+    hotcoco writes to the file descriptor, so that is redirected; lines of others are passed on afterwards.
     """
     if sys.stderr is None:
         yield
         return
-    with _one_at_a_time, tempfile.TemporaryFile() as held:
+    with _stderr_lock, tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
-        kept = os.dup(2)
-        os.dup2(held.fileno(), 2)
+        original = os.dup(2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-            held.seek(0)
-            os.write(2, b"".join(line for line in held if not line.startswith(b"hotcoco: ")))
+            os.dup2(original, 2)
+            os.close(original)
+            captured.seek(0)
+            os.write(2, b"".join(line for line in captured if not line.startswith(b"hotcoco: ")))
 
 
 @contextmanager
-def _without_mark(path: Path) -> Iterator[Path]:
-    """The file, or a copy of it without the mark of byte order, which hotcoco does not read."""
+def _strip_byte_order_mark(path: Path) -> Iterator[Path]:
+    """The file, or a temporary copy without the byte order mark, which hotcoco does not accept."""
     with open(path, "rb") as stream:
         if stream.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
             yield path
@@ -97,40 +100,44 @@ def _without_mark(path: Path) -> Iterator[Path]:
         yield copy
 
 
-def _refuse_form(read: Callable[[str], COCO], path: Path, words: str) -> NoReturn:
-    """Names the first value that the reader does not take, by reading parts of a file that is sound otherwise."""
-    data = parsed(path)
+def _refuse_value(read: Callable[[str], COCO], path: Path, message: str) -> NoReturn:
+    """Finds the first value that hotcoco does not accept, by reading parts of an otherwise valid file."""
+    data = load_json(path)
     with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "part.json"
+        part = Path(folder) / "part.json"
 
-        def refused(value: Any) -> bool:
-            copy.write_text(json.dumps(value), encoding="utf-8")
+        def is_refused(value: Any) -> bool:
+            part.write_text(json.dumps(value), encoding="utf-8")
             try:
-                read(os.fspath(copy))
+                read(os.fspath(part))
             except ValueError:
                 return True
             return False
 
-        if not refused(data):
-            raise DataError(words, file=path, hint="Write the file again, each key of an entry once.")
-        place, value = _first_refused(data, refused, "")
-    hint = FORMS.get(place.rpartition(".")[2], f"hotcoco says: {words.split(' at line ')[0]}.")
-    problem = "of a form that COCO does not have"
+        if not is_refused(data):
+            raise DataError(message, file=path, hint="Write the file again, each key of an entry once.")
+        place, value = _locate_refused(data, is_refused, "")
+    hint = HINTS.get(place.rpartition(".")[2], f"hotcoco says: {message.split(' at line ')[0]}.")
+    problem = "has a type that COCO does not have"
     raise DataError(problem, file=path, field=place.lstrip("."), value=value, hint=hint)
 
 
-def _first_refused(value: Any, refused: Callable[[Any], bool], place: str) -> tuple[str, Any]:
-    """Place and value of what spoils a value that is refused: the key without which it is taken, or the entry."""
+def _locate_refused(value: Any, is_refused: Callable[[Any], bool], place: str) -> tuple[str, Any]:
+    """Place and value of the smallest part of a refused value without which the rest is accepted."""
     if isinstance(value, dict):
         rest = dict(value)
         for key in reversed(value):
             del rest[key]
-            if not refused(rest):
-                return _first_refused(value[key], lambda part, at=key: refused({**rest, at: part}), f"{place}.{key}")
+            if not is_refused(rest):
+
+                def is_part_refused(part: Any, key: str = key) -> bool:
+                    return is_refused({**rest, key: part})
+
+                return _locate_refused(value[key], is_part_refused, f"{place}.{key}")
     elif isinstance(value, list) and value and all(isinstance(entry, dict) for entry in value):
         low, high = 0, len(value)
         while high - low > 1:
             middle = (low + high) // 2
-            low, high = (low, middle) if refused(value[low:middle]) else (middle, high)
-        return _first_refused(value[low], lambda part: refused([part]), f"{place}[{low}]")
+            low, high = (low, middle) if is_refused(value[low:middle]) else (middle, high)
+        return _locate_refused(value[low], lambda part: is_refused([part]), f"{place}[{low}]")
     return place, value

@@ -1,4 +1,4 @@
-"""Which class is taken for which, pixel by pixel, and every number that follows from it. No torch here."""
+"""Pixel confusion matrix, boundary overlap, and the metrics of semantic segmentation that follow from them."""
 
 from __future__ import annotations
 
@@ -7,167 +7,189 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
+from densevision.errors import DataError
 from densevision.metrics.per_image import ratio
 
+__all__ = [
+    "BOUNDARY_PROTOCOL",
+    "BOUNDARY_WIDTH",
+    "UNKNOWN",
+    "BoundaryOverlap",
+    "Confusion",
+    "compute_overlap_metrics",
+    "find_boundary_band",
+    "nan_mean",
+]
+
 UNKNOWN = 255
-BAND = 0.02
-"""Width of a boundary's band, as a part of the image's diagonal."""
+BOUNDARY_WIDTH = 0.02
+"""Width of the boundary band as a share of the image's diagonal."""
+BOUNDARY_PROTOCOL = (
+    f"bands within {BOUNDARY_WIDTH:.0%} of the diagonal; unknown pixels are part of every class while bands are drawn, "
+    "and left out of them"
+)
 
 
 class Confusion:
     """A confusion matrix over pixels.
 
     Attributes:
-        matrix: (C, C) int64: rows are the truth, columns the answer.
-        unknown: Pixels whose truth is unknown; they count nowhere else.
-        unanswered: Known pixels that the answer says nothing of, (C,) by their true class: each is a miss.
+        matrix: (C, C) int64: rows are ground truth, columns predictions.
+        unknown: Number of pixels without ground truth; they count nowhere else.
+        unpredicted: (C,) known pixels without a prediction, by their true class; each counts as a miss.
     """
 
     def __init__(self, classes: int):
+        if classes > UNKNOWN:
+            hint = "Labels are bytes, and 255 means unknown: merge classes."
+            raise DataError(f"pixels have at most {UNKNOWN} classes", field="classes", value=classes, hint=hint)
         self.matrix = np.zeros((classes, classes), np.int64)
-        self.unanswered = np.zeros(classes, np.int64)
+        self.unpredicted = np.zeros(classes, np.int64)
         self.unknown = 0
 
-    def update(self, answer: np.ndarray, truth: np.ndarray) -> None:
-        """Counts an image: (H, W) indices each, 255 unknown."""
+    def update(self, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """Counts an image: (H, W) class indices each, 255 unknown."""
         classes = len(self.matrix)
-        table = _pairs(truth, answer)
+        table = _count_pairs(truth, prediction)
         self.matrix += table[:classes, :classes]
-        self.unanswered += table[:classes, classes:].sum(1)
+        self.unpredicted += table[:classes, classes:].sum(1)
         self.unknown += int(table[UNKNOWN].sum())
 
     def merge(self, other: Confusion) -> None:
-        """Takes what another process counted."""
+        """Adds the counts of another accumulator."""
         self.matrix += other.matrix
-        self.unanswered += other.unanswered
+        self.unpredicted += other.unpredicted
         self.unknown += other.unknown
 
     @property
     def ground_truths(self) -> np.ndarray:
-        """(C,) pixels of each class."""
-        return self.matrix.sum(1) + self.unanswered
+        """(C,) pixels of each class in the ground truth."""
+        return self.matrix.sum(1) + self.unpredicted
 
     @property
-    def answers(self) -> np.ndarray:
-        """(C,) pixels that are taken for each class."""
+    def predictions(self) -> np.ndarray:
+        """(C,) pixels predicted as each class."""
         return self.matrix.sum(0)
 
     def iou(self) -> np.ndarray:
-        """(C,) intersection over union; NaN where a class is neither there nor answered."""
+        """(C,) intersection over union; NaN for classes neither in the ground truth nor predicted."""
         hits = self.matrix.diagonal()
-        return ratio(hits, self.ground_truths + self.answers - hits)
+        return ratio(hits, self.ground_truths + self.predictions - hits)
 
     def dice(self) -> np.ndarray:
         """(C,) twice the intersection over the sum of both areas."""
-        return ratio(2 * self.matrix.diagonal(), self.ground_truths + self.answers)
+        return ratio(2 * self.matrix.diagonal(), self.ground_truths + self.predictions)
 
     def accuracy(self) -> np.ndarray:
-        """(C,) part of each class's pixels that are answered right."""
+        """(C,) share of each class's pixels that are predicted correctly (recall)."""
         return ratio(self.matrix.diagonal(), self.ground_truths)
 
     def precision(self) -> np.ndarray:
-        """(C,) part of the pixels taken for a class that are of it."""
-        return ratio(self.matrix.diagonal(), self.answers)
+        """(C,) share of the pixels predicted as a class that belong to it."""
+        return ratio(self.matrix.diagonal(), self.predictions)
 
     def compute(self) -> dict[str, float]:
         """mIoU mAcc aAcc fwIoU mDice in [0, 1]; means over the classes for which they are defined."""
-        numbers = overlaps(self.matrix.diagonal(), self.ground_truths, self.answers)
-        return {name: float(value) for name, value in numbers.items()}
+        metrics = compute_overlap_metrics(self.matrix.diagonal(), self.ground_truths, self.predictions)
+        return {name: float(value) for name, value in metrics.items()}
 
 
-def overlaps(hits: np.ndarray, ground_truths: np.ndarray, answers: np.ndarray) -> dict[str, np.ndarray]:
+def compute_overlap_metrics(
+    hits: np.ndarray, ground_truths: np.ndarray, predictions: np.ndarray
+) -> dict[str, np.ndarray]:
     """mIoU mAcc aAcc fwIoU mDice from counts of pixels, (..., C) each: name -> (...).
 
     Args:
-        hits: Pixels of each class that are answered right.
-        truths: Pixels of each class.
-        answers: Pixels taken for each class.
+        hits: Correctly predicted pixels of each class.
+        ground_truths: Pixels of each class.
+        predictions: Pixels predicted as each class.
     """
-    iou, total = ratio(hits, ground_truths + answers - hits), ground_truths.sum(-1)
+    iou, total = ratio(hits, ground_truths + predictions - hits), ground_truths.sum(-1)
     return {
-        "mIoU": mean(iou),
-        "mAcc": mean(ratio(hits, ground_truths)),
+        "mIoU": nan_mean(iou),
+        "mAcc": nan_mean(ratio(hits, ground_truths)),
         "aAcc": ratio(hits.sum(-1), total),
         "fwIoU": np.where(total > 0, np.nansum(ratio(ground_truths, total[..., None]) * iou, -1), np.nan),
-        "mDice": mean(ratio(2 * hits, ground_truths + answers)),
+        "mDice": nan_mean(ratio(2 * hits, ground_truths + predictions)),
     }
 
 
 class BoundaryOverlap:
-    """Intersection and union of what lies near the borders of each class.
+    """Intersection and union of the boundary bands of each class.
 
     Source: Cheng et al., Boundary IoU, CVPR 2021, eq. 2, with a band of 2 % of the diagonal; here per class over all
-    images. Borders with unknown pixels are none, for it is not known where the class ends.
+    images. Pixels without ground truth are removed from both maps, and no boundary is drawn between a class and such
+    pixels, because it is unknown where the class ends.
     """
 
     def __init__(self, classes: int):
-        self.common = np.zeros(classes, np.int64)
-        self.either = np.zeros(classes, np.int64)
+        self.intersection = np.zeros(classes, np.int64)
+        self.union = np.zeros(classes, np.int64)
 
-    def update(self, answer: np.ndarray, truth: np.ndarray) -> None:
-        """Counts an image: (H, W) indices each, 255 unknown."""
-        classes = len(self.common)
-        truth, answer = (np.ascontiguousarray(labels, np.uint8) for labels in (truth, answer))
-        width = max(1, round(BAND * float(np.hypot(*truth.shape))))
-        answer = np.where(truth == UNKNOWN, truth, answer)  # unknown where the truth is
-        near_truth, near_answer = (border_band(labels, width) for labels in (truth, answer))
-        common = _counted(truth, near_truth & near_answer & (truth == answer))[:classes]
-        single = _counted(truth, near_truth)[:classes] + _counted(answer, near_answer)[:classes]
-        self.common += common
-        self.either += single - common
+    def update(self, prediction: np.ndarray, truth: np.ndarray) -> None:
+        """Counts an image: (H, W) class indices each, 255 unknown."""
+        classes = len(self.intersection)
+        truth, prediction = (np.ascontiguousarray(labels, np.uint8) for labels in (truth, prediction))
+        width = max(1, round(BOUNDARY_WIDTH * float(np.hypot(*truth.shape))))
+        prediction = np.where(truth == UNKNOWN, truth, prediction)
+        truth_band, predicted_band = (find_boundary_band(labels, width) for labels in (truth, prediction))
+        intersection = _count_labels(truth, truth_band & predicted_band & (truth == prediction))[:classes]
+        total = _count_labels(truth, truth_band)[:classes] + _count_labels(prediction, predicted_band)[:classes]
+        self.intersection += intersection
+        self.union += total - intersection
 
     def merge(self, other: BoundaryOverlap) -> None:
-        """Takes what another process counted."""
-        self.common += other.common
-        self.either += other.either
+        """Adds the counts of another accumulator."""
+        self.intersection += other.intersection
+        self.union += other.union
 
     def iou(self) -> np.ndarray:
-        """(C,) boundary IoU; NaN where a class has no border in truth or answer."""
-        return ratio(self.common, self.either)
+        """(C,) boundary IoU; NaN for classes without a boundary in ground truth and prediction."""
+        return ratio(self.intersection, self.union)
 
 
-def border_band(labels: np.ndarray, width: int) -> np.ndarray:
-    """(H, W) bool: known pixels within `width` rows and columns of another class or of the image's rim.
+def find_boundary_band(labels: np.ndarray, width: int) -> np.ndarray:
+    """(H, W) bool: known pixels within `width` rows and columns of another class or of the image's border.
 
     Args:
-        labels: (H, W) integers, 255 unknown.
+        labels: (H, W) class indices, 255 unknown.
         width: In pixels.
     """
     labels = np.asarray(labels, np.uint8)
     square = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    # Unknown is 255, the largest number, and 0 when 1 is added to bytes, the smallest: it never decides.
+    # Unknown is 255, the largest byte, for the minimum, and wraps to 0, the smallest, for the maximum: it is ignored.
     smallest = cv2.erode(labels, square) + np.uint8(1)
-    near = cv2.dilate(labels + np.uint8(1), square) != smallest
-    near[:width] = near[-width:] = True
-    near[:, :width] = near[:, -width:] = True
-    return near & (labels != UNKNOWN)
+    band = cv2.dilate(labels + np.uint8(1), square) != smallest
+    band[:width] = band[-width:] = True
+    band[:, :width] = band[:, -width:] = True
+    return band & (labels != UNKNOWN)
 
 
-def _pairs(truth: np.ndarray, answer: np.ndarray) -> np.ndarray:
-    """(256, 256) int64: pixels by label of the truth and label of the answer, (H, W) uint8 each."""
-    found = np.zeros((256, 256), np.int64)
-    for rows in _strips(truth.shape):
-        planes = [np.ascontiguousarray(side[rows], np.uint8) for side in (truth, answer)]
-        found += cv2.calcHist(planes, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
-    return found
+def _count_pairs(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """(256, 256) int64: pixels by true and by predicted label, from (H, W) uint8 each."""
+    counts = np.zeros((256, 256), np.int64)
+    for rows in _iterate_strips(truth.shape):
+        planes = [np.ascontiguousarray(labels[rows], np.uint8) for labels in (truth, prediction)]
+        counts += cv2.calcHist(planes, [0, 1], None, [256, 256], [0, 256, 0, 256]).astype(np.int64)
+    return counts
 
 
-def _counted(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _count_labels(labels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(256,) int64: pixels of a mask (H, W) bool by their label, (H, W) uint8."""
-    found = np.zeros(256, np.int64)
-    for rows in _strips(labels.shape):
-        plane, kept = np.ascontiguousarray(labels[rows], np.uint8), np.ascontiguousarray(mask[rows]).view(np.uint8)
-        found += cv2.calcHist([plane], [0], kept, [256], [0, 256]).ravel().astype(np.int64)
-    return found
+    counts = np.zeros(256, np.int64)
+    for rows in _iterate_strips(labels.shape):
+        plane, selection = np.ascontiguousarray(labels[rows], np.uint8), np.ascontiguousarray(mask[rows]).view(np.uint8)
+        counts += cv2.calcHist([plane], [0], selection, [256], [0, 256]).ravel().astype(np.int64)
+    return counts
 
 
-def _strips(shape: tuple[int, ...]) -> Iterator[slice]:
-    """Rows of at most 2^24 pixels: so far OpenCV's counts in float32 are exact."""
+def _iterate_strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """Slices of rows with at most 2^24 pixels, up to which OpenCV's float32 counts are exact."""
     step = max(1, (1 << 24) // max(shape[1], 1))
     return (slice(start, start + step) for start in range(0, shape[0], step))
 
 
-def mean(values: np.ndarray) -> np.ndarray:
-    """Mean along the last axis of the values that are defined; NaN where none is."""
-    known = ~np.isnan(values)
-    return ratio(np.where(known, values, 0).sum(-1), known.sum(-1))
+def nan_mean(values: np.ndarray) -> np.ndarray:
+    """Mean along the last axis without NaN; NaN where all values are."""
+    defined = ~np.isnan(values)
+    return ratio(np.where(defined, values, 0).sum(-1), defined.sum(-1))

@@ -1,49 +1,51 @@
-"""Average precision over any choice of images, from matches that were made once.
+"""Average precision over any subset or resample of images, from matches that are computed once.
 
-An image's predictions are matched with its own truth alone, so drawing images anew changes how often a match counts
-and never the match. Where predictions of equal score belong to an image that counts more than once, all copies of the
-first count before those of the second.
+The predictions of an image are matched with its own ground truth only, so resampling images changes how often a match
+counts and never the match itself. Where predictions of equal score belong to an image that occurs several times, all
+copies of the first count before those of the second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from densevision.metrics.per_image import Columns
 
+__all__ = ["MatchRules", "Matches", "average_precision"]
+
 CHUNK = 1 << 22
-"""Weights of predictions that are held at once."""
+"""Weights of predictions that are in memory at once."""
 TINY = float(np.spacing(1))
 
 
-class Rules(NamedTuple):
-    """What the numbers are made of.
+class MatchRules(NamedTuple):
+    """How metrics follow from matches.
 
     Attributes:
-        definitions: Name, area label, most predictions, threshold and kind of each metric, as hotcoco gives them.
+        definitions: Name, area label, maximum of predictions, threshold and kind of each metric, as in hotcoco.
         thresholds: (T,) IoU thresholds.
-        recalls: (R,) recalls at which precision is read.
-        areas: Label -> [least, largest] area.
+        recalls: (R,) recalls at which precision is sampled.
+        areas: Label -> [minimum, maximum] area.
     """
 
     definitions: Sequence[dict[str, Any]]
     thresholds: np.ndarray
     recalls: np.ndarray
-    areas: dict[str, Sequence[float]]
+    areas: Mapping[str, Sequence[float]]
 
 
 class _Cell(NamedTuple):
-    """The predictions of one class judged by the truth of one range of areas, in falling order of score.
+    """The predictions of one class against the ground truth of one range of areas, by descending score.
 
     Attributes:
         image: (D,) index of each prediction's image.
-        rank: (D,) its place among its image's predictions.
-        hit: (T, D) bool.
-        counts: (T, D) bool, whether it counts at all.
-        positives: (N,) truths of each image.
+        rank: (D,) its position among the predictions of its image.
+        hit: (T, D) bool, true positives.
+        counts: (T, D) bool, predictions that are not ignored.
+        positives: (N,) ground truths of each image.
     """
 
     image: np.ndarray
@@ -54,16 +56,16 @@ class _Cell(NamedTuple):
 
 
 class Matches:
-    """Matches of all images, from which COCO's numbers follow; see `metrics.images.Images`.
+    """Matches of all images; implements `metrics.per_image.PerImageStats` for COCO's metrics.
 
     Args:
         ids: Identities of the images; image n has the image id n + 1.
-        parts: Entries of all images, a few whole classes at a time: one for each image, class and range of areas,
-            as `COCOeval.evalImgs` has them.
-        rules: What the numbers are made of.
+        parts: Entries of all images, a few classes at a time: one for each image, class and range of areas, as in
+            `COCOeval.evalImgs`.
+        rules: How metrics follow from them.
     """
 
-    def __init__(self, ids: Sequence[int | str], parts: Iterable[list[dict[str, Any] | None]], rules: Rules):
+    def __init__(self, ids: Sequence[int | str], parts: Iterable[list[dict[str, Any] | None]], rules: MatchRules):
         self.ids, self.rules = tuple(map(str, ids)), rules
         labels = {tuple(map(float, ends)): label for label, ends in rules.areas.items()}
         self.cells: dict[tuple[int, str], _Cell] = {}
@@ -73,10 +75,10 @@ class Matches:
                 if entry is not None:
                     label = labels[tuple(map(float, entry["aRng"]))]
                     grouped.setdefault((int(entry["category_id"]), label), []).append(entry)
-            self.cells |= {key: self._cell(found) for key, found in grouped.items()}
-        self.classes = sorted({number for number, _ in self.cells})
+            self.cells |= {key: self._build_cell(group) for key, group in grouped.items()}
+        self.classes = sorted({category for category, _ in self.cells})
 
-    def _cell(self, entries: list[dict[str, Any]]) -> _Cell:
+    def _build_cell(self, entries: list[dict[str, Any]]) -> _Cell:
         entries = sorted(entries, key=lambda entry: entry["image_id"])
         positives = np.zeros(len(self.ids))
         for entry in entries:
@@ -88,36 +90,40 @@ class Matches:
         thresholds = len(self.rules.thresholds)
         blank = np.zeros((thresholds, 0), bool)
 
-        def joined(key: str) -> np.ndarray:
+        def join(key: str) -> np.ndarray:
             return np.concatenate([blank, *(np.reshape(e[key], (thresholds, -1)) != 0 for e in entries)], 1)
 
-        matched, ignored = joined("dtMatches"), joined("dtIgnore")
+        matched, ignored = join("dtMatches"), join("dtIgnore")
         order = np.argsort(-scores, kind="mergesort")
-        return _Cell(
-            image[order], rank[order], (matched & ~ignored)[:, order], ~ignored[:, order], positives
-        )  # fmt: skip
+        return _Cell(image[order], rank[order], (matched & ~ignored)[:, order], ~ignored[:, order], positives)
 
-    def numbers(self, weights: np.ndarray) -> Columns:
-        """COCO's numbers for (B, N) weights: name -> (B,), each the mean over the classes that have truth."""
+    def compute_weighted(self, weights: np.ndarray) -> Columns:
+        """COCO's metrics for (B, N) weights: name -> (B,), each the mean over the classes with ground truth."""
         weights = np.asarray(weights, np.float64)
-        most = max((len(cell.image) for cell in self.cells.values()), default=1)
-        step = max(1, CHUNK // max(most, 1))
-        parts = [self._numbers(weights[start : start + step]) for start in range(0, len(weights), step)]
+        largest = max((len(cell.image) for cell in self.cells.values()), default=1)
+        step = max(1, CHUNK // max(largest, 1))
+        parts = [self._compute_chunk(weights[start : start + step]) for start in range(0, len(weights), step)]
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]} if parts else {}
 
-    def _numbers(self, weights: np.ndarray) -> Columns:
+    def _compute_chunk(self, weights: np.ndarray) -> Columns:
         tables: dict[tuple[str, int, bool], list[np.ndarray]] = {}
         for definition in self.rules.definitions:
             tables.setdefault((definition["area"], definition["max_det"], bool(definition["ap"])), [])
-        for (area, most, precise), rows in tables.items():
-            for number in self.classes:
-                cell = self.cells.get((number, area))
-                if cell is not None:
-                    rows.append(self._precision(cell, weights) if precise else _recall(cell, weights, most))
-        return {one["name"]: self._mean(one, tables, len(weights)) for one in self.rules.definitions}
+        for (area, max_detections, is_precision), rows in tables.items():
+            for category in self.classes:
+                cell = self.cells.get((category, area))
+                if cell is None:
+                    continue
+                if is_precision:
+                    rows.append(self._compute_precision(cell, weights))
+                else:
+                    rows.append(_compute_recall(cell, weights, max_detections))
+        return {
+            definition["name"]: self._average(definition, tables, len(weights)) for definition in self.rules.definitions
+        }
 
-    def _mean(self, definition: dict[str, Any], tables: dict[Any, list[np.ndarray]], count: int) -> np.ndarray:
-        """(B,) of (B, T) tables by class: over the thresholds, then over the classes with truth."""
+    def _average(self, definition: dict[str, Any], tables: dict[Any, list[np.ndarray]], count: int) -> np.ndarray:
+        """(B,) of (B, T) tables by class: over the thresholds, then over the classes with ground truth."""
         rows = tables[definition["area"], definition["max_det"], bool(definition["ap"])]
         if not rows:
             return np.full(count, np.nan)
@@ -125,25 +131,25 @@ class Matches:
         if definition["iou_thr"] is not None:
             values = values[..., np.isclose(self.rules.thresholds, definition["iou_thr"])]
         values = values.mean(-1)
-        known = ~np.isnan(values)
-        total, many = np.where(known, values, 0).sum(0), known.sum(0)
-        return np.where(many > 0, total / np.maximum(many, 1), np.nan)
+        defined = ~np.isnan(values)
+        total, classes = np.where(defined, values, 0).sum(0), defined.sum(0)
+        return np.where(classes > 0, total / np.maximum(classes, 1), np.nan)
 
-    def _precision(self, cell: _Cell, weights: np.ndarray) -> np.ndarray:
-        """(B, T) average precision of one class, NaN without truth."""
+    def _compute_precision(self, cell: _Cell, weights: np.ndarray) -> np.ndarray:
+        """(B, T) average precision of one class, NaN without ground truth."""
         positives = weights @ cell.positives
-        found = np.zeros((len(weights), len(self.rules.thresholds)))
-        seen, last = None, None
-        for at, (hit, counts) in enumerate(zip(cell.hit, cell.counts)):
-            if last is None or not np.array_equal(counts, last):
-                seen, last = np.cumsum(weights[:, cell.image] * counts, 1), counts
+        values = np.zeros((len(weights), len(self.rules.thresholds)))
+        seen, previous = np.zeros(0), None
+        for index, (hit, counts) in enumerate(zip(cell.hit, cell.counts)):
+            if previous is None or not np.array_equal(counts, previous):
+                seen, previous = np.cumsum(weights[:, cell.image] * counts, 1), counts
             hits = np.flatnonzero(hit)
-            caught = np.cumsum(weights[:, cell.image[hits]], 1)
-            found[:, at] = average_precision(caught, seen[:, hits], positives, self.rules.recalls)
-        return np.where(positives[:, None] > 0, found, np.nan)
+            true_positives = np.cumsum(weights[:, cell.image[hits]], 1)
+            values[:, index] = average_precision(true_positives, seen[:, hits], positives, self.rules.recalls)
+        return np.where(positives[:, None] > 0, values, np.nan)
 
-    def each(self) -> Columns:
-        """AP, AP50 and AP75 of each image alone: name -> (N,), NaN for images without truth."""
+    def compute_each(self) -> Columns:
+        """AP, AP50 and AP75 of each image by itself: name -> (N,), NaN for images without ground truth."""
         total, classes = np.zeros((len(self.ids), len(self.rules.thresholds))), np.zeros(len(self.ids))
         for (_, area), cell in self.cells.items():
             if area != "all":
@@ -152,46 +158,46 @@ class Matches:
             ends = np.searchsorted(cell.image[order], np.arange(len(self.ids) + 1))
             for image in np.flatnonzero(cell.positives):
                 rows = order[ends[image] : ends[image + 1]]
-                caught, seen = (np.cumsum(part[:, rows], 1, float) for part in (cell.hit, cell.counts))
-                total[image] += average_precision(caught, seen, cell.positives[image], self.rules.recalls)
+                true_positives, seen = (np.cumsum(part[:, rows], 1, float) for part in (cell.hit, cell.counts))
+                total[image] += average_precision(true_positives, seen, cell.positives[image], self.rules.recalls)
                 classes[image] += 1
         values = np.where(classes[:, None] > 0, total / np.maximum(classes, 1)[:, None], np.nan)
-        at = {
+        at_thresholds = {
             f"AP{100 * limit:.0f}": values[:, np.isclose(self.rules.thresholds, limit)].mean(1) for limit in (0.5, 0.75)
         }
-        return {"AP": values.mean(1), **at}
+        return {"AP": values.mean(1), **at_thresholds}
 
 
-def average_precision(caught: np.ndarray, seen: np.ndarray, positives: Any, recalls: np.ndarray) -> np.ndarray:
-    """Precision averaged over recalls, where predictions come in falling order of score.
+def average_precision(true_positives: np.ndarray, seen: np.ndarray, positives: Any, recalls: np.ndarray) -> np.ndarray:
+    """Precision averaged over recalls, of predictions by descending score.
 
     Source: pycocotools, COCOeval.accumulate: precision is the largest at that recall or a higher one.
 
     Args:
-        caught: (..., D) hits up to each prediction; those that are no hits may be left out.
-        seen: (..., D) predictions that count up to there.
-        positives: (...) truths.
-        recalls: (R,) the recalls, rising from 0.
+        true_positives: (..., D) true positives up to each prediction; predictions that are none may be left out.
+        seen: (..., D) predictions up to each one.
+        positives: (...) number of ground truths.
+        recalls: (R,) the recalls, ascending from 0.
 
     Returns:
-        (...) in [0, 1]; 0 without truth.
+        (...) in [0, 1]; 0 without ground truth.
 
-    >>> average_precision(np.array([1.0, 1, 2]), np.array([1.0, 2, 3]), 2, np.array([0.0, 0.5, 1.0]))
-    np.float64(0.8888888888888888)
+    >>> round(float(average_precision(np.array([1.0, 1, 2]), np.array([1.0, 2, 3]), 2, np.array([0.0, 0.5, 1.0]))), 6)
+    0.888889
     """
-    if not caught.shape[-1]:
-        return np.zeros(caught.shape[:-1])
-    precision = caught / (seen + TINY)
+    if not true_positives.shape[-1]:
+        return np.zeros(true_positives.shape[:-1])
+    precision = true_positives / (seen + TINY)
     envelope = np.maximum.accumulate(precision[..., ::-1], -1)[..., ::-1]
-    recall = caught / np.maximum(np.asarray(positives, float), TINY)[..., None]
+    recall = true_positives / np.maximum(np.asarray(positives, float), TINY)[..., None]
     reached = np.searchsorted(recalls, recall, side="right")
     steps = np.diff(reached, axis=-1, prepend=0)
     return np.asarray((steps * envelope).sum(-1) / len(recalls))[()]
 
 
-def _recall(cell: _Cell, weights: np.ndarray, most: int) -> np.ndarray:
-    """(B, T) recall of one class by its image's first predictions, NaN without truth."""
+def _compute_recall(cell: _Cell, weights: np.ndarray, max_detections: int) -> np.ndarray:
+    """(B, T) recall of one class by the first predictions of each image, NaN without ground truth."""
     positives = weights @ cell.positives
-    hits = (cell.hit & (cell.rank < most)).T.astype(np.float64)
-    caught = weights[:, cell.image] @ hits
-    return np.where(positives[:, None] > 0, caught / np.maximum(positives, TINY)[:, None], np.nan)
+    hits = (cell.hit & (cell.rank < max_detections)).T.astype(np.float64)
+    true_positives = weights[:, cell.image] @ hits
+    return np.where(positives[:, None] > 0, true_positives / np.maximum(positives, TINY)[:, None], np.nan)

@@ -1,7 +1,6 @@
-"""What a metric keeps of each image, so that its numbers follow for any choice of images.
+"""Per-image statistics, from which metrics follow for any subset or resample of the images.
 
-Everything below the headline comes from here: the numbers of single images, the worst of them, and the intervals and
-comparisons that draw images anew.
+Metrics of single images, their ranking, bootstrap intervals and paired comparisons are all computed from these.
 """
 
 from __future__ import annotations
@@ -12,39 +11,41 @@ from typing import Any, Protocol
 
 import numpy as np
 
+__all__ = ["Columns", "ImageSums", "JoinedStats", "PerImageStats", "blank_mean", "means", "ratio", "split_mean"]
+
 Columns = dict[str, np.ndarray]
 
 
 class PerImageStats(Protocol):
-    """The images of one evaluation.
+    """The statistics of the images of one evaluation.
 
     Attributes:
-        ids: Identities of the N images, in one order for every method.
+        ids: Identities of the N images, in the order of all arrays.
     """
 
     ids: tuple[str, ...]
 
-    def numbers(self, weights: np.ndarray) -> Columns:
-        """The headline numbers as if each image had been there so often.
+    def compute_weighted(self, weights: np.ndarray) -> Columns:
+        """The headline metrics of resampled images.
 
         Args:
-            weights: (B, N), not negative.
+            weights: (B, N) how often each image occurs in each of B samples, at least 0.
 
         Returns:
-            Name -> (B,) numbers, NaN where nothing defines one.
+            Metric name -> (B,) values, NaN where undefined.
         """
 
-    def each(self) -> Columns:
-        """The headline numbers of each image alone: name -> (N,)."""
+    def compute_each(self) -> Columns:
+        """The headline metrics of each image by itself: metric name -> (N,)."""
 
 
-class Sums:
-    """Images whose numbers follow from sums over them.
+class ImageSums:
+    """Statistics of metrics that are functions of sums over images.
 
     Args:
-        rows: Image -> column -> number or array.
-        blank: What an image of which nothing is known adds: zeros, in the columns and shapes that rows may have.
-        formulas: Sums by column, (..., *shape), to numbers by name, (...).
+        rows: Image id -> column -> number or array.
+        blank: Column -> zero of the column's shape and type; what an image without this column adds.
+        formulas: Maps sums by column, (..., *shape), to metrics by name, (...).
     """
 
     def __init__(
@@ -55,91 +56,94 @@ class Sums:
     ):
         self.ids = tuple(sorted(rows))
         self.formulas = formulas
-        self.columns = {name: self._column(rows, name, np.asarray(zero)) for name, zero in blank.items()}
+        self.columns = {name: self._stack_column(rows, name, np.asarray(zero)) for name, zero in blank.items()}
 
-    def _column(self, rows: Mapping[str, Mapping[str, Any]], name: str, zero: np.ndarray) -> np.ndarray:
+    def _stack_column(self, rows: Mapping[str, Mapping[str, Any]], name: str, zero: np.ndarray) -> np.ndarray:
         if not self.ids:
             return np.zeros((0, *zero.shape), zero.dtype)
-        return np.array([rows[id].get(name, zero) for id in self.ids])
+        return np.array([rows[image_id].get(name, zero) for image_id in self.ids])
 
     def total(self) -> Columns:
-        """The sums over all images, rounded once: neither order nor shards change a bit of them."""
-        return {name: _exact(column) for name, column in self.columns.items()}
+        """The sums over all images, correctly rounded: independent of order and sharding to the last bit."""
+        return {name: _sum_exactly(column) for name, column in self.columns.items()}
 
     def compute(self) -> dict[str, float]:
-        """The numbers over all images."""
+        """The metrics over all images."""
         return {name: float(value) for name, value in self.formulas(self.total()).items()}
 
-    def numbers(self, weights: np.ndarray) -> Columns:
-        """Name -> (B,) numbers for (B, N) weights."""
-        return self.formulas({name: _weighted(weights, column) for name, column in self.columns.items()})
+    def compute_weighted(self, weights: np.ndarray) -> Columns:
+        """Metric name -> (B,) values for (B, N) weights."""
+        return self.formulas({name: _sum_weighted(weights, column) for name, column in self.columns.items()})
 
-    def each(self) -> Columns:
-        """Name -> (N,) numbers of each image alone."""
+    def compute_each(self) -> Columns:
+        """Metric name -> (N,) values of each image by itself."""
         return self.formulas(self.columns)
 
 
-class Joined:
-    """Several sets of numbers of the same images, under names that differ.
+class JoinedStats:
+    """Several sets of metrics of the same images, told apart by prefixes of their names.
 
     Args:
-        parts: Prefixes of the names, and images; all with the same ids.
+        parts: (prefix, statistics) pairs; all statistics have the same ids.
     """
 
     def __init__(self, parts: Iterable[tuple[str, PerImageStats]]):
         self.parts = list(parts)
         self.ids = self.parts[0][1].ids
 
-    def numbers(self, weights: np.ndarray) -> Columns:
-        """Name -> (B,) numbers for (B, N) weights."""
-        return self._named(lambda part: part.numbers(weights))
+    def compute_weighted(self, weights: np.ndarray) -> Columns:
+        """Metric name -> (B,) values for (B, N) weights."""
+        return self._join(lambda part: part.compute_weighted(weights))
 
-    def each(self) -> Columns:
-        """Name -> (N,) numbers of each image alone."""
-        return self._named(lambda part: part.each())
+    def compute_each(self) -> Columns:
+        """Metric name -> (N,) values of each image by itself."""
+        return self._join(lambda part: part.compute_each())
 
-    def _named(self, ask: Callable[[PerImageStats], Columns]) -> Columns:
-        return {f"{prefix}{name}": values for prefix, part in self.parts for name, values in ask(part).items()}
+    def _join(self, compute: Callable[[PerImageStats], Columns]) -> Columns:
+        return {f"{prefix}{name}": values for prefix, part in self.parts for name, values in compute(part).items()}
 
 
 def split_mean(values: Mapping[str, float]) -> dict[str, float]:
-    """An image's values as the sums from which their means over images follow; NaN counts nowhere."""
-    known = {name: value for name, value in values.items() if not math.isnan(value)}
-    return {f"value {name}": value for name, value in known.items()} | dict.fromkeys(_counts(known), 1.0)
+    """An image's values as summable columns for `means`: the value and a count of 1 each; NaN is left out."""
+    defined = {name: value for name, value in values.items() if not math.isnan(value)}
+    return {f"value {name}": value for name, value in defined.items()} | dict.fromkeys(_count_columns(defined), 1.0)
 
 
 def blank_mean(names: Iterable[str]) -> dict[str, float]:
-    """The columns that `split_mean` may fill, blank."""
+    """Zeros for all columns that `split_mean` may produce for these names."""
     names = list(names)
-    return dict.fromkeys([*(f"value {name}" for name in names), *_counts(names)], 0.0)
+    return dict.fromkeys([*(f"value {name}" for name in names), *_count_columns(names)], 0.0)
 
 
 def means(sums: Columns, names: Iterable[str]) -> Columns:
-    """The means over images of what `split_mean` split: name -> numbers."""
+    """The means over images from sums of `split_mean` columns: name -> values."""
     return {name: ratio(sums[f"value {name}"], sums[f"count {name}"]) for name in names}
 
 
-def _counts(names: Iterable[str]) -> list[str]:
+def _count_columns(names: Iterable[str]) -> list[str]:
     return [f"count {name}" for name in names]
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole as float64, NaN where the whole is 0."""
-    part, whole = np.asarray(part, np.float64), np.asarray(whole, np.float64)
-    shape = np.broadcast_shapes(part.shape, whole.shape)
-    return np.divide(part, whole, out=np.full(shape, np.nan), where=np.broadcast_to(whole > 0, shape))
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """numerator / denominator as float64, NaN where the denominator is not positive."""
+    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    shape = np.broadcast_shapes(numerator.shape, denominator.shape)
+    is_defined = np.broadcast_to(denominator > 0, shape)
+    return np.divide(numerator, denominator, out=np.full(shape, np.nan), where=is_defined)
 
 
-def _exact(column: np.ndarray) -> np.ndarray:
+def _sum_exactly(column: np.ndarray) -> np.ndarray:
     if column.dtype.kind != "f":
         return column.sum(0)
     flat = column.reshape(len(column), math.prod(column.shape[1:]))
     return np.array([math.fsum(values) for values in flat.T]).reshape(column.shape[1:])
 
 
-def _weighted(weights: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """(B, ...) weighted sums; what is infinite, as the PSNR of equal images, is so only where it has a weight."""
-    numbers = column.astype(np.float64)
-    endless = np.isinf(numbers)
-    found = np.tensordot(weights, np.where(endless, 0, numbers), 1)
-    return np.where(np.tensordot(weights, endless.astype(np.float64), 1) > 0, np.inf, found) if endless.any() else found
+def _sum_weighted(weights: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """(B, ...) weighted sums; an infinite value, such as the PSNR of equal images, counts where its weight is not 0."""
+    values = column.astype(np.float64)
+    is_infinite = np.isinf(values)
+    sums = np.tensordot(weights, np.where(is_infinite, 0, values), 1)
+    if not is_infinite.any():
+        return sums
+    return np.where(np.tensordot(weights, is_infinite.astype(np.float64), 1) > 0, np.inf, sums)

@@ -1,19 +1,24 @@
-"""What kind of error each wrong object is, and what all errors of a kind cost.
+"""Errors of a detector by kind, and what all errors of a kind cost in average precision.
 
 Source: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection Errors, ECCV 2020. hotcoco computes the
-costs; the single errors are found here, so that they can be drawn.
+costs; the single errors are located here, so that they can be drawn.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
+from densevision.metrics.metric import Tables
 from densevision.results import Detections, Instances
-from densevision.results.detections import SURE
+from densevision.results.detections import COMPARISON_THRESHOLD
+
+__all__ = ["KINDS", "ObjectError", "TideConvention", "TideErrors", "compute_ious", "find_errors"]
+
+TideConvention = Literal["coco", "tidecv"]
 
 KINDS = {
     "Cls": "classification: right place, wrong class",
@@ -23,11 +28,11 @@ KINDS = {
     "Bkg": "background: nothing is there",
     "Miss": "missed: no prediction comes near",
 }
-"""TIDE's kinds -> what they are."""
-HIT, NEAR = 0.5, 0.1
-"""IoU from which a prediction is in the right place, and from which it is near."""
-MOST = 100
-"""Predictions of an image and class that count, those of the highest scores."""
+"""TIDE's kinds of errors -> row titles."""
+FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
+"""Minimum IoU of a correct localization, and IoU up to which a prediction is background."""
+MAX_DETECTIONS = 100
+"""Predictions per image and class that count, by descending score."""
 
 
 class ObjectError(NamedTuple):
@@ -35,133 +40,147 @@ class ObjectError(NamedTuple):
 
     Attributes:
         kind: A key of `KINDS`.
-        row: Of the prediction; of the truth where it was missed.
+        row: Row of the prediction; of the ground truth for missed objects.
     """
 
     kind: str
     row: int
 
 
-class ObjectErrors:
-    """Errors of objects by kind, and their costs; see `engine.diagnosis`.
+class TideErrors:
+    """Errors of objects by kind, and their costs; an `evaluation.error_analysis.ErrorAccumulator`.
 
     Args:
         names: Class names.
-        iou_type: What overlaps: "bbox" or "segm".
+        iou_type: "bbox" or "segm".
+        convention: "coco" computes costs by COCO's evaluation, with hotcoco; "tidecv" by the conventions of the
+            authors' toolbox, see `metrics.tidecv_costs`.
     """
 
-    def __init__(self, names: tuple[str, ...], iou_type: str = "bbox"):
+    def __init__(self, names: tuple[str, ...], iou_type: str = "bbox", convention: TideConvention = "coco"):
+        from densevision.metrics.tidecv_costs import TidecvCosts
+
         self.iou_type = iou_type
         self.precision = AveragePrecision(names, iou_type)
         self.counts: Counter[str] = Counter()
+        self.tidecv = TidecvCosts(iou_type) if convention == "tidecv" else None
 
-    def update(self, answer: Detections, truth: Detections, image: np.ndarray | None, id: str) -> None:
-        """Takes the objects of one image."""
-        self.precision.update(answer, truth, id)
-        self.counts.update(error.kind for error in object_errors(answer, truth, self.iou_type))
+    def update(self, prediction: Detections, truth: Detections, image: np.ndarray | None, image_id: str) -> None:
+        """Adds the objects of one image."""
+        self.precision.update(prediction, truth, image_id)
+        self.counts.update(error.kind for error in find_errors(prediction, truth, self.iou_type))
+        if self.tidecv is not None:
+            self.tidecv.update(prediction, truth)
 
-    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """How many errors of each kind there are, and by how much AP50 would rise without them."""
-        found = self.precision.tide(HIT, NEAR)
-        rows = {
-            text: {"errors": self.counts[kind], "cost in AP50": found["delta_ap"][kind]} for kind, text in KINDS.items()
+    def tables(self) -> Tables:
+        """The number of errors of each kind, and by how much AP50 would rise without them."""
+        if self.tidecv is not None:
+            costs = self.tidecv.compute()
+            counts, suffix = costs["counts"], ", as in tidecv"
+        else:
+            costs = self.precision.tide(FOREGROUND_IOU, BACKGROUND_IOU)
+            counts, suffix = self.counts, ""
+        rows: dict[str, dict[str, float]] = {
+            text: {"errors": counts[kind], "cost in AP50": costs["delta_ap"][kind]} for kind, text in KINDS.items()
         }
-        whole = {
-            "all false predictions": {"cost in AP50": found["delta_ap"]["FP"]},
-            "all missed objects": {"cost in AP50": found["delta_ap"]["FN"]},
-        }
-        return {f"errors of {self.iou_type} by kind; AP50 is {found['ap_base']:.4f}": {**rows, **whole}}
+        rows["all false predictions"] = {"cost in AP50": costs["delta_ap"]["FP"]}
+        rows["all missed objects"] = {"cost in AP50": costs["delta_ap"]["FN"]}
+        return {f"errors of {self.iou_type} by kind{suffix}; AP50 is {costs['ap_base']:.4f}": rows}
 
-    def draw(self, answer: Detections, truth: Detections, canvas: np.ndarray) -> tuple[np.ndarray, str]:
-        """The errors alone, each in the color of its kind, those of confident predictions on top."""
+    def draw(self, prediction: Detections, truth: Detections, canvas: np.ndarray) -> tuple[np.ndarray, str]:
+        """Draws the errors, each kind in its own color, those of confident predictions on top."""
         from densevision.draw.shapes import draw_boxes
 
         kinds = list(KINDS)
-        found = object_errors(answer, truth, self.iou_type)
-        rows = [(truth if error.kind == "Miss" else answer, error) for error in found]
-        kept = [(side, e) for side, e in rows if side is truth or side.scores[e.row] >= SURE]
-        boxes = np.array([side.boxes[error.row] for side, error in kept], np.float32).reshape(-1, 4)
-        labels = np.array([kinds.index(error.kind) for _, error in kept], np.int64)
-        scores = np.array([side.scores[error.row] for side, error in kept], np.float32)
-        return draw_boxes(canvas, boxes, labels, kinds, scores), f"errors, scores from {SURE:g}"
+        rows = [
+            (truth if error.kind == "Miss" else prediction, error)
+            for error in find_errors(prediction, truth, self.iou_type)
+        ]
+        shown = [(side, error) for side, error in rows if side is truth or side.scores[error.row] >= COMPARISON_THRESHOLD]
+        boxes = np.array([side.boxes[error.row] for side, error in shown], np.float32).reshape(-1, 4)
+        labels = np.array([kinds.index(error.kind) for _, error in shown], np.int64)
+        scores = np.array([side.scores[error.row] for side, error in shown], np.float32)
+        return draw_boxes(canvas, boxes, labels, kinds, scores), f"errors, scores from {COMPARISON_THRESHOLD:g}"
 
 
-def object_errors(answer: Detections, truth: Detections, iou_type: str = "bbox") -> list[ObjectError]:
-    """The errors in one image. Predictions inside a crowd region of their class are none."""
-    order = _confident(answer)
-    overlaps = _overlaps(answer, truth, order, iou_type)
-    same = answer.labels[order][:, None] == truth.labels[None]
-    matched, excused = _matched(overlaps, same, truth.crowd)
-    # A crowd region is no object that a prediction could have meant.
-    overlaps = overlaps * ~truth.crowd
-    taken = np.isin(np.arange(len(truth)), matched)
-    errors, mendable = [], set()
-    for row in np.flatnonzero((matched < 0) & ~excused):
-        own, other = np.where(same[row], overlaps[row], 0), np.where(same[row], 0, overlaps[row])
-        kind, object_ = _kind(own, other, taken)
+def find_errors(prediction: Detections, truth: Detections, iou_type: str = "bbox") -> list[ObjectError]:
+    """The errors in one image. Unmatched predictions inside a crowd region of their class are ignored."""
+    order = _sort_predictions(prediction)
+    overlaps = compute_ious(prediction, truth, order, iou_type)
+    same_class = prediction.labels[order][:, None] == truth.labels[None]
+    matches, ignored = _match(overlaps, same_class, truth.crowd)
+    overlaps = overlaps * ~truth.crowd  # a crowd region is not an object that a prediction may be close to
+    is_matched = np.isin(np.arange(len(truth)), matches)
+    errors, fixable = [], set()
+    for row in np.flatnonzero((matches < 0) & ~ignored):
+        own_class = np.where(same_class[row], overlaps[row], 0)
+        other_class = np.where(same_class[row], 0, overlaps[row])
+        kind, object_row = _classify_error(own_class, other_class, is_matched)
         errors.append(ObjectError(kind, int(order[row])))
-        mendable |= {object_} if kind in ("Cls", "Loc") else set()
-    missed = np.flatnonzero(~taken & ~truth.crowd)
-    return errors + [ObjectError("Miss", int(row)) for row in missed if row not in mendable]
+        if kind in ("Cls", "Loc"):
+            fixable.add(object_row)
+    missed = np.flatnonzero(~is_matched & ~truth.crowd)
+    return errors + [ObjectError("Miss", int(row)) for row in missed if row not in fixable]
 
 
-def _kind(own: np.ndarray, other: np.ndarray, taken: np.ndarray) -> tuple[str, int]:
-    """The kind of a false prediction by its IoU with objects of its class and of others; and the object it meant."""
-    if own.size and NEAR <= own.max() <= HIT:
-        return "Loc", int(own.argmax())
-    if other.size and other.max() >= HIT:
-        return "Cls", int(other.argmax())
-    if own.size and (own * taken).max() >= HIT:
-        return "Dupe", int((own * taken).argmax())
-    if not own.size or max(own.max(), other.max()) <= NEAR:
+def _classify_error(own_class: np.ndarray, other_class: np.ndarray, is_matched: np.ndarray) -> tuple[str, int]:
+    """The kind of a false positive, from its IoU with objects of its class and of others; and the closest object."""
+    if own_class.size and BACKGROUND_IOU <= own_class.max() <= FOREGROUND_IOU:
+        return "Loc", int(own_class.argmax())
+    if other_class.size and other_class.max() >= FOREGROUND_IOU:
+        return "Cls", int(other_class.argmax())
+    if own_class.size and (own_class * is_matched).max() >= FOREGROUND_IOU:
+        return "Dupe", int((own_class * is_matched).argmax())
+    if not own_class.size or max(own_class.max(), other_class.max()) <= BACKGROUND_IOU:
         return "Bkg", -1
-    return "Both", int(other.argmax())
+    return "Both", int(other_class.argmax())
 
 
-def _confident(answer: Detections) -> np.ndarray:
-    """Rows in falling order of score, the first of each class."""
-    order = np.argsort(-answer.scores, kind="stable")
+def _sort_predictions(prediction: Detections) -> np.ndarray:
+    """Rows by descending score, at most `MAX_DETECTIONS` of each class."""
+    order = np.argsort(-prediction.scores, kind="stable")
     seen: Counter[int] = Counter()
-    kept = []
+    rows = []
     for row in order.tolist():
-        label = int(answer.labels[row])
+        label = int(prediction.labels[row])
         seen[label] += 1
-        if seen[label] <= MOST:
-            kept.append(row)
-    return np.array(kept, np.int64)
+        if seen[label] <= MAX_DETECTIONS:
+            rows.append(row)
+    return np.array(rows, np.int64)
 
 
-def _overlaps(answer: Detections, truth: Detections, order: np.ndarray, iou_type: str) -> np.ndarray:
-    """(N, M) IoU by COCO's rules: over the prediction's own area where the truth is a crowd."""
-    from pycocotools import mask
+def compute_ious(prediction: Detections, truth: Detections, order: np.ndarray, iou_type: str) -> np.ndarray:
+    """(N, M) IoU by COCO's rules: for crowd regions, intersection over the prediction's area."""
+    from pycocotools import mask as mask_api
 
     if not len(order) or not len(truth):
         return np.zeros((len(order), len(truth)))
-    crowd = truth.crowd.astype(np.uint8).tolist()
-    if iou_type == "segm" and isinstance(answer, Instances) and isinstance(truth, Instances):
-        sides: Any = [[_bytes(one) for one in side] for side in ([answer.masks[row] for row in order], truth.masks)]
+    sides: list[Any]
+    if iou_type == "segm" and isinstance(prediction, Instances) and isinstance(truth, Instances):
+        predicted_masks, true_masks = prediction.masks or (), truth.masks or ()
+        sides = [[_to_bytes(predicted_masks[row]) for row in order], [_to_bytes(mask) for mask in true_masks]]
     else:
-        sides = [_xywh(answer.boxes[order]), _xywh(truth.boxes)]
-    return np.asarray(mask.iou(*sides, crowd))
+        sides = [_to_xywh(prediction.boxes[order]), _to_xywh(truth.boxes)]
+    return np.asarray(mask_api.iou(*sides, truth.crowd.astype(np.uint8).tolist()))
 
 
-def _matched(overlaps: np.ndarray, same: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The object that each prediction takes, or -1; and which predictions lie in a crowd region."""
-    matched, excused = np.full(len(overlaps), -1), np.zeros(len(overlaps), bool)
+def _match(overlaps: np.ndarray, same_class: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The object that each prediction takes, or -1; and which predictions are ignored in a crowd region."""
+    matches, ignored = np.full(len(overlaps), -1), np.zeros(len(overlaps), bool)
     free = ~crowd
-    for row, (values, own) in enumerate(zip(overlaps, same)):
-        fitting = np.where(own & free, values, -1)
-        if fitting.size and fitting.max() >= HIT:
-            matched[row] = fitting.argmax()
-            free[matched[row]] = False
+    for row, (ious, own_class) in enumerate(zip(overlaps, same_class)):
+        candidates = np.where(own_class & free, ious, -1)
+        if candidates.size and candidates.max() >= FOREGROUND_IOU:
+            matches[row] = candidates.argmax()
+            free[matches[row]] = False
         else:
-            excused[row] = bool((own & crowd & (values >= HIT)).any())
-    return matched, excused
+            ignored[row] = bool((own_class & crowd & (ious >= FOREGROUND_IOU)).any())
+    return matches, ignored
 
 
-def _xywh(boxes: np.ndarray) -> np.ndarray:
+def _to_xywh(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).astype(np.float64)
 
 
-def _bytes(mask: dict[str, Any]) -> dict[str, Any]:
+def _to_bytes(mask: dict[str, Any]) -> dict[str, Any]:
     return {"size": mask["size"], "counts": mask["counts"].encode("ascii")}

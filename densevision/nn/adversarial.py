@@ -1,7 +1,4 @@
-"""Adversarial losses: how far images are from being taken for real, and how well a critic tells them apart.
-
-All take logits of any shape, such as those of patches, and give a scalar.
-"""
+"""Adversarial losses of generators and discriminators; all take logits of any shape and return a scalar."""
 
 from __future__ import annotations
 
@@ -10,20 +7,22 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+__all__ = ["KINDS", "discriminator_loss", "generator_loss"]
+
 KINDS = ("vanilla", "relativistic", "lsgan", "hinge")
-"""The losses by name."""
+"""Names of the losses."""
 
 
 def generator_loss(fake: Tensor, real: Tensor | None, kind: str) -> Tensor:
-    """How far the answers are from being taken for real.
+    """Computes the loss of a generator.
 
     Source: Goodfellow et al., NeurIPS 2014, in its non-saturating form (vanilla); Jolicoeur-Martineau, The relativistic
     discriminator, ICLR 2019, section 4 (relativistic); Mao et al., Least Squares GAN, ICCV 2017, eq. 9 (lsgan); Lim and
     Ye, Geometric GAN, 2017 (hinge).
 
     Args:
-        fake: Logits of the network's answers.
-        real: Logits of the targets; only the relativistic loss looks at them.
+        fake: Logits of generated images.
+        real: Logits of real images; only the relativistic loss needs them.
         kind: One of `KINDS`.
     """
     fake = fake.float()
@@ -33,14 +32,17 @@ def generator_loss(fake: Tensor, real: Tensor | None, kind: str) -> Tensor:
         return (fake - 1).square().mean()
     if kind == "hinge":
         return -fake.mean()
-    true = real.detach().float()
-    return (_bce(fake - _mean(true), 1.0) + _bce(true - _mean(fake), 0.0)) / 2
+    if real is None:
+        raise ValueError("the relativistic loss needs the logits of real images")
+    target = real.detach().float()
+    return (_bce(fake - _mean(target), 1.0) + _bce(target - _mean(fake), 0.0)) / 2
 
 
 def discriminator_loss(fake: Tensor, real: Tensor, kind: str) -> Tensor:
-    """How badly the critic tells answers from targets: half the sum of its errors about each.
+    """Computes the loss of a discriminator: half the sum of its losses for generated and for real images.
 
-    Halved, as Isola et al. do, it learns more slowly than the network. Sources and arguments as in `generator_loss`.
+    It is halved like that of Isola et al., so that the discriminator learns more slowly than the generator. Sources and
+    arguments as in `generator_loss`.
     """
     fake, real = fake.float(), real.float()
     if kind == "vanilla":
@@ -53,7 +55,7 @@ def discriminator_loss(fake: Tensor, real: Tensor, kind: str) -> Tensor:
 
 
 def _mean(logits: Tensor) -> Tensor:
-    """The mean over the batches of all processes, so that several learn what one would; gradients flow between them."""
+    """The mean over the batches of all processes, with gradients between them: several train like a single one."""
     if not (dist.is_available() and dist.is_initialized()):
         return logits.mean()
     from torch.distributed.nn.functional import all_reduce  # not in every build of PyTorch

@@ -1,9 +1,9 @@
-"""The encoders: any timm model as a pyramid of features, or the image alone."""
+"""Encoders: any timm model as a feature pyramid, or the image itself."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import timm
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from densevision.errors import UsageError
 from densevision.nn.backbone_info import introspect_backbone
 from densevision.nn.padding import with_integer_padding
-from densevision.nn.pretrained import create
+from densevision.nn.pretrained import create_network
 from densevision.nn.pyramid import SimpleFeaturePyramid
-from densevision.nn.stages import cut, features
+from densevision.nn.stages import extract_features, prune_network
 from densevision.run_config import BackboneConfig
 
+__all__ = ["PYRAMID_STRIDES", "Backbone", "Encoder", "ImageOnly", "expand_per_channel", "list_pyramid_models"]
+
 PYRAMID_STRIDES = (4, 8, 16, 32)
-"""The levels that are made of a network of one stride."""
+"""Strides of the pyramid of a plain ViT."""
 
 # fmt: off
 _FAMILIES = (
@@ -34,16 +36,16 @@ _FAMILIES = (
     "xception_aligned", "xcit",
 )
 # fmt: on
-"""timm's modules of models that take images of any size and give features that keep their strides."""
+"""timm's modules whose models take images of any size and whose features keep their strides."""
 
 
 class Encoder(Protocol):
-    """What stands between an image and a head.
+    """What a head builds on.
 
     Attributes:
         channels: Channels of every level.
         strides: Pixels of the image per cell of every level, shallow to deep. A level's height and width are the
-            image's divided by the stride and rounded up, whatever the image's size.
+            image's divided by the stride and rounded up, for any image size.
         mean: Mean that the encoder subtracts from an image in [0, 1], (1, C, 1, 1).
         std: Standard deviation by which it then divides, (1, C, 1, 1).
     """
@@ -54,11 +56,18 @@ class Encoder(Protocol):
     std: Tensor
 
     def __call__(self, image: Tensor) -> list[Tensor]:
-        """(B, C, H, W) image in [0, 1] to its levels; level 0 is the image as it was given."""
+        """(B, C, H, W) image in [0, 1] to its levels; level 0 is the image as given."""
 
 
 class ImageOnly(nn.Module):
-    """The encoder of models that bring no backbone: it passes the image on, and nothing else."""
+    """The encoder of models without a backbone: it returns the image as the only level.
+
+    Args:
+        channels: Channels of the image.
+    """
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, channels: int = 3):
         super().__init__()
@@ -69,70 +78,89 @@ class ImageOnly(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, C, H, W) to a list of that one level."""
-        return [_of_channels(image, self.channels[0])]
+        return [_check_channels(image, self.channels[0])]
 
 
 class Backbone(nn.Module):
     """Any timm model as a pyramid of features with known channels and strides.
 
-    Networks in stages, convolutional or not, give the levels that timm names, from stride 2 on. Networks of one stride
-    (ViT, DeiT, DINOv2, DINOv3, EVA) get a simple feature pyramid on top. A patch size that is no power of two, such
-    as DINOv2's 14, is resampled to the nearest one, so that the strides are 4, 8, 16 and 32 for all of them.
+    Hierarchical networks, convolutional or not, give the levels that timm names, from stride 2 on. Plain ViTs (ViT,
+    DeiT, DINOv2, DINOv3, EVA) get a simple feature pyramid on top. A patch size that is no power of two, such as
+    DINOv2's 14, is resampled to the nearest one, so that the strides are 4, 8, 16 and 32 for all of them.
 
-    What no level needs is cut off: the classifier, and the stages behind the deepest level.
+    Layers that no level needs are removed: the classifier, and the stages behind the deepest level.
 
     Args:
-        config: The model, its weights, normalization, frozen stages and dilation.
-        shallowest: Smallest stride that the head wants; every level when not given.
-        deepest: Largest stride that the head wants; every level when not given.
+        name: A timm model, e.g. "resnet50".
+        in_channels: Channels of the image.
+        shallowest: Smallest stride that the head uses; every level when not given.
+        deepest: Largest stride that the head uses; every level when not given.
+        options: Fields of `densevision.run_config.BackboneConfig`: `pretrained` (True, or a file), `mean`, `std`,
+            `output_stride`, `freeze` (number of shallow stages), `options` (further arguments of the timm model).
+
+    Attributes:
+        channels: Channels of every level, those of the image first.
+        strides: Stride of every level, that of the image, 1, first.
 
     Raises:
         UsageError: The model or one of its options does not exist, cannot serve as a pyramid, or has no such level.
-        WeightsError: The pretrained weights are not there, or are not this model's.
+        WeightsError: The pretrained weights are not available, or belong to another model.
     """
 
-    def __init__(self, config: BackboneConfig, *, shallowest: int | None = None, deepest: int | None = None):
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        name: str,
+        in_channels: int = 3,
+        *,
+        shallowest: int | None = None,
+        deepest: int | None = None,
+        **options: Any,
+    ):
         super().__init__()
+        config = BackboneConfig.checked({"name": name, "channels": in_channels, **options})
         info = introspect_backbone(config)
-        strides = PYRAMID_STRIDES if info.plain else [stage.stride for stage in info.stages]
-        kept = [i for i, stride in enumerate(strides) if (shallowest or 1) <= stride <= (deepest or strides[-1])]
-        if not kept:
+        strides = list(PYRAMID_STRIDES) if info.plain else [stage.stride for stage in info.stages]
+        levels = [i for i, stride in enumerate(strides) if (shallowest or 1) <= stride <= (deepest or strides[-1])]
+        if not levels:
             hint = f"{config.name} has the strides {', '.join(map(str, strides))}."
             raise UsageError(f"no level of stride {shallowest} to {deepest}", field="backbone.name", hint=hint)
-        self.strides = [1, *(strides[i] for i in kept)]
+        self.strides = [1, *(strides[i] for i in levels)]
         self.multiple = info.multiple
 
-        self.network = create(config, info.arguments)
-        self.stages = info.stages[-1:] if info.plain else [info.stages[i] for i in kept]
-        cut(self.network, self.stages, norm=info.plain)
+        self.network = create_network(config, info.arguments)
+        self.stages = info.stages[-1:] if info.plain else [info.stages[i] for i in levels]
+        prune_network(self.network, self.stages, norm=info.plain)
         with_integer_padding(self.network)
-        self.still = _freeze(self.network, info.frozen)
+        self.frozen_modules = _freeze(self.network, info.frozen)
 
+        self.pyramid: SimpleFeaturePyramid | None = None
         if info.plain:
             self.pyramid = SimpleFeaturePyramid(*self.stages[-1][1:], self.strides[1:])
             self.channels = [config.channels, *self.pyramid.channels]
         else:
-            self.pyramid = None
             self.channels = [config.channels, *(stage.channels for stage in self.stages)]
-        usual = timm.get_pretrained_cfg(config.name)
-        self.register_buffer("mean", per_channel("mean", config.mean, usual.mean, config.channels))
-        self.register_buffer("std", per_channel("std", config.std, usual.std, config.channels))
+        defaults = timm.get_pretrained_cfg(config.name)
+        self.register_buffer("mean", expand_per_channel("mean", config.mean, defaults.mean, config.channels))
+        self.register_buffer("std", expand_per_channel("std", config.std, defaults.std, config.channels))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Normalizes an image and answers its levels, shallow to deep.
+        """Normalizes an image and extracts its levels, shallow to deep.
 
         Args:
             image: (B, C, H, W) float RGB in [0, 1], of any size.
 
         Returns:
-            The image as it was given, then (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) for every
-            other level i.
+            The image as given, then (B, channels[i], ceil(H / strides[i]), ceil(W / strides[i])) for every other
+            level i.
         """
-        height, width = _of_channels(image, self.channels[0]).shape[-2:]
+        height, width = _check_channels(image, self.channels[0]).shape[-2:]
         x = (image - self.mean) / self.std
         if self.multiple > 1:
             x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
-        levels = features(self.network, x, self.stages, norm=self.pyramid is not None)
+        levels = extract_features(self.network, x, self.stages, norm=self.pyramid is not None)
         if self.pyramid is not None:
             levels = self.pyramid(levels[-1])
         if self.multiple > 1:
@@ -141,48 +169,56 @@ class Backbone(nn.Module):
         return [image, *levels]
 
     def train(self, mode: bool = True) -> Backbone:
-        """Sets the mode of all but the frozen stages, whose statistics stay as they are."""
+        """Sets the mode of all modules but the frozen ones, whose statistics stay constant."""
         super().train(mode)
-        for name in self.still:
+        for name in self.frozen_modules:
             self.network.get_submodule(name).eval()
         return self
 
 
-def pyramid_models() -> list[str]:
-    """Names of the timm models that serve as pyramids, from timm's registry alone: none is built."""
-    # One family has a member with windows that not every map can be cut into.
+def list_pyramid_models() -> list[str]:
+    """Names of the timm models that serve as pyramids, from timm's registry; no model is built."""
+    # One family has a member with windows that not every map can be divided into.
     lists = (timm.list_models(module=family, exclude_filters="bat_*") for family in _FAMILIES)
     return sorted(name for names in lists for name in names)
 
 
+def expand_per_channel(name: str, values: Sequence[float] | None, defaults: Sequence[float], channels: int) -> Tensor:
+    """Normalization constants as (1, C, 1, 1), repeated over the channels where fewer are given.
+
+    Args:
+        name: "mean" or "std", for messages.
+        values: One per channel, or a number that divides the channels; None takes the defaults.
+        defaults: The constants of RGB; a gray image takes their average, because timm sums the first convolution over
+            the colors for it.
+        channels: Channels of the image.
+
+    Raises:
+        UsageError: The number of values does not fit, or a standard deviation is not positive.
+    """
+    if values is not None and (not values or channels % len(values)):
+        hint = f"Give {channels}, one per channel."
+        raise UsageError("wrong number of values", field=f"backbone.{name}", value=values, hint=hint)
+    numbers = list(defaults if values is None else values)
+    if values is None and channels == 1:
+        numbers = [sum(numbers) / len(numbers)]
+    if name == "std" and min(numbers) <= 0:
+        raise UsageError("must be positive", field="backbone.std", value=values)
+    return torch.tensor([numbers[i % len(numbers)] for i in range(channels)]).view(1, -1, 1, 1)
+
+
 def _freeze(network: nn.Module, names: Sequence[str]) -> list[str]:
-    """Stops the training of the named parameters; answers the names of the modules that have no others."""
+    """Stops the training of the named parameters; returns the modules all of whose parameters are frozen."""
     for name, parameter in network.named_parameters():
         if name in names:
             parameter.requires_grad_(False)
     modules = {name: list(module.parameters()) for name, module in network.named_modules()}
-    return [name for name, own in modules.items() if own and not any(part.requires_grad for part in own)]
+    return [name for name, parameters in modules.items() if parameters and not any(p.requires_grad for p in parameters)]
 
 
-def per_channel(name: str, given: Sequence[float] | None, usual: Sequence[float], channels: int) -> Tensor:
-    """Numbers for all channels, (1, C, 1, 1): those given, or the usual ones of RGB, repeated as often as they fit.
-
-    A gray image takes the average of the usual ones, as timm adds up the first convolution over the colors for it.
-    """
-    values = list(usual if given is None else given)
-    if given is None and channels == 1:
-        values = [sum(values) / len(values)]
-    if given is not None and (not given or channels % len(given)):
-        hint = f"Give {channels}, one per channel."
-        raise UsageError("wrong number of values", field=f"backbone.{name}", value=given, hint=hint)
-    if name == "std" and min(values) <= 0:
-        raise UsageError("must be positive", field="backbone.std", value=given)
-    return torch.tensor([values[i % len(values)] for i in range(channels)]).view(1, -1, 1, 1)
-
-
-def _of_channels(image: Tensor, channels: int) -> Tensor:
+def _check_channels(image: Tensor, channels: int) -> Tensor:
     if image.shape[1] != channels:
-        # Subtracting the mean would broadcast a gray image to three channels without a word.
-        hint = "Use a network of as many input channels (`backbone.channels`), or convert the image."
+        # Without this check, subtracting the mean would broadcast a gray image to three channels.
+        hint = "Use a model with this number of input channels (`backbone.channels`), or convert the image."
         raise UsageError(f"the network takes {channels} channels", value=image.shape[1], hint=hint)
     return image

@@ -1,4 +1,4 @@
-"""Batch norms that are never trained, as fast as those that are."""
+"""Frozen batch norm, fused into the convolution before it where possible."""
 
 from __future__ import annotations
 
@@ -11,81 +11,88 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+__all__ = ["FrozenBatchNorm2d", "FusedConvBN", "freeze_batch_norm"]
+
 
 class FrozenBatchNorm2d(nn.Module):
-    """A batch norm whose statistics, scale and shift are constants, in training and evaluation alike.
+    """A batch norm whose statistics, scale and shift are constants in training and evaluation.
 
-    One pass over its input: torchvision's and timm's frozen norms multiply and add in two, and take as long as a
-    convolution where maps are large.
+    It makes one pass over its input; torchvision's and timm's frozen norms multiply and add in two passes, which cost
+    as much as a convolution on large maps.
 
     Args:
-        norm: The batch norm whose numbers it takes, and whose activation where it has one, as many of timm's do.
+        norm: The batch norm whose values, and activation if it has one (as in timm's `BatchNormAct2d`), are taken over.
     """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
 
     def __init__(self, norm: _BatchNorm):
         super().__init__()
-        usual = {"weight": torch.ones_like, "bias": torch.zeros_like}
+        defaults = {"weight": torch.ones_like, "bias": torch.zeros_like}
         for name in ("weight", "bias", "running_mean", "running_var"):
-            own = getattr(norm, name)
-            own = usual[name](norm.running_var) if own is None else own
-            self.register_buffer(name, own.detach().clone())
+            value = getattr(norm, name)
+            value = defaults[name](norm.running_var) if value is None else value
+            self.register_buffer(name, value.detach().clone())
         self.eps = norm.eps
-        self.done = False
+        self.is_fused = False
         self.drop, self.act = getattr(norm, "drop", None), getattr(norm, "act", None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
-        if not self.done:
+        """(B, C, H, W) to (B, C, H, W); only the activation where a `FusedConvBN` has applied the norm already."""
+        if not self.is_fused:
             x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
         for layer in (self.drop, self.act):
             x = x if layer is None else layer(x)
         return x
 
-    def affine(self) -> tuple[Tensor, Tensor]:
-        """What it multiplies each channel by, and then adds to it: (C,) each."""
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """Factor and offset of each channel, (C,) each."""
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         return scale, self.bias - self.running_mean * scale
 
 
 class FusedConvBN(nn.Conv2d):
-    """A convolution that does the work of the still norm behind it, by other weights: those cost less than a map.
+    """A convolution that applies the frozen norm behind it by scaling its weights instead of its output.
 
     Args:
-        conv: Lends its weights, which stay trainable and keep their name.
-        norm: Follows it and is told so; its numbers stay where they are.
+        conv: Its weights are shared; they stay trainable and keep their name.
+        norm: The norm behind it; it is marked as fused and keeps its buffers.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: FrozenBatchNorm2d):
-        form = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
+        shape = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
         with torch.device("meta"):
-            super().__init__(conv.in_channels, conv.out_channels, *form, bias=False, padding_mode=conv.padding_mode)
+            super().__init__(conv.in_channels, conv.out_channels, *shape, bias=False, padding_mode=conv.padding_mode)
         self.weight = conv.weight
-        self.norm = (norm,)  # a tuple, for a module belongs to one parent
-        norm.done = True
+        self.norm = (norm,)  # a tuple, because a module must have one parent
+        norm.is_fused = True
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to what convolution and norm make of it."""
-        scale, shift = self.norm[0].affine()
+        """(B, C, H, W) to the normalized output of the convolution."""
+        scale, shift = self.norm[0].scale_and_shift()
         return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
 
 
 def freeze_batch_norm(network: nn.Module) -> nn.Module:
-    """The network, in place, with every batch norm in it replaced by a still one.
+    """Replaces every batch norm by a frozen one, in place, and returns the network.
 
-    Where it is sure that a convolution feeds its norm and nothing else, the convolution does the norm's work.
+    Norms are fused into convolutions that certainly feed nothing else.
     """
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm):
                 setattr(module, name, FrozenBatchNorm2d(child))
-        for first, second in list(_pairs(module)):
+        for first, second in list(_list_pairs(module)):
             conv, norm = getattr(module, first, None), getattr(module, second, None)
             if type(conv) is nn.Conv2d and conv.bias is None and isinstance(norm, FrozenBatchNorm2d):
                 setattr(module, first, FusedConvBN(conv, norm))
     return network
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+def _list_pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
     """Names of children of which the first feeds the second and nothing else."""
     if isinstance(module, nn.Sequential):
         yield from pairwise(name for name, _ in module.named_children())

@@ -1,4 +1,4 @@
-"""The base of every network: it knows its inputs, its losses, and how its outputs become predictions."""
+"""The base class of all models: inputs, forward pass, losses, and postprocessing."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Tensors = dict[str, Tensor]
 
 
 class Model(nn.Module):
-    """A network that can be trained and decoded without anything around it.
+    """A network with its losses and its postprocessing.
 
-    Images enter as (B, C, H, W) float RGB in [0, 1]; a model normalizes them itself, so that an exported file cannot be
-    fed wrongly. Subclasses are plain modules: constructor arguments instead of config objects.
+    Images are (B, C, H, W) float RGB in [0, 1]; a model normalizes them itself, so that exported files need no other
+    preprocessing. Subclasses are plain modules: constructor arguments instead of config objects.
 
     Attributes:
         input_spec: Size rule of each input, by the name under which `forward` takes it.
@@ -24,20 +24,61 @@ class Model(nn.Module):
     input_spec: dict[str, InputSpec]
 
     def forward(self, **inputs: Tensor) -> Tensors:
-        """Runs the network; keys, types and ranks of the outputs are the same in training and evaluation."""
+        """Runs the network; keys, types and ranks of the outputs are equal in training and evaluation."""
         raise NotImplementedError
 
     def loss(self, outputs: Tensors, targets: Tensors) -> Tensors:
-        """Named losses, already weighted; their sum is minimized. Finite for batches without any ground truth."""
+        """Computes named, weighted losses whose sum is minimized; finite for batches without ground truth."""
         raise NotImplementedError
 
     def compute_losses(self, inputs: Tensors, targets: Tensors) -> Tensors:
-        """Runs the network and its losses; what a training step minimizes.
+        """Runs the network and computes its losses.
 
-        Override it where losses need more than `forward` returns: sampled proposals, every iteration, denoising queries.
+        Override it where losses need more than `forward` returns, such as sampled proposals or every iteration.
         """
         return self.loss(self(**inputs), targets)
 
+    def on_progress(self, fraction: float) -> None:
+        """Called by the training loop before every step with the finished share of training, in [0, 1].
+
+        Override it for schedules inside the model, such as the annealing of masked attention.
+        """
+
     def postprocess(self, outputs: Tensors, **thresholds: Any) -> Tensors:
-        """Outputs to predictions on the canvas by tensor arithmetic alone, so that an export can hold it."""
+        """Converts outputs to predictions on the canvas, by tensor operations that can be exported.
+
+        It must not use parameters: it is also called on a copy of the model without weights.
+        """
         return outputs
+
+    def ideal_outputs(self, targets: Tensors, size: tuple[int, int]) -> Tensors:
+        """Computes the outputs of a perfect model for targets on a canvas of (height, width): inverts `postprocess`."""
+        raise NotImplementedError
+
+
+class EncoderHead(Model):
+    """encoder -> features -> head -> dict of tensors.
+
+    Every input of kind `image` passes through the encoder; the head gets the features (or the tensor, for other kinds)
+    under the name of the input. Since heads take features, one encoder pass can serve several heads.
+
+    Args:
+        encoder: Maps an image to a list of levels; level 0 is the image itself.
+        head: Maps features to a dict of tensors, with one keyword argument per input.
+        input_spec: Size rule of each input.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, input_spec: dict[str, InputSpec]):
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self.input_spec = input_spec
+        self.image_inputs = tuple(name for name, spec in input_spec.items() if spec.kind == "image")
+
+    def features(self, **inputs: Tensor) -> dict[str, Any]:
+        """Computes name -> list of levels (level 0 is the image itself), or the tensor where it is no image."""
+        return {name: self.encoder(x) if name in self.image_inputs else x for name, x in inputs.items()}
+
+    def forward(self, **inputs: Any) -> Tensors:
+        """Runs encoder and head on (B, C, H, W) float RGB images in [0, 1]."""
+        return self.head(**self.features(**inputs))

@@ -1,4 +1,4 @@
-"""The loss that compares what a pretrained network sees in two images."""
+"""The perceptual loss: distance between the features that a pretrained network computes of two images."""
 
 from __future__ import annotations
 
@@ -12,33 +12,40 @@ from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
 from densevision.run_config import BackboneConfig
 
+__all__ = ["PerceptualLoss"]
 
-class Perceptual(nn.Module):
-    """The mean absolute difference of the features that a timm backbone has of two images.
 
-    Source: Johnson et al., Perceptual Losses, ECCV 2016, eq. 2, with absolute differences.
+class PerceptualLoss(nn.Module):
+    """Mean absolute difference of timm features.
+
+    Source: Johnson et al., Perceptual Losses for Real-Time Style Transfer and Super-Resolution, ECCV 2016, eq. 2, with
+    absolute instead of squared differences.
 
     Args:
-        backbone: Whose features; its parameters never learn.
-        strides: The levels that are compared.
+        backbone: The feature network; its parameters are frozen.
+        strides: Strides of the levels that are compared.
+
+    Raises:
+        UsageError: The network has no level of one of the strides.
     """
 
     def __init__(self, backbone: BackboneConfig, strides: Sequence[int]):
         super().__init__()
-        self.backbone = Backbone(backbone, deepest=max(strides)).requires_grad_(False).eval()
-        absent = [stride for stride in strides if stride not in self.backbone.strides[1:]]
-        if absent:
-            hint = f"{backbone.name} has the strides {', '.join(map(str, self.backbone.strides[1:]))}."
-            raise UsageError("no such level", field="loss.perceptual.strides", value=absent, hint=hint)
+        network = Backbone(backbone.name, backbone.channels, **backbone.plain_options(), deepest=max(strides))
+        self.backbone = network.requires_grad_(False).eval()
+        available = self.backbone.strides[1:]
+        if missing := [stride for stride in strides if stride not in available]:
+            hint = f"{backbone.name} has the strides {', '.join(map(str, available))}."
+            raise UsageError("no such level", field="loss.perceptual.strides", value=missing, hint=hint)
         self.levels = [self.backbone.strides.index(stride) for stride in strides]
 
-    def train(self, mode: bool = True) -> Perceptual:
-        """Stays in evaluation mode: statistics of norms are part of the features."""
+    def train(self, mode: bool = True) -> PerceptualLoss:
+        """Stays in evaluation mode: batch statistics would change the features."""
         return super().train(False)
 
-    def forward(self, answer: Tensor, target: Tensor) -> Tensor:
-        """(B, C, H, W) images in [0, 1] to a scalar; the gradient flows into the answer alone."""
+    def forward(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """(B, C, H, W) images in [0, 1] to a scalar; only the prediction receives a gradient."""
         with torch.no_grad():
-            wanted = self.backbone(target)
-        found = self.backbone(answer)
-        return torch.stack([F.l1_loss(found[level].float(), wanted[level].float()) for level in self.levels]).mean()
+            targets = self.backbone(target)
+        features = self.backbone(prediction)
+        return torch.stack([F.l1_loss(features[level].float(), targets[level].float()) for level in self.levels]).mean()

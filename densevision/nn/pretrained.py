@@ -1,4 +1,4 @@
-"""A timm model with random weights, with timm's, or with those of a file."""
+"""timm models with random weights, with timm's weights, or with those of a file."""
 
 from __future__ import annotations
 
@@ -10,106 +10,114 @@ from timm.models import load_state_dict
 from torch import Tensor, nn
 
 from densevision.errors import WeightsError
+from densevision.limits import check_backbone_options
 from densevision.nn.frozen_batch_norm import freeze_batch_norm
 from densevision.run_config import BackboneConfig
 
-FROZEN = "frozenbatchnorm2d"
-"""timm's name, as the option `norm_layer`, of norms that are never trained."""
-_WAYS_OUT = "Give a file (backbone.pretrained=FILE), or start from random weights (backbone.pretrained=false)."
-_WANTED = "Give the state dict of timm's {name}, as safetensors or by torch.save."
+__all__ = ["FROZEN_BATCH_NORM", "build_network", "create_network"]
+
+FROZEN_BATCH_NORM = "frozenbatchnorm2d"
+"""timm's name, as the option `norm_layer`, of batch norms that are never trained."""
+_SET_BY_FIELDS = ("in_chans", "output_stride", "num_classes")
+"""Arguments that follow from fields of the config and are not options of their own."""
+_ALTERNATIVES = "Give a file (backbone.pretrained=FILE), or start from random weights (backbone.pretrained=false)."
+_FILE_HINT = "Give the state dict of timm's {name}, as safetensors or by torch.save."
 
 
-def build(name: str, arguments: dict[str, Any], **weights: Any) -> nn.Module:
-    """`timm.create_model`; frozen norms are put in afterwards, for few families take them by name.
+def build_network(name: str, arguments: dict[str, Any], **weights: Any) -> nn.Module:
+    """Calls `timm.create_model`; frozen norms are inserted afterwards, because few families take them by name.
 
     Args:
-        name: Of the model.
-        arguments: Of the model.
-        weights: Of `timm.create_model`.
+        name: Name of the timm model.
+        arguments: Arguments of the model.
+        weights: Arguments of `timm.create_model` about weights; never from a config.
+
+    Raises:
+        UsageError: An argument is not on the allow-list of `densevision.limits`.
     """
-    frozen = arguments.get("norm_layer") == FROZEN
-    arguments = {key: value for key, value in arguments.items() if not (frozen and key == "norm_layer")}
+    check_backbone_options({key: value for key, value in arguments.items() if key not in _SET_BY_FIELDS})
+    is_frozen = arguments.get("norm_layer") == FROZEN_BATCH_NORM
+    arguments = {key: value for key, value in arguments.items() if not (is_frozen and key == "norm_layer")}
     network = timm.create_model(name, **arguments, **weights)
-    return freeze_batch_norm(network) if frozen else network
+    return freeze_batch_norm(network) if is_frozen else network
 
 
-def create(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
+def create_network(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     """Builds the whole timm model that a config names, with the weights that it names.
 
     Args:
         config: Names the model and the weights.
-        arguments: What else `timm.create_model` needs to know.
+        arguments: Further arguments of `timm.create_model`.
 
     Raises:
-        WeightsError: The weights are not there, are damaged, or are not this model's.
+        WeightsError: The weights are not available, are damaged, or belong to another model.
     """
     if isinstance(config.pretrained, str):
-        return _from_file(config.name, arguments, config.pretrained)
+        return _load_file(config.name, arguments, config.pretrained)
     if not config.pretrained:
-        return build(config.name, arguments)
+        return build_network(config.name, arguments)
     try:
-        return build(config.name, arguments, pretrained=True)
-    except (
-        Exception
-    ) as failure:  # network, hub, cache and files fail in many ways, and the model itself was introspected
-        problem = f"timm's weights of {config.name} cannot be had: {_shortened(failure)}"
-        raise WeightsError(problem, field="backbone.pretrained", value=True, hint=_WAYS_OUT) from failure
+        return build_network(config.name, arguments, pretrained=True)
+    except Exception as error:  # network, hub, cache and files raise anything; the model itself has been built before
+        problem = f"timm's weights of {config.name} are not available: {_shorten(error)}"
+        raise WeightsError(problem, field="backbone.pretrained", value=True, hint=_ALTERNATIVES) from error
 
 
-def _from_file(name: str, arguments: dict[str, Any], file: str) -> nn.Module:
-    """Lets timm adapt the file to the model (input channels, positions, patches), and load every key of it."""
-    tensors = _read(name, file)
+def _load_file(name: str, arguments: dict[str, Any], file: str) -> nn.Module:
+    """Lets timm adapt the file to the model (input channels, positions, patches), and loads every key of it."""
+    tensors = _read_tensors(name, file)
     classifiers = timm.get_pretrained_cfg(name).classifier or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    rows = [len(tensors[f"{part}.weight"]) for part in classifiers if f"{part}.weight" in tensors]
-    # timm is strict only where the classifier fits, and its adapters look for it: so the model takes the file's classes
+    rows = [len(tensors[f"{layer}.weight"]) for layer in classifiers if f"{layer}.weight" in tensors]
+    # timm loads strictly only where the classifier fits, so the model takes the number of classes of the file.
     arguments = {**arguments, "num_classes": max(rows, default=0)}
     source = {"state_dict": tensors, "num_classes": arguments["num_classes"], "label_offset": None}
     try:
-        network = build(name, arguments, pretrained=True, pretrained_cfg_overlay=source)
-    except Exception as failure:  # adapters that look for a key of their family raise whatever a dict raises
-        problem = f"not the weights of timm's {name}: {_difference(name, arguments, tensors) or _shortened(failure)}"
-        raise WeightsError(problem, file=file, hint=_WANTED.format(name=name)) from failure
+        network = build_network(name, arguments, pretrained=True, pretrained_cfg_overlay=source)
+    except Exception as error:  # adapters that look for a key of their family raise what a dict raises
+        detail = _describe_difference(name, arguments, tensors) or _shorten(error)
+        problem = f"not the weights of timm's {name}: {detail}"
+        raise WeightsError(problem, file=file, hint=_FILE_HINT.format(name=name)) from error
     network.pretrained_cfg = network.default_cfg = None  # holds another copy of the file
     return network
 
 
-def _read(name: str, file: str) -> dict[str, Tensor]:
+def _read_tensors(name: str, file: str) -> dict[str, Tensor]:
     try:
         tensors = load_state_dict(file, weights_only=True)
-        sound = tensors and all(isinstance(tensor, Tensor) for tensor in tensors.values())
+        is_state_dict = bool(tensors) and all(isinstance(tensor, Tensor) for tensor in tensors.values())
     except FileNotFoundError:
-        raise WeightsError("no such file", file=file, field="backbone.pretrained", hint=_WAYS_OUT) from None
-    except Exception as failure:  # readers of foreign bytes raise anything
-        problem = f"cannot be read as weights, damaged or something else: {_shortened(failure)}"
-        raise WeightsError(problem, file=file, hint=_WANTED.format(name=name)) from failure
-    if not sound:
-        raise WeightsError("holds no weights", file=file, hint=_WANTED.format(name=name))
+        raise WeightsError("no such file", file=file, field="backbone.pretrained", hint=_ALTERNATIVES) from None
+    except Exception as error:  # readers of foreign bytes raise anything
+        problem = f"cannot be read as weights: {_shorten(error)}"
+        raise WeightsError(problem, file=file, hint=_FILE_HINT.format(name=name)) from error
+    if not is_state_dict:
+        raise WeightsError("holds no weights", file=file, hint=_FILE_HINT.format(name=name))
     return tensors
 
 
-def _difference(name: str, arguments: dict[str, Any], tensors: dict[str, Tensor]) -> str:
-    """Which keys are missing or unexpected, in a few words; empty when it lies elsewhere."""
+def _describe_difference(name: str, arguments: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """Which keys are missing, unexpected or of another shape; empty where none is."""
     with torch.device("meta"):
-        wanted = build(name, arguments).state_dict()
+        expected = build_network(name, arguments).state_dict()
     shapes = [
-        f"{key} {tuple(tensors[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in tensors and tensors[key].shape != wanted[key].shape
+        f"{key} {tuple(tensors[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if key in tensors and tensors[key].shape != expected[key].shape
     ]
-    parts = {
-        "missing": [key for key in wanted if key not in tensors],
-        "unexpected": [key for key in tensors if key not in wanted],
+    differences = {
+        "missing": [key for key in expected if key not in tensors],
+        "unexpected": [key for key in tensors if key not in expected],
         "of another shape": shapes,
     }
-    return "; ".join(f"{what} {_some(keys)}" for what, keys in parts.items() if keys)
+    return "; ".join(f"{problem} {_join_first(keys)}" for problem, keys in differences.items() if keys)
 
 
-def _some(keys: list[str], most: int = 3) -> str:
-    more = f" and {len(keys) - most} more" if len(keys) > most else ""
-    return ", ".join(keys[:most]) + more
+def _join_first(keys: list[str], limit: int = 3) -> str:
+    rest = f" and {len(keys) - limit} more" if len(keys) > limit else ""
+    return ", ".join(keys[:limit]) + rest
 
 
-def _shortened(failure: Exception, most: int = 200) -> str:
-    text = " ".join(str(failure).split()) or type(failure).__name__
-    return text if len(text) <= most else text[: most - 1] + "…"
+def _shorten(error: Exception, limit: int = 200) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= limit else text[: limit - 1] + "…"

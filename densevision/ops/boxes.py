@@ -1,6 +1,6 @@
-"""Boxes as tensors: anchor points, distances to the four sides, distributions over them, suppression.
+"""Boxes as tensors: anchor points, distances to the four sides, and distributions of distances.
 
-Boxes are xyxy in pixels, (0, 0) the top-left corner of the top-left pixel. Everything broadcasts over leading axes.
+Boxes are xyxy in pixels; (0, 0) is the top-left corner of the top-left pixel. Functions broadcast over leading axes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ROUNDS = 32
-"""Rounds of suppression that an exported graph holds; see `nms_dense`."""
+__all__ = [
+    "anchor_points",
+    "boxes_to_distances",
+    "distances_to_boxes",
+    "expectation",
+    "inside",
+    "pairwise_iou",
+    "two_hot",
+]
 
 
 def anchor_points(levels: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
@@ -49,7 +56,7 @@ def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:
 
 
 def boxes_to_distances(points: Tensor, boxes: Tensor) -> Tensor:
-    """Distances (..., 4) from points (..., 2) to the sides of boxes (..., 4); negative where a point is outside.
+    """Distances (..., 4) from points (..., 2) to the sides of boxes (..., 4); negative if a point is outside.
 
     >>> boxes_to_distances(torch.tensor([10.0, 10.0]), torch.tensor([9.0, 8.0, 13.0, 14.0]))
     tensor([1., 2., 3., 4.])
@@ -68,7 +75,7 @@ def inside(points: Tensor, boxes: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Intersection over union of boxes (..., N, 4) with others (..., M, 4): (..., N, M); 0 where both are empty.
+    """Intersection over union of boxes (..., N, 4) with others (..., M, 4): (..., N, M); 0 if both are empty.
 
     `torchvision.ops.box_iou` with leading axes, which its older releases lack.
 
@@ -77,12 +84,12 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
     """
     left, top, right, bottom = boxes.mT.contiguous()[..., :, None].unbind(-3)
     left2, top2, right2, bottom2 = others.mT.contiguous()[..., None, :].unbind(-3)
-    # In place, for what this costs is memory: each (N, M) temporary is touched once.
+    # In place: memory traffic dominates, so each (N, M) temporary is touched once.
     width = torch.minimum(right, right2).sub_(torch.maximum(left, left2)).clamp_(min=0)
-    common = torch.minimum(bottom, bottom2).sub_(torch.maximum(top, top2)).clamp_(min=0).mul_(width)
+    intersection = torch.minimum(bottom, bottom2).sub_(torch.maximum(top, top2)).clamp_(min=0).mul_(width)
     areas, areas2 = (right - left) * (bottom - top), (right2 - left2) * (bottom2 - top2)
-    union = (areas + areas2).sub_(common).clamp_(min=torch.finfo(boxes.dtype).tiny)
-    return common.div_(union)
+    union = (areas + areas2).sub_(intersection).clamp_(min=torch.finfo(boxes.dtype).tiny)
+    return intersection.div_(union)
 
 
 def expectation(logits: Tensor, lowest: float = 0.0) -> Tensor:
@@ -98,7 +105,7 @@ def expectation(logits: Tensor, lowest: float = 0.0) -> Tensor:
 
 
 def two_hot(values: Tensor, bins: int, lowest: float = 0.0) -> Tensor:
-    """Distributions (..., bins) whose mean is the value (...), on the two bins beside it; clamped to the range.
+    """Distributions (..., bins) over the two bins around each value (...); their mean is the clamped value.
 
     >>> two_hot(torch.tensor([1.25]), 4)
     tensor([[0.0000, 0.7500, 0.2500, 0.0000]])
@@ -108,39 +115,3 @@ def two_hot(values: Tensor, bins: int, lowest: float = 0.0) -> Tensor:
     right_share = (position - left)[..., None]
     left = left.long()
     return F.one_hot(left, bins) * (1 - right_share) + F.one_hot(left + 1, bins) * right_share
-
-
-def nms_dense(boxes: Tensor, valid: Tensor, threshold: float, groups: Tensor | None = None) -> Tensor:
-    """Greedy non-maximum suppression of sorted boxes, as tensor arithmetic over a whole batch.
-
-    A box is kept when no kept, stronger box of its group overlaps it by more than the threshold. Applying that rule to
-    all boxes at once settles every box whose chain of stronger neighbors is no longer than the number of rounds;
-    repeated until nothing changes, the answer is that of the sequential algorithm. An exported graph cannot know when
-    to stop and holds `ROUNDS` of them.
-
-    Args:
-        boxes: (B, K, 4), strongest first.
-        valid: (B, K) bool, the boxes that take part.
-        threshold: Intersection over union above which the weaker box goes.
-        groups: (B, K) integers; boxes of different groups leave each other alone. One group when not given.
-
-    Returns:
-        (B, K) bool, the boxes that stay.
-
-    >>> row = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 7]]])
-    >>> nms_dense(row, torch.ones(1, 3, dtype=torch.bool), 0.75)
-    tensor([[ True, False,  True]])
-    """
-    beats = pairwise_iou(boxes, boxes) > threshold
-    if groups is not None:
-        beats = beats & (groups[..., :, None] == groups[..., None, :])
-    beats = beats.to(boxes.dtype).tril(-1)
-    alive = valid.to(boxes.dtype)
-    keep = alive
-    exporting = torch.compiler.is_exporting()
-    for _ in range(ROUNDS if exporting else max(1, boxes.shape[-2])):
-        beaten = (beats @ keep[..., None])[..., 0].clamp(max=1)
-        settled, keep = keep, alive * (1 - beaten)
-        if not exporting and torch.equal(settled, keep):
-            break
-    return keep > 0

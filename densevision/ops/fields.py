@@ -1,4 +1,4 @@
-"""Fields over an image as tensors: from the network's canvas to the image's own pixels."""
+"""Per-pixel outputs as tensors: from the network's canvas to the pixels of the image."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ from torch import Tensor
 
 from densevision.ops.view import View
 
+__all__ = ["resize_to_original"]
 
-def to_original(field: Tensor, view: View, scale: int = 1) -> Tensor:
-    """Crops the padding off a field of the canvas and resizes it to the image, linearly.
+
+def resize_to_original(field: Tensor, view: View, scale: int = 1) -> Tensor:
+    """Crops the padding off an output on the canvas and resizes it to the image, by linear interpolation.
 
     Args:
-        field: (B, C, h, w) float, `scale` times the canvas.
-        view: How the network saw the image.
+        field: (B, C, h, w) float, `scale` times the size of the canvas.
+        view: The view through which the network saw the image.
         scale: Pixels of the field per pixel of the canvas, along each axis.
 
     Returns:
-        (B, C, H, W), `scale` times the image; a view of `field` where nothing has to be resized.
+        (B, C, H, W), `scale` times the size of the image; shares memory with `field` if no resizing is needed.
 
     >>> import torch
-    >>> to_original(torch.arange(8.0).reshape(1, 1, 2, 4), View((2, 3), (2, 4)))
+    >>> resize_to_original(torch.arange(8.0).reshape(1, 1, 2, 4), View((2, 3), (2, 4)))
     tensor([[[[0., 1., 2.],
               [4., 5., 6.]]]])
     """

@@ -1,4 +1,4 @@
-"""What keypoints are: their names, their mirror images, and the limbs between them."""
+"""Keypoint skeletons: names, left-right pairs, edges and OKS sigmas."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
+__all__ = ["COCO_SIGMAS", "Skeleton", "get_default_sigmas"]
+
 COCO_SIGMAS = (
     *(0.026, 0.025, 0.025, 0.035, 0.035, 0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087),
     *(0.089, 0.089),
 )
-"""Spread of COCO's 17 keypoints."""
+"""OKS sigmas of COCO's 17 keypoints."""
 
 
-def usual_sigmas(count: int) -> tuple[float, ...]:
-    """Spread by which each of so many keypoints is judged where nothing else is said: COCO's for its 17, else 1/K.
+def get_default_sigmas(count: int) -> tuple[float, ...]:
+    """Default OKS sigmas of `count` keypoints: COCO's for 17 keypoints, otherwise 1 / count.
 
-    >>> usual_sigmas(4)
+    >>> get_default_sigmas(4)
     (0.25, 0.25, 0.25, 0.25)
     """
     return COCO_SIGMAS if count == len(COCO_SIGMAS) else (1 / count,) * count
@@ -24,23 +26,23 @@ def usual_sigmas(count: int) -> tuple[float, ...]:
 
 @dataclass(frozen=True)
 class Skeleton:
-    """What the keypoints of an object are.
+    """The keypoints of an object class.
 
     Attributes:
-        names: Of the K keypoints; `left_` and `right_` before the same word are mirror images of one another.
-        limbs: Pairs of keypoints that are joined, counted from 0.
+        names: Names of the K keypoints; those that differ only in the prefix `left_` or `right_` are mirror images.
+        edges: Pairs of keypoint indices that are connected.
     """
 
     names: tuple[str, ...]
-    skeleton_edges: tuple[tuple[int, int], ...] = ()
+    edges: tuple[tuple[int, int], ...] = ()
 
-    def mirrored(self) -> np.ndarray:
-        """(K,) positions of each keypoint's mirror image, its own where it has none.
+    def get_flip_indices(self) -> np.ndarray:
+        """(K,) index of each keypoint's mirror image: the keypoint itself if it has none.
 
-        >>> Skeleton(("nose", "left_eye", "right_eye")).mirrored()
+        >>> Skeleton(("nose", "left_eye", "right_eye")).get_flip_indices()
         array([0, 2, 1])
         """
-        other = {"left": "right", "right": "left"}
-        partners = [name.split("_", 1) for name in self.names]
-        images = ["_".join([other.get(first, first), *rest]) for first, *rest in partners]
-        return np.array([self.names.index(image) if image in self.names else i for i, image in enumerate(images)])
+        opposite = {"left": "right", "right": "left"}
+        words = [name.split("_", 1) for name in self.names]
+        mirrored = ["_".join([opposite.get(first, first), *rest]) for first, *rest in words]
+        return np.array([self.names.index(name) if name in self.names else i for i, name in enumerate(mirrored)])

@@ -1,4 +1,4 @@
-"""Original image <-> network image: one affine map, and its inverse.
+"""Views: the affine map between an image and the canvas of a network, and its inverse.
 
 Coordinates are continuous: (0, 0) is the top-left corner of the top-left pixel, whose center is (0.5, 0.5).
 """
@@ -12,22 +12,34 @@ from typing import Literal
 import cv2
 import numpy as np
 
-Size = tuple[int, int]
-Fit = Literal["letterbox", "shortest", "cover", "pad", "center"]
-Interpolation = Literal["auto", "linear", "cubic"]
+__all__ = [
+    "Fit",
+    "Interpolation",
+    "Size",
+    "View",
+    "fit_view",
+    "resize_bicubic",
+    "resize_image",
+    "resize_linear",
+    "to_opencv_matrix",
+    "warp_image",
+]
 
-_CURVES = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+Size = tuple[int, int]
+"""(height, width)."""
+Fit = Literal["letterbox", "letterbox_top_left", "stretch", "shortest", "closest", "pad", "center"]
+Interpolation = Literal["auto", "linear", "bicubic"]
 
 
 @dataclass(frozen=True)
 class View:
-    """How a network sees an image: scaled, then shifted, into a canvas.
+    """The map of an image into the canvas of a network: scaling, then translation.
 
     Attributes:
         original: Size of the image, (height, width).
         size: Size of the network's canvas, (height, width).
         scale: Canvas pixels per image pixel, (x, y).
-        offset: Where the image's corner lies on the canvas, (x, y) in canvas pixels.
+        offset: Position of the image's corner on the canvas, (x, y) in canvas pixels.
     """
 
     original: Size
@@ -47,7 +59,7 @@ class View:
         return round(height * self.scale[1]), round(width * self.scale[0])
 
     @property
-    def identity(self) -> bool:
+    def is_identity(self) -> bool:
         """Whether the canvas is the image."""
         return self.original == self.size and self.scale == (1.0, 1.0) and self.offset == (0.0, 0.0)
 
@@ -75,22 +87,28 @@ class View:
         fill: float | tuple[float, ...] | Literal["edge"] = 0,
         interpolation: Interpolation = "auto",
     ) -> np.ndarray:
-        """Resizes an image (H, W, C) of any type into the canvas and fills the rest, or continues its edge there.
+        """Resizes an image (H, W, C) of any type into the canvas.
 
-        By itself, shrinking averages over areas and growing interpolates linearly; memory is that of the canvas. Floats
-        are interpolated linearly as PyTorch does it, which places its points less exactly than OpenCV.
+        Args:
+            image: The image.
+            fill: Value of the padding, or "edge" to replicate the edge of the image.
+            interpolation: "auto" averages over areas when downscaling and is linear when upscaling; "linear" is never
+                antialiased, and for floats exactly that of PyTorch; "bicubic" is antialiased.
+
+        Returns:
+            (h, w, C) of the canvas size and the image's type.
         """
-        if self.identity:
+        if self.is_identity:
             return image
         height, width = self.content
         if (height, width) != image.shape[:2]:
-            usual = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_LINEAR
-            if interpolation == "linear" and image.dtype.kind == "f":
-                image = interpolated(image, (height, width))
+            if interpolation == "bicubic":
+                image = resize_bicubic(image, (height, width))
+            elif interpolation == "linear" and image.dtype.kind == "f":
+                image = resize_linear(image, (height, width))
             else:
-                image = resize_image(image, (height, width), _CURVES.get(interpolation, usual))
-            if interpolation == "cubic" and image.dtype.kind == "f":
-                image = image.clip(0, 1)  # cubic curves overshoot, and an image of floats ends at white
+                is_shrunk = interpolation == "auto" and height < image.shape[0]
+                image = resize_image(image, (height, width), cv2.INTER_AREA if is_shrunk else cv2.INTER_LINEAR)
         x, y = round(self.offset[0]), round(self.offset[1])
         if isinstance(fill, str):
             return np.pad(image, ((y, self.size[0] - height - y), (x, self.size[1] - width - x), (0, 0)), "edge")
@@ -100,74 +118,95 @@ class View:
         return canvas
 
 
-def fit(
+def fit_view(
     original: Size,
-    how: Fit,
+    mode: Fit,
     size: int | Size | None = None,
     longest: int | None = None,
     multiple_of: int = 1,
     minimum: int = 1,
-    whole: bool = True,
+    full_size: bool = True,
 ) -> View:
-    """The view of an image under a size rule.
+    """Computes the view of an image under a size rule.
 
     Args:
         original: Size of the image, (height, width).
-        how: `letterbox` scales it to fit into `size`, centered; `shortest` scales its shorter side to `size`, its longer
-            side to at most `longest`, and drops fractions of pixels as torchvision does; `cover` scales both to the
-            multiples nearest to the shorter side being `size`, and never below it; `pad` leaves the scale, and so does
-            `center`. All then pad, but for `cover`: `letterbox` and `center` on all sides, the others at the right and
-            the bottom.
+        mode: The rule.
+            `letterbox`: scale the image to fit into `size`, centered on the canvas.
+            `letterbox_top_left`: the same at the top left, truncated to whole pixels, as in YOLOX.
+            `stretch`: scale both sides to `size`, whatever the aspect ratio.
+            `shortest`: scale the shorter side to `size`, the longer one to at most `longest`, truncated to whole
+            pixels, as in torchvision.
+            `closest`: scale by whichever of the factors that bring a side to `size` is closer to 1, then round each
+            side to the nearest multiple, as in DPTImageProcessor of transformers.
+            `pad`, `center`: keep the scale.
+            The rest of the canvas is padded: on all sides for `letterbox` and `center`, else at the right and bottom.
         size: Side or (height, width) of the canvas.
-        longest: Limit of the longer side under `shortest`.
-        multiple_of: Each side of the canvas is rounded up to this; under `cover` to the nearest.
-        minimum: Least side of the canvas.
-        whole: `letterbox`: fill the whole of `size` instead of the least canvas that holds the image.
+        longest: Maximum of the longer side with `shortest`.
+        multiple_of: Each side of the canvas is rounded up to this; with `closest` to the nearest.
+        minimum: Minimum side of the canvas.
+        full_size: For the letterbox modes, use a canvas of `size` instead of the smallest one that holds the image.
+
+    Raises:
+        ValueError: The mode needs a size.
     """
-    height, width = original
-    if how in ("pad", "center"):
-        content, scale = (height, width), (1.0, 1.0)
+    content = _compute_content_size(original, mode, size, longest, multiple_of)
+    is_letterbox = mode in ("letterbox", "letterbox_top_left")
+    min_size = _to_size(size) if is_letterbox and full_size and size is not None else content
+    height, width = (max(minimum, math.ceil(max(pair) / multiple_of) * multiple_of) for pair in zip(min_size, content))
+    is_centered = mode in ("letterbox", "center")
+    offset = ((width - content[1]) // 2, (height - content[0]) // 2) if is_centered else (0, 0)
+    scale = (content[1] / original[1], content[0] / original[0])
+    return View(original, (height, width), scale, (float(offset[0]), float(offset[1])))
+
+
+def _compute_content_size(
+    original: Size, mode: Fit, size: int | Size | None, longest: int | None, multiple_of: int
+) -> Size:
+    """Size of the scaled image on the canvas, (height, width)."""
+    if mode in ("pad", "center"):
+        return original
+    if size is None:
+        raise ValueError(f"the mode '{mode}' needs a size")
+    target, (height, width) = _to_size(size), original
+    if mode == "stretch":
+        return target
+    if mode == "closest":
+        ratio = min((side / original_side for side, original_side in zip(target, original)), key=lambda r: abs(1 - r))
+        height, width = (max(1, round(side * ratio / multiple_of)) * multiple_of for side in original)
+        return height, width
+    if mode in ("letterbox", "letterbox_top_left"):
+        ratio = min(target[0] / height, target[1] / width)
     else:
-        if size is None:
-            raise ValueError(f"fit '{how}' needs a size")
-        target = (size, size) if isinstance(size, int) else size
-        if how == "letterbox":
-            ratio = min(target[0] / height, target[1] / width)
-        else:
-            ratio = min(target[0] / min(height, width), (longest or math.inf) / max(height, width))
-        whole_pixels = math.floor if how == "shortest" else round
-        content = max(1, whole_pixels(height * ratio)), max(1, whole_pixels(width * ratio))
-        if how == "cover":
-            sides = (round(side * ratio / multiple_of) * multiple_of for side in (height, width))
-            content = tuple(max(side, math.ceil(low / multiple_of) * multiple_of) for side, low in zip(sides, target))
-        scale = (content[1] / width, content[0] / height)
-    least = target if how == "letterbox" and whole else content
-    canvas = tuple(max(minimum, math.ceil(max(a, b) / multiple_of) * multiple_of) for a, b in zip(least, content))
-    centered = how in ("letterbox", "center")
-    offset = ((canvas[1] - content[1]) // 2, (canvas[0] - content[0]) // 2) if centered else (0, 0)
-    return View((height, width), (canvas[0], canvas[1]), scale, (float(offset[0]), float(offset[1])))
+        ratio = min(target[0] / min(height, width), (longest or math.inf) / max(height, width))
+    to_pixels = math.floor if mode in ("shortest", "letterbox_top_left") else round
+    return max(1, to_pixels(height * ratio)), max(1, to_pixels(width * ratio))
+
+
+def _to_size(size: int | Size) -> Size:
+    return (size, size) if isinstance(size, int) else size
 
 
 def warp_image(
-    image: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, fill: float | tuple
+    image: np.ndarray, matrix: np.ndarray, size: Size, interpolation: int, fill: float | tuple[float, ...]
 ) -> np.ndarray:
     """Warps an (H, W) or (H, W, C) array by an affine map given in corner coordinates.
 
     Args:
         image: The array.
         matrix: (2, 3) map from image to canvas.
-        size: Canvas (height, width).
+        size: (height, width) of the canvas.
         interpolation: An OpenCV constant.
         fill: Value outside the image.
     """
     channels = 1 if image.ndim == 2 else image.shape[2]
     border = fill if isinstance(fill, tuple) else (fill,) * min(channels, 4)
-    warped = cv2.warpAffine(image, pixel_map(matrix), size[::-1], flags=interpolation, borderValue=border)
+    warped = cv2.warpAffine(image, to_opencv_matrix(matrix), size[::-1], flags=interpolation, borderValue=border)
     return warped if warped.ndim == image.ndim else warped[..., None]
 
 
-def pixel_map(matrix: np.ndarray) -> np.ndarray:
-    """The affine map (2, 3) between indices of pixels, as OpenCV counts them, of one in corner coordinates.
+def to_opencv_matrix(matrix: np.ndarray) -> np.ndarray:
+    """Converts an affine map (2, 3) from corner coordinates to those of OpenCV, whose origin is the center of a pixel.
 
     >>> pixel_map(np.array([[2.0, 0, 0], [0, 1, 0]]))
     array([[2. , 0. , 0.5],
@@ -180,7 +219,7 @@ def pixel_map(matrix: np.ndarray) -> np.ndarray:
 
 
 def resize_image(image: np.ndarray, size: Size, interpolation: int) -> np.ndarray:
-    """Resizes an (H, W, C) array of any number of channels; OpenCV averages over areas for four at most.
+    """Resizes an (H, W, C) array of any number of channels; OpenCV supports area interpolation for at most four.
 
     Args:
         image: The array.
@@ -192,13 +231,34 @@ def resize_image(image: np.ndarray, size: Size, interpolation: int) -> np.ndarra
     return resized[0] if len(resized) == 1 else np.concatenate(resized, 2)
 
 
-def interpolated(image: np.ndarray, size: Size) -> np.ndarray:
-    """Interpolates an (H, W, C) array of float32 linearly as PyTorch does, to the last bit, without averaging.
+def resize_linear(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resizes an (H, W, C) array of float32 linearly without antialiasing, exactly as PyTorch does.
 
-    PyTorch computes places in single precision, a hundredth of a gray level off: networks notice.
+    PyTorch computes positions in single precision, which changes values by up to a hundredth of a gray level.
     """
     import torch
     from torch.nn.functional import interpolate
 
     planes = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
     return interpolate(planes, size, mode="bilinear", align_corners=False)[0].permute(1, 2, 0).numpy()
+
+
+def resize_bicubic(image: np.ndarray, size: Size) -> np.ndarray:
+    """Resizes an (H, W, C) array by antialiased bicubic interpolation, as torchvision resizes tensors.
+
+    Args:
+        image: uint8; other types are interpolated as float32 and clipped to the range of the input's type.
+        size: (height, width).
+    """
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize
+
+    planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    planes = planes if image.dtype == np.uint8 else planes.float()
+    resized = resize(planes, list(size), InterpolationMode.BICUBIC, antialias=True).permute(1, 2, 0).numpy()
+    if image.dtype.kind == "f":
+        return resized.clip(0, 1)  # bicubic interpolation overshoots
+    if image.dtype != np.uint8:
+        return np.rint(resized.clip(0, np.iinfo(image.dtype).max)).astype(image.dtype)
+    return resized

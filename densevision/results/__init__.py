@@ -1,4 +1,4 @@
-"""The answers: one frozen record per task, which is also the form of its truth. NumPy arrays, no torch."""
+"""Results: one frozen record per task, for predictions and ground truth alike. NumPy arrays, without torch."""
 
 from __future__ import annotations
 
@@ -10,4 +10,4 @@ from densevision.results.image import Image
 from densevision.results.instances import Instances
 from densevision.results.semantic_map import SemanticMap
 
-__all__ = ["DepthMap", "Detections", "FlowField", "Instances", "Image", "Result", "SemanticMap"]
+__all__ = ["DepthMap", "Detections", "FlowField", "Image", "Instances", "Result", "SemanticMap"]

@@ -1,9 +1,11 @@
-"""What every answer can do: be drawn, saved, read as arrays or as plain data, and follow its image through a warp."""
+"""The base of all results: they can be drawn, saved, converted to arrays or plain data, and warped."""
 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
+import logging
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -11,119 +13,151 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
+import cv2
 import numpy as np
 
-from densevision.errors import DataError, UsageError, did_you_mean
-from densevision.io.atomic_write import whole, write_text
+from densevision.errors import DataError, DenseVisionError, UsageError, did_you_mean
+from densevision.io.atomic_write import atomic_write, write_text
+from densevision.io.json_writer import to_json_value
+
+__all__ = ["DRAWING_SUFFIXES", "Result", "import_optional"]
+
+log = logging.getLogger("densevision")
 
 R = TypeVar("R", bound="Result")
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+DRAWING_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+"""Suffixes of image files, to which `save` writes the drawing unless the result has its own file of this suffix."""
+MAX_NOTEBOOK_SIDE = 1024
+"""Longest side in pixels of the drawing that notebooks show."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class Result(ABC):
-    """Truth or answer about one image, in the pixels of the original and in real units.
+    """Prediction or ground truth for one image, in pixels of the original image and in real units.
 
     Attributes:
         size: Size of the original image, (height, width).
-        source: The image itself or the path from which it can be read again; what `draw` draws on.
+        source: The image, or the path to read it from; `draw` draws on it.
     """
 
     size: tuple[int, int]
-    source: Any = field(default=None, repr=False)
+    source: Any = field(default=None)
 
-    layout: ClassVar[Mapping[str, str]] = {}
-    """Suffix -> name of the method that writes it; the images are written by `draw` where not named here."""
-    rows: ClassVar[Mapping[str, int]] = {}
-    """Arrays that hold a value for each pixel -> the axis of their rows, which that of their columns follows."""
+    save_methods: ClassVar[Mapping[str, str]] = {}
+    """Suffix -> name of the method that writes this format, in addition to those that every result has."""
+    row_axes: ClassVar[Mapping[str, int]] = {}
+    """Per-pixel arrays -> their row axis, which the column axis follows."""
 
     @abstractmethod
     def warp(self: R, matrix: np.ndarray, size: tuple[int, int]) -> R:
-        """The same truth as seen through an affine map onto a canvas.
+        """Warps the result together with its image by an affine map onto a canvas.
 
         Args:
             matrix: (2, 3) map from this image to the canvas, in corner coordinates.
-            size: Canvas (height, width).
+            size: (height, width) of the canvas.
         """
 
     @abstractmethod
     def overlay(self, image: np.ndarray) -> np.ndarray:
-        """This answer drawn over its image: (H, W, 3) uint8 RGB in, the same out."""
+        """Draws the result over its image: takes and returns (H, W, 3) uint8 RGB."""
 
-    def beside(self, truth: Result, image: np.ndarray) -> np.ndarray:
-        """This answer drawn to be compared with its truth: in the truth's colors, and without mere guesses.
+    def overlay_for_comparison(self, ground_truth: Result, image: np.ndarray) -> np.ndarray:
+        """Draws the prediction for display next to its ground truth: with the same colors, without low scores.
 
         Args:
-            truth: The truth of the same image.
+            ground_truth: Ground truth of the same image.
             image: (H, W, 3) uint8 RGB.
         """
         return self.overlay(image)
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The record's arrays by name."""
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "source"}
-        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
-
     def numpy(self) -> dict[str, np.ndarray]:
-        """The arrays by name; the word other libraries use for `arrays`."""
-        return self.arrays()
+        """The arrays of the result by name."""
+        return {name: value for name, value in self._get_fields().items() if isinstance(value, np.ndarray)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON: numbers, strings and lists; a number that is not finite is null."""
-        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "source"}
-        return {name: _plain(value) for name, value in values.items() if value is not None}
+        """Converts to plain data for JSON: numbers, strings and lists; a number that is not finite is null."""
+        return {name: to_json_value(value) for name, value in self._get_fields().items() if value is not None}
 
     def draw(self, image: Any = None) -> np.ndarray:
-        """The image a person wants to see: (H, W, 3) uint8 RGB.
+        """Draws the result over its image.
 
         Args:
-            image: What to draw on, anything that `predict` takes; the source when not given, black when there is none.
+            image: The image, in any form that `predict` takes; by default the source, or black if there is none.
+
+        Returns:
+            (H, W, 3) uint8 RGB.
+
+        Raises:
+            DataError: The image cannot be read, or has another size than the result.
         """
-        from densevision.io.image import as_image, to_display
+        from densevision.io.image import load_image, to_display
 
         source = self.source if image is None else image
-        canvas = np.zeros((*self.size, 3), np.uint8) if source is None else to_display(as_image(source))
+        canvas = np.zeros((*self.size, 3), np.uint8) if source is None else to_display(load_image(source))
         if canvas.shape[:2] != tuple(self.size):
-            problem = f"the image to draw on has another size than the answer, {self.size}"
-            raise DataError(problem, value=canvas.shape[:2], hint="Give the image that was predicted.")
+            problem = f"the image to draw on has another size than the result, {self.size}"
+            raise DataError(problem, value=canvas.shape[:2], hint="Pass the image of the prediction.")
         return self.overlay(canvas)
 
-    def frame(self) -> np.ndarray:
-        """What a video of answers shows of this one: (H, W, 3) uint8 RGB."""
+    def draw_frame(self) -> np.ndarray:
+        """Draws the frame of a video of results: (H, W, 3) uint8 RGB."""
         return self.draw()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Writes the answer; the suffix picks image or data. The file is written whole or not at all.
+        """Writes the result atomically; the suffix selects a drawing or a data format.
 
         Raises:
-            UsageError: The suffix is none of this answer's.
+            UsageError: The suffix is not supported by this result.
         """
         path = Path(path)
-        self.writer(path)(path)
+        self.get_writer(path)(path)
         return path
 
-    def writer(self, path: Path) -> Callable[[Path], None]:
-        """What writes the answer under such a name; nothing is written yet.
+    def get_writer(self, path: Path) -> Callable[[Path], None]:
+        """The function that writes the result to such a path; nothing is written yet.
 
         Raises:
-            UsageError: The suffix is none of this answer's.
+            UsageError: The suffix is not supported by this result.
         """
-        ends = [suffix for suffix in self.layout if path.name.lower().endswith(suffix)]
-        return self._writer(max(ends, key=len, default=path.suffix.lower()), path)
+        suffixes = [suffix for suffix in self.save_methods if path.name.lower().endswith(suffix)]
+        return self._get_writer(max(suffixes, key=len, default=path.suffix.lower()), path)
 
-    def _writer(self, suffix: str, path: Path) -> Callable[[Path], None]:
-        if suffix in self.layout:
-            return getattr(self, self.layout[suffix])
-        if suffix in IMAGES:
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._summarize()}, size={tuple(self.size)})"
+
+    def _summarize(self) -> str:
+        """The content in a few words, for `repr`."""
+        return ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in self.numpy().items())
+
+    def _repr_png_(self) -> bytes | None:
+        """The drawing as PNG for notebooks, reduced to `MAX_NOTEBOOK_SIDE`; None if the source cannot be read."""
+        try:
+            drawing = self.draw()
+        except DenseVisionError as error:
+            log.warning("cannot show the result: %s", error)
+            return None
+        scale = MAX_NOTEBOOK_SIDE / max(drawing.shape[:2])
+        if scale < 1:
+            height, width = (max(1, round(side * scale)) for side in drawing.shape[:2])
+            drawing = cv2.resize(drawing, (width, height), interpolation=cv2.INTER_AREA)
+        return cv2.imencode(".png", cv2.cvtColor(drawing, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+    def _get_fields(self) -> dict[str, Any]:
+        """The fields of the record by name, without the source."""
+        return {item.name: getattr(self, item.name) for item in dataclasses.fields(self) if item.name != "source"}
+
+    def _get_writer(self, suffix: str, path: Path) -> Callable[[Path], None]:
+        if suffix in self.save_methods:
+            return getattr(self, self.save_methods[suffix])
+        if suffix in DRAWING_SUFFIXES:
             return self._save_drawing
         if suffix == ".json":
             return self._save_json
         if suffix == ".npz":
             return self._save_npz
-        known = sorted({*self.layout, ".png", ".jpg", ".json", ".npz"})
-        raise UsageError(
-            f"{type(self).__name__} cannot be saved in this form", file=path, hint=did_you_mean(suffix, known)
-        )
+        known = sorted({*self.save_methods, ".png", ".jpg", ".json", ".npz"})
+        problem = f"{type(self).__name__} cannot be saved in this format"
+        raise UsageError(problem, file=path, value=suffix, hint=did_you_mean(suffix, known))
 
     def _save_drawing(self, path: Path) -> None:
         from densevision.io.image import write_image
@@ -134,17 +168,24 @@ class Result(ABC):
         write_text(path, json.dumps(self.to_dict(), allow_nan=False))
 
     def _save_npz(self, path: Path) -> None:
-        with whole(path) as temporary, open(temporary, "wb") as stream:
-            np.savez_compressed(stream, size=np.asarray(self.size), **self.arrays())
+        arrays: dict[str, Any] = {"size": np.asarray(self.size), **self.numpy()}
+        with atomic_write(path) as temporary, open(temporary, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-            return _plain(value.astype(object).tolist())
-        return value.tolist()
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value
+def import_optional(name: str, purpose: str) -> Any:
+    """Imports a package that is not a dependency.
+
+    Args:
+        name: Name of the package.
+        purpose: What needs it, for the message.
+
+    Raises:
+        UsageError: The package is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        raise UsageError(f"{purpose} needs the package {name}", hint=f"Run `pip install {name}`.") from None

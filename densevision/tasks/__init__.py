@@ -14,69 +14,80 @@ if TYPE_CHECKING:
     from densevision.run_config import TaskConfig
     from densevision.tasks.base import Task
 
+__all__ = [
+    "TASKS",
+    "check_task_name",
+    "get_scoring_options",
+    "load_check",
+    "load_config",
+    "load_files",
+    "load_score",
+    "load_task",
+]
+
 TASKS: dict[str, str] = {
-    "detection": "Objects as boxes: YOLO-style or Faster R-CNN.",
-    "semantic": "The class of every pixel: FCN, and the decoders of smp by name.",
-    "instance": "Which pixels each object covers, or where its keypoints are: Mask R-CNN.",
-    "depth": "How far away every pixel is: DPT and U-Net, learned from truth or from stereo pairs.",
-    "flow": "Where every pixel goes between two images, and which are lost: RAFT.",
-    "superres": "A larger or better image: EDSR, RRDB, U-Net and others; scale 1 restores.",
-    "translation": "An image of another kind, such as a photo from a drawing of labels: pix2pix.",
+    "detection": "Objects as boxes: YOLO-style detectors, YOLOX, D-FINE, Faster R-CNN.",
+    "semantic": "The class of every pixel: FCN, DeepLabV3, U-Net and the other decoders of smp.",
+    "instance": "Objects with masks or keypoints: Mask R-CNN, Keypoint R-CNN.",
+    "depth": "The depth of every pixel: DPT and U-Net, supervised or self-supervised from stereo pairs.",
+    "flow": "Optical flow between two images, with occlusion: RAFT, SEA-RAFT.",
+    "superres": "Super-resolution and restoration: EDSR, RRDB, NAFNet and others; scale 1 restores.",
+    "translation": "Image-to-image translation, such as photographs from label maps: pix2pix.",
 }
-"""Task name -> what it answers. The task lives in the module of its name."""
+"""Task name -> one line about it. The task lives in the package of its name."""
 
 
 def load_task(name: str) -> type[Task]:
     """The task class of a name; imports torch."""
-    return import_module(f"densevision.tasks.{known(name)}.task").TASK
+    return import_module(f"densevision.tasks.{check_task_name(name)}.task").TASK
 
 
 def load_config(name: str) -> type[TaskConfig]:
     """The config class of a task; imports no torch."""
-    return import_module(f"densevision.tasks.{known(name)}.config").CONFIG
+    return import_module(f"densevision.tasks.{check_task_name(name)}.config").CONFIG
 
 
 def load_score(name: str) -> Callable[..., dict[str, Any]]:
-    """The function that judges prediction files against truth files; imports no torch."""
-    return import_module(f"densevision.tasks.{known(name)}.scoring").score
+    """The function that scores prediction files against ground-truth files; imports no torch."""
+    return import_module(f"densevision.tasks.{check_task_name(name)}.scoring").score
 
 
 def load_files(name: str) -> Callable[..., Scoring]:
-    """The function that pairs prediction files with truth files, image by image; imports no torch."""
-    return import_module(f"densevision.tasks.{known(name)}.scoring").open_files
+    """The function that pairs prediction files with ground-truth files, image by image; imports no torch."""
+    return import_module(f"densevision.tasks.{check_task_name(name)}.scoring").open_files
 
 
-def scoring_options(name: str, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    """What a task's `score` and `open_files` are called with besides their files: `config`, where options are set.
+def get_scoring_options(name: str, overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Further arguments of a task's `score` and `open_files`: `config`, where options are overridden.
 
     Args:
         name: A name in `TASKS`.
-        settings: Dotted names of the task's config to values, of those that its score.py names in `SUPPORTS`.
+        overrides: Dotted names of the task's config to values, among those in the scoring module's `SUPPORTED_OPTIONS`.
 
     Raises:
         UsageError: One of them has no effect on files.
     """
-    if not settings:
+    if not overrides:
         return {}
-    supported_options = getattr(import_module(f"densevision.tasks.{known(name)}.scoring"), "SUPPORTS", ())
-    for option, value in settings.items():
-        if not any(f"{option}.".startswith(f"{supported}.") for supported in supported_options):
-            hint = f"It supports {', '.join(supported_options)}." if supported_options else "It supports none."
-            raise UsageError(f"has no effect on {name} score", field=option, value=value, hint=hint)
-    return {"config": load_config(name).resolve(None, settings)}
+    supported = getattr(import_module(f"densevision.tasks.{check_task_name(name)}.scoring"), "SUPPORTED_OPTIONS", ())
+    for option, value in overrides.items():
+        if not any(f"{option}.".startswith(f"{prefix}.") for prefix in supported):
+            hint = f"Supported: {', '.join(supported)}." if supported else "No option is supported."
+            raise UsageError(f"is not supported by {name} score", field=option, value=value, hint=hint)
+    return {"config": load_config(name).resolve(None, overrides)}
 
 
 def load_check(name: str) -> ModuleType:
-    """The module that says what is looked for in a task's datasets (`CHECKS`) and looks for it; imports no torch."""
-    return import_module(f"densevision.tasks.{known(name)}.checks")
+    """The module with a task's dataset checks (`CHECKS`, `check`); imports no torch."""
+    return import_module(f"densevision.tasks.{check_task_name(name)}.checks")
 
 
-def known(name: str) -> str:
-    """The name itself, when it is a task's.
+def check_task_name(name: str) -> str:
+    """Returns the name if it is a task's.
 
     Raises:
         UsageError: There is no such task.
     """
     if name not in TASKS:
-        raise UsageError("no such task", value=name, hint=did_you_mean(name, TASKS))
+        raise UsageError("there is no such task", value=name, hint=did_you_mean(name, TASKS))
     return name

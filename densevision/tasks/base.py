@@ -1,294 +1,287 @@
-"""The contract between a task and the rest of the house: Net and Task. Read this first.
+"""The contract between a task and the rest of the package: Task. Read this first.
 
-    Sample -> to_inputs -> Net -> outputs -> Task.answers -> answers -> Task.results -> [Result]
-    (dataset)  (View)                        (tensors, exportable)       (original pixels, real units)
+    Sample -> to_inputs -> Model -> outputs -> postprocess -> predictions -> Task.to_results -> [Result]
+    (dataset)  (View)                          (tensors, exportable)         (original pixels, real units)
 
-Five laws:
-1. `DenseModel.forward` never changes its return type between training and evaluation.
-2. Truth and answer are the same frozen record.
-3. Answers live in the pixels of the original image and in real units.
-4. Evaluation runs the very path that prediction runs, then the metric.
-5. Identity lives in the card of the weights file.
+A `Model` (densevision.nn.model) is a network with its losses and its postprocessing. A `Task` declares everything else:
+result type, dataset, targets, metric, supported options, how tiles and TTA views are merged.
+
+Laws:
+1. `Model.forward` never changes its return type between training and evaluation.
+2. Ground truth and prediction are the same frozen result type.
+3. Results are in pixels of the original image and in real units.
+4. Evaluation runs the code path of prediction, then the metric.
+5. Weights are identified by the card in their file.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from densevision.errors import UsageError
-from densevision.metrics.per_image import PerImageStats
-from densevision.ops.fields import to_original
+from densevision.metrics.metric import Metric
+from densevision.nn.model import EncoderHead, Model, Tensors
+from densevision.nn.skip_init import SkipInit
+from densevision.ops.fields import resize_to_original
 from densevision.ops.view import View
 from densevision.results import Result
 from densevision.run_config import PredictOptions, TaskConfig
 from densevision.sample import Batch, InputSpec, Sample, SampleSet
+from densevision.tasks.registry import Architecture, find_architecture
 
 R = TypeVar("R", bound=Result)
 C = TypeVar("C", bound=TaskConfig)
-Tensors = dict[str, Tensor]
-
-
-class Metric(Protocol):
-    """Numbers of one evaluation. Order of updates and of merges never changes them."""
-
-    protocol: dict[str, Any]
-
-    def update(self, result: Result, truth: Result, id: int | str) -> None:
-        """Takes the answer and the truth of one image."""
-
-    def merge(self, other: Any) -> None:
-        """Takes what another process gathered."""
-
-    def counts(self) -> dict[str, int]:
-        """How many truths, predictions and the like the numbers rest on."""
-
-    def compute(self) -> dict[str, float]:
-        """The headline numbers by name; NaN where nothing defines them."""
-
-    def per_image(self) -> PerImageStats:
-        """What was kept of each image, so that the numbers follow for any choice of them; see `metrics.images`.
-
-        Numbers that no choice of images defines, such as distances between sets, may be left out.
-        """
-
-    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """Numbers below the headline: table name -> row name -> column -> number, e.g. per class."""
-
-    def plots(self, folder: Path) -> None:
-        """Draws what the numbers hide (curves, confusion) as PNG files."""
-
-
-class DenseModel(nn.Module):
-    """encoder -> features -> head -> dict of tensors.
-
-    Every input of kind `image` passes through the encoder; the head is called with the features (or the plain
-    tensor, for other kinds) under the input's name.
-    """
-
-    def __init__(self, encoder: nn.Module, head: nn.Module, specs: dict[str, InputSpec]):
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.images = tuple(name for name, spec in specs.items() if spec.kind == "image")
-
-    def features(self, **inputs: Tensor) -> dict[str, Any]:
-        """Name -> list of levels (level 0 is the image itself), or the tensor where it is no image."""
-        return {name: self.encoder(x) if name in self.images else x for name, x in inputs.items()}
-
-    def forward(self, **inputs: Tensor) -> Tensors:
-        """(B, C, H, W) float RGB images in [0, 1] to a dict of tensors, in training and evaluation alike."""
-        return self.head(**self.features(**inputs))
 
 
 class Task(ABC, Generic[C, R]):
-    """One kind of question about an image. `Task(config)` only stores its config."""
+    """A kind of dense prediction. `Task(config)` only stores its config."""
 
     name: ClassVar[str]
     Config: ClassVar[type[TaskConfig]]
     Result: ClassVar[type[Result]]
+    models: ClassVar[Mapping[str, Architecture]] = {}
+    """The architectures by name; `config.arch` selects one."""
     monitor: ClassVar[tuple[str, str]]
-    """The metric that picks the best weights, and whether it should be "max" or "min"."""
+    """The metric that selects the best weights, and whether to "max" or "min" it."""
     best_possible_value: ClassVar[float] = 1.0
-    """Value of the watched metric when the answer is the truth."""
-    supported_options: ClassVar[frozenset[str]] = frozenset()
-    """Options of `predict` that this task supports besides device, precision, batch and max_pixels."""
+    """Value of the monitored metric when the prediction equals the ground truth."""
     tta_transforms: ClassVar[frozenset[str]] = frozenset({"flip", "scale"})
-    """The kinds of test-time augmentation that make sense here, where `tta` is supported."""
-    merge_strategy: ClassVar[Literal["objects", "pixels"]] = "objects"
-    """How tiles and looks become one answer: "objects" are records that `merge` joins; "pixels" are averaged as fields.
+    """The supported kinds of test-time augmentation, where `tta` is supported."""
+    merge_strategy: ClassVar[Literal["nms", "blend"]] = "nms"
+    """How tiles and TTA views are merged: "nms" merges results by `merge_predictions`; "blend" averages maps.
 
-    With "pixels", `answers` gives (B, C, h, w) floats whose weighted mean makes sense, `fields` brings them to the
-    image's pixels, `results` makes records of rectangles of them, and the record names its arrays in `rows`.
+    With "blend", predictions are (B, C, h, w) floats that may be averaged, `to_image_space` maps them to the pixels of
+    the image, `to_results` also takes rectangles of them, and the result type names its arrays in `rows`.
     """
-    largest: ClassVar[int] = 4096 * 4096
-    """With "pixels": images of more pixels are answered in windows even when no `tile` is asked for."""
-    window: ClassVar[int] = 1024
-    """Side of those windows."""
+    max_untiled_pixels: ClassVar[int] = 4096 * 4096
+    """With "blend": larger images, in pixels, are predicted in tiles even without `tile`."""
+    tile_size: ClassVar[int] = 1024
+    """Side of these tiles in pixels."""
 
     def __init__(self, config: C):
         self.config = config
 
-    # -- network ---------------------------------------------------------------------------------------------------
+    @property
+    def supported_options(self) -> frozenset[str]:
+        """Options of `predict` that this task supports besides those that every task supports."""
+        return self.config.predict_options
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out the model, which data workers do not need."""
+        return {name: value for name, value in self.__dict__.items() if name != "meta_model"}
+
+    # -- model -----------------------------------------------------------------------------------------------------
 
     @property
-    @abstractmethod
-    def inputs(self) -> dict[str, InputSpec]:
-        """The named inputs of the network with their size rules."""
+    def architecture(self) -> Architecture:
+        """The architecture of the config."""
+        return find_architecture(self.models, self.config.arch)
+
+    def model_arguments(self) -> dict[str, Any]:
+        """Constructor arguments that follow from the config, such as the number of classes.
+
+        Those that the constructor of the architecture does not have are left out; `config.model` overrides them.
+        """
+        return {}
+
+    def build_model(self) -> Model:
+        """Builds the model that the config names.
+
+        Raises:
+            UsageError: The architecture has no such option.
+        """
+        if not self.models:
+            encoder = self.encoder()
+            return EncoderHead(encoder, self.head(encoder.channels, encoder.strides), self.input_spec)
+        backbone = self.config.backbone
+        offered = {
+            "encoder": backbone.name,
+            "in_channels": backbone.channels,
+            "encoder_options": backbone.plain_options(),
+            **self.model_arguments(),
+        }
+        return self.architecture.build(offered, self.config.model)
+
+    def encoder(self) -> nn.Module:
+        from densevision.nn.backbone import Backbone
+
+        backbone = self.config.backbone
+        return Backbone(backbone.name, backbone.channels, **backbone.plain_options())
+
+    @cached_property
+    def meta_model(self) -> Model:
+        """The model without weights, which takes no memory: its input sizes, shapes and postprocessing."""
+        blank_task = type(self)(self.config.changed(backbone__pretrained=False))
+        with SkipInit():
+            return blank_task.build_model()
+
+    @property
+    def input_spec(self) -> dict[str, InputSpec]:
+        """Size rule of each input of the model, by name."""
+        return self.meta_model.input_spec
 
     @property
     def auxiliary_images(self) -> dict[str, InputSpec]:
-        """Images of a training sample that the losses see and the network does not: stacked into the targets."""
+        """Images of a training sample that only the losses need: they are stacked into the targets."""
         return {}
-
-    def encoder(self) -> nn.Module:
-        """Builds the timm pyramid that the config names; has `channels` and `strides`, level 0 the image."""
-        from densevision.nn.backbone import Backbone
-
-        return Backbone(self.config.backbone)
-
-    @abstractmethod
-    def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
-        """Builds the module from features (one argument per input, by name) to a dict of tensors."""
-
-    def training_modules(self) -> nn.Module | None:
-        """Builds what exists only for training: discriminators, perceptual networks."""
-        return None
-
-    @property
-    def optimizer_names(self) -> tuple[str, ...]:
-        """Optimization phases of a step; the phase "net" trains the network, any other the critic."""
-        return ("net",)
-
-    @property
-    def generator_warmup_epochs(self) -> int:
-        """First epochs in which the network learns alone: only phase "net" runs, and it sees no critic."""
-        return 0
 
     @property
     def receptive_field_radius(self) -> int | None:
-        """How far around it, in pixels of the image, a pixel of the answer looks; None where nobody can say.
+        """Pixels of the image around an output pixel that influence it; None where it is unknown.
 
-        Tiles whose overlap covers twice this are joined without a trace.
+        Tiles that overlap by at least twice this value have no seams.
         """
         return None
-
-    def net(self) -> DenseModel:
-        """Builds the whole network."""
-        encoder = self.encoder()
-        return DenseModel(encoder, self.head(encoder.channels, encoder.strides), self.inputs)
 
     # -- data --------------------------------------------------------------------------------------------------------
 
     @classmethod
     def infer_from_data(cls, config: C) -> C:
-        """Fills what only the data can tell, such as class names. The card carries the completed config."""
+        """Completes the config from the dataset, e.g. with class names; the card holds the completed config."""
         return config
 
     @abstractmethod
-    def dataset(self, split: str) -> SampleSet:
-        """The samples of "train" or "val" as they are on disk."""
+    def open_dataset(self, split: str) -> SampleSet:
+        """Opens the samples of "train" or "val" as they are stored."""
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
-        """A training sample on a canvas of the network's size; all its chance comes from `rng`."""
+        """Returns an augmented training sample of the model's input size; all randomness comes from `rng`."""
         return dataset[index]
 
     @abstractmethod
-    def unlabeled(self, sample: Sample) -> Sample:
-        """The sample with a truth that says nothing: no objects, or every pixel unknown."""
+    def remove_labels(self, sample: Sample) -> Sample:
+        """Returns the sample with an empty ground truth: without objects, or with every pixel unknown."""
 
     @abstractmethod
-    def targets(self, ground_truths: Sequence[R]) -> Tensors:
-        """Truths on the network's canvas as stacked tensors for the losses."""
+    def collate_targets(self, ground_truths: Sequence[R | None]) -> Tensors:
+        """Stacks ground truths on the model's canvas into tensors for the losses."""
 
-    # -- learning ----------------------------------------------------------------------------------------------------
+    # -- training ----------------------------------------------------------------------------------------------------
 
-    @abstractmethod
-    def losses(self, net: DenseModel, batch: Batch, training_modules: nn.Module | None, optimizer_name: str) -> Tensors:
-        """Named losses of one phase, already weighted; their sum is minimized.
+    def build_training_modules(self) -> nn.Module | None:
+        """Builds modules that are only needed for training: discriminators, perceptual networks."""
+        return None
 
-        May call named parts of its own head. Finite for batches without any truth.
-        """
+    @property
+    def optimizer_names(self) -> tuple[str, ...]:
+        """The optimizers of a step, in order: "net" trains the model, all others the training modules."""
+        return ("net",)
 
-    # -- answers -----------------------------------------------------------------------------------------------------
+    @property
+    def generator_warmup_epochs(self) -> int:
+        """Number of first epochs in which only the model is trained, without the training modules."""
+        return 0
+
+    def compute_losses(
+        self, model: Model, batch: Batch, training_modules: nn.Module | None, optimizer_name: str
+    ) -> Tensors:
+        """Computes named, weighted losses of one optimizer; finite without any ground truth."""
+        return model.compute_losses(batch.inputs, batch.targets)
+
+    # -- prediction --------------------------------------------------------------------------------------------------
 
     @property
     def needs_global_alignment(self) -> bool:
-        """With "pixels": answers float from tile to tile, so `align` fits each to an answer to the whole image."""
+        """With "blend": predictions drift from tile to tile, so `align_to_reference` aligns them to the whole image."""
         return False
 
     def forward_kwargs(self, options: PredictOptions) -> dict[str, Any]:
-        """Further arguments of the head that the options ask for, such as a number of iterations."""
+        """Additional arguments of `Model.forward` under these options, such as a number of iterations."""
         return {}
 
     def warm_start_inputs(self, previous: R, view: View) -> Tensors:
-        """Further inputs of the head by which the answer to an image of a sequence helps the next one.
+        """Additional inputs of the model that initialize it with the previous result of a sequence.
 
         Args:
-            previous: The answer, in original pixels.
-            view: How the network sees the next image.
+            previous: The previous result, in original pixels.
+            view: The view of the next image.
         """
+        return {}
+
+    def thresholds(self, options: PredictOptions) -> dict[str, Any]:
+        """Arguments of `Model.postprocess` under these options."""
         return {}
 
     @property
     def has_postprocess(self) -> bool:
-        """Whether `answers` does anything, so that an export may stop before it."""
-        return type(self).answers is not Task.answers
+        """Whether there is postprocessing that an export may leave out."""
+        if type(self).postprocess is not Task.postprocess:
+            return True
+        return type(self.meta_model).postprocess is not Model.postprocess
 
-    def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
-        """The part of decoding that is tensor arithmetic, so that an export can hold it too."""
-        return outputs
+    def postprocess(self, outputs: Tensors, options: PredictOptions) -> Tensors:
+        """Runs the postprocessing, which consists of tensor operations and can be exported."""
+        return self.meta_model.postprocess(outputs, **self.thresholds(options))
 
     @abstractmethod
-    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[R]:
-        """Records in original pixels and real units, one per view."""
+    def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[R]:
+        """Converts predictions to results in original pixels and real units, one per view."""
 
     def decode(self, outputs: Tensors, views: Sequence[View], options: PredictOptions | None = None) -> list[R]:
-        """Network outputs to records: `answers`, then `results`."""
+        """Converts model outputs to results: `postprocess`, then `to_results`."""
         options = options or PredictOptions()
-        return self.results(self.answers(outputs, options), views, options)
+        return self.to_results(self.postprocess(outputs, options), views, options)
 
-    @abstractmethod
-    def encode(self, ground_truths: Sequence[R]) -> Tensors:
-        """The outputs of a perfect network for truths on its canvas: the inverse of `decode`."""
+    def ideal_outputs(self, ground_truths: Sequence[R]) -> Tensors:
+        """Computes the outputs of a perfect model for ground truths on its canvas: inverts `decode`."""
+        height, width = ground_truths[0].size
+        return self.meta_model.ideal_outputs(self.collate_targets(ground_truths), (height, width))
 
-    def finish(self, result: R, sample: Sample, corner: tuple[int, int] = (0, 0)) -> R:
-        """Gives an answer what the network never saw of its image, such as the type of its numbers or its alpha.
+    def restore_metadata(self, result: R, sample: Sample, corner: tuple[int, int] = (0, 0)) -> R:
+        """Adds to a result what the model does not see of the image, such as its dtype or alpha channel.
 
         Args:
-            result: In original pixels; with "pixels" perhaps a rectangle of the answer.
-            sample: The whole image that was asked about.
-            corner: Where in it the rectangle begins, (row, column).
+            result: The result in original pixels; with "blend" possibly a rectangle of it.
+            sample: The complete input image.
+            corner: Top left corner of the rectangle, (row, column).
         """
         return result
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) of the answer to an image of this size; its own, unless the answer is scaled."""
+        """(height, width) of the result for an image of this size."""
         return size
 
-    def merge(self, results: Sequence[R], options: PredictOptions) -> R:
-        """Objects: one answer from several about the same image, such as tiles, mirrored or scaled views.
+    def merge_predictions(self, results: Sequence[R], options: PredictOptions) -> R:
+        """With "nms": merges the results of tiles and TTA views, which are in pixels of the complete image."""
+        raise UsageError(f"{self.name} cannot merge results", hint="Leave out tile and tta.")
 
-        All are already in the pixels of the whole image.
-        """
-        raise UsageError(f"{self.name} has no merging of answers", hint="Leave out tile and tta.")
+    def to_image_space(self, predictions: Tensors, view: View, mirrored: bool = False) -> Tensors:
+        """With "blend": maps predictions for one image to its pixels, to be averaged with those of other views.
 
-    def fields(self, answers: Tensors, view: View, mirrored: bool = False) -> Tensors:
-        """Pixels: the answers to one image on its own pixels, ready to be averaged with those of other looks.
-
-        Override where numbers depend on size or direction: motion is divided by the view's scale, and its x changes
-        sign in a mirror; enlarged answers stay enlarged.
+        Override it where values depend on scale or direction: flow is divided by the scale of the view, and its x
+        component changes sign in a mirror image.
 
         Args:
-            answers: (1, C, h, w) on the canvas.
-            view: How the network saw the image; where a look is scaled, its scale is included.
+            predictions: (1, C, h, w) on the canvas.
+            view: The view of the image, including the scale of a TTA view.
             mirrored: Left and right were exchanged before the view.
 
         Returns:
-            (1, C, H, W) floats, H and W as in `output_size`.
+            (1, C, H, W) floats of the size `output_size`.
         """
-        fields = {name: to_original(answer, view) for name, answer in answers.items()}
-        return {name: field.flip(-1) for name, field in fields.items()} if mirrored else fields
+        maps = {name: resize_to_original(prediction, view) for name, prediction in predictions.items()}
+        return {name: each.flip(-1) for name, each in maps.items()} if mirrored else maps
 
-    def align(self, fields: Tensors, guide: Tensors) -> Tensors:
-        """Pixels, `needs_global_alignment`: the fields of a tile, fitted to what the answer to the whole image says there."""
-        return fields
+    def align_to_reference(self, maps: Tensors, reference: Tensors) -> Tensors:
+        """With `needs_global_alignment`: aligns the maps of a tile to those of the whole image."""
+        return maps
 
-    # -- evaluation ---------------------------------------------------------------------------------------------------
+    # -- evaluation --------------------------------------------------------------------------------------------------
 
     def evaluation_options(self) -> PredictOptions:
-        """How to predict when the numbers are wanted, where that differs from when the image is."""
+        """Options of the predictions for evaluation."""
         return PredictOptions()
 
     @abstractmethod
-    def metric(self) -> Metric:
-        """A fresh accumulator of this task's numbers."""
+    def build_metric(self) -> Metric:
+        """Builds an empty accumulator of the task's metrics."""
 
     def draw(self, image: np.ndarray, result: R) -> np.ndarray:
-        """The image a person wants to see: (H, W, 3) uint8 RGB."""
+        """Draws a result on its image: (H, W, 3) uint8 RGB."""
         return result.draw(image)

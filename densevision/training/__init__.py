@@ -1,1 +1,1 @@
-"""Trains, evaluates, runs and exports any Task. Knows no task by name; the only floor that knows Lightning."""
+"""Trains any task: a loop on Lightning Fabric, the only package that imports Lightning."""

@@ -1,4 +1,4 @@
-"""Defaults that follow the size of the data and the machine, for options that nobody has set."""
+"""Default options that follow the size of the dataset and the machine."""
 
 from __future__ import annotations
 
@@ -10,61 +10,63 @@ from typing import Any, TypeVar
 
 from densevision.run_config import TaskConfig
 
+__all__ = ["autoscale_defaults", "count_cores"]
+
 C = TypeVar("C", bound=TaskConfig)
 
-IMAGES = 1000
-"""Up to here the config's own number of epochs; beyond, it falls with the root of the number of images."""
-LEAST_EPOCHS = 12
-UPDATES = 8
-"""A batch is small enough for so many updates per epoch."""
-WORTHWHILE = 200
-"""Fewer images are read by the training process itself."""
-MOST_WORKERS = 8
+REFERENCE_IMAGES = 1000
+"""Up to here the config's number of epochs; beyond, it falls with the square root of the number of images."""
+MIN_EPOCHS = 12
+MIN_STEPS_PER_EPOCH = 8
+"""Batches are small enough for so many steps per epoch."""
+MIN_IMAGES_FOR_WORKERS = 200
+"""Smaller datasets are read by the training process itself."""
+MAX_WORKERS = 8
 
 
 def autoscale_defaults(config: C, given: Set[str], images: int) -> tuple[C, dict[str, Any]]:
-    """The config with defaults that suit the data and the machine.
+    """Adapts epochs, batch size and workers to the dataset and the machine.
 
     Args:
         config: A resolved config.
-        given: Dotted names of the options that were set; they stay as they are.
-        images: Samples of the training split.
+        given: Dotted names of the options that were given explicitly; they are not changed.
+        images: Samples in the training split.
 
     Returns:
-        The config, and what was changed in it by dotted names.
+        The config, and the changed options by dotted names.
     """
     train = config.train
-    wanted = {
-        "train.epochs": _epochs(train.epochs, images),
-        "train.batch": train.batch if train.batch == "auto" else _batch(train.batch, images),
-        "data.workers": _workers(images),
+    current = {"train.epochs": train.epochs, "train.batch": train.batch, "data.workers": config.data.workers}
+    adapted = {
+        "train.epochs": _scale_epochs(train.epochs, images),
+        "train.batch": train.batch if train.batch == "auto" else _scale_batch(train.batch, images),
+        "data.workers": _choose_workers(images),
     }
-    now = {"train.epochs": train.epochs, "train.batch": train.batch, "data.workers": config.data.workers}
-    changes = {name: value for name, value in wanted.items() if name not in given and value != now[name]}
+    changes = {name: value for name, value in adapted.items() if name not in given and value != current[name]}
     settings = {name.replace(".", "__"): value for name, value in changes.items()}
     return (config.changed(**settings) if settings else config), changes
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
+def count_cores() -> int:
+    """Number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _epochs(usual: int, images: int) -> int:
-    if images <= IMAGES:
-        return usual
-    return min(usual, max(LEAST_EPOCHS, round(usual * math.sqrt(IMAGES / images))))
+def _scale_epochs(epochs: int, images: int) -> int:
+    if images <= REFERENCE_IMAGES:
+        return epochs
+    return min(epochs, max(MIN_EPOCHS, round(epochs * math.sqrt(REFERENCE_IMAGES / images))))
 
 
-def _batch(usual: int, images: int) -> int:
-    """The largest power of two, from 2 to the usual batch, that leaves enough updates in an epoch."""
-    if images >= UPDATES * usual:
-        return usual
-    return min(usual, 2 ** max(1, int(math.log2(max(1, images // UPDATES)))))
+def _scale_batch(batch: int, images: int) -> int:
+    """The largest power of two, from 2 to the config's batch, that leaves enough steps in an epoch."""
+    if images >= MIN_STEPS_PER_EPOCH * batch:
+        return batch
+    return min(batch, 2 ** max(1, int(math.log2(max(1, images // MIN_STEPS_PER_EPOCH)))))
 
 
-def _workers(images: int) -> int:
-    """One core stays for the network. Only forked workers start without running a person's script again."""
-    if images < WORTHWHILE or multiprocessing.get_start_method() != "fork":
+def _choose_workers(images: int) -> int:
+    """Leaves one core to the model. Workers that are not forked would run the user's script again."""
+    if images < MIN_IMAGES_FOR_WORKERS or multiprocessing.get_start_method() != "fork":
         return 0
-    return min(MOST_WORKERS, cores() - 1)
+    return min(MAX_WORKERS, count_cores() - 1)

@@ -1,55 +1,59 @@
-"""`batch: auto`: the largest power of two whose training step fits the memory."""
+"""`train.batch: auto`: the largest power of two whose training step fits the memory."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import nn
 
 from densevision.inference.device import autocast, pick_precision
 from densevision.inference.loader import Collate
-from densevision.inference.memory import free_bytes, peak_megabytes
+from densevision.inference.memory import get_free_bytes, measure_peak_megabytes
 from densevision.inference.seed import seed_everything
-from densevision.sample import SampleSet
+from densevision.nn.model import Model
+from densevision.sample import Batch, SampleSet
 from densevision.tasks.base import Task
 
-LARGEST = 256
-SHARE = 0.6
-"""Part of the free memory that a step may take; the rest is for the loader, the optimizer and fragmentation."""
+__all__ = ["find_batch_size"]
+
+MAX_BATCH = 256
+MEMORY_FRACTION = 0.6
+"""Fraction of the free memory that a step may use; the rest is for the loader, the optimizer and fragmentation."""
 
 
-def find_batch(task: Task, samples: SampleSet, device: torch.device) -> int:
-    """Tries 2, 4, 8, ... on copies of real samples until memory or data end.
+def find_batch_size(task: Task, samples: SampleSet, device: torch.device) -> int:
+    """Tries batch sizes of 2, 4, 8, ... with real samples until the memory or the dataset is exhausted.
 
-    On a GPU each size is tried; on the CPU the growth from one size to the next tells when to stop, since an
-    exhausted machine would not say so but stall.
+    A GPU reports when its memory is exhausted. On the CPU the growth of the peak from one size to the next decides,
+    since a machine without memory stalls instead of failing.
     """
-    import numpy as np
-
     seed_everything(task.config.train.seed)
-    net = task.net().to(device).train()
-    training_modules = task.training_modules()
+    model = task.build_model().to(device).train()
+    training_modules = task.build_training_modules()
     training_modules = training_modules.to(device) if training_modules is not None else None
-    free, fitting, before = free_bytes(device), 1, peak_megabytes(device)
-    collate = Collate(task)
-    while fitting * 2 <= min(LARGEST, len(samples)):
-        size = fitting * 2
-        picked = [task.augment(samples, i % len(samples), np.random.default_rng(i), 0) for i in range(size)]
+    free_bytes, start_megabytes = get_free_bytes(device), measure_peak_megabytes(device)
+    budget = np.inf if free_bytes is None else MEMORY_FRACTION * free_bytes
+    collate, batch_size = Collate(task), 1
+    while batch_size * 2 <= min(MAX_BATCH, len(samples)):
+        candidate = batch_size * 2
+        augmented = [task.augment(samples, i % len(samples), np.random.default_rng(i), 0) for i in range(candidate)]
         try:
-            _step(task, net, training_modules, collate(picked).to(device))
+            _run_step(task, model, training_modules, collate(augmented).to(device))
         except torch.OutOfMemoryError:
             break
-        used = (peak_megabytes(device) - before) * 2**20
-        if used > SHARE * free:
+        used_bytes = (measure_peak_megabytes(device) - start_megabytes) * 2**20
+        if used_bytes > budget:
             break
-        fitting = size
-        if 2 * used > SHARE * free:
+        batch_size = candidate
+        if 2 * used_bytes > budget:
             break
-    return fitting
+    return batch_size
 
 
-def _step(task: Task, net: torch.nn.Module, training_modules: torch.nn.Module | None, batch) -> None:
-    device = next(net.parameters()).device
+def _run_step(task: Task, model: Model, training_modules: nn.Module | None, batch: Batch) -> None:
+    device = next(model.parameters()).device
     for optimizer_name in task.optimizer_names:
         with autocast(device, pick_precision(task.config.train.precision, device)):
-            losses = task.losses(net, batch, training_modules, optimizer_name)
-        sum(losses.values()).backward()
-    net.zero_grad(set_to_none=True)
+            losses = task.compute_losses(model, batch, training_modules, optimizer_name)
+        torch.stack(list(losses.values())).sum().backward()
+    model.zero_grad(set_to_none=True)

@@ -1,4 +1,4 @@
-"""Optimizer groups and the learning rate as a function of the step."""
+"""Optimizers with parameter groups, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -10,90 +10,103 @@ from torch import nn
 
 from densevision.run_config import TrainConfig
 
+__all__ = ["Schedule", "build_optimizer", "find_decayed_names"]
 
-def build_optimizer(net: nn.Module, config: TrainConfig, fused: bool = False) -> torch.optim.Optimizer:
-    """The optimizer of one phase, in up to four named groups.
 
-    Weights of one dimension (norms, biases, scales) are not decayed; the encoder's rate is scaled by `backbone_lr_scale`.
+def find_decayed_names(module: nn.Module) -> set[str]:
+    """Names of the parameters that get weight decay: all but one-dimensional ones (norms, biases, scales)."""
+    return {name for name, parameter in module.named_parameters() if parameter.ndim > 1}
+
+
+def build_optimizer(
+    module: nn.Module, config: TrainConfig, fused: bool = False, decayed_names: set[str] | None = None
+) -> torch.optim.Optimizer:
+    """Builds an optimizer with up to four named groups: encoder or head, with or without weight decay.
 
     Args:
-        net: The module to train; parameters that need no gradient are left out.
-        config: The training options.
+        module: The module to train; parameters that require no gradient are left out.
+        config: The training options. The learning rate of the encoder is scaled by `backbone_lr_scale`.
         fused: Use the fused kernel of the device.
+        decayed_names: Parameters with weight decay. Give those of the module before it was sharded, since sharding
+            flattens parameters; `find_decayed_names` of the module by default.
     """
+    decayed_names = find_decayed_names(module) if decayed_names is None else decayed_names
     groups: dict[str, dict[str, Any]] = {}
-    for name, parameter in net.named_parameters():
+    for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        encoder = name.startswith("encoder.")
-        decayed = parameter.ndim > 1
-        key = f"{'encoder' if encoder else 'head'}/{'decayed' if decayed else 'plain'}"
-        rate = config.lr * (config.backbone_lr_scale if encoder else 1.0)
-        decay = config.weight_decay if decayed else 0.0
-        group = groups.setdefault(key, {"name": key, "params": [], "lr": rate, "weight_decay": decay, "peak": rate})
-        group["params"].append(parameter)
+        is_encoder, is_decayed = name.startswith("encoder."), name in decayed_names
+        key = f"{'encoder' if is_encoder else 'head'}/{'decayed' if is_decayed else 'plain'}"
+        lr = config.lr * (config.backbone_lr_scale if is_encoder else 1.0)
+        weight_decay = config.weight_decay if is_decayed else 0.0
+        group = {"name": key, "params": [], "lr": lr, "weight_decay": weight_decay, "peak_lr": lr}
+        groups.setdefault(key, group)["params"].append(parameter)
     parameters = list(groups.values())
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
-    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, lr=config.lr, betas=(config.momentum, 0.999), fused=fused or None)
+    optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return optimizer_class(parameters, lr=config.lr, betas=config.betas, fused=fused or None)
 
 
 class Schedule:
-    """Sets the rate of every group before each step: its peak x the shape at this step x the plateau's factor.
+    """Sets the learning rate of every group before each step: peak x shape at the step x plateau factor.
 
-    The shape is a pure function of the step; only the plateau remembers anything, in `state_dict`.
+    The shape is a pure function of the step; only the plateau has a state.
+
+    Args:
+        config: The training options.
+        steps_per_epoch: Optimizer steps in an epoch.
+        maximize: Whether larger values of the monitored metric are better.
     """
 
-    def __init__(self, config: TrainConfig, steps_per_epoch: int, maximise: bool):
+    def __init__(self, config: TrainConfig, steps_per_epoch: int, maximize: bool):
         self.config = config
-        self.total = max(1, config.epochs * steps_per_epoch)
-        self.warmup = min(config.warmup * steps_per_epoch, self.total / 2)
-        self.maximise = maximise
+        self.total_steps = max(1, config.epochs * steps_per_epoch)
+        self.warmup_steps = min(config.warmup_epochs * steps_per_epoch, self.total_steps / 2)
+        self.maximize = maximize
         self.factor = 1.0
         self.best = -math.inf
-        self.bad = 0
+        self.bad_validations = 0
 
-    def shape(self, step: int) -> float:
-        """The rate at a step (from 0) as a fraction of the peak."""
+    def compute_shape(self, step: int) -> float:
+        """The learning rate at a step (from 0) as a fraction of the peak."""
         config = self.config
-        if (
-            config.schedule == "onecycle"
-        ):  # Smith and Topin 2018, linear as in RAFT: rise over the warm-up, then fall to 0
-            rise = max(self.warmup, 1.0)
-            return min((step + 1) / rise, max(0.0, (self.total - step) / max(self.total - rise, 1.0)))
-        if step < self.warmup:
-            return (step + 1) / (self.warmup + 1)
-        done = (step - self.warmup) / max(1.0, self.total - self.warmup)
+        if config.schedule == "onecycle":  # Smith and Topin, 2018, linear as in RAFT: up over the warm-up, down to 0
+            rise = max(self.warmup_steps, 1.0)
+            return min((step + 1) / rise, max(0.0, (self.total_steps - step) / max(self.total_steps - rise, 1.0)))
+        if step < self.warmup_steps:
+            return (step + 1) / (self.warmup_steps + 1)
+        progress = (step - self.warmup_steps) / max(1.0, self.total_steps - self.warmup_steps)
         if config.schedule == "cosine":
-            return config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
+            return config.min_lr_ratio + (1 - config.min_lr_ratio) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
         if config.schedule == "linear":
-            return min(1.0, max(0.0, 2.0 * (1.0 - step / self.total)))
+            return min(1.0, max(0.0, 2.0 * (1.0 - step / self.total_steps)))
         return 1.0
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> float:
-        """Sets the rates for this step; returns the fraction of the peak."""
-        fraction = self.shape(step) * self.factor
+        """Sets the learning rates for a step; returns the fraction of the peak."""
+        fraction = self.compute_shape(step) * self.factor
         for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * fraction
+            group["lr"] = group["peak_lr"] * fraction
         return fraction
 
-    def validated(self, value: float) -> None:
-        """Under `plateau`: divides the rate after `patience` validations without improvement."""
+    def update_plateau(self, value: float) -> None:
+        """With `plateau`: multiplies the learning rate by `plateau_factor` after `plateau_patience` bad validations."""
         if self.config.schedule != "plateau":
             return
-        value = value if self.maximise else -value
+        value = value if self.maximize else -value
         if value > self.best:
-            self.best, self.bad = value, 0
+            self.best, self.bad_validations = value, 0
             return
-        self.bad += 1
-        if self.bad >= self.config.patience:
-            self.factor, self.bad = self.factor / self.config.factor, 0
+        self.bad_validations += 1
+        if self.bad_validations >= self.config.plateau_patience:
+            self.factor, self.bad_validations = self.factor * self.config.plateau_factor, 0
 
     def state_dict(self) -> dict[str, float]:
-        """What the plateau remembers."""
-        return {"factor": self.factor, "best": self.best, "bad": self.bad}
+        """The state of the plateau."""
+        return {"factor": self.factor, "best": self.best, "bad_validations": self.bad_validations}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
-        """Restores what the plateau remembered."""
-        self.factor, self.best, self.bad = state["factor"], state["best"], int(state["bad"])
+        """Restores the state of the plateau."""
+        self.factor, self.best = state["factor"], state["best"]
+        self.bad_validations = int(state["bad_validations"])

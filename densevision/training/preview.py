@@ -1,4 +1,4 @@
-"""Images of a run: its first batches with their labels, its answers beside the truth, and its curves."""
+"""Images of a run: its first batches with labels, its predictions beside the ground truth, and its curves."""
 
 from __future__ import annotations
 
@@ -9,55 +9,61 @@ import numpy as np
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from densevision.draw.contact_sheet import contact_sheet
-from densevision.draw.plots import curves
-from densevision.inference.loader import Collate, EpochBatches
+from densevision.draw.contact_sheet import make_contact_sheet
+from densevision.draw.plots import plot_training_curves
+from densevision.inference.loader import Collate, EpochBatchSampler
 from densevision.io.image import to_display, write_image
 from densevision.results import Result
 from densevision.run_folder import RunFolder
-from densevision.sample import Sample
+from densevision.sample import Batch, Sample
 from densevision.tasks.base import Task
 
+__all__ = ["EXAMPLES", "draw_batches", "draw_curves", "draw_predictions"]
+
 BATCHES = 2
-IMAGES = 16
+IMAGES_PER_BATCH = 16
 EXAMPLES = 8
-"""Validation samples whose answers are drawn."""
+"""Number of validation samples whose predictions are drawn."""
 
 
-def draw_batches(folder: Path, task: Task, loader: DataLoader) -> None:
-    """Draws the first training batches as the network will see them, with their truth."""
-    dataset, batches = loader.dataset, loader.batch_sampler
-    assert isinstance(batches, EpochBatches)
-    for number, picks in zip(range(BATCHES), batches):
-        batch = Collate(task)([dataset[pick] for pick in picks[:IMAGES]])
+def draw_batches(folder: Path, task: Task, loader: DataLoader[Batch]) -> None:
+    """Draws the first training batches as the model sees them, with their labels."""
+    sampler = loader.batch_sampler
+    assert isinstance(sampler, EpochBatchSampler)
+    for number, keys in zip(range(BATCHES), sampler):
+        samples: list[Sample] = [loader.dataset[key] for key in keys[:IMAGES_PER_BATCH]]  # type: ignore[misc]
+        batch = Collate(task)(samples)
         images = next(iter(batch.inputs.values()))
-        # A batch of several sizes is padded to the largest, and each truth is of its own canvas.
-        own = [image[:, : view.size[0], : view.size[1]] for image, view in zip(images, batch.views)]
-        drawn = [_drawn(task, image, truth) for image, truth in zip(own, batch.ground_truths)]
-        captions = [str(identity) for identity in batch.ids]
-        write_image(folder / f"{number}.jpg", contact_sheet(drawn, captions))
+        # A batch of several sizes is padded to the largest, and each ground truth belongs to its own canvas.
+        crops = [image[:, : view.size[0], : view.size[1]] for image, view in zip(images, batch.views)]
+        drawings = [_draw_input(task, image, truth) for image, truth in zip(crops, batch.ground_truths)]
+        write_image(folder / f"{number}.jpg", make_contact_sheet(drawings, [str(sample_id) for sample_id in batch.ids]))
 
 
-def draw_answers(file: Path, shown: Sequence[tuple[Sample, Result]]) -> None:
-    """Draws validation images in rows: as they are, with the answer, and with the truth."""
-    drawn, captions = [], []
-    for sample, result in shown:
+def draw_predictions(file: Path, examples: Sequence[tuple[Sample, Result]]) -> None:
+    """Draws validation images in rows: the image, the prediction, and the ground truth."""
+    drawings: list[np.ndarray] = []
+    captions: list[str] = []
+    for sample, result in examples:
+        if sample.truth is None:
+            continue
         image = to_display(next(iter(sample.images.values())))
-        drawn += [image, result.beside(sample.truth, image), sample.truth.overlay(image)]
-        captions += [str(sample.id), "answer", "truth"]
-    if drawn:
-        write_image(file, contact_sheet(drawn, captions, columns=3 if len(shown) < 4 else 6))
+        drawings += [image, result.overlay_for_comparison(sample.truth, image), sample.truth.overlay(image)]
+        captions += [str(sample.id), "prediction", "ground truth"]
+    if drawings:
+        write_image(file, make_contact_sheet(drawings, captions, columns=3 if len(examples) < 4 else 6))
 
 
 def draw_curves(folder: RunFolder) -> None:
-    """Draws losses, metrics and rate over the epochs."""
-    rows = folder.rows()
-    columns = {name: [float(row.get(name) or "nan") for row in rows] for name in (rows[0] if rows else {})}
+    """Draws losses, metrics and learning rate over the epochs."""
+    rows = folder.read_rows()
+    names = list(dict.fromkeys(name for row in rows for name in row))
     if len(rows) > 1:
-        curves(folder.plots / "curves.png", columns)
+        table = {name: [float(row.get(name) or "nan") for row in rows] for name in names}
+        plot_training_curves(folder.plots / "curves.png", table)
 
 
-def _drawn(task: Task, tensor: Tensor, truth) -> np.ndarray:
+def _draw_input(task: Task, tensor: Tensor, truth: Result | None) -> np.ndarray:
     image = (tensor[:3].permute(1, 2, 0).clamp(0, 1).numpy() * 255).round().astype(np.uint8)
     image = np.repeat(image, 3, 2) if image.shape[2] == 1 else image
     return image if truth is None else task.draw(image, truth)

@@ -59,27 +59,27 @@ def test_score__json_equals_pycocotools(tmp_path: Path, capsys) -> None:
     rng = np.random.default_rng(0)
     boxes = np.concatenate([rng.uniform(0, 50, (20, 2)), rng.uniform(5, 40, (20, 2))], 1).tolist()
     images = [{"id": n, "width": 100, "height": 100, "file_name": f"{n}.jpg"} for n in (3, 7)]
-    ground_truths = [
+    annotations = [
         {"id": n + 1, "image_id": (3, 7)[n % 2], "category_id": 5, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
         for n, box in enumerate(boxes)
     ]
-    found = [
+    detections = [
         {"image_id": (3, 7)[n % 2], "category_id": 5, "bbox": [*(np.array(box) + 1)], "score": float(rng.random())}
         for n, box in enumerate(boxes)
     ]
     (tmp_path / "t.json").write_text(
-        json.dumps({"images": images, "annotations": ground_truths, "categories": [{"id": 5, "name": "x"}]})
+        json.dumps({"images": images, "annotations": annotations, "categories": [{"id": 5, "name": "x"}]})
     )
-    (tmp_path / "p.json").write_text(json.dumps(found))
+    (tmp_path / "p.json").write_text(json.dumps(detections))
     command = ("detection", "score", "--truth", str(tmp_path / "t.json"), "--predictions", str(tmp_path / "p.json"))
     report = json.loads(printed(capsys, *command, "--json"))
     assert set(report) >= {"task", "metrics", "protocol", "counts"} and report["counts"]["predictions"] == 20
     truth = COCO(str(tmp_path / "t.json"))
-    judge = COCOeval(truth, truth.loadRes(str(tmp_path / "p.json")), "bbox")
-    judge.evaluate(), judge.accumulate(), judge.summarize()
+    reference = COCOeval(truth, truth.loadRes(str(tmp_path / "p.json")), "bbox")
+    reference.evaluate(), reference.accumulate(), reference.summarize()
     capsys.readouterr()
     numbers = [-1 if value is None else value for value in report["metrics"].values()]
-    np.testing.assert_allclose(numbers, judge.stats, atol=1e-9)
+    np.testing.assert_allclose(numbers, reference.stats, atol=1e-9)
     assert "protocol" in printed(capsys, *command)
 
 
@@ -98,10 +98,10 @@ def test_predict__files_and_json(tmp_path: Path, capsys) -> None:
 def test_predict__zero_is_a_number(tmp_path: Path, capsys) -> None:
     images(tmp_path, "a.png")
     command = ("detection", "predict", str(tmp_path / "a.png"), "--json")
-    (few, all_of_them) = (
+    (few, every) = (
         json.loads(printed(capsys, *command, *more).splitlines()[-1]) for more in ((), ("--score-threshold", "0"))
     )
-    assert len(few["boxes"]) < len(all_of_them["boxes"]) == 300
+    assert len(few["boxes"]) < len(every["boxes"]) == 300
 
 
 def images(folder: Path, *names: str) -> None:
@@ -110,7 +110,7 @@ def images(folder: Path, *names: str) -> None:
         cv2.imwrite(str(folder / name), np.full((32, 32, 3), 90, np.uint8))
 
 
-def test_predict__answers_lie_as_their_images_do(tmp_path: Path, capsys) -> None:
+def test_predict__files_keep_the_paths_of_their_images(tmp_path: Path, capsys) -> None:
     images(tmp_path, "a/1.png", "b/1.png", "b/c/2.png")
     out = tmp_path / "out"
     printed(capsys, "detection", "predict", f"{tmp_path}/**/*.png", "--save", "json", "--out", str(out))
@@ -121,15 +121,15 @@ def test_predict__answers_lie_as_their_images_do(tmp_path: Path, capsys) -> None
     ]
 
 
-def test_predict__never_writes_over_an_answer(tmp_path: Path, capsys) -> None:
+def test_predict__never_overwrites_a_prediction(tmp_path: Path, capsys) -> None:
     images(tmp_path, "a/1.png", "a/1.jpg")
     with pytest.raises(SystemExit) as ending:
         run(["detection", "predict", str(tmp_path / "a"), "--save", "json", "--out", str(tmp_path / "out")])
-    said = capsys.readouterr().err
-    assert ending.value.code == 2 and "1.jpg" in said and "1.png" in said and "--out" in said
+    message = capsys.readouterr().err
+    assert ending.value.code == 2 and "1.jpg" in message and "1.png" in message and "--out" in message
 
 
-def test_predict__knows_every_form_before_it_writes_one(tmp_path: Path, capsys) -> None:
+def test_predict__unknown_format_writes_nothing(tmp_path: Path, capsys) -> None:
     images(tmp_path, "1.png")
     with pytest.raises(SystemExit) as ending:
         run(
@@ -139,7 +139,7 @@ def test_predict__knows_every_form_before_it_writes_one(tmp_path: Path, capsys) 
     assert not (tmp_path / "out").exists()
 
 
-def test_predict__answers_stay_in_their_folder(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_predict__files_stay_in_the_output_folder(tmp_path: Path, capsys, monkeypatch) -> None:
     images(tmp_path, "a/1.png", "work/2.png")
     monkeypatch.chdir(tmp_path / "work")
     printed(capsys, "detection", "predict", "2.png", "../a/1.png", "--save", "json", "--out", "out")
@@ -147,7 +147,7 @@ def test_predict__answers_stay_in_their_folder(tmp_path: Path, capsys, monkeypat
 
 
 @pytest.fixture
-def film(tmp_path: Path) -> Path:
+def video(tmp_path: Path) -> Path:
     """Five frames of 192 x 256 at 10 per second."""
     path = tmp_path / "clip.mp4"
     with VideoWriter(path, 10) as writer:
@@ -157,11 +157,11 @@ def film(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("task", "scale"), [("detection", 1), ("superres", 2)])
-def test_predict__makes_a_video_of_the_answers_to_one(
-    task: str, scale: int, film: Path, tmp_path: Path, capsys
+def test_predict__video_gives_a_video(
+    task: str, scale: int, video: Path, tmp_path: Path, capsys
 ) -> None:
     out = tmp_path / "out"
-    lines = printed(capsys, task, "predict", str(film), "--save", "mp4", "--save", "png", "--out", str(out))
+    lines = printed(capsys, task, "predict", str(video), "--save", "mp4", "--save", "png", "--out", str(out))
     assert lines.splitlines()[-1] == str(out / "clip.mp4")
     written = read_video(out / "clip.mp4")
     assert written.fps == 10
@@ -171,27 +171,38 @@ def test_predict__makes_a_video_of_the_answers_to_one(
         assert np.abs(frame - image).mean() < 8  # the codec is lossy
 
 
-def test_predict__a_video_of_other_answers_is_refused(film: Path, tmp_path: Path, capsys) -> None:
+def test_predict__video_of_something_else_is_refused(video: Path, tmp_path: Path, capsys) -> None:
     images(tmp_path, "a.png")
-    before = film.read_bytes()
+    before = video.read_bytes()
     for source, out, words in (
-        (tmp_path / "a.png", tmp_path / "out", "only the answers to a video make one"),
-        (film, tmp_path, "would be written over by its answers"),
+        (tmp_path / "a.png", tmp_path / "out", "mp4"),
+        (video, tmp_path, "clip.mp4"),
     ):
         with pytest.raises(SystemExit) as ending:
             run(["detection", "predict", str(source), "--save", "mp4", "--out", str(out)])
         assert ending.value.code == 2 and words in capsys.readouterr().err
-    assert film.read_bytes() == before and not (tmp_path / "out").exists()
+    assert video.read_bytes() == before and not (tmp_path / "out").exists()
 
 
-def test_info__tells_the_card(capsys) -> None:
+def test_info__prints_the_card(capsys) -> None:
     card = json.loads(printed(capsys, "detection", "info", "--json"))
     assert card["task"] == "detection" and card["license"] and card["classes"]
 
 
-def test_models__lists_starter_weights_and_backbones(capsys) -> None:
-    assert "starter weights for detection" in printed(capsys, "models")
-    assert "mobilenetv2_100" in printed(capsys, "models", "--backbones", "--filter", "mobilenetv2*").split()
+def test_models__lists_weights_architectures_and_backbones(capsys) -> None:
+    tables = json.loads(printed(capsys, "models", "--json"))
+    assert {row["task"] for row in tables["bundled"]} == set(TASKS)
+    assert {"yolo_n", "mask_rcnn", "raft_large"} <= {row["name"] for row in tables["architectures"]}
+    assert all(row["license"] for row in tables["published"])
+    assert "mobilenetv2_100" in printed(capsys, "models", "mobilenetv2*", "--backbones").split()
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_models__no_name_is_cut(columns: int, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = printed(capsys, "models")
+    names = [row["name"] for row in json.loads(printed(capsys, "models", "--json"))["published"]]
+    assert "…" not in text and all(name in text for name in names)
 
 
 def test_check__clean_and_faulty(tmp_path: Path, capsys) -> None:
@@ -203,14 +214,14 @@ def test_check__clean_and_faulty(tmp_path: Path, capsys) -> None:
         for number in range(count):
             cv2.imwrite(str(folder / f"{number}.png"), rng.integers(0, 255, (32, 32, 3), np.uint8))
             (tmp_path / "labels" / split / f"{number}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [thing]\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [object]\n")
     printed(capsys, "detection", "check", str(tmp_path))
     (tmp_path / "labels" / "train" / "3.txt").write_text("0 0.5 0.5 2.0 0.2\n")
     with pytest.raises(SystemExit) as ending:
         run(["detection", "check", str(tmp_path), "--json"])
     assert ending.value.code == 3
-    (found,) = json.loads(capsys.readouterr().out)["findings"]
-    assert found["name"] == "box-outside" and found["examples"][0]["file"] == "labels/train/3.txt"
+    (finding,) = json.loads(capsys.readouterr().out)["findings"]
+    assert finding["name"] == "box-outside" and finding["examples"][0]["file"] == "labels/train/3.txt"
 
 
 @pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
@@ -220,9 +231,9 @@ def test_interrupted__leaves_nothing_half_written(name: str, code: int, tmp_path
         "import signal, sys, time\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what runs behind a shell ignores it
         "from densevision.cli import main\n"
-        "from densevision.io.atomic_write import whole\n"
+        "from densevision.io.atomic_write import atomic_write\n"
         "def slow(*_, **__):\n"
-        "    with whole(sys.argv[1]) as temporary:\n"
+        "    with atomic_write(sys.argv[1]) as temporary:\n"
         "        temporary.write_text('half')\n"
         "        print('writing', flush=True)\n"
         "        time.sleep(60)\n"
@@ -233,6 +244,6 @@ def test_interrupted__leaves_nothing_half_written(name: str, code: int, tmp_path
     writer = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert writer.stdout is not None and writer.stdout.readline() == "writing\n"
     writer.send_signal(getattr(signal, name))
-    _, said = writer.communicate(timeout=60)
-    assert writer.returncode == code and "Traceback" not in said
+    _, message = writer.communicate(timeout=60)
+    assert writer.returncode == code and "Traceback" not in message
     assert list((tmp_path / "out").iterdir()) == []

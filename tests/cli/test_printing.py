@@ -1,4 +1,4 @@
-"""How numbers are printed, those without end among them."""
+"""Printed reports, and numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import pytest
 
 from densevision import api
 from densevision.cli.main import run
-from densevision.cli.printing import remarks
+from densevision.cli.printing import configure_logging
 from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.tasks import TASKS
 
 
-def truth_and_answer(task: str, root: Path) -> tuple[Path, Path]:
-    """Truth of two images, and the answer that is the truth itself."""
+def write_truth_and_prediction(task: str, root: Path) -> tuple[Path, Path]:
+    """Ground truth of two images, and a prediction that equals it."""
     if task in ("detection", "instance"):
         images = [{"id": n, "width": 40, "height": 30, "file_name": f"{n}.png"} for n in (1, 2)]
         box = {"category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "segmentation": [[5, 5, 25, 5, 25, 25, 5, 25]]}
-        ground_truths = [{"id": n, "image_id": n, "iscrowd": 0, **box} for n in (1, 2)]
-        told = {"images": images, "annotations": ground_truths, "categories": [{"id": 1, "name": "a"}]}
-        (root / "truth.json").write_text(json.dumps(told))
-        (root / "answer.json").write_text(json.dumps([{"image_id": n, "score": 0.9, **box} for n in (1, 2)]))
-        return root / "truth.json", root / "answer.json"
+        annotations = [{"id": n, "image_id": n, "iscrowd": 0, **box} for n in (1, 2)]
+        content = {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "a"}]}
+        (root / "truth.json").write_text(json.dumps(content))
+        (root / "prediction.json").write_text(json.dumps([{"image_id": n, "score": 0.9, **box} for n in (1, 2)]))
+        return root / "truth.json", root / "prediction.json"
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         if task == "depth":
@@ -42,24 +42,24 @@ def truth_and_answer(task: str, root: Path) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_score__truth_against_itself(task: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    truth, answer = truth_and_answer(task, tmp_path)
-    run([task, "score", "--truth", str(truth), "--predictions", str(answer)])
+    truth, prediction = write_truth_and_prediction(task, tmp_path)
+    run([task, "score", "--truth", str(truth), "--predictions", str(prediction)])
     printed = capsys.readouterr().out
     assert "protocol: " in printed and (" inf " in printed) == (task in ("superres", "translation"))
 
 
-def test_quiet__starter_weights_are_not_announced(capsys: pytest.CaptureFixture) -> None:
-    remarks(False)
+def test_quiet__bundled_weights_are_not_announced(capsys: pytest.CaptureFixture) -> None:
+    configure_logging(False)
     api.load(task="superres")
-    assert "starter weights for superres" in capsys.readouterr().err
-    remarks(True)
+    assert "weights for superres" in capsys.readouterr().err
+    configure_logging(True)
     api.load(task="superres")
-    remarks(False)
+    configure_logging(False)
     assert not capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("value", "text"), [(math.inf, "inf"), (-math.inf, "-inf"), (math.nan, "-"), (0, "0")])
-def test_number__without_end_or_meaning(value: float, text: str) -> None:
-    from densevision.cli.printing import _number
+def test_format_number__not_finite(value: float, text: str) -> None:
+    from densevision.cli.printing import _format_number
 
-    assert _number(value) == text
+    assert _format_number(value) == text

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from densevision.cli.main import run
-from densevision.draw.colors import palette
+from densevision.draw.colors import build_palette
 from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.io.masks import write_palette_png
-from densevision.metrics.metric_info import metric_info
+from densevision.metrics.metric_info import get_metric_info
 from densevision.tasks import TASKS
 
 SIZE = (24, 32)
@@ -49,7 +49,7 @@ def folders(request, tmp_path: Path) -> tuple[str, Path, Path]:
     return task, tmp_path / "truth", tmp_path / "found"
 
 
-def asked(capsys, *arguments: str) -> tuple[int, str, str]:
+def run_command(capsys, *arguments: str) -> tuple[int, str, str]:
     code = 0
     try:
         run(list(arguments))
@@ -59,12 +59,12 @@ def asked(capsys, *arguments: str) -> tuple[int, str, str]:
     return code, captured.out, captured.err
 
 
-def test_folders__what_is_left_out_is_counted_and_named(folders, capsys) -> None:
+def test_folders__skipped_files_are_counted_and_named(folders, capsys) -> None:
     task, truth, found = folders
     command = (task, "score", "--truth", str(truth), "--predictions", str(found))
-    code, _, err = asked(capsys, *command)
+    code, _, err = run_command(capsys, *command)
     assert code == 3 and "broken" in err
-    code, out, err = asked(capsys, *command, "--on-error", "skip", "--json")
+    code, out, err = run_command(capsys, *command, "--on-error", "skip", "--json")
     report = json.loads(out)
     assert code == 0 and set(report) >= {"task", "metrics", "protocol", "counts", "named"}
     wanted = {
@@ -74,7 +74,7 @@ def test_folders__what_is_left_out_is_counted_and_named(folders, capsys) -> None
     }
     assert report["named"] == wanted and all(f"1 {kind}" in err for kind in wanted)
     assert report["counts"]["images"] == 2 and all(report["counts"][kind] == 1 for kind in wanted)
-    code, out, _ = asked(capsys, *command, "--on-error", "skip")
+    code, out, _ = run_command(capsys, *command, "--on-error", "skip")
     assert code == 0 and "only told" in out and "protocol" in out
 
 
@@ -90,7 +90,7 @@ def test_folders__of_other_sizes_are_refused_by_name(folders, capsys) -> None:
         write_flow(other, np.zeros((2, 4, 4), np.float32))
     else:
         write_image(other, np.zeros((4, 4, 1 if task == "semantic" else 3), np.uint8))
-    code, _, err = asked(capsys, task, "score", "--truth", str(truth), "--predictions", str(found))
+    code, _, err = run_command(capsys, task, "score", "--truth", str(truth), "--predictions", str(found))
     assert code == 3 and err.startswith("error: b")
 
 
@@ -104,10 +104,10 @@ def test_objects__without_predictions_or_objects_are_named(tmp_path: Path, capsy
     (tmp_path / "p.json").write_text(json.dumps([{"image_id": 1, "score": 0.5, **box, **mask}]))
     for task in ("detection", "instance"):
         command = (task, "score", "--truth", str(tmp_path / "t.json"), "--predictions", str(tmp_path / "p.json"))
-        report = json.loads(asked(capsys, *command, "--json")[1])
+        report = json.loads(run_command(capsys, *command, "--json")[1])
         named = {"images without predictions": ["y.jpg", "z.jpg"], "images without objects": ["z.jpg"]}
         assert report["named"] == named and report["counts"]["images without predictions"] == 2
-        assert asked(capsys, *command, "--on-error", "skip")[0] == 2
+        assert run_command(capsys, *command, "--on-error", "skip")[0] == 2
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -119,14 +119,14 @@ def test_score__needs_no_torch(task: str) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_names__all_say_what_they_are(folders, capsys) -> None:
+def test_names__every_metric_has_a_description(folders, capsys) -> None:
     task, truth, found = folders
     command = (task, "score", "--truth", str(truth), "--predictions", str(found), "--on-error", "skip", "--json")
-    report = json.loads(asked(capsys, *command)[1])
-    assert not [name for name in report["metrics"] if not metric_info(name).text]
+    report = json.loads(run_command(capsys, *command)[1])
+    assert not [name for name in report["metrics"] if not get_metric_info(name).text]
 
 
-def test_depth__under_a_protocol_and_a_scale_of_ones_own(tmp_path: Path, capsys) -> None:
+def test_depth__under_a_protocol_and_a_scale__custom(tmp_path: Path, capsys) -> None:
     """KITTI's files do not say their scale; Garg's crop and 80 m are counted by hand."""
     rng = np.random.default_rng(0)
     known = rng.random((48, 64)) < 0.8
@@ -135,10 +135,10 @@ def test_depth__under_a_protocol_and_a_scale_of_ones_own(tmp_path: Path, capsys)
         (tmp_path / side).mkdir()
         write_image(tmp_path / side / "0.png", np.where(known, np.rint(256 * depth), 0).astype(np.uint16))
     command = ("depth", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found"), "--json")
-    code, _, err = asked(capsys, *command)
+    code, _, err = run_command(capsys, *command)
     assert code == 3 and "data.scale" in err
-    options = ("data.scale=256", "evaluation.crop=garg", "evaluation.farthest=80")
-    code, out, _ = asked(capsys, *command, *(word for option in options for word in ("--set", option)))
+    options = ("data.scale=256", "evaluation.crop=garg", "evaluation.max_depth=80")
+    code, out, _ = run_command(capsys, *command, *(word for option in options for word in ("--set", option)))
     rows, columns = slice(int(0.40810811 * 48), int(0.99189189 * 48)), slice(int(0.03594771 * 64), int(0.96405229 * 64))
     t, a = (np.rint(256 * depth[rows, columns]) / 256 for depth in (truth, answer))
     counted = known[rows, columns] & (t <= 80)
@@ -146,29 +146,29 @@ def test_depth__under_a_protocol_and_a_scale_of_ones_own(tmp_path: Path, capsys)
     assert code == 0 and json.loads(out)["metrics"]["AbsRel/garg/80m"] == pytest.approx(wanted, rel=1e-6)
 
 
-def test_semantic__with_names_and_unknown_values_of_ones_own(tmp_path: Path, capsys) -> None:
+def test_semantic__with_names_and_unknown_values__custom(tmp_path: Path, capsys) -> None:
     for side, value in (("truth", 0), ("found", 1)):
         mask = np.zeros((4, 4, 1), np.uint8)
         mask[:2], mask[3] = 1, (2, value)[side == "found"]
         write_image(tmp_path / side / "0.png", mask)
     command = ("semantic", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found"))
     names = ("--set", "classes=[ground, thing]")
-    code, out, _ = asked(capsys, *command, *names, "--set", "data.unknown=[2]", "--json")
+    code, out, _ = run_command(capsys, *command, *names, "--set", "data.unknown=[2]", "--json")
     assert code == 0 and json.loads(out)["metrics"]["mIoU"] == 1
-    assert asked(capsys, *command, *names)[0] == 3, "2 is no class"
-    code, _, err = asked(capsys, *command, "--set", "data.unknown=[2]")
+    assert run_command(capsys, *command, *names)[0] == 3, "2 is no class"
+    code, _, err = run_command(capsys, *command, "--set", "data.unknown=[2]")
     assert code == 2 and "Set classes" in err
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_options__without_effect_on_files_are_refused(task: str, capsys) -> None:
-    code, _, err = asked(capsys, task, "score", "--truth", "a", "--predictions", "b", "--set", "train.epochs=3")
-    assert code == 2 and "train.epochs" in err and "no effect" in err
+    code, _, err = run_command(capsys, task, "score", "--truth", "a", "--predictions", "b", "--set", "train.epochs=3")
+    assert code == 2 and "train.epochs" in err
 
 
-def scored(capsys, root: Path, *settings: str) -> dict:
-    command = ["semantic", "score", "--truth", str(root / "truth"), "--predictions", str(root / "found"), "--json"]
-    code, out, err = asked(capsys, *command, *(word for setting in settings for word in ("--set", setting)))
+def score_semantic(capsys, root: Path, *settings: str) -> dict:
+    command = ["semantic", "score", "--truth", str(root / "truth"), "--predictions", str(root / "predictions"), "--json"]
+    code, out, err = run_command(capsys, *command, *(word for setting in settings for word in ("--set", setting)))
     return json.loads(out) if code == 0 else {"error": err, "code": code}
 
 
@@ -186,31 +186,31 @@ SETTINGS = {
 
 @pytest.mark.parametrize("written", ["as the truth", "as class numbers"])
 @pytest.mark.parametrize("kind", CODES)
-def test_semantic__truth_as_the_loader_reads_it(kind: str, written: str, tmp_path: Path, capsys) -> None:
+def test_semantic__truth_read_as_in_training(kind: str, written: str, tmp_path: Path, capsys) -> None:
     write_image(tmp_path / "truth/0.png", CODES[kind][np.minimum(LABELS, 3)])
     answer = np.where(LABELS == 255, 1, LABELS).astype(np.uint8)
-    write_image(tmp_path / "found/0.png", CODES[kind][answer] if written == "as the truth" else answer)
+    write_image(tmp_path / "predictions/0.png", CODES[kind][answer] if written == "as the truth" else answer)
     for names in (("classes=[a,b,c]",), ()):
-        found = scored(capsys, tmp_path, *SETTINGS[kind], *names)
+        found = score_semantic(capsys, tmp_path, *SETTINGS[kind], *names)
         assert found["metrics"]["mIoU"] == 1 and found["counts"]["pixels"] == 7
 
 
 def test_semantic__sets_of_classes(tmp_path: Path, capsys) -> None:
     write_image(tmp_path / "truth/0.png", np.array([[0, 1, 2, 3, 65535]], np.uint16))
-    write_image(tmp_path / "found/0.png", np.array([[0, 1, 2, 1, 3]], np.uint16))
-    found = scored(capsys, tmp_path, "mode=multilabel", "classes=[a,b]")
+    write_image(tmp_path / "predictions/0.png", np.array([[0, 1, 2, 1, 3]], np.uint16))
+    found = score_semantic(capsys, tmp_path, "mode=multilabel", "classes=[a,b]")
     assert found["metrics"]["mIoU"] == pytest.approx((1 + 0.5) / 2)
-    assert scored(capsys, tmp_path, "mode=multilabel")["code"] == 2
+    assert score_semantic(capsys, tmp_path, "mode=multilabel")["code"] == 2
 
 
 def test_semantic__names_of_masks(tmp_path: Path, capsys) -> None:
     for name in ("a_mask", "b_L", "c"):
         write_image(tmp_path / f"truth/{name}.png", LABELS)
-        write_image(tmp_path / f"found/{name[0]}.png", np.minimum(LABELS, 2))
-    found = scored(capsys, tmp_path)
+        write_image(tmp_path / f"predictions/{name[0]}.png", np.minimum(LABELS, 2))
+    found = score_semantic(capsys, tmp_path)
     assert found["counts"]["images"] == 3 and found["metrics"]["mIoU"] == 1
     write_image(tmp_path / "truth/a_label.png", LABELS)
-    assert "two files of one name" in scored(capsys, tmp_path)["error"]
+    assert "two files of one name" in score_semantic(capsys, tmp_path)["error"]
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm"])
@@ -221,7 +221,7 @@ def test_depth__scale_is_that_of_integers_alone(suffix: str, tmp_path: Path, cap
     (tmp_path / "found").mkdir()
     write_depth(tmp_path / f"found/0{suffix}", 1.25 * meters)
     command = ("depth", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "found"), "--json")
-    code, out, _ = asked(capsys, *command, "--set", "data.scale=256")
+    code, out, _ = run_command(capsys, *command, "--set", "data.scale=256")
     assert code == 0 and json.loads(out)["metrics"]["AbsRel"] == pytest.approx(0.25, abs=1e-3)
 
 
@@ -231,36 +231,36 @@ FOREGROUND = np.array([[0, 1, 1, 0], [1, 0, 0, 0]], np.uint8)
 @pytest.mark.parametrize("settings", [(), ("mode=binary",), ("classes=[ground,thing]",)], ids=str)
 def test_semantic__white_foreground_is_not_taken_for_unknown(settings: tuple[str, ...], tmp_path: Path, capsys) -> None:
     write_image(tmp_path / "truth/0.png", 255 * FOREGROUND)
-    write_image(tmp_path / "found/0.png", FOREGROUND)
-    refused = scored(capsys, tmp_path, *settings)
+    write_image(tmp_path / "predictions/0.png", FOREGROUND)
+    refused = score_semantic(capsys, tmp_path, *settings)
     assert refused["code"] == 3 and "data.values=[0,255]" in refused["error"]
-    assert scored(capsys, tmp_path, *settings, "data.values=[0,255]")["metrics"]["mIoU"] == 1
-    assert scored(capsys, tmp_path, *settings, "data.values=[0,1]")["counts"]["unknown pixels"] == 3
+    assert score_semantic(capsys, tmp_path, *settings, "data.values=[0,255]")["metrics"]["mIoU"] == 1
+    assert score_semantic(capsys, tmp_path, *settings, "data.values=[0,1]")["counts"]["unknown pixels"] == 3
 
 
 @pytest.mark.parametrize("values", [(), ("data.values=[0,255]",)], ids=str)
 def test_semantic__binary_answers_may_be_white(values: tuple[str, ...], tmp_path: Path, capsys) -> None:
     write_image(tmp_path / "truth/0.png", (255 if values else 1) * FOREGROUND)
     for white in (1, 255):
-        write_image(tmp_path / "found/0.png", white * FOREGROUND)
-        assert scored(capsys, tmp_path, "mode=binary", *values)["metrics"]["mIoU"] == 1
+        write_image(tmp_path / "predictions/0.png", white * FOREGROUND)
+        assert score_semantic(capsys, tmp_path, "mode=binary", *values)["metrics"]["mIoU"] == 1
 
 
-def test_semantic__answers_that_fit_both_writings(tmp_path: Path, capsys, caplog) -> None:
+def test_semantic__predictions_that_fit_both_encodings(tmp_path: Path, capsys, caplog) -> None:
     labels = np.array([[1, 2, 1, 1]], np.uint8)
     write_image(tmp_path / "truth/0.png", labels + 1)
-    write_image(tmp_path / "found/0.png", labels)
-    assert scored(capsys, tmp_path, "data.values=[1,2,3]")["metrics"]["aAcc"] == 0
-    assert "may be class numbers as well" in caplog.text
-    write_palette_png(tmp_path / "found/0.png", labels, palette(3))  # as ours are written
-    assert scored(capsys, tmp_path, "data.values=[1,2,3]")["metrics"]["aAcc"] == 1
+    write_image(tmp_path / "predictions/0.png", labels)
+    assert score_semantic(capsys, tmp_path, "data.values=[1,2,3]")["metrics"]["aAcc"] == 0
+    assert "class numbers" in caplog.text
+    write_palette_png(tmp_path / "predictions/0.png", labels, build_palette(3))  # as ours are written
+    assert score_semantic(capsys, tmp_path, "data.values=[1,2,3]")["metrics"]["aAcc"] == 1
 
 
-@pytest.mark.parametrize("said", [[7, 8, 26, 7, 7], [0, 1, 13, 2, 2]], ids=["labelIds", "trainIds"])
-def test_semantic__cityscapes(said: list[int], tmp_path: Path, capsys) -> None:
+@pytest.mark.parametrize("values", [[7, 8, 26, 7, 7], [0, 1, 13, 2, 2]], ids=["labelIds", "trainIds"])
+def test_semantic__cityscapes(values: list[int], tmp_path: Path, capsys) -> None:
     write_image(tmp_path / "truth/ulm/ulm_1_gtFine_labelIds.png", np.array([[7, 8, 26, 0, 4]], np.uint8))
     write_image(tmp_path / "truth/ulm/ulm_1_gtFine_color.png", np.zeros((1, 5, 3), np.uint8))
-    write_image(tmp_path / "found/ulm/ulm_1_leftImg8bit.png", np.array([said], np.uint8))
-    found = scored(capsys, tmp_path)
+    write_image(tmp_path / "predictions/ulm/ulm_1_leftImg8bit.png", np.array([values], np.uint8))
+    found = score_semantic(capsys, tmp_path)
     assert found["metrics"]["mIoU"] == 1 and found["counts"]["pixels"] == 3 and not found.get("named")
     assert found["counts"]["images without prediction"] == 0 and "road" in found["tables"]["per class"]

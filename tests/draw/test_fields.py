@@ -7,17 +7,17 @@ import pytest
 
 from densevision.draw import canvas as canvas_module
 from densevision.draw import fields
-from densevision.draw.colors import INVALID, class_color, palette, sequential
+from densevision.draw.colors import INVALID_COLOR, get_class_color, build_palette, apply_colormap
 from densevision.draw.fields import (
     draw_arrows,
     draw_depth,
     draw_flow,
     draw_occlusion,
     draw_semantic,
-    flow_colors,
-    flow_wheel,
+    flow_to_rgb,
+    build_flow_wheel,
 )
-from densevision.draw.legends import _ticks, write_names
+from densevision.draw.legends import _compute_ticks, draw_class_legend
 
 # flow_vis 0.1 for these displacements, ten pixels long at most along each axis.
 DIRECTIONS = [[1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1], [0.5, 0], [0, -0.25], [0, 0]]
@@ -34,7 +34,7 @@ def _photo(height: int, width: int) -> np.ndarray:
 
 
 def test_flow_wheel__known_hues():
-    wheel = (flow_wheel() * 255).round().astype(int)
+    wheel = (build_flow_wheel() * 255).round().astype(int)
     assert len(wheel) == 55
     known = {0: (255, 0, 0), 1: (255, 17, 0), 7: (255, 119, 0), 15: (255, 255, 0), 21: (0, 255, 0), 25: (0, 255, 255)}
     known |= {36: (0, 0, 255), 49: (255, 0, 255), 54: (255, 0, 43)}
@@ -44,7 +44,7 @@ def test_flow_wheel__known_hues():
 
 def test_draw_flow__equals_flow_vis():
     flow = 10 * np.array(DIRECTIONS).T[:, None]
-    np.testing.assert_array_equal(draw_flow(flow, key=False)[0], FLOW_VIS)
+    np.testing.assert_array_equal(draw_flow(flow, legend=False)[0], FLOW_VIS)
 
 
 @pytest.mark.parity
@@ -55,11 +55,11 @@ def test_flow_colors__equal_torchvision():
     flow = np.random.default_rng(0).normal(0, 8, (2, 40, 50)).astype(np.float32)
     expected = flow_to_image(torch.from_numpy(flow)).permute(1, 2, 0).numpy()
     # It divides by the longest motion alone, where flow_vis adds 1e-5 to it: at most one level apart.
-    assert np.abs(draw_flow(flow, key=False).astype(int) - expected).max() <= 1
+    assert np.abs(draw_flow(flow, legend=False).astype(int) - expected).max() <= 1
 
 
 def test_flow_colors__longer_than_the_limit_is_darkened():
-    at, beyond = (flow_colors(np.full((2, 1, 1), [[[length]], [[0.0]]]), 5.0)[0, 0] for length in (5.0, 50.0))
+    at, beyond = (flow_to_rgb(np.full((2, 1, 1), [[[length]], [[0.0]]]), 5.0)[0, 0] for length in (5.0, 50.0))
     assert tuple(at) == (255, 0, 0) and tuple(beyond) == (191, 0, 0)
 
 
@@ -69,16 +69,16 @@ def test_draw_flow__unknown_is_gray_and_does_not_set_the_limit():
     flow[:, 4, 4] = 1e9
     valid = np.ones((30, 40), bool)
     valid[4, 4] = False
-    drawn = draw_flow(flow, valid, key=False)
-    assert tuple(drawn[3, 3]) == tuple(drawn[4, 4]) == INVALID
-    np.testing.assert_array_equal(drawn[0, 0], draw_flow(np.ones((2, 1, 1)), key=False)[0, 0])
+    drawn = draw_flow(flow, valid, legend=False)
+    assert tuple(drawn[3, 3]) == tuple(drawn[4, 4]) == INVALID_COLOR
+    np.testing.assert_array_equal(drawn[0, 0], draw_flow(np.ones((2, 1, 1)), legend=False)[0, 0])
 
 
 def test_draw_flow__given_limit_keeps_colors_still():
     slow, fast = np.full((2, 4, 4), 1.0), np.full((2, 4, 4), 1.0)
     fast[:, 0, 0] = 3
-    np.testing.assert_array_equal(draw_flow(slow, limit=5, key=False)[1:], draw_flow(fast, limit=5, key=False)[1:])
-    assert (draw_flow(slow, key=False)[1:] != draw_flow(fast, key=False)[1:]).any()
+    np.testing.assert_array_equal(draw_flow(slow, limit=5, legend=False)[1:], draw_flow(fast, limit=5, legend=False)[1:])
+    assert (draw_flow(slow, legend=False)[1:] != draw_flow(fast, legend=False)[1:]).any()
 
 
 def test_draw_flow__wheel_shows_the_directions_as_they_are():
@@ -113,7 +113,7 @@ def test_draw_occlusion__tints_what_is_hidden_alone():
     np.testing.assert_array_equal(draw_occlusion(photo, hidden), photo)
     hidden[10:20, 10:30] = True
     drawn = draw_occlusion(photo, hidden)
-    mixed = photo[12:18, 12:28] * 0.5 + np.array(fields.OCCLUDED) * 0.5
+    mixed = photo[12:18, 12:28] * 0.5 + np.array(fields.OCCLUSION_COLOR) * 0.5
     assert np.abs(drawn[12:18, 12:28] - mixed).max() <= 0.5
     np.testing.assert_array_equal(drawn[25:], photo[25:])
 
@@ -123,19 +123,19 @@ def test_draw_occlusion__tints_what_is_hidden_alone():
 
 def test_draw_depth__near_is_warm_for_depth_and_for_disparity():
     depth = np.array([[1.0, 10.0]])
-    np.testing.assert_array_equal(draw_depth(depth, limits=(1, 10))[0], sequential(np.array([[1.0, 0.0]]))[0])
+    np.testing.assert_array_equal(draw_depth(depth, limits=(1, 10))[0], apply_colormap(np.array([[1.0, 0.0]]))[0])
     disparity = draw_depth(1 / depth, kind="disparity", limits=(0.1, 1))
-    np.testing.assert_array_equal(disparity[0], sequential(np.array([[1.0, 0.0]]))[0])
+    np.testing.assert_array_equal(disparity[0], apply_colormap(np.array([[1.0, 0.0]]))[0])
 
 
 def test_draw_depth__unknown_is_gray_and_outliers_do_not_set_the_range():
     depth = np.random.default_rng(0).uniform(2, 4, (50, 60))
-    clean = draw_depth(depth, limits=(2, 4), key=False)
+    clean = draw_depth(depth, limits=(2, 4), legend=False)
     depth[0, 0], depth[0, 1], depth[0, 2], depth[0, 3] = np.nan, np.inf, 1e6, 0
     valid = np.ones(depth.shape, bool)
     valid[0, 3] = False
-    drawn = draw_depth(depth, valid, key=False)
-    assert [tuple(drawn[0, column]) for column in (0, 1, 3)] == [INVALID] * 3
+    drawn = draw_depth(depth, valid, legend=False)
+    assert [tuple(drawn[0, column]) for column in (0, 1, 3)] == [INVALID_COLOR] * 3
     assert np.abs(drawn[1:].astype(int) - clean[1:]).mean() < 12
 
 
@@ -146,18 +146,18 @@ def test_draw_depth__flat_or_unknown(size, value):
     drawn = draw_depth(depth)
     assert drawn.shape == (*size, 3) and drawn.dtype == np.uint8
     if np.isnan(value):
-        assert (drawn == INVALID).all()
+        assert (drawn == INVALID_COLOR).all()
     else:
-        assert len(np.unique(draw_depth(depth, key=False).reshape(-1, 3), axis=0)) == 1
+        assert len(np.unique(draw_depth(depth, legend=False).reshape(-1, 3), axis=0)) == 1
 
 
 def test_draw_depth__bar_is_written_where_there_is_room():
     depth = np.linspace(1, 9, 300 * 400).reshape(300, 400)
-    differs = (draw_depth(depth) != draw_depth(depth, key=False)).any(2)
+    differs = (draw_depth(depth) != draw_depth(depth, legend=False)).any(2)
     rows, columns = np.nonzero(differs)
     assert rows.min() > 150 and columns.min() > 150
     small = depth[:20, :30]
-    np.testing.assert_array_equal(draw_depth(small), draw_depth(small, key=False))
+    np.testing.assert_array_equal(draw_depth(small), draw_depth(small, legend=False))
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_draw_depth__bar_is_written_where_there_is_room():
     ],
 )
 def test_ticks__round_numbers_inside_the_range(low, high, texts):
-    values, written = _ticks(low, high)
+    values, written = _compute_ticks(low, high)
     assert written == texts
     assert all(low - 1e-9 <= value <= high + 1e-9 for value in values)
     np.testing.assert_allclose([float(text) for text in written], values, atol=1e-12)
@@ -184,14 +184,14 @@ def test_draw_semantic__tints_by_class_and_leaves_what_has_none():
     photo, labels = _photo(40, 60), np.zeros((40, 60), np.uint8)
     labels[:, 20:40], labels[:, 40:], labels[0, 0] = 2, 255, 7
     before = photo.copy()
-    drawn = draw_semantic(photo, labels, NAMES, key=False)
+    drawn = draw_semantic(photo, labels, NAMES, legend=False)
     np.testing.assert_array_equal(photo, before)
     for columns, label in ((slice(2, 19), 0), (slice(21, 39), 2)):
-        mixed = photo[2:38, columns] * 0.4 + np.array(class_color(label)) * 0.6
+        mixed = photo[2:38, columns] * 0.4 + np.array(get_class_color(label)) * 0.6
         assert np.abs(drawn[2:38, columns] - mixed).max() <= 1
     np.testing.assert_array_equal(drawn[:, 40:], photo[:, 40:])
     np.testing.assert_array_equal(drawn[0, 0], photo[0, 0])
-    assert (drawn[:, 19] == class_color(0)).all(1).sum() == 40, "the border is in full color"
+    assert (drawn[:, 19] == get_class_color(0)).all(1).sum() == 40, "the border is in full color"
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (200, 300)])
@@ -203,14 +203,14 @@ def test_draw_semantic__all_ignored_leaves_the_image(size):
 def test_draw_semantic__key_names_what_is_there():
     photo = np.zeros((300, 400, 3), np.uint8)
     drawn = draw_semantic(photo, np.full((300, 400), 1), NAMES)
-    assert (drawn[150:, :200] == class_color(1)).all(2).any()
-    assert not (drawn[150:, :200] == class_color(0)).all(2).any()
+    assert (drawn[150:, :200] == get_class_color(1)).all(2).any()
+    assert not (drawn[150:, :200] == get_class_color(0)).all(2).any()
 
 
 def test_write_names__as_many_as_there_is_room_for():
     canvas = np.full((200, 300, 3), 90, np.uint8)
-    entries = [(f"class {index}", tuple(palette(100)[index].tolist())) for index in range(100)]
-    write_names(canvas, entries)
+    entries = [(f"class {index}", tuple(build_palette(100)[index].tolist())) for index in range(100)]
+    draw_class_legend(canvas, entries)
     shown = [color for _, color in entries if (canvas == color).all(2).any()]
     assert 2 <= len(shown) < 10 and shown == [color for _, color in entries[: len(shown)]]
 
@@ -226,6 +226,6 @@ def test_fields__strips_do_not_show(monkeypatch):
         return *tinted, draw_depth(depth, hidden), draw_flow(flow, hidden)
 
     whole = all_of_them()
-    monkeypatch.setattr(canvas_module, "STRIP", 100)
+    monkeypatch.setattr(canvas_module, "STRIP_PIXELS", 100)
     for one, other in zip(whole, all_of_them()):
         np.testing.assert_array_equal(one, other)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densevision.draw.html_page import Page
+from densevision.draw.html_page import HTMLPage
 from densevision.errors import DataError, UsageError
 
 HOSTILE = "<script>alert(1)</script> & \"quotes\" 'single' </main>\nsecond line"
@@ -53,11 +53,11 @@ def _images(page: str) -> list[np.ndarray]:
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(item))).convert("RGB")) for item in data]
 
 
-def _everything() -> Page:
+def _everything() -> HTMLPage:
     photo = np.random.default_rng(0).integers(0, 256, (600, 700, 3), dtype=np.uint8)
-    page = Page(HOSTILE).heading(HOSTILE).heading("part", 3).text(HOSTILE).code(HOSTILE)
-    page.table([[HOSTILE, 1.5], ["b", None]], ["name", HOSTILE], HOSTILE).numbers({"AP": 0.5})
-    return page.image(photo, HOSTILE).images([photo[:5, :7], photo[:9, :9]], [HOSTILE])
+    page = HTMLPage(HOSTILE).add_heading(HOSTILE).add_heading("part", 3).add_text(HOSTILE).add_code(HOSTILE)
+    page.add_table([[HOSTILE, 1.5], ["b", None]], ["name", HOSTILE], HOSTILE).add_numbers({"AP": 0.5})
+    return page.add_image(photo, HOSTILE).add_images([photo[:5, :7], photo[:9, :9]], [HOSTILE])
 
 
 def test_page__text_is_shown_as_it_is_given():
@@ -78,7 +78,7 @@ def test_page__small_images_are_exact_and_large_ones_close():
     noise = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     smooth = np.indices((900, 900)).sum(0)[..., None] // np.array([8, 9, 10])
     large = (smooth + np.random.default_rng(0).integers(0, 30, (900, 900, 3))).astype(np.uint8)
-    page = Page("images").image(noise).image(large).render()
+    page = HTMLPage("images").add_image(noise).add_image(large).render()
     first, second = _images(page)
     np.testing.assert_array_equal(first, noise)
     assert second.shape == large.shape and np.abs(second.astype(int) - large).mean() < 8
@@ -87,15 +87,15 @@ def test_page__small_images_are_exact_and_large_ones_close():
 
 def test_page__files_are_embedded_as_they_are(tmp_path):
     Image.new("RGB", (3, 2), (1, 2, 3)).save(tmp_path / "a.png")
-    page = Page("file").image(tmp_path / "a.png").render()
+    page = HTMLPage("file").add_image(tmp_path / "a.png").render()
     assert base64.b64encode((tmp_path / "a.png").read_bytes()).decode() in page
 
 
 def test_page__files_that_cannot_be_shown_are_refused(tmp_path):
     with pytest.raises(DataError, match=r"absent\.png"):
-        Page("x").image(tmp_path / "absent.png")
+        HTMLPage("x").add_image(tmp_path / "absent.png")
     with pytest.raises(UsageError, match=r"\.tif"):
-        Page("x").image(tmp_path / "a.tif")
+        HTMLPage("x").add_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(
@@ -115,11 +115,11 @@ def test_page__files_that_cannot_be_shown_are_refused(tmp_path):
     ],
 )
 def test_table__numbers(value, shown):
-    assert _Reader(Page("t").table([[value]]).render()).within("td") == [shown]
+    assert _Reader(HTMLPage("t").add_table([[value]]).render()).within("td") == [shown]
 
 
 def test_table__columns_of_numbers_are_aligned_at_the_right():
-    page = Page("t").table([["a", 1], ["b", None]], ["name", "count"]).render()
+    page = HTMLPage("t").add_table([["a", 1], ["b", None]], ["name", "count"]).render()
     assert re.findall(r'<(t[hd]) class="number">([^<]+)<', page) == [("th", "count"), ("td", "1"), ("td", "—")]
 
 
@@ -131,4 +131,4 @@ def test_page__is_for_phones_and_for_the_night_and_is_written_whole(tmp_path):
 
 
 def test_page__without_content():
-    assert _Reader(Page("empty").render()).within("h1") == ["empty"]
+    assert _Reader(HTMLPage("empty").render()).within("h1") == ["empty"]

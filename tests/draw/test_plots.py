@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densevision.draw.plots import _split_of, confusion, curves, f1_curves, pr_curves
+from densevision.draw.plots import _parse_column, plot_confusion_matrix, plot_training_curves, plot_f1_curves, plot_pr_curves
 
 X = np.linspace(0, 1, 101)
 
@@ -38,14 +38,14 @@ def _inked(path: Path) -> float:
         ("AP50", "AP50", ""),
     ],
 )
-def test_split_of__quantity_and_split(column, quantity, split):
-    assert _split_of(column) == (quantity, split)
+def test_parse_column__quantity_and_split(column, quantity, split):
+    assert _parse_column(column) == (quantity, split)
 
 
 def test_curves__train_and_val_share_a_panel(tmp_path):
     one = {"epoch": [0, 1, 2], "train/loss": [3.0, 2, 1], "val/loss": [3.0, 2.5, 2]}
-    curves(tmp_path / "one.png", one)
-    curves(tmp_path / "two.png", one | {"AP": [np.nan, 0.2, 0.4]})
+    plot_training_curves(tmp_path / "one.png", one)
+    plot_training_curves(tmp_path / "two.png", one | {"AP": [np.nan, 0.2, 0.4]})
     assert _read(tmp_path / "two.png").shape[1] > 1.5 * _read(tmp_path / "one.png").shape[1]
     pixels = {tuple(pixel) for pixel in _read(tmp_path / "one.png").reshape(-1, 3).tolist()}
     assert {(0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)} <= pixels
@@ -62,11 +62,11 @@ def test_curves__train_and_val_share_a_panel(tmp_path):
     ],
 )
 def test_curves__odd_tables(tmp_path, table):
-    curves(tmp_path / "deep" / "curves.png", table)
+    plot_training_curves(tmp_path / "deep" / "curves.png", table)
     assert _read(tmp_path / "deep" / "curves.png").size
 
 
-@pytest.mark.parametrize("plot", [pr_curves, f1_curves])
+@pytest.mark.parametrize("plot", [plot_pr_curves, plot_f1_curves])
 @pytest.mark.parametrize("count", [0, 1, 3, 40])
 def test_class_curves__any_number_of_classes(tmp_path, plot, count):
     plot(tmp_path / "plot.png", {f"class {index} $x_{index}": (X, X ** (index + 1)) for index in range(count)})
@@ -74,19 +74,19 @@ def test_class_curves__any_number_of_classes(tmp_path, plot, count):
 
 
 def test_pr_curves__class_without_numbers_and_lines_of_other_lengths(tmp_path):
-    pr_curves(tmp_path / "plot.png", {"none": (X, np.full(101, np.nan)), "a": (X, 1 - X), "b": (X[:7], X[:7])})
+    plot_pr_curves(tmp_path / "plot.png", {"none": (X, np.full(101, np.nan)), "a": (X, 1 - X), "b": (X[:7], X[:7])})
     assert _inked(tmp_path / "plot.png") > 0.01
 
 
 def test_f1_curves__score_that_no_class_reaches(tmp_path):
     unreached = np.where(X < 0.5, X, np.nan)
-    f1_curves(tmp_path / "plot.png", {"a": (X, unreached), "b": (X, unreached / 2)})
+    plot_f1_curves(tmp_path / "plot.png", {"a": (X, unreached), "b": (X, unreached / 2)})
     assert _inked(tmp_path / "plot.png") > 0.01
 
 
 def test_confusion__rows_are_parts_of_the_truth(tmp_path):
-    confusion(tmp_path / "right.png", np.diag([5, 90]), ["few", "many"])
-    confusion(tmp_path / "wrong.png", np.diag([5, 90])[::-1], ["few", "many"])
+    plot_confusion_matrix(tmp_path / "right.png", np.diag([5, 90]), ["few", "many"])
+    plot_confusion_matrix(tmp_path / "wrong.png", np.diag([5, 90])[::-1], ["few", "many"])
     right, wrong = _read(tmp_path / "right.png").astype(int), _read(tmp_path / "wrong.png").astype(int)
     dark = right.sum(2) < 200
     height, width = dark.shape
@@ -98,13 +98,13 @@ def test_confusion__rows_are_parts_of_the_truth(tmp_path):
 def test_confusion__any_number_of_classes(tmp_path, count):
     matrix = np.random.default_rng(0).integers(0, 9, (count, count))
     matrix[0] = 0
-    confusion(tmp_path / "plot.png", matrix, [f"a name of some length {index} $" for index in range(count)])
+    plot_confusion_matrix(tmp_path / "plot.png", matrix, [f"a name of some length {index} $" for index in range(count)])
     assert _inked(tmp_path / "plot.png") > 0.01
 
 
 def test_plots__nothing_is_left_when_drawing_fails(tmp_path):
     with pytest.raises(ValueError):
-        pr_curves(tmp_path / "plot.png", {"a": (X, X[:5])})
+        plot_pr_curves(tmp_path / "plot.png", {"a": (X, X[:5])})
     assert not list(tmp_path.iterdir())
 
 
@@ -114,8 +114,8 @@ def test_plots__pyplot_and_its_settings_are_left_alone(tmp_path):
         # Asking for the backend would itself import pyplot.
         "settings = lambda: {name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != 'backend'}\n"
         "before = settings()\n"
-        "from densevision.draw.plots import curves\n"
-        f"curves({str(tmp_path / 'plot.png')!r}, {{'loss': [1.0, 2.0]}})\n"
+        "from densevision.draw.plots import plot_training_curves\n"
+        f"plot_training_curves({str(tmp_path / 'plot.png')!r}, {{'loss': [1.0, 2.0]}})\n"
         "assert 'matplotlib.pyplot' not in sys.modules and settings() == before"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

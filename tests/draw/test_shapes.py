@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from densevision.draw.colors import class_color
+from densevision.draw.colors import get_class_color
 from densevision.draw.shapes import draw_boxes, draw_keypoints, draw_masks
-from densevision.draw.tags import Tag, write_tags
+from densevision.draw.tags import Tag, draw_tags
 from densevision.errors import DataError
 
 NAMES = ("person", "traffic light", "Fußgänger mit Kinderwagen auf der linken Straßenseite", "人", "")
@@ -95,7 +95,7 @@ def test_write_tags__plates_stay_inside_and_cover_no_other():
     boxes = _boxes(80, 300, 400, seed=2)
     colors = [(40 + 2 * index, 255, 255 - index) for index in range(80)]
     tags = [Tag("thing", f"{rng.random():.2f}", c, tuple(box), rng.random()) for c, box in zip(colors, boxes.tolist())]
-    write_tags(canvas, tags)
+    draw_tags(canvas, tags)
     plates = []
     for color in colors:
         rows, columns = np.nonzero((canvas == color).all(2))
@@ -111,7 +111,7 @@ def test_write_tags__plates_stay_inside_and_cover_no_other():
 def test_write_tags__surest_is_named_where_there_is_room_for_one():
     canvas = np.zeros((60, 60, 3), np.uint8)
     box = (0.0, 0.0, 60.0, 60.0)
-    write_tags(canvas, [Tag("aaaaaa", "", (255, 0, 0), box, 0.1), Tag("bbbbbb", "", (0, 255, 0), box, 0.9)])
+    draw_tags(canvas, [Tag("aaaaaa", "", (255, 0, 0), box, 0.1), Tag("bbbbbb", "", (0, 255, 0), box, 0.9)])
     assert (canvas == (0, 255, 0)).all(2).any()
 
 
@@ -120,7 +120,7 @@ def test_draw_masks__inside_is_mixed_and_outside_is_as_it_was():
     mask = np.zeros((120, 160), bool)
     mask[30:90, 40:120] = True
     drawn = draw_masks(photo, iter([mask]), [0], ("",))
-    mixed = photo[33:87, 43:117] * 0.55 + np.array(class_color(0)) * 0.45
+    mixed = photo[33:87, 43:117] * 0.55 + np.array(get_class_color(0)) * 0.45
     assert np.abs(drawn[33:87, 43:117] - mixed).max() <= 0.5
     outside = np.ones((120, 160), bool)
     outside[28:92, 38:122] = False
@@ -155,7 +155,7 @@ def test_draw_keypoints__limbs_join_what_is_visible():
     photo = np.zeros((100, 100, 3), np.uint8)
     points = np.array([[[20.5, 50.5], [80.5, 50.5], [50.5, 90.5]]])
     drawn = draw_keypoints(photo, points, np.array([[True, True, False]]), [(0, 1), (1, 2)])
-    assert tuple(drawn[50, 50]) == class_color(0)
+    assert tuple(drawn[50, 50]) == get_class_color(0)
     assert not drawn[60:].any() and not photo.any()
 
 

@@ -1,4 +1,4 @@
-"""Evaluation: the path of prediction, and one number for any number of processes."""
+"""Evaluation equals prediction followed by the metric, for any number of processes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from densevision.metrics.average_precision import AveragePrecision
 from densevision.run_config import PredictOptions
 
 
-def judge(weights: Path) -> dict:
+def evaluate_weights(weights: Path) -> dict:
     model = load_torch(weights)
     options = model.task.evaluation_options().changed(precision="float32")
-    return evaluate(model, model.task.dataset("val"), options, losses=True).report.to_dict()
+    return evaluate(model, model.task.open_dataset("val"), options, losses=True).report.to_dict()
 
 
-def judge_as_one_of_two(rank: int, weights: Path, out: Path) -> None:
+def evaluate_as_one_of_two(rank: int, weights: Path, out: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{out / 'meeting'}", rank=rank, world_size=2)
-    (out / f"{rank}.json").write_text(json.dumps(judge(weights)))
+    dist.init_process_group("gloo", init_method=f"file://{out / 'rendezvous'}", rank=rank, world_size=2)
+    (out / f"{rank}.json").write_text(json.dumps(evaluate_weights(weights)))
     dist.destroy_process_group()
 
 
@@ -36,26 +36,26 @@ def test_evaluate__two_processes_equal_one(weights: Path, tmp_path: Path) -> Non
     processes = [subprocess.Popen(command) for command in commands]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    alone = json.loads(json.dumps(judge(weights)))
+    single = json.loads(json.dumps(evaluate_weights(weights)))
     torch.set_num_threads(threads)
     assert [process.wait(300) for process in processes] == [0, 0]
     pair = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
-    assert pair[0] == pair[1] == alone
-    assert alone["counts"]["predictions"] > 100 and alone["counts"]["truths"] > 0
+    assert pair[0] == pair[1] == single
+    assert single["counts"]["predictions"] > 100 and single["counts"]["truths"] > 0
 
 
 def test_evaluate__equals_predict_and_metric(weights: Path) -> None:
     model = load_torch(weights)
     options = {"score_threshold": 0.001, "precision": "float32"}
     report = densevision.evaluate(model, task="detection", **options)
-    samples, metric = model.task.dataset("val"), AveragePrecision(model.task.config.classes)
+    samples, metric = model.task.open_dataset("val"), AveragePrecision(model.task.config.classes)
     for index in range(len(samples)):
         sample = samples[index]
         metric.update(densevision.predict(sample.images["image"], weights=model, **options), sample.truth, sample.id)
     np.testing.assert_equal(report.metrics, metric.compute())
 
 
-def test_report__protocol_stands_with_the_numbers(weights: Path, tmp_path: Path) -> None:
+def test_report__protocol(weights: Path, tmp_path: Path) -> None:
     report = densevision.evaluate(weights, out=tmp_path, precision="float32")
     written = json.loads((tmp_path / "report.json").read_text())
     assert written == json.loads(report.to_json())
@@ -65,40 +65,41 @@ def test_report__protocol_stands_with_the_numbers(weights: Path, tmp_path: Path)
     assert (tmp_path / "plots" / "confusion.png").stat().st_size > 1000
 
 
-def test_losses__repeat_to_the_bit(weights: Path) -> None:
+def test_losses__repeatable(weights: Path) -> None:
     model = load_torch(weights)
-    samples = model.task.dataset("val")
+    samples = model.task.open_dataset("val")
     options = PredictOptions(batch=8, precision="float32")
     means = [evaluate(model, samples, options, losses=True).losses for _ in range(2)]
     assert means[0] == means[1] and all(np.isfinite(value) for value in means[0].values())
 
 
-if __name__ == "__main__":  # a process of its own imports this file by its path
-    judge_as_one_of_two(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
-
-
-def test_report__page_of_a_model_shows_weights_and_its_command(weights: Path, tmp_path: Path) -> None:
+def test_report__page_of_a_model(weights: Path, tmp_path: Path) -> None:
     report = densevision.evaluate(weights, data="scenes:20:5", report=tmp_path, precision="float32")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert (
         f"densevision detection evaluate --weights {weights} --data scenes:20:5 --split val --precision float32" in page
     )
-    assert all(part in page for part in ("Weights", "license", "The whole card", "Worst by AP", "per class"))
+    assert all(part in page for part in ("Weights", "license", "Full card", "Worst by AP", "per class"))
     written = json.loads((tmp_path / "report.json").read_text())
     assert written["metrics"] == report.to_dict()["metrics"] and set(written["intervals"]) == set(report.metrics)
 
 
-def test_looks__answer_the_images_that_are_asked_for(weights: Path) -> None:
+def test_examples__predictions_of_selected_images(weights: Path) -> None:
     from densevision import api
 
-    evaluation_result = api.judge(weights, precision="float32")
-    ids = evaluation_result.metric.per_image().ids[::-1][:3]
-    examples = list(evaluation_result.examples(ids))
-    assert tuple(look.id for look in looks) == ids
-    metric = AveragePrecision(looks[0].truth.names)
-    for look in examples:
-        metric.update(look.answer, look.truth, look.id)
-    each, again = evaluation_result.metric.per_image(), metric.per_image()
-    for id in ids:
-        mine, theirs = (side.each()["AP"][side.ids.index(id)] for side in (each, again))
-        np.testing.assert_allclose(mine, theirs)
+    evaluation = api.evaluate_detailed(weights, precision="float32")
+    all_images = evaluation.metric.per_image()
+    ids = all_images.ids[::-1][:3]
+    examples = list(evaluation.examples(ids))
+    assert tuple(example.image_id for example in examples) == ids
+    metric = AveragePrecision(examples[0].truth.names)
+    for example in examples:
+        metric.update(example.prediction, example.truth, example.image_id)
+    selection = metric.per_image()
+    for image_id in ids:
+        first, second = (stats.compute_each()["AP"][stats.ids.index(image_id)] for stats in (all_images, selection))
+        np.testing.assert_allclose(first, second)
+
+
+if __name__ == "__main__":  # the processes of test_evaluate__two_processes_equal_one
+    evaluate_as_one_of_two(int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))

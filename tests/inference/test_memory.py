@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from densevision.inference.predictor import TorchModel
+from densevision.inference.predictor import TorchPredictor
 from densevision.io.video import VideoWriter
 from densevision.tasks import load_config, load_task
-from densevision.training.train import card_of
+from densevision.training.train import make_card
 
 pytestmark = pytest.mark.slow
 
@@ -24,37 +24,37 @@ def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Pa
         with VideoWriter(path, 25) as writer:
             for index in range(count):
                 writer.write(frames[index % len(frames)])
-        peaks.append(peak_megabytes(path, weights, "assert sum(1 for _ in answer) == " + str(count)))
+        peaks.append(peak_megabytes(path, weights, "assert sum(1 for _ in result) == " + str(count)))
     assert peaks[1] - peaks[0] < 150, peaks
 
 
-def test_image__memory_is_its_own_size_and_little_more(weights: Path, tmp_path: Path, peak_megabytes) -> None:
+def test_image__memory_is_little_more_than_the_decoded_image(weights: Path, tmp_path: Path, peak_megabytes) -> None:
     peaks = []
     for side in (1000, 12000):
         path = tmp_path / f"{side}.jpg"
         row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
         cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
-        peaks.append(peak_megabytes(path, weights, "len(answer)"))
+        peaks.append(peak_megabytes(path, weights, "len(result)"))
     decoded = 12000 * 12000 * 3 / 2**20
     assert peaks[1] - peaks[0] < decoded + 300, peaks
 
 
 SMALL = {
-    "semantic": {"arch": "fcn32s", "options": {"width": 16}, "classes": ["one", "two", "three"]},
-    "depth": {"width": 8, "finest": 4},
+    "semantic": {"arch": "fcn32s", "classes": ["one", "two", "three"]},
+    "depth": {"arch": "depth_unet", "model.width": 8, "model.finest_stride": 4},
 }
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_large_image__answered_pixel_by_pixel_within_a_gigabyte(name: str, tmp_path: Path, peak_megabytes) -> None:
+def test_dense_prediction__of_a_large_image_within_a_gigabyte(name: str, tmp_path: Path, peak_megabytes) -> None:
     task = load_task(name)(load_config(name).resolve(None, {"backbone.name": "mobilenetv2_050", **SMALL[name]}))
     weights = tmp_path / "random.safetensors"
-    TorchModel(task, task.net().eval(), card_of(task.config, 0)).save(weights)
+    TorchPredictor(task, task.build_model().eval(), make_card(task.config, 0)).save(weights)
     peaks = []
     for side in (1000, 10000):
         path = tmp_path / f"{side}.jpg"
         row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
         cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
-        peaks.append(peak_megabytes(path, weights, f"assert answer.size == ({side}, {side})"))
+        peaks.append(peak_megabytes(path, weights, f"assert result.size == ({side}, {side})"))
     print(f"{name}: {peaks[0]:.0f} and {peaks[1]:.0f} MB")
     assert peaks[1] - peaks[0] < 1024, peaks

@@ -1,8 +1,9 @@
-"""A model that is loaded: its own weights are all that it needs."""
+"""A loaded model needs nothing but its weights, and options of one call do not change it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,46 +11,70 @@ import torch
 
 from densevision import api
 from densevision.errors import UsageError, WeightsError
-from densevision.inference.predictor import TorchModel
-from densevision.tasks.depth.config import DepthConfig
-from densevision.tasks.depth.task import Depth
-from densevision.training.train import card_of
+from densevision.inference.predictor import TorchPredictor, load_torch
+from densevision.nn import backbone
+from densevision.tasks import load_config, load_task
+from densevision.training.train import make_card
+
+SETTINGS = {"arch": "depth_unet", "backbone.name": "mobilenetv2_050", "model.width": 8}
 
 
-def test_configure__needs_no_file_that_the_backbone_began_with(tmp_path):
-    task = Depth(DepthConfig.checked({"backbone": {"name": "mobilenetv2_050"}, "width": 8}))
-    began = task.config.changed(backbone__pretrained="gone.safetensors")
-    card = replace(card_of(task.config, 0), config=began.plain())
-    TorchModel(task, task.net(), card).save(tmp_path / "a.safetensors")
-    model = api.load(tmp_path / "a.safetensors")
-    before = model.net.state_dict()
-    model.configure({"evaluation.align": "median"})
-    assert model.task.config.backbone.pretrained == "gone.safetensors"
-    assert all(torch.equal(tensor, before[name]) for name, tensor in model.net.state_dict().items())
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Weights whose backbone started from a file that no longer exists."""
+    task = load_task("depth")(load_config("depth").resolve(None, SETTINGS))
+    config = task.config.changed(backbone__pretrained="missing.safetensors")
+    card = replace(make_card(task.config, 0), config=config.plain())
+    TorchPredictor(task, task.build_model(), card).save(tmp_path / "a.safetensors")
+    return tmp_path / "a.safetensors"
 
 
-def test_model__stays_as_it_is_whatever_is_asked_of_it():
-    """Judging has options of its own, and a setting is of the call that gives it."""
-    model = api.load("bicubic", "superres")
-    task, options = model.task, model.options
+def test_configure__needs_no_pretrained_file(file: Path) -> None:
+    predictor = load_torch(file)
+    before = predictor.model.state_dict()
+    predictor.configure({"evaluation.align": "median"})
+    assert predictor.task.config.backbone.pretrained is False
+    assert predictor.card.config["backbone"]["pretrained"] == "missing.safetensors"
+    assert all(torch.equal(tensor, before[name]) for name, tensor in predictor.model.state_dict().items())
+
+
+def test_load_torch__builds_the_backbone_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    build = backbone.Backbone.__init__
+
+    def count(self: backbone.Backbone, *arguments: object, **options: object) -> None:
+        calls.append(arguments)
+        build(self, *arguments, **options)
+
+    monkeypatch.setattr(backbone.Backbone, "__init__", count)
+    predictor = load_torch(file)
+    predictor.predict(np.zeros((64, 64, 3), np.uint8))
+    assert len(calls) == 1
+    assert not any(tensor.is_meta for tensor in (*predictor.model.parameters(), *predictor.model.buffers()))
+
+
+def test_predictor__options_of_a_call_do_not_change_it() -> None:
+    predictor = api.load("bicubic", "superres")
+    task, options = predictor.task, predictor.options
     image = np.zeros((8, 9, 3), np.uint8)
-    assert api.predict(image, weights=model, set={"scale": 3}).size == (24, 27)
-    api.evaluate(model, "scenes:4:1", set={"quality.color": "RGB"})
-    assert model.task is task and model.options is options
-    assert api.predict(image, weights=model).size == (16, 18)
+    assert api.predict(image, weights=predictor, overrides={"scale": 3}).size == (24, 27)
+    api.evaluate(weights=predictor, data="scenes:4:1", overrides={"quality.color": "RGB"}, quiet=True)
+    assert predictor.task is task and predictor.options is options
+    assert api.predict(image, weights=predictor).size == (16, 18)
 
 
-def test_model__of_another_task_is_refused():
-    model = api.load("bicubic", "superres")
-    for ask in (api.predict, api.evaluate, api.export):
-        words = {"source": np.zeros((8, 9, 3), np.uint8)} if ask is api.predict else {}
-        with pytest.raises(WeightsError, match="these weights are for superres, not for depth"):
-            ask(weights=model, task="depth", **words)
+def test_predictor__of_another_task_is_refused() -> None:
+    predictor = api.load("bicubic", "superres")
+    for function in (api.predict, api.evaluate, api.export):
+        arguments = {"source": np.zeros((8, 9, 3), np.uint8)} if function is api.predict else {}
+        with pytest.raises(WeightsError):
+            function(weights=predictor, task="depth", **arguments)
 
 
-def test_settings__of_data_bear_on_answers_where_they_shape_the_canvas():
-    model, image = api.load(task="detection"), np.zeros((40, 50, 3), np.uint8)
-    api.predict(image, weights=model, set={"data.size": 64})
-    api.predict(image, weights=model, set={"data.size": model.task.config.data.size})
-    with pytest.raises(UsageError, match=r"data\.workers: has no effect on answers of detection"):
-        api.predict(image, weights=model, set={"data.workers": 3})
+def test_overrides__data_options_only_where_they_change_the_canvas() -> None:
+    predictor, image = api.load(task="detection"), np.zeros((40, 50, 3), np.uint8)
+    api.predict(image, weights=predictor, overrides={"data.size": 64})
+    api.predict(image, weights=predictor, overrides={"data.size": predictor.task.config.data.size})
+    with pytest.raises(UsageError) as error:
+        api.predict(image, weights=predictor, overrides={"data.workers": 3})
+    assert error.value.field == "data.workers"

@@ -10,20 +10,25 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from densevision.inference.processes import RUN, launched_rank, run_to_join
+from densevision.inference.processes import RUN_VARIABLE, find_run_to_join, get_launch_rank
 from densevision.run_folder import RunFolder
 
 
 @pytest.mark.parametrize(
     ("environment", "rank", "joins"),
-    [({}, 0, False), ({RUN: "a"}, 0, False), ({RUN: "a", "LOCAL_RANK": "1"}, 1, True), ({"RANK": "3"}, 3, False)],
+    [
+        ({}, 0, False),
+        ({RUN_VARIABLE: "a"}, 0, False),
+        ({RUN_VARIABLE: "a", "LOCAL_RANK": "1"}, 1, True),
+        ({"RANK": "3"}, 3, False),
+    ],
 )
-def test_run_to_join__only_for_those_that_were_started_to_help(environment, rank, joins, monkeypatch) -> None:
-    for name in (RUN, "RANK", "LOCAL_RANK"):
+def test_run_to_join__only_for_started_processes(environment, rank, joins, monkeypatch) -> None:
+    for name in (RUN_VARIABLE, "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert launched_rank() == rank and run_to_join() == (Path("a") if joins else None)
+    assert get_launch_rank() == rank and find_run_to_join() == (Path("a") if joins else None)
 
 
 @pytest.mark.slow
@@ -37,6 +42,6 @@ def test_train__two_processes_share_a_run(tiny: dict, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained:") == 1
     run = RunFolder(out)
-    assert [row["epoch"] for row in run.rows()] == ["0", "1"] and zipfile.is_zipfile(run.checkpoint)
+    assert [row["epoch"] for row in run.read_rows()] == ["1", "2"] and zipfile.is_zipfile(run.checkpoint)
     assert all(value.isfinite().all() for value in load_file(run.last).values())
     assert not (tmp_path / "runs").exists(), "the second process has no run of its own"

@@ -1,4 +1,4 @@
-"""The order of what a person points at, and sequences too short for a network that looks at pairs."""
+"""Order of the images of a source, and sequences that are too short for models of image pairs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def frames(folder: Path, count: int) -> Path:
 
 
 @pytest.mark.parametrize("pattern", ["", "/*.png"])
-def test_folder__frames_stand_in_the_order_of_their_numbers(tmp_path, pattern):
+def test_folder__files_are_sorted_by_number(tmp_path, pattern):
     source = open_source(f"{frames(tmp_path, 12)}{pattern}", PAIR, LIMIT)
     steps = [tuple(int(sample.images[name][0, 0, 0]) for name in PAIR) for sample in source.samples]
     assert steps == [(number, number + 1) for number in range(11)] and source.count == 11
@@ -48,12 +48,12 @@ SHORT = {
 
 
 @pytest.mark.parametrize("name", SHORT)
-def test_one_image_of_a_pair__is_refused_in_every_form(tmp_path, name):
-    with pytest.raises(DataError, match="one image only, but 2 are needed: first, second"):
+def test_open_source__single_image_for_a_pair(tmp_path, name):
+    with pytest.raises(DataError, match="1 image, but 2 are needed: first, second"):
         list(open_source(SHORT[name](tmp_path), PAIR, LIMIT).samples)
 
 
-def test_no_image_at_all__is_an_empty_answer_to_an_empty_list():
+def test_open_source__empty_list():
     assert list(open_source([], PAIR, LIMIT).samples) == []
 
 
@@ -62,10 +62,10 @@ def gray(number: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("form", [list, iter])
-def test_pairs__are_a_sample_each_in_a_list_and_in_an_iterator(form):
+def test_open_source__pairs(form):
     pairs = [(gray(0), gray(1)), (gray(5), gray(6))]
-    found = [{name: int(image[0, 0, 0]) for name, image in sample.images.items()} for sample in samples(form(pairs))]
-    assert found == [{"first": 0, "second": 1}, {"first": 5, "second": 6}]
+    values = [{name: int(image[0, 0, 0]) for name, image in sample.images.items()} for sample in samples(form(pairs))]
+    assert values == [{"first": 0, "second": 1}, {"first": 5, "second": 6}]
 
 
 def samples(source):
@@ -73,25 +73,31 @@ def samples(source):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_tuple_of_a_wrong_number__is_refused_and_named(count):
+def test_open_source__tuple_of_wrong_length(count):
     with pytest.raises(DataError, match=f"sample 1: a sample of {count} images, but 2 are needed: first, second"):
         list(samples([(gray(0), gray(1)), (gray(0),) * count]))
 
 
-def test_image_among_pairs__is_refused():
+def test_open_source__image_among_pairs():
     with pytest.raises(DataError, match="one image among tuples"):
         list(samples([(gray(0), gray(1)), gray(2)]))
 
 
-def test_pattern__that_fits_a_video_says_so(tmp_path):
+def test_open_source__pattern_that_matches_a_video(tmp_path):
     video(tmp_path)
     with pytest.raises(DataError, match=r"one\.mp4: a video among other sources"):
         open_source(f"{tmp_path}/*.mp4", PAIR, LIMIT)
 
 
-def test_folder_of_folders__says_how_to_reach_the_images(tmp_path):
+def test_open_source__folder_of_folders_names_a_pattern(tmp_path):
     frames(tmp_path / "deep", 2)
     with pytest.raises(DataError, match="no image in this folder") as refused:
         open_source(tmp_path, PAIR, LIMIT)
-    pattern = str(refused.value).split(" fit ")[1].rstrip(".")
+    pattern = str(refused.value).split("pattern: ")[1].rstrip(".")
     assert open_source(pattern, PAIR, LIMIT).count == 1
+
+
+@pytest.mark.parametrize("source", ["https://example.org/a.jpg", "scan.pdf", "images.zip"])
+def test_open_source__addresses_and_documents_are_refused(source):
+    with pytest.raises(DataError):
+        open_source(source, {"image": InputSpec()}, LIMIT)

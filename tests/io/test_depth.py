@@ -1,4 +1,4 @@
-"""Depth in files: what is written is read again, other tools agree, and what is wrong is named."""
+"""Depth files: round trips, agreement with other tools, and errors."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ def test_png__what_a_sensor_did_not_see_is_unknown(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_depth(tmp_path / "a.png", 1000).valid, [[False, False, True]])
 
 
-def test_infinity__is_unknown(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[np.inf, 2.0]]))
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
+def test_marks_of_unknown__are_not_valid(value: float, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[value, 2.0]]))
     np.testing.assert_array_equal(read_depth(tmp_path / "a.npy").valid, [[False, True]])
 
 
@@ -75,12 +76,13 @@ def test_scale__must_be_stated(tmp_path: Path) -> None:
         read_depth(tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("wrong", [np.nan, -1.0])
-def test_wrong_number__is_named_or_fixed(wrong: float, tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.array([[1.0, wrong]]))
+def test_negative__is_an_error_or_counted(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([[1.0, -1.0]]))
     with pytest.raises(DataError, match=r"pixel \(0, 1\)"):
         read_depth(tmp_path / "a.npy")
-    np.testing.assert_array_equal(read_depth(tmp_path / "a.npy", hint=True).valid, [[True, False]])
+    file = read_depth(tmp_path / "a.npy", ignore_negative=True)
+    np.testing.assert_array_equal(file.valid, [[True, False]])
+    assert file.negative == 1 and file.depth.tolist() == [[1, 0]]
 
 
 @pytest.mark.parametrize("cut", [5, 20, 40])
@@ -127,7 +129,7 @@ def test_damaged__is_an_error_of_the_data_in_our_own_words(suffix: str, tmp_path
         data = bytearray(whole)
         data[rng.integers(0, len(data))] = rng.integers(0, 256)
         file.write_bytes(data[: rng.integers(0, len(data))] if number % 3 == 0 else data)
-        for read in (depth_size, lambda path: read_depth(path, hint=True)):
+        for read in (depth_size, lambda path: read_depth(path, ignore_negative=True)):
             try:
                 read(file)
             except DataError as failure:
@@ -151,3 +153,40 @@ def test_points__are_laid_out_as_the_header_says(tmp_path: Path) -> None:
     rows = np.frombuffer(body, [("p", "<f4", 3), ("c", "u1", 3)])
     np.testing.assert_array_equal(rows["p"], points)
     np.testing.assert_array_equal(rows["c"], [[255, 0, 1], [2, 3, 4]])
+
+
+@pytest.mark.parametrize(("scale", "limit"), [(1000.0, 65.534), (256.0, 255.9921875)])
+def test_png__numbers_beyond_16_bits_become_unknown(scale: float, limit: float, tmp_path: Path) -> None:
+    depth = np.array([[limit, limit + 1 / scale, 1e6, 1.0]])
+    assert write_depth(tmp_path / "a.png", depth, scale=scale) == 2
+    file = read_depth(tmp_path / "a.png", scale)
+    np.testing.assert_array_equal(file.valid, [[True, False, False, True]])
+    np.testing.assert_allclose(file.depth, [[limit, 0, 0, 1]], rtol=1e-6)
+
+
+def test_offset__and_scale_state_any_linear_encoding(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.array([[0, 1, 257, 513, 65535]], np.uint16))
+    file = read_depth(tmp_path / "a.png", 256, 1.0)
+    np.testing.assert_array_equal(file.depth, [[0, 0, 1, 2, 0]])
+    np.testing.assert_array_equal(file.valid, [[False, False, True, True, False]])
+
+
+def test_8_bits__with_permission_are_scaled(tmp_path: Path) -> None:
+    steps = np.array([[0, 4, 255]], np.uint8)
+    for name in ("a.png", "a.pgm", "a.tif"):
+        cv2.imwrite(str(tmp_path / name), steps)
+        file = read_depth(tmp_path / name, 4, allow_8bit=True)
+        np.testing.assert_array_equal(file.depth, [[0, 1, 63.75]])
+        np.testing.assert_array_equal(file.valid, [[False, True, True]])
+
+
+@pytest.mark.parametrize("maximum", [15, 255, 1023, 4095, 65535])
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_pgm__numbers_are_raw_whatever_the_maximum(maximum: int, is_plain: bool, tmp_path: Path) -> None:
+    numbers = np.arange(1, 13).reshape(3, 4)
+    header = f"{'P2' if is_plain else 'P5'}\n# made by hand\n4 3\n{maximum}\n".encode()
+    body = " ".join(map(str, numbers.ravel())).encode()
+    if not is_plain:
+        body = numbers.astype(">u2" if maximum > 255 else "u1").tobytes()
+    (tmp_path / "a.pgm").write_bytes(header + body)
+    np.testing.assert_array_equal(read_depth(tmp_path / "a.pgm", 1, allow_8bit=True).depth, numbers)

@@ -19,11 +19,11 @@ from PIL import Image
 from densevision.errors import DataError, DenseVisionError, UsageError
 from densevision.io import decode
 from densevision.io.image import (
-    as_image,
-    image_size,
+    load_image,
+    read_image_size,
     read_image,
-    read_index,
-    to_channels,
+    read_index_mask,
+    convert_channels,
     to_display,
     to_rgb,
     to_unit_float,
@@ -91,7 +91,7 @@ def test_read_image__same_pixels_as_pillow(name: str, tmp_path: Path) -> None:
     assert found.shape == (HEIGHT, WIDTH, len(mode)) and found.dtype == np.uint8
     assert found.flags.c_contiguous and found.flags.writeable
     np.testing.assert_array_equal(found, expected.reshape(found.shape))
-    assert image_size(tmp_path / name) == (HEIGHT, WIDTH)
+    assert read_image_size(tmp_path / name) == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "LA", "CMYK"])
@@ -146,7 +146,7 @@ def test_read_image__16_bit_png_of_opencv(shape: tuple[int, ...], tmp_path: Path
 def test_read_image__one_pixel(tmp_path: Path) -> None:
     Image.new("RGB", (1, 1), (1, 2, 3)).save(tmp_path / "a.png")
     assert read_image(tmp_path / "a.png").tolist() == [[[1, 2, 3]]]
-    assert image_size(str(tmp_path / "a.png")) == (1, 1)
+    assert read_image_size(str(tmp_path / "a.png")) == (1, 1)
 
 
 # TIFF: any type and number of channels
@@ -166,7 +166,7 @@ def test_read_image__tiff_bands(kind: str, channels: int, apart: bool, options: 
     found = read_image(tmp_path / "a.tif")
     assert found.dtype == kind and found.flags.c_contiguous
     np.testing.assert_array_equal(found, values)
-    assert image_size(tmp_path / "a.tif") == (HEIGHT, WIDTH)
+    assert read_image_size(tmp_path / "a.tif") == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
@@ -278,9 +278,9 @@ def test_read_image__exif_orientation(suffix: str, orientation: int, tmp_path: P
     found = read_image(tmp_path / f"a{suffix}")
     assert found.flags.c_contiguous
     assert np.abs(found[..., 0].astype(int) - expected).max() <= (1 if suffix == ".jpg" else 0)
-    assert image_size(tmp_path / f"a{suffix}") == expected.shape
+    assert read_image_size(tmp_path / f"a{suffix}") == expected.shape
     with Image.open(tmp_path / f"a{suffix}") as opened:
-        np.testing.assert_array_equal(as_image(opened), found)
+        np.testing.assert_array_equal(load_image(opened), found)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -300,7 +300,7 @@ def test_read_image__tiff_orientation(writer: str, orientation: int, tmp_path: P
         cv2.imwrite(str(path), values, [cv2.IMWRITE_TIFF_COMPRESSION, 5, cv2.IMWRITE_TIFF_PREDICTOR, 1])
         with tifffile.TiffFile(path, mode="r+b") as file:
             _set_orientation(file, orientation)
-    assert image_size(path) == UPRIGHT.shape
+    assert read_image_size(path) == UPRIGHT.shape
     if writer == "lzw 16 bit" and orientation >= 5:
         with pytest.raises(DataError, match="imagecodecs"):
             read_image(path)
@@ -373,12 +373,12 @@ def test_read_image__damage_is_an_error_or_a_image_of_the_stated_size(tmp_path: 
             damaged[where] = rng.integers(0, 256, 4)
             (tmp_path / name).write_bytes(damaged.tobytes())
             try:
-                assert read_image(tmp_path / name, 10_000).shape[:2] == image_size(tmp_path / name)
+                assert read_image(tmp_path / name, 10_000).shape[:2] == read_image_size(tmp_path / name)
             except DataError as refusal:
                 assert name in str(refusal)
 
 
-@pytest.mark.parametrize("read", [read_image, image_size, read_index])
+@pytest.mark.parametrize("read", [read_image, read_image_size, read_index_mask])
 def test_read__missing_empty_folder_or_text(read, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"absent\.png: no such file"):
         read(tmp_path / "absent.png")
@@ -405,7 +405,7 @@ def test_read_image__more_pixels_than_the_limit_are_not_decoded(tmp_path: Path) 
     (tmp_path / "bomb.png").write_bytes(png(60_000, 50_000, 8, 2, b""))
     with pytest.raises(DataError, match=r"bomb\.png.*3,000,000,000.*limit of 400,000,000.*max_pixels"):
         read_image(tmp_path / "bomb.png")
-    assert image_size(tmp_path / "bomb.png") == (50_000, 60_000)
+    assert read_image_size(tmp_path / "bomb.png") == (50_000, 60_000)
     Image.new("L", (10, 10)).save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"100 pixels .* limit of 99"):
         read_image(tmp_path / "a.png", 99)
@@ -419,7 +419,7 @@ def test_quiet__restores_the_log_after_threads() -> None:
     gate = threading.Barrier(2)
 
     def work() -> None:
-        with decode.quiet:
+        with decode.silence_decoders:
             gate.wait()
 
     threads = [threading.Thread(target=work) for _ in range(2)]
@@ -441,14 +441,14 @@ def test_read_index__palette_and_gray_keep_their_numbers(tmp_path: Path) -> None
     indexed.putpalette(image.getpalette())
     for name in ("palette.png", "palette.gif"):
         indexed.save(tmp_path / name)
-        found = read_index(tmp_path / name)
+        found = read_index_mask(tmp_path / name)
         assert found.dtype == np.uint8
         np.testing.assert_array_equal(found, labels)
     Image.fromarray(labels).save(tmp_path / "gray.png")
-    np.testing.assert_array_equal(read_index(tmp_path / "gray.png"), labels)
+    np.testing.assert_array_equal(read_index_mask(tmp_path / "gray.png"), labels)
     wide = labels.astype(np.uint16) * 3000
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
-    found = read_index(tmp_path / "wide.png")
+    found = read_index_mask(tmp_path / "wide.png")
     assert found.dtype == np.uint16
     np.testing.assert_array_equal(found, wide)
 
@@ -457,9 +457,9 @@ def test_read_index__four_bit_palette_and_bilevel(tmp_path: Path) -> None:
     labels = RNG.integers(0, 16, (4, 8)).astype(np.uint8)
     packed = (labels[:, ::2] << 4 | labels[:, 1::2]).tobytes()
     (tmp_path / "a.png").write_bytes(png(8, 4, 4, 3, packed, b"PLTE" + bytes(range(48))))
-    np.testing.assert_array_equal(read_index(tmp_path / "a.png"), labels)
+    np.testing.assert_array_equal(read_index_mask(tmp_path / "a.png"), labels)
     Image.fromarray(labels > 7).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(read_index(tmp_path / "b.png"), labels > 7)
+    np.testing.assert_array_equal(read_index_mask(tmp_path / "b.png"), labels > 7)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -468,66 +468,66 @@ def test_read_index__gray_of_few_bits_is_not_spread(bits: int, tmp_path: Path) -
     groups = labels.reshape(4, bits, 8 // bits)
     packed = sum(groups[..., place] << (8 - bits * (place + 1)) for place in range(8 // bits))
     (tmp_path / "a.png").write_bytes(png(8, 4, bits, 0, packed.astype(np.uint8).tobytes()))
-    np.testing.assert_array_equal(read_index(tmp_path / "a.png"), labels)
+    np.testing.assert_array_equal(read_index_mask(tmp_path / "a.png"), labels)
 
 
 def test_read_index__colors_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
     Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.png")
     with pytest.raises(DataError, match=r"one channel of integers.*3 channels"):
-        read_index(tmp_path / "a.png")
+        read_index_mask(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.float32))
     with pytest.raises(DataError, match="float32"):
-        read_index(tmp_path / "a.tif")
+        read_index_mask(tmp_path / "a.tif")
     Image.fromarray(NOISE).convert("L").save(tmp_path / "a.jpg")
     with pytest.raises(DataError, match=r"loss.*PNG"):
-        read_index(tmp_path / "a.jpg")
+        read_index_mask(tmp_path / "a.jpg")
 
 
 # Other sources
 
 
 def test_as_image__arrays(tmp_path: Path) -> None:
-    assert as_image(NOISE) is NOISE
-    assert as_image(NOISE[..., 0]).shape == (HEIGHT, WIDTH, 1)
-    assert as_image(NOISE.astype(np.uint16)).dtype == np.uint16
-    assert as_image(np.zeros((2, 2), np.float64)).dtype == np.float32
-    assert as_image(np.zeros((1, 1, 12), np.float16)).shape == (1, 1, 12)
+    assert load_image(NOISE) is NOISE
+    assert load_image(NOISE[..., 0]).shape == (HEIGHT, WIDTH, 1)
+    assert load_image(NOISE.astype(np.uint16)).dtype == np.uint16
+    assert load_image(np.zeros((2, 2), np.float64)).dtype == np.float32
+    assert load_image(np.zeros((1, 1, 12), np.float16)).shape == (1, 1, 12)
     for shape in [(3,), (1, 2, 3, 4), (0, 4, 3), (4, 4, 0)]:
         with pytest.raises(DataError, match=str(shape).replace("(", r"\(").replace(")", r"\)")):
-            as_image(np.zeros(shape, np.uint8))
+            load_image(np.zeros(shape, np.uint8))
     for kind in (np.int64, bool, np.int16):
         with pytest.raises(DataError, match=np.dtype(kind).name):
-            as_image(np.zeros((4, 4), kind))
+            load_image(np.zeros((4, 4), kind))
     for thing in (None, 3, b"bytes", [[1]]):
         with pytest.raises(DataError, match=type(thing).__name__):
-            as_image(thing)
+            load_image(thing)
 
 
 def test_as_image__pillow_and_paths(tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(tmp_path / "a.png")
-    np.testing.assert_array_equal(as_image(str(tmp_path / "a.png")), NOISE)
-    np.testing.assert_array_equal(as_image(Image.fromarray(NOISE)), NOISE)
+    np.testing.assert_array_equal(load_image(str(tmp_path / "a.png")), NOISE)
+    np.testing.assert_array_equal(load_image(Image.fromarray(NOISE)), NOISE)
     wide = RNG.integers(0, 65536, (4, 5)).astype(np.uint16)
-    np.testing.assert_array_equal(as_image(Image.fromarray(wide))[..., 0], wide)
-    np.testing.assert_array_equal(as_image(Image.fromarray(wide.astype(np.int32)))[..., 0], wide)
+    np.testing.assert_array_equal(load_image(Image.fromarray(wide))[..., 0], wide)
+    np.testing.assert_array_equal(load_image(Image.fromarray(wide.astype(np.int32)))[..., 0], wide)
     with pytest.raises(DataError, match="16 bits"):
-        as_image(Image.fromarray(wide.astype(np.int32) - 70000))
+        load_image(Image.fromarray(wide.astype(np.int32) - 70000))
     with pytest.raises(DataError, match="limit"):
-        as_image(tmp_path / "a.png", max_pixels=5)
+        load_image(tmp_path / "a.png", max_pixels=5)
     (tmp_path / "cut.png").write_bytes((tmp_path / "a.png").read_bytes()[:3000])
     with Image.open(tmp_path / "cut.png") as opened, pytest.raises(DataError, match=r"cut\.png"):
-        as_image(opened)
+        load_image(opened)
 
 
 def test_as_image__tensors() -> None:
     torch = pytest.importorskip("torch")
     chw = torch.from_numpy(NOISE).permute(2, 0, 1)
-    np.testing.assert_array_equal(as_image(chw), NOISE)
-    assert as_image(chw[0]).shape == (HEIGHT, WIDTH, 1)
-    half = as_image((chw / 255).bfloat16().requires_grad_())
+    np.testing.assert_array_equal(load_image(chw), NOISE)
+    assert load_image(chw[0]).shape == (HEIGHT, WIDTH, 1)
+    half = load_image((chw / 255).bfloat16().requires_grad_())
     assert half.dtype == np.float32 and half.shape == NOISE.shape
     with pytest.raises(DataError, match=r"\(1, 4, 37, 53\).*tensor is \(channels, height, width\)"):
-        as_image(chw[None])
+        load_image(chw[None])
 
 
 def test_module__loads_no_torch() -> None:
@@ -555,12 +555,12 @@ def test_to_rgb__gray_is_repeated_and_alpha_dropped() -> None:
 
 def test_to_channels__gray_is_opencvs_luma() -> None:
     expected = cv2.cvtColor(NOISE, cv2.COLOR_RGBA2GRAY)
-    found = to_channels(NOISE, 1)
+    found = convert_channels(NOISE, 1)
     assert found.dtype == np.uint8 and found.shape == (HEIGHT, WIDTH, 1)
     assert np.abs(found[..., 0].astype(int) - expected).max() <= 1
-    assert to_channels(NOISE, 4) is NOISE
+    assert convert_channels(NOISE, 4) is NOISE
     with pytest.raises(DataError, match="3 channels where 6"):
-        to_channels(NOISE[..., :3], 6)
+        convert_channels(NOISE[..., :3], 6)
 
 
 def test_to_unit_float__as_torch_divides() -> None:

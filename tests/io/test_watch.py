@@ -10,8 +10,8 @@ import pytest
 from densevision.datasets.formats.yolo import read_data_yaml, read_yolo
 from densevision.io import progress as monitor
 from densevision.io.image import write_image
-from densevision.io.label_issues import Findings
-from densevision.io.progress import monitored, progress_context
+from densevision.io.label_issues import LabelIssues
+from densevision.io.progress import track_progress, progress_context
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(("many", "titles"), [(5, ["looking at images", "reading labels"]), (6, [])])
 def test_watching__bars_where_there_is_much(folder: Path, many: int, titles: list[str], monkeypatch) -> None:
-    monkeypatch.setattr(monitor, "MANY", many)
+    monkeypatch.setattr(monitor, "MIN_ITEMS", many)
     seen = []
 
     def bar(things, title):
@@ -34,6 +34,6 @@ def test_watching__bars_where_there_is_much(folder: Path, many: int, titles: lis
         yield from things
 
     with progress_context(bar):
-        table = read_yolo(read_data_yaml(folder / "data.yaml"), ("images",), Findings("fail"))
+        table = read_yolo(read_data_yaml(folder / "data.yaml"), ("images",), LabelIssues("fail"))
     assert seen == titles and len(table) == 5
-    assert list(monitored(range(9), "nobody looks")) == list(range(9)) and seen == titles
+    assert list(track_progress(range(9), "nobody looks")) == list(range(9)) and seen == titles

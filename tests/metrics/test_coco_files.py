@@ -1,4 +1,4 @@
-"""Scoring of files: what it answers, and how it names each fault."""
+"""Scoring of COCO files: the report, and the field and value of each fault."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from densevision.errors import DataError, UsageError
 from densevision.metrics import coco_files
 from densevision.metrics.coco_files import score_files
-from densevision.metrics.coco_reader import silenced
+from densevision.metrics.coco_reader import silence_hotcoco
 
 TRUTH = {
     "images": [{"id": 7, "width": 100, "height": 80}, {"id": 3, "width": 100, "height": 80}, {"id": 5}],
@@ -27,13 +27,13 @@ PREDICTIONS = [
     {"image_id": 7, "category_id": 20, "bbox": [1, 2, 30, 40], "score": 0.9},
     {"image_id": 3, "category_id": 4, "bbox": [50.5, 50, 10, 10], "score": 0.8},
 ]
-OUTLINED = {"image_id": 3, "category_id": 4, "segmentation": {"size": [80, 100], "counts": "bn3:Tk3"}, "score": 0.8}
+MASK_ONLY = {"image_id": 3, "category_id": 4, "segmentation": {"size": [80, 100], "counts": "bn3:Tk3"}, "score": 0.8}
 ABSENT = object()
 
 
 @pytest.fixture
 def files(tmp_path):
-    """Writes the two files, given as data or as text, and gives their paths."""
+    """Writes the two files from data or text and returns their paths."""
 
     def write(truth=TRUTH, predictions=PREDICTIONS):
         paths = tmp_path / "gt.json", tmp_path / "dt.json"
@@ -44,8 +44,8 @@ def files(tmp_path):
     return write
 
 
-def changed(data, *place_and_value):
-    """A copy with one place set to a value, or taken away."""
+def change(data, *place_and_value):
+    """A copy with one value replaced or removed."""
     copy = json.loads(json.dumps(data))
     *place, last, value = place_and_value
     parent = copy
@@ -58,7 +58,7 @@ def changed(data, *place_and_value):
     return copy
 
 
-def test_score_files__counts_numbers_and_classes(files):
+def test_score_files__report(files):
     report = score_files(*files())
     assert report["counts"] == {
         "images": 3,
@@ -84,38 +84,38 @@ def test_score_files__truth_without_objects_is_nan(files):
     assert all(math.isnan(number) for number in metrics.values())
 
 
-def test_score_files__dataset_of_nothing_is_nan(files):
+def test_score_files__empty_dataset_is_nan(files):
     report = score_files(*files({"images": [], "annotations": [], "categories": []}, []))
     assert math.isnan(report["metrics"]["AP"]) and report["counts"]["images"] == 0
 
 
-def test_score_files__classes_of_one_name_are_told_apart(files):
-    truth = changed(TRUTH, "categories", 1, "name", "dog")
+def test_score_files__classes_of_one_name(files):
+    truth = change(TRUTH, "categories", 1, "name", "dog")
     assert list(score_files(*files(truth))["tables"]["per class"]) == ["dog (4)", "dog (20)"]
 
 
-def test_score_files__annotation_zero_is_matched_and_told(files):
-    report = score_files(*files(changed(TRUTH, "annotations", 0, "id", 0)))
+def test_score_files__annotation_zero_is_matched_and_reported(files):
+    report = score_files(*files(change(TRUTH, "annotations", 0, "id", 0)))
     assert report["metrics"]["AP"] == pytest.approx(0.5) and "pycocotools" in report["protocol"]["deviation"]
 
 
 @pytest.mark.parametrize(
     ("truth", "predictions"),
     [
-        (changed(TRUTH, "annotations", 0, "iscrowd", ABSENT), PREDICTIONS),
-        (changed(TRUTH, "annotations", 0, "bbox", [1, 2, 0, 40]), PREDICTIONS),
-        (changed(TRUTH, "annotations", 0, "bbox", [-1, -2, 30, 40]), PREDICTIONS),
-        (TRUTH, changed(PREDICTIONS, 0, "bbox", [-1, -2, 30, 40])),
-        (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 0, 0.0])),
-        (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 1e-5, 3])),
-        (TRUTH, changed(PREDICTIONS, 0, "bbox", [1, 2, 3, -0.0])),
-        (TRUTH, changed(PREDICTIONS, 0, "note", [-3, -4])),
-        (TRUTH, changed(PREDICTIONS, 0, "note", None)),
-        (TRUTH, changed(PREDICTIONS, 0, "score", -2)),
+        (change(TRUTH, "annotations", 0, "iscrowd", ABSENT), PREDICTIONS),
+        (change(TRUTH, "annotations", 0, "bbox", [1, 2, 0, 40]), PREDICTIONS),
+        (change(TRUTH, "annotations", 0, "bbox", [-1, -2, 30, 40]), PREDICTIONS),
+        (TRUTH, change(PREDICTIONS, 0, "bbox", [-1, -2, 30, 40])),
+        (TRUTH, change(PREDICTIONS, 0, "bbox", [1, 2, 0, 0.0])),
+        (TRUTH, change(PREDICTIONS, 0, "bbox", [1, 2, 1e-5, 3])),
+        (TRUTH, change(PREDICTIONS, 0, "bbox", [1, 2, 3, -0.0])),
+        (TRUTH, change(PREDICTIONS, 0, "note", [-3, -4])),
+        (TRUTH, change(PREDICTIONS, 0, "note", None)),
+        (TRUTH, change(PREDICTIONS, 0, "score", -2)),
         (TRUTH, "\n" * 99 + json.dumps(PREDICTIONS, indent=2)),
     ],
 )
-def test_score_files__odd_but_sound_is_taken(files, truth, predictions):
+def test_score_files__unusual_but_valid(files, truth, predictions):
     assert score_files(*files(truth, predictions))["counts"]["predictions"] == 2
 
 
@@ -135,12 +135,17 @@ def test_score_files__odd_but_sound_is_taken(files, truth, predictions):
         (("annotations", 1, "id"), 1, "annotations[1].id", "same id twice (got 1)"),
         (("annotations", 1, "id"), -4, "annotations[1].id", "not an id (got -4)"),
         (("annotations", 1, "image_id"), ABSENT, "annotations[1].image_id", "absent"),
-        (("annotations", 1, "image_id"), 99, "annotations[1].image_id", "truth's images (got 99). Known: 3, 5, 7"),
+        (
+            ("annotations", 1, "image_id"),
+            99,
+            "annotations[1].image_id",
+            "ground truth's images (got 99). Known: 3, 5, 7",
+        ),
         (
             ("annotations", 1, "category_id"),
             1,
             "annotations[1].category_id",
-            "truth's categories (got 1). Known: 4, 20",
+            "ground truth's categories (got 1). Known: 4, 20",
         ),
         (("annotations", 1, "bbox"), ABSENT, "annotations[1].bbox", "absent"),
         (("annotations", 1, "bbox"), None, "annotations[1].bbox", "not four finite numbers (got None)"),
@@ -158,14 +163,14 @@ def test_score_files__odd_but_sound_is_taken(files, truth, predictions):
         (("annotations", 1, "segmentation"), {"size": [2, 2], "counts": [-5, 9]}, "annotations[1].segmentation", "-5"),
         (("categories", 1, "name"), 5, "categories[1].name", "(got 5). Write a text."),
         (("categories", 1, "supercategory"), 5, "categories[1].supercategory", "hotcoco says: invalid type: integer"),
-        (("images", 1, "width"), None, "images[1].width", "(got None). Write a whole number of pixels"),
-        (("images", 2, "height"), 80.5, "images[2].height", "(got 80.5). Write a whole number of pixels"),
+        (("images", 1, "width"), None, "images[1].width", "(got None). Write an integer number of pixels"),
+        (("images", 2, "height"), 80.5, "images[2].height", "(got 80.5). Write an integer number of pixels"),
         (("licenses",), None, "licenses", "(got None)"),
     ],
 )
-def test_score_files__fault_in_the_truth_is_named(files, place, value, field, problem):
+def test_score_files__fault_in_the_truth(files, place, value, field, problem):
     with pytest.raises(DataError) as refusal:
-        score_files(*files(changed(TRUTH, *place, value)))
+        score_files(*files(change(TRUTH, *place, value)))
     message = str(refusal.value)
     assert "gt.json: " + field + ": " in message and problem in message and refusal.value.hint
 
@@ -175,10 +180,10 @@ def test_score_files__fault_in_the_truth_is_named(files, place, value, field, pr
     [
         ((1,), None, "[1]", "not an object (got None)"),
         ((1, "image_id"), ABSENT, "[1].image_id", "absent"),
-        ((1, "image_id"), 8, "[1].image_id", "no such id among the truth's images (got 8)"),
+        ((1, "image_id"), 8, "[1].image_id", "no such id among the ground truth's images (got 8)"),
         ((1, "image_id"), "3", "[1].image_id", "not an id (got '3')"),
         ((1, "category_id"), ABSENT, "[1].category_id", "absent"),
-        ((1, "category_id"), 0, "[1].category_id", "no such id among the truth's categories (got 0)"),
+        ((1, "category_id"), 0, "[1].category_id", "no such id among the ground truth's categories (got 0)"),
         ((1, "bbox"), ABSENT, "[1].bbox", "absent"),
         ((1, "bbox"), None, "[1].bbox", "not four finite numbers"),
         ((1, "bbox"), [1, 2, 3, 4, 5], "[1].bbox", "not four finite numbers"),
@@ -191,53 +196,54 @@ def test_score_files__fault_in_the_truth_is_named(files, place, value, field, pr
         ((1, "score"), math.nan, "[1].score", "not a finite number (got nan)"),
         ((1, "score"), -math.inf, "[1].score", "not a finite number (got -inf)"),
         ((1, "score"), "high", "[1].score", "not a finite number (got 'high')"),
-        ((1, "segmentation"), {"size": [2, 2], "counts": [-5, 9]}, "[1].segmentation", "form that COCO does not have"),
-        ((1,), OUTLINED, "[1].bbox", "absent"),
+        ((1, "segmentation"), {"size": [2, 2], "counts": [-5, 9]}, "[1].segmentation", "type that COCO does not have"),
+        ((1,), MASK_ONLY, "[1].bbox", "absent"),
     ],
 )
-@pytest.mark.parametrize("piece", [1 << 16, 5])
-def test_score_files__fault_in_the_predictions_is_named(files, monkeypatch, piece, place, value, field, problem):
-    monkeypatch.setattr(coco_files, "PIECE", piece)
+@pytest.mark.parametrize("chunk", [1 << 16, 5])
+def test_score_files__fault_in_the_predictions(files, monkeypatch, chunk, place, value, field, problem):
+    monkeypatch.setattr(coco_files, "CHUNK", chunk)
     with pytest.raises(DataError) as refusal:
-        score_files(*files(predictions=changed(PREDICTIONS, *place, value)))
+        score_files(*files(predictions=change(PREDICTIONS, *place, value)))
     message = str(refusal.value)
     assert "dt.json: " + field + ": " in message and problem in message and refusal.value.hint
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"images": [{"id": 1', "\x00\x01", "[1, 2"])
 @pytest.mark.parametrize("which", ["truth", "predictions"])
-def test_score_files__broken_json_is_refused(files, which, text):
+def test_score_files__broken_json(files, which, text):
     with pytest.raises(DataError, match=r"\.json: line 1, column \d+: not JSON"):
         score_files(*files(**{which: text}))
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "null"])
-def test_score_files__truth_that_is_not_coco_is_refused(files, text):
+def test_score_files__truth_that_is_not_coco(files, text):
     with pytest.raises(DataError, match=r"gt\.json: is not a COCO dataset"):
         score_files(*files(truth=text))
 
 
 @pytest.mark.parametrize("text", ["3", "{}", json.dumps({"annotations": PREDICTIONS}), json.dumps(TRUTH)])
-def test_score_files__predictions_that_are_no_list_are_refused(files, text):
+def test_score_files__predictions_that_are_no_list(files, text):
     with pytest.raises(DataError, match=r"dt\.json: is not a list of predictions"):
         score_files(*files(predictions=text))
 
 
-def test_score_files__what_only_the_reader_minds_is_passed_on(files):
+def test_score_files__message_of_hotcoco_is_passed_on(files):
     text = json.dumps(PREDICTIONS).replace('"score": 0.8', '"score": 0.8, "score": 0.7')
     with pytest.raises(DataError, match=r"dt\.json: duplicate field `score`"):
         score_files(*files(predictions=text))
 
 
-def test_score_files__first_of_several_forms_is_named(files):
-    truth = changed(TRUTH, "annotations", [dict(TRUTH["annotations"][0], id=id) for id in range(1, 8)])
+def test_score_files__first_of_several_wrong_types(files):
+    first = TRUTH["annotations"][0]
+    truth = change(TRUTH, "annotations", [dict(first, id=annotation_id) for annotation_id in range(1, 8)])
     for index in (4, 5):
         truth["annotations"][index] |= {"iscrowd": "no", "num_keypoints": "x"}
     with pytest.raises(DataError, match=r"annotations\[4\].iscrowd: .*\(got 'no'\)"):
         score_files(*files(truth))
 
 
-def test_score_files__mark_of_byte_order_is_passed_over(files):
+def test_score_files__byte_order_mark_is_ignored(files):
     paths = files()
     plain = score_files(*paths)
     for path in paths:
@@ -248,17 +254,17 @@ def test_score_files__mark_of_byte_order_is_passed_over(files):
         score_files(*paths)
 
 
-def test_score_files__only_what_hotcoco_writes_is_held_back(files, capfd):
+def test_score_files__only_hotcoco_is_silenced(files, capfd):
     with pytest.raises(DataError):
-        score_files(*files(predictions=changed(PREDICTIONS, 1, "image_id", 99)))
-    score_files(*files(changed(TRUTH, "categories", 0, "name", "")))
+        score_files(*files(predictions=change(PREDICTIONS, 1, "image_id", 99)))
+    score_files(*files(change(TRUTH, "categories", 0, "name", "")))
     assert capfd.readouterr().err == ""
-    with silenced():
+    with silence_hotcoco():
         os.write(2, b"hotcoco: a warning\nanother's\n")
     assert capfd.readouterr().err == "another's\n"
 
 
-def test_score_files__missing_file_and_folder_are_named(files, tmp_path):
+def test_score_files__missing_file_and_folder(files, tmp_path):
     truth, predictions = files()
     with pytest.raises(DataError, match=r"none\.json: cannot be read: No such file"):
         score_files(tmp_path / "none.json", predictions)
@@ -266,6 +272,25 @@ def test_score_files__missing_file_and_folder_are_named(files, tmp_path):
         score_files(truth, tmp_path)
 
 
-def test_score_files__unknown_overlap_is_refused(files):
+def test_score_files__unknown_iou_type(files):
     with pytest.raises(UsageError, match="Did you mean 'segm'"):
         score_files(*files(), iou_type="seg")
+
+
+def test_score_files__null_box_beside_a_mask(files):
+    mask = {"size": [80, 100], "counts": [8, 4, 7988]}
+    truth = change(change(TRUTH, "annotations", 0, "segmentation", mask), "annotations", 0, "bbox", None)
+    with pytest.raises(DataError, match=r"annotations\[0\]\.bbox"):
+        score_files(*files(truth))
+
+
+def test_score_files__keypoint_truth_needs_a_box(files):
+    keypoints = [10, 10, 2] * 17
+    truth = json.loads(json.dumps(TRUTH))
+    for entry in truth["annotations"]:
+        entry |= {"keypoints": keypoints, "num_keypoints": 17}
+    predictions = [{"image_id": 7, "category_id": 20, "keypoints": keypoints, "score": 0.9}]
+    assert score_files(*files(truth, predictions), iou_type="keypoints")["counts"]["predictions"] == 1
+    del truth["annotations"][1]["bbox"]
+    with pytest.raises(DataError, match=r"annotations\[1\]\.bbox"):
+        score_files(*files(truth, predictions), iou_type="keypoints")

@@ -1,4 +1,4 @@
-"""SAME padding in whole numbers: timm's sums, and a size that stays symbolic."""
+"""SAME padding in integer arithmetic equals timm's, and keeps sizes symbolic in export."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from densevision.nn.padding import SameConv2d, with_integer_padding
 def test_same__equals_timm(kernel: int, stride: int, dilation: int) -> None:
     network = nn.Sequential(Conv2dSame(4, 6, kernel, stride, dilation=dilation, groups=2))
     images = [torch.rand(1, 4, height, width) for height in (7, 8, 9, 10) for width in (11, 12, 13)]
-    wanted = [network(image) for image in images]
+    expected = [network(image) for image in images]
     weights = dict(network.named_parameters())
     with_integer_padding(network)
     assert type(network[0]) is SameConv2d and dict(network.named_parameters()) == weights
-    for image, answer in zip(images, wanted):
-        assert torch.equal(network(image), answer)
+    for image, output in zip(images, expected):
+        assert torch.equal(network(image), output)
 
 
 def test_same__exports_with_any_size() -> None:

@@ -6,12 +6,9 @@ import doctest
 
 import pytest
 import torch
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import box_iou
 
 from densevision.ops import boxes as ops
-
-THRESHOLD = 0.4123
-"""No overlap of boxes with small whole sides equals it, so rounding decides nothing."""
 
 
 def random_boxes(count: int, seed: int, side: float = 100.0) -> torch.Tensor:
@@ -66,32 +63,3 @@ def test_two_hot__has_the_value_as_its_mean(lowest):
 def test_two_hot__is_clamped_to_the_range():
     share = ops.two_hot(torch.tensor([-5.0, 99.0]), 4, -1.0)
     assert share.tolist() == [[1, 0, 0, 0], [0, 0, 0, 1]]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_suppressed__equals_greedy_suppression_with_ties(seed):
-    generator = torch.Generator().manual_seed(seed)
-    count, classes = 150, 3
-    boxes = torch.stack([random_boxes(count, 100 + seed, 60), random_boxes(count, 200 + seed, 60)]).round()
-    scores = (torch.rand(2, count, generator=generator) * 10).round() / 10  # many are equal
-    groups = torch.randint(classes, (2, count), generator=generator)
-    order = scores.sort(dim=1, descending=True, stable=True).indices
-    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-    scores, groups = scores.gather(1, order), groups.gather(1, order)
-    valid = scores > 0.2
-    kept = ops.nms_dense(boxes, valid, THRESHOLD, groups)
-    for row in range(2):
-        taking_part = valid[row].nonzero()[:, 0]
-        chosen = batched_nms(boxes[row, taking_part], scores[row, taking_part], groups[row, taking_part], THRESHOLD)
-        assert kept[row].nonzero()[:, 0].tolist() == sorted(taking_part[chosen].tolist())
-
-
-def test_suppressed__settles_a_chain_longer_than_the_exported_rounds():
-    start = torch.arange(100.0)[:, None] * 2
-    row = torch.cat([start, start * 0, start + 10, start * 0 + 10], 1)[None]  # each overlaps the next by 2/3
-    kept = ops.nms_dense(row, torch.ones(1, 100, dtype=torch.bool), 0.6)
-    assert kept[0].tolist() == [position % 2 == 0 for position in range(100)]
-
-
-def test_suppressed__of_nothing_is_nothing():
-    assert not ops.nms_dense(torch.rand(1, 5, 4), torch.zeros(1, 5, dtype=torch.bool), 0.5).any()

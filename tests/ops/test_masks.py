@@ -7,7 +7,7 @@ import pytest
 from pycocotools import mask as coco
 
 from densevision.ops import masks
-from densevision.ops.paste import paste, paste_snapped
+from densevision.ops.paste import paste_mask, paste_mask_torchvision
 
 
 def noise(seed: int) -> np.ndarray:
@@ -46,8 +46,8 @@ def test_warp__scales_a_square_to_its_corners():
     mask = np.zeros((20, 20), bool)
     mask[5:9, 6:12] = True
     doubled = masks.warp(masks.encode(mask), np.array([[2.0, 0, 0], [0, 3, 0]]), (60, 40))
-    assert masks.boxes([doubled])[0].tolist() == [12, 15, 24, 27]
-    assert 140 <= masks.areas([doubled])[0] <= 12 * 12, "at most the four corners are rounded off"
+    assert masks.compute_boxes([doubled])[0].tolist() == [12, 15, 24, 27]
+    assert 140 <= masks.compute_areas([doubled])[0] <= 12 * 12, "at most the four corners are rounded off"
 
 
 def test_warp__out_of_the_canvas_is_empty():
@@ -65,21 +65,21 @@ def test_polygons__drawn_again_give_the_mask(seed):
     from scipy.ndimage import binary_fill_holes
 
     filled = binary_fill_holes(mask)
-    again = masks.decode(masks.from_polygons(masks.polygons(masks.encode(mask)), mask.shape))
+    again = masks.decode(masks.encode_polygons(masks.extract_polygons(masks.encode(mask)), mask.shape))
     assert (again & filled).sum() / (again | filled).sum() > 0.97
 
 
 def test_areas__of_more_masks_than_a_byte_counts():
     mask = masks.encode(np.eye(3, dtype=bool))
-    assert masks.areas([mask] * 1000).tolist() == [3.0] * 1000
-    assert masks.boxes([mask] * 1000).shape == (1000, 4)
+    assert masks.compute_areas([mask] * 1000).tolist() == [3.0] * 1000
+    assert masks.compute_boxes([mask] * 1000).shape == (1000, 4)
 
 
 def test_nothing__is_normal_input():
     runs = masks.encode(np.zeros((7, 5), bool))
-    assert runs == masks.empty((7, 5))
-    assert masks.polygons(runs) == []
-    assert masks.boxes([]).shape == (0, 4) and masks.areas([]).shape == (0,)
+    assert runs == masks.encode_empty((7, 5))
+    assert masks.extract_polygons(runs) == []
+    assert masks.compute_boxes([]).shape == (0, 4) and masks.compute_areas([]).shape == (0,)
     assert np.array_equal(masks.decode(masks.warp(runs, np.eye(2, 3), (3, 3))), np.zeros((3, 3), bool))
 
 
@@ -98,13 +98,13 @@ def test_paste_snapped__equals_torchvision(seed, sure):
     mask = (mask - mask.min()) / np.ptp(mask)
     mask = (mask > 0.5).astype(np.float32) if sure else mask  # sure masks are one half between two cells
     theirs = paste_masks_in_image(torch.tensor(mask)[None, None], torch.tensor(box)[None], (height, width))
-    ours = masks.decode(paste_snapped(mask, box, (height, width)))
+    ours = masks.decode(paste_mask_torchvision(mask, box, (height, width)))
     assert np.array_equal(ours, theirs[0, 0].numpy() > 0.5)
 
 
 @pytest.mark.parametrize("box", [(3, 4, 13, 9), (0, 0, 20, 20), (-5, -5, 4, 4), (30, 30, 40, 40), (5, 5, 5, 5)])
 def test_paste__fills_the_pixels_of_its_box(box):
-    pasted = masks.decode(paste(np.ones((28, 28)), np.array(box, np.float64), (20, 20)))
+    pasted = masks.decode(paste_mask(np.ones((28, 28)), np.array(box, np.float64), (20, 20)))
     expected = np.zeros((20, 20), bool)
     expected[max(0, box[1]) : max(0, box[3]), max(0, box[0]) : max(0, box[2])] = True
     assert np.array_equal(pasted, expected)
@@ -114,7 +114,7 @@ def test_paste__hundreds_into_a_large_image_stay_small():
     import tracemalloc
 
     tracemalloc.start()
-    runs = [paste(np.ones((28, 28)), np.array([5.0 * i, 10, 5.0 * i + 900, 900]), (4000, 6000)) for i in range(300)]
+    runs = [paste_mask(np.ones((28, 28)), np.array([5.0 * i, 10, 5.0 * i + 900, 900]), (4000, 6000)) for i in range(300)]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(runs) == 300

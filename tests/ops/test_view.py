@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densevision.ops.view import View, fit, resize_image, warp_image
+from densevision.ops.view import View, fit_view, resize_image, warp_image
 
 sides = st.integers(1, 700)
 
 
 @given(sides, sides, st.sampled_from(["letterbox", "shortest", "pad"]), st.sampled_from([1, 8, 32]), st.booleans())
 def test_fit__points_round_trip(height: int, width: int, how: str, multiple: int, whole: bool) -> None:
-    view = fit((height, width), how, 320, 640, multiple, 32, whole)  # type: ignore[arg-type]
+    view = fit_view((height, width), how, 320, 640, multiple, 32, whole)  # type: ignore[arg-type]
     points = np.random.default_rng(0).uniform(0, (width, height), (10, 2))
     there = view.points_to_network(points)
     np.testing.assert_allclose(view.points_to_original(there), points, atol=1e-9 * max(view.size))
@@ -25,9 +25,9 @@ def test_fit__points_round_trip(height: int, width: int, how: str, multiple: int
 
 
 def test_fit__letterbox_of_a_known_image() -> None:
-    view = fit((480, 640), "letterbox", 320, multiple_of=32, whole=True)
+    view = fit_view((480, 640), "letterbox", 320, multiple_of=32, whole=True)
     assert view == View((480, 640), (320, 320), (0.5, 0.5), (0.0, 40.0))
-    assert fit((480, 640), "letterbox", 320, multiple_of=32, whole=False).size == (256, 320)
+    assert fit_view((480, 640), "letterbox", 320, multiple_of=32, whole=False).size == (256, 320)
 
 
 def test_fit__shortest_as_torchvision() -> None:
@@ -37,7 +37,7 @@ def test_fit__shortest_as_torchvision() -> None:
     transform = GeneralizedRCNNTransform(800, 1333, [0.0] * 3, [1.0] * 3)
     for size in ((480, 640), (300, 1000), (1000, 333)):
         resized, _ = transform.resize(torch.zeros(3, *size), None)
-        content = fit(size, "shortest", 800, 1333).content
+        content = fit_view(size, "shortest", 800, 1333).content
         assert abs(content[0] - resized.shape[1]) <= 1 and abs(content[1] - resized.shape[2]) <= 1
 
 
@@ -45,7 +45,7 @@ def test_fit__shortest_as_torchvision() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_image_to_network__keeps_type_and_channels(channels: int, dtype: type) -> None:
     image = np.full((31, 57, channels), 1, dtype)
-    canvas = fit((31, 57), "letterbox", 64, multiple_of=32, whole=True).image_to_network(image)
+    canvas = fit_view((31, 57), "letterbox", 64, multiple_of=32, whole=True).image_to_network(image)
     assert canvas.dtype == dtype and canvas.shape == (64, 64, channels)
     assert canvas[32, 32].tolist() == [1] * channels and canvas[0, 0].tolist() == [0] * channels
 

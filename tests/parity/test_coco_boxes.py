@@ -1,4 +1,4 @@
-"""COCO's numbers equal pycocotools, from arrays and from files, over random sets full of odd cases."""
+"""COCO's metrics equal pycocotools, from arrays and from files, on random datasets with many special cases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from certificates.coco_world import BORDERS, World, from_arrays, reference
+from certificates.coco_world import BORDERS, World, evaluate_arrays, evaluate_pycocotools
 from pycocotools import mask as rle
 
 from densevision.metrics.coco_files import score_files
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.parity
 METRICS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
 
 
-def from_files(folder, truth, predictions, iou_type="bbox"):
+def evaluate_files(folder, truth, predictions, iou_type="bbox"):
     paths = folder / "truth.json", folder / "predictions.json"
     for path, data in zip(paths, (truth, predictions)):
         path.write_text(json.dumps(data))
@@ -25,16 +25,16 @@ def from_files(folder, truth, predictions, iou_type="bbox"):
 
 def assert_equal(numbers, stats):
     assert list(numbers) == METRICS
-    found, expected = np.array(list(numbers.values())), np.where(stats == -1, np.nan, stats)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    result, expected = np.array(list(numbers.values())), np.where(stats == -1, np.nan, stats)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(210))
 def test_boxes__equal_pycocotools(seed, tmp_path):
     world = World(seed)
-    evaluation = reference(world.truth(), world.predictions)
-    report = from_files(tmp_path, world.truth(), world.predictions)
-    metric = from_arrays(world)
+    evaluation = evaluate_pycocotools(world.truth(), world.predictions)
+    report = evaluate_files(tmp_path, world.truth(), world.predictions)
+    metric = evaluate_arrays(world)
     assert_equal(report["metrics"], evaluation.stats)
     assert_equal(metric.compute(), evaluation.stats)
 
@@ -42,13 +42,13 @@ def test_boxes__equal_pycocotools(seed, tmp_path):
     for index, category in enumerate(sorted(world.category_ids)):
         expected = precision[:, :, index, 0, -1].mean()
         for rows in (report["tables"]["per class"], metric.per_class()):
-            found = rows[f"class {category}"]["AP"]
-            np.testing.assert_allclose(found, np.nan if expected == -1 else expected, rtol=0, atol=1e-9)
+            result = rows[f"class {category}"]["AP"]
+            np.testing.assert_allclose(result, np.nan if expected == -1 else expected, rtol=0, atol=1e-9)
     counts = {name: number for name, number in report["counts"].items() if name != "images"}
     assert counts == metric.counts()
 
 
-def test_worlds__hold_every_odd_case():
+def test_worlds__contain_every_special_case():
     worlds = [World(seed) for seed in range(210)]
     ground_truths = [truth for world in worlds for truth in world.ground_truths]
     pairs = Counter((n, p["image_id"], p["category_id"]) for n, world in enumerate(worlds) for p in world.predictions)
@@ -73,11 +73,11 @@ def test_masks__equal_pycocotools(seed, boxed, tmp_path):
         mask[(y1 + y2) // 2 :, (x1 + x2) // 2 :] = 0
         encoded = rle.encode(mask)
         entry["segmentation"] = {"size": encoded["size"], "counts": encoded["counts"].decode()}
-    # Results with a box are sized by it, results without one by their mask; arrays are sized by their masks.
+    # pycocotools takes the area of a result's box if there is one, else of its mask; arrays take that of the mask.
     predictions = [{k: v for k, v in entry.items() if boxed or k != "bbox"} for entry in world.predictions]
-    stats = reference(world.truth(), predictions, "segm").stats
-    assert_equal(from_files(tmp_path, world.truth(), predictions, "segm")["metrics"], stats)
+    stats = evaluate_pycocotools(world.truth(), predictions, "segm").stats
+    assert_equal(evaluate_files(tmp_path, world.truth(), predictions, "segm")["metrics"], stats)
     if not boxed:
-        assert_equal(from_arrays(world, "segm").compute(), stats)
-        around = reference(world.truth(), predictions, "bbox").stats
-        assert_equal(from_files(tmp_path, world.truth(), predictions, "bbox")["metrics"], around)
+        assert_equal(evaluate_arrays(world, "segm").compute(), stats)
+        around = evaluate_pycocotools(world.truth(), predictions, "bbox").stats
+        assert_equal(evaluate_files(tmp_path, world.truth(), predictions, "bbox")["metrics"], around)

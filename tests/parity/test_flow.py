@@ -1,4 +1,4 @@
-"""RAFT beside torchvision's: weights renamed, the same flow; and the layout of princeton-vl's files."""
+"""RAFT equals torchvision's with its weights; also from the layout of princeton-vl's files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torchvision.models import optical_flow
 
 from densevision.errors import WeightsError
 from densevision.io.weights import load_card
-from densevision.published_weights import convert, published_weights
+from densevision.published_weights import convert_weights, list_published_weights
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.task import Flow
-from densevision.tasks.flow.weights import PUBLISHED, renamed
+from densevision.tasks.flow.weights import PUBLISHED, rename_tensors
 
 pytestmark = pytest.mark.parity
 
@@ -26,28 +26,26 @@ def reference(name: str) -> torch.nn.Module:
 
 
 def ours(name: str, tensors: dict[str, torch.Tensor], **settings) -> torch.nn.Module:
-    preset = "small" if "small" in name else "large"
-    net = Flow(FlowConfig.checked({"preset": preset, "occlusion": False, **settings})).net().eval()
-    net.load_state_dict(renamed(tensors), strict=True)
+    config = FlowConfig.checked({"arch": name, "model": {"occlusion": False, **settings}})
+    net = Flow(config).build_model().eval()
+    net.load_state_dict(rename_tensors(tensors), strict=True)
     return net
 
 
 @pytest.mark.parametrize("name", ["raft_small", "raft_large"])
-@pytest.mark.parametrize("kind", ["volume", "blocks"])
-def test_flow__is_torchvisions(name, kind):
+@pytest.mark.parametrize("kind", ["all_pairs", "on_demand"])
+def test_flow__equals_torchvisions(name, kind):
     theirs = reference(name)
     net = ours(name, theirs.state_dict(), correlation=kind)
     for size in ((128, 128), (136, 192)):
         first, second = torch.rand(2, 1, 3, *size)
         with torch.inference_mode():
             expected = theirs(2 * first - 1, 2 * second - 1, num_flow_updates=4)
-            steps = [
-                net.head.outputs(state)["flow"]
-                for state in net.head.steps(**net.features(first=first, second=second), iterations=4)
-            ]
+            states = net.iterate(net.encoder(first), net.encoder(second), 4)
+            steps = [net.upsample(state)["flow"] for state in states]
             assert len(steps) == 4
-        for mine, wanted in zip(steps, expected):
-            torch.testing.assert_close(mine, wanted, atol=1e-3, rtol=0)
+        for flow, expected_flow in zip(steps, expected):
+            torch.testing.assert_close(flow, expected_flow, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(131, 150), (150, 129)])
@@ -57,7 +55,7 @@ def test_sizes_not_divisible_by_8__as_the_papers_padder_pads(size, tmp_path):
 
     theirs = reference("raft_small")
     torch.save(theirs.state_dict(), tmp_path / "small.pth")
-    convert("torchvision/raft_small", tmp_path / "small.pth", tmp_path / "small.safetensors")
+    convert_weights("torchvision/raft_small", tmp_path / "small.pth", tmp_path / "small.safetensors")
     rng = np.random.default_rng(0)
     pair = tuple(rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(2))
     down, right = (-side % 8 for side in size)
@@ -89,7 +87,7 @@ def test_names__cover_every_published_file():
     mine = {weights.address: weights.sha256 for weights in PUBLISHED if weights.name.startswith("torchvision/")}
     assert published == set(mine)
     assert all(address.endswith(f"-{digest}.pth") for address, digest in mine.items())
-    assert {weights.name for weights in PUBLISHED} <= set(published_weights())
+    assert {weights.name for weights in PUBLISHED} <= set(list_published_weights())
 
 
 def test_convert__of_an_archive_picks_its_member(tmp_path):
@@ -99,21 +97,21 @@ def test_convert__of_an_archive_picks_its_member(tmp_path):
         archive.writestr("models/raft-things.pth", b"another")
         archive.write(tmp_path / "raft-small.pth", "models/raft-small.pth")
     for file in ("models.zip", "raft-small.pth"):
-        convert("princeton-vl/raft-small", tmp_path / file, tmp_path / "out.safetensors")
+        convert_weights("princeton-vl/raft-small", tmp_path / file, tmp_path / "out.safetensors")
     card = load_card(tmp_path / "out.safetensors")
-    assert card.task == "flow" and card.config["preset"] == "small" and card.source == "princeton-vl/raft-small"
+    assert card.task == "flow" and card.config["arch"] == "raft_small" and card.source == "princeton-vl/raft-small"
 
 
 def test_convert__refuses_what_the_file_is_not(tmp_path):
     torch.save(reference("raft_small").state_dict(), tmp_path / "small.pth")
     with pytest.raises(WeightsError, match="Small and large differ"):
-        convert("torchvision/raft_large", tmp_path / "small.pth", tmp_path / "out.safetensors")
+        convert_weights("torchvision/raft_large", tmp_path / "small.pth", tmp_path / "out.safetensors")
     (tmp_path / "text.pth").write_text("no weights")
-    with pytest.raises(WeightsError, match="no PyTorch checkpoint"):
-        convert("torchvision/raft_small", tmp_path / "text.pth", tmp_path / "out.safetensors")
+    with pytest.raises(WeightsError, match="not a PyTorch checkpoint"):
+        convert_weights("torchvision/raft_small", tmp_path / "text.pth", tmp_path / "out.safetensors")
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="is no state dict"):
-        convert("torchvision/raft_small", tmp_path / "list.pth", tmp_path / "out.safetensors")
+    with pytest.raises(WeightsError, match="state dict"):
+        convert_weights("torchvision/raft_small", tmp_path / "list.pth", tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
 
 

@@ -1,11 +1,12 @@
-"""Whole networks beside torchvision's with the same random weights: answers, and the losses of the same samples.
+"""Complete networks against torchvision's with the same random weights: detections, and losses of the same samples.
 
-ResNet-18 in the place of ResNet-50 keeps this quick; names, layers and rules are the same.
+ResNet-18 instead of ResNet-50 keeps this fast; names, layers and thresholds are the same.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,33 +21,29 @@ from torchvision.models.detection.rpn import RPNHead
 from torchvision.ops import FrozenBatchNorm2d
 
 from densevision.inference.loader import Collate
-from densevision.nn.rcnn import torchvision_weights as theirs
-from densevision.ops.masks import areas, encode
+from densevision.nn.rcnn import torchvision_weights
+from densevision.ops.masks import compute_areas, encode
 from densevision.results import Instances
 from densevision.run_config import PredictOptions
-from densevision.sample import Sample, to_inputs
+from densevision.sample import Sample, prepare_inputs
 from densevision.tasks.instance.config import InstanceConfig
 from densevision.tasks.instance.task import Instance
-from densevision.tasks.instance.weights import _options
+from densevision.tasks.instance.weights import infer_config
 
 pytestmark = pytest.mark.parity
 
 SIZES = ((60, 80), (96, 64), (48, 150))
 CLASSES = 5
-MOST = 12
-"""Objects whose masks or keypoints are looked for, where a test does not want more: those heads are the slowest."""
-FEW = {
+MAX_DETECTIONS = 12
+"""Objects whose masks or keypoints are computed, unless a test needs more: those heads are the slowest."""
+FEWER_PROPOSALS = {
     "rpn_pre_nms_top_n_test": 150,
     "rpn_post_nms_top_n_test": 150,
     "rpn_pre_nms_top_n_train": 200,
     "rpn_post_nms_top_n_train": 200,
     "box_batch_size_per_image": 64,
 }
-"""Fewer proposals than usual, which are as good and take less time; and the same in our words."""
-OUR_FEW = {
-    "proposals": {"candidates": 150, "kept": 150, "training_candidates": 200, "training_kept": 200},
-    "box": {"samples": 64},
-}
+"""Arguments of both networks that take less time."""
 
 
 def image(size: tuple[int, int], seed: int) -> np.ndarray:
@@ -92,12 +89,14 @@ BUILDERS = {
 }
 
 
-def pair(
-    kind: str, score_threshold: float, scale: float = 1.0, most: int = MOST
+def make_pair(
+    kind: str, score_threshold: float, scale: float = 1.0, max_detections: int = MAX_DETECTIONS
 ) -> tuple[nn.Module, Instance, nn.Module]:
     """torchvision's network, our task and our network with the same weights."""
     torch.manual_seed(0)
-    reference = BUILDERS[kind](box_score_thresh=score_threshold, box_detections_per_img=most, **FEW)
+    reference = BUILDERS[kind](
+        box_score_thresh=score_threshold, box_detections_per_img=max_detections, **FEWER_PROPOSALS
+    )
     with torch.no_grad():
         reference.roi_heads.box_predictor.cls_score.weight.mul_(scale)
         for name, tensor in reference.state_dict().items():
@@ -106,92 +105,99 @@ def pair(
             elif name.endswith("running_mean"):
                 tensor.uniform_(-0.1, 0.1)
     state = reference.state_dict()
-    options = _options(state, theirs.backbone_options(state), theirs.options(state))
-    options["backbone"]["name"] = "resnet18"
-    options["data"] = {"size": 96, "longest": 160}
-    options["decode"]["max_detections"] = most
-    for stage, own in OUR_FEW.items():
-        options["rcnn"][stage] = {**options["rcnn"].get(stage, {}), **own}
-    task = Instance(InstanceConfig.checked(options))
-    net = task.net()
-    net.load_state_dict(theirs.converted(net, state, "state", "", exact=False))
-    return reference, task, net
+    config = infer_config(state)
+    config["backbone"]["name"] = "resnet18"
+    config["data"] = {"size": 96}
+    config["decode"] = {**config.get("decode", {}), "max_detections": max_detections}
+    config["model"] |= FEWER_PROPOSALS
+    task = Instance(InstanceConfig.checked(config))
+    model = task.build_model()
+    file = Path("state.pth")
+    tensors = torchvision_weights.convert_state_dict(model, state, kind, file, "", is_exact=False)
+    model.load_state_dict(tensors)
+    return reference, task, model
 
 
-@pytest.mark.parametrize("kind, min_score, scale", [("v1", 0.2, 1), ("v1", 0.0, 8), ("v2", 0.2, 1), ("frozen", 0.2, 1)])
+@pytest.mark.parametrize(
+    "kind, score_threshold, scale", [("v1", 0.2, 1), ("v1", 0.0, 8), ("v2", 0.2, 1), ("frozen", 0.2, 1)]
+)
 def test_masks__of_a_mixed_batch_equal_torchvision(kind, score_threshold, scale):
-    reference, task, net = pair(kind, score_threshold, scale, most=100 if scale > 1 else MOST)
-    expected, found = answers(reference, task, net, score_threshold)
+    reference, task, model = make_pair(kind, score_threshold, scale, 100 if scale > 1 else MAX_DETECTIONS)
+    expected, results = predict_both(reference, task, model, score_threshold)
     assert sum(len(one["boxes"]) for one in expected) > 0
-    for want, own in zip(expected, found):
-        own = matched(want, own)
-        masks = want["masks"][:, 0].numpy() > 0.5
-        unequal = (masks != own.dense()).sum()
+    for reference_result, result in zip(expected, results):
+        result = match_order(reference_result, result)
+        masks = reference_result["masks"][:, 0].numpy() > 0.5
+        unequal = (masks != result.dense()).sum()
         assert unequal <= 0.001 * masks.sum() + 1
 
 
 def test_keypoints__equal_torchvision():
-    reference, task, net = pair("keypoints", 0.3)
-    expected, found = answers(reference, task, net, 0.3)
+    reference, task, model = make_pair("keypoints", 0.3)
+    expected, results = predict_both(reference, task, model, 0.3)
     assert sum(len(one["boxes"]) for one in expected) > 0
-    for want, own in zip(expected, found):
-        own = matched(want, own)
-        # Where two cells of a heatmap are equal up to rounding, either is its peak.
-        apart = np.abs(own.keypoints[..., :2] - want["keypoints"][..., :2].numpy()).max(-1, initial=0)
-        assert np.mean(apart < 0.02) > 0.97 if apart.size else True
-        assert np.allclose(own.joint_scores, want["keypoints_scores"].numpy(), atol=1e-3)
+    for reference_result, result in zip(expected, results):
+        result = match_order(reference_result, result)
+        # If two cells of a heatmap are equal up to rounding, either may be its peak.
+        distance = np.abs(result.keypoints[..., :2] - reference_result["keypoints"][..., :2].numpy()).max(-1, initial=0)
+        assert np.mean(distance < 0.02) > 0.97 if distance.size else True
+        assert np.allclose(result.keypoint_scores, reference_result["keypoints_scores"].numpy(), atol=1e-3)
 
 
-def test_masks__nothing_found_is_nothing():
-    reference, task, net = pair("v1", 0.999)
-    expected, found = answers(reference, task, net, 0.999)
-    assert [len(one["boxes"]) for one in expected] == [len(one) for one in found] == [0, 0, 0]
+def test_masks__without_detections():
+    reference, task, model = make_pair("v1", 0.999)
+    expected, results = predict_both(reference, task, model, 0.999)
+    assert [len(one["boxes"]) for one in expected] == [len(one) for one in results] == [0, 0, 0]
 
 
-def answers(reference: nn.Module, task: Instance, net: nn.Module, score_threshold: float):
+def predict_both(reference: nn.Module, task: Instance, model: nn.Module, score_threshold: float):
     images = [image(size, seed) for seed, size in enumerate(SIZES)]
     with torch.inference_mode():
         expected = reference.eval()([torch.from_numpy(one).permute(2, 0, 1).float() / 255 for one in images])
         options = PredictOptions(score_threshold=score_threshold)
-        inputs, views = to_inputs([Sample({"image": one}) for one in images], task.inputs)
-        outputs = net.eval()(**inputs, **task.forward_kwargs(options))
+        inputs, views = prepare_inputs([Sample({"image": one}) for one in images], task.input_spec)
+        outputs = model.eval()(**inputs, **task.forward_kwargs(options))
     return expected, task.decode(outputs, views, options)
 
 
-def matched(want: dict, own: Instances) -> Instances:
-    """Our objects in torchvision's order: where scores are equal up to rounding, they may change places."""
-    assert len(own) == len(want["boxes"])
+def match_order(reference: dict, result: Instances) -> Instances:
+    """Our objects in torchvision's order: objects whose scores are equal up to rounding may be swapped."""
+    assert len(result) == len(reference["boxes"])
     rows = []
-    for box, score, label in zip(want["boxes"].numpy(), want["scores"].numpy(), want["labels"].numpy()):
-        same = (np.abs(own.boxes - box).max(1) < 0.01) & (np.abs(own.scores - score) < 1e-4) & (own.labels + 1 == label)
+    for box, score, label in zip(*(reference[name].numpy() for name in ("boxes", "scores", "labels"))):
+        same = (
+            (np.abs(result.boxes - box).max(1) < 0.01)
+            & (np.abs(result.scores - score) < 1e-4)
+            & (result.labels + 1 == label)
+        )
         same[rows] = False
-        assert same.any(), f"nothing like {label} at {box}, {score}"
+        assert same.any(), f"no counterpart of {label} at {box}, {score}"
         rows.append(int(same.argmax()))
-    return own[np.array(rows, int)]
+    return result[np.array(rows, int)]
 
 
 @pytest.mark.parametrize("kind", ["v1", "v2", "keypoints"])
 def test_losses__of_the_same_samples_equal_torchvision(kind):
-    reference, task, net = pair(kind, 0.05)
+    reference, task, model = make_pair(kind, 0.05)
     samples = [Sample({"image": image(size, seed)}, truth(task, size, seed)) for seed, size in enumerate(SIZES[:2])]
     batch = Collate(task)(samples)
     reference.train()
     reference.transform._skip_resize = True
-    images, targets = theirs_of(task, batch)
+    images, targets = to_torchvision(task, batch)
     torch.manual_seed(3)
     expected = reference(images, targets)
     torch.manual_seed(3)
-    found = task.losses(net.train(), batch, None, "net")
+    losses = task.compute_losses(model.train(), batch, None, "net")
     names = {
         "objectness": "loss_objectness",
-        "proposal": "loss_rpn_box_reg",
+        "rpn_box": "loss_rpn_box_reg",
         "class": "loss_classifier",
         "box": "loss_box_reg",
         "mask": "loss_mask",
         "keypoint": "loss_keypoint",
     }
-    assert {names[name] for name in found} == expected.keys()
-    for name, value in found.items():
+    assert {names[name] for name in losses} == expected.keys()
+    for name, value in losses.items():
         assert torch.isclose(value, expected[names[name]], rtol=1e-3, atol=1e-5), name
 
 
@@ -200,29 +206,29 @@ def truth(task: Instance, size: tuple[int, int], seed: int) -> Instances:
     corner = rng.random((3, 2)) * 0.5 * size[::-1]
     boxes = np.concatenate([corner, corner + 8 + rng.random((3, 2)) * 0.4 * size[::-1]], 1).round()
     names = task.config.classes
-    more = {}
-    if task.config.masks:
+    fields = {}
+    if task.config.has_masks:
         masks = np.zeros((3, *size), bool)
         for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(int)):
             mask[y1:y2, x1:x2] = rng.random((y2 - y1, x2 - x1))[: size[0] - y1, : size[1] - x1] > 0.3
-        more = {"masks": tuple(encode(mask) for mask in masks)}
-        more["areas"] = areas(more["masks"])
-    if task.config.keypoints:
+        fields = {"masks": tuple(encode(mask) for mask in masks)}
+        fields["areas"] = compute_areas(fields["masks"])
+    if task.config.has_keypoints:
         points = boxes[:, None, :2] + rng.random((3, 5, 2)) * (boxes[:, None, 2:] - boxes[:, None, :2])
-        more["keypoints"] = np.dstack([points, rng.integers(0, 3, (3, 5))]).astype(np.float32)
-    return Instances.of(boxes, rng.integers(0, len(names), 3), names, size, **more)
+        fields["keypoints"] = np.dstack([points, rng.integers(0, 3, (3, 5))]).astype(np.float32)
+    return Instances.from_arrays(boxes, rng.integers(0, len(names), 3), names, size, **fields)
 
 
-def theirs_of(task: Instance, batch) -> tuple[list, list]:
-    """The same images and truths on the same canvas, as torchvision takes them."""
+def to_torchvision(task: Instance, batch) -> tuple[list, list]:
+    """The same images and ground truths on the same canvas, in torchvision's format."""
     images, targets = [], []
     for row, (image, size) in enumerate(zip(batch.inputs["image"], batch.inputs["size"].long().tolist())):
         images.append(image[:, : size[0], : size[1]])
         count = int(batch.targets["valid"][row].sum())
         target = {"boxes": batch.targets["boxes"][row, :count], "labels": batch.targets["labels"][row, :count] + 1}
-        if task.config.masks:
+        if task.config.has_masks:
             target["masks"] = batch.targets["masks"][row, :count].to(torch.uint8)
-        if task.config.keypoints:
+        if task.config.has_keypoints:
             target["keypoints"] = batch.targets["keypoints"][row, :count]
         targets.append(target)
     return images, targets

@@ -27,7 +27,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(foreign, "_SETTINGS", cut)
 
 
-def image(size: tuple[int, int] = (12, 16)) -> torch.Tensor:
+def random_image(size: tuple[int, int] = (12, 16)) -> torch.Tensor:
     return torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(3))
 
 
@@ -36,7 +36,7 @@ def answered(name: str, state: dict, folder: Path, wrapped: str | None) -> torch
     convert(name, folder / "theirs.pth", folder / "ours.safetensors")
     model = load(folder / "ours.safetensors", "superres")
     assert model.card.license == published_weights()[name].license
-    return model.answers({"image": image()}, PredictOptions(precision="float32"))["image"]
+    return model.predict_tensors({"image": random_image()}, PredictOptions(precision="float32"))["image"]
 
 
 def randomised(network: nn.Module) -> nn.Module:
@@ -71,7 +71,7 @@ def test_rrdb__equals_spandrel(name: str, fold: int | None, small: None, tmp_pat
     theirs = randomised(ESRGAN(in_nc=3 * (fold or 1) ** 2, num_blocks=2, scale=4, shuffle_factor=fold))
     ours = answered(name, basicsr_names(theirs.state_dict(), 2), tmp_path, "params_ema")
     with torch.no_grad():
-        assert (theirs(image()) - ours).abs().max() < CLOSE
+        assert (theirs(random_image()) - ours).abs().max() < CLOSE
 
 
 def test_srvgg__equals_spandrel(small: None, tmp_path: Path):
@@ -80,7 +80,7 @@ def test_srvgg__equals_spandrel(small: None, tmp_path: Path):
     theirs = randomised(Compact(num_feat=64, num_conv=3, upscale=4))
     ours = answered("realesrgan/general-x4v3", theirs.state_dict(), tmp_path, "params")
     with torch.no_grad():
-        assert (theirs(image()) - ours).abs().max() < CLOSE
+        assert (theirs(random_image()) - ours).abs().max() < CLOSE
 
 
 def nafnet_names(state: dict) -> dict:
@@ -106,7 +106,7 @@ def test_nafnet__equals_spandrel():
     theirs = randomised(Theirs(width=8, middle_blk_num=1, enc_blk_nums=[1, 1, 1, 3], dec_blk_nums=[1, 1, 1, 1]))
     ours = NAFNet(3, width=8, depth=3).eval()
     ours.load_state_dict(nafnet_names(theirs.state_dict()))
-    image = image((32, 48))  # sides that need no padding: theirs continues an image by zeros, ours by its rim
+    image = random_image((32, 48))  # sides that need no padding: theirs continues an image by zeros, ours by its rim
     with torch.no_grad():
         assert (theirs(image) - ours(image)).abs().max() < CLOSE
 
@@ -153,7 +153,7 @@ def test_edsr__equals_its_authors_arithmetic(name: str, scale: int, small: None,
     width, strength = (256, 0.1) if name.startswith("large") else (64, 1.0)
     state = edsr_state(scale, width, 2)
     ours = answered(f"edsr/{name}", state, tmp_path, None)
-    wanted = edsr_by_its_authors(state, image(), scale, 2, strength)
+    wanted = edsr_by_its_authors(state, random_image(), scale, 2, strength)
     assert (wanted - ours).abs().max() < CLOSE * wanted.abs().max()
 
 
@@ -182,7 +182,7 @@ def test_edsr__under_basicsr_s_names_and_in_half_precision(scale: int, half: boo
     if half:
         state = {name: tensor.half() for name, tensor in state.items()}
     ours = answered(f"edsr/baseline_x{scale}", edsr_by_basicsr(state, 2), tmp_path, "params")
-    wanted = edsr_by_its_authors({k: v.float() for k, v in state.items()}, image(), scale, 2, 1.0)
+    wanted = edsr_by_its_authors({k: v.float() for k, v in state.items()}, random_image(), scale, 2, 1.0)
     # The mean is ours in float32, and not rounded to half precision.
     assert (wanted - ours).abs().max() < (1e-3 if half else CLOSE) * wanted.abs().max()
 
@@ -204,7 +204,7 @@ def test_community__a_file_of_spandrel_answers_by_the_same_path(tmp_path: Path):
 
     theirs = randomised(Compact(num_feat=16, num_conv=2, upscale=2))
     torch.save({"params": theirs.state_dict()}, tmp_path / "theirs.pth")
-    image = (image((9, 7))[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
+    image = (random_image((9, 7))[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)
     result = densevision.predict(image, task="superres", weights=tmp_path / "theirs.pth")
     with torch.no_grad():
         wanted = theirs(torch.from_numpy(image / np.float32(255)).permute(2, 0, 1)[None])[0].permute(1, 2, 0)

@@ -128,7 +128,7 @@ def test_generator__equals_the_reference(kind: str, statistics: str, tmp_path: P
             module.train(statistics == "batch")
     with torch.no_grad():
         wanted = (network(image * 2 - 1) + 1) / 2
-        found = model.net(image=image)["image"]
+        found = model.model(image=image)["image"]
     assert wanted.std() > 0.02
     assert (found - wanted).abs().max() <= 1e-5
     image = densevision.predict(image[0].permute(1, 2, 0).numpy(), weights=model, precision="float32")

@@ -18,7 +18,7 @@ NAMES = ("disk", "star")
 @pytest.fixture
 def found() -> Detections:
     boxes = [[10, 20, 30, 60], [0.5, 1.5, 99.5, 79]]
-    return Detections.of(boxes, [1, 0], NAMES, (80, 100), scores=[0.25, 0.75], ids=(7, 3))
+    return Detections.from_arrays(boxes, [1, 0], NAMES, (80, 100), scores=[0.25, 0.75], category_ids=(7, 3))
 
 
 def test_coco__pycocotools_reads_it_back(found: Detections) -> None:
@@ -80,7 +80,7 @@ def test_warp__what_leaves_the_canvas_is_left_out(found: Detections) -> None:
 
 
 def test_none__is_a_record_too(tmp_path) -> None:
-    nothing = Detections.of([], [], NAMES, (8, 9))
+    nothing = Detections.from_arrays([], [], NAMES, (8, 9))
     assert len(nothing) == 0 and nothing.to_coco() == [] and nothing.to_yolo() == ""
     assert len(nothing.warp(np.eye(2, 3), (8, 9))) == 0
     assert not nothing.draw(np.zeros((8, 9, 3), np.uint8)).any()

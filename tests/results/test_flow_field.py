@@ -10,12 +10,12 @@ import pytest
 from densevision.errors import UsageError
 from densevision.io.flow import read_flow
 from densevision.results import FlowField
-from densevision.results.flow_field import fetch
+from densevision.results.flow_field import warp_back
 
 
 def turning(height: int = 40, width: int = 60) -> FlowField:
     """Motion that depends linearly on the place: known exactly everywhere, after any map."""
-    return FlowField.of(linear(np.indices((height, width))[::-1] + 0.5))
+    return FlowField.from_arrays(linear(np.indices((height, width))[::-1] + 0.5))
 
 
 def linear(points: np.ndarray) -> np.ndarray:
@@ -56,14 +56,14 @@ def test_warp__outside_nothing_is_known():
 def test_warp__does_not_mix_motions_at_a_border():
     flow = np.zeros((2, 20, 20), np.float32)
     flow[0, :, 10:] = 8
-    moved = FlowField.of(flow).warp(np.array([[1.7, 0, 0.4], [0, 1.7, 0.1]]), (34, 34))
+    moved = FlowField.from_arrays(flow).warp(np.array([[1.7, 0, 0.4], [0, 1.7, 0.1]]), (34, 34))
     assert set(np.unique(np.round(moved.flow[0], 3))) <= {0.0, np.float32(13.6)}
 
 
 def test_warp__keeps_sparse_truth_sparse():
     flow, valid = np.full((2, 32, 32), 3.0), np.zeros((32, 32), bool)
     valid[::4, ::4] = True
-    moved = FlowField.of(flow, valid).warp(np.array([[2.0, 0, 0], [0, 2, 0]]), (64, 64))
+    moved = FlowField.from_arrays(flow, valid).warp(np.array([[2.0, 0, 0], [0, 2, 0]]), (64, 64))
     assert moved.valid.sum() == 4 * valid.sum()
     assert (moved.flow[:, moved.valid] == 6).all()
 
@@ -71,7 +71,7 @@ def test_warp__keeps_sparse_truth_sparse():
 def test_warp__what_moves_off_the_canvas_is_occluded():
     flow = np.zeros((2, 10, 20))
     flow[0] = 4
-    truth = FlowField.of(flow, occlusion=np.zeros((10, 20), bool))
+    truth = FlowField.from_arrays(flow, occlusion=np.zeros((10, 20), bool))
     cropped = truth.warp(np.array([[1.0, 0, -5], [0, 1, 0]]), (10, 10))
     np.testing.assert_array_equal(cropped.occlusion[0], [False] * 6 + [True] * 4)
     assert cropped.occlusion.dtype == bool
@@ -80,13 +80,13 @@ def test_warp__what_moves_off_the_canvas_is_occluded():
 def test_of__what_is_not_finite_is_not_valid():
     flow = np.zeros((2, 2, 2))
     flow[0, 0, 0], flow[1, 1, 1] = np.nan, np.inf
-    record = FlowField.of(flow)
+    record = FlowField.from_arrays(flow)
     assert record.valid.tolist() == [[False, True], [True, False]] and np.isfinite(record.flow).all()
 
 
 @pytest.mark.parametrize("name", ["a.flo", "a.pfm", "a.npy", "a.kitti.png"])
 def test_save__as_data(tmp_path, name):
-    record = FlowField.of(np.round(turning().flow * 64) / 64)
+    record = FlowField.from_arrays(np.round(turning().flow * 64) / 64)
     flow, valid = read_flow(record.save(tmp_path / name))
     np.testing.assert_array_equal(flow, record.flow)
     assert valid.all()
@@ -108,13 +108,13 @@ def test_fetch__brings_a_shifted_image_back():
     first = rng.integers(0, 256, (20, 30, 3), np.uint8)
     second = np.roll(first, (2, 3), (0, 1))
     flow = np.stack([np.full((20, 30), 3.0), np.full((20, 30), 2.0)]).astype(np.float32)
-    np.testing.assert_array_equal(fetch(second, flow)[:18, :27], first[:18, :27])
+    np.testing.assert_array_equal(warp_back(second, flow)[:18, :27], first[:18, :27])
 
 
 def test_draw__with_and_without_occlusion():
     record = turning()
     image = np.zeros((40, 60, 3), np.uint8)
-    hidden = FlowField.of(record.flow, occlusion=np.ones((40, 60), np.float32))
+    hidden = FlowField.from_arrays(record.flow, occlusion=np.ones((40, 60), np.float32))
     assert record.draw(image).shape == hidden.draw(image).shape == (40, 60, 3)
     assert (record.draw(image) != hidden.draw(image)).any()
     assert record.arrows(image).any()

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from densevision.errors import UsageError
-from densevision.ops.masks import areas, encode
+from densevision.ops.masks import compute_areas, encode
 from densevision.ops.skeleton import Skeleton
 from densevision.results import Instances
 
@@ -26,7 +26,7 @@ def record(points: bool = False) -> Instances:
         keypoints = np.array([[[5, 3, 2], [4, 6, 2], [8, 6, 1]], [[20, 12, 2], [14, 15, 2], [0, 0, 0]]], np.float32)
         more = {"keypoints": keypoints, "skeleton": SKELETON}
     boxes = [[3, 2, 10, 8], [12, 10, 28, 19]]
-    return Instances.of(boxes, [0, 1], ("a", "b"), (20, 30), masks=runs, areas=areas(runs), **more)
+    return Instances.from_arrays(boxes, [0, 1], ("a", "b"), (20, 30), masks=runs, areas=compute_areas(runs), **more)
 
 
 def test_getitem__picks_masks_with_boxes():
@@ -34,7 +34,7 @@ def test_getitem__picks_masks_with_boxes():
     assert len(one) == len(one.masks) == len(one.keypoints) == 1
     assert one.dense()[0, 12, 15]
     assert len(record()[np.zeros(2, bool)].masks) == 0
-    assert Instances.joined([record(), record()[:1]]).dense().shape == (3, 20, 30)
+    assert Instances.concatenate([record(), record()[:1]]).dense().shape == (3, 20, 30)
 
 
 def test_warp__masks_boxes_and_points_move_together():
@@ -47,7 +47,7 @@ def test_warp__masks_boxes_and_points_move_together():
 def test_warp__a_cut_object_has_the_box_of_what_is_left():
     moved = record().warp(np.array([[1.0, 0, 0], [0, 1, 0]]), (14, 20))
     assert moved.boxes[1].tolist() == [12, 10, 20, 14]
-    assert areas(moved.masks).tolist() == [42, 8 * 4]
+    assert compute_areas(moved.masks).tolist() == [42, 8 * 4]
 
 
 def test_warp__there_and_back_is_itself():
@@ -85,7 +85,7 @@ def test_draw__small_objects_lie_over_large_ones_in_any_order():
     masks[0, 5:55, 5:75] = True
     masks[1, 20:40, 30:50] = True
     runs, boxes = tuple(encode(mask) for mask in masks), [[5, 5, 75, 55], [30, 20, 50, 40]]
-    found = Instances.of(boxes, [0, 1], ("a", "b"), (60, 80), masks=runs, areas=areas(runs))
+    found = Instances.from_arrays(boxes, [0, 1], ("a", "b"), (60, 80), masks=runs, areas=compute_areas(runs))
     drawn = found.draw(np.zeros((60, 80, 3), np.uint8))
     assert np.array_equal(drawn, found[[1, 0]].draw(np.zeros((60, 80, 3), np.uint8)))
     assert np.abs(drawn[30, 40].astype(int) - drawn[10, 40]).sum() > 30, "the small one still shows"
@@ -97,7 +97,7 @@ def test_supervision__holds_the_masks():
 
 
 def test_nothing__is_normal_input():
-    empty = Instances.of([], [], ("a",), (1, 1), masks=(), keypoints=np.zeros((0, 3, 3), np.float32), skeleton=SKELETON)
+    empty = Instances.from_arrays([], [], ("a",), (1, 1), masks=(), keypoints=np.zeros((0, 3, 3), np.float32), skeleton=SKELETON)
     assert empty.dense().shape == (0, 1, 1)
     assert empty.polygons() == [] and empty.to_coco() == [] and empty.to_yolo() == ""
     assert len(empty.warp(np.eye(2, 3) * 2, (2, 2))) == 0

@@ -12,13 +12,13 @@ SIZE = (3, 4)
 LABELS = np.arange(12, dtype=np.uint8).reshape(SIZE) % 3
 ARRAYS = {
     "semantic": (SemanticMap(labels=LABELS, names=("a", "b", "c"), size=SIZE), LABELS),
-    "depth": (DepthMap.of(1.0 + LABELS, kind="metric", unit="m"), 1.0 + LABELS),
-    "flow": (FlowField.of(np.stack([LABELS, -1.0 * LABELS])), np.dstack([LABELS, -1.0 * LABELS])),
-    "image": (Image.of(np.dstack([LABELS] * 3)), np.dstack([LABELS] * 3)),
+    "depth": (DepthMap.from_arrays(1.0 + LABELS, kind="metric", unit="m"), 1.0 + LABELS),
+    "flow": (FlowField.from_arrays(np.stack([LABELS, -1.0 * LABELS])), np.dstack([LABELS, -1.0 * LABELS])),
+    "image": (Image.from_source(np.dstack([LABELS] * 3)), np.dstack([LABELS] * 3)),
 }
 OBJECTS = {
-    "detection": Detections.of(np.array([[0.0, 0, 2, 2]]), np.array([0]), ("a",), SIZE),
-    "instance": Instances.of(np.array([[0.0, 0, 2, 2]]), np.array([0]), ("a",), SIZE),
+    "detection": Detections.from_arrays(np.array([[0.0, 0, 2, 2]]), np.array([0]), ("a",), SIZE),
+    "instance": Instances.from_arrays(np.array([[0.0, 0, 2, 2]]), np.array([0]), ("a",), SIZE),
 }
 
 

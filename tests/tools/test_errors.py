@@ -37,7 +37,7 @@ def test_boxes__kinds_costs_and_pages(boxes, tool, tmp_path: Path) -> None:
     assert json.loads(out)["worst"]["2.png"] == 0 and next(iter(json.loads(out)["worst"])) == "2.png"
     code, out, _ = tool("errors", "detection", found, "--truth", truth, "--images", images, "--out", tmp_path / "page")
     page = (tmp_path / "page/index.html").read_text()
-    assert code == 0 and "classification" in out and "2.png: AP 0" in page and "tools/errors.py" in page
+    assert code == 0 and "classification" in out and "2.png: AP 0" in page
     assert json.loads((tmp_path / "page/errors.json").read_text())["task"] == "detection"
 
 

@@ -70,12 +70,10 @@ def test_kept__errors_in_pixels_of_scaled_images_are_as_large_as_they_were() -> 
     def step(strength: float, epe: float) -> Step:
         return Step(strength, {"EPE": epe}, Interval(epe, epe))
 
-    evaluation_result = EvaluationResult(Report("flow", {}, {}, {}), None, lambda ids: [], "somebody")
-    found = Robustness(
-        evaluation_result, "EPE", step(1, 2.0), steps={"scale": [step(0.5, 1.0)], "noise": [step(5, 4.0)]}
-    )
-    assert found.kept("scale", step(0.5, 1.0)) == 1 and found.kept("scale", step(1.5, 6.0)) == 0.5
-    assert found.kept("noise", step(5, 4.0)) == 0.5 and "pixels" in found.note()
+    evaluation = EvaluationResult(Report("flow", {}, {}, {}), None, lambda ids: [], "a model")
+    found = Robustness(evaluation, "EPE", step(1, 2.0), steps={"scale": [step(0.5, 1.0)], "noise": [step(5, 4.0)]})
+    assert found.retention("scale", step(0.5, 1.0)) == 1 and found.retention("scale", step(1.5, 6.0)) == 0.5
+    assert found.retention("noise", step(5, 4.0)) == 0.5 and "pixels" in found.note()
 
 
 def test_table__stands_with_its_protocol(images: Path, tool) -> None:

@@ -1,68 +1,69 @@
-"""Training that starts from weights: what fits is taken, the rest is named."""
+"""Training that starts from weights: matching tensors are loaded, the others are named."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import nn
 
 from densevision.errors import WeightsError
-from densevision.inference.predictor import TorchModel, start_from
-from densevision.tasks.depth.config import DepthConfig
-from densevision.tasks.depth.task import Depth
-from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.task import Flow
-from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.task import Semantic
-from densevision.training.train import card_of
+from densevision.inference.predictor import TorchPredictor, load_matching_weights
+from densevision.tasks import load_config, load_task
+from densevision.tasks.base import Task
+from densevision.training.train import make_card
 
 
-def task(**settings) -> Flow:
-    return Flow(FlowConfig.checked({"preset": "tiny", **settings}))
+def make_task(name: str = "semantic", **settings: Any) -> Task:
+    defaults = {"backbone.name": "mobilenetv2_050"}
+    if name == "semantic":
+        defaults |= {"arch": "fcn32s", "classes": ["a", "b"]}
+    return load_task(name)(load_config(name).resolve(None, {**defaults, **settings}))
+
+
+def save(task: Task, path: Path) -> nn.Module:
+    model = task.build_model()
+    TorchPredictor(task, model, make_card(task.config, 0)).save(path)
+    return model
 
 
 @pytest.fixture
-def weights(tmp_path):
+def weights(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    before = task(occlusion=False)
-    TorchModel(before, before.net(), card_of(before.config, 0)).save(tmp_path / "a.safetensors")
-    return tmp_path / "a.safetensors", before
+    save(make_task(), tmp_path / "a.safetensors")
+    return tmp_path / "a.safetensors"
 
 
-def test_start__takes_all_that_fits(weights):
-    path, before = weights
-    net, other = before.net(), before.net()
-    assert start_from(net, path, "flow") == [] and start_from(other, path, "flow") == []
-    assert all(torch.equal(one, two) for one, two in zip(net.parameters(), other.parameters()))
+def test_load_matching_weights__same_model(weights: Path) -> None:
+    first, second = make_task().build_model(), make_task().build_model()
+    assert load_matching_weights(first, weights, "semantic") == []
+    assert load_matching_weights(second, weights, "semantic") == []
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters()))
 
 
-def test_start__names_what_starts_from_chance(weights):
-    path, _ = weights
-    net = task().net()
-    first = net.head.memory.units[0].update.weight.clone()
-    anew = start_from(net, path, "flow")
-    assert "head.occlusion.0.weight" in anew and "head.memory.units.0.update.weight" in anew
-    assert not any(name.startswith("encoder.") for name in anew)
-    assert torch.equal(net.head.memory.units[0].update.weight, first)
+def test_load_matching_weights__names_what_does_not_fit(weights: Path) -> None:
+    model = make_task(classes=["a", "b", "c"]).build_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    skipped = load_matching_weights(model, weights, "semantic")
+    assert skipped and not any(name.startswith("encoder.") for name in skipped)
+    assert all(torch.equal(model.state_dict()[name], before[name]) for name in skipped)
 
 
-def test_start__takes_the_backbone_of_another_task(tmp_path):
+def test_load_matching_weights__backbone_of_another_task(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    settings = {"backbone": {"name": "mobilenetv2_050"}}
-    donor = Depth(DepthConfig.checked(settings))
-    before = donor.net()
-    TorchModel(donor, before, card_of(donor.config, 0)).save(tmp_path / "depth.safetensors")
-    net = Semantic(SemanticConfig.checked({**settings, "arch": "fcn32s", "classes": ["a", "b"]})).net()
-    head = {name: tensor.clone() for name, tensor in net.head.state_dict().items()}
-    anew = start_from(net, tmp_path / "depth.safetensors", "semantic")
-    assert anew == [f"head.{name}" for name in head]
-    given = before.encoder.state_dict()
-    assert all(torch.equal(tensor, given[name]) for name, tensor in net.encoder.state_dict().items())
-    assert all(torch.equal(tensor, head[name]) for name, tensor in net.head.state_dict().items())
+    donor = save(make_task("depth"), tmp_path / "depth.safetensors")
+    model = make_task().build_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    skipped = load_matching_weights(model, tmp_path / "depth.safetensors", "semantic")
+    assert skipped == [name for name in before if not name.startswith("encoder.")]
+    state = donor.state_dict()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name] if name in skipped else state[name])
 
 
-def test_start__refuses_other_networks(weights):
-    path, _ = weights
-    with pytest.raises(WeightsError, match="none of its tensors"):
-        start_from(torch.nn.Linear(3, 4), path, "flow")
-    with pytest.raises(WeightsError, match="none of its tensors"):
-        start_from(task(occlusion=False).net().head, path, "depth")
+def test_load_matching_weights__refuses_other_models(weights: Path) -> None:
+    with pytest.raises(WeightsError) as error:
+        load_matching_weights(nn.Linear(3, 4), weights, "semantic")
+    assert error.value.file == weights

@@ -1,4 +1,4 @@
-"""Stopping and resuming equals never having stopped, to the bit."""
+"""Stopping and resuming equals never having stopped, bit for bit."""
 
 from __future__ import annotations
 
@@ -18,73 +18,128 @@ from densevision import train
 from densevision.errors import DataError, DenseVisionError, UsageError
 from densevision.run_folder import RunFolder
 from densevision.tasks.detection.task import Detection
-from densevision.training.checkpointer import ValidationCallback
+from densevision.training.validation import EpochEnd
 
 DATA = "scenes:8:7"
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was never stopped."""
-    return train("detection", DATA, set=tiny, out=tmp_path_factory.mktemp("runs") / "whole")
+def reference(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run."""
+    out = tmp_path_factory.mktemp("runs") / "reference"
+    return train("detection", DATA, overrides=tiny, out=out, quiet=True)
 
 
-def same_weights(one: Path, other: Path) -> bool:
-    first, second = (load_file(run / "last.safetensors") for run in (one, other))
-    return first.keys() == second.keys() and all(first[name].equal(second[name]) for name in first)
+def have_same_weights(first: Path, second: Path) -> bool:
+    a, b = (load_file(run / "last.safetensors") for run in (first, second))
+    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
 
 
-def test_resume__after_interrupt(whole: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch) -> None:
-    saved = ValidationCallback.on_train_epoch_end
-
-    def interrupted(self, trainer, module):
-        saved(self, trainer, module)
-        if trainer.current_epoch == 1:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(ValidationCallback, "on_train_epoch_end", interrupted)
-        with pytest.raises(DenseVisionError, match=r"interrupted after 2 whole epochs.*--resume"):
-            train("detection", DATA, set=tiny, out=tmp_path / "cut")
-    train(resume=tmp_path / "cut")
-    assert same_weights(whole, tmp_path / "cut")
+def assert_same_rows(first: Path, second: Path) -> None:
     clocks = ("seconds", "images_per_second", "memory_mb")
-    for one, other in zip(RunFolder(whole).rows(), RunFolder(tmp_path / "cut").rows(), strict=True):
-        assert all(one[name] == other[name] for name in one if name not in clocks)
+    for a, b in zip(RunFolder(first).read_rows(), RunFolder(second).read_rows(), strict=True):
+        assert all(a[name] == b[name] for name in a if name not in clocks)
+
+
+def interrupt_after(epoch: int, error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    end_epoch = EpochEnd.__call__
+
+    def end_and_interrupt(self: EpochEnd, row: dict[str, float]) -> bool:
+        is_stopped = end_epoch(self, row)
+        if row["epoch"] == epoch:
+            raise error
+        return is_stopped
+
+    monkeypatch.setattr(EpochEnd, "__call__", end_and_interrupt)
+
+
+@pytest.mark.parametrize(("error", "exit_code"), [(KeyboardInterrupt(), 130), (SystemExit(143), 143)])
+def test_resume__after_an_interrupt(
+    error: BaseException, exit_code: int, reference: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch
+) -> None:
+    with monkeypatch.context() as patch:
+        interrupt_after(2, error, patch)
+        with pytest.raises(DenseVisionError, match=r"interrupted after 2 finished epochs.*--resume") as failure:
+            train("detection", DATA, overrides=tiny, out=tmp_path / "cut", quiet=True)
+    assert failure.value.exit_code == exit_code
+    train(resume=tmp_path / "cut", quiet=True)
+    assert have_same_weights(reference, tmp_path / "cut")
+    assert_same_rows(reference, tmp_path / "cut")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"train.ema_decay": 0.9, "train.accumulate_grad_batches": 2},
+        {"train.optimizer": "sgd", "train.lr": 0.01, "train.schedule": "plateau", "train.plateau_patience": 1},
+    ],
+    ids=["ema", "plateau"],
+)
+def test_resume__restores_average_and_schedule(
+    options: dict[str, Any], tmp_path: Path, tiny: dict[str, Any], monkeypatch
+) -> None:
+    settings = {**tiny, **options}
+    train("detection", DATA, overrides=settings, out=tmp_path / "reference", quiet=True)
+    with monkeypatch.context() as patch:
+        interrupt_after(2, KeyboardInterrupt(), patch)
+        with pytest.raises(DenseVisionError):
+            train("detection", DATA, overrides=settings, out=tmp_path / "cut", quiet=True)
+    train(resume=tmp_path / "cut", quiet=True)
+    assert have_same_weights(tmp_path / "reference", tmp_path / "cut")
+    assert_same_rows(tmp_path / "reference", tmp_path / "cut")
 
 
 def test_resume__after_a_loss_that_is_not_finite(
-    whole: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch
+    reference: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch
 ) -> None:
-    """The weights of the last good epoch stay, and lead to what an undisturbed run finds."""
-    losses, seen = Detection.losses, []
+    """The weights of the last good epoch are kept, and lead to those of an undisturbed run."""
+    compute_losses, modes = Detection.compute_losses, []
 
-    def broken(self, net, batch, training_modules, optimizer_name):
-        found = losses(self, net, batch, training_modules, optimizer_name)
-        seen.append(net.training)
-        return {**found, "box": found["box"] * float("nan")} if sum(seen) == 4 else found
+    def fail_once(self: Detection, model: Any, *arguments: Any) -> dict[str, Any]:
+        losses = compute_losses(self, model, *arguments)
+        modes.append(model.training)
+        return {**losses, "box": losses["box"] * float("nan")} if sum(modes) == 4 else losses
 
     with monkeypatch.context() as patch:
-        patch.setattr(Detection, "losses", broken)
-        with pytest.raises(DenseVisionError, match=r"box.*not finite in epoch 1, images"):
-            train("detection", DATA, set=tiny, out=tmp_path / "broken")
-    assert len(RunFolder(tmp_path / "broken").rows()) == 1
+        patch.setattr(Detection, "compute_losses", fail_once)
+        with pytest.raises(DenseVisionError, match=r"box.*not finite in epoch 2, images"):
+            train("detection", DATA, overrides=tiny, out=tmp_path / "broken", quiet=True)
+    assert len(RunFolder(tmp_path / "broken").read_rows()) == 1
     assert all(value.isfinite().all() for value in load_file(tmp_path / "broken" / "last.safetensors").values())
-    train(resume=tmp_path / "broken")
-    assert same_weights(whole, tmp_path / "broken")
+    train(resume=tmp_path / "broken", quiet=True)
+    assert have_same_weights(reference, tmp_path / "broken")
 
 
-def test_train__stops_early(tmp_path: Path, tiny: dict[str, Any]) -> None:
+def test_train__early_stopping(tmp_path: Path, tiny: dict[str, Any]) -> None:
     settings = {**tiny, "train.epochs": 6, "train.early_stopping_patience": 1, "train.lr": 1e-12}
-    run = RunFolder(train("detection", "scenes:4:7", set=settings, out=tmp_path / "run"))
-    assert len(run.rows()) == 2
-    train(resume=run.path)
-    assert len(run.rows()) == 2, "what has stopped is not begun again"
+    run = RunFolder(train("detection", "scenes:4:7", overrides=settings, out=tmp_path / "run", quiet=True))
+    assert len(run.read_rows()) == 2
+    train(resume=run.path, quiet=True)
+    assert len(run.read_rows()) == 2, "a run that has stopped early does not continue"
+
+
+def test_train__max_time_stops_after_an_epoch_and_resume_continues(
+    reference: Path, tmp_path: Path, tiny: dict[str, Any], monkeypatch
+) -> None:
+    settings = {**tiny, "train.max_time": 1e-6}
+    run = RunFolder(train("detection", DATA, overrides=settings, out=tmp_path / "run", quiet=True))
+    for epochs in (1, 2, 3):
+        assert len(run.read_rows()) == epochs
+        train(resume=run.path, quiet=True)
+    assert len(run.read_rows()) == 3 and have_same_weights(reference, run.path)
+
+
+def test_train__prints_loss_metric_best_and_time(tmp_path: Path, tiny: dict[str, Any], capsys) -> None:
+    train("detection", "scenes:4:7", overrides={**tiny, "train.epochs": 2}, out=tmp_path / "run")
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch ")]
+    assert [line.split(":")[0] for line in lines] == ["epoch 1/2", "epoch 2/2"]
+    assert all("loss " in line and "AP " in line and "best " in line for line in lines)
+    assert "left" in lines[0] and "left" not in lines[1]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("stop", "code", "said"),
+    ("stop", "exit_code", "message"),
     [
         (signal.SIGKILL, -signal.SIGKILL, ""),
         (signal.SIGINT, 130, "interrupted after"),
@@ -92,83 +147,92 @@ def test_train__stops_early(tmp_path: Path, tiny: dict[str, Any]) -> None:
     ],
 )
 def test_resume__after_a_signal(
-    whole: Path, tmp_path: Path, tiny: dict[str, Any], stop: signal.Signals, code: int, said: str
+    reference: Path, tmp_path: Path, tiny: dict[str, Any], stop: signal.Signals, exit_code: int, message: str
 ) -> None:
     settings = [part for name, value in tiny.items() for part in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "densevision", "detection", "train", "--data", DATA, *settings, "--quiet"]
-    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)  # what runs behind a shell ignores it, and so do its children
+    # Background processes of a shell ignore SIGINT, and so would their children.
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], stderr=subprocess.PIPE, text=True)
-    signal.signal(signal.SIGINT, heard)
+    signal.signal(signal.SIGINT, previous)
     metrics, deadline = tmp_path / "cut" / "metrics.csv", time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         if metrics.exists() and len(metrics.read_text().splitlines()) >= 2:
             os.kill(process.pid, stop)
             break
         time.sleep(0.02)
-    complaint = process.communicate()[1]
-    assert process.returncode == code and said in complaint, complaint
-    train(resume=tmp_path / "cut")
-    assert same_weights(whole, tmp_path / "cut")
+    errors = process.communicate()[1]
+    assert process.returncode == exit_code and message in errors, errors
+    train(resume=tmp_path / "cut", quiet=True)
+    assert have_same_weights(reference, tmp_path / "cut")
 
 
-def test_train__same_seed_same_weights(whole: Path, tmp_path: Path, tiny: dict[str, Any]) -> None:
-    again = train("detection", DATA, set={**tiny, "data.workers": 1}, out=tmp_path / "again")
-    assert same_weights(whole, again)
+def test_train__same_seed_same_weights_for_any_number_of_workers(
+    reference: Path, tmp_path: Path, tiny: dict[str, Any]
+) -> None:
+    settings = {**tiny, "data.workers": 1}
+    assert have_same_weights(reference, train("detection", DATA, overrides=settings, out=tmp_path / "run", quiet=True))
 
 
-def test_train__every_epoch_draws_anew(tmp_path: Path, tiny: dict[str, Any], monkeypatch) -> None:
-    drawn = []
+def test_train__every_epoch_augments_anew(tmp_path: Path, tiny: dict[str, Any], monkeypatch) -> None:
+    calls = []
     augment = Detection.augment
 
-    def noted(self, dataset, index, rng, epoch):
-        drawn.append((epoch, index, rng.bit_generator.state["state"]["state"]))
+    def record(self: Detection, dataset: Any, index: int, rng: Any, epoch: int) -> Any:
+        calls.append((epoch, index, rng.bit_generator.state["state"]["state"]))
         return augment(self, dataset, index, rng, epoch)
 
-    monkeypatch.setattr(Detection, "augment", noted)
-    train("detection", "scenes:4:7", set={**tiny, "train.epochs": 2}, out=tmp_path / "run")
-    trained = drawn[4:]  # the first were drawn for batches/
-    assert {epoch for epoch, _, _ in trained} == {0, 1} and len({state for _, _, state in trained}) == 8
+    monkeypatch.setattr(Detection, "augment", record)
+    train("detection", "scenes:4:7", overrides={**tiny, "train.epochs": 2}, out=tmp_path / "run", quiet=True)
+    training_calls = calls[4:]  # the first ones were drawn into batches/
+    assert {epoch for epoch, _, _ in training_calls} == {0, 1}
+    assert len({state for _, _, state in training_calls}) == 8
 
 
-def test_train__run_folder_is_complete(whole: Path) -> None:
+def test_train__run_folder_is_complete(reference: Path) -> None:
     names = ("config.yaml", "versions.json", "metrics.csv", "best.safetensors", "last.safetensors", "last.ckpt")
-    assert all((whole / name).stat().st_size for name in names)
-    plots = {path.name for path in (whole / "plots").iterdir()}
-    assert plots >= {"curves.png", "confusion.png", "precision_recall.png"}
-    assert list((whole / "batches").glob("*.jpg"))
+    assert all((reference / name).stat().st_size for name in names)
+    plots = {path.name for path in (reference / "plots").iterdir()}
+    assert plots >= {"curves.png", "confusion.png", "precision_recall.png", "predictions.jpg"}
+    assert list((reference / "batches").glob("*.jpg"))
+    assert [row["epoch"] for row in RunFolder(reference).read_rows()] == ["1", "2", "3"]
 
 
-def test_train__folder_in_use(whole: Path, tiny: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=r"already in this folder.*--resume"):
-        train("detection", DATA, set=tiny, out=whole)
+def test_train__folder_in_use(reference: Path, tiny: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--resume"):
+        train("detection", DATA, overrides=tiny, out=reference, quiet=True)
 
 
 def test_resume__no_run(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no run in this folder"):
-        train(resume=tmp_path)
+    with pytest.raises(DataError, match=r"config\.yaml"):
+        train(resume=tmp_path, quiet=True)
 
 
-def test_resume__refuses_other_settings(whole: Path) -> None:
-    with pytest.raises(UsageError, match="keeps its own config"):
-        train(resume=whole, set={"train.epochs": 9})
+def test_resume__refuses_options(reference: Path) -> None:
+    with pytest.raises(UsageError):
+        train(resume=reference, overrides={"train.epochs": 9}, quiet=True)
 
 
-def test_resume__of_another_task_is_refused(whole: Path) -> None:
-    with pytest.raises(UsageError, match=r"config.yaml: task: is not the config of a run of depth \(got 'detection'\)"):
-        train("depth", resume=whole)
+def test_resume__of_another_task(reference: Path) -> None:
+    with pytest.raises(UsageError) as error:
+        train("depth", resume=reference, quiet=True)
+    assert error.value.field == "task" and error.value.value == "detection"
 
 
-def test_resume__what_has_changed_is_told(whole: Path, tmp_path: Path, caplog) -> None:
-    """Another network and a damaged checkpoint are refused; other data are warned of."""
-    run = RunFolder(Path(shutil.copytree(whole, tmp_path / "run")))
+def test_resume__refuses_another_model_and_a_damaged_checkpoint_and_warns_about_other_data(
+    reference: Path, tmp_path: Path, caplog
+) -> None:
+    run = RunFolder(Path(shutil.copytree(reference, tmp_path / "run")))
     config = run.config.read_text()
-    run.config.write_text(config.replace("preset: nano", "preset: small"))
-    with pytest.raises(UsageError, match=r"describes another network than the run's checkpoint \(got 'net\."):
-        train(resume=run.path)
+    run.config.write_text(config.replace("model: {}", "model: {width: 96}"))
+    with pytest.raises(UsageError) as error:
+        train(resume=run.path, quiet=True)
+    assert error.value.value.startswith("model.")
     run.config.write_text(config.replace("path: scenes:8:7", "path: scenes:4:7"))
-    train(resume=run.path)
-    assert "the run began with 8 training samples, and goes on with 4" in caplog.text
-    for rest in (run.checkpoint.read_bytes()[:5000], b""):
-        run.checkpoint.write_bytes(rest)
-        with pytest.raises(DataError, match=r"last.ckpt: the checkpoint is damaged.*train.init_from="):
-            train(resume=run.path)
+    train(resume=run.path, quiet=True)
+    assert "8 training samples and continues with 4" in caplog.text
+    for content in (run.checkpoint.read_bytes()[:5000], b""):
+        run.checkpoint.write_bytes(content)
+        with pytest.raises(DataError) as damage:
+            train(resume=run.path, quiet=True)
+        assert "train.init_from=" in str(damage.value)

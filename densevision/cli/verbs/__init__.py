@@ -1,1 +1,1 @@
-"""One file per verb; each gives `command(task)`."""
+"""One file per verb; each defines `command(task)`."""

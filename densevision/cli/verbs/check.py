@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from densevision.cli.options import json_flag, quiet_flag, set_option
 
 
 def command(task: str) -> click.Command:
-    """The verb for one task."""
+    """Builds the verb for one task."""
 
-    @click.command("check", help=f"Example for faults in a {task} dataset; exit code 3 when there are errors.")
+    @click.command("check", help=f"Check a {task} dataset for problems; exit code 3 when there are errors.")
     @click.argument("data")
-    @click.option("--fix", metavar="OUT", help="Write a cleaned copy into this new folder; DATA stays as it is.")
+    @click.option("--fix", metavar="OUT", help="Write a cleaned copy into this new folder; DATA is not changed.")
     @set_option
     @json_flag
     @quiet_flag
     @click.pass_context
-    def check(ctx, data, fix, settings, as_json, quiet):
+    def check(
+        ctx: click.Context, data: str, fix: str | None, overrides: dict[str, Any], as_json: bool, quiet: bool
+    ) -> None:
+        from densevision import api
         from densevision.cli.printing import print_findings
-        from densevision.datasets.checks.report import examine
-        from densevision.inference.progress import bar, silent
-        from densevision.tasks import load_check, load_config
 
-        config = load_config(task).resolve(None, {**settings, "data.path": data})
-        report = examine(task, config, load_check(task).check, fix, silent if quiet else bar)
+        report = api.check(task, data, overrides=overrides, fix=fix, quiet=quiet)
         print_findings(report, as_json)
-        ctx.exit(3 if report.failed else 0)
+        ctx.exit(3 if report.has_errors else 0)
 
     return check

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from densevision.cli.options import (
     data_option,
-    given,
     json_flag,
     predict_options,
     quiet_flag,
     report_option,
+    select_given,
     set_option,
     weights_option,
 )
 
 
 def command(task: str) -> click.Command:
-    """The verb for one task."""
+    """Builds the verb for one task."""
 
-    @click.command("evaluate", help=f"Judge {task} weights on a dataset, by the path that predict runs.")
+    @click.command("evaluate", help=f"Evaluate {task} weights on a dataset, with the preprocessing of predict.")
     @weights_option
     @data_option
     @set_option
@@ -28,14 +30,14 @@ def command(task: str) -> click.Command:
     @report_option
     @json_flag
     @quiet_flag
-    @predict_options
-    def evaluate(weights, data, settings, split, out, report, as_json, quiet, **options):
-        from densevision.cli.printing import print_report, remarks
-
-        remarks(quiet or as_json)
+    @predict_options(task)
+    def evaluate(weights: str | None, data: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
         from densevision import api
+        from densevision.cli.printing import configure_logging, print_report
 
-        found = api.evaluate(weights, data, task, settings, split, out, quiet or as_json, report, **given(options))
-        print_report(found, as_json)
+        configure_logging(quiet or as_json)
+        named = {name: options.pop(name) for name in ("overrides", "split", "out", "report")}
+        report = api.evaluate(task, data, weights, quiet=quiet or as_json, **named, **select_given(options))
+        print_report(report, as_json)
 
     return evaluate

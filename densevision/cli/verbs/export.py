@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from densevision.cli.options import quiet_flag, set_option, weights_option
+from densevision.escaping import escape_control
 
 
 def command(task: str) -> click.Command:
-    """The verb for one task."""
+    """Builds the verb for one task."""
 
-    @click.command("export", help=f"Write {task} weights for another runtime; exit code 5 when its answers differ.")
+    @click.command("export", help=f"Export {task} weights for another runtime; exit code 5 when the outputs differ.")
     @weights_option
     @set_option
     @click.option(
-        "--format", "form", type=click.Choice(["onnx", "openvino", "torch"]), default="onnx", show_default=True
+        "--format",
+        "export_format",
+        type=click.Choice(["onnx", "openvino", "torch"]),
+        default="onnx",
+        show_default=True,
     )
-    @click.option("--out", metavar="FILE", help="Beside the weights when not given.")
+    @click.option("--out", metavar="FILE", help="The file to write; beside the weights by default.")
     @click.option(
-        "--decode/--raw", default=True, show_default=True, help="Include decoding, or stop at the network's outputs."
+        "--decode/--raw", default=True, show_default=True, help="Include postprocessing, or stop at the raw outputs."
     )
     @click.option("--half", is_flag=True, help="Store and compute in half precision.")
-    @click.option("--tolerance", type=float, help="Largest difference from PyTorch that is accepted.")
-    @click.option("--images", metavar="SOURCE", help="Images to verify it on, beside scenes of odd sizes.")
+    @click.option("--tolerance", type=float, help="Largest accepted difference from PyTorch.")
+    @click.option("--images", metavar="SOURCE", help="Images for verification, besides scenes of odd sizes.")
     @quiet_flag
-    def export(weights, settings, form, out, decode, half, tolerance, images, quiet):
+    def export(weights: str | None, quiet: bool, **options: Any) -> None:
         from densevision import api
-        from densevision.cli.printing import remarks
+        from densevision.cli.printing import configure_logging
 
-        remarks(quiet)
-        options = {"decode": decode, "half": half, "tolerance": tolerance, "images": images}
-        path = api.export(weights, out, task, form, settings, **options)
-        click.echo(str(path))
+        configure_logging(quiet)
+        click.echo(escape_control(api.export(task, weights, **options)))
 
     return export

@@ -6,32 +6,26 @@ import json
 
 import click
 
-from densevision.cli.options import weights_option
+from densevision.cli.options import json_flag, weights_option
+from densevision.escaping import escape_control
 
 
 def command(task: str) -> click.Command:
-    """The verb for one task."""
+    """Builds the verb for one task."""
 
-    @click.command("info", help="Tell what a weights file is, from its card.")
+    @click.command("info", help="Show what a weights file says about itself: task, config, training data, metrics.")
+    @click.argument("file", required=False)
     @weights_option
-    @click.option("--json", "as_json", is_flag=True, help="Print the card as one JSON object.")
-    def info(weights, as_json):
+    @json_flag
+    def info(file: str | None, weights: str | None, as_json: bool) -> None:
         import yaml
 
-        from densevision.errors import WeightsError
-        from densevision.io.weights import load_card
-        from densevision.published_weights import opener, resolve
+        from densevision.api import read_card
 
-        path = resolve(weights, task)
-        if opener(path, task) is None:
-            card = load_card(path)
-        else:
-            from densevision import api
-
-            card = api.load(path, task).card
-        if card.task != task:
-            raise WeightsError(f"these weights are for {card.task}, not for {task}", file=path, field="task")
-        values = card.to_dict()
-        click.echo(json.dumps(values) if as_json else yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+        if file is not None and weights is not None:
+            raise click.UsageError("Give FILE or --weights, not both.")
+        values = read_card(file or weights, task).to_dict()
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+        click.echo(json.dumps(values) if as_json else escape_control(text))
 
     return info

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from densevision.cli.options import json_flag, report_option, set_option
 
 
 def command(task: str) -> click.Command:
-    """The verb for one task."""
+    """Builds the verb for one task."""
 
-    @click.command("score", help=f"Judge {task} predictions of any tool against truth files; no model, no torch.")
-    @click.option("--truth", metavar="PATH", required=True, help="What is true.")
-    @click.option("--predictions", metavar="PATH", required=True, help="What was predicted.")
+    @click.command("score", help=f"Score {task} predictions of any tool against ground-truth files; needs no model.")
+    @click.option("--truth", metavar="PATH", required=True, help="Ground truth.")
+    @click.option("--predictions", metavar="PATH", required=True, help="Predictions.")
     @click.option(
         "--on-error",
         type=click.Choice(["fail", "skip"]),
         default="fail",
         show_default=True,
-        help="What to do about files that cannot be read or compared: stop, or count and name them.",
+        help="Stop at files that cannot be read or compared, or skip and report them.",
     )
     @set_option
     @report_option
-    @click.option("--images", metavar="FOLDER", help="With --report: the images, to be drawn on.")
+    @click.option("--images", metavar="FOLDER", help="With --report: the images, to draw on.")
     @json_flag
-    def score(truth, predictions, on_error, settings, report, images, as_json):
-        from densevision.cli.printing import print_report, warn_of
-        from densevision.evaluation.score import score as judge
+    def score(truth: str, predictions: str, as_json: bool, **options: Any) -> None:
+        from densevision.cli.printing import print_report, warn_about_skipped
+        from densevision.evaluation.score import score as score_files
 
-        found = judge(task, truth, predictions, on_error, report, images, settings)
-        warn_of(found)
-        print_report(found, as_json)
+        report = score_files(task, truth, predictions, **options)
+        warn_about_skipped(report)
+        print_report(report, as_json)
 
     return score

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
-from densevision.cli.options import config_table, data_option, quiet_flag, set_option
+from densevision.cli.options import data_option, describe_config, quiet_flag, set_option
+from densevision.escaping import escape_control
 from densevision.tasks import load_config
 
 
 def command(task: str) -> click.Command:
-    """The verb for one task."""
+    """Builds the verb for one task."""
 
-    @click.command("train", help=f"Train {task}, or continue a run.", epilog=config_table(load_config(task)))
+    @click.command("train", help=f"Train a {task} model, or resume a run.", epilog=describe_config(load_config(task)))
     @data_option
-    @click.option("--config", metavar="FILE", help="YAML that tells the whole run; see configs/.")
+    @click.option(
+        "--config", metavar="FILE|NAME", help=f"YAML file of the whole run, or the name of one, e.g. {task}/scenes."
+    )
     @set_option
-    @click.option("--out", metavar="RUN", help=f"Run folder; runs/{task}/NUMBER when not given.")
+    @click.option("--out", metavar="RUN", help=f"Run folder; runs/{task}/NUMBER by default.")
     @click.option("--resume", metavar="RUN", help="Continue this run exactly where it was.")
     @quiet_flag
-    def train(data, config, settings, out, resume, quiet):
-        from densevision.cli.printing import remarks
-
-        remarks(quiet)
+    def train(data: str | None, quiet: bool, **options: Any) -> None:
         from densevision import api
+        from densevision.cli.printing import configure_logging
 
-        folder = api.train(task, data, config, settings, out, resume, quiet)
-        from densevision.inference.processes import launched_rank
+        configure_logging(quiet)
+        folder = api.train(task, data, quiet=quiet, **options)
+        from densevision.inference.processes import get_launch_rank
 
-        if launched_rank() == 0:
-            click.echo(_next_steps(task, folder))
+        if get_launch_rank() == 0:
+            click.echo(escape_control(_describe_next_steps(task, folder)))
 
     return train
 
 
-def _next_steps(task: str, folder) -> str:
+def _describe_next_steps(task: str, folder: Path) -> str:
     weights = folder / "best.safetensors"
     return "\n".join(
         [

@@ -1,1 +1,1 @@
-"""What is wrong with a dataset before a night of training: each check counts, names examples, and says the fix."""
+"""Checks of datasets before training: each check counts problems, gives examples, and says how to fix them."""

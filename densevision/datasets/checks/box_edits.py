@@ -1,9 +1,11 @@
-"""Label files written anew with what a reader fixed, in their own format and with all else that they hold."""
+"""Edits of label files: fixed labels in their own format, with all other content unchanged."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from math import inf
@@ -14,37 +16,41 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from densevision.datasets.box_sources import CocoSource, FileSource, VocSource, YoloSource
-from densevision.datasets.checks.fixes import Repair
+from densevision.datasets.box_sources import CocoSource, FileBoxSource, VocSource, YoloSource
+from densevision.datasets.checks.fixes import FixPlan
 from densevision.datasets.formats import labelme
-from densevision.datasets.formats.coco import whole
-from densevision.datasets.formats.coco_objects import LEAST_POINTS
-from densevision.datasets.formats.voc import CORNERS, listed_stem, stated_size
-from densevision.datasets.formats.yolo import NOT_LABELS, label_path
+from densevision.datasets.formats.coco import to_whole_number
+from densevision.datasets.formats.orientation import restore_labels
+from densevision.datasets.formats.voc import CORNERS, parse_list_line, parse_stated_size
+from densevision.datasets.formats.yolo import NON_LABEL_FILES, get_label_path
 from densevision.io.atomic_write import write_bytes, write_text
 from densevision.io.box_table import BoxTable
-from densevision.io.image import image_size
-from densevision.io.image_files import is_inside, list_images
+from densevision.io.image import read_image_size
+from densevision.io.image_files import is_inside, list_files, list_images
 from densevision.io.lines import read_lines
-from densevision.io.segmentations import holds_pixels
 from densevision.ops.view import Size
 
+__all__ = ["CocoEdit", "CocoImagesEdit", "LabelmeEdit", "VocEdit", "YoloEdit", "get_box_edit", "rewrite_list"]
+
 DIGITS = 3
-"""Of pixels that a fixed box is written with."""
-UNLISTED = "without an image that can be used"
-UNUSED = "which cannot be used"
+"""Decimal digits of a pixel with which fixed boxes are written."""
+WITHOUT_IMAGE = "without a usable image"
+UNUSABLE = "not usable"
+
+BoxesByOrigin = dict[int, tuple[np.ndarray, float]]
+"""Place of an object in its label file -> its box and area."""
 
 
 class _BoxEdit:
-    """What of a dataset stays."""
+    """Collects the images and boxes of a dataset that are kept."""
 
-    def __init__(self, source: FileSource):
-        self.source = source
+    def __init__(self) -> None:
         self.tables: list[BoxTable] = []
 
-    def keep(self, table: BoxTable) -> None:
-        """Everything in a table stays, as it is there."""
-        self.tables.append(table)
+    def add_table(self, table: BoxTable) -> None:
+        """Keeps all images and boxes of a table, in the coordinates of the label file."""
+        boxes, sizes = restore_labels(table)
+        self.tables.append(replace(table, boxes=boxes, sizes=sizes))
 
     @cached_property
     def sizes(self) -> dict[str, Size]:
@@ -56,287 +62,291 @@ class _BoxEdit:
         }
 
     @cached_property
-    def kept(self) -> dict[str, dict[int, tuple[np.ndarray, float]]]:
-        """Image -> its boxes and their areas by their place in the label file."""
-        found: dict[str, dict[int, tuple[np.ndarray, float]]] = {}
+    def boxes(self) -> dict[str, BoxesByOrigin]:
+        """Image -> its boxes."""
+        boxes_by_image: dict[str, BoxesByOrigin] = {}
         for table in self.tables:
             for image in range(len(table)):
                 rows = range(int(table.offsets[image]), int(table.offsets[image + 1]))
                 boxes = {int(table.origin[row]): (table.boxes[row], float(table.areas[row])) for row in rows}
-                found.setdefault(table.files[image], {}).update(boxes)
-        return found
+                boxes_by_image.setdefault(table.files[image], {}).update(boxes)
+        return boxes_by_image
 
-    def stays(self, repair: Repair, name: str) -> bool:
-        """Whether an image, named as in the table, stays."""
-        return name in self.kept and not repair.is_left_out(Path(self.source.folder) / name)
+    def has_image(self, plan: FixPlan, folder: Path, name: str) -> bool:
+        """Whether an image, named as in the tables, is kept."""
+        return name in self.boxes and not plan.is_excluded(folder / name)
 
 
 class CocoEdit(_BoxEdit):
-    """A COCO json without what was left out, and with fixed sizes, boxes, areas and annotation ids."""
+    """Edits a COCO JSON: removes images and objects, and fixes sizes, boxes, areas and annotation ids."""
 
-    def apply(self, repair: Repair) -> None:
-        """Rewrites the json where something changes."""
+    def __init__(self, source: CocoSource):
+        super().__init__()
+        self.source = source
+
+    def apply(self, plan: FixPlan) -> None:
+        """Rewrites the JSON if anything changes."""
         path = self.source.file
         content = json.loads(path.read_bytes())
-        images = self._images(content["images"], repair)
-        rows = {place: found for boxes in self.kept.values() for place, found in boxes.items()}
-        places = [
-            place for place, entry in enumerate(content["annotations"]) if place in rows and entry["image_id"] in images
+        images = self._select_images(content["images"], plan)
+        rows = {index: row for boxes in self.boxes.values() for index, row in boxes.items()}
+        indices = [
+            index for index, entry in enumerate(content["annotations"]) if index in rows and entry["image_id"] in images
         ]
-        objects = [content["annotations"][place] for place in places]
-        ids = _new_ids([entry.get("id") for entry in objects])
-        fixed = [_changed(entry, _mends(entry, *rows[place]) | id) for place, entry, id in zip(places, objects, ids)]
-        sized = [_changed(entry, self._size(entry)) for entry in images.values()]
-        lost = len(content["images"]) - len(images), len(content["annotations"]) - len(objects)
-        changes = sum(map(is_not, sized, images.values())), sum(map(is_not, fixed, objects))
-        if any(lost + changes):
-            what = f"written anew: {lost[0]} images and {lost[1]} objects left out"
-            what += f", {changes[0]} sizes and {changes[1]} objects fixed"
-            text = json.dumps(content | {"images": sized, "annotations": fixed}, ensure_ascii=False)
-            repair.rewrite(path, lambda target: write_text(target, text), what)
+        objects = [content["annotations"][index] for index in indices]
+        new_ids = _renumber_duplicates([entry.get("id") for entry in objects])
+        fixed_objects = [
+            _update(entry, _list_fixes(entry, *rows[index]) | new_id)
+            for index, entry, new_id in zip(indices, objects, new_ids)
+        ]
+        fixed_images = [_update(entry, self._list_size_fixes(entry)) for entry in images.values()]
+        removed = len(content["images"]) - len(images), len(content["annotations"]) - len(objects)
+        changed = sum(map(is_not, fixed_images, images.values())), sum(map(is_not, fixed_objects, objects))
+        if any(removed + changed):
+            description = f"rewritten: {removed[0]} images and {removed[1]} objects left out"
+            description += f", {changed[0]} sizes and {changed[1]} objects fixed"
+            _rewrite_json(path, content | {"images": fixed_images, "annotations": fixed_objects}, plan, description)
 
-    def _images(self, entries: list[Any], repair: Repair) -> dict[int, dict[str, Any]]:
-        """Id -> the first image of this id, of those that stay."""
+    def _select_images(self, entries: list[Any], plan: FixPlan) -> dict[int, dict[str, Any]]:
+        """Returns id -> the first kept image with this id; images without entry in the tables are excluded."""
         images: dict[int, dict[str, Any]] = {}
         for entry in (entry for entry in entries if isinstance(entry, dict)):
-            name, id = entry.get("file_name"), entry.get("id")
-            if isinstance(name, str) and self.stays(repair, name):
-                if type(whole(id)) is int:
-                    images.setdefault(whole(id), entry)
+            name, image_id = entry.get("file_name"), to_whole_number(entry.get("id"))
+            if isinstance(name, str) and self.has_image(plan, self.source.folder, name):
+                if type(image_id) is int:
+                    images.setdefault(image_id, entry)
             elif isinstance(name, str) and is_inside(name):
-                repair.leave_out(self.source.folder / name, UNUSED)
+                plan.exclude(self.source.folder / name, UNUSABLE)
         return images
 
-    def _size(self, entry: dict[str, Any]) -> dict[str, int]:
-        """Height and width, where an entry states another number."""
-        own = zip(("height", "width"), self.sizes[entry["file_name"]])
-        return {key: side for key, side in own if entry.get(key) not in (None, 0, side)}
+    def _list_size_fixes(self, entry: dict[str, Any]) -> dict[str, int]:
+        """Returns height and width if the entry has other values."""
+        sides = zip(("height", "width"), self.sizes[entry["file_name"]])
+        return {key: side for key, side in sides if entry.get(key) not in (None, 0, side)}
 
 
 class CocoImagesEdit:
-    """A json of COCO's kind without the images that were left out, and what is said of them."""
+    """Edits a COCO-like JSON: removes excluded images and their annotations."""
 
     def __init__(self, file: Path, folder: Path):
         self.file, self.folder = file, folder
 
-    def apply(self, repair: Repair) -> None:
-        """Rewrites the json where something changes."""
+    def apply(self, plan: FixPlan) -> None:
+        """Rewrites the JSON if anything changes."""
         content = json.loads(self.file.read_bytes())
-        images = [entry for entry in content["images"] if not repair.is_left_out(self.folder / entry["file_name"])]
+        images = [entry for entry in content["images"] if not plan.is_excluded(self.folder / entry["file_name"])]
         if len(images) == len(content["images"]):
             return
-        ids = {entry["id"] for entry in images}
-        kept = [entry for entry in content["annotations"] if entry["image_id"] in ids]
-        text = json.dumps(content | {"images": images, "annotations": kept}, ensure_ascii=False)
-        what = f"written anew: {len(content['images']) - len(images)} images left out"
-        repair.rewrite(self.file, lambda target: write_text(target, text), what)
+        image_ids = {entry["id"] for entry in images}
+        annotations = [entry for entry in content["annotations"] if entry["image_id"] in image_ids]
+        description = f"rewritten: {len(content['images']) - len(images)} images left out"
+        _rewrite_json(self.file, content | {"images": images, "annotations": annotations}, plan, description)
 
 
 class YoloEdit(_BoxEdit):
-    """Label files of a YOLO dataset without the lines that were left out, and with fixed boxes."""
+    """Edits the label files of a YOLO dataset: removes lines and fixes boxes."""
 
     def __init__(self, source: YoloSource):
-        super().__init__(source)
+        super().__init__()
+        self.source = source
         self.entries: set[str] = set()
 
-    def apply(self, repair: Repair) -> None:
-        """Rewrites labels and lists, and leaves out what nothing uses."""
+    def apply(self, plan: FixPlan) -> None:
+        """Rewrites labels and lists, and excludes unused files."""
         root = self.source.dataset.root
         for entry in sorted(self.entries):
-            path = next(place for place in (root / entry, root / entry.removeprefix("../")) if place.exists())
+            path = next(path for path in (root / entry, root / entry.removeprefix("../")) if path.exists())
             if path.is_dir():
-                self._leave_out_unused(path, repair)
+                self._exclude_unused(path, plan)
             else:
-                self._rewrite_list(path, repair)
-        for name, boxes in self.kept.items():
-            label = root / label_path(name)
-            if not self.stays(repair, name):
-                repair.leave_out(label, UNLISTED)
+                self._rewrite_list(path, plan)
+        for name, boxes in self.boxes.items():
+            label = root / get_label_path(name)
+            if not self.has_image(plan, root, name):
+                plan.exclude(label, WITHOUT_IMAGE)
             elif label.is_file():
-                _rewrite_lines(label, boxes, root / name, repair, outlined=not self.source.dataset.keypoints)
+                _rewrite_lines(label, boxes, root / name, plan, has_polygons=not self.source.dataset.keypoints)
 
-    def _leave_out_unused(self, folder: Path, repair: Repair) -> None:
+    def _exclude_unused(self, folder: Path, plan: FixPlan) -> None:
         root = self.source.dataset.root
         names = {os.path.normpath(os.path.relpath(folder / name, root)) for name in list_images(folder)}
-        for name in names - self.kept.keys():
-            repair.leave_out(root / name, UNUSED)
-        expected = {label_path(name) for name in names if self.stays(repair, name)}
-        probe = label_path(os.path.normpath(os.path.relpath(folder / "x.jpg", root)))
+        for name in names - self.boxes.keys():
+            plan.exclude(root / name, UNUSABLE)
+        labels = {get_label_path(name) for name in names if self.has_image(plan, root, name)}
+        probe = get_label_path(os.path.normpath(os.path.relpath(folder / "x.jpg", root)))
         for base, _, files in os.walk((root / probe).parent):
             for file in files:
                 path = os.path.normpath(os.path.relpath(os.path.join(base, file), root))
-                if file.endswith(".txt") and file.lower() not in NOT_LABELS and path not in expected:
-                    repair.leave_out(root / path, UNLISTED)
+                if file.endswith(".txt") and file.lower() not in NON_LABEL_FILES and path not in labels:
+                    plan.exclude(root / path, WITHOUT_IMAGE)
 
-    def _rewrite_list(self, path: Path, repair: Repair) -> None:
+    def _rewrite_list(self, path: Path, plan: FixPlan) -> None:
         root = self.source.dataset.root
 
-        def stays(line: str) -> bool:
+        def is_kept(line: str) -> bool:
             name = line.strip()
             base = path.parent if name.startswith("./") else root
-            return not name or self.stays(repair, os.path.relpath(os.path.join(base, name), root))
+            return not name or self.has_image(plan, root, os.path.relpath(os.path.join(base, name), root))
 
-        rewrite_list(path, stays, repair)
+        rewrite_list(path, is_kept, plan)
 
 
 class VocEdit(_BoxEdit):
-    """Annotations of a Pascal VOC dataset without the objects that were left out, and with fixed sizes and boxes."""
+    """Edits the annotations of a Pascal VOC dataset: removes objects, and fixes sizes and boxes."""
 
     def __init__(self, source: VocSource):
-        super().__init__(source)
+        super().__init__()
+        self.source = source
         self.splits: set[str | None] = set()
 
-    def apply(self, repair: Repair) -> None:
-        """Rewrites annotations and lists, and leaves out what nothing uses."""
+    def apply(self, plan: FixPlan) -> None:
+        """Rewrites annotations and lists, and excludes unused files."""
         root = self.source.folder
-        stems = {Path(name).stem: name for name in self.kept if self.stays(repair, name)}
-        there = {file.stem for file in (root / "Annotations").glob("*.xml")}
-        named = {listed_stem(line, there) for split in self.splits - {None} for line in self._lines(split)} - {""}
+        names = {Path(name).stem: name for name in self.boxes if self.has_image(plan, root, name)}
+        labeled = {file.stem for file in (root / "Annotations").glob("*.xml")}
+        lists = [root / "ImageSets" / "Main" / f"{split}.txt" for split in sorted(filter(None, self.splits))]
+        listed = {parse_list_line(line, labeled) for path in lists for line in read_lines(path)} - {""}
         if None in self.splits:
-            named |= there
-        for stem in sorted(named - stems.keys()):
-            repair.leave_out(root / "Annotations" / f"{stem}.xml", UNLISTED)
-        for split in sorted(self.splits - {None}):
-            path = root / "ImageSets" / "Main" / f"{split}.txt"
-            rewrite_list(path, lambda line: not line.strip() or listed_stem(line, there) in stems, repair)
-        for stem, name in stems.items():
-            self._rewrite_annotation(root / "Annotations" / f"{stem}.xml", self.sizes[name], self.kept[name], repair)
-
-    def _lines(self, split: str | None) -> list[str]:
-        return read_lines(self.source.folder / "ImageSets" / "Main" / f"{split}.txt")
-
-    def _rewrite_annotation(
-        self, path: Path, size: Size, boxes: dict[int, tuple[np.ndarray, float]], repair: Repair
-    ) -> None:
-        tree = ElementTree.parse(path)
-        root, lost, fixed = tree.getroot(), 0, 0
-        if stated_size(root) not in (None, size):
-            for name, side in zip(("height", "width"), size):
-                next(root.iterfind(f"size/{name}")).text, fixed = str(side), fixed + 1
-        for number, item in enumerate(list(root.iter("object")), 1):
-            if number not in boxes:
-                root.remove(item)
-                lost += 1
-                continue
-            corners = (boxes[number][0] + [1, 1, 0, 0]).tolist()
-            for name, value in zip(CORNERS, corners):
-                element = item.find(f"bndbox/{name}")
-                if element is not None and abs(float(element.text or 0) - value) > 0.5 * 10**-DIGITS:
-                    element.text, fixed = f"{round(value, DIGITS):g}", fixed + 1
-        if lost or fixed:
-            data = ElementTree.tostring(root, "utf-8")
-            what = "written anew without objects that were left out, and with fixed sizes and boxes"
-            repair.rewrite(path, lambda target: write_bytes(target, data), what)
+            listed |= labeled
+        for stem in sorted(listed - names.keys()):
+            plan.exclude(root / "Annotations" / f"{stem}.xml", WITHOUT_IMAGE)
+        for path in lists:
+            rewrite_list(path, lambda line: not line.strip() or parse_list_line(line, labeled) in names, plan)
+        for stem, name in names.items():
+            _rewrite_annotation(root / "Annotations" / f"{stem}.xml", self.sizes[name], self.boxes[name], plan)
 
 
 class LabelmeEdit:
-    """Files of labelme without the shapes that no object can be made of."""
+    """Edits labelme files: removes shapes that give no object."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
-        self.kept: set[str] = set()
+    def __init__(self, labels: Path, root: Path):
+        self.labels, self.root = labels, root
+        self.sizes: dict[str, Size] = {}
 
-    def keep(self, table: BoxTable) -> None:
-        """The images of a table stay."""
-        self.kept |= {table.files[row] for row in range(len(table))}
+    def add_table(self, table: BoxTable) -> None:
+        """Keeps the images of a table."""
+        for row, (height, width) in enumerate(table.label_sizes.tolist()):
+            self.sizes[table.files[row]] = height, width
 
-    def apply(self, repair: Repair) -> None:
-        """Rewrites files, and leaves out those without an image."""
-        for file in sorted(self.folder.glob("*.json")):
-            content = json.loads(file.read_bytes())
-            image = str(content.get("imagePath") or f"{file.stem}.jpg")
-            if image not in self.kept or repair.is_left_out(self.folder / image):
-                repair.leave_out(file, UNLISTED)
+    def apply(self, plan: FixPlan) -> None:
+        """Rewrites files, and excludes those without an image."""
+        for file in list_files(self.labels, "*.json"):
+            content = labelme.read_file(file)
+            image = "" if content is None else labelme.find_image(file, content, self.root)
+            if content is None or image not in self.sizes or plan.is_excluded(self.root / image):
+                plan.exclude(file, WITHOUT_IMAGE)
                 continue
-            size = image_size(self.folder / image)
-            shapes = [shape for shape in content["shapes"] if _is_usable(labelme.outline(shape), size)]
+            shapes = [shape for shape in content["shapes"] if labelme.is_usable(shape, self.sizes[image])]
             if len(shapes) < len(content["shapes"]):
-                text = json.dumps(content | {"shapes": shapes}, ensure_ascii=False)
-                what = "written anew without shapes that were left out"
-                repair.rewrite(file, lambda target, text=text: write_text(target, text), what)
+                _rewrite_json(file, content | {"shapes": shapes}, plan, "rewritten without shapes that give no object")
 
 
-def edit_of(repair: Repair, source: FileSource) -> _BoxEdit:
-    """The edit of a source's files; splits that lie in the same files share it."""
+def get_box_edit(plan: FixPlan, source: FileBoxSource) -> CocoEdit | YoloEdit | VocEdit:
+    """Returns the edit of a source's files; splits in the same files share it."""
     if isinstance(source, CocoSource):
-        return repair.edit(source.file, lambda: CocoEdit(source))
+        return plan.get_edit(source.file, lambda: CocoEdit(source))
     if isinstance(source, YoloSource):
-        edit = repair.edit(source.dataset.file, lambda: YoloEdit(source))
-        edit.entries.update(source.entries)
-        return edit
-    edit = repair.edit(source.folder, lambda: VocEdit(source))
-    edit.splits.add(source.split)
-    return edit
+        yolo_edit = plan.get_edit(source.dataset.file, lambda: YoloEdit(source))
+        yolo_edit.entries.update(source.entries)
+        return yolo_edit
+    voc_edit = plan.get_edit(source.folder, lambda: VocEdit(source))
+    voc_edit.splits.add(source.split)
+    return voc_edit
 
 
-def rewrite_list(path: Path, stays: Any, repair: Repair) -> None:
-    """Writes a list of files anew without the lines that do not stay."""
+def rewrite_list(path: Path, is_kept: Callable[[str], bool], plan: FixPlan) -> None:
+    """Rewrites a list of files without the lines for which `is_kept` is false."""
     lines = read_lines(path)
-    kept = [line for line in lines if stays(line)]
-    if len(kept) < len(lines):
-        text = "".join(f"{line}\n" for line in kept)
-        what = "written anew without what was left out"
-        repair.rewrite(path, lambda target: write_text(target, text), what)
+    kept_lines = [line for line in lines if is_kept(line)]
+    if len(kept_lines) < len(lines):
+        text = "".join(f"{line}\n" for line in kept_lines)
+        plan.rewrite(path, lambda target: write_text(target, text), "rewritten without excluded files")
 
 
-def _mends(entry: dict[str, Any], box: np.ndarray, area: float) -> dict[str, Any]:
-    """Box and area of an annotation, where it has others; the area of a mask is right whatever its box was."""
+def _rewrite_json(path: Path, content: dict[str, Any], plan: FixPlan, description: str) -> None:
+    text = json.dumps(content, ensure_ascii=False)
+    plan.rewrite(path, lambda target: write_text(target, text), description)
+
+
+def _list_fixes(entry: dict[str, Any], box: np.ndarray, area: float) -> dict[str, Any]:
+    """Returns box and area of a COCO annotation if it has other values; a valid area of a mask is kept."""
     x1, y1, x2, y2 = box.astype(float).tolist()
-    wanted, stated, changes = [x1, y1, x2 - x1, y2 - y1], entry.get("area"), {}
-    if not np.allclose(entry["bbox"], wanted, atol=10**-DIGITS, rtol=1e-6):
-        changes["bbox"] = [round(value, DIGITS) for value in wanted]
-    if stated is not None and not (entry.get("segmentation") and 0 <= stated < inf) and stated != area:
-        changes["area"] = round(area, DIGITS)
-    return changes
+    xywh, annotated_area = [x1, y1, x2 - x1, y2 - y1], entry.get("area")
+    fixes: dict[str, Any] = {}
+    if not np.allclose(entry["bbox"], xywh, atol=10**-DIGITS, rtol=1e-6):
+        fixes["bbox"] = [round(value, DIGITS) for value in xywh]
+    is_mask_area = entry.get("segmentation") and annotated_area is not None and 0 <= annotated_area < inf
+    if annotated_area is not None and not is_mask_area and annotated_area != area:
+        fixes["area"] = round(area, DIGITS)
+    return fixes
 
 
-def _new_ids(ids: list[int | None]) -> list[dict[str, int]]:
-    """An id of its own where an earlier object has the same; nothing for the others."""
-    unused = count(max((id for id in ids if id is not None), default=0) + 1)
-    known: set[int | None] = set()
-    found = []
-    for id in ids:
-        found.append({"id": next(unused)} if id is not None and id in known else {})
-        known.add(id)
-    return found
+def _renumber_duplicates(ids: list[int | None]) -> list[dict[str, int]]:
+    """Returns a new id for each object whose id an earlier one has, and nothing for the others."""
+    unused = count(max((value for value in ids if value is not None), default=0) + 1)
+    used: set[int | None] = set()
+    fixes = []
+    for value in ids:
+        fixes.append({"id": next(unused)} if value is not None and value in used else {})
+        used.add(value)
+    return fixes
 
 
-def _changed(entry: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """The entry with changes; itself where there are none."""
-    return {**entry, **changes} if changes else entry
+def _update(entry: dict[str, Any], fixes: dict[str, Any]) -> dict[str, Any]:
+    """Returns the entry with fixes; the same object if there are none."""
+    return {**entry, **fixes} if fixes else entry
 
 
-def _is_usable(outline: list[float] | None, size: Size) -> bool:
-    return outline is not None and len(outline) >= 2 * LEAST_POINTS and holds_pixels([outline], size)
-
-
-def _rewrite_lines(
-    label: Path, boxes: dict[int, tuple[np.ndarray, float]], image: Path, repair: Repair, outlined: bool
-) -> None:
-    height, width = image_size(image)
-    lines, result = read_lines(label), []
+def _rewrite_lines(label: Path, boxes: BoxesByOrigin, image: Path, plan: FixPlan, has_polygons: bool) -> None:
+    """Rewrites a YOLO label file if anything changes."""
+    height, width = read_image_size(image)
+    lines, fixed_lines = read_lines(label), []
     for number, line in enumerate(lines, 1):
         if number in boxes:
-            result.append(_yolo_line(line, boxes[number][0], (width, height, width, height), outlined))
+            fixed_lines.append(_fix_line(line, boxes[number][0], (width, height, width, height), has_polygons))
         elif not line.strip():
-            result.append(line)
-    if result != lines:
-        text = "".join(f"{line}\n" for line in result)
-        what = "written anew without lines that were left out, and with fixed boxes"
-        repair.rewrite(label, lambda target: write_text(target, text), what)
+            fixed_lines.append(line)
+    if fixed_lines != lines:
+        text = "".join(f"{line}\n" for line in fixed_lines)
+        description = "rewritten without invalid lines, and with fixed boxes"
+        plan.rewrite(label, lambda target: write_text(target, text), description)
 
 
-def _yolo_line(line: str, box: np.ndarray, scale: tuple[int, int, int, int], outlined: bool) -> str:
-    """The line with this box; itself where it has it already. An outline is clipped instead; keypoints stay."""
+def _fix_line(line: str, box: np.ndarray, scale: tuple[int, int, int, int], has_polygons: bool) -> str:
+    """Returns a YOLO line with this box, unchanged if it has it already; polygons are clipped, keypoints are kept."""
     label, *values = line.split()
     x1, y1, x2, y2 = (float(value) / side for value, side in zip(box.tolist(), scale))
     numbers = [float(value) for value in values]
-    if outlined and len(numbers) > 4:
+    if has_polygons and len(numbers) > 4:
         limits = [(x1, x2), (y1, y2)]
-        clipped = [min(max(value, limits[place % 2][0]), limits[place % 2][1]) for place, value in enumerate(numbers)]
-        same = np.allclose(clipped, numbers, atol=1e-6)
-        return line if same else " ".join([label, *(f"{value:.9g}" for value in clipped)])
-    wanted = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
-    if np.allclose(numbers[:4], wanted, atol=1e-6):
+        clipped = [min(max(value, limits[index % 2][0]), limits[index % 2][1]) for index, value in enumerate(numbers)]
+        is_same = np.allclose(clipped, numbers, atol=1e-6)
+        return line if is_same else " ".join([label, *(f"{value:.9g}" for value in clipped)])
+    xywh = [(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1]
+    if np.allclose(numbers[:4], xywh, atol=1e-6):
         return line
-    return " ".join([label, *(f"{value:.9g}" for value in wanted), *values[4:]])
+    return " ".join([label, *(f"{value:.9g}" for value in xywh), *values[4:]])
+
+
+def _rewrite_annotation(path: Path, size: Size, boxes: BoxesByOrigin, plan: FixPlan) -> None:
+    """Rewrites a Pascal VOC annotation if anything changes."""
+    tree = ElementTree.parse(path)
+    root, is_changed = tree.getroot(), False
+    if parse_stated_size(root) not in (None, size):
+        for name, side in zip(("height", "width"), size):
+            next(root.iterfind(f"size/{name}")).text = str(side)
+        is_changed = True
+    for number, item in enumerate(list(root.iter("object")), 1):
+        if number not in boxes:
+            root.remove(item)
+            is_changed = True
+            continue
+        corners = (boxes[number][0] + [1, 1, 0, 0]).tolist()
+        for name, value in zip(CORNERS, corners):
+            element = item.find(f"bndbox/{name}")
+            if element is not None and abs(float(element.text or 0) - value) > 0.5 * 10**-DIGITS:
+                element.text, is_changed = f"{round(value, DIGITS):g}", True
+    if is_changed:
+        data = ElementTree.tostring(root, "utf-8")
+        description = "rewritten without invalid objects, and with fixed sizes and boxes"
+        plan.rewrite(path, lambda target: write_bytes(target, data), description)

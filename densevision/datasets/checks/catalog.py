@@ -1,124 +1,140 @@
-"""A check has a name, a severity, a meaning and a fix; those that all tasks share stand here."""
+"""Definition of a check, and the checks that several tasks share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from densevision.io.label_issues import LEFT_OUT, Kind
+from densevision.io.label_issues import SKIPPED, IssueKind
+
+__all__ = ["CLASS_CHECKS", "FILE_CHECKS", "SEVERITIES", "Check", "Severity", "make_check"]
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: dict[Severity, str] = {
-    "error": "training stops there, learns what is false, or its numbers are false",
-    "warning": "probably not meant",
+    "error": "training fails, learns from wrong labels, or reports wrong metrics",
+    "warning": "probably a mistake",
     "note": "worth knowing, and normal in many datasets",
 }
-"""Severity -> what it says; the gravest first."""
+"""Severity -> its meaning; the most severe first."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that is looked for.
+    """A check for one kind of problem.
 
     Attributes:
-        name: As reports have it.
+        name: Identifier in reports.
         severity: "error", "warning" or "note".
-        meaning: What was found, as the end of "there is ..." or a clause.
-        fix: What a person does about it, one or more sentences.
-        fix: What `--fix` does about it; None where it does nothing.
+        description: The problem, as a noun phrase.
+        hint: How a person fixes it, one or more sentences.
+        fix: What `--fix` does about it; None if nothing.
     """
 
     name: str
     severity: Severity
-    metric_info: str
+    description: str
     hint: str
     fix: str | None = None
 
 
-MILD = (Kind.BOX_TWICE, Kind.MASK_UNKNOWN, Kind.IMAGE_SMALL)
-"""What readers find and training does not stop at."""
+UNFIXED_KINDS = (
+    IssueKind.IMAGE_FRAMES,
+    IssueKind.FILE_HIDDEN,
+    IssueKind.FILE_IGNORED,
+    IssueKind.SHAPE_WITHOUT_AREA,
+    IssueKind.LABELS_TURNED,
+)
+"""Issues of label readers that need no fix."""
+WARNING_KINDS = (IssueKind.BOX_DUPLICATE, IssueKind.MASK_UNKNOWN, IssueKind.IMAGE_SMALL, *UNFIXED_KINDS)
+"""Issues of label readers that training accepts."""
 
 
-def of_kind(kind: Kind) -> Check:
-    """The check that a reader of labels makes."""
+def make_check(kind: IssueKind) -> Check:
+    """Creates the check for an issue that a label reader reports."""
     name = kind.name.lower().replace("_", "-")
-    severity: Severity = "warning" if kind in MILD else "error"
-    return Check(name, severity, f"{kind.one} {kind.wrong}", kind.hint, kind.fixed or LEFT_OUT)
+    severity: Severity = "warning" if kind in WARNING_KINDS else "error"
+    fix = None if kind in UNFIXED_KINDS else kind.fix_action or SKIPPED
+    return Check(name, severity, f"{kind.singular} {kind.problem}", kind.hint, fix)
 
 
-MISSING, BROKEN, TRUNCATED = map(of_kind, (Kind.IMAGE_MISSING, Kind.IMAGE_BROKEN, Kind.IMAGE_TRUNCATED))
-WRONG_SUFFIX = Check(
+IMAGE_MISSING = make_check(IssueKind.IMAGE_MISSING)
+IMAGE_BROKEN = make_check(IssueKind.IMAGE_BROKEN)
+IMAGE_TRUNCATED = make_check(IssueKind.IMAGE_TRUNCATED)
+IMAGE_SUFFIX = Check(
     "image-suffix",
     "warning",
-    "an image whose suffix names another format than its bytes",
+    "an image whose suffix does not match its format",
     "Rename it: other tools may refuse it.",
 )
-ODD_MODE = Check(
+IMAGE_MODE = Check(
     "image-mode",
     "warning",
-    "an image with other channels or bits than nearly all others",
-    "Look whether it belongs here; convert it like the others.",
+    "an image with a different number of channels or bits than nearly all others",
+    "Check whether it belongs to this dataset, and convert it to the format of the others.",
 )
-ORIENTATION = Check(
+IMAGE_ORIENTATION = Check(
     "image-orientation",
     "warning",
-    "an image that its EXIF orientation turns",
-    "Labels are taken in the upright image. Were they made in the stored one, turn the image for good.",
+    "an image with an EXIF orientation other than upright",
+    "Images are read upright, and labels are expected in upright coordinates. If the labels were drawn on the stored "
+    "pixels, remove the EXIF orientation.",
 )
-CASE = Check(
+NAME_CASE = Check(
     "name-case",
     "warning",
-    "two names that differ in upper and lower case alone",
-    "Rename one: on many disks they are one file.",
+    "two file names that differ only in upper and lower case",
+    "Rename one: on case-insensitive file systems they are the same file.",
 )
-TWICE = Check(
-    "image-twice",
+DUPLICATE = Check(
+    "image-duplicate",
     "warning",
-    "one image, byte for byte, under two names in a split",
-    "Remove one, and see that both had the same labels.",
+    "two byte-identical images in one split",
+    "Remove one, and check that both have the same labels.",
     "the later one left out",
 )
 LEAK = Check(
     "leak",
     "error",
-    "an image, byte for byte, in training and in validation",
-    "Take it out of one split: numbers on it are no measure.",
-    "left out of training, unless both splits list that one file",
+    "byte-identical images in training and validation",
+    "Remove it from one split: validation metrics are meaningless on it.",
+    "left out of training, unless both splits list the same file",
 )
-NEAR = Check(
-    "image-nearly-twice",
+NEAR_DUPLICATE = Check(
+    "image-near-duplicate",
     "warning",
-    "an image that looks the same as another one in its split",
-    "Copies, resized or compressed anew, weigh twice: remove them. Frames of a video are thinned out.",
+    "an image that looks like another one in its split",
+    "Remove resized or recompressed copies, which count twice; subsample frames of videos.",
 )
 NEAR_LEAK = Check(
     "leak-near",
     "warning",
-    "an image in validation that looks the same as one in training",
-    "Divide by scene, video or patient, so that nothing like a validation image is trained on.",
+    "an image in validation that looks like one in training",
+    "Split by scene, video or patient, so that similar images are in the same split.",
 )
-EMPTY_SPLIT = Check("split-missing", "note", "a split without images", "Name it as data.train or data.val.")
-UNUSED = Check(
-    "class-unused", "warning", "a class of which nothing is there", "Remove it from the list, or add examples."
+SPLIT_MISSING = Check("split-missing", "note", "a split without images", "Name it as data.train or data.val.")
+CLASS_UNUSED = Check(
+    "class-unused", "warning", "a class without any example", "Remove it from the list, or add examples."
 )
-ABSENT = Check(
+CLASS_IN_ONE_SPLIT = Check(
     "class-in-one-split",
     "warning",
-    "a class that is in one split only",
-    "Divide the images anew: what is not trained is not found, and what is not validated is not known.",
+    "a class that occurs in only one split",
+    "Split the images again, so that each class is both trained and validated.",
 )
-RARE = Check("class-rare", "warning", "a class with very few examples in training", "Add examples, or join classes.")
-IMBALANCE = Check(
+CLASS_RARE = Check(
+    "class-rare", "warning", "a class with very few examples in training", "Add examples, or merge classes."
+)
+CLASS_IMBALANCE = Check(
     "class-imbalance",
     "note",
     "a class that is far more frequent than another one",
-    "Consider weights of classes, or sampling the rare ones more often.",
+    "Consider class weights, or sampling images of rare classes more often.",
 )
 
-SHARED = (
-    *(MISSING, BROKEN, TRUNCATED, WRONG_SUFFIX, ODD_MODE, ORIENTATION, CASE),
-    *(TWICE, LEAK, NEAR, NEAR_LEAK, EMPTY_SPLIT),
+FILE_CHECKS = (
+    *(IMAGE_MISSING, IMAGE_BROKEN, IMAGE_TRUNCATED, IMAGE_SUFFIX, IMAGE_MODE, IMAGE_ORIENTATION, NAME_CASE),
+    *(DUPLICATE, LEAK, NEAR_DUPLICATE, NEAR_LEAK, SPLIT_MISSING),
 )
-"""The checks of files, which every task makes."""
-CLASSES = (UNUSED, ABSENT, RARE, IMBALANCE)
-"""The checks of classes, for tasks that have them."""
+"""Checks of image files, which every task runs."""
+CLASS_CHECKS = (CLASS_UNUSED, CLASS_IN_ONE_SPLIT, CLASS_RARE, CLASS_IMBALANCE)
+"""Checks of tasks with classes."""

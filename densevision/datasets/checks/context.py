@@ -1,4 +1,4 @@
-"""Gathers what checks find in one dataset: counted, with examples, and with the repairs that `--fix` makes."""
+"""Collects the findings of the checks of one dataset, and plans its cleaned copy."""
 
 from __future__ import annotations
 
@@ -9,100 +9,110 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from densevision.datasets.checks.catalog import SEVERITIES, Check, Severity, of_kind
-from densevision.datasets.checks.fixes import Repair
-from densevision.io.label_issues import KEPT, Findings, Kind
+from densevision.datasets.checks.catalog import SEVERITIES, Check, Severity, make_check
+from densevision.datasets.checks.fixes import FixPlan
+from densevision.io.label_issues import KEPT, IssueKind, LabelIssues
 
-EXAMPLES = 20
-"""Places of one finding that are remembered; beyond, they are only counted."""
-AHEAD = 8
-"""Readings that each thread may be ahead of the checks that use them, so that memory does not grow with the dataset."""
+__all__ = ["CheckContext", "Finding", "Location", "Progress", "SplitIssues"]
 
-A, B = TypeVar("A"), TypeVar("B")
+MAX_LOCATIONS = 20
+"""Locations that a finding stores; further ones are only counted."""
+PENDING_PER_THREAD = 8
+"""Results of each thread that may wait for their use, which bounds the memory."""
+
+T = TypeVar("T")
+R = TypeVar("R")
 Progress = Callable[[Sequence[Any], str], Iterable[Any]]
+"""A progress bar: returns the items unchanged, given them and a title."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where something was found: the file, the field in it where there is one, and what was found."""
+class Location:
+    """Where a problem is: the file, the field in it, and the value there."""
 
     file: str
     field: str | None = None
     value: Any = None
 
     def __str__(self) -> str:
-        where = f"{self.file}: {self.field}" if self.field else self.file
-        return where if self.value is None else f"{where} ({self.value})"
+        location = f"{self.file}: {self.field}" if self.field else self.file
+        return location if self.value is None else f"{location} ({self.value})"
 
 
 @dataclass
 class Finding:
-    """One check that found something.
+    """The problems of one kind in a dataset.
 
     Attributes:
-        check: Which.
-        severity: The check's own, or a milder one where the thing is allowed there.
-        count: How many times.
-        places: The first few of them.
+        check: The check that failed.
+        severity: That of the check, or a milder one if the problem is allowed in this dataset.
+        count: Number of problems.
+        locations: The first few of them.
     """
 
     check: Check
     severity: Severity
     count: int = 0
-    places: list[Place] = field(default_factory=list)
+    locations: list[Location] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Returns plain data for JSON."""
         examples = [
-            {"file": place.file, "field": place.field, "value": None if place.value is None else str(place.value)}
-            for place in self.places
+            {"file": location.file, "field": location.field, "value": _to_text(location.value)}
+            for location in self.locations
         ]
         return {
             "name": self.check.name,
             "severity": self.severity,
             "count": self.count,
-            "meaning": self.check.metric_info,
+            "meaning": self.check.description,
             "examples": examples,
             "hint": self.check.hint,
         }
 
 
-class FindingsOfSplits(Findings):
-    """What readers find in all splits of a dataset: a file that several splits share is read with each of them."""
+class SplitIssues(LabelIssues):
+    """Label issues of all splits; an issue of a file that several splits share is counted once."""
 
     def __init__(self) -> None:
         super().__init__("fix")
-        self._known: set[int] = set()
+        self._reported: set[int] = set()
 
     def _record(
-        self, kind: Kind, file: str | os.PathLike[str], field: str | None, value: Any, action: str, about: str | None
+        self,
+        kind: IssueKind,
+        file: str | os.PathLike[str],
+        field: str | None,
+        value: Any,
+        action: str,
+        subject: str | None,
     ) -> None:
-        place = hash((kind, os.fspath(file), field, repr(value)))
-        if place not in self._known:
-            self._known.add(place)
-            super()._record(kind, file, field, value, action, about)
+        key = hash((kind, os.fspath(file), field, repr(value)))
+        if key not in self._reported:
+            self._reported.add(key)
+            super()._record(kind, file, field, value, action, subject)
 
 
 class CheckContext:
-    """The findings of one dataset.
+    """Collects the findings of one dataset.
 
     Args:
-        progress: A bar: a function from a list and a title to the same things.
-        threads: That read files; one per core that this process may use when not given.
+        progress: Wraps sequences in a progress bar.
+        threads: Number of threads that read files; one per available core by default.
 
     Attributes:
-        counts: Split -> what -> how many were looked at.
-        notes: Choices that were made on the way, such as how the dataset was divided.
-        repair: What `--fix` would do.
+        counts: Split -> unit, such as "images" -> number that was checked.
+        notes: Choices made on the way, such as how the dataset was split.
+        fix_plan: Describes the cleaned copy.
     """
 
     def __init__(self, progress: Progress = lambda items, title: items, threads: int | None = None):
         self.progress = progress
-        self.threads = threads or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(4))
+        self.threads = threads or _count_cores()
         self.counts: dict[str, dict[str, int]] = {}
         self.notes: list[str] = []
-        self.repair = Repair()
-        self._found: dict[tuple[str, Severity], Finding] = {}
+        self.fix_plan = FixPlan()
+        self._findings: dict[tuple[str, Severity], Finding] = {}
 
     def add(
         self,
@@ -112,61 +122,74 @@ class CheckContext:
         value: Any = None,
         severity: Severity | None = None,
     ) -> None:
-        """Counts one thing that was found, and remembers where."""
-        place = Place(os.fspath(file), field, value)
-        self._add(check, severity or check.severity, 1, [place])
+        """Reports one problem.
 
-    def take(self, findings: Findings) -> None:
-        """Adds what a reader of labels found; what is kept under every policy is a warning."""
-        for (kind, action), count in findings.counts.items():
-            places = [
-                Place(example.file, example.field, example.value)
-                for example in findings.examples
+        Args:
+            check: The check that failed.
+            file: The file with the problem.
+            field: The place in the file.
+            value: The value there.
+            severity: Replaces the severity of the check.
+        """
+        self._add(check, severity or check.severity, 1, [Location(os.fspath(file), field, value)])
+
+    def add_issues(self, issues: LabelIssues) -> None:
+        """Reports the issues of a label reader; what is kept under every policy is a warning."""
+        for (kind, action), count in issues.counts.items():
+            locations = [
+                Location(example.file, example.field, example.value)
+                for example in issues.examples
                 if example.kind is kind and example.action == action
             ]
-            check = of_kind(kind)
-            self._add(check, "warning" if action == KEPT and kind.fixed != KEPT else check.severity, count, places)
+            check = make_check(kind)
+            is_allowed = action == KEPT and kind.fix_action != KEPT
+            self._add(check, "warning" if is_allowed else check.severity, count, locations)
 
-    def counted(self, split: str, **numbers: int) -> None:
-        """Says how much of a split was looked at."""
+    def set_counts(self, split: str, **numbers: int) -> None:
+        """Stores how much of a split was checked, by unit."""
         self.counts.setdefault(split, {}).update(numbers)
 
-    def spread(self, function: Callable[[A], B], items: Sequence[A], title: str) -> Iterator[B]:
-        """The function's answer to each item, in order, with several threads reading and a bar."""
-        waiting: deque[Future[B]] = deque()
+    def map_parallel(self, function: Callable[[T], R], items: Sequence[T], title: str) -> Iterator[R]:
+        """Applies a function to items in several threads, with a progress bar; yields the results in order."""
+        pending: deque[Future[R]] = deque()
         with ThreadPoolExecutor(self.threads) as pool:
             for item in self.progress(items, title):
-                waiting.append(pool.submit(function, item))
-                if len(waiting) >= AHEAD * self.threads:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+                pending.append(pool.submit(function, item))
+                if len(pending) >= PENDING_PER_THREAD * self.threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
 
     @property
     def findings(self) -> list[Finding]:
-        """What was found, the gravest first."""
+        """All findings, the most severe first."""
         order = list(SEVERITIES)
-        return sorted(self._found.values(), key=lambda found: order.index(found.severity))
+        return sorted(self._findings.values(), key=lambda finding: order.index(finding.severity))
 
-    @property
-    def failed(self) -> bool:
-        """Whether there are errors."""
-        return any(found.severity == "error" for found in self._found.values())
+    def shorten_paths(self, root: str | os.PathLike[str]) -> None:
+        """Makes the paths of files below a folder relative to it."""
+        prefix = os.path.join(os.path.abspath(root), "")
+        for finding in self._findings.values():
+            finding.locations = [
+                replace(location, file=_shorten_path(location.file, prefix)) for location in finding.locations
+            ]
 
-    def relative_to(self, root: str | os.PathLike[str]) -> None:
-        """Shortens the names of files below a folder."""
-        base = os.path.join(os.path.abspath(root), "")
-        for found in self._found.values():
-            found.places = [replace(place, file=_below(place.file, base)) for place in found.places]
-
-    def _add(self, check: Check, severity: Severity, count: int, places: Sequence[Place]) -> None:
-        found = self._found.setdefault((check.name, severity), Finding(check, severity))
-        found.count += count
-        found.places += places[: EXAMPLES - len(found.places)]
+    def _add(self, check: Check, severity: Severity, count: int, locations: Sequence[Location]) -> None:
+        finding = self._findings.setdefault((check.name, severity), Finding(check, severity))
+        finding.count += count
+        finding.locations += locations[: MAX_LOCATIONS - len(finding.locations)]
 
 
-def _below(file: str, base: str) -> str:
+def _count_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 4
+
+
+def _to_text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _shorten_path(file: str, prefix: str) -> str:
     path = os.path.abspath(file)
-    if os.path.join(path, "") == base:
+    if os.path.join(path, "") == prefix:
         return "."
-    return path[len(base) :] if path.startswith(base) else file
+    return path.removeprefix(prefix) if path.startswith(prefix) else file

@@ -1,4 +1,4 @@
-"""A cleaned copy of a dataset: everything but what is left out, with some files written anew; whole or not at all."""
+"""The cleaned copy of a dataset: some files are left out, some are rewritten, all others are copied."""
 
 from __future__ import annotations
 
@@ -6,114 +6,124 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from densevision.errors import UsageError
-from densevision.io.atomic_write import whole_folder
+from densevision.io.atomic_write import atomic_folder
 
-LISTED = 20
-"""Changes of one kind that are said one by one."""
+__all__ = ["Edit", "FixPlan"]
+
+MAX_LISTED = 20
+"""File names that the summary of one kind of change lists."""
 
 
 class Edit(Protocol):
-    """A file, or several, that list others or hold labels, and are written anew when all is known."""
+    """An edit of files that list other files or hold labels, applied when all findings are known."""
 
-    def apply(self, repair: Repair) -> None:
-        """Says what it leaves out and rewrites, by `leave_out` and `rewrite`."""
+    def apply(self, plan: FixPlan) -> None:
+        """Adds exclusions and rewritten files to the plan."""
 
 
 E = TypeVar("E", bound=Edit)
 
 
-class Repair:
-    """What `--fix` does, gathered while a dataset is checked.
+class FixPlan:
+    """What `--fix` does, collected while a dataset is checked.
 
     Attributes:
-        left_out: File -> why.
+        exclusions: File that the copy lacks -> the reason.
     """
 
     def __init__(self) -> None:
-        self.left_out: dict[Path, str] = {}
-        self._rewritten: dict[Path, tuple[Callable[[Path], None], str]] = {}
+        self.exclusions: dict[Path, str] = {}
+        self._writers: dict[Path, tuple[Callable[[Path], None], str]] = {}
         self._edits: dict[Any, Edit] = {}
-        self._followers: dict[Path, list[Path]] = {}
+        self._partners: dict[Path, list[Path]] = {}
 
-    def leave_out(self, file: str | os.PathLike[str], why: str) -> None:
-        """The copy has no such file."""
-        self.left_out.setdefault(Path(file).absolute(), why)
+    def exclude(self, file: str | os.PathLike[str], reason: str) -> None:
+        """Leaves a file out of the copy."""
+        self.exclusions.setdefault(Path(file).absolute(), reason)
 
-    def follow(self, file: str | os.PathLike[str], *partners: str | os.PathLike[str] | None) -> None:
-        """Partners leave when the file does: a mask with its image, the right image with the left one."""
-        found = [Path(partner).absolute() for partner in partners if partner is not None]
-        self._followers.setdefault(Path(file).absolute(), []).extend(found)
+    def exclude_together(self, file: str | os.PathLike[str], *partners: str | os.PathLike[str] | None) -> None:
+        """Leaves partners out if the file is left out: a mask with its image, the right image with the left one."""
+        paths = [Path(partner).absolute() for partner in partners if partner is not None]
+        self._partners.setdefault(Path(file).absolute(), []).extend(paths)
 
-    def rewrite(self, file: str | os.PathLike[str], write: Callable[[Path], None], what: str) -> None:
-        """The copy's file is written by a function that is given its path."""
-        self._rewritten[Path(file).absolute()] = (write, what)
-
-    def edit(self, key: Any, make: Callable[[], E]) -> E:
-        """The edit of this key; several splits may lie in one file."""
-        return self._edits.setdefault(key, make())  # type: ignore[return-value]
-
-    def is_left_out(self, file: str | os.PathLike[str]) -> bool:
-        """Whether a file is left out."""
-        return Path(file).absolute() in self.left_out
-
-    def write(self, root: str | os.PathLike[str], out: str | os.PathLike[str]) -> list[str]:
-        """Writes the copy.
+    def rewrite(self, file: str | os.PathLike[str], write: Callable[[Path], None], description: str) -> None:
+        """Replaces a file in the copy.
 
         Args:
-            root: The dataset's folder.
+            file: The file in the dataset.
+            write: Writes the new file at the path that it is given.
+            description: The change, as reported.
+        """
+        self._writers[Path(file).absolute()] = (write, description)
+
+    def get_edit(self, key: Any, factory: Callable[[], E]) -> E:
+        """Returns the edit with a key, created on first use: several splits may be in one file."""
+        return cast(E, self._edits.setdefault(key, factory()))
+
+    def is_excluded(self, file: str | os.PathLike[str]) -> bool:
+        """Whether a file is left out."""
+        return Path(file).absolute() in self.exclusions
+
+    def write_copy(self, root: str | os.PathLike[str], out: str | os.PathLike[str]) -> list[str]:
+        """Writes the cleaned copy.
+
+        Args:
+            root: The folder of the dataset.
             out: The new folder.
 
         Returns:
-            What was changed, a line each.
+            The changes, one line each.
 
         Raises:
-            UsageError: `out` exists, or lies in the dataset.
-            DenseVisionError: The copy cannot be written; nothing is left of it.
+            UsageError: `out` exists or is inside the dataset.
+            DenseVisionError: The copy cannot be written; no part of it remains.
         """
         root, out = Path(root).absolute(), Path(out).absolute()
         if out == root or root in out.parents:
             hint = "Name a new folder outside the dataset: nothing is changed in place."
-            raise UsageError("lies in the dataset", field="--fix", value=str(out), hint=hint)
-        for file, partners in self._followers.items():
-            for partner in partners if file in self.left_out else ():
-                self.left_out.setdefault(partner, self.left_out[file])
+            raise UsageError("is inside the dataset", field="--fix", value=str(out), hint=hint)
+        for file, partners in self._partners.items():
+            for partner in partners if file in self.exclusions else ():
+                self.exclusions.setdefault(partner, self.exclusions[file])
         for edit in self._edits.values():
             edit.apply(self)
-        outside = [path for path in (*self.left_out, *self._rewritten) if root not in path.parents and path.exists()]
+        outside = [path for path in (*self.exclusions, *self._writers) if root not in path.parents and path.exists()]
         if outside:
             hint = "Give the folder above all files of the dataset."
-            raise UsageError("does not lie in the dataset's folder, so no copy can fix it", file=outside[0], hint=hint)
-        with whole_folder(out) as temporary:
+            raise UsageError(
+                "is outside the folder of the dataset, so a copy cannot fix it", file=outside[0], hint=hint
+            )
+        with atomic_folder(out) as temporary:
             self._copy(root, temporary)
-        return self._changes(root)
+        return self._list_changes(root)
 
     def _copy(self, root: Path, target: Path) -> None:
         for folder, _, names in os.walk(root, followlinks=True):
-            inside = target / os.path.relpath(folder, root)
-            inside.mkdir(parents=True, exist_ok=True)
+            target_folder = target / os.path.relpath(folder, root)
+            target_folder.mkdir(parents=True, exist_ok=True)
             for name in names:
                 source = Path(folder, name)
-                if source in self.left_out:
+                if source in self.exclusions:
                     continue
-                if source in self._rewritten:
-                    self._rewritten[source][0](inside / name)
+                if source in self._writers:
+                    self._writers[source][0](target_folder / name)
                 else:
-                    shutil.copy2(source, inside / name)
+                    shutil.copy2(source, target_folder / name)
 
-    def _changes(self, root: Path) -> list[str]:
-        by_reason: dict[str, list[str]] = {}
-        for path, why in self.left_out.items():
+    def _list_changes(self, root: Path) -> list[str]:
+        files_by_change: dict[str, list[str]] = {}
+        for path, reason in self.exclusions.items():
             if path.exists():
-                by_reason.setdefault(f"left out, {why}", []).append(os.path.relpath(path, root))
-        for path, (_, what) in self._rewritten.items():
-            if path not in self.left_out:
-                by_reason.setdefault(what, []).append(os.path.relpath(path, root))
+                files_by_change.setdefault(f"left out, {reason}", []).append(os.path.relpath(path, root))
+        for path, (_, description) in self._writers.items():
+            if path not in self.exclusions:
+                files_by_change.setdefault(description, []).append(os.path.relpath(path, root))
         lines = []
-        for reason, files in by_reason.items():
-            more = f", and {len(files) - LISTED} more" if len(files) > LISTED else ""
+        for change, files in files_by_change.items():
+            more = f", and {len(files) - MAX_LISTED} more" if len(files) > MAX_LISTED else ""
             noun = "file" if len(files) == 1 else "files"
-            lines.append(f"{len(files)} {noun} {reason}: {', '.join(files[:LISTED])}{more}")
+            lines.append(f"{len(files)} {noun} {change}: {', '.join(files[:MAX_LISTED])}{more}")
         return lines

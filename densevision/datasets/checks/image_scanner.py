@@ -1,4 +1,4 @@
-"""Each image file on its own: whether it can be read, what it is, and a print of what it shows."""
+"""Checks of image files: whether each one can be read, and how the images of the splits relate to each other."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from densevision.datasets.checks import catalog as table
+from densevision.datasets.checks import catalog
 from densevision.datasets.checks.context import CheckContext
-from densevision.datasets.checks.near_duplicates import leaks, nearly_twice, prints
+from densevision.datasets.checks.near_duplicates import (
+    NO_FINGERPRINT,
+    Fingerprint,
+    compute_fingerprint,
+    find_leaks,
+    find_near_duplicates,
+)
 from densevision.errors import DataError
 from densevision.io import decode, tiff
-from densevision.io.image import image_size, read_image, to_display
-from densevision.io.image_files import is_whole
+from densevision.io.image import read_image, read_image_size, to_display
+from densevision.io.image_files import is_complete_file
+
+__all__ = ["FAULT_CHECKS", "ImageInfo", "ImageScanner", "scan_image"]
 
 SUFFIXES = {
     "JPEG": (".jpg", ".jpeg", ".jpe"),
@@ -31,161 +38,175 @@ SUFFIXES = {
     "GIF": (".gif",),
     "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
 }
-"""Format -> the suffixes that name it."""
-USUAL = 0.9
-"""Share of the images that must have one mode before the others are odd."""
-REDUCTIONS = ((256, cv2.IMREAD_REDUCED_GRAYSCALE_8), (128, cv2.IMREAD_REDUCED_GRAYSCALE_4), (0, cv2.IMREAD_GRAYSCALE))
-"""Shorter side from which a JPEG is decoded at a part of its size, which is all that its print needs."""
+"""Format -> its suffixes."""
+COMMON_MODE_SHARE = 0.9
+"""Share of the images that must have one mode before images of other modes are reported."""
+JPEG_REDUCTIONS = (
+    (256, cv2.IMREAD_REDUCED_GRAYSCALE_8),
+    (128, cv2.IMREAD_REDUCED_GRAYSCALE_4),
+    (0, cv2.IMREAD_GRAYSCALE),
+)
+"""Minimum shorter side -> flag that decodes a JPEG at reduced size, which is enough for its fingerprint."""
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What one look at an image file tells.
+    """Properties of an image file.
 
     Attributes:
         file: The file.
-        fault: "missing", "broken" or "truncated"; None where it can be read.
-        words: What is wrong with it.
-        format: Pillow's name of the format.
-        mode: Pillow's name of the pixels' layout, and bits beyond 8.
+        fault: "missing", "broken" or "truncated"; None if it can be read.
+        detail: What is wrong with it.
+        file_format: Pillow's name of the format.
+        mode: Pillow's name of the pixel layout, and the bits per channel if they are more than 8.
         size: (height, width), upright.
         orientation: EXIF orientation, 1 to 8.
-        digest: Of the bytes.
-        dhash: 64 bits that tell where the small image gets brighter to the right.
-        thumbnail: (256,) uint8, the image in 16 x 16 gray pixels.
+        fingerprint: For comparison with other images.
     """
 
     file: str
     fault: str | None = None
-    words: str = ""
-    format: str = ""
+    detail: str = ""
+    file_format: str = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
     orientation: int = 1
-    digest: bytes = b""
-    dhash: int = 0
-    thumbnail: np.ndarray | None = None
+    fingerprint: Fingerprint = NO_FINGERPRINT
 
 
-FAULTS = {"missing": table.MISSING, "broken": table.BROKEN, "truncated": table.TRUNCATED}
+FAULT_CHECKS = {
+    "missing": catalog.IMAGE_MISSING,
+    "broken": catalog.IMAGE_BROKEN,
+    "truncated": catalog.IMAGE_TRUNCATED,
+}
+"""Fault -> its check."""
 
 
-def look(path: str | os.PathLike[str]) -> ImageInfo:
-    """Reads an image file once; never raises for what is wrong with it."""
+def scan_image(path: str | os.PathLike[str]) -> ImageInfo:
+    """Reads the properties of an image file; a file that cannot be read gives a fault instead of an error."""
     name = os.fspath(path)
     if not os.path.isfile(name):
         return ImageInfo(name, "missing", "no such file")
     try:
-        is_tiff = decode.first_bytes(name) in tiff.MAGIC
+        is_tiff = decode.read_magic_bytes(name) in tiff.TIFF_MAGIC
         header = tiff.read_tiff_header(name) if is_tiff else decode.read_header(name)
-        if not is_whole(name):
+        if not is_complete_file(name):
             read_image(name)
         data = Path(name).read_bytes()
-        gray, bits = _gray(name, data, header)
-    except (DataError, OSError) as failure:
-        cut = isinstance(failure, decode.Damaged) and not is_whole(name)
-        return ImageInfo(name, "truncated" if cut else "broken", getattr(failure, "problem", str(failure)))
-    dhash, thumbnail = prints(gray)
-    mode = header.mode if bits == 8 else f"{header.mode} of {bits} bits".strip()
-    digest = blake2b(data, digest_size=16).digest()
-    size = image_size(name)
-    return ImageInfo(name, None, "", header.format, mode, size, header.orientation, digest, dhash, thumbnail)
+        gray, bits = _decode_gray(name, data, header)
+    except (DataError, OSError) as error:
+        is_truncated = isinstance(error, decode.CorruptImageError) and not is_complete_file(name)
+        return ImageInfo(name, "truncated" if is_truncated else "broken", getattr(error, "problem", str(error)))
+    return ImageInfo(
+        name,
+        file_format=header.file_format,
+        mode=header.mode if bits == 8 else f"{header.mode} of {bits} bits".strip(),
+        size=read_image_size(name),
+        orientation=header.orientation,
+        fingerprint=compute_fingerprint(data, gray),
+    )
 
 
 class ImageScanner:
-    """The images of a dataset, split by split.
+    """Checks the images of a dataset, split by split.
 
     Args:
-        survey: Where findings go.
-        sequences: The images are frames: neighbors look alike by nature, and are the same where nothing moves.
+        context: Collects the findings.
+        sequences: The images are frames of sequences: neighbors are similar, and identical if nothing moves.
     """
 
     def __init__(self, context: CheckContext, sequences: bool = False):
         self.context, self.sequences = context, sequences
         self.splits: dict[str, list[ImageInfo]] = {}
 
-    def look(self, split: str, files: Sequence[str | os.PathLike[str]]) -> list[ImageInfo]:
-        """Looks at the images of a split, and reports those that cannot be read."""
-        found = list(self.context.spread(look, list(files), f"{split}: images"))
-        for facts in found:
-            if facts.fault is not None:
-                self.context.add(FAULTS[facts.fault], facts.file, None, facts.words)
-                self.context.repair.leave_out(facts.file, FAULTS[facts.fault].name)
-        self.splits.setdefault(split, []).extend(facts for facts in found if facts.fault is None)
-        self.context.counted(split, images=len(found))
-        return found
+    def scan(self, split: str, files: Sequence[str | os.PathLike[str]]) -> list[ImageInfo]:
+        """Reads the properties of the images of a split, and reports those that cannot be read."""
+        infos = list(self.context.map_parallel(scan_image, list(files), f"{split}: images"))
+        for info in infos:
+            if info.fault is not None:
+                self.context.add(FAULT_CHECKS[info.fault], info.file, None, info.detail)
+                self.context.fix_plan.exclude(info.file, FAULT_CHECKS[info.fault].name)
+        self.splits.setdefault(split, []).extend(info for info in infos if info.fault is None)
+        self.context.set_counts(split, images=len(infos))
+        return infos
 
-    def judge(self) -> None:
-        """Reports what the images tell when they are laid beside each other."""
-        everything = [facts for split in self.splits.values() for facts in split]
-        for facts in everything:
-            known = SUFFIXES.get(facts.format)
-            if known and not facts.file.lower().endswith(known):
-                self.context.add(table.WRONG_SUFFIX, facts.file, None, facts.format)
-            if facts.orientation != 1:
-                self.context.add(table.ORIENTATION, facts.file, "Orientation", facts.orientation)
-        self._judge_modes(everything)
-        self._judge_names(everything)
-        for facts in self.splits.values():
-            self._judge_copies(facts)
-        train, val = (self.splits.get(split, []) for split in ("train", "val"))
+    def check_images(self) -> None:
+        """Reports wrong suffixes, orientations, unusual modes, duplicates and leaks of the scanned images."""
+        infos = [info for split in self.splits.values() for info in split]
+        for info in infos:
+            suffixes = SUFFIXES.get(info.file_format)
+            if suffixes and not info.file.lower().endswith(suffixes):
+                self.context.add(catalog.IMAGE_SUFFIX, info.file, None, info.file_format)
+            if info.orientation != 1:
+                self.context.add(catalog.IMAGE_ORIENTATION, info.file, "Orientation", info.orientation)
+        self._check_modes(infos)
+        self._check_names(infos)
+        for split in self.splits.values():
+            self._check_duplicates(split)
+        self._check_leaks(self.splits.get("train", []), self.splits.get("val", []))
+
+    def _check_modes(self, infos: list[ImageInfo]) -> None:
+        modes = Counter(info.mode for info in infos)
+        common_mode, count = modes.most_common(1)[0] if modes else ("", 0)
+        if len(modes) > 1 and count >= COMMON_MODE_SHARE * len(infos):
+            for info in infos:
+                if info.mode != common_mode:
+                    self.context.add(catalog.IMAGE_MODE, info.file, None, f"{info.mode}, the others {common_mode}")
+
+    def _check_names(self, infos: list[ImageInfo]) -> None:
+        by_name: dict[str, str] = {}
+        for info in infos:
+            other = by_name.setdefault(info.file.lower(), info.file)
+            if other != info.file:
+                self.context.add(catalog.NAME_CASE, info.file, None, f"and {os.path.basename(other)}")
+
+    def _check_duplicates(self, infos: list[ImageInfo]) -> None:
+        by_digest: dict[bytes, ImageInfo] = {}
+        for info in infos:
+            other = by_digest.setdefault(info.fingerprint.digest, info)
+            if other.file != info.file:
+                self.context.add(catalog.DUPLICATE, info.file, None, f"same as {os.path.basename(other.file)}")
+                if not self.sequences:
+                    self.context.fix_plan.exclude(info.file, catalog.DUPLICATE.name)
+        if self.sequences:
+            return
+        unique = list(by_digest.values())
+        for first, second in find_near_duplicates([info.fingerprint for info in unique]):
+            value = f"similar to {os.path.basename(unique[first].file)}"
+            self.context.add(catalog.NEAR_DUPLICATE, unique[second].file, None, value)
+
+    def _check_leaks(self, train: list[ImageInfo], val: list[ImageInfo]) -> None:
         copies: dict[bytes, list[ImageInfo]] = {}
-        shared: set[str] = set()
-        for facts in train:
-            copies.setdefault(facts.digest, []).append(facts)
-        for ours, theirs, same in leaks(train, val):
-            check = table.LEAK if same else table.NEAR_LEAK
-            self.context.add(check, theirs.file, None, f"as {os.path.basename(ours.file)} in training")
-            # A file that both splits list is left to the person: a copy without it would lack it in both.
-            for copy in copies[theirs.digest] if same else ():
-                if copy.file == theirs.file:
-                    shared.add(copy.file)
+        for info in train:
+            copies.setdefault(info.fingerprint.digest, []).append(info)
+        shared_files: set[str] = set()
+        fingerprints = ([info.fingerprint for info in split] for split in (train, val))
+        for train_index, val_index, is_identical in find_leaks(*fingerprints):
+            info = val[val_index]
+            check = catalog.LEAK if is_identical else catalog.NEAR_LEAK
+            name = os.path.basename(train[train_index].file)
+            relation = "same as" if is_identical else "similar to"
+            self.context.add(check, info.file, None, f"{relation} {name} in training")
+            # A file that both splits list stays: a copy without it would lack it in both.
+            for copy in copies[info.fingerprint.digest] if is_identical else ():
+                if copy.file == info.file:
+                    shared_files.add(copy.file)
                 else:
-                    self.context.repair.leave_out(copy.file, table.LEAK.name)
-        if shared:
-            what = "image is" if len(shared) == 1 else "images are"
-            note = f"{len(shared)} {what} listed in both splits, which --fix leaves as it is: list each in one"
+                    self.context.fix_plan.exclude(copy.file, catalog.LEAK.name)
+        if shared_files:
+            noun = "image is" if len(shared_files) == 1 else "images are"
+            note = f"{len(shared_files)} {noun} listed in both splits, which --fix does not change: list each in one"
             self.context.notes.append(note)
 
-    def _judge_modes(self, everything: list[ImageInfo]) -> None:
-        modes = Counter(facts.mode for facts in everything)
-        usual, count = modes.most_common(1)[0] if modes else ("", 0)
-        if len(modes) > 1 and count >= USUAL * len(everything):
-            for facts in everything:
-                if facts.mode != usual:
-                    self.context.add(table.ODD_MODE, facts.file, None, f"{facts.mode}, the others {usual}")
 
-    def _judge_names(self, everything: list[ImageInfo]) -> None:
-        seen: dict[str, str] = {}
-        for facts in everything:
-            other = seen.setdefault(facts.file.lower(), facts.file)
-            if other != facts.file:
-                self.context.add(table.CASE, facts.file, None, f"beside {os.path.basename(other)}")
-
-    def _judge_copies(self, split: list[ImageInfo]) -> None:
-        first: dict[bytes, ImageInfo] = {}
-        single = []
-        for facts in split:
-            other = first.setdefault(facts.digest, facts)
-            if other is facts:
-                single.append(facts)
-            elif other.file != facts.file:
-                self.context.add(table.TWICE, facts.file, None, f"as {os.path.basename(other.file)}")
-                if not self.sequences:
-                    self.context.repair.leave_out(facts.file, table.TWICE.name)
-        for other, facts in () if self.sequences else nearly_twice(single):
-            self.context.add(table.NEAR, facts.file, None, f"like {os.path.basename(other.file)}")
-
-
-def _gray(name: str, data: bytes, header: decode.Header) -> tuple[np.ndarray, int]:
-    """The image in gray, perhaps smaller, and its bits per channel."""
-    if header.format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
-        flag = next(flag for side, flag in REDUCTIONS if min(header.size) >= side)
-        with decode.quiet:
+def _decode_gray(name: str, data: bytes, header: decode.ImageHeader) -> tuple[np.ndarray, int]:
+    """Decodes an image to gray, possibly at reduced size; returns it and its bits per channel."""
+    if header.file_format in ("JPEG", "MPO") and header.mode in ("L", "RGB"):
+        flag = next(flag for side, flag in JPEG_REDUCTIONS if min(header.size) >= side)
+        with decode.wrap_decoder_errors(name), decode.silence_decoders:
             gray = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
         if gray is None:
-            raise decode.damaged(name)
+            raise decode.make_corrupt_error(name)
         return gray, 8
     image = read_image(name)
-    shown = to_display(image)
-    return cv2.cvtColor(shown, cv2.COLOR_RGB2GRAY), 8 * image.dtype.itemsize
+    return cv2.cvtColor(to_display(image), cv2.COLOR_RGB2GRAY), 8 * image.dtype.itemsize

@@ -1,4 +1,4 @@
-"""What checks of pairs share: gray images, samples, and how well one image explains another."""
+"""Functions that checks of image pairs share."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ import numpy as np
 
 from densevision.io.image import read_image, to_display
 
+__all__ = ["compute_psnr", "read_gray", "sample_evenly"]
+
 T = TypeVar("T")
 
 
-def evenly(items: Sequence[T], most: int) -> list[T]:
-    """At most so many of the items, evenly spaced.
+def sample_evenly(items: Sequence[T], max_count: int) -> list[T]:
+    """Returns at most `max_count` of the items, evenly spaced.
 
-    >>> evenly(range(10), 3)
+    >>> sample_evenly(range(10), 3)
     [0, 4, 9]
     """
-    if len(items) <= most:
+    if len(items) <= max_count:
         return list(items)
-    return [items[row] for row in np.linspace(0, len(items) - 1, most).astype(int).tolist()]
+    return [items[row] for row in np.linspace(0, len(items) - 1, max_count).astype(int).tolist()]
 
 
-def gray_of(path: str | os.PathLike[str]) -> np.ndarray:
-    """(H, W) uint8, the image in gray."""
+def read_gray(path: str | os.PathLike[str]) -> np.ndarray:
+    """Reads an image as (H, W) uint8 gray."""
     return cv2.cvtColor(to_display(read_image(path)), cv2.COLOR_RGB2GRAY)
 
 
-def signal_to_noise(first: np.ndarray, second: np.ndarray) -> float:
-    """PSNR in dB of two images of values up to 255."""
+def compute_psnr(first: np.ndarray, second: np.ndarray) -> float:
+    """Computes the PSNR in dB of two images with values up to 255; at most 138 dB."""
     error = float(((first.astype(np.float32) - second.astype(np.float32)) ** 2).mean())
-    return 10 * np.log10(255**2 / max(error, 1e-9))
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))

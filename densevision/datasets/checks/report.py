@@ -1,4 +1,4 @@
-"""One check of one dataset: what was looked at, what was found, and what a cleaned copy changed."""
+"""Runs the checks of a dataset and reports their findings."""
 
 from __future__ import annotations
 
@@ -11,22 +11,24 @@ from typing import Any
 
 from densevision.datasets.checks.catalog import SEVERITIES
 from densevision.datasets.checks.context import CheckContext, Finding, Progress
-from densevision.datasets.scene_splits import scene_splits
+from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import UsageError
 from densevision.run_config import TaskConfig
+
+__all__ = ["CheckReport", "check_dataset"]
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What `check` says.
+    """The result of `check`.
 
     Attributes:
         task: The task's name.
         data: The dataset.
-        counts: Split -> what -> how many were looked at.
-        findings: The gravest first.
-        notes: Choices that were made on the way.
-        changes: What the cleaned copy left out or wrote anew, a line each; None where none was asked for.
+        counts: Split -> unit, such as "images" -> number that was checked.
+        findings: The most severe first.
+        notes: Choices made on the way, such as how the dataset was split.
+        changes: What differs in the cleaned copy, one line each; None if no copy was requested.
     """
 
     task: str
@@ -37,56 +39,64 @@ class CheckReport:
     changes: list[str] | None = None
 
     @property
-    def failed(self) -> bool:
-        """Whether there are errors."""
-        return any(found.severity == "error" for found in self.findings)
+    def has_errors(self) -> bool:
+        """Whether a finding is an error."""
+        return any(finding.severity == "error" for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
-        totals = {severity: sum(found.severity == severity for found in self.findings) for severity in SEVERITIES}
+        """Returns plain data for JSON."""
+        kinds = {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
         values = {
             "task": self.task,
             "data": self.data,
             "counts": self.counts,
-            "kinds": totals,
-            "findings": [found.to_dict() for found in self.findings],
+            "kinds": kinds,
+            "findings": [finding.to_dict() for finding in self.findings],
             "notes": self.notes,
         }
         return values | ({} if self.changes is None else {"changes": self.changes})
 
     def to_json(self) -> str:
-        """The report as one JSON object."""
+        """Returns the report as one JSON object."""
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
-def examine(
+def check_dataset(
     task: str,
     config: TaskConfig,
     check: Callable[[Any, CheckContext], None],
-    fix: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str] | None,
     progress: Progress,
 ) -> CheckReport:
-    """Checks the dataset that a config names, and writes a cleaned copy where one is asked for.
+    """Checks the dataset that a config names.
+
+    Args:
+        task: The task's name.
+        config: Its config.
+        check: The function `check` of the task's checks.
+        out: Folder of a cleaned copy; None writes none.
+        progress: Wraps sequences in a progress bar.
 
     Raises:
-        UsageError: No data is named, or scenes, which are drawn anew each time, should be cleaned.
+        UsageError: The config names no dataset, or a copy of procedural scenes is requested.
     """
     data = config.data.path
     if not data:
-        raise UsageError("no data is named", field="data.path", hint="Give a dataset's folder, or scenes.")
+        raise UsageError("no dataset is given", field="data.path", hint="Give the folder of a dataset, or scenes.")
     context = CheckContext(progress)
     check(config, context)
     changes = None
-    if fix is not None:
-        if scene_splits(data) is not None:
-            raise UsageError("scenes have nothing to clean", field="--fix", value=os.fspath(fix), hint="Leave it out.")
-        changes = context.repair.write(_folder(data), fix)
-    context.relative_to(_folder(data))
+    if out is not None:
+        if parse_scene_splits(data) is not None:
+            problem = "procedural scenes cannot be cleaned"
+            raise UsageError(problem, field="--fix", value=os.fspath(out), hint="Remove --fix.")
+        changes = context.fix_plan.write_copy(_get_folder(data), out)
+    context.shorten_paths(_get_folder(data))
     return CheckReport(task, data, context.counts, context.findings, list(dict.fromkeys(context.notes)), changes)
 
 
-def _folder(data: str) -> Path:
-    """The folder of a dataset; of a COCO json in annotations/ the one above, of any other file its own."""
+def _get_folder(data: str) -> Path:
+    """Returns the folder of a dataset: for a COCO JSON in annotations/ the one above, for any other file its own."""
     path = Path(data)
     if not path.is_file():
         return path

@@ -1,4 +1,4 @@
-"""Depth and motion between the layouts of the field's datasets."""
+"""Depth and optical flow between the layouts of public datasets."""
 
 from __future__ import annotations
 
@@ -7,217 +7,255 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from densevision.datasets.conversion.report import ConversionReport
-from densevision.datasets.depth_layouts import Frame
-from densevision.datasets.depth_layouts import detect_format as detect_depth
-from densevision.datasets.flow_layouts import Pair
-from densevision.datasets.flow_layouts import detect_format as detect_flow
-from densevision.datasets.flow_targets import read_truth
+from densevision.datasets.depth_layouts import LAYOUTS as DEPTH_LAYOUTS
+from densevision.datasets.depth_layouts import DepthFrame, detect_depth_layout
+from densevision.datasets.flow_layouts import LAYOUTS as FLOW_LAYOUTS
+from densevision.datasets.flow_layouts import FlowPair, detect_flow_layout
+from densevision.datasets.flow_targets import read_flow_field
 from densevision.errors import DataError
 from densevision.io.atomic_write import write_text
 from densevision.io.depth import SATURATED, read_depth, write_depth
 from densevision.io.flow import KITTI_STEPS, KITTI_ZERO, write_flow
-from densevision.io.image import image_size, read_image, write_image
+from densevision.io.image import read_image, read_image_size, write_image
 
-KITTI, NYU, TUM = 256, 1000, 5000
-"""Steps of a meter in the files of each."""
-PER_SECOND = 30
-"""Images of a second, where TUM's lists want times and the source has none."""
+__all__ = [
+    "read_frames",
+    "read_pairs",
+    "write_kitti_depth",
+    "write_kitti_flow",
+    "write_middlebury",
+    "write_nyu",
+    "write_sintel",
+    "write_tum",
+]
+
+KITTI_SCALE, NYU_SCALE, TUM_SCALE = 256, 1000, 5000
+"""Steps per meter."""
+FRAME_RATE = 30
+"""Frames per second of the timestamps in TUM's lists."""
 PASSES = ("clean", "final")
 
+T = TypeVar("T", DepthFrame, FlowPair)
 
-def read_frames(path: str, scale: float | None, losses: ConversionReport) -> dict[str, list[Frame]]:
-    """The images of a depth dataset that have a truth, split by split; one without splits is one, "train".
+
+def read_frames(path: str, scale: float | None, report: ConversionReport) -> dict[str, list[DepthFrame]]:
+    """Lists the images with depth, split by split; a dataset without splits becomes one split, "train".
 
     Args:
-        path: Any layout that `densevision depth` knows.
-        scale: Steps per unit, where the dataset does not state them.
-        losses: Where it is said what was left aside.
+        path: Any supported depth layout.
+        scale: Steps per unit, if the dataset does not define them.
+        report: Counts images without depth.
+
+    Raises:
+        DataError: There is no such folder, or no image with depth.
     """
     root = Path(path)
-    splits = _splits(root, lambda folder: list(detect_depth(folder).frames(folder)), detect_depth, losses)
-    losses.add("images without depth", sum(not frame.truth for frames in splits.values() for frame in frames))
-    known = {split: [_scaled(frame, scale) for frame in frames if frame.truth] for split, frames in splits.items()}
-    if not any(known.values()):
-        raise DataError("no image with depth", file=path, hint="Images and depth lie in rgb/ and depth/.")
-    return {split: frames for split, frames in known.items() if frames}
+    layout = detect_depth_layout(root)
+    has_folders = _has_split_folders(
+        root, layout.name, layout is DEPTH_LAYOUTS[-1], lambda path: detect_depth_layout(path).name
+    )
+    splits = _read_splits(root, lambda folder: list(detect_depth_layout(folder).frames(folder)), has_folders, report)
+    report.add("images without depth", sum(not frame.truth for frames in splits.values() for frame in frames))
+    labeled = {split: [_set_scale(frame, scale) for frame in frames if frame.truth] for split, frames in splits.items()}
+    if not any(labeled.values()):
+        raise DataError("no image with depth", file=path, hint="Put images and depth into rgb/ and depth/.")
+    return {split: frames for split, frames in labeled.items() if frames}
 
 
-def read_pairs(path: str, losses: ConversionReport) -> dict[str, list[Pair]]:
-    """The pairs of a dataset of motion, split by split; one without splits is one, "train"."""
+def read_pairs(path: str, report: ConversionReport) -> dict[str, list[FlowPair]]:
+    """Lists the pairs with flow, split by split; a dataset without splits becomes one split, "train".
+
+    Raises:
+        DataError: There is no such folder, or no pair with flow.
+    """
     root = Path(path)
-    splits = _splits(root, lambda folder: list(detect_flow(folder).pairs(folder, PASSES)), detect_flow, losses)
-    known = {split: [pair for pair in pairs if pair.flow] for split, pairs in splits.items()}
-    if not any(known.values()):
-        raise DataError("no pair with motion", file=path, hint="Frames and truth lie side by side.")
-    return {split: pairs for split, pairs in known.items() if pairs}
+    layout = detect_flow_layout(root)
+    has_folders = _has_split_folders(
+        root, layout.name, layout is FLOW_LAYOUTS[-1], lambda path: detect_flow_layout(path).name
+    )
+    splits = _read_splits(
+        root, lambda folder: list(detect_flow_layout(folder).pairs(folder, PASSES)), has_folders, report
+    )
+    labeled = {split: [pair for pair in pairs if pair.flow] for split, pairs in splits.items()}
+    if not any(labeled.values()):
+        raise DataError("no pair with flow", file=path, hint="Put frames and flow into the same folder.")
+    return {split: pairs for split, pairs in labeled.items() if pairs}
 
 
-def write_kitti_depth(splits: dict[str, list[Frame]], out: Path, losses: ConversionReport) -> None:
-    """KITTI raw with annotated depth: <day>/<drive>_sync/image_02/data and <split>/<drive>_sync/proj_depth."""
+def write_kitti_depth(splits: dict[str, list[DepthFrame]], out: Path, report: ConversionReport) -> None:
+    """Writes KITTI raw with annotated depth: <day>/<drive>_sync/image_02/data and <split>/<drive>_sync/proj_depth."""
     numbers: Counter[str] = Counter()
     for split, frames in splits.items():
         for frame in frames:
-            day, drive = _day(frame, out), f"{_flat(frame.group)}_sync"
-            # A drive may be in both splits, and its images lie in one folder.
+            day, drive = _write_calibration(frame, out), f"{_flatten(frame.group)}_sync"
+            # A drive may occur in both splits, but has one image folder.
             name = f"{numbers[drive]:010d}"
             numbers[drive] += 1
-            _copied(frame.image, day / drive / "image_02" / "data" / f"{name}{frame.image.suffix}")
+            _copy(frame.image, day / drive / "image_02" / "data" / f"{name}{frame.image.suffix}")
             if frame.right is not None:
-                _copied(frame.right, day / drive / "image_03" / "data" / f"{name}{frame.right.suffix}")
+                _copy(frame.right, day / drive / "image_03" / "data" / f"{name}{frame.right.suffix}")
             truth = out / split / drive / "proj_depth" / "groundtruth" / "image_02" / f"{name}.png"
-            _write_meters(frame, truth, KITTI, losses)
-        _lose_names(losses, frames)
+            _write_meters(frame, truth, KITTI_SCALE, report)
+        _count_names(report, frames)
 
 
-def write_nyu(splits: dict[str, list[Frame]], out: Path, losses: ConversionReport) -> None:
-    """NYU v2 as training lists have it: <split>/<scene>/rgb_00000.jpg and sync_depth_00000.png."""
+def write_nyu(splits: dict[str, list[DepthFrame]], out: Path, report: ConversionReport) -> None:
+    """Writes NYU v2 as in training lists: <split>/<scene>/rgb_00000.jpg and sync_depth_00000.png."""
     for split, frames in splits.items():
         for number, frame in enumerate(frames):
-            folder = out / {"val": "test"}.get(split, split) / _flat(frame.group)
-            _copied(frame.image, folder / f"rgb_{number:05d}{frame.image.suffix}")
-            _write_meters(frame, folder / f"sync_depth_{number:05d}.png", NYU, losses)
+            folder = out / {"val": "test"}.get(split, split) / _flatten(frame.group)
+            _copy(frame.image, folder / f"rgb_{number:05d}{frame.image.suffix}")
+            _write_meters(frame, folder / f"sync_depth_{number:05d}.png", NYU_SCALE, report)
             _write_intrinsics(frame, folder)
-        _lose_names(losses, frames)
-        _lose_right(losses, frames)
+        _count_names(report, frames)
+        _count_stereo(report, frames)
 
 
-def write_tum(splits: dict[str, list[Frame]], out: Path, losses: ConversionReport) -> None:
-    """TUM RGB-D: <split>/<sequence>/rgb, depth, rgb.txt and depth.txt."""
+def write_tum(splits: dict[str, list[DepthFrame]], out: Path, report: ConversionReport) -> None:
+    """Writes TUM RGB-D: <split>/<sequence>/rgb, depth, rgb.txt and depth.txt."""
     for split, frames in splits.items():
         lists: dict[Path, list[tuple[str, str, str]]] = {}
         for number, frame in enumerate(frames):
-            folder, time = out / split / _flat(frame.group), f"{number / PER_SECOND:.6f}"
+            folder, time = out / split / _flatten(frame.group), f"{number / FRAME_RATE:.6f}"
             image, truth = f"rgb/{time}{frame.image.suffix}", f"depth/{time}.png"
-            _copied(frame.image, folder / image)
-            _write_meters(frame, folder / truth, TUM, losses)
+            _copy(frame.image, folder / image)
+            _write_meters(frame, folder / truth, TUM_SCALE, report)
             lists.setdefault(folder, []).append((time, image, truth))
         for folder, rows in lists.items():
             for name, column in (("rgb.txt", 1), ("depth.txt", 2)):
                 text = "".join(f"{row[0]} {row[column]}\n" for row in rows)
                 write_text(folder / name, f"# timestamp filename\n{text}")
-        _lose_names(losses, frames)
-        _lose_right(losses, frames)
-        losses.add("focal lengths", sum(frame.camera is not None for frame in frames))
+        _count_names(report, frames)
+        _count_stereo(report, frames)
+        report.add("focal lengths", sum(frame.camera is not None for frame in frames))
 
 
-def write_sintel(splits: dict[str, list[Pair]], out: Path, losses: ConversionReport) -> None:
-    """Sintel: training/clean/<scene>/frame_0001.png, flow, occlusions and invalid; a scene for each pair."""
+def write_sintel(splits: dict[str, list[FlowPair]], out: Path, report: ConversionReport) -> None:
+    """Writes Sintel: training/clean/<scene>/frame_0001.png, flow, occlusions and invalid; a scene per pair."""
 
-    def write(pair: Pair, scene: str, base: Path) -> None:
-        truth = read_truth(pair, read_image(pair.first).shape[:2])
+    def write_pair(pair: FlowPair, scene: str, base: Path) -> None:
+        truth = read_flow_field(pair, read_image(pair.first).shape[:2])
         for number, frame in ((1, pair.first), (2, pair.second)):
-            _as_png(frame, base / "clean" / scene / f"frame_{number:04d}.png")
+            _write_png(frame, base / "clean" / scene / f"frame_{number:04d}.png")
         write_flow(base / "flow" / scene / "frame_0001.flo", truth.flow, truth.valid)
-        write_image(base / "invalid" / scene / "frame_0001.png", _mask(~truth.valid))
+        write_image(base / "invalid" / scene / "frame_0001.png", _to_image(~truth.valid))
         if truth.occlusion is not None:
-            write_image(base / "occlusions" / scene / "frame_0001.png", _mask(truth.occlusion))
+            write_image(base / "occlusions" / scene / "frame_0001.png", _to_image(truth.occlusion))
 
-    _write_pairs(splits, out, losses, write)
+    _write_pairs(splits, out, report, write_pair)
 
 
-def write_kitti_flow(splits: dict[str, list[Pair]], out: Path, losses: ConversionReport) -> None:
-    """KITTI 2015: training/image_2/000000_10.png, 000000_11.png, flow_occ, and flow_noc where occlusion is known."""
+def write_kitti_flow(splits: dict[str, list[FlowPair]], out: Path, report: ConversionReport) -> None:
+    """Writes KITTI 2015: training/image_2/000000_10.png, 000000_11.png, flow_occ, and flow_noc with occlusion."""
     limit = KITTI_ZERO / KITTI_STEPS
 
-    def write(pair: Pair, scene: str, base: Path) -> None:
-        truth = read_truth(pair, read_image(pair.first).shape[:2])
+    def write_pair(pair: FlowPair, scene: str, base: Path) -> None:
+        truth = read_flow_field(pair, read_image(pair.first).shape[:2])
         number = sum(1 for _ in (base / "image_2").glob("*_10.png"))
         name = f"{number:06d}_10.png"
-        _as_png(pair.first, base / "image_2" / name)
-        _as_png(pair.second, base / "image_2" / f"{number:06d}_11.png")
+        _write_png(pair.first, base / "image_2" / name)
+        _write_png(pair.second, base / "image_2" / f"{number:06d}_11.png")
         steps = truth.flow * KITTI_STEPS
-        known = truth.valid
-        losses.add("pixels that move farther than 512, clipped", int((np.abs(truth.flow) >= limit).any(0)[known].sum()))
-        losses.add("pixels rounded to 1/64", int((steps != np.rint(steps)).any(0)[known].sum()))
-        write_flow(base / "flow_occ" / name, truth.flow, known)
+        report.add("pixels with flow above 512, clipped", int((np.abs(truth.flow) >= limit).any(0)[truth.valid].sum()))
+        report.add("pixels rounded to 1/64", int((steps != np.rint(steps)).any(0)[truth.valid].sum()))
+        write_flow(base / "flow_occ" / name, truth.flow, truth.valid)
         if truth.occlusion is not None:
-            write_flow(base / "flow_noc" / name, truth.flow, known & ~truth.occlusion)
+            write_flow(base / "flow_noc" / name, truth.flow, truth.valid & ~truth.occlusion)
 
-    _write_pairs(splits, out, losses, write)
-    losses.add("names of scenes", sum(map(len, splits.values())))
+    _write_pairs(splits, out, report, write_pair)
+    report.add("scene names", sum(map(len, splits.values())))
 
 
-def write_middlebury(splits: dict[str, list[Pair]], out: Path, losses: ConversionReport) -> None:
-    """Middlebury: other-data/<scene>/frame10.png, frame11.png and other-gt-flow/<scene>/flow10.flo."""
+def write_middlebury(splits: dict[str, list[FlowPair]], out: Path, report: ConversionReport) -> None:
+    """Writes Middlebury: other-data/<scene>/frame10.png, frame11.png and other-gt-flow/<scene>/flow10.flo."""
 
-    def write(pair: Pair, scene: str, base: Path) -> None:
+    def write_pair(pair: FlowPair, scene: str, base: Path) -> None:
         base = base.parent
-        truth = read_truth(pair, read_image(pair.first).shape[:2])
-        _as_png(pair.first, base / "other-data" / scene / "frame10.png")
-        _as_png(pair.second, base / "other-data" / scene / "frame11.png")
+        truth = read_flow_field(pair, read_image(pair.first).shape[:2])
+        _write_png(pair.first, base / "other-data" / scene / "frame10.png")
+        _write_png(pair.second, base / "other-data" / scene / "frame11.png")
         write_flow(base / "other-gt-flow" / scene / "flow10.flo", truth.flow, truth.valid)
         if truth.occlusion is not None:
-            losses.add("pixels that are occluded", int(truth.occlusion.sum()))
+            report.add("occluded pixels", int(truth.occlusion.sum()))
 
-    _write_pairs(splits, out, losses, write)
+    _write_pairs(splits, out, report, write_pair)
 
 
 def _write_pairs(
-    splits: dict[str, list[Pair]], out: Path, losses: ConversionReport, write: Callable[[Pair, str, Path], None]
+    splits: dict[str, list[FlowPair]],
+    out: Path,
+    report: ConversionReport,
+    write_pair: Callable[[FlowPair, str, Path], None],
 ) -> None:
     for split, pairs in splits.items():
         base = (out / split if len(splits) > 1 else out) / "training"
         scenes: set[str] = set()
         for pair in pairs:
-            scene = _flat(pair.group)
-            scene = scene if scene not in scenes else f"{scene}_{_flat(Path(pair.name).name)}"
+            scene = _flatten(pair.group)
+            scene = scene if scene not in scenes else f"{scene}_{_flatten(Path(pair.name).name)}"
             scenes.add(scene)
-            write(pair, scene, base)
-            losses.add("motion for quarters of pixels", int(pair.doubled))
+            write_pair(pair, scene, base)
+            report.add("flow at double resolution", int(pair.is_double_resolution))
     if len(splits) > 1:
-        losses.notes.append(f"each split is a folder: give data.train and data.val ({', '.join(splits)})")
+        report.notes.append(f"each split is a folder: set data.train and data.val ({', '.join(splits)})")
 
 
-def _write_meters(frame: Frame, path: Path, scale: int, losses: ConversionReport) -> None:
-    found = read_depth(frame.truth, frame.scale)
-    depth = found.depth
-    if (found.kind or frame.kind) == "disparity":
+def _write_meters(frame: DepthFrame, path: Path, scale: int, report: ConversionReport) -> None:
+    assert frame.truth is not None
+    values = read_depth(frame.truth, frame.scale)
+    depth = values.depth
+    if (values.kind or frame.kind) == "disparity":
         if frame.camera is None or frame.camera.baseline is None:
-            hint = "Focal length and baseline are read from the dataset's own calibration."
-            raise DataError("disparity is no depth without its calibration", file=frame.truth, hint=hint)
-        depth = np.where(found.valid, frame.camera.distance(depth), np.float32(0))
-        losses.add("maps of disparity, meters now")
-    steps = depth[found.valid].astype(np.float64) * scale
-    losses.add(f"pixels farther than {SATURATED / scale:.1f} m, clipped", int((np.rint(steps) >= SATURATED).sum()))
-    losses.add(f"pixels rounded to 1/{scale} m", int((np.abs(steps - np.rint(steps)) > 1e-2).sum()))
-    write_depth(path, depth, found.valid, scale)
+            hint = "Focal length and baseline are read from the calibration files of the dataset."
+            raise DataError("disparity cannot be converted to depth without calibration", file=frame.truth, hint=hint)
+        depth = np.where(values.valid, frame.camera.distance(depth), np.float32(0))
+        report.add("disparity maps, converted to meters")
+    steps = depth[values.valid].astype(np.float64) * scale
+    report.add(f"pixels farther than {SATURATED / scale:.1f} m, clipped", int((np.rint(steps) >= SATURATED).sum()))
+    report.add(f"pixels rounded to 1/{scale} m", int((np.abs(steps - np.rint(steps)) > 1e-2).sum()))
+    write_depth(path, depth, values.valid, scale)
 
 
-def _splits(
-    root: Path, listed: Callable[[Path], list], detect_format: Callable, losses: ConversionReport
-) -> dict[str, list]:
-    """What lies in train/ and val/ where the layout is a plain one, else what the items themselves say."""
+def _has_split_folders(root: Path, layout: str, is_plain: bool, detect_name: Callable[[Path], str]) -> bool:
+    """Whether train/ and val/ are datasets of their own."""
+    folders = [folder for folder in (root / "train", root / "val") if folder.is_dir()]
+    if is_plain:
+        return bool(folders)
+    return len(folders) == 2 and all(detect_name(folder) == layout for folder in folders)
+
+
+def _read_splits(
+    root: Path, list_items: Callable[[Path], list[T]], has_folders: bool, report: ConversionReport
+) -> dict[str, list[T]]:
+    """Lists the items of train/ and val/ if they are datasets, otherwise by the splits of the items."""
     if not root.is_dir():
         raise DataError("there is no such folder", file=root)
-    folders = {split: root / split for split in ("train", "val") if (root / split).is_dir()}
-    layout = detect_format(root)
-    plain = "plain" in (getattr(layout, name).__name__ for name in ("frames", "pairs") if hasattr(layout, name))
-    alike = len(folders) == 2 and all(detect_format(folder).name == layout.name for folder in folders.values())
-    if folders and (plain or alike):
-        losses.add("test splits", int((root / "test").is_dir()))
-        return {split: listed(folder) for split, folder in folders.items()}
-    items = listed(root)
-    said = {item.split for item in items}
-    if "val" not in said:
+    if has_folders:
+        report.add("test splits", int((root / "test").is_dir()))
+        return {split: list_items(root / split) for split in ("train", "val") if (root / split).is_dir()}
+    items = list_items(root)
+    item_splits = {item.split for item in items}
+    if "val" not in item_splits:
         return {"train": items}
-    own = {"train": "train" if "train" in said else None, "val": "val"}
-    return {split: [item for item in items if item.split == word] for split, word in own.items()}
+    train = "train" if "train" in item_splits else None
+    return {split: [item for item in items if item.split == name] for split, name in (("train", train), ("val", "val"))}
 
 
-def _scaled(frame: Frame, scale: float | None) -> Frame:
+def _set_scale(frame: DepthFrame, scale: float | None) -> DepthFrame:
     return frame if scale is None else replace(frame, scale=scale)
 
 
-def _day(frame: Frame, out: Path) -> Path:
-    """A folder for each camera: KITTI keeps one calibration for a day."""
+def _write_calibration(frame: DepthFrame, out: Path) -> Path:
+    """Writes the calibration of a frame and returns its day folder: one per camera, as KITTI has one per day."""
     if frame.camera is None:
         return out / "2000_01_01"
     camera = frame.camera
-    center = _center(frame)
+    center = _get_principal_point(frame)
     left = [camera.focal, 0, center[0], 0, 0, camera.focal, center[1], 0, 0, 0, 1, 0]
     rows = {"P_rect_02": left}
     if camera.baseline is not None:
@@ -230,48 +268,49 @@ def _day(frame: Frame, out: Path) -> Path:
             write_text(file, text)
         if file.read_text() == text:
             return day
-    raise DataError("too many cameras for KITTI's layout", value=10000)
+    raise DataError("too many cameras for the KITTI layout", value=10000)
 
 
-def _center(frame: Frame) -> tuple[float, float]:
-    """The principal point, the middle where none is stated, as these files count: from the first pixel's center."""
-    x, y = frame.camera.center(image_size(frame.image))
+def _get_principal_point(frame: DepthFrame) -> tuple[float, float]:
+    """Returns the principal point, by default the center, relative to the center of the first pixel."""
+    assert frame.camera is not None
+    x, y = frame.camera.center(read_image_size(frame.image))
     return x - 0.5, y - 0.5
 
 
-def _write_intrinsics(frame: Frame, folder: Path) -> None:
+def _write_intrinsics(frame: DepthFrame, folder: Path) -> None:
     if frame.camera is None:
         return
-    focal, (x, y) = frame.camera.focal, _center(frame)
+    focal, (x, y) = frame.camera.focal, _get_principal_point(frame)
     write_text(folder / "intrinsics.txt", f"{focal:.9g} 0 {x:.9g}\n0 {focal:.9g} {y:.9g}\n0 0 1\n")
 
 
-def _lose_names(losses: ConversionReport, frames: Sequence[Frame]) -> None:
-    losses.add("names of images", len(frames))
+def _count_names(report: ConversionReport, frames: Sequence[DepthFrame]) -> None:
+    report.add("image names", len(frames))
 
 
-def _lose_right(losses: ConversionReport, frames: Sequence[Frame]) -> None:
-    losses.add("right images", sum(frame.right is not None for frame in frames))
-    losses.add("baselines", sum(frame.camera is not None and frame.camera.baseline is not None for frame in frames))
+def _count_stereo(report: ConversionReport, frames: Sequence[DepthFrame]) -> None:
+    report.add("right images", sum(frame.right is not None for frame in frames))
+    report.add("baselines", sum(frame.camera is not None and frame.camera.baseline is not None for frame in frames))
 
 
-def _flat(name: str) -> str:
-    """A group's name as one folder."""
+def _flatten(name: str) -> str:
+    """Converts the name of a group to a single folder name."""
     return name.replace("/", "-").strip("-. ") or "scene"
 
 
-def _copied(source: Path, target: Path) -> None:
+def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(source, target)
 
 
-def _as_png(source: Path, target: Path) -> None:
-    """A copy; written anew, without loss, where the source is no PNG."""
+def _write_png(source: Path, target: Path) -> None:
+    """Copies a PNG; other formats are re-encoded losslessly."""
     if source.suffix.lower() == ".png":
-        _copied(source, target)
+        _copy(source, target)
     else:
         write_image(target, read_image(source))
 
 
-def _mask(mask: np.ndarray) -> np.ndarray:
+def _to_image(mask: np.ndarray) -> np.ndarray:
     return np.where(mask, np.uint8(255), np.uint8(0))

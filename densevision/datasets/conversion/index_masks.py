@@ -1,4 +1,4 @@
-"""Class maps as index masks: from objects, from Cityscapes, from palettes; and index masks as objects."""
+"""Index masks from objects, Cityscapes and color masks; and objects from index masks."""
 
 from __future__ import annotations
 
@@ -11,118 +11,131 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from densevision.datasets.conversion.objects import Objects, categories, image_name, lose_category_ids, lose_ids
-from densevision.datasets.conversion.polygons import drawn, is_exact
+from densevision.datasets.conversion.objects import (
+    ObjectSplit,
+    claim_image_name,
+    collect_categories,
+    count_category_ids,
+    count_image_ids,
+)
+from densevision.datasets.conversion.polygons import is_exact, trace_polygons
 from densevision.datasets.conversion.report import ConversionReport
 from densevision.datasets.formats.coco_masks import BACKGROUND
-from densevision.datasets.mask_layouts import SPLITS, CocoJson, MaskFolders, find_masks
-from densevision.datasets.scene_splits import SceneSource
+from densevision.datasets.mask_layouts import CocoMaskSource, MaskFolderSource, detect_mask_format
+from densevision.datasets.splits import SPLIT_NAMES, SceneSource
 from densevision.errors import DataError, UsageError
 from densevision.io.atomic_write import write_text
-from densevision.io.box_table import BoxTable, Strings
-from densevision.io.image import image_size, write_image
+from densevision.io.box_table import BoxTable, StringArray
+from densevision.io.image import read_image_size, write_image
 from densevision.io.lines import read_lines
-from densevision.io.masks import UNKNOWN, Coding, Color
-from densevision.io.segmentations import Gathered
-from densevision.ops import masks as runs
+from densevision.io.masks import UNKNOWN, Color, LabelEncoding
+from densevision.io.segmentations import SegmentationBuilder
+from densevision.ops import masks as rle
 
-PALETTE = "A palette has a line `R G B name` for each class; a class called - means unknown."
-MOST = 255
-"""Classes that an index mask tells apart, besides what is unknown."""
+__all__ = ["build_objects", "read_masks", "read_palette", "write_masks", "write_objects"]
+
+PALETTE_HINT = "A palette has a line `R G B name` for each class; the name - means unknown."
+MAX_CLASSES = 255
+"""Classes of an index mask, besides the value for unknown."""
 
 
-def write_objects(splits: dict[str, Objects], out: Path, losses: ConversionReport, uncovered_unknown: bool) -> None:
-    """<split>/images, <split>/masks and classes.txt; small objects lie over large ones, and all over crowds.
+def write_objects(splits: dict[str, ObjectSplit], out: Path, report: ConversionReport, uncovered_unknown: bool) -> None:
+    """Writes <split>/images, <split>/masks and classes.txt; small objects cover large ones, and all cover crowds.
 
     Args:
         splits: Objects with masks.
         out: The folder.
-        losses: What is lost.
-        uncovered_unknown: Pixels of no object are 255; otherwise they are 0, the background, before the classes.
+        report: Counts lost information.
+        uncovered_unknown: Pixels without an object are 255; otherwise they are 0, the background class.
     """
-    classes = categories(splits)
-    names, first = tuple(classes), 0 if uncovered_unknown else 1
+    categories = collect_categories(splits)
+    names, first = tuple(categories), 0 if uncovered_unknown else 1
     values = {name: value for value, name in enumerate(names, first)}
-    if len(names) + first > MOST:
-        raise DataError(f"an index mask holds {MOST} classes", value=len(names) + first, hint="Join classes.")
+    if len(names) + first > MAX_CLASSES:
+        raise DataError(f"an index mask holds {MAX_CLASSES} classes", value=len(names) + first, hint="Merge classes.")
     for split, objects in splits.items():
         if objects.masks is None:
-            raise DataError("boxes have no pixels", file=objects.folder, hint="Give a dataset with masks or polygons.")
-        taken: dict[str, str] = {}
+            raise DataError(
+                "boxes cannot be converted to masks", file=objects.folder, hint="Give a dataset with masks or polygons."
+            )
+        claimed: dict[str, str] = {}
         for image in range(len(objects.boxes)):
-            name = image_name(objects, image, taken)
-            labels = _drawn(objects, image, values, UNKNOWN if uncovered_unknown else 0, losses)
+            name = claim_image_name(objects, image, claimed)
+            labels = _rasterize(objects, image, values, UNKNOWN if uncovered_unknown else 0, report)
             _write_pair(objects.folder / objects.boxes.files[image], labels, out / split, name)
-        losses.add("which pixels belong to which object", len(objects.boxes.labels))
-        losses.add("marks of crowds", int(objects.boxes.crowd.sum()))
-        lose_ids(objects, losses)
-    lose_category_ids(classes.values(), first, losses)
+        report.add("object identities of pixels", len(objects.boxes.labels))
+        report.add("crowd flags", int(objects.boxes.crowd.sum()))
+        count_image_ids(objects, report)
+    count_category_ids(categories.values(), first, report)
     _write_classes(out, (names if uncovered_unknown else (BACKGROUND, *names)))
 
 
-def _drawn(
-    objects: Objects, image: int, values: dict[str, int], uncovered: int, losses: ConversionReport
+def _rasterize(
+    objects: ObjectSplit, image: int, values: dict[str, int], uncovered: int, report: ConversionReport
 ) -> np.ndarray:
+    assert objects.masks is not None
     rows = list(objects.rows(image))
     masks = {row: objects.masks.mask(row, objects.size(image)) for row in rows}
-    sizes = dict(zip(rows, runs.areas(list(masks.values())).tolist()))
+    areas = dict(zip(rows, rle.compute_areas(list(masks.values())).tolist()))
     labels = np.full(objects.size(image), uncovered, np.uint8)
     covered = np.zeros(labels.shape, bool)
-    for row in sorted(rows, key=lambda row: (not objects.boxes.crowd[row], -sizes[row])):
-        pixels = runs.decode(masks[row])
-        losses.add("pixels that two objects share", int((covered & pixels).sum()))
+    for row in sorted(rows, key=lambda row: (not objects.boxes.crowd[row], -areas[row])):
+        pixels = rle.decode(masks[row])
+        report.add("overlapping pixels", int((covered & pixels).sum()))
         covered |= pixels
         labels[pixels] = values[objects.name(row)]
     return labels
 
 
-def read_masks(path: str, palette: Path | None, losses: ConversionReport) -> dict[str, MaskFolders]:
-    """The folders of masks of a dataset, split by split; one without splits is one, "train".
+def read_masks(path: str, palette: Path | None, report: ConversionReport) -> dict[str, MaskFolderSource]:
+    """Reads the mask folders of a dataset, split by split; a dataset without splits becomes one split, "train".
 
     Args:
         path: Cityscapes, Pascal VOC, or folders of images and masks.
-        palette: What the colors of masks mean.
-        losses: Where it is said what was left aside.
+        palette: Classes of the colors.
+        report: Counts test splits.
 
     Raises:
-        DataError: Nothing is recognized, or the classes are not known.
+        DataError: The format is unknown, or there are no class names.
     """
-    found = find_masks(path)
-    if any(isinstance(source, SceneSource | CocoJson) for source in found.values()):
-        raise UsageError("are no folders of masks", field="source", value=path)
-    sources = _as_it_lies(Path(path), dict(found))  # type: ignore[arg-type]
-    losses.add("test splits", int(_has_test(Path(path), sources)))
+    splits = detect_mask_format(path)
+    if any(isinstance(source, SceneSource | CocoMaskSource) for source in splits.values()):
+        raise UsageError("is not a dataset of mask folders", field="source", value=path)
+    sources = _undo_hold_out(Path(path), dict(splits))  # type: ignore[arg-type]
+    report.add("test splits", int(_has_test_split(Path(path), sources)))
     if palette is not None:
-        names, coding = read_palette(palette)
-        return {split: _with(source, names, coding) for split, source in sources.items()}
+        names, encoding = read_palette(palette)
+        return {split: replace(source, names=names, encoding=encoding) for split, source in sources.items()}
     for source in sources.values():
         if source.names is None:
-            hint = "Write them into classes.txt, one a line in the order of the values; or give --palette."
-            raise DataError("the class names are not known", file=source.root, hint=hint)
+            hint = "Write them into classes.txt, one per line in the order of the values; or give a palette."
+            raise DataError("there are no class names", file=source.root, hint=hint)
     return sources
 
 
-def _as_it_lies(root: Path, sources: dict[str, MaskFolders]) -> dict[str, MaskFolders]:
-    """The splits without the tenth that training holds out where nothing is named as a validation split."""
-    near = (path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern) if path.stem in SPLITS["val"])
-    if len(sources) == 1 or any(path.is_dir() or path.suffix == ".txt" for path in near):
+def _undo_hold_out(root: Path, sources: dict[str, MaskFolderSource]) -> dict[str, MaskFolderSource]:
+    """Returns the splits on disk: the held-out tenth is merged back if there is no validation split."""
+    paths = (
+        path for pattern in ("*", "*/*", "*/*/*") for path in root.glob(pattern) if path.stem in SPLIT_NAMES["val"]
+    )
+    if len(sources) == 1 or any(path.is_dir() or path.suffix == ".txt" for path in paths):
         return sources
     train, val = sources["train"], sources["val"]
     return {"train": replace(train, pairs=tuple(sorted((*train.pairs, *val.pairs))))}
 
 
-def _has_test(root: Path, sources: dict[str, MaskFolders]) -> bool:
-    """Whether there is a folder of test images that validates nothing."""
-    tests = [folder for folder in (root / "test", *root.glob("*/test")) if folder.is_dir()]
-    taken = {root / image for source in sources.values() for image, _ in source.pairs}
-    return bool(tests) and not any(folder in image.parents for folder in tests for image in taken)
+def _has_test_split(root: Path, sources: dict[str, MaskFolderSource]) -> bool:
+    """Whether there is a test folder that is not used for validation."""
+    folders = [folder for folder in (root / "test", *root.glob("*/test")) if folder.is_dir()]
+    images = {root / image for source in sources.values() for image, _ in source.pairs}
+    return bool(folders) and not any(folder in image.parents for folder in folders for image in images)
 
 
-def read_palette(file: Path) -> tuple[tuple[str, ...], Coding]:
-    """Class names, and what colors mean, of a file of lines `R G B name`; a class called `-` means unknown.
+def read_palette(file: Path) -> tuple[tuple[str, ...], LabelEncoding]:
+    """Reads class names and colors from a file of lines `R G B name`; the name `-` means unknown.
 
     Raises:
-        DataError: A line is of another form.
+        DataError: A line has another format.
     """
     names: list[str] = []
     colors: list[Color] = []
@@ -132,7 +145,9 @@ def read_palette(file: Path) -> tuple[tuple[str, ...], Coding]:
         if not words:
             continue
         if len(words) != 4 or not all(word.isdigit() and int(word) < 256 for word in words[:3]):
-            raise DataError("no line of a palette", file=file, field=f"line {number}", value=line, hint=PALETTE)
+            raise DataError(
+                "is not a line of a palette", file=file, field=f"line {number}", value=line, hint=PALETTE_HINT
+            )
         color = (int(words[0]), int(words[1]), int(words[2]))
         if words[3].strip() == "-":
             unknown.append(color)
@@ -140,51 +155,51 @@ def read_palette(file: Path) -> tuple[tuple[str, ...], Coding]:
             names.append(words[3].strip())
             colors.append(color)
     if not names:
-        raise DataError("names no class", file=file, hint=PALETTE)
-    return tuple(names), Coding(len(names), colors=tuple(colors), unknown_colors=tuple(unknown))
+        raise DataError("has no class", file=file, hint=PALETTE_HINT)
+    return tuple(names), LabelEncoding(len(names), colors=tuple(colors), unknown_colors=tuple(unknown))
 
 
-def write_masks(splits: dict[str, MaskFolders], out: Path, losses: ConversionReport) -> None:
+def write_masks(splits: dict[str, MaskFolderSource], out: Path, report: ConversionReport) -> None:
     """Masks of any coding as index masks: <split>/images, <split>/masks and classes.txt."""
     names: tuple[str, ...] = ()
     for split, source in splits.items():
         names = source.names or names
-        for image, mask, labels in _labels(source, losses):
-            if source.coding is not None and source.coding.others_unknown:
-                losses.add("pixels of values that are no class, unknown now", int((labels == UNKNOWN).sum()))
-            _write_pair(source.root / image, labels, out / split, _short(image, split))
-            losses.add("masks with a palette or colors, numbers now", int(source.coding.colors is not None))
-            del mask
+        assert source.encoding is not None
+        for image, labels in _read_labels(source, report):
+            if source.encoding.others_unknown:
+                report.add("pixels without a class, set to unknown", int((labels == UNKNOWN).sum()))
+            _write_pair(source.root / image, labels, out / split, _shorten_name(image, split))
+            report.add("color masks, converted to indices", int(source.encoding.colors is not None))
     _write_classes(out, names)
 
 
-def objects_of(splits: dict[str, MaskFolders], losses: ConversionReport) -> dict[str, Objects]:
-    """Each connected part of a class as an object; the class "background" is none, and unknown pixels are lost."""
-    return {split: _objects(split, source, losses) for split, source in splits.items()}
+def build_objects(splits: dict[str, MaskFolderSource], report: ConversionReport) -> dict[str, ObjectSplit]:
+    """Converts each connected component of a class to an object; background and unknown pixels are skipped."""
+    return {split: _build_split(split, source, report) for split, source in splits.items()}
 
 
-def _objects(split: str, source: MaskFolders, losses: ConversionReport) -> Objects:
-    names, gathered = source.names or (), Gathered()
+def _build_split(split: str, source: MaskFolderSource, report: ConversionReport) -> ObjectSplit:
+    names, builder = source.names or (), SegmentationBuilder()
     classes = [index for index, name in enumerate(names) if name != BACKGROUND]
-    position = {index: place for place, index in enumerate(classes)}
+    position = {index: rank for rank, index in enumerate(classes)}
     files, sizes, counts, boxes, labels, areas = [], [], [], [], [], []
-    for image, _, found in _labels(source, losses):
-        losses.add("pixels that are unknown", int((found == UNKNOWN).sum()))
-        parts = [(index, part) for index in classes for part in _parts(found == index)]
-        for index, part in parts:
-            outlines = drawn(part)
-            if is_exact(outlines, part):
-                gathered.add_outlines([outline.ravel().tolist() for outline in outlines])
+    for image, class_map in _read_labels(source, report):
+        report.add("unknown pixels", int((class_map == UNKNOWN).sum()))
+        components = [(index, mask) for index in classes for mask in _find_components(class_map == index)]
+        for index, mask in components:
+            polygons = trace_polygons(mask)
+            if is_exact(polygons, mask):
+                builder.add_polygons([polygon.ravel().tolist() for polygon in polygons])
             else:
-                gathered.add_runs(part)
-            boxes.append(runs.boxes([part])[0])
+                builder.add_rle(mask)
+            boxes.append(rle.compute_boxes([mask])[0])
             labels.append(position[index])
-            areas.append(runs.areas([part])[0])
+            areas.append(rle.compute_areas([mask])[0])
         files.append(image)
-        sizes.append(found.shape)
-        counts.append(len(parts))
+        sizes.append(class_map.shape)
+        counts.append(len(components))
     table = BoxTable(
-        files=Strings.of(files),
+        files=StringArray.of(files),
         sizes=np.array(sizes, np.int32).reshape(-1, 2),
         image_ids=np.arange(1, len(files) + 1),
         offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
@@ -194,49 +209,45 @@ def _objects(split: str, source: MaskFolders, losses: ConversionReport) -> Objec
         areas=np.array(areas, np.float64),
         origin=np.arange(len(labels), dtype=np.int32),
         names=tuple(names[index] for index in classes),
-        ids=tuple(place + 1 for place in range(len(classes))),
+        ids=tuple(range(1, len(classes) + 1)),
     )
-    short = tuple(_short(image, split) for image in files)
-    return Objects(table, gathered.packed(), source.root, short, np.array(areas, np.float64))
+    short_names = tuple(_shorten_name(image, split) for image in files)
+    return ObjectSplit(table, builder.build(), source.root, short_names, np.array(areas, np.float64))
 
 
-def _labels(source: MaskFolders, losses: ConversionReport) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Image, mask and class map of each pair."""
-    assert source.coding is not None
+def _read_labels(source: MaskFolderSource, report: ConversionReport) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields image and class map of each pair."""
+    assert source.encoding is not None
     for image, mask in source.pairs:
         if mask is None:
-            losses.add("images without a mask")
+            report.add("images without a mask")
             continue
-        labels = source.coding.read(source.root / mask)
-        if labels.shape != image_size(source.root / image):
-            problem = "the mask is of another size than its image"
-            raise DataError(problem, file=source.root / mask, value=labels.shape, hint="Make it anew from this image.")
-        yield image, mask, labels
-    losses.add("masks without an image", len(source.strays))
+        labels = source.encoding.read(source.root / mask)
+        if labels.shape != read_image_size(source.root / image):
+            problem, hint = "the mask's size differs from its image", "Export the mask again."
+            raise DataError(problem, file=source.root / mask, value=labels.shape, hint=hint)
+        yield image, labels
+    report.add("masks without an image", len(source.unmatched_masks))
 
 
-def _parts(mask: np.ndarray) -> list[runs.RLE]:
-    """The connected parts of a mask; pixels whose corners alone touch are apart, as an outline has them."""
+def _find_components(mask: np.ndarray) -> list[rle.RLE]:
+    """Finds the connected components of a mask with 4-connectivity, as polygons have it."""
     if not mask.any():
         return []
     count, numbers, stats, _ = cv2.connectedComponentsWithStats(mask.view(np.uint8), connectivity=4)
-    found = []
+    components = []
     for number in range(1, count):
         left, top, width, height = stats[number, :4].tolist()
         window = numbers[top : top + height, left : left + width] == number
-        found.append(runs.encode_window(window.T, (left, top), mask.shape))
-    return found
+        components.append(rle.encode_window(window.T, (left, top), mask.shape))
+    return components
 
 
-def _with(source: MaskFolders, names: tuple[str, ...], coding: Coding) -> MaskFolders:
-    return replace(source, names=names, coding=coding)
-
-
-def _short(image: str, split: str) -> str:
-    """An image's name without the folders that a layout puts before it."""
-    plain = {"images", "image", "imgs", "img", "JPEGImages", "leftImg8bit", split}
+def _shorten_name(image: str, split: str) -> str:
+    """Removes the folders that a layout prepends to the name of an image."""
+    layout_folders = {"images", "image", "imgs", "img", "JPEGImages", "leftImg8bit", split}
     *folders, name = image.split(os.sep)
-    return os.path.join(*(folder for folder in folders if folder not in plain), name)
+    return os.path.join(*(folder for folder in folders if folder not in layout_folders), name)
 
 
 def _write_pair(image: Path, labels: np.ndarray, folder: Path, name: str) -> None:

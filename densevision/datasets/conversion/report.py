@@ -1,26 +1,29 @@
-"""What a conversion could not carry over, counted."""
+"""What a conversion could not carry over."""
 
 from __future__ import annotations
 
 from collections import Counter
 
+__all__ = ["ConversionReport"]
+
 
 class ConversionReport:
-    """What the target cannot hold, and how much of it there was.
+    """Counts the information that the target format cannot represent.
 
     Attributes:
-        notes: Choices that were made on the way.
+        counts: Kind of information -> how often it was lost.
+        notes: Choices and skipped labels.
     """
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.notes: list[str] = []
 
-    def add(self, what: str, count: int = 1) -> None:
-        """Counts something that is lost, said as "category ids" or "areas that differ from the box's"."""
+    def add(self, description: str, count: int = 1) -> None:
+        """Counts lost information, described by a plural noun such as "category ids"."""
         if count:
-            self.counts[what] += count
+            self.counts[description] += count
 
-    def lines(self) -> list[str]:
-        """A line for each kind of loss, then the notes."""
-        return [f"{what}: {count:,}" for what, count in self.counts.items()] + self.notes
+    def format_lines(self) -> list[str]:
+        """Returns a line per kind of lost information, followed by the notes."""
+        return [f"{description}: {count:,}" for description, count in self.counts.items()] + self.notes

@@ -1,0 +1,1 @@
+"""Readers of public annotation formats: COCO, YOLO, Pascal VOC, labelme."""

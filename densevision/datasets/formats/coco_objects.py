@@ -1,4 +1,4 @@
-"""Masks and keypoints of a COCO json, for the boxes that were read of it."""
+"""Masks and keypoints of a COCO JSON, for boxes that were read before."""
 
 from __future__ import annotations
 
@@ -9,133 +9,181 @@ from typing import Any
 
 import numpy as np
 
+from densevision.datasets.formats.orientation import orient_points, orient_segmentation
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable
 from densevision.io.json_stream import stream_json
-from densevision.io.label_issues import Findings, Kind
-from densevision.io.segmentations import Gathered, Segmentations, holds_pixels, runs_of
-from densevision.ops.masks import areas
+from densevision.io.label_issues import IssueKind, LabelIssues
+from densevision.io.segmentations import SegmentationBuilder, Segmentations, covers_any_pixel, parse_rle
+from densevision.ops.masks import RLE, compute_areas
 from densevision.ops.skeleton import Skeleton
 from densevision.ops.view import Size
 
-LEAST_POINTS = 3
+__all__ = [
+    "MIN_POLYGON_POINTS",
+    "check_polygons",
+    "parse_segmentation",
+    "read_keypoints",
+    "read_masks",
+    "read_skeleton",
+]
+
+MIN_POLYGON_POINTS = 3
 
 
-def read_masks(file: str | os.PathLike[str], table: BoxTable, findings: Findings) -> tuple[Segmentations, np.ndarray]:
-    """The masks of a table's objects.
+def read_masks(file: str | os.PathLike[str], table: BoxTable, issues: LabelIssues) -> tuple[Segmentations, np.ndarray]:
+    """Reads the masks of a table: polygons, or run lengths (compressed or not).
 
-    Polygons, and run lengths compressed or not. What an object lacks leaves the object out, under `fix` and `skip`.
+    Objects without a valid mask are skipped under `fix` and `skip`.
 
     Args:
-        file: The json from which the table was read.
-        table: Its boxes.
-        findings: Decides about what is wrong.
+        file: The JSON from which the table was read.
+        table: The boxes.
+        issues: Reports problems.
 
     Returns:
-        The masks of the objects that stay, in the table's order, and (M,) bool: which do.
+        The masks of the objects that stay, in the order of the table, and (M,) bool, which objects stay.
 
     Raises:
         DataError: Something is wrong and the policy is `fail`.
     """
-    gathered, rows = Gathered(), []
-    for index, row, size, entry in _entries(file, table):
-        if _add_mask(gathered, entry.get("segmentation"), size, f"annotations[{index}].segmentation", file, findings):
-            rows.append(row)
-    return _in_order(gathered, rows, len(table.labels))
+    builder, rows = SegmentationBuilder(), []
+    for index, row, image, entry in _iterate_annotations(file, table):
+        field, (height, width) = f"annotations[{index}].segmentation", table.label_sizes[image].tolist()
+        segmentation = parse_segmentation(entry.get("segmentation"), (height, width), field, file, issues)
+        if segmentation is None:
+            continue
+        if table.orientations is not None:
+            size = table.sizes[image, 0].item(), table.sizes[image, 1].item()
+            segmentation = orient_segmentation(segmentation, int(table.orientations[image]), size)
+        rows.append(row)
+        if isinstance(segmentation, dict):
+            builder.add_rle(segmentation)
+        else:
+            builder.add_polygons(segmentation)
+    keep = np.zeros(len(table.labels), bool)
+    keep[rows] = True
+    return builder.build().take(np.argsort(np.asarray(rows, np.int64), kind="stable")), keep
 
 
 def read_keypoints(
-    file: str | os.PathLike[str], table: BoxTable, skeleton: Skeleton, findings: Findings
+    file: str | os.PathLike[str], table: BoxTable, skeleton: Skeleton, issues: LabelIssues
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The keypoints of a table's objects: (M, K, 3) float32 x, y, visibility; and (M,) bool, which objects stay.
+    """Reads the keypoints of a table.
+
+    Returns:
+        (M, K, 3) float32 x, y, visibility; and (M,) bool, which objects stay.
 
     Raises:
-        DataError: An object has another number of keypoints than the skeleton, and the policy is `fail`.
+        DataError: The number of keypoints differs from the skeleton, and the policy is `fail`.
     """
     count = len(skeleton.names)
-    points, keep = np.zeros((len(table.labels), count, 3), np.float32), np.ones(len(table.labels), bool)
-    for index, row, _, entry in _entries(file, table):
-        values = entry.get("keypoints", [0] * 3 * count if entry.get("iscrowd") else None)
-        right = isinstance(values, list) and all(type(value) in (int, float) for value in values)
-        if not right or len(values) != 3 * count:
-            found = f"{len(values) / 3:g} keypoints, the skeleton has {count}" if right else values
-            keep[row] = findings.add(Kind.KEYPOINT_COUNT, file, f"annotations[{index}].keypoints", found)
+    keypoints, keep = np.zeros((len(table.labels), count, 3), np.float32), np.ones(len(table.labels), bool)
+    for index, row, image, entry in _iterate_annotations(file, table):
+        values: Any = entry.get("keypoints", [0] * 3 * count if entry.get("iscrowd") else None)
+        is_numeric = isinstance(values, list) and all(type(value) in (int, float) for value in values)
+        if not is_numeric or len(values) != 3 * count:
+            value = f"{len(values) / 3:g} keypoints, the skeleton has {count}" if is_numeric else values
+            keep[row] = issues.add(IssueKind.KEYPOINT_COUNT, file, f"annotations[{index}].keypoints", value)
         else:
-            points[row] = np.reshape(values, (count, 3))
-    return points, keep
+            keypoints[row] = np.reshape(values, (count, 3))
+            if table.orientations is not None:
+                labeled, size = keypoints[row, :, 2] > 0, (table.sizes[image, 0].item(), table.sizes[image, 1].item())
+                points = orient_points(keypoints[row, labeled, :2], int(table.orientations[image]), size)
+                keypoints[row, labeled, :2] = points
+    return keypoints, keep
 
 
 def read_skeleton(file: str | os.PathLike[str]) -> Skeleton:
-    """What the keypoints of a COCO json are: of the first category that says so.
+    """Reads the skeleton of the first category that has keypoints.
 
     Raises:
-        DataError: No category does.
+        DataError: No category has keypoints.
     """
     for key, index, entry in stream_json(file):
         if key == "categories" and index is not None and isinstance(entry, dict) and entry.get("keypoints"):
-            skeleton_edges = tuple((int(start) - 1, int(end) - 1) for start, end in entry.get("skeleton", []))
-            return Skeleton(tuple(map(str, entry["keypoints"])), skeleton_edges)
-    hint = "Name them in categories[].keypoints, or read a person_keypoints json (data.train, data.val)."
+            edges = tuple((int(start) - 1, int(end) - 1) for start, end in entry.get("skeleton", []))
+            return Skeleton(tuple(map(str, entry["keypoints"])), edges)
+    hint = "Name them in categories[].keypoints, or read a person_keypoints JSON (data.train, data.val)."
     raise DataError("no category has keypoints", file=file, field="categories", hint=hint)
 
 
-def _entries(file: str | os.PathLike[str], table: BoxTable) -> Iterator[tuple[int, int, Size, dict[str, Any]]]:
-    """Index of an annotation, row of its box, size of its image, and the annotation."""
-    row_of = np.full(int(table.origin.max(initial=-1)) + 1, -1)
-    row_of[table.origin] = np.arange(len(table.origin))
+def _iterate_annotations(
+    file: str | os.PathLike[str], table: BoxTable
+) -> Iterator[tuple[int, int, int, dict[str, Any]]]:
+    """Yields the index of an annotation, the rows of its box and its image, and the annotation."""
+    row_by_origin = np.full(int(table.origin.max(initial=-1)) + 1, -1)
+    row_by_origin[table.origin] = np.arange(len(table.origin))
     images = np.repeat(np.arange(len(table)), np.diff(table.offsets))
     for key, index, entry in stream_json(Path(file)):
-        if key == "annotations" and index is not None and index < len(row_of) and row_of[index] >= 0:
-            height, width = table.sizes[images[row_of[index]]].tolist()
-            yield index, int(row_of[index]), (height, width), entry
+        if key == "annotations" and index is not None and index < len(row_by_origin) and row_by_origin[index] >= 0:
+            row = int(row_by_origin[index])
+            yield index, row, int(images[row]), entry
 
 
-def _add_mask(gathered: Gathered, value: Any, size: Size, field: str, file: Any, findings: Findings) -> bool:
-    """Adds one mask; False where the object is left out."""
-    if isinstance(value, dict):
-        runs = runs_of(value, size)
-        if runs is None:
-            stated = f"{value.get('size')}, the image is {list(size)}"
-            return findings.add(Kind.MASK_SIZE, file, field, stated)
-        if not areas([runs])[0]:
-            return findings.add(Kind.MASK_EMPTY, file, field, value.get("counts"))
-        gathered.add_runs(runs)
-        return True
-    if not isinstance(value, list) or not value or not all(map(_is_outline, value)):
-        return findings.add(Kind.MASK_ABSENT, file, field, value)
-    return add_outlines(gathered, value, size, field, file, findings)
-
-
-def add_outlines(
-    gathered: Gathered, parts: list[list[float]], size: Size, field: str, file: Any, findings: Findings
-) -> bool:
-    """Adds an object of one or several outlines; False where it is left out.
+def parse_segmentation(
+    value: Any, size: Size, field: str, file: str | os.PathLike[str], issues: LabelIssues, subject: str | None = None
+) -> list[list[float]] | RLE | None:
+    """Parses a COCO segmentation: polygons, or run lengths (compressed or not).
 
     Args:
-        gathered: Where to.
-        parts: x y x y ... in pixels each.
-        size: Of the image, (height, width).
-        field: Where in the file they stand.
+        value: The segmentation.
+        size: (height, width) of the image.
+        field: The place of the segmentation in the file.
         file: The file.
-        findings: Decides about outlines of too few points, and around no pixel.
+        issues: Reports invalid segmentations.
+        subject: Name that notes list; the file's name by default.
+
+    Returns:
+        Valid polygons, x y x y ... in pixels each, or run lengths; None if the object is skipped.
     """
-    whole = [part for part in parts if len(part) >= 2 * LEAST_POINTS]
-    for short in (part for part in parts if len(part) < 2 * LEAST_POINTS):
-        fixed = findings.add(Kind.OUTLINE_SHORT, file, field, short)
-        if not fixed or not whole:
-            return False
-    if not holds_pixels(whole, size):
-        return findings.add(Kind.MASK_EMPTY, file, field, whole)
-    gathered.add_outlines(whole)
-    return True
+    if isinstance(value, dict):
+        mask = parse_rle(value, size)
+        if mask is None:
+            stated = f"{value.get('size')}, the image is {list(size)}"
+            issues.add(IssueKind.MASK_SIZE, file, field, stated, subject)
+        elif not compute_areas([mask])[0]:
+            issues.add(IssueKind.MASK_EMPTY, file, field, value.get("counts"), subject)
+        else:
+            return mask
+        return None
+    if not isinstance(value, list) or not any(value) or not all(map(_is_polygon, value)):
+        issues.add(IssueKind.MASK_ABSENT, file, field, value, subject)
+        return None
+    return check_polygons(value, size, field, file, issues, subject)
 
 
-def _is_outline(value: Any) -> bool:
-    numbers = isinstance(value, list) and all(type(number) in (int, float) for number in value)
-    return numbers and len(value) % 2 == 0 and bool(np.isfinite(value).all())
+def check_polygons(
+    parts: list[list[float]],
+    size: Size,
+    field: str,
+    file: str | os.PathLike[str],
+    issues: LabelIssues,
+    subject: str | None = None,
+) -> list[list[float]] | None:
+    """Removes polygons with too few points; None if the object is skipped, or covers no pixel.
+
+    Args:
+        parts: Polygons, x y x y ... in pixels each.
+        size: (height, width) of the image.
+        field: The place of the polygons in the file.
+        file: The file.
+        issues: Reports invalid polygons.
+        subject: Name that notes list; the file's name by default.
+    """
+    polygons = [part for part in parts if len(part) >= 2 * MIN_POLYGON_POINTS]
+    for short in (part for part in parts if len(part) < 2 * MIN_POLYGON_POINTS):
+        if not issues.add(IssueKind.OUTLINE_SHORT, file, field, short, subject):
+            return None
+    if not polygons:
+        issues.add(IssueKind.MASK_ABSENT, file, field, parts, subject)
+        return None
+    if not covers_any_pixel(polygons, size):
+        issues.add(IssueKind.MASK_EMPTY, file, field, polygons, subject)
+        return None
+    return polygons
 
 
-def _in_order(gathered: Gathered, rows: list[int], count: int) -> tuple[Segmentations, np.ndarray]:
-    keep = np.zeros(count, bool)
-    keep[rows] = True
-    return gathered.packed().take(np.argsort(np.asarray(rows, np.int64), kind="stable")), keep
+def _is_polygon(value: Any) -> bool:
+    is_numeric = isinstance(value, list) and all(type(number) in (int, float) for number in value)
+    return is_numeric and len(value) % 2 == 0 and bool(np.isfinite(value).all())

@@ -1,4 +1,4 @@
-"""Pascal VOC: one xml per image in Annotations, images in JPEGImages, splits in ImageSets/Main."""
+"""Pascal VOC: one XML per image in Annotations, images in JPEGImages, splits in ImageSets/Main."""
 
 from __future__ import annotations
 
@@ -10,188 +10,209 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from densevision.datasets.formats.orientation import find_label_orientations, orient_boxes
 from densevision.errors import DataError
-from densevision.io.box_table import BoxTable, Records, Strings, build_table
-from densevision.io.image_files import LARGEST, Choose, is_inside, list_images, measure_images
-from densevision.io.label_issues import LEFT_OUT, Findings, Kind
+from densevision.io.box_table import BoxTable, RecordBuffer, StringArray, build_table
+from densevision.io.image_files import MAX_INT32, ImageSelector, is_inside, list_files, list_images, measure_images
+from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues
 from densevision.io.lines import read_lines
-from densevision.io.progress import monitored
+from densevision.io.progress import track_progress
 from densevision.ops.view import Size
 
-IMAGES = ("JPEGImages", "images")
+__all__ = ["CORNERS", "list_splits", "parse_list_line", "parse_stated_size", "read_class_names", "read_voc"]
+
+IMAGE_FOLDERS = ("JPEGImages", "images")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_WHOLE = re.compile("[0-9]{1,9}")
+_INTEGER = re.compile("[0-9]{1,9}")
 
 
 def read_voc(
     root: str | os.PathLike[str],
     split: str | None,
-    findings: Findings,
-    max_pixels: int = LARGEST,
-    choose: Choose | None = None,
+    issues: LabelIssues,
+    max_pixels: int = MAX_INT32,
+    select: ImageSelector | None = None,
 ) -> BoxTable:
     """Reads a VOC folder into arrays.
 
-    Corners are whole pixels counted from 1, both inside the box, so 1, 1, 2, 2 is two pixels wide. Objects marked
-    `difficult` become crowd: they count neither as hit nor as miss. Category ids are 1, 2, ... in the order of names.
+    Corners are pixels that count from 1, both inside the box, so that 1, 1, 2, 2 is two pixels wide. Objects marked
+    `difficult` become crowd, which evaluation ignores. Category ids are 1, 2, ... in the order of names.
 
     Args:
         root: The folder with Annotations and JPEGImages (or images).
-        split: Name of a list in ImageSets/Main; None takes every xml.
-        findings: Decides about what is wrong.
-        max_pixels: Limit of an image.
-        choose: Takes some of the images; all when not given.
+        split: Name of a list in ImageSets/Main; None reads every XML.
+        issues: Reports problems.
+        max_pixels: Larger images count as broken.
+        select: Selects a part of the images; all by default.
 
     Raises:
-        DataError: No such split, or something is wrong and the policy is `fail`.
+        DataError: There is no such split, or something is wrong and the policy is `fail`.
     """
     root = Path(root)
-    folder = next((root / name for name in IMAGES if (root / name).is_dir()), root / IMAGES[0])
-    images = _by_stem(root, folder, findings)
-    names = class_names(root)
-    stems = _stems(root, split, images, findings)
-    files = Strings.of(os.path.join(folder.name, images[stem]) for stem in stems)
-    chosen = choose(files) if choose is not None else np.ones(len(files), bool)
+    folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), root / IMAGE_FOLDERS[0])
+    images = _index_by_stem(folder, issues)
+    names = read_class_names(root)
+    stems = _list_stems(root, split, images, issues)
+    files = StringArray.of(os.path.join(folder.name, images[stem]) for stem in stems)
+    selected = select(files) if select is not None else np.ones(len(files), bool)
 
-    def listed(row: int) -> tuple[str, str]:
-        return _label(root, stems[row]), "filename"
+    def locate_image(row: int) -> tuple[str, str]:
+        return _get_label_path(root, stems[row]), "filename"
 
-    sizes = measure_images(files, root, chosen, findings, max_pixels, listed)
-    records = Records()
-    for row in monitored(np.flatnonzero(sizes[:, 0]).tolist(), "reading labels"):
-        if not _read_labels(_label(root, stems[row]), row, sizes, names, records, findings):
+    sizes = measure_images(files, root, selected, issues, max_pixels, locate_image)
+    stated, records = np.zeros_like(sizes), RecordBuffer()
+    for row in track_progress(np.flatnonzero(sizes[:, 0]).tolist(), "reading labels"):
+        size = _read_labels(_get_label_path(root, stems[row]), row, names, records, issues)
+        if size is None:
             sizes[row] = 0
+        else:
+            stated[row] = size
     array = records.array()
+    orientations = find_label_orientations(files, root, stated, sizes, lambda: (array["box"], array["image"]), issues)
+    _check_sizes(root, stems, np.where(orientations[:, None] >= 5, stated[:, ::-1], stated), sizes, issues)
+    array["box"] = orient_boxes(array["box"], orientations[array["image"]], sizes[array["image"]])
 
-    def where(row: int) -> tuple[str, str, list[float]]:
+    def locate(row: int) -> tuple[str, str, list[float]]:
         x1, y1, x2, y2 = array["box"][row].tolist()
-        return _label(root, stems[array["image"][row]]), f"object {array['origin'][row]}", [x1 + 1, y1 + 1, x2, y2]
+        return (
+            _get_label_path(root, stems[array["image"][row]]),
+            f"object {array['origin'][row]}",
+            [x1 + 1, y1 + 1, x2, y2],
+        )
 
     ids = np.arange(1, len(files) + 1)
-    return build_table(files, sizes, ids, array, names, tuple(range(1, len(names) + 1)), findings, where)
+    category_ids = tuple(range(1, len(names) + 1))
+    return build_table(files, sizes, ids, array, names, category_ids, issues, locate, orientations)
 
 
-def class_names(root: Path) -> tuple[str, ...]:
-    """The names in labels.txt or classes.txt where there is one, else all that occur in any xml, sorted.
-
-    All splits are looked at, so that they agree on the numbers.
+def read_class_names(root: Path) -> tuple[str, ...]:
+    """Reads the class names from labels.txt or classes.txt, otherwise collects them from the XML files of all splits.
 
     Raises:
-        DataError: There is no name.
+        DataError: No XML names an object.
     """
-    for name in ("labels.txt", "classes.txt"):
-        if (root / name).is_file():
-            return tuple(line.strip() for line in read_lines(root / name) if line.strip())
-    found: set[str] = set()
-    for file in sorted((root / "Annotations").glob("*.xml")):
-        annotation = _parsed(file)
+    for list_file in (root / "labels.txt", root / "classes.txt"):
+        if list_file.is_file():
+            return tuple(line.strip() for line in read_lines(list_file) if line.strip())
+    names: set[str] = set()
+    for file in list_files(root / "Annotations", "*.xml"):
+        annotation = _parse_xml(file)
         if annotation is not None:
-            found |= {name.strip() for item in annotation.iter("object") if (name := item.findtext("name"))}
-    if not found:
-        raise DataError("no xml names an object", file=root / "Annotations", hint="Is this a Pascal VOC dataset?")
-    return tuple(sorted(found))
+            names |= {name.strip() for item in annotation.iter("object") if (name := item.findtext("name"))}
+    if not names:
+        hint = "Check that this is a Pascal VOC dataset."
+        raise DataError("no XML names an object", file=root / "Annotations", hint=hint)
+    return tuple(sorted(names))
 
 
-def splits(root: Path) -> tuple[str, ...]:
-    """Names of the lists in ImageSets/Main."""
-    return tuple(sorted(file.stem for file in (root / "ImageSets" / "Main").glob("*.txt")))
+def list_splits(root: Path) -> tuple[str, ...]:
+    """Lists the image sets in ImageSets/Main."""
+    return tuple(file.stem for file in list_files(root / "ImageSets" / "Main", "*.txt"))
 
 
-def listed_stem(line: str, known: Container[str]) -> str:
-    """The image that a line of a list names: the whole line, or its first word, where class lists go on with a sign.
+def parse_list_line(line: str, stems: Container[str]) -> str:
+    """Parses a line of an image set: the complete line, or its first word, as class lists append a sign.
 
-    >>> listed_stem("IMG 7", {"IMG 7"}), listed_stem("2008_000007  1", {"2008_000007"}), listed_stem(" ", {})
-    ('IMG 7', '2008_000007', '')
+    >>> parse_list_line("IMG 7", {"IMG 7"}), parse_list_line("2008_000007  1", {"2008_000007"})
+    ('IMG 7', '2008_000007')
     """
-    whole = line.strip()
-    return whole if whole in known else (whole.split() or [""])[0]
+    text = line.strip()
+    return text if text in stems else (text.split() or [""])[0]
 
 
-def stated_size(annotation: ElementTree.Element) -> Size | None:
-    """(height, width) of the image as an annotation states it; None where it does not, or states zeros.
+def parse_stated_size(annotation: ElementTree.Element) -> Size | None:
+    """Parses the (height, width) of the image from an annotation; None if it is missing or zero.
 
-    >>> stated_size(ElementTree.fromstring("<a><size><width>20</width><height>10</height></size></a>"))
+    >>> parse_stated_size(ElementTree.fromstring("<a><size><width>20</width><height>10</height></size></a>"))
     (10, 20)
     """
     texts = [annotation.findtext(f"size/{side}", "").strip() for side in ("height", "width")]
-    height, width = (int(text) if _WHOLE.fullmatch(text) else 0 for text in texts)
+    height, width = (int(text) if _INTEGER.fullmatch(text) else 0 for text in texts)
     return (height, width) if height and width else None
 
 
-def _label(root: Path, stem: str) -> str:
+def _get_label_path(root: Path, stem: str) -> str:
     return str(root / "Annotations" / f"{stem}.xml")
 
 
-def _by_stem(root: Path, folder: Path, findings: Findings) -> dict[str, str]:
-    """The first image of each name without suffix, by it; the others cannot have labels of their own."""
-    found: dict[str, str] = {}
-    for name in list_images(folder):
-        if found.setdefault(os.path.splitext(name)[0], name) != name:
-            findings.mention(Kind.LABELS_MISSING, folder / name, action=LEFT_OUT)
-    return found
+def _index_by_stem(folder: Path, issues: LabelIssues) -> dict[str, str]:
+    """Maps names without suffix to the first image of that name; further images cannot have labels of their own."""
+    images: dict[str, str] = {}
+    for name in list_images(folder, issues):
+        if images.setdefault(os.path.splitext(name)[0], name) != name:
+            issues.warn(IssueKind.LABELS_MISSING, folder / name, action=SKIPPED)
+    return images
 
 
-def _stems(root: Path, split: str | None, images: dict[str, str], findings: Findings) -> list[str]:
-    """The images of a split by their name without suffix; each has an xml and an image."""
-    labeled = sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
+def _list_stems(root: Path, split: str | None, images: dict[str, str], issues: LabelIssues) -> list[str]:
+    """Lists the names without suffix of a split that have both an XML and an image."""
+    labeled = [file.stem for file in list_files(root / "Annotations", "*.xml")]
     if split is None:
         for stem in sorted(images.keys() - set(labeled)):
-            findings.mention(Kind.LABELS_MISSING, root / images[stem], action=LEFT_OUT)
-        absent = [stem for stem in labeled if stem not in images]
-        for stem in absent:
-            findings.add(Kind.IMAGE_ABSENT, _label(root, stem), None, stem)
+            issues.warn(IssueKind.LABELS_MISSING, root / images[stem], action=SKIPPED)
+        for stem in (stem for stem in labeled if stem not in images):
+            issues.add(IssueKind.IMAGE_ABSENT, _get_label_path(root, stem), None, stem)
         return [stem for stem in labeled if stem in images]
-    known, stems = set(labeled), []
+    labeled_stems, stems = set(labeled), []
     file = root / "ImageSets" / "Main" / f"{split}.txt"
     for number, line in enumerate(read_lines(file), 1):
-        stem, field = listed_stem(line, images), f"line {number}"
+        stem, field = parse_list_line(line, images), f"line {number}"
         if not stem:
             continue
         if not is_inside(stem):
-            findings.add(Kind.NAME_ESCAPES, file, field, stem, stem)
+            issues.add(IssueKind.NAME_ESCAPES, file, field, stem, stem)
         elif stem not in images:
-            findings.add(Kind.IMAGE_MISSING, file, field, stem, stem)
-        elif stem not in known:
-            findings.add(Kind.LABELS_MISSING, file, field, stem, stem)
+            issues.add(IssueKind.IMAGE_MISSING, file, field, stem, stem)
+        elif stem not in labeled_stems:
+            issues.add(IssueKind.LABELS_MISSING, file, field, stem, stem)
         else:
             stems.append(stem)
     return list(dict.fromkeys(stems))
 
 
-def _parsed(file: str | Path) -> ElementTree.Element | None:
+def _parse_xml(file: str | Path) -> ElementTree.Element | None:
     try:
         return ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, ValueError, OSError):
         return None
 
 
+def _check_sizes(root: Path, stems: list[str], stated: np.ndarray, sizes: np.ndarray, issues: LabelIssues) -> None:
+    """Reports images whose size differs from the stated one; size 0 if an image is skipped."""
+    for row in np.flatnonzero(sizes.all(1) & stated.all(1) & (stated != sizes).any(1)).tolist():
+        (height, width), (file_height, file_width) = stated[row].tolist(), sizes[row].tolist()
+        file, value = (
+            _get_label_path(root, stems[row]),
+            f"{width} x {height}, the file has {file_width} x {file_height}",
+        )
+        if not issues.add(IssueKind.IMAGE_SIZE, file, "size", value, f"{stems[row]}.xml"):
+            sizes[row] = 0
+
+
 def _read_labels(
-    file: str, image: int, sizes: np.ndarray, names: Sequence[str], records: Records, findings: Findings
-) -> bool:
-    """Adds the boxes of one xml; whether its image stays."""
-    annotation = _parsed(file)
-    about = os.path.basename(file)
+    file: str, image: int, names: Sequence[str], records: RecordBuffer, issues: LabelIssues
+) -> Size | None:
+    """Adds the boxes of one XML; returns the stated size, (0, 0) if it is missing, or None if the image is skipped."""
+    annotation = _parse_xml(file)
+    subject = os.path.basename(file)
     if annotation is None or annotation.tag != "annotation":
-        return findings.add(Kind.FILE_MALFORMED, file, None, None if annotation is None else f"<{annotation.tag}>")
-    stated, (height, width) = stated_size(annotation), sizes[image].tolist()
-    if stated not in (None, (height, width)):
-        value = f"{stated[1]} x {stated[0]} stated, {width} x {height} found"
-        if not findings.add(Kind.IMAGE_SIZE, file, "size", value, about):
-            return False
+        issues.add(IssueKind.FILE_MALFORMED, file, None, None if annotation is None else f"<{annotation.tag}>")
+        return None
     for number, item in enumerate(annotation.iter("object"), 1):
         name = (item.findtext("name") or "").strip()
         texts = [item.findtext(f"bndbox/{corner}") for corner in CORNERS]
-        wrong = [corner for corner, text in zip(CORNERS, texts) if not _is_number(text)]
-        if wrong:
-            value = item.findtext(f"bndbox/{wrong[0]}")
-            findings.add(Kind.ENTRY_MALFORMED, file, f"object {number}.bndbox.{wrong[0]}", value, about)
+        invalid = [corner for corner, text in zip(CORNERS, texts) if not _is_number(text)]
+        if invalid:
+            corner = invalid[0]
+            text = item.findtext(f"bndbox/{corner}")
+            issues.add(IssueKind.ENTRY_MALFORMED, file, f"object {number}.bndbox.{corner}", text, subject)
         elif name not in names:
-            findings.add(Kind.CLASS_ABSENT, file, f"object {number}.name", name, about)
+            issues.add(IssueKind.CLASS_ABSENT, file, f"object {number}.name", name, subject)
         else:
             x1, y1, x2, y2 = (float(text or 0) for text in texts)
             difficult = (item.findtext("difficult") or "0").strip() == "1"
             records.add(image, names.index(name), (x1 - 1, y1 - 1, x2, y2), number, crowd=difficult)
-    return True
+    return parse_stated_size(annotation) or (0, 0)
 
 
 def _is_number(text: str | None) -> bool:

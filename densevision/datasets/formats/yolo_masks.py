@@ -1,39 +1,45 @@
-"""Polygons of YOLO label files, for the boxes that were read of them."""
+"""Polygons of YOLO label files, for boxes that were read before."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from densevision.datasets.formats.coco_objects import add_outlines
-from densevision.datasets.formats.yolo import YoloDataset, label_path
+from densevision.datasets.formats.coco_objects import check_polygons
+from densevision.datasets.formats.yolo import YoloDataset, get_label_path
 from densevision.io.box_table import BoxTable
-from densevision.io.label_issues import Findings, Kind
+from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.io.lines import read_lines
-from densevision.io.segmentations import Gathered, Segmentations
+from densevision.io.segmentations import SegmentationBuilder, Segmentations
+
+__all__ = ["read_masks"]
 
 
-def read_masks(dataset: YoloDataset, table: BoxTable, findings: Findings) -> tuple[Segmentations, np.ndarray]:
-    """The masks of a table's objects: each line holds a class and x y x y ... as parts of the image.
+def read_masks(dataset: YoloDataset, table: BoxTable, issues: LabelIssues) -> tuple[Segmentations, np.ndarray]:
+    """Reads the masks of a table: lines of a class and a polygon x y x y ... as fractions of the image.
 
     Args:
-        dataset: From which the table was read.
-        table: Its boxes.
-        findings: Decides about what is wrong, such as a line that holds a box only.
+        dataset: The dataset of the table.
+        table: The boxes.
+        issues: Reports problems, such as a line that holds only a box.
 
     Returns:
-        The masks of the objects that stay, and (M,) bool: which do.
+        The masks of the objects that stay, and (M,) bool, which objects stay.
     """
-    gathered, keep = Gathered(), np.zeros(len(table.labels), bool)
+    builder, keep = SegmentationBuilder(), np.zeros(len(table.labels), bool)
     for image, (height, width) in enumerate(table.sizes.tolist()):
         rows = range(int(table.offsets[image]), int(table.offsets[image + 1]))
-        file = dataset.root / label_path(table.files[image])
+        file = dataset.root / get_label_path(table.files[image])
         lines = read_lines(file) if rows else []
         for row in rows:
             number = int(table.origin[row])
-            values = [float(value) for value in lines[number - 1].split()[1:]]
+            field, line = f"line {number}", lines[number - 1]
+            values = [float(value) for value in line.split()[1:]]
             if len(values) == 4 or dataset.keypoints:
-                keep[row] = findings.add(Kind.MASK_ABSENT, file, f"line {number}", lines[number - 1])
+                keep[row] = issues.add(IssueKind.MASK_ABSENT, file, field, line)
                 continue
-            outline = (np.reshape(values, (-1, 2)) * (width, height)).ravel().tolist()
-            keep[row] = add_outlines(gathered, [outline], (height, width), f"line {number}", file, findings)
-    return gathered.packed(), keep
+            polygon = (np.reshape(values, (-1, 2)) * (width, height)).ravel().tolist()
+            polygons = check_polygons([polygon], (height, width), field, file, issues)
+            if polygons is not None:
+                builder.add_polygons(polygons)
+                keep[row] = True
+    return builder.build(), keep

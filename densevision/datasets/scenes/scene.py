@@ -9,13 +9,13 @@ from functools import cache, cached_property
 import cv2
 import numpy as np
 
-from densevision.datasets.scene_splits import SceneSource
 from densevision.datasets.scenes.correspondence import follow
 from densevision.datasets.scenes.render import Frame, render
 from densevision.datasets.scenes.room import STUFF, Camera
 from densevision.datasets.scenes.shapes import CLASSES
 from densevision.datasets.scenes.texture import Materials
 from densevision.datasets.scenes.world import LEFT, NEXT, RIGHT, World, build_world
+from densevision.datasets.splits import SceneSource
 from densevision.errors import UsageError
 
 SEMANTIC_CLASSES = (*STUFF, *CLASSES)

@@ -1,1 +1,1 @@
-"""Two-stage detectors, stage by stage: anchors, proposals, matching, pooling, heads, detections, losses."""
+"""Parts of two-stage detectors: anchors, proposals, matching, pooling, heads, postprocessing, losses."""

@@ -1,4 +1,4 @@
-"""Which anchor or proposal answers for which truth, and which of them are learned from.
+"""Matches anchors and proposals with ground truths, and samples those that are trained on.
 
 Source: Ren et al., Faster R-CNN, NeurIPS 2015, section 3.1.2.
 """
@@ -13,20 +13,22 @@ from torch import Tensor
 
 from densevision.ops.boxes import pairwise_iou
 
+__all__ = ["GroundTruth", "Matcher", "ProposalSampler", "Samples", "sample_balanced", "unpack_targets"]
+
 BACKGROUND, IGNORED = -1, -2
-"""In the place of a row of the truth: no object, and neither object nor background."""
-WITHIN = 0.5
-"""A box of which this part lies in a crowd region is no background."""
+"""Instead of a row of the ground truth: no object; neither object nor background."""
+CROWD_FRACTION = 0.5
+"""A box of which this part lies in a crowd region is not background."""
 
 
-class Truth(NamedTuple):
-    """What is true of one image.
+class GroundTruth(NamedTuple):
+    """The objects of one image.
 
     Attributes:
         boxes: (N, 4) objects.
         labels: (N,) classes from 0.
-        crowd: (M, 4) regions of many objects.
-        known: Whether the rest of the image is background.
+        crowd: (M, 4) crowd regions.
+        is_labeled: Whether the rest of the image is background.
         masks: (N, H, W) bool on the canvas.
         keypoints: (N, K, 3) x, y and visibility.
     """
@@ -34,126 +36,137 @@ class Truth(NamedTuple):
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
-    known: bool
+    is_labeled: bool = True
     masks: Tensor | None = None
     keypoints: Tensor | None = None
 
 
-def ground_truths_of(targets: dict[str, Tensor]) -> list[Truth]:
-    """Unpacks targets that are padded to one number of objects.
+def unpack_targets(targets: dict[str, Tensor]) -> list[GroundTruth]:
+    """Unpacks targets that are padded to the same number of objects.
 
     Args:
-        targets: "boxes" (B, N, 4), "labels", "valid", "crowd" (B, N), "known" (B,), and perhaps "masks" (B, N, H, W),
-            "keypoints" (B, N, K, 3).
+        targets: "boxes" (B, N, 4), "labels", "valid", "crowd" (B, N), and optionally "known" (B,), False for unlabeled
+            images, "masks" (B, N, H, W), "keypoints" (B, N, K, 3).
     """
+    count = len(targets["boxes"])
+    labeled = targets["known"].tolist() if "known" in targets else [True] * count
     ground_truths = []
-    for row, known in enumerate(targets["known"].tolist()):
+    for row in range(count):
+        boxes = targets["boxes"][row]
         crowd = targets["valid"][row] & targets["crowd"][row]
         single = targets["valid"][row] & ~targets["crowd"][row]
-        more = {name: targets[name][row][single] for name in ("masks", "keypoints") if name in targets}
-        boxes = targets["boxes"][row]
-        ground_truths.append(Truth(boxes[single], targets["labels"][row][single], boxes[crowd], known, **more))
+        details = {name: targets[name][row][single] for name in ("masks", "keypoints") if name in targets}
+        labels = targets["labels"][row][single]
+        ground_truths.append(GroundTruth(boxes[single], labels, boxes[crowd], labeled[row], **details))
     return ground_truths
 
 
-def match(boxes: Tensor, truth: Truth, positive: float, negative: float, forced: bool = False) -> Tensor:
-    """The truth that each box overlaps most, if enough.
+class Matcher:
+    """Matches each box with the ground truth that it overlaps most.
 
     Args:
-        boxes: (A, 4).
-        truth: Of their image.
-        positive: Least overlap with an object.
-        negative: Boxes of less overlap with all objects are background; those between are ignored.
-        forced: An object's best boxes, equals included, are objects whatever their overlap; each stays with the object
-            that it overlaps most itself.
-
-    Returns:
-        (A,) int64 rows of the truth, BACKGROUND, or IGNORED.
+        fg_iou_thresh: Lowest IoU of a match.
+        bg_iou_thresh: Boxes whose IoU with all objects is below this are background; those in between are ignored.
+        allow_low_quality_matches: The boxes that overlap an object most, including ties, match whatever their IoU; each
+            is matched with the object that it overlaps most itself.
     """
-    if not truth.known:
-        return boxes.new_full((len(boxes),), IGNORED, dtype=torch.long)
-    rows = boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.long)
-    if len(truth.boxes):
-        overlaps = pairwise_iou(truth.boxes, boxes)
-        best, nearest = overlaps.max(0)
-        rows = torch.where(best >= positive, nearest, torch.where(best >= negative, IGNORED, rows))
-        if forced:
-            favourite = (overlaps == overlaps.amax(1, keepdim=True)).any(0)
-            rows = torch.where(favourite, nearest, rows)
-    if len(truth.crowd):
-        rows = torch.where((rows == BACKGROUND) & _in_crowd(boxes, truth.crowd), IGNORED, rows)
-    return rows
+
+    def __init__(self, fg_iou_thresh: float, bg_iou_thresh: float, allow_low_quality_matches: bool = False):
+        self.fg_iou_thresh, self.bg_iou_thresh = fg_iou_thresh, bg_iou_thresh
+        self.allow_low_quality_matches = allow_low_quality_matches
+
+    def __call__(self, boxes: Tensor, ground_truth: GroundTruth) -> Tensor:
+        """Boxes (A, 4) to (A,) int64 rows of the ground truth, BACKGROUND or IGNORED."""
+        if not ground_truth.is_labeled:
+            return boxes.new_full((len(boxes),), IGNORED, dtype=torch.long)
+        matches = boxes.new_full((len(boxes),), BACKGROUND, dtype=torch.long)
+        if len(ground_truth.boxes):
+            overlaps = pairwise_iou(ground_truth.boxes, boxes)
+            best, nearest = overlaps.max(0)
+            is_between = best >= self.bg_iou_thresh
+            matches = torch.where(best >= self.fg_iou_thresh, nearest, torch.where(is_between, IGNORED, matches))
+            if self.allow_low_quality_matches:
+                is_best = (overlaps == overlaps.amax(1, keepdim=True)).any(0)
+                matches = torch.where(is_best, nearest, matches)
+        if len(ground_truth.crowd):
+            is_crowd = (matches == BACKGROUND) & _is_in_crowd(boxes, ground_truth.crowd)
+            matches = torch.where(is_crowd, IGNORED, matches)
+        return matches
 
 
-def sample(rows: Tensor, count: int, positive_part: float) -> tuple[Tensor, Tensor]:
-    """A random choice of objects and background.
+def sample_balanced(matches: Tensor, batch_size_per_image: int, positive_fraction: float) -> tuple[Tensor, Tensor]:
+    """Draws a random sample of objects and background.
 
     Args:
-        rows: (A,) of `match`.
-        count: How many in all, as far as there are enough.
-        positive_part: Largest part of objects; background fills up.
+        matches: (A,) of a `Matcher`.
+        batch_size_per_image: Size of the sample, if there are enough.
+        positive_fraction: Largest part of objects; background fills up.
 
     Returns:
         Positions of objects and of background, each ascending.
     """
-    objects, background = (rows >= 0).nonzero().flatten(), (rows == BACKGROUND).nonzero().flatten()
-    wanted = min(len(objects), int(count * positive_part))
-    chosen = torch.randperm(len(objects), device=rows.device)[:wanted]
-    others = torch.randperm(len(background), device=rows.device)[: count - wanted]
-    return objects[chosen].sort().values, background[others].sort().values
+    positive, negative = (matches >= 0).nonzero()[:, 0], (matches == BACKGROUND).nonzero()[:, 0]
+    num_positive = min(len(positive), int(batch_size_per_image * positive_fraction))
+    chosen_positive = torch.randperm(len(positive), device=matches.device)[:num_positive]
+    chosen_negative = torch.randperm(len(negative), device=matches.device)[: batch_size_per_image - num_positive]
+    return positive[chosen_positive].sort().values, negative[chosen_negative].sort().values
 
 
 class Samples(NamedTuple):
-    """Proposals of a batch that the second stage learns from.
+    """Proposals of a batch that the second stage is trained on.
 
     Attributes:
         rois: (N, 5): row of the image, and the box.
         labels: (N,) classes from 1; 0 is background.
-        rows: (N,) row of the object in its image's truth; BACKGROUND for background.
+        matches: (N,) row of the object in its image's ground truth; BACKGROUND for background.
     """
 
     rois: Tensor
     labels: Tensor
-    rows: Tensor
+    matches: Tensor
 
     def objects(self) -> Samples:
-        """Those that are objects."""
+        """The samples that are objects."""
         keep = self.labels > 0
-        return Samples(self.rois[keep], self.labels[keep], self.rows[keep])
+        return Samples(self.rois[keep], self.labels[keep], self.matches[keep])
 
-    def gathered(self, values: Sequence[Tensor]) -> Tensor:
+    def gather(self, values: Sequence[Tensor]) -> Tensor:
         """The value (N, ...) of each sample's object, from a tensor (objects, ...) for each image."""
         images = self.rois[:, 0].long()
-        return torch.cat([own[self.rows[images == image]] for image, own in enumerate(values)])
+        return torch.cat([rows[self.matches[images == image]] for image, rows in enumerate(values)])
 
 
-def sample_proposals(
-    boxes: Tensor, valid: Tensor, ground_truths: Sequence[Truth], overlap: float, count: int, positive_part: float
-) -> Samples:
-    """Chooses from each image's proposals, the true boxes among them.
+class ProposalSampler:
+    """Samples the proposals that the second stage is trained on; the true boxes are among the candidates.
 
     Args:
-        boxes: (B, K, 4).
-        valid: (B, K) bool.
-        truths: One per image.
-        overlap: With an object, from which a proposal is that object.
-        count: Proposals per image.
-        positive_part: Largest part of objects.
+        fg_iou_thresh: IoU with an object from which a proposal is that object, else it is background.
+        batch_size_per_image: Proposals per image.
+        positive_fraction: Largest part of objects.
     """
-    parts = []
-    for image, truth in enumerate(ground_truths):
-        own = torch.cat([boxes[image][valid[image]], truth.boxes.to(boxes.dtype)])
-        rows = match(own, truth, overlap, overlap)
-        chosen = torch.cat(sample(rows, count, positive_part)).sort().values
-        rows = rows[chosen]
-        labels = torch.zeros_like(rows)
-        labels[rows >= 0] = truth.labels[rows[rows >= 0]] + 1
-        parts.append((torch.cat([own.new_full((len(chosen), 1), image), own[chosen]], 1), labels, rows))
-    return Samples(*(torch.cat(part) for part in zip(*parts)))
+
+    def __init__(self, fg_iou_thresh: float, batch_size_per_image: int, positive_fraction: float):
+        self.matcher = Matcher(fg_iou_thresh, fg_iou_thresh)
+        self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
+
+    def __call__(self, boxes: Tensor, valid: Tensor, ground_truths: Sequence[GroundTruth]) -> Samples:
+        """Samples from proposals (B, K, 4), `valid` (B, K) bool."""
+        parts = []
+        for image, truth in enumerate(ground_truths):
+            candidates = torch.cat([boxes[image][valid[image]], truth.boxes.to(boxes.dtype)])
+            matches = self.matcher(candidates, truth)
+            drawn = sample_balanced(matches, self.batch_size_per_image, self.positive_fraction)
+            rows = torch.cat(drawn).sort().values
+            matches = matches[rows]
+            labels = torch.zeros_like(matches)
+            labels[matches >= 0] = truth.labels[matches[matches >= 0]] + 1
+            rois = torch.cat([candidates.new_full((len(rows), 1), image), candidates[rows]], 1)
+            parts.append((rois, labels, matches))
+        return Samples(*(torch.cat(part) for part in zip(*parts)))
 
 
-def _in_crowd(boxes: Tensor, crowd: Tensor) -> Tensor:
-    low = torch.maximum(boxes[:, None, :2], crowd[:, :2])
-    common = (torch.minimum(boxes[:, None, 2:], crowd[:, 2:]) - low).clamp(min=0).prod(-1)
-    own = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    return (common >= WITHIN * own[:, None]).any(1)
+def _is_in_crowd(boxes: Tensor, crowd: Tensor) -> Tensor:
+    top_left = torch.maximum(boxes[:, None, :2], crowd[:, :2])
+    intersection = (torch.minimum(boxes[:, None, 2:], crowd[:, 2:]) - top_left).clamp(min=0).prod(-1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    return (intersection >= CROWD_FRACTION * area[:, None]).any(1)

@@ -1,47 +1,47 @@
-"""What is looked for in a dataset of depth or disparity. No torch before a dataset is opened."""
+"""Checks of datasets of depth or disparity. No torch before a dataset is opened."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from densevision.datasets.checks import catalog as table
+from densevision.datasets.checks import catalog
 from densevision.datasets.checks.box_edits import rewrite_list
-from densevision.datasets.checks.catalog import Check, of_kind
+from densevision.datasets.checks.catalog import Check, make_check
 from densevision.datasets.checks.context import CheckContext
-from densevision.datasets.checks.fixes import Repair
-from densevision.datasets.checks.image_scanner import ImageInfo, ImageScanner, look
-from densevision.datasets.checks.pair_similarity import evenly, gray_of
-from densevision.datasets.checks.registration import Offsets, point_offsets
-from densevision.datasets.scene_splits import scene_splits
+from densevision.datasets.checks.fixes import FixPlan
+from densevision.datasets.checks.image_scanner import FAULT_CHECKS, ImageInfo, ImageScanner, scan_image
+from densevision.datasets.checks.pair_similarity import read_gray, sample_evenly
+from densevision.datasets.checks.registration import PointOffsets, measure_point_offsets
+from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import DataError, DenseVisionError
-from densevision.io.depth import SATURATED, read_numbers, write_depth
-from densevision.io.label_issues import Kind
+from densevision.io.depth import SATURATED, permits_8bit, read_numbers, write_depth
+from densevision.io.label_issues import IssueKind
 from densevision.tasks.depth.config import DepthConfig
 
 if TYPE_CHECKING:
-    from densevision.datasets.depth_layouts import Frame
+    from densevision.datasets.depth_layouts import DepthFrame
 
-METERS = 0.05, 300.0
-"""Between which the median of a map of metric depth lies."""
-PIXELS = 0.25, 0.5
-"""The median of a map of disparity lies between so many pixels and this share of the image's width."""
-INVALID_SHARE = 0.98
-"""Of a map's pixels; sparse laser scans know 4 %, so only more than this is worth a look."""
+MEDIAN_METERS = 0.05, 300.0
+"""Plausible range of the median of metric depth."""
+MEDIAN_PIXELS = 0.25, 0.5
+"""Plausible range of the median disparity: pixels, and a fraction of the image's width."""
+INVALID_FRACTION = 0.98
+"""Unknown pixels of a map above which a warning is due; sparse laser scans know 4 %."""
 STEREO_PAIRS = 24
-"""Pairs of each split whose points are compared, evenly spaced."""
-TIMES = ("rgb.txt", "depth.txt")
+"""Evenly spaced pairs of each split whose points are compared."""
+TIMESTAMP_LISTS = ("rgb.txt", "depth.txt")
 """TUM's lists."""
-UNRECTIFIED = 1.0
-"""Pixels by which points of a pair lie higher or lower, in the median, before it counts as not rectified."""
+MAX_ROW_OFFSET = 1.0
+"""Median vertical offset of points in pixels above which a pair counts as not rectified."""
 
-BROKEN = replace(of_kind(Kind.DEPTH_BROKEN), fix="left out with its image")
-BITS = of_kind(Kind.DEPTH_BITS)
-SIZE, RIGHT_SIZE = map(of_kind, (Kind.DEPTH_SIZE, Kind.STEREO_SIZE))
+BROKEN = replace(make_check(IssueKind.DEPTH_BROKEN), fix="left out with its image")
+BITS = make_check(IssueKind.DEPTH_BITS)
+SIZE, RIGHT_SIZE = map(make_check, (IssueKind.DEPTH_SIZE, IssueKind.STEREO_SIZE))
 UNSTATED = Check(
     "depth-scale-unstated",
     "error",
@@ -51,240 +51,245 @@ UNSTATED = Check(
 SCALE = Check(
     "depth-scale",
     "error",
-    f"a depth map whose median lies outside {METERS[0]:g} to {METERS[1]:g} meters, or {PIXELS[0]:g} pixels to "
-    f"{PIXELS[1]:.0%} of the width for disparity",
-    "Set data.scale: KITTI 256, millimeters 1000, TUM 5000; and data.truth, if it is disparity.",
+    f"a depth map whose median lies outside {MEDIAN_METERS[0]:g} to {MEDIAN_METERS[1]:g} meters, "
+    f"or {MEDIAN_PIXELS[0]:g} pixels to {MEDIAN_PIXELS[1]:.0%} of the width for disparity",
+    "Set data.scale: KITTI 256, millimeters 1000, TUM 5000; and data.target_kind, if it is disparity.",
 )
 NEGATIVE = Check(
     "depth-negative",
     "error",
-    "a depth map with numbers that are negative or NaN",
-    "Write 0 where nothing is known.",
-    "those pixels 0, which is not known",
+    "a depth map with negative numbers",
+    "Write 0 where depth is unknown, and disparity as positive numbers.",
+    "those pixels set to 0, which is unknown",
 )
 CONSTANT = Check(
     "depth-constant",
     "error",
     "a depth map with the same number everywhere",
-    "Look at what wrote it: no scene is so flat.",
+    "Check the program that wrote it: no scene is this flat.",
     "left out with its image",
 )
 INVALID = Check(
     "depth-invalid",
     "warning",
-    f"a depth map of which more than {INVALID_SHARE:.0%} is not known",
-    "Look whether the scale, or what means not known, is right.",
+    f"a depth map of which more than {INVALID_FRACTION:.0%} is unknown",
+    "Check the scale, and the value that marks unknown pixels.",
 )
 UNRECTIFIED_PAIR = Check(
     "stereo-unrectified",
     "error",
-    f"a stereo pair whose points lie more than {UNRECTIFIED:g} pixel higher or lower in the other image",
-    "Rectify the pairs with their calibration: disparity is searched along rows.",
+    f"a stereo pair whose points lie more than {MAX_ROW_OFFSET:g} pixel higher or lower in the other image",
+    "Rectify the pairs with their calibration: disparity is measured along rows.",
 )
 SWAPPED = Check(
     "stereo-swapped",
     "error",
     "a stereo pair whose points lie further right in the right image",
-    "Exchange left and right.",
+    "Swap left and right.",
 )
 
 CHECKS = (
-    *(*table.SHARED, BROKEN, BITS, SIZE, RIGHT_SIZE, UNSTATED, SCALE, NEGATIVE, CONSTANT, INVALID),
+    *(*catalog.FILE_CHECKS, BROKEN, BITS, SIZE, RIGHT_SIZE, UNSTATED, SCALE, NEGATIVE, CONSTANT, INVALID),
     *(UNRECTIFIED_PAIR, SWAPPED),
 )
-"""All that `check` may find."""
+"""All checks of this task."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a depth map tells: its size, and its numbers in their unit; or the check that it fails.
+class MapStatistics:
+    """Size and statistics of a depth map in its unit, or the check that it fails.
 
     Attributes:
         size: (height, width).
-        known: Share of pixels with a sound number.
-        median, least, most: Of those; NaN where there are none.
-        wrong: Pixels that are negative or NaN.
-        fault: Why it cannot be read, if so.
-        words: What was found.
+        known: Fraction of pixels with a positive number.
+        median: Of those; NaN without any.
+        minimum: Of those.
+        maximum: Of those.
+        negative: Number of negative pixels.
+        failed: The check that fails if the file cannot be read.
+        message: Details of that.
     """
 
     size: tuple[int, int] = (0, 0)
     known: float = 0.0
     median: float = np.nan
-    least: float = np.nan
-    most: float = np.nan
-    wrong: int = 0
-    fault: Check | None = None
-    words: str = ""
+    minimum: float = np.nan
+    maximum: float = np.nan
+    negative: int = 0
+    failed: Check | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True)
 class ListEdit:
-    """TUM's lists of times and files, and lists that the config names, without lines of files that were left out."""
+    """Removes the lines of left-out files from TUM's lists and from lists that the config names."""
 
     root: Path
-    named: tuple[Path, ...]
+    lists: tuple[Path, ...]
 
-    def apply(self, repair: Repair) -> None:
+    def apply(self, plan: FixPlan) -> None:
         """Rewrites the lists."""
-        for file in (*self.named, *(path for name in TIMES for path in sorted(self.root.glob(f"**/{name}")))):
+        for file in (*self.lists, *(path for name in TIMESTAMP_LISTS for path in sorted(self.root.glob(f"**/{name}")))):
             folders = (file.parent, self.root)
 
-            def stays(line: str, folders: tuple[Path, ...] = folders) -> bool:
+            def is_kept(line: str, folders: tuple[Path, ...] = folders) -> bool:
                 words = [word.lstrip("/") for word in line.split()]
-                return not any(repair.is_left_out(folder / word) for word in words for folder in folders)
+                return not any(plan.is_excluded(folder / word) for word in words for folder in folders)
 
-            rewrite_list(file, stays, repair)
+            rewrite_list(file, is_kept, plan)
 
 
 def check(config: DepthConfig, context: CheckContext) -> None:
-    """Looks at every image and depth map, and at some of the stereo pairs.
+    """Checks every image and depth map, and some of the stereo pairs.
 
     Raises:
         DataError: The dataset is not recognized, or neither split has an image.
     """
-    scenes = scene_splits(config.data.path or "")
+    scenes = parse_scene_splits(config.data.path or "")
     scanner = ImageScanner(context, sequences=True)
     root = Path(config.data.path or "")
-    named = [path for name in (config.data.train, config.data.val) if name for path in (Path(name), root / name)]
-    context.repair.edit(root, lambda: ListEdit(root, tuple(path for path in named if path.is_file())))
+    lists = [path for name in (config.data.train, config.data.val) if name for path in (Path(name), root / name)]
+    context.fix_plan.get_edit(root, lambda: ListEdit(root, tuple(path for path in lists if path.is_file())))
     if scenes is not None:
         for split in ("train", "val"):
-            context.counted(split, scenes=scenes[split].count)
+            context.set_counts(split, scenes=scenes[split].count)
         return
-    listed = {split: _listed(config, split, context) for split in ("train", "val")}
-    if not any(listed.values()):
-        hint = "Images and depth lie in rgb/ and depth/, pairs in left/ and right/, or as a known dataset has them."
+    frames_by_split = {split: _list_frames(config, split, context) for split in ("train", "val")}
+    if not any(frames_by_split.values()):
+        hint = "Put images and depth into rgb/ and depth/, pairs into left/ and right/, or use a known layout."
         raise DataError("neither split has an image with depth or a pair", file=root, hint=hint)
-    for split, frames in listed.items():
+    for split, frames in frames_by_split.items():
         for frame in frames:
-            context.repair.follow(frame.image, frame.truth, frame.right)
-        facts = scanner.look(split, [frame.image for frame in frames])
+            context.fix_plan.exclude_together(frame.image, frame.truth, frame.right)
+        facts = scanner.scan(split, [frame.image for frame in frames])
         _check_ground_truths(config, context, split, frames, facts)
         _check_pairs(context, split, frames, facts)
-    scanner.judge()
+    scanner.check_images()
 
 
-def read_truth(path: Path, scale: float | None) -> Reading:
-    """Looks at every pixel of a depth map; never raises for what is wrong with it."""
+def compute_statistics(path: Path, scale: float | None, offset: float = 0.0, allow_8bit: bool = False) -> MapStatistics:
+    """Computes statistics of a depth map; never raises for what is wrong with it."""
     try:
-        found = read_numbers(path)
-    except DenseVisionError as failure:
-        eight_bits = "16 bits" in failure.problem
-        words = failure.problem if path.is_file() else "no such file"
-        return Reading(fault=BITS if eight_bits else BROKEN, words=words)
-    numbers, size = found.depth, found.depth.shape
+        file = read_numbers(path, allow_8bit)
+    except DenseVisionError as error:
+        is_8bit = "16 bits" in error.problem
+        message = error.problem if path.is_file() else "no such file"
+        return MapStatistics(failed=BITS if is_8bit else BROKEN, message=message)
+    numbers, size = file.depth, file.depth.shape
     if numbers.dtype.kind in "ui" and scale is None:
-        return Reading(size, fault=UNSTATED, words=f"{numbers.min()} to {numbers.max()}")
-    known = np.isfinite(numbers) & (numbers > 0) & found.valid
+        return MapStatistics(size, failed=UNSTATED, message=f"{numbers.min()} to {numbers.max()}")
+    known = np.isfinite(numbers) & (numbers != 0) & file.valid
     if numbers.dtype == np.uint16:
         known &= numbers != SATURATED
-    wrong = int(((np.isnan(numbers) | (numbers < 0)) & found.valid).sum())
-    sound = numbers[known].astype(np.float64) / (scale or 1)
-    if not sound.size:
-        return Reading(size, wrong=wrong)
-    extremes = float(sound.min()), float(sound.max())
-    return Reading(size, float(known.mean()), float(np.median(sound)), *extremes, wrong)
+    values = (numbers[known].astype(np.float64) - offset) / (scale or 1)
+    negative = int((values < 0).sum())
+    values = values[values > 0]
+    if not values.size:
+        return MapStatistics(size, negative=negative)
+    extremes = float(values.min()), float(values.max())
+    return MapStatistics(size, values.size / numbers.size, float(np.median(values)), *extremes, negative)
 
 
-def _listed(config: DepthConfig, split: str, context: CheckContext) -> list[Frame]:
-    """The frames of a split; none where there are none."""
-    from densevision.tasks.depth.dataset import frames_of
+def _list_frames(config: DepthConfig, split: str, context: CheckContext) -> list[DepthFrame]:
+    """The frames of a split; reports a split without any."""
+    from densevision.tasks.depth.dataset import list_frames
 
     try:
-        frames, notes = frames_of(config, split, every=True)
-    except DataError as failure:
+        frames, notes = list_frames(config, split, keep_pairs=True)
+    except DataError as error:
         if getattr(config.data, split) is not None or not Path(config.data.path or "").is_dir():
             raise
-        context.add(table.EMPTY_SPLIT, config.data.path or "", split, failure.problem)
+        context.add(catalog.SPLIT_MISSING, config.data.path or "", split, error.problem)
         return []
     context.notes += notes
     return frames
 
 
 def _check_ground_truths(
-    config: DepthConfig, context: CheckContext, split: str, frames: Sequence[Frame], facts: Sequence[ImageInfo]
+    config: DepthConfig, context: CheckContext, split: str, frames: Sequence[DepthFrame], facts: Sequence[ImageInfo]
 ) -> None:
     data = config.data
     rows = [row for row, frame in enumerate(frames) if frame.truth is not None]
 
-    def read(row: int) -> Reading:
-        return read_truth(frames[row].truth, data.scale or frames[row].scale)
+    def read(row: int) -> MapStatistics:
+        scale = data.scale or frames[row].scale
+        return compute_statistics(frames[row].truth, scale, data.offset, permits_8bit(data.scale))
 
-    for row, reading in zip(rows, context.spread(read, rows, f"{split}: depth")):
+    for row, statistics in zip(rows, context.map_parallel(read, rows, f"{split}: depth")):
         frame = frames[row]
-        kind = data.truth or frame.kind
-        for check, words in _faults(reading, facts[row], kind):
-            context.add(check, frame.truth, None, words)
+        kind = data.target_kind or frame.kind
+        for check, message in _find_failed(statistics, facts[row], kind):
+            context.add(check, frame.truth, None, message)
             if check.fix is not None and check is not NEGATIVE:
                 _leave_out(context, frame, check)
-        if reading.wrong:
-            context.repair.rewrite(frame.truth, _without_negatives(frame.truth), "written anew without negative or NaN")
-    context.counted(split, depth_maps=len(rows))
+        if statistics.negative:
+            context.fix_plan.rewrite(frame.truth, _without_negatives(frame.truth), "rewritten without negative numbers")
+    context.set_counts(split, depth_maps=len(rows))
 
 
-def _faults(reading: Reading, image: ImageInfo, kind: str) -> list[tuple[Check, str]]:
-    if reading.fault is not None:
-        return [(reading.fault, reading.words)]
-    found = []
-    if image.fault is None and reading.size != image.size:
-        found.append((SIZE, f"{reading.size} for {image.size}"))
-    if reading.wrong:
-        found.append((NEGATIVE, f"{reading.wrong} pixels"))
-    if reading.known <= 1 - INVALID_SHARE:
-        found.append((INVALID, f"{1 - reading.known:.1%}"))
-    if np.isnan(reading.median):
-        return found
-    if reading.least == reading.most:
-        return [*found, (CONSTANT, f"{reading.least:g} everywhere")]
-    low, high = METERS if kind == "metric" else (PIXELS[0], PIXELS[1] * reading.size[1])
-    if not low <= reading.median <= high:
+def _find_failed(statistics: MapStatistics, image: ImageInfo, kind: str) -> list[tuple[Check, str]]:
+    """The failed checks of a map with details."""
+    if statistics.failed is not None:
+        return [(statistics.failed, statistics.message)]
+    failed = []
+    if image.fault is None and statistics.size != image.size:
+        failed.append((SIZE, f"{statistics.size} for {image.size}"))
+    if statistics.negative:
+        failed.append((NEGATIVE, f"{statistics.negative} pixels"))
+    if statistics.known <= 1 - INVALID_FRACTION:
+        failed.append((INVALID, f"{1 - statistics.known:.1%}"))
+    if np.isnan(statistics.median):
+        return failed
+    if statistics.minimum == statistics.maximum:
+        return [*failed, (CONSTANT, f"{statistics.minimum:g} everywhere")]
+    low, high = MEDIAN_METERS if kind == "metric" else (MEDIAN_PIXELS[0], MEDIAN_PIXELS[1] * statistics.size[1])
+    if not low <= statistics.median <= high:
         unit = "m" if kind == "metric" else "px"
-        found.append((SCALE, f"median {reading.median:.4g} {unit}"))
-    return found
+        failed.append((SCALE, f"median {statistics.median:.4g} {unit}"))
+    return failed
 
 
-def _check_pairs(context: CheckContext, split: str, frames: Sequence[Frame], facts: Sequence[ImageInfo]) -> None:
-    """Right images: their files, their sizes, and for some of them where their points lie."""
+def _check_pairs(context: CheckContext, split: str, frames: Sequence[DepthFrame], facts: Sequence[ImageInfo]) -> None:
+    """Checks right images: files, sizes, and for some of them rectification."""
     rows = [row for row, frame in enumerate(frames) if frame.right is not None and facts[row].fault is None]
-    sound = []
-    for row, right in zip(rows, context.spread(lambda row: look(frames[row].right), rows, f"{split}: right images")):
+    complete = []
+    scans = context.map_parallel(lambda row: scan_image(frames[row].right), rows, f"{split}: right images")
+    for row, right in zip(rows, scans):
         frame, left = frames[row], facts[row]
         if right.fault is not None:
-            context.add({"missing": table.MISSING, "truncated": table.TRUNCATED}.get(right.fault, table.BROKEN),
-                       right.file, None, right.words)  # fmt: skip
-            _leave_out(context, frame, table.BROKEN)
+            context.add(FAULT_CHECKS[right.fault], right.file, None, right.detail)
+            _leave_out(context, frame, catalog.IMAGE_BROKEN)
         elif right.size != left.size:
             context.add(RIGHT_SIZE, right.file, None, f"{right.size} beside {left.size}")
             _leave_out(context, frame, RIGHT_SIZE)
         else:
-            sound.append(frame)
+            complete.append(frame)
     if not rows:
         return
-    context.counted(split, stereo_pairs=len(rows))
-    chosen = evenly(sound, STEREO_PAIRS)
-    measured = context.spread(_offsets, chosen, f"{split}: rectification")
-    for frame, offsets in zip(chosen, measured):
-        if offsets is not None and offsets.spread > UNRECTIFIED:
+    context.set_counts(split, stereo_pairs=len(rows))
+    selected = sample_evenly(complete, STEREO_PAIRS)
+    offsets_of_pairs = context.map_parallel(_measure_offsets, selected, f"{split}: rectification")
+    for frame, offsets in zip(selected, offsets_of_pairs):
+        if offsets is not None and offsets.spread > MAX_ROW_OFFSET:
             context.add(UNRECTIFIED_PAIR, frame.image, None, f"{offsets.vertical:+.1f} px over {offsets.count} points")
         if offsets is not None and offsets.horizontal > 0.5:
             context.add(SWAPPED, frame.image, None, f"{offsets.horizontal:+.1f} px over {offsets.count} points")
 
 
-def _offsets(frame: Frame) -> Offsets | None:
-    return point_offsets(gray_of(frame.image), gray_of(frame.right))
+def _measure_offsets(frame: DepthFrame) -> PointOffsets | None:
+    return measure_point_offsets(read_gray(frame.image), read_gray(frame.right))
 
 
-def _leave_out(context: CheckContext, frame: Frame, check: Check) -> None:
+def _leave_out(context: CheckContext, frame: DepthFrame, check: Check) -> None:
     for path in (frame.image, frame.truth, frame.right):
         if path is not None:
-            context.repair.leave_out(path, check.name)
+            context.fix_plan.exclude(path, check.name)
 
 
-def _without_negatives(path: Path):
+def _without_negatives(path: Path) -> Callable[[Path], None]:
     def write(target: Path) -> None:
-        found = read_numbers(path)
-        sound = np.isfinite(found.depth) & (found.depth > 0) & found.valid
-        write_depth(target, found.depth, sound, kind=found.kind, unit=found.unit)
+        file = read_numbers(path)
+        valid = np.isfinite(file.depth) & (file.depth > 0) & file.valid
+        write_depth(target, file.depth, valid, kind=file.kind, unit=file.unit)
 
     return write

@@ -1,87 +1,110 @@
-"""Options of depth from one image. No torch here."""
+"""Options of depth estimation. No torch here."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.run_config import ColorConfig, DataConfig, TaskConfig
+from densevision.tasks.depth.models import MODELS
 
-SUPERVISED = ("silog", "l1", "log_l1", "berhu", "invariant", "gradient")
-"""Losses that compare with the truth."""
-STEREO = ("photometric", "consistency")
-"""Losses that compare the images of a pair."""
-FREE = ("invariant", "gradient")
-"""Losses that leave the answer's factor and offset open."""
-
-
-CAMERA: tuple[Literal["focal", "baseline", "offset"], ...] = ("focal", "baseline", "offset")
-"""What a dataset may leave for the config to state."""
+SUPERVISED_LOSSES = ("silog", "l1", "log_l1", "berhu", "ssi", "ssi_gradient")
+"""Losses against ground truth."""
+STEREO_LOSSES = ("photometric", "consistency")
+"""Losses between the images of a rectified pair."""
+SCALE_FREE_LOSSES = ("ssi", "ssi_gradient")
+"""Losses that ignore scale and shift."""
+CAMERA_FIELDS: tuple[Literal["focal", "baseline", "offset"], ...] = ("focal", "baseline", "offset")
+TASK_ARGUMENTS = {
+    "target_kind": "output",
+    "max_depth": "max_depth",
+    "stereo": "loss.photometric",
+    "image_size": "data.shorter",
+    "resize": "data.resize",
+}
+"""Constructor arguments that options of the task decide, and these options."""
 
 
 class DepthData(DataConfig):
     """Where images and depth come from, and what a training step sees of them."""
 
     size: Count | tuple[Count, Count] = (224, 288)
-    """Side, or height and width, of a training crop; whole images are predicted."""
+    """Side, or height and width, of a training crop; prediction takes whole images."""
     shorter: Count | None = None
-    """Bring the shorter side of every image to this many pixels first; images stay as they are when not given."""
+    """Resize the shorter side of every image to this many pixels first; images keep their size by default."""
+    resize: Literal["shorter", "closest"] = "shorter"
+    """How images are resized to `shorter`: `closest` scales by the factor closer to 1 of both sides, as Depth Anything
+    does, so the longer side of small images gets this size."""
     scale: Positive | None = None
-    """Steps per unit in the files (KITTI 256, millimeters 1000, TUM 5000); a known dataset states its own."""
-    truth: Literal["metric", "disparity"] | None = None
-    """What plain folders hold: distance in meters or disparity in pixels; told by their names when not given."""
+    """Steps per unit in the files (KITTI 256, millimeters 1000, TUM 5000); known datasets define their own. Required
+    for files of integers; 8-bit files need a scale below 256."""
+    offset: Annotated[float, Field(allow_inf_nan=False)] = 0.0
+    """Number in the files that stands for 0: value = (number - offset) / scale (Cityscapes disparity: scale 256,
+    offset 1)."""
+    target_kind: Literal["metric", "disparity"] | None = None
+    """What plain folders contain: depth in meters or disparity in pixels; by default according to their names."""
     pseudo_target: Literal["files", "sgbm"] = "files"
-    """`sgbm`: where a stereo pair has no truth, judge by OpenCV's semi-global matching, where it agrees both ways."""
-    camera: tuple[Literal["focal", "baseline", "offset"], ...] = CAMERA
-    """What `camera` states of these images, where their files do not; of other data than the weights learned from only
-    what is set anew."""
+    """`sgbm`: validate stereo pairs without ground truth by OpenCV's semi-global matching, where both directions
+    agree."""
+    camera: tuple[Literal["focal", "baseline", "offset"], ...] = CAMERA_FIELDS
+    """Fields of `camera` that apply to these images, where their files state none; after a change of the dataset only
+    those that are set with it."""
 
     @model_validator(mode="after")
-    def _crop_is_seen_as_it_is(self) -> DepthData:
+    def _check_crop_size(self) -> DepthData:
         sides = (self.size, self.size) if isinstance(self.size, int) else self.size
         if self.shorter is not None and min(sides) != self.shorter:
             raise ValueError(f"the shorter side of data.size must be data.shorter={self.shorter}")
         return self
 
+    def resize_factor(self, size: tuple[int, int]) -> float:
+        """Canvas pixels per pixel of an image of (height, width)."""
+        if self.shorter is None:
+            return 1.0
+        if self.resize == "shorter":
+            return self.shorter / min(size)
+        return min((self.shorter / side for side in size), key=lambda factor: abs(1 - factor))
+
 
 class CameraConfig(Config):
-    """The camera for which the network states its numbers; read from the data when not given."""
+    """The camera that predictions are stated for; read from the training data by default."""
 
     focal: Positive | None = None
-    """Focal length in pixels, on the network's canvas; images of another one are corrected for."""
+    """Focal length in pixels of the canvas; metric depth of images with another focal length is corrected."""
     baseline: Positive | None = None
     """Distance in meters between the cameras of stereo pairs."""
     offset: Annotated[float, Field(allow_inf_nan=False)] | None = None
-    """Pixels, on the network's canvas, that disparities lack: the infinitely far have `-offset` (Middlebury's doffs);
-    none unless given or read."""
+    """Pixels of the canvas by which disparities are too small: infinitely far points have `-offset` (Middlebury's
+    doffs)."""
 
 
 class DepthAugment(ColorConfig):
-    """What chance does to a training sample: one warp that ends in a crop, then colors.
+    """Random augmentation: one warp that ends in a crop, then colors.
 
-    Whoever comes nearer with a lens sees things larger: with a known focal length, metric depth follows the zoom.
+    Scaling an image acts as a zoom: with a known focal length, metric depth follows.
     """
 
     scale: tuple[Positive, Positive] = (1.0, 1.5)
-    """Least and largest factor of size; the image at least fills the crop."""
+    """Smallest and largest scale factor; the image at least fills the crop."""
     rotate: NonNegative = 0.0
-    """Largest rotation, in degrees to either side; not for stereo pairs."""
+    """Largest rotation in degrees to either side; not for stereo pairs."""
     flip: Fraction = 0.5
-    """Probability of mirroring left and right; stereo pairs then exchange their images."""
-    hide: Fraction = 0.0
-    """Probability of painting a rectangle of the image in its mean color; depth then comes from what is around."""
+    """Probability of a horizontal flip; stereo pairs then swap their images."""
+    erase: Fraction = 0.0
+    """Probability of filling a rectangle of the image with its mean color."""
 
     @model_validator(mode="after")
-    def _range_is_one(self) -> DepthAugment:
+    def _check_ranges(self) -> DepthAugment:
         if self.scale[0] > self.scale[1]:
-            raise ValueError("augment.scale reads [least, largest]")
+            raise ValueError("augment.scale must be [smallest, largest]")
         return self
 
 
 class LossConfig(Config):
-    """Weights of the losses that are summed; 0 leaves one out. Unknown pixels count in none."""
+    """Weights of the losses; 0 turns one off. Pixels without ground truth are ignored."""
 
     silog: NonNegative = 1.0
     """Weight of the scale-invariant logarithmic loss (Eigen)."""
@@ -91,71 +114,65 @@ class LossConfig(Config):
     """Weight of the absolute difference of logarithms."""
     berhu: NonNegative = 0.0
     """Weight of the reverse Huber loss (Laina)."""
-    invariant: NonNegative = 0.0
+    ssi: NonNegative = 0.0
     """Weight of the scale-and-shift-invariant loss (MiDaS)."""
-    gradient: NonNegative = 0.0
-    """Weight of the same at the differences between neighbors, at four scales (MiDaS)."""
+    ssi_gradient: NonNegative = 0.0
+    """Weight of its multi-scale gradient matching (MiDaS)."""
     smoothness: NonNegative = 0.0
-    """Weight of changes of depth where the image has no edges."""
+    """Weight of the edge-aware smoothness."""
     photometric: NonNegative = 0.0
-    """Stereo: weight of what differs between an image and the other one, fetched along the disparity (Godard)."""
+    """Stereo: weight of the difference between an image and its reconstruction from the other one (Godard)."""
     consistency: NonNegative = 0.0
-    """Stereo: weight of what differs between the left and the right disparity (Godard)."""
+    """Stereo: weight of the difference between the left and the right disparity (Godard)."""
     silog_variance: Fraction = 0.85
-    """`silog`: how much of a common factor is forgiven; 1 forgives all of it."""
+    """`silog`: share of a common factor that is ignored; 1 ignores all of it."""
     ssim: Fraction = 0.85
-    """`photometric`: share of structural similarity, beside that of absolute differences."""
+    """`photometric`: share of the structural similarity; the rest is the absolute difference."""
 
     @model_validator(mode="after")
-    def _every_option_has_an_effect(self) -> LossConfig:
-        if not any(getattr(self, name) for name in (*SUPERVISED, *STEREO)):
-            raise ValueError("nothing is learned; give one of " + ", ".join((*SUPERVISED, *STEREO)))
-        for name, reader in (("silog_variance", "silog"), ("ssim", "photometric")):
-            if not getattr(self, reader) and getattr(self, name) != type(self).model_fields[name].default:
-                raise ValueError(f"loss.{name} has no effect without loss.{reader}; leave it out")
+    def _check_effects(self) -> LossConfig:
+        if not any(getattr(self, name) for name in (*SUPERVISED_LOSSES, *STEREO_LOSSES)):
+            raise ValueError("all losses are off; set one of " + ", ".join((*SUPERVISED_LOSSES, *STEREO_LOSSES)))
+        for name, loss in (("silog_variance", "silog"), ("ssim", "photometric")):
+            if not getattr(self, loss) and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"loss.{name} has no effect without loss.{loss}; leave it out")
         return self
 
 
 class EvaluationConfig(Config):
-    """The protocol; where it is not the plain one, it is part of every number's name."""
+    """The protocol; deviations from the default are part of every metric's name."""
 
     align: Literal["auto", "none", "median", "lstsq"] = "auto"
-    """How answers are brought to the truth's scale, image by image; `auto` as their kind needs: none, median for
-    relative depth, a least-squares factor and offset for disparity without a unit."""
+    """How predictions are aligned with each image's ground truth; `auto` depends on their kind: none, median for
+    relative depth, least-squares scale and shift for disparity without a unit."""
     crop: Literal["none", "eigen", "garg", "nyu"] = "none"
-    """Part of the image that counts: Eigen's or Garg's for KITTI, Eigen's for NYU."""
-    nearest: Positive = 1e-3
-    """Truth nearer than this does not count, and answers are clipped to it."""
-    farthest: Positive | None = None
-    """Truth farther than this does not count, and answers are clipped to it: 80 for KITTI, 10 for NYU."""
+    """Part of the image that is evaluated: Eigen's or Garg's for KITTI, Eigen's for NYU."""
+    min_depth: Positive = 1e-3
+    """Ground truth below this many meters is ignored, and predictions are clipped to it."""
+    max_depth: Positive | None = None
+    """Ground truth above this many meters is ignored, and predictions are clipped to it: 80 for KITTI, 10 for NYU."""
 
     @model_validator(mode="after")
-    def _range_is_one(self) -> EvaluationConfig:
-        if self.farthest is not None and self.nearest >= self.farthest:
-            raise ValueError(f"nearest={self.nearest:g} must be less than farthest={self.farthest:g}")
+    def _check_range(self) -> EvaluationConfig:
+        if self.max_depth is not None and self.min_depth >= self.max_depth:
+            raise ValueError(f"min_depth={self.min_depth:g} must be less than max_depth={self.max_depth:g}")
         return self
 
 
 class DepthConfig(TaskConfig):
-    """A network that says how far away every pixel is, its data and its training."""
+    """A depth network, its data and its training."""
+
+    models: ClassVar[Mapping[str, Any]] = MODELS
+    predict_options: ClassVar[frozenset[str]] = frozenset({"tile", "overlap", "tta", "focal_length"})
 
     task: Literal["depth"] = "depth"
     """The task that this config is for."""
-    arch: Literal["unet", "dpt", "dpt_vit"] = "unet"
-    """`unet`: step by step back up a pyramid; `dpt`: fusion of a pyramid's levels; `dpt_vit`: DPT as published, on
-    the tokens of a plain vision transformer."""
-    width: Annotated[int, Field(ge=4)] = 64
-    """Channels of the decoder: `dpt` of every fusion, `unet` at stride 4, with twice as many a step below."""
-    finest: Literal[1, 2, 4] = 2
-    """`unet`: stride up to which is decoded; from there answers are interpolated."""
-    reassemble: tuple[Count, Count, Count, Count] | None = None
-    """`dpt_vit`: channels of the four levels that are made of tokens; 1/8 to all of the tokens' when not given."""
-    blocks: tuple[Count, ...] | None = None
-    """`dpt_vit`: the four transformer blocks, counted from 1, whose tokens are read; the quarters when not given."""
+    arch: str = "depth_unet"
+    """The architecture; `densevision models depth` lists the names."""
     output: Literal["metric", "relative", "disparity"] = "metric"
-    """Distance in meters; distance up to a factor; or disparity, the larger the nearer."""
-    max: Positive = 10.0
-    """The largest metric depth, in meters, or disparity, in pixels, that can be answered."""
+    """What is predicted: depth in meters, depth up to scale, or disparity (larger is nearer)."""
+    max_depth: Positive = 10.0
+    """Largest depth in meters, or disparity in pixels, that can be predicted."""
     camera: CameraConfig = CameraConfig()
     data: DepthData = DepthData()
     augment: DepthAugment = DepthAugment()
@@ -163,77 +180,71 @@ class DepthConfig(TaskConfig):
     evaluation: EvaluationConfig = EvaluationConfig()
 
     def changed(self, **settings: Any) -> DepthConfig:
-        """As any config's; but what it states of the camera is not that of other data, unless it is set with them."""
-        after = super().changed(**settings)
+        """Replaces settings; `camera` does not apply to another dataset, unless it is set together with it."""
+        config = super().changed(**settings)
         if not {"data", "data__camera"}.isdisjoint(settings):
-            return after
-        kept = self.data.camera if after.data.path == self.data.path else ()
-        stated = tuple(part for part in CAMERA if part in kept or f"camera__{part}" in settings)
-        return after if stated == after.data.camera else super(DepthConfig, after).changed(data__camera=stated)
+            return config
+        inherited = self.data.camera if config.data.path == self.data.path else ()
+        fields = tuple(name for name in CAMERA_FIELDS if name in inherited or f"camera__{name}" in settings)
+        return config if fields == config.data.camera else super(DepthConfig, config).changed(data__camera=fields)
 
     @property
-    def stereo(self) -> bool:
-        """Whether it learns from the right images of pairs."""
-        return any(getattr(self.loss, name) for name in STEREO)
+    def is_stereo(self) -> bool:
+        """Whether training compares the images of stereo pairs."""
+        return any(getattr(self.loss, name) for name in STEREO_LOSSES)
 
     @property
-    def learns(self) -> Literal["metric", "relative", "disparity"]:
-        """What the network itself says: from pairs it learns disparity, which focal length and baseline make metric."""
-        return "disparity" if self.stereo else self.output
+    def target_kind(self) -> Literal["metric", "relative", "disparity"]:
+        """What the network itself predicts: disparity when trained on pairs, which the camera turns into meters."""
+        return "disparity" if self.is_stereo else self.output
 
     @property
-    def bounded(self) -> bool:
-        """Whether `max` bounds what the network says."""
-        return self.stereo or bool(self.unit)
+    def is_bounded(self) -> bool:
+        """Whether `max_depth` bounds the network's predictions."""
+        return self.is_stereo or bool(self.unit)
 
     @property
     def unit(self) -> str:
-        """Unit of the answers: meters, pixels, or none where the losses leave factor and offset open."""
+        """Unit of the predictions: "m", "px", or "" where the losses ignore scale and shift."""
         if self.output == "metric":
             return "m"
-        return "px" if self.output == "disparity" and self._bound else ""
+        return "px" if self.output == "disparity" and self._has_absolute_loss else ""
 
     @property
     def alignment(self) -> Literal["none", "median", "lstsq"]:
-        """How answers are aligned for evaluation."""
+        """How predictions are aligned for evaluation."""
         if self.evaluation.align != "auto":
             return self.evaluation.align
         return "none" if self.unit else "median" if self.output == "relative" else "lstsq"
 
     @property
-    def _bound(self) -> bool:
-        """Whether a loss binds the answers to a unit."""
-        return any(getattr(self.loss, name) for name in (*SUPERVISED, *STEREO) if name not in FREE)
+    def _has_absolute_loss(self) -> bool:
+        names = (*SUPERVISED_LOSSES, *STEREO_LOSSES)
+        return any(getattr(self.loss, name) for name in names if name not in SCALE_FREE_LOSSES)
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> DepthConfig:
-        if self.arch != "dpt_vit":
-            for name in ("reassemble", "blocks"):
-                if getattr(self, name) is not None:
-                    raise ValueError(f"{name} has no effect on arch={self.arch}; leave it out")
-        if self.arch != "unet" and self.finest != type(self).model_fields["finest"].default:
-            raise ValueError(f"finest has no effect on arch={self.arch}; leave it out")
-        if self.blocks is not None and (len(self.blocks) != 4 or list(self.blocks) != sorted(set(self.blocks))):
-            raise ValueError("blocks names four blocks, shallow to deep")
-        if not self.bounded and self.max != type(self).model_fields["max"].default:
-            raise ValueError(f"max has no effect on output={self.output} without a unit; leave it out")
-        if self.stereo:
+    def _check_combination(self) -> DepthConfig:
+        for name, option in TASK_ARGUMENTS.items():
+            if name in self.model:
+                raise ValueError(f"model.{name} follows from {option}; set that instead")
+        if not self.is_bounded and self.max_depth != type(self).model_fields["max_depth"].default:
+            raise ValueError(f"max_depth has no effect on output={self.output} without a unit; leave it out")
+        if self.is_stereo:
             self._check_stereo()
         if not self.unit and self.alignment == "none":
             raise ValueError(f"output={self.output} has no unit: evaluation.align must be median or lstsq")
-        if self.output == "metric" and not self._bound:
-            raise ValueError("no loss binds the answers to meters; give silog, l1, log_l1 or berhu")
+        if self.output == "metric" and not self._has_absolute_loss:
+            raise ValueError("no loss depends on meters; use silog, l1, log_l1 or berhu")
         return self
 
     def _check_stereo(self) -> None:
-        if self.arch != "unet":
-            raise ValueError("stereo losses need the four scales of arch=unet")
         if self.augment.rotate:
-            raise ValueError("augment.rotate would turn the lines of a rectified pair; leave it out for stereo losses")
+            raise ValueError("augment.rotate would tilt the rows of rectified pairs; leave it out for stereo losses")
         if self.output == "relative":
             raise ValueError("stereo losses learn disparity: output must be disparity or metric")
-        if any(getattr(self.loss, name) for name in SUPERVISED):
-            raise ValueError("losses with and without truth are not mixed: set " + ", ".join(SUPERVISED) + " to 0")
+        if any(getattr(self.loss, name) for name in SUPERVISED_LOSSES):
+            names = ", ".join(SUPERVISED_LOSSES)
+            raise ValueError(f"stereo losses cannot be combined with supervised ones: set {names} to 0")
 
 
 CONFIG = DepthConfig

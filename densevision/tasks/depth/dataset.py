@@ -1,4 +1,4 @@
-"""Images with depth for training and evaluation: from files, or from the procedural world."""
+"""Images with depth for training and evaluation: from files, or procedural scenes."""
 
 from __future__ import annotations
 
@@ -7,91 +7,101 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from densevision.datasets.depth_layouts import LAYOUTS, Frame, detect_format, listed
-from densevision.datasets.scene_splits import SceneSource, scene_splits
+from densevision.datasets.depth_layouts import LAYOUTS, DepthFrame, detect_depth_layout, read_file_list
 from densevision.datasets.scenes import Scenes
+from densevision.datasets.splits import SceneSource, hold_out, hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
-from densevision.io.depth import depth_size, read_depth
-from densevision.io.image import image_size, read_image, to_channels
-from densevision.io.image_files import held_out, is_whole
-from densevision.io.label_issues import Findings, Kind
+from densevision.io.decode import open_pillow
+from densevision.io.depth import DepthFile, depth_size, has_signed_numbers, permits_8bit, read_depth
+from densevision.io.image import read_image_size, read_image, convert_channels
+from densevision.io.image_files import is_complete_file
+from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.view import Size
 from densevision.results.depth_map import Camera, DepthMap
 from densevision.sample import Sample, SampleSet
-from densevision.tasks.depth.config import DepthConfig
-from densevision.tasks.depth.sgbm import match
+from densevision.tasks.depth.config import DepthConfig, DepthData
+from densevision.tasks.depth.sgbm import match_stereo
+
+_LAYOUT_HINT = (
+    "Put images and depth into rgb/ and depth/, pairs into left/ and right/, or use a known dataset's layout."
+)
 
 
 def open_split(config: DepthConfig, split: str) -> SampleSet:
-    """The samples of "train" or "val".
+    """Opens the samples of "train" or "val".
 
-    A folder may hold both as `train/` and `val/` (or as `data.train` and `data.val` name them; `.` is all of it), or
-    these name lists of files. A dataset that says itself what validates is believed. Otherwise a tenth of its
-    sequences, or of its images where there is one sequence, validates, chosen by a hash of their names.
+    A folder may contain both as `train/` and `val/` (or as `data.train` and `data.val` name them; `.` is all of it),
+    or these name file lists. A dataset's own validation split is used; otherwise a tenth of its sequences, or of the
+    images of its only sequence, is held out, chosen by a hash of their names.
 
     Raises:
-        UsageError: No data is named.
-        DataError: There is no such folder, split or image; or under `on_error: fail`, something is wrong with one.
+        UsageError: No dataset is given.
+        DataError: There is no such folder, split or image; no depth map has a known pixel; or with `on_error: fail`, a
+            file is wrong.
     """
     if config.data.path is None:
-        raise UsageError("no data is named", field="data.path", hint="Give a dataset's folder, or scenes.")
-    scenes = scene_splits(config.data.path)
+        raise UsageError("no dataset is given", field="data.path", hint="Give a dataset's folder, or scenes.")
+    scenes = parse_scene_splits(config.data.path)
     if scenes is not None:
         return SceneDepth(config, scenes[split])
-    frames, notes = frames_of(config, split)
-    findings = Findings(config.data.on_error)
-    frames = [frame for frame in frames if _is_sound(frame, findings)]
+    frames, notes = list_frames(config, split)
+    issues = LabelIssues(config.data.on_error)
+    frames = [frame for frame in frames if _is_sound(frame, config.data, issues)]
     if not frames:
-        raise DataError(f"no image of {split} is left", file=config.data.path, value=list(findings.notes))
-    judging = split == "val" and config.data.pseudo_target == "sgbm"
-    return DepthSet(config, frames, judging, (*notes, *findings.notes))
+        raise DataError(f"no image of {split} is left", file=config.data.path, value=list(issues.notes))
+    _check_numbers(frames, split, config.data, issues)
+    needs_pseudo_target = split == "val" and config.data.pseudo_target == "sgbm"
+    return DepthSet(config, frames, needs_pseudo_target, (*notes, *issues.notes))
 
 
 class DepthSet:
-    """Images on disk. Reading is pure, so workers may share it.
+    """Images on disk. Reading has no side effects, so workers may share it.
 
     Args:
         config: How to read them.
         frames: Their files.
-        judging: Give pairs without truth what semi-global matching says of them.
+        needs_pseudo_target: Give pairs without ground truth that of semi-global matching.
         notes: What was chosen or left out.
     """
 
-    def __init__(self, config: DepthConfig, frames: Sequence[Frame], judging: bool, notes: Sequence[str] = ()):
-        self.config, self.frames, self.judging, self.notes = config, list(frames), judging, tuple(notes)
+    def __init__(
+        self, config: DepthConfig, frames: Sequence[DepthFrame], needs_pseudo_target: bool, notes: Sequence[str] = ()
+    ):
+        self.config, self.frames, self.notes = config, list(frames), tuple(notes)
+        self.needs_pseudo_target = needs_pseudo_target
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, index: int) -> Sample:
-        """An image with its truth, and the right image where the losses want it.
+        """An image with its ground truth, and the right image if the losses need it.
 
         Raises:
             DataError: A file is missing or broken, or sizes differ.
         """
         frame, data = self.frames[index], self.config.data
-        image = to_channels(read_image(frame.image, data.max_pixels), self.config.backbone.channels)
+        image = convert_channels(read_image(frame.image, data.max_pixels), self.config.backbone.channels)
         images = {"image": image}
-        if frame.right is not None and (self.config.stereo or self.judging):
-            images["right"] = to_channels(read_image(frame.right, data.max_pixels), image.shape[2])
-        truth = None if frame.truth is None else self._truth(frame, image.shape[:2])
-        if truth is None and self.judging and "right" in images:
-            truth = match(image, images["right"], self.config.max, self.camera(frame, image.shape[:2]))
-        if not self.config.stereo:
+        if frame.right is not None and (self.config.is_stereo or self.needs_pseudo_target):
+            images["right"] = convert_channels(read_image(frame.right, data.max_pixels), image.shape[2])
+        truth = None if frame.truth is None else self._read_truth(frame, image.shape[:2])
+        if truth is None and self.needs_pseudo_target and "right" in images:
+            camera = self.camera(frame, image.shape[:2])
+            truth = match_stereo(image, images["right"], self.config.max_depth, camera)
+        if not self.config.is_stereo:
             images.pop("right", None)
         return Sample(images, truth, f"{frame.group}/{frame.image.stem}", str(frame.image))
 
-    def camera(self, frame: Frame, size: Size) -> Camera | None:
-        """What is known of a frame's camera: from its dataset, completed by what the config states of these data.
+    def camera(self, frame: DepthFrame, size: Size) -> Camera | None:
+        """The calibration of a frame: its dataset's, completed by the config's for this dataset.
 
         Args:
             frame: Its files.
-            size: Of its image, (height, width): the config speaks of the network's canvas.
+            size: (height, width) of its image; the config states pixels of the network's canvas.
         """
-        stated = {part: getattr(self.config.camera, part) for part in self.config.data.camera}
-        zoom = _zoom(size, self.config)
+        stated = {name: getattr(self.config.camera, name) for name in self.config.data.camera}
+        zoom = self.config.data.resize_factor(size)
         focal, baseline, offset = stated.get("focal"), stated.get("baseline"), (stated.get("offset") or 0.0) / zoom
         if frame.camera is None:
             return None if focal is None else Camera(focal / zoom, baseline=baseline, offset=offset)
@@ -99,24 +109,21 @@ class DepthSet:
             return frame.camera
         return replace(frame.camera, baseline=baseline, offset=frame.camera.offset or offset)
 
-    def _truth(self, frame: Frame, size: tuple[int, int]) -> DepthMap:
-        data = self.config.data
-        found = read_depth(frame.truth, data.scale or frame.scale, data.on_error != "fail")
-        if found.depth.shape != tuple(size):
-            problem = f"not of the size of its image, {tuple(size)}"
-            raise DataError(
-                problem, file=frame.truth, value=found.depth.shape, hint="Is it the depth of another image?"
-            )
-        kind = data.truth or found.kind or frame.kind
+    def _read_truth(self, frame: DepthFrame, size: Size) -> DepthMap:
+        file, data = _read_depth(frame, self.config.data), self.config.data
+        if file.depth.shape != tuple(size):
+            problem, hint = f"its size differs from its image, {tuple(size)}", "Is it the depth of another image?"
+            raise DataError(problem, file=frame.truth, value=file.depth.shape, hint=hint)
+        kind = data.target_kind or file.kind or frame.kind
         unit = "px" if kind == "disparity" else "m"
-        return DepthMap.of(found.depth, found.valid, kind=kind, unit=unit, camera=self.camera(frame, size))
+        return DepthMap.from_arrays(file.depth, file.valid, kind=kind, unit=unit, camera=self.camera(frame, size))
 
 
 class SceneDepth:
-    """Procedural scenes with exact depth, or with exact disparity where the answers are disparities.
+    """Procedural scenes with exact depth, or with exact disparity if disparity is predicted.
 
     Args:
-        config: Their size is that of the training crop.
+        config: The scenes have the size of the training crop.
         source: Which scenes.
     """
 
@@ -134,145 +141,186 @@ class SceneDepth:
         return self.fresh(index, 0)
 
     def fresh(self, index: int, epoch: int) -> Sample:
-        """A scene's image; every epoch has scenes of its own, so that training never sees one twice."""
+        """A scene's image; every epoch has its own scenes, so that training never sees one twice."""
         scene = self.scenes.fresh(index, epoch)
         camera = Camera(scene.focal, baseline=scene.baseline)
-        names = {"image": "image", "right": "right"} if self.config.stereo else {"image": "image"}
+        names = {"image": "image", "right": "right"} if self.config.is_stereo else {"image": "image"}
         channels = self.config.backbone.channels
-        images = {name: to_channels(getattr(scene, part), channels) for name, part in names.items()}
-        disparity = self.config.output == "disparity"
-        kind = {"kind": "disparity", "unit": "px"} if disparity else {"kind": "metric", "unit": "m"}
-        truth = DepthMap.of(
-            scene.disparity if disparity else scene.depth, camera=camera, source=images["image"], **kind
-        )
+        images = {name: convert_channels(getattr(scene, attribute), channels) for name, attribute in names.items()}
+        is_disparity = self.config.output == "disparity"
+        kind = {"kind": "disparity", "unit": "px"} if is_disparity else {"kind": "metric", "unit": "m"}
+        numbers = scene.disparity if is_disparity else scene.depth
+        truth = DepthMap.from_arrays(numbers, camera=camera, source=images["image"], **kind)
         return Sample(images, truth, index, scene.name)
 
 
-def with_camera(config: DepthConfig) -> DepthConfig:
-    """The config with the camera of the first training image, as far as it names none.
+def infer_camera(config: DepthConfig) -> DepthConfig:
+    """Completes the config's camera by that of the first training image.
 
     Raises:
-        DataError: Metric depth is to be learned from pairs whose calibration is missing.
+        DataError: Metric depth shall be learned from pairs whose calibration is missing.
     """
-    wanted = config.camera
-    if wanted.focal is None or wanted.baseline is None:
-        found, size = _first_camera(open_split(config, "train"))
-        if found is not None:
-            zoom = _zoom(size, config)
-            focal, baseline = wanted.focal or found.focal * zoom, wanted.baseline or found.baseline
-            offset = wanted.offset or found.offset * zoom or None
+    stated = config.camera
+    if stated.focal is None or stated.baseline is None:
+        camera, size = _get_first_camera(open_split(config, "train"))
+        if camera is not None:
+            zoom = config.data.resize_factor(size)
+            focal, baseline = stated.focal or camera.focal * zoom, stated.baseline or camera.baseline
+            offset = stated.offset or camera.offset * zoom or None
             config = config.changed(camera__focal=focal, camera__baseline=baseline, camera__offset=offset)
-    if config.stereo and config.output == "metric" and None in (config.camera.focal, config.camera.baseline):
-        problem = "metric depth from pairs needs their calibration: focal length and baseline"
-        hint = "Set camera.focal (pixels) and camera.baseline (meters), or ask for disparity: output=disparity."
+    if config.is_stereo and config.output == "metric" and None in (config.camera.focal, config.camera.baseline):
+        problem = "metric depth from stereo pairs needs their focal length and baseline"
+        hint = "Set camera.focal (pixels) and camera.baseline (meters), or output=disparity."
         raise DataError(problem, file=config.data.path, field="camera", value=config.camera.plain(), hint=hint)
     return config
 
 
-def _first_camera(samples: SampleSet) -> tuple[Camera | None, Size]:
-    """What is known of the camera of the first image, and that image's size."""
-    if isinstance(samples, DepthSet):
-        size = image_size(samples.frames[0].image)
-        return samples.camera(samples.frames[0], size), size
-    return samples[0].truth.camera, samples[0].size
+def list_frames(config: DepthConfig, split: str, keep_pairs: bool = False) -> tuple[list[DepthFrame], list[str]]:
+    """Lists the files of a split, with notes on how they were chosen.
 
-
-def _zoom(size: Size, config: DepthConfig) -> float:
-    """How many times larger the network's canvas shows an image of this size."""
-    return 1.0 if config.data.shorter is None else config.data.shorter / min(size)
-
-
-def frames_of(config: DepthConfig, split: str, every: bool = False) -> tuple[list[Frame], list[str]]:
-    """The files of a split, and what was chosen on the way; `every` pair, even where the config has no use for it."""
-    root = Path(config.data.path)
+    Args:
+        config: Names the dataset.
+        split: "train" or "val".
+        keep_pairs: Keep pairs without ground truth even if the config does not use them.
+    """
+    root = Path(config.data.path or "")
     if not root.is_dir():
         raise DataError("no such folder", file=root, hint="Give a dataset's folder, or scenes.")
-    named = getattr(config.data, split)
-    lists = [path for path in (Path(named), root / named) if path.is_file()] if named else []
-    folder = root / (named or split)
-    if named and not lists and not folder.is_dir():
+    name = getattr(config.data, split)
+    lists = [path for path in (Path(name), root / name) if path.is_file()] if name else []
+    folder = root / (name or split)
+    if name and not lists and not folder.is_dir():
         raise DataError("no such folder or list", file=folder, field=f"data.{split}")
+    notes: list[str] = []
     if lists:
-        found, notes = listed(lists[0], root), []
-    elif folder.is_dir() and (named or detect_format(root) is LAYOUTS[-1] or _is_divided(root)):
-        found, notes = list(detect_format(folder).frames(folder)), []
+        frames = read_file_list(lists[0], root)
+    elif folder.is_dir() and (name or detect_depth_layout(root) is LAYOUTS[-1] or _has_split_folders(root)):
+        frames = list(detect_depth_layout(folder).frames(folder))
     else:
-        found, notes = _divided(list(detect_format(root).frames(root)), split)
-    useful = [
-        frame for frame in found if frame.truth is not None or (frame.right and every) or _teaches(frame, config, split)
+        frames, notes = _select_split(list(detect_depth_layout(root).frames(root)), split)
+    used = [
+        frame
+        for frame in frames
+        if frame.truth is not None or (frame.right and keep_pairs) or _is_used_pair(frame, config, split)
     ]
-    if useful and len(useful) < len(found):
-        notes.append(f"{len(found) - len(useful)} of {len(found)} images of {split} have no depth and no pair")
-    if not useful:
-        hint = "Images and depth lie in rgb/ and depth/, pairs in left/ and right/, or as a known dataset has them."
-        raise DataError(f"nothing to learn from for {split}", file=folder if folder.is_dir() else root, hint=hint)
-    return useful, notes
+    if used and len(used) < len(frames):
+        notes.append(f"{len(frames) - len(used)} of {len(frames)} images of {split} have no depth and no pair")
+    if not used:
+        file = folder if folder.is_dir() else root
+        raise DataError(f"no image with depth or a pair for {split}", file=file, hint=_LAYOUT_HINT)
+    return used, notes
 
 
-def _is_divided(root: Path) -> bool:
-    """Whether both train/ and val/ hold what all of it is taken for."""
-    whole = detect_format(root).name
-    return all((root / part).is_dir() and detect_format(root / part).name == whole for part in ("train", "val"))
+def remove_labels(sample: Sample) -> Sample:
+    """The sample with every pixel unknown."""
+    zeros = np.zeros(sample.size, np.float32)
+    return replace(sample, truth=DepthMap.from_arrays(zeros, zeros > 0))
 
 
-def _teaches(frame: Frame, config: DepthConfig, split: str) -> bool:
-    """Whether an image without truth is of use."""
-    return frame.right is not None and (config.stereo or (split == "val" and config.data.pseudo_target == "sgbm"))
+def _read_depth(frame: DepthFrame, data: DepthData) -> DepthFile:
+    """Reads the ground truth; a small scale that the user states also permits 8-bit files."""
+    return read_depth(
+        frame.truth,  # type: ignore[arg-type]
+        data.scale or frame.scale,
+        data.offset,
+        ignore_negative=data.on_error != "fail",
+        allow_8bit=permits_8bit(data.scale),
+    )
 
 
-def _divided(frames: list[Frame], split: str) -> tuple[list[Frame], list[str]]:
-    """The images of a split: as the dataset says, else by whole groups, or by images where there is one group.
+def _get_first_camera(samples: SampleSet) -> tuple[Camera | None, Size]:
+    """The camera and the size of the first image."""
+    if isinstance(samples, DepthSet):
+        size = read_image_size(samples.frames[0].image)
+        return samples.camera(samples.frames[0], size), size
+    truth = samples[0].truth
+    return (truth.camera if isinstance(truth, DepthMap) else None), samples[0].size
 
-    A dataset that only says what validates trains on the rest; one that only says what trains is divided.
+
+def _has_split_folders(root: Path) -> bool:
+    """Whether train/ and val/ both have the layout of the whole folder."""
+    name = detect_depth_layout(root).name
+    folders = [root / split for split in ("train", "val")]
+    return all(folder.is_dir() and detect_depth_layout(folder).name == name for folder in folders)
+
+
+def _is_used_pair(frame: DepthFrame, config: DepthConfig, split: str) -> bool:
+    """Whether an image without ground truth is of use."""
+    return frame.right is not None and (config.is_stereo or (split == "val" and config.data.pseudo_target == "sgbm"))
+
+
+def _select_split(frames: list[DepthFrame], split: str) -> tuple[list[DepthFrame], list[str]]:
+    """Selects the dataset's own split, else whole groups, or images if there is only one group.
+
+    A dataset that only defines its validation split trains on the rest; one that only defines training images is
+    divided.
     """
-    said = {frame.split for frame in frames}
-    if "val" in said:
-        own = {split, None} if split == "train" and "train" not in said else {split}
-        return [frame for frame in frames if frame.split in own], []
+    defined = {frame.split for frame in frames}
+    if "val" in defined:
+        wanted = {split, None} if split == "train" and "train" not in defined else {split}
+        return [frame for frame in frames if frame.split in wanted], []
     groups = sorted({frame.group.replace("/", "-") for frame in frames})
     if len(groups) > 1:
-        validating = {group for group, held in zip(groups, held_out(groups)) if held}
-        chosen = [frame for frame in frames if (frame.group.replace("/", "-") in validating) == (split == "val")]
-        return chosen, [f"no validation split: {len(validating)} of {len(groups)} sequences are held out"]
-    held = held_out([frame.image.name for frame in frames])
-    chosen = [frame for frame, out in zip(frames, held) if out == (split == "val")]
-    return chosen, [f"no validation split: {int(held.sum())} of {len(frames)} images of one sequence are held out"]
+        held_out = hold_out_groups(groups)
+        selected = [frame for frame in frames if (frame.group.replace("/", "-") in held_out) == (split == "val")]
+        return selected, [f"no validation split: {len(held_out)} of {len(groups)} sequences are held out"]
+    mask = hold_out([frame.image.name for frame in frames])
+    selected = [frame for frame, is_held_out in zip(frames, mask) if is_held_out == (split == "val")]
+    return selected, [f"no validation split: {int(mask.sum())} of {len(frames)} images of one sequence are held out"]
 
 
-def _is_sound(frame: Frame, findings: Findings) -> bool:
-    """Looks at the files' headers and ends: whether all are there and whole, sizes agree, and numbers have 16 bits."""
+def _is_sound(frame: DepthFrame, data: DepthData, issues: LabelIssues) -> bool:
+    """Checks by headers and file ends that all files are complete, sizes agree, and depth has 16 bits."""
     parts = (
-        (frame.image, _image_size, Kind.IMAGE_BROKEN),
-        (frame.right, _image_size, Kind.IMAGE_BROKEN),
-        (frame.truth, depth_size, Kind.DEPTH_BROKEN),
+        (frame.image, _read_size, IssueKind.IMAGE_BROKEN),
+        (frame.right, _read_size, IssueKind.IMAGE_BROKEN),
+        (frame.truth, depth_size, IssueKind.DEPTH_BROKEN),
     )
-    sizes = []
-    for file, size_of, kind in parts:
+    sizes: list[Size | None] = []
+    for file, read_size, kind in parts:
         try:
-            sizes.append(None if file is None else size_of(file))
-        except DataError as failure:
-            return findings.add(kind, file, failure.field, failure.problem)
+            sizes.append(None if file is None else read_size(file))
+        except DataError as error:
+            return issues.add(kind, file or "", error.field, error.problem)
     size, right, truth = sizes
-    if right not in (None, size):
-        return findings.add(Kind.STEREO_SIZE, frame.right, None, f"{right} beside {size}")
-    if truth not in (None, size):
-        return findings.add(Kind.DEPTH_SIZE, frame.truth, None, f"{truth} for {size}")
-    if truth is not None and frame.truth.suffix.lower() == ".png":
-        with Image.open(frame.truth) as header:
+    if frame.right is not None and right != size:
+        return issues.add(IssueKind.STEREO_SIZE, frame.right, None, f"{right} beside {size}")
+    if frame.truth is None:
+        return True
+    if truth != size:
+        return issues.add(IssueKind.DEPTH_SIZE, frame.truth, None, f"{truth} for {size}")
+    if frame.truth.suffix.lower() == ".png" and not permits_8bit(data.scale):
+        with open_pillow(frame.truth) as header:
             if not header.mode.startswith("I"):
-                return findings.add(Kind.DEPTH_BITS, frame.truth, None, f"mode {header.mode}")
+                return issues.add(IssueKind.DEPTH_BITS, frame.truth, None, f"mode {header.mode}")
     return True
 
 
-def _image_size(path: Path) -> tuple[int, int]:
-    """By its header; DataError where the file's end is missing, too."""
-    size = image_size(path)
-    if not is_whole(path):
+def _check_numbers(frames: Sequence[DepthFrame], split: str, data: DepthData, issues: LabelIssues) -> None:
+    """Names maps whose negative numbers are set to unknown, and refuses splits without any known pixel.
+
+    Reads maps until one has a known pixel; with `on_error: fix` or `skip` all maps that can hold negative numbers.
+    """
+    truths = [frame for frame in frames if frame.truth is not None]
+    has_known_pixels = False
+    for frame in truths:
+        assert frame.truth is not None
+        if has_known_pixels and (data.on_error == "fail" or not has_signed_numbers(frame.truth)):
+            continue
+        file = _read_depth(frame, data)
+        has_known_pixels |= bool(file.valid.any())
+        if file.negative:
+            field = f"{file.negative} of {file.valid.size} pixels"
+            issues.warn(IssueKind.DEPTH_NEGATIVE, frame.truth, field, action="those pixels set to unknown")
+    if truths and not has_known_pixels:
+        problem = f"no depth map of {split} has a known pixel"
+        hint = "Check scale, sign and format: 0, NaN and infinities are unknown, negative numbers wrong."
+        raise DataError(problem, file=data.path, value=list(issues.notes), hint=hint)
+
+
+def _read_size(path: Path) -> Size:
+    """Reads (height, width) from the header; DataError also if the end of the file is missing."""
+    size = read_image_size(path)
+    if not is_complete_file(path):
         read_image(path)
     return size
-
-
-def unlabeled(sample: Sample) -> Sample:
-    """The sample with every pixel unknown."""
-    nothing = np.zeros(sample.size, np.float32)
-    return replace(sample, truth=DepthMap.of(nothing, nothing > 0))

@@ -1,7 +1,7 @@
-"""A depth network's numbers, each under a protocol that its name tells.
+"""Metrics of depth and disparity; deviations from the default protocol are part of their names.
 
-Depth is judged image by image and averaged over the images, as the field does; disparity over all pixels. Sums
-are kept per image and added up exactly, so that neither order nor shards change a number.
+Depth metrics are computed per image and averaged over the images, as usual; disparity metrics over all pixels. Sums are
+kept per image and added up exactly, so that neither order nor shards change a number.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.metrics.per_image import Columns, Sums, blank_mean, means, ratio, split_mean
+from densevision.metrics.per_image import Columns, ImageSums, blank_mean, means, ratio, split_mean
 from densevision.results.depth_map import DepthMap
-from densevision.tasks.depth.align import FAR, comparable
+from densevision.tasks.depth.align import DEFAULT_FAR, Alignment, make_comparable
 
 DEPTH = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "delta1", "delta2", "delta3")
 DISPARITY = ("EPE", "D1", "bad1", "bad2", "bad3")
@@ -26,56 +26,56 @@ CROPS = {
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
     "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
 }
-"""Name -> first and last row, first and last column, as parts of the image (Eigen 2014, Garg 2016)."""
+"""Name -> first and last row, first and last column, as fractions of the image (Eigen 2014, Garg 2016)."""
 BINS = np.append(np.outer(2.0 ** np.arange(-2, 8), 1 + np.arange(4) / 4), 256.0)
-"""Distances in meters, or disparities in pixels, by which the plot groups errors; the table joins four to an octave."""
+"""Depths in meters, or disparities in pixels, by which the plot groups errors; the table joins four to an octave."""
 OCTAVES = [*range(9, len(BINS), 4)]
 """Where the rows of the table begin: from 1, 2, 4, ... on."""
 CHUNK = 1 << 15
-"""Pixels that are summed at once."""
+"""Pixels per block of the sums: as many as fit into the cache of a core."""
 LANES = 4
-"""Sums of each bin, to which pixels are added in turn: neighbors fall into one bin, and a sum just written is slow to
-be read again."""
-WORST = 20
-"""Images in the table."""
+"""Copies of each bin, used in turn: neighboring pixels share a bin, and repeated additions to one sum stall."""
+MAX_WORST = 20
+"""Images in the table of the worst."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How answers and truths are compared; see `config.EvaluationConfig`."""
+    """How predictions and ground truth are compared; see `config.EvaluationConfig`."""
 
-    align: Literal["none", "median", "lstsq"] = "none"
+    align: Alignment = "none"
     crop: Literal["none", "eigen", "garg", "nyu"] = "none"
-    nearest: float = 1e-3
-    farthest: float | None = None
+    min_depth: float = 1e-3
+    max_depth: float | None = None
 
     @property
     def suffix(self) -> str:
-        """What distinguishes numbers under this protocol from those under the plain one.
+        """Suffix of the metrics' names: the deviations from the default protocol.
 
         >>> Protocol("median", "garg", 1e-3, 80.0).suffix
         '/median/garg/80m'
         """
         parts = [part for part in (self.align, self.crop) if part != "none"]
-        parts += [f"{self.farthest:g}m"] if self.farthest is not None else []
-        parts += [f"from{self.nearest:g}m"] if self.nearest != Protocol().nearest else []
+        parts += [f"{self.max_depth:g}m"] if self.max_depth is not None else []
+        parts += [f"from{self.min_depth:g}m"] if self.min_depth != Protocol().min_depth else []
         return "".join(f"/{part}" for part in parts)
 
     def window(self, size: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns that count in an image of this size."""
+        """Rows and columns that are evaluated in an image of (height, width)."""
         if self.crop == "none":
             return slice(None), slice(None)
         (top, bottom, left, right), (height, width) = CROPS[self.crop], size
-        # The parts for KITTI are cut off, as the authors' code does; those for NYU are whole pixels of 480 x 640.
-        whole = round if self.crop == "nyu" else int
-        return slice(whole(top * height), whole(bottom * height)), slice(whole(left * width), whole(right * width))
+        # KITTI's borders are truncated, as in the authors' code; NYU's are whole pixels of 480 x 640.
+        to_pixels = round if self.crop == "nyu" else int
+        rows = slice(to_pixels(top * height), to_pixels(bottom * height))
+        return rows, slice(to_pixels(left * width), to_pixels(right * width))
 
 
 class DepthMetric:
-    """Mergeable numbers of one evaluation.
+    """An accumulator of one evaluation.
 
     Args:
-        protocol: How answers and truths are compared.
+        protocol: How predictions and ground truth are compared.
     """
 
     def __init__(self, protocol: Protocol | None = None):
@@ -84,57 +84,60 @@ class DepthMetric:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
-        farthest = "unlimited" if self.rules.farthest is None else self.rules.farthest
+        """Everything that is needed to compare the numbers with those of another tool."""
+        far = self.rules.max_depth or DEFAULT_FAR
+        max_depth = "unlimited" if self.rules.max_depth is None else self.rules.max_depth
         return {
             **self._kinds(),
             "align": self.rules.align,
             "crop": self.rules.crop,
-            "range_m": [self.rules.nearest, farthest],
-            "left open": f"pixels without an answer count as {self.rules.farthest or FAR:g} m far, or as disparity 0",
+            "range_m": [self.rules.min_depth, max_depth],
+            "range": "ground truth in the closed range; some published code excludes its ends",
+            "missing": f"pixels without a prediction count as {far:g} m, or disparity 0",
             "average": "depth: mean over the images' means; disparity: over all valid pixels of all images",
             "SILog": "100 x root of the variance of log differences (KITTI)",
-            "delta": "share of pixels with max(answer/truth, truth/answer) below 1.25, 1.25^2, 1.25^3",
+            "delta": "share of pixels with max(prediction/truth, truth/prediction) below 1.25, 1.25^2, 1.25^3",
             "D1": "share of pixels with an error above 3 px and above 5 % of the true disparity",
             "bad": "share of pixels with an error above 1, 2, 3 px",
             "medRel": "mean over the images of the median relative disparity error",
         }
 
-    def update(self, result: DepthMap, truth: DepthMap, id: int | str) -> None:
-        """Takes the answer and the truth of one image.
+    def update(self, prediction: DepthMap, truth: DepthMap, image_id: int | str) -> None:
+        """Adds the prediction and the ground truth of one image.
 
         Raises:
-            DataError: They are of different sizes.
-            UsageError: They are of kinds that cannot be compared without alignment.
+            DataError: Their sizes differ.
+            UsageError: Their kinds cannot be compared without alignment.
         """
-        if result.size != truth.size:
-            problem = f"the answer is not of the truth's size, {truth.size}"
-            raise DataError(problem, file=str(id), value=result.size, hint="Answer in the size of the image.")
-        rules = self.rules
-        pair = comparable(result, truth, rules.window(truth.size), rules.align, rules.nearest, rules.farthest)
-        numbers: dict[str, Any] = {"pixels": float(pair.truth.size), "open": float(pair.left_open)}
-        numbers |= {"answer": _kind(result), "truth": _kind(truth)}
+        if prediction.size != truth.size:
+            problem = f"the prediction's size differs from the ground truth's, {truth.size}"
+            raise DataError(problem, file=str(image_id), value=prediction.size, hint="Predict at the image's size.")
+        rules, window = self.rules, self.rules.window(truth.size)
+        pair = make_comparable(prediction, truth, window, rules.align, rules.min_depth, rules.max_depth)
+        numbers: dict[str, Any] = {"pixels": float(pair.truth.size), "missing": float(pair.missing)}
+        numbers |= {"unknown": float((~truth.valid).sum())}
+        numbers |= {"prediction": _describe_kind(prediction), "truth": _describe_kind(truth)}
         if pair.truth.size:
-            sums, bins = _depth_sums(pair.answer, pair.truth, pair.limits, not pair.in_meters)
+            sums, bins = _depth_sums(pair.prediction, pair.truth, pair.limits, not pair.in_meters)
             numbers |= _errors(sums, len(pair.truth), pair.in_meters)
             if pair.in_meters or truth.kind == "disparity":
                 numbers["m" if pair.in_meters else "px"] = bins
         if pair.disparities is not None:
             numbers |= disparity_sums(*pair.disparities)
-        self.images[str(id)] = numbers
+        self.images[str(image_id)] = numbers
 
     def merge(self, other: DepthMetric) -> None:
-        """Takes what another process gathered."""
+        """Adds the images of another accumulator."""
         self.images.update(other.images)
 
-    def per_image(self) -> Sums:
-        """The sums of each image, from which the numbers of any choice of images follow."""
+    def per_image(self) -> ImageSums:
+        """The statistics of each image."""
         averaged = (*DEPTH, "medRel")
         disparity = any("disparities" in numbers for numbers in self.images.values())
         rows = {
-            id: split_mean({name: numbers[name] for name in averaged if name in numbers})
+            image_id: split_mean({name: numbers[name] for name in averaged if name in numbers})
             | {name: numbers[name] for name in ("disparities", *DISPARITY) if name in numbers}
-            for id, numbers in self.images.items()
+            for image_id, numbers in self.images.items()
         }
 
         def formulas(sums: Columns) -> Columns:
@@ -145,54 +148,58 @@ class DepthMetric:
             return {f"{name}{self.rules.suffix}": value for name, value in numbers.items()}
 
         blank = blank_mean(averaged) | dict.fromkeys(("disparities", *DISPARITY), 0.0)
-        return Sums(rows, blank, formulas)
+        return ImageSums(rows, blank, formulas)
 
     def counts(self) -> dict[str, int]:
-        """Pixels with truth, those of them that answers left open, and images without any."""
+        """Evaluated pixels, those of them without prediction, pixels of unknown depth, and images of only those."""
         empty = sum(not numbers["pixels"] for numbers in self.images.values())
         return {
             "pixels": int(self._total("pixels")),
-            "pixels left open": int(self._total("open")),
+            "pixels without prediction": int(self._total("missing")),
+            "pixels of unknown depth": int(self._total("unknown")),
             "images without known pixels": empty,
         }
 
     def compute(self) -> dict[str, float]:
-        """The numbers of depth, and those of disparity where the truth is one; NaN where no pixel defines them.
+        """Depth metrics, and disparity metrics if the ground truth is one; NaN where no pixel defines them.
 
-        SqRel and RMSE are NaN where the truth is a disparity without calibration: they need meters.
+        SqRel and RMSE are NaN if the ground truth is a disparity without calibration: they need meters.
         """
         return self.per_image().compute()
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The errors by distance, over all pixels of all images; and the images with the largest."""
-        tables = {}
+        """Errors by distance, over all pixels of all images; and the worst images."""
+        tables: dict[str, dict[str, dict[str, float]]] = {}
         for unit, title in (("m", "by distance [m]"), ("px", "by disparity [px]")):
             rows = self._by_distance(unit)
             tables |= {title: rows} if rows else {}
-        told = {id: numbers for id, numbers in sorted(self.images.items()) if numbers["pixels"]}
-        worst = sorted(told, key=lambda id: -told[id]["AbsRel"])[:WORST]
+        images = {image_id: numbers for image_id, numbers in sorted(self.images.items()) if numbers["pixels"]}
+        worst = sorted(images, key=lambda image_id: -images[image_id]["AbsRel"])[:MAX_WORST]
         columns = ("AbsRel", "RMSE", "delta1")
-        rows = {id: {f"{name}{self.rules.suffix}": told[id][name] for name in columns} for id in worst}
+        rows = {
+            image_id: {f"{name}{self.rules.suffix}": images[image_id][name] for name in columns} for image_id in worst
+        }
         return {**tables, "worst images": rows}
 
     def plots(self, folder: Path) -> None:
-        """The relative error over the distance."""
-        from densevision.draw.plots import curves
+        """Plots the relative error over the distance."""
+        from densevision.draw.plots import plot_training_curves
 
         for unit, name in (("m", "distance"), ("px", "disparity")):
             pixels, relative = self._bins(unit)[:2, 1:-1]
-            held = pixels > 0
-            middles = np.sqrt(BINS[1:] * BINS[:-1])[held]
+            is_used = pixels > 0
+            centers = np.sqrt(BINS[1:] * BINS[:-1])[is_used]
             table = {
-                f"{name} [{unit}]": middles.tolist(),
-                f"AbsRel{self.rules.suffix}": (relative[held] / pixels[held]).tolist(),
+                f"{name} [{unit}]": centers.tolist(),
+                f"AbsRel{self.rules.suffix}": (relative[is_used] / pixels[is_used]).tolist(),
             }
-            if held.any():
-                curves(folder / f"by_{name}.png", table, x=f"{name} [{unit}]")
+            if is_used.any():
+                plot_training_curves(folder / f"by_{name}.png", table, x=f"{name} [{unit}]")
 
     def _kinds(self) -> dict[str, str]:
-        """What was compared with what, as far as anything was."""
-        kinds = {side: sorted({numbers[side] for numbers in self.images.values()}) for side in ("answer", "truth")}
+        """What was compared with what."""
+        sides = ("prediction", "truth")
+        kinds = {side: sorted({numbers[side] for numbers in self.images.values()}) for side in sides}
         return {side: ", ".join(names) for side, names in kinds.items() if names}
 
     def _bins(self, unit: str) -> np.ndarray:
@@ -218,14 +225,12 @@ class DepthMetric:
         return math.fsum(numbers.get(name, 0.0) for numbers in self.images.values())
 
 
-def _kind(record: DepthMap) -> str:
+def _describe_kind(record: DepthMap) -> str:
     return f"{record.kind} in {record.unit}" if record.unit else f"{record.kind} without unit"
 
 
 def _errors(sums: np.ndarray, count: int, in_meters: bool) -> dict[str, float]:
-    """The errors of one image, that sums over so many pixels come to; see `_depth_sums`.
-
-    SqRel and RMSE are NaN where there is no unit.
+    """Errors of one image from the sums over `count` pixels, see `_depth_sums`; SqRel and RMSE are NaN without a unit.
 
     Source: Eigen et al., Depth Map Prediction from a Single Image, NeurIPS 2014, section 4.2; SILog as in KITTI's
     depth benchmark.
@@ -239,39 +244,39 @@ def _errors(sums: np.ndarray, count: int, in_meters: bool) -> dict[str, float]:
         "log10": log_size / math.log(10),
         "SILog": 100 * math.sqrt(max(0.0, log_squares - log * log)),
     }
-    return errors | {f"delta{power}": part for power, part in enumerate(near, 1)}
+    return errors | {f"delta{power}": fraction for power, fraction in enumerate(near, 1)}
 
 
 def _depth_sums(
-    answer: np.ndarray, truth: np.ndarray, limits: tuple[float, float] = (0.0, np.inf), inverse: bool = False
+    prediction: np.ndarray, truth: np.ndarray, limits: tuple[float, float] = (0.0, np.inf), inverse: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over pixels in float64, in pieces that fit into a core's own memory.
+    """Sums over pixels in float64, in blocks that fit into the cache of a core.
 
     Args:
-        answer: (N,) floats.
+        prediction: (N,) floats.
         truth: (N,) positive floats.
-        limits: What answers beyond it are taken for.
-        inverse: Sort pixels by the reciprocal of the truth.
+        limits: Range that predictions are clipped to.
+        inverse: Group pixels by the reciprocal of the ground truth.
 
     Returns:
-        (9,) sums of |d| / t, d^2 / t, d^2, log q, log^2 q, |log q| and of pixels within each delta, where d = a - t and
-        q = a / t; and (4, 42) what `DepthMetric._bins` sums.
+        (9,) sums of |d| / t, d^2 / t, d^2, log q, log^2 q, |log q| and of pixels within each delta, where d = p - t and
+        q = p / t; and (4, 42) the columns of `DepthMetric._bins`.
     """
     sums, bins = np.zeros(9), np.zeros((4, LANES, len(BINS) + 1))
     count = bins[0].size
     lanes = np.arange(min(CHUNK, len(truth)), dtype=np.int32) % LANES * bins.shape[2]
     for start in range(0, len(truth), CHUNK):
-        a, t = (numbers[start : start + CHUNK].astype(np.float64) for numbers in (answer, truth))
+        a, t = (numbers[start : start + CHUNK].astype(np.float64) for numbers in (prediction, truth))
         np.clip(a, *limits, out=a)
         q, size = a / t, a - t
         np.abs(size, out=size)
         relative, log = size / t, np.log(q)
         near, *wider = ((1.25**-power < q) & (q < 1.25**power) for power in (1, 2, 3))
-        # Not log @ log: BLAS wakes all its threads for it, which wait for one another longer than they add.
+        # Not log @ log: BLAS would start all its threads, which takes longer than the sum.
         sums[1] += (relative * size).sum()
         sums[3:6] += log.sum(), (log * log).sum(), np.abs(log, out=log).sum()
         sums[7:] += [np.count_nonzero(within) for within in wider]
-        place = _places(1 / t if inverse else truth[start : start + CHUNK]) + lanes[: len(t)]
+        place = _find_bins(1 / t if inverse else truth[start : start + CHUNK]) + lanes[: len(t)]
         far, both = np.bincount(place + np.int32(count) * near, minlength=2 * count).reshape(2, *bins.shape[1:])
         bins[0] += far + both
         bins[1] += np.bincount(place, relative, count).reshape(bins.shape[1:])
@@ -281,10 +286,10 @@ def _depth_sums(
     return sums, bins.sum(1)
 
 
-def _places(numbers: np.ndarray) -> np.ndarray:
-    """(N,) int32, which of the spaces between `BINS` positive numbers fall into.
+def _find_bins(numbers: np.ndarray) -> np.ndarray:
+    """(N,) int32: the bin of each positive number.
 
-    The exponent of a float and the first two bits of its fraction say it: they count quarters of octaves.
+    The exponent of a float and the first two bits of its fraction count quarters of octaves.
     """
 
     def quarters(floats: np.ndarray) -> np.ndarray:
@@ -293,9 +298,9 @@ def _places(numbers: np.ndarray) -> np.ndarray:
     return np.clip(quarters(numbers.astype(np.float32, copy=False)) - quarters(np.float32(BINS[:1])) + 1, 0, len(BINS))
 
 
-def disparity_sums(answer: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    """Sums over the pixels of one image, from which EPE, D1 and the rest come; all (N,) in pixels."""
-    error = np.abs(answer - truth)
+def disparity_sums(prediction: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Sums over the N pixels of one image, from which EPE, D1 and bad follow; both (N,) in pixels."""
+    error = np.abs(prediction - truth)
     sums = {
         "disparities": float(truth.size),
         "EPE": float(error.sum()),

@@ -1,4 +1,4 @@
-"""Judges files of depth or disparity of any tool against files of truth. No torch here."""
+"""Scores depth or disparity files of any tool against ground-truth files. No torch here."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError
-from densevision.io.depth import SUFFIXES, kind_by_name, read_depth
+from densevision.io.depth import SUFFIXES, infer_kind, permits_8bit, read_depth
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.depth_map import PNG16, Camera, DepthMap
 from densevision.tasks.depth.metrics import DepthMetric, Protocol
@@ -15,69 +15,79 @@ from densevision.tasks.depth.metrics import DepthMetric, Protocol
 if TYPE_CHECKING:
     from densevision.tasks.depth.config import CameraConfig, DepthConfig
 
-SUPPORTED_OPTIONS = ("evaluation", "data.scale", "camera")
-"""Options of the config that bear on files."""
+SUPPORTED_OPTIONS = ("evaluation", "data.scale", "data.offset", "camera")
+"""Options of the config that apply to files."""
 
 
 def score(
     truth: Path, predictions: Path, on_error: OnError = "fail", config: DepthConfig | None = None
 ) -> dict[str, Any]:
-    """The numbers of files against files: metrics, protocol, counts, named, tables; see `open_files`."""
+    """Scores files: metrics, protocol, counts, named, tables; see `open_files`."""
     return open_files(truth, predictions, on_error, config).report()
 
 
 def open_files(
     truth: Path, predictions: Path, on_error: OnError = "fail", config: DepthConfig | None = None
 ) -> Scoring:
-    """Pairs files of depth with files of truth.
+    """Pairs prediction files with ground-truth files.
 
-    A file is disparity where it says so (`.npz`) or where its name, or that of a folder from the given one on, has the
-    word "disp" or "disparity" in it, otherwise metric depth; the protocol says what was compared. Answers
-    without a unit are aligned as their kind needs; the numbers' names then say so.
+    A file is disparity if it says so (`.npz`), or if its name or that of a folder, from the given one on, has the word
+    "disp" or "disparity" in it; otherwise metric depth. The protocol states what was compared. Predictions without a
+    unit are aligned as their kind needs, and the metrics' names then say so.
 
     Args:
-        truth: A file, or a folder with files below it; see `io.depth.read_depth` for the formats. A 16-bit image says
-            its scale by its name: `a.kitti.png` is 256 steps per unit, `a.depth.png` 1000.
-        predictions: A file, or a folder with files of the same names, but for the suffixes.
+        truth: A file, or a folder with files below it; see `io.depth.read_depth` for the formats. 16-bit images can
+            state their scale by name: `a.kitti.png` has 256 steps per unit, `a.depth.png` 1000.
+        predictions: A file, or a folder with files of the same names, apart from suffixes.
         on_error: See `metrics.scoring.Scoring`.
-        config: Gives the protocol; the scale of integers in files whose names say none, floats are in their unit; and
-            the camera of all images, by which disparities in pixels are compared with meters.
+        config: The protocol; scale and offset of files of integers whose names state none, which below 256 also
+            permits 8-bit files (floats are in their unit); and the camera of all images, to compare disparities with meters.
 
     Raises:
-        DataError: There is nothing to compare, or the first prediction cannot be read; where such are skipped, none.
-        UsageError: A camera is given without its focal length and baseline, or where nothing is a disparity in pixels.
+        DataError: There is nothing to compare, or the first prediction cannot be read; with "skip", if none can.
+        UsageError: The camera has no focal length or baseline, or nothing is a disparity in pixels.
     """
     rules = {"align": "auto"} if config is None else config.evaluation.plain()
-    scale = None if config is None else config.data.scale
-    camera = None if config is None else _camera(config.camera)
-    read_answer, read_truth = (partial(_read, root=root, scale=scale, camera=camera) for root in (predictions, truth))
+    scale, offset = (None, 0.0) if config is None else (config.data.scale, config.data.offset)
+    camera = None if config is None else _make_camera(config.camera)
+    read_prediction, read_truth = (
+        partial(_read, root=root, scale=scale, offset=offset, camera=camera) for root in (predictions, truth)
+    )
 
-    def metric(answer: Path, truth: Path) -> DepthMetric:
-        first = read_answer(answer)
-        if camera is not None and "px" not in (first.unit, read_truth(truth).unit):
-            problem = "has no effect where neither truth nor predictions are disparities in pixels"
+    def make_metric(prediction_file: Path, truth_file: Path) -> DepthMetric:
+        first = read_prediction(prediction_file)
+        if camera is not None and "px" not in (first.unit, read_truth(truth_file).unit):
+            problem = "has no effect if neither ground truth nor predictions are disparities in pixels"
             raise UsageError(problem, field="camera", hint="Leave it out.")
-        needed = "none" if first.unit else "median" if first.kind == "relative" else "lstsq"
-        return DepthMetric(Protocol(**rules | {"align": needed if rules["align"] == "auto" else rules["align"]}))
+        default = "none" if first.unit else "median" if first.kind == "relative" else "lstsq"
+        return DepthMetric(Protocol(**rules | {"align": default if rules["align"] == "auto" else rules["align"]}))
 
-    return score_folders(truth, predictions, SUFFIXES, (read_answer, read_truth), metric, on_error)
+    return score_folders(truth, predictions, SUFFIXES, (read_prediction, read_truth), make_metric, on_error)
 
 
-def _camera(stated: CameraConfig) -> Camera | None:
-    """The camera that is stated, if any is."""
-    if stated.focal is stated.baseline is stated.offset is None:
+def _make_camera(config: CameraConfig) -> Camera | None:
+    """The camera that the config states, if any."""
+    if config.focal is config.baseline is config.offset is None:
         return None
-    if stated.focal is None or stated.baseline is None:
-        problem = "disparities become meters by focal length and baseline"
-        raise UsageError(problem, field="camera", value=stated.plain(), hint="Set camera.focal and camera.baseline.")
-    return Camera(stated.focal, baseline=stated.baseline, offset=stated.offset or 0.0)
+    if config.focal is None or config.baseline is None:
+        problem = "disparities are converted to meters by focal length and baseline"
+        raise UsageError(problem, field="camera", value=config.plain(), hint="Set camera.focal and camera.baseline.")
+    return Camera(config.focal, baseline=config.baseline, offset=config.offset or 0.0)
 
 
-def _read(path: Path, root: Path, scale: float | None, camera: Camera | None) -> DepthMap:
-    own = next((steps for ending, steps in PNG16.items() if path.name.lower().endswith(ending)), scale)
-    found = read_depth(path, own, floats=False)
+def _read(path: Path, root: Path, scale: float | None, offset: float, camera: Camera | None) -> DepthMap:
+    steps = next((steps for ending, steps in PNG16.items() if path.name.lower().endswith(ending)), None)
+    if steps is not None:
+        scale, offset = steps, 0.0
+    file = read_depth(path, scale, offset, scale_floats=False, allow_8bit=permits_8bit(scale))
     folder = (root if root.is_dir() else root.parent).absolute()
-    kind = found.kind or kind_by_name(path.absolute().relative_to(folder.parent))
-    unit = found.unit if found.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
-    known = camera if unit == "px" else None
-    return DepthMap(depth=found.depth, valid=found.valid, kind=kind, unit=unit, camera=known, size=found.depth.shape)
+    kind = file.kind or infer_kind(path.absolute().relative_to(folder.parent))
+    unit = file.unit if file.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
+    return DepthMap(
+        depth=file.depth,
+        valid=file.valid,
+        kind=kind,  # type: ignore[arg-type]
+        unit=unit,
+        camera=camera if unit == "px" else None,
+        size=file.depth.shape,  # type: ignore[arg-type]
+    )

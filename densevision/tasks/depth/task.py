@@ -3,131 +3,141 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
-from torch import nn
 
+from densevision.errors import UsageError
+from densevision.nn.model import Model, Tensors
 from densevision.ops.view import View
 from densevision.results.depth_map import DepthMap
 from densevision.run_config import PredictOptions
-from densevision.sample import Batch, InputSpec, Sample
-from densevision.tasks.base import DenseModel, SampleSet, Task, Tensors
-from densevision.tasks.depth import dataset as data
-from densevision.tasks.depth import postprocess as decode
-from densevision.tasks.depth.augment import augmented
-from densevision.tasks.depth.config import DepthConfig
-from densevision.tasks.depth.losses import supervised_losses
+from densevision.sample import InputSpec, Sample, SampleSet
+from densevision.tasks.base import Task
+from densevision.tasks.depth import dataset, postprocess
+from densevision.tasks.depth.augment import augment_sample
+from densevision.tasks.depth.config import DepthConfig, LossConfig
+from densevision.tasks.depth.losses import DepthCriterion
 from densevision.tasks.depth.metrics import DepthMetric, Protocol
-from densevision.tasks.depth.models.depth_head import DepthHead
-from densevision.tasks.depth.models.vit import TokenMaps, patch_size
-from densevision.tasks.depth.stereo import stereo_losses
-from densevision.tasks.depth.units import stack
-
-CELL = 32
-"""Sides of the canvas are multiples of this, for pyramids."""
+from densevision.tasks.depth.models import MODELS
+from densevision.tasks.depth.models.depth_model import DepthModel
+from densevision.tasks.depth.stereo import StereoCriterion
+from densevision.tasks.depth.units import collate_targets
 
 
 class Depth(Task[DepthConfig, DepthMap]):
-    """How far away is what each pixel shows?"""
+    """Estimates the depth of every pixel of one image."""
 
     name = "depth"
     Config = DepthConfig
     Result = DepthMap
+    models = MODELS
     best_possible_value = 0.0
-    supported_options = frozenset({"tile", "overlap", "tta", "focal_length"})
-    merge_strategy = "pixels"
+    merge_strategy = "blend"
 
     @property
-    def monitor(self) -> tuple[str, str]:
-        """The relative error, under the config's protocol."""
+    def monitor(self) -> tuple[str, str]:  # type: ignore[override]
+        """The relative error under the config's protocol."""
         return f"AbsRel{self._protocol.suffix}", "min"
 
-    @property
-    def inputs(self) -> dict[str, InputSpec]:
-        """One image: as it is, or with its shorter side brought to the config's; for `dpt_vit` as its authors do."""
-        channels, shorter = self.config.backbone.channels, self.config.data.shorter
-        tokens = self.config.arch == "dpt_vit"
-        cell = patch_size(self.config.backbone) if tokens else CELL
-        if shorter is not None and tokens:
-            return {"image": InputSpec(channels, "cover", shorter, multiple_of=cell, interpolation="cubic")}
-        how = "pad" if shorter is None else "shortest"
-        return {"image": InputSpec(channels, how, shorter, multiple_of=cell, minimum=2 * cell, fill="edge")}
+    def model_arguments(self) -> dict[str, Any]:
+        """What is predicted, how images are resized, and the losses."""
+        config = self.config
+        return {
+            "target_kind": config.target_kind,
+            "max_depth": config.max_depth if config.is_bounded else None,
+            "stereo": config.is_stereo,
+            "image_size": config.data.shorter,
+            "resize": config.data.resize,
+            "criterion": build_criterion(config.loss, config.is_stereo),
+        }
+
+    def build_model(self) -> Model:
+        """Builds the model.
+
+        Raises:
+            UsageError: The architecture cannot be trained on stereo pairs, or has no such resize rule.
+        """
+        parameters, data = self.architecture.parameters(), self.config.data
+        if self.config.is_stereo and "stereo" not in parameters:
+            hint = "Use depth_unet, or supervised losses."
+            raise UsageError("cannot be trained on stereo pairs", field="arch", value=self.config.arch, hint=hint)
+        if data.resize == "closest" and "resize" not in parameters:
+            raise UsageError(f"has no effect on arch {self.config.arch}", field="data.resize", value=data.resize)
+        return super().build_model()
 
     @property
     def auxiliary_images(self) -> dict[str, InputSpec]:
-        """The right image of a pair."""
-        return {"right": self.inputs["image"]} if self.config.stereo else {}
+        """The right images of stereo pairs."""
+        return {"right": self.input_spec["image"]} if self.config.is_stereo else {}
 
     @property
     def needs_global_alignment(self) -> bool:
-        """Tiles keep to the whole image where numbers have no unit, or where the size of a look changes its zoom."""
-        return not self.config.unit or self.config.data.shorter is not None or self.config.arch == "dpt_vit"
-
-    def encoder(self) -> nn.Module:
-        """A timm pyramid, or the token maps of a plain transformer."""
-        config = self.config
-        return TokenMaps(config.backbone, config.blocks) if config.arch == "dpt_vit" else super().encoder()
-
-    def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
-        """The decoder and its last convolution."""
-        return DepthHead(self.config, channels, strides)
+        """Whether depth drifts from tile to tile: without a unit, or where it depends on the size of the canvas."""
+        return not self.config.unit or self.config.data.shorter is not None or self._model.depends_on_image_size
 
     @classmethod
     def infer_from_data(cls, config: DepthConfig) -> DepthConfig:
-        """Reads the camera from the data, when the config does not name it."""
-        return data.with_camera(config)
+        """Reads the camera from the data if the config does not state it."""
+        return dataset.infer_camera(config)
 
-    def dataset(self, split: str) -> SampleSet:
+    def open_dataset(self, split: str) -> SampleSet:
         """The images of a split with their depth."""
-        return data.open_split(self.config, split)
+        return dataset.open_split(self.config, split)
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
-        """A crop after one warp, with other colors; scenes never come twice."""
-        sample = dataset.fresh(index, epoch) if isinstance(dataset, data.SceneDepth) else dataset[index]
+        """A random crop with random colors; procedural scenes are new in every epoch."""
+        sample = dataset.fresh(index, epoch) if hasattr(dataset, "fresh") else dataset[index]
         size, shorter = self.config.data.size, self.config.data.shorter
         crop = (size, size) if isinstance(size, int) else size
-        return augmented(self.config.augment, sample, rng, crop, shorter)
+        return augment_sample(self.config.augment, sample, rng, crop, shorter)
 
-    def unlabeled(self, sample: Sample) -> Sample:
+    def remove_labels(self, sample: Sample) -> Sample:
         """The sample with every pixel unknown."""
-        return data.unlabeled(sample)
+        return dataset.remove_labels(sample)
 
-    def targets(self, ground_truths: Sequence[DepthMap | None]) -> Tensors:
-        """Depth in the network's terms and where it is known; see `units.stack`. Pairs need none."""
-        return {} if self.config.stereo else stack(ground_truths, self.config)
+    def collate_targets(self, ground_truths: Sequence[DepthMap | None]) -> Tensors:
+        """ "depth" and "valid", see `units.collate_targets`; stereo training needs neither."""
+        return {} if self.config.is_stereo else collate_targets(ground_truths, self.config)
 
-    def losses(self, net: DenseModel, batch: Batch, training_modules: nn.Module | None, optimizer_name: str) -> Tensors:
-        """Losses against the truth, or between the images of pairs."""
-        image = batch.inputs["image"]
-        if self.config.stereo:
-            scales = net.head.scales(**net.features(**batch.inputs))
-            return stereo_losses(scales, image, batch.targets["right"], self.config.loss)
-        return supervised_losses(net(**batch.inputs)["depth"], image, batch.targets, self.config.loss)
+    def ideal_outputs(self, ground_truths: Sequence[DepthMap]) -> Tensors:
+        """Outputs that equal the ground truth."""
+        targets = collate_targets(ground_truths, self.config)
+        return self._model.ideal_outputs(targets, ground_truths[0].size)
 
-    def fields(self, answers: Tensors, view: View, mirrored: bool = False) -> Tensors:
+    def to_image_space(self, predictions: Tensors, view: View, mirrored: bool = False) -> Tensors:
         """Depth on the image's own pixels."""
-        return decode.fields(answers, view, mirrored, self.config)
+        return postprocess.to_image_space(predictions, view, mirrored, self.config, self._model.upsampling)
 
-    def align(self, fields: Tensors, guide: Tensors) -> Tensors:
+    def align_to_reference(self, maps: Tensors, reference: Tensors) -> Tensors:
         """A tile's depth at the scale of the whole image's."""
-        return decode.align(fields, guide, self.config)
+        return postprocess.align_to_reference(maps, reference, self.config)
 
-    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[DepthMap]:
-        """Records in the unit that the config names."""
-        return decode.results(answers, views, self.inputs["image"], options, self.config)
+    def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[DepthMap]:
+        """Records in the unit of the config."""
+        spec = self.input_spec["image"]
+        return postprocess.to_results(predictions, views, spec, options, self.config, self._model.upsampling)
 
-    def encode(self, ground_truths: Sequence[DepthMap]) -> Tensors:
-        """Outputs that say the truths."""
-        return {"depth": stack(ground_truths, self.config)["depth"]}
-
-    def metric(self) -> DepthMetric:
+    def build_metric(self) -> DepthMetric:
         """Errors of depth and disparity under the config's protocol."""
         return DepthMetric(self._protocol)
 
     @property
+    def _model(self) -> DepthModel:
+        return cast(DepthModel, self.meta_model)
+
+    @property
     def _protocol(self) -> Protocol:
         rules = self.config.evaluation
-        return Protocol(self.config.alignment, rules.crop, rules.nearest, rules.farthest)
+        return Protocol(self.config.alignment, rules.crop, rules.min_depth, rules.max_depth)
+
+
+def build_criterion(loss: LossConfig, is_stereo: bool) -> DepthCriterion | StereoCriterion:
+    """The criterion with the weights of a config."""
+    if is_stereo:
+        return StereoCriterion(loss.photometric, loss.consistency, loss.smoothness, loss.ssim)
+    names = ("silog", "l1", "log_l1", "berhu", "ssi", "ssi_gradient", "smoothness", "silog_variance")
+    return DepthCriterion(**{name: getattr(loss, name) for name in names})
 
 
 TASK = Depth

@@ -58,11 +58,14 @@ class DetectionMetric:
 
     def plots(self, folder: Path) -> None:
         """Precision over recall, F1 over confidence, and the confusion matrix."""
-        from densevision.draw.plots import confusion, f1_curves, pr_curves
+        from densevision.draw.plots import plot_confusion_matrix, plot_f1_curves, plot_pr_curves
 
         curves = self.precision.curves()
         confidences = np.linspace(0, 1, 101)
         names = self.precision.names
-        pr_curves(folder / "precision_recall.png", {n: (curves.recall, p) for n, p in zip(names, curves.precision)})
-        f1_curves(folder / "f1.png", {n: (confidences, f) for n, f in zip(names, curves.f1(confidences))})
-        confusion(folder / "confusion.png", self.confusion.matrix, (*names, "background"))
+        plot_pr_curves(
+            folder / "precision_recall.png", {n: (curves.recall, p) for n, p in zip(names, curves.precision)}
+        )
+        plot_f1_curves(folder / "f1.png", {n: (confidences, f) for n, f in zip(names, curves.f1(confidences))})
+        matrix, rows = self.confusion.select_most_confused()
+        plot_confusion_matrix(folder / "confusion.png", matrix, [(*names, "background")[row] for row in rows])

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from densevision.metrics.coco_files import score_files
-from densevision.metrics.coco_predictions import as_results, with_strangers
-from densevision.metrics.scoring import OnError, Scoring, read_whole
+from densevision.metrics.coco_predictions import add_unlabeled, open_coco_results
+from densevision.metrics.scoring import OnError, Scoring, refuse_skip
 
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
@@ -15,25 +15,27 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
 
     Args:
         truth: COCO json.
-        predictions: COCO results, or a folder of answers; see `metrics.coco_answers.as_results`.
+        predictions: COCO results, or a folder of answers; see `metrics.coco_predictions.open_coco_results`.
         on_error: Only "fail".
 
     Raises:
         DataError: A file is missing or broken, or an entry is.
         UsageError: `on_error` is "skip".
     """
-    read_whole(on_error)
-    with as_results(predictions, truth) as (results, strangers):
-        return with_strangers(score_files(truth, results, "bbox"), strangers)
+    refuse_skip(on_error)
+    with open_coco_results(predictions, truth) as (results, strangers):
+        return add_unlabeled(score_files(truth, results, "bbox"), strangers)
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
     """The same files as records, image by image; several times slower than `score`, whose numbers it tells."""
-    from densevision.metrics.coco_records import read_records
+    from densevision.metrics.coco_records import read_coco_records
     from densevision.tasks.detection.metrics import DetectionMetric
 
-    read_whole(on_error)
-    with as_results(predictions, truth) as (results, _):
-        records = read_records(truth, results, ("bbox",))
+    refuse_skip(on_error)
+    with open_coco_results(predictions, truth) as (results, _):
+        records = read_coco_records(truth, results, ("bbox",))
     names = next(iter(records.values()))[1].names if records else ()
-    return Scoring(DetectionMetric(names), list(records), records.__getitem__, told=lambda: score(truth, predictions))
+    return Scoring(
+        DetectionMetric(names), list(records), records.__getitem__, make_report=lambda: score(truth, predictions)
+    )

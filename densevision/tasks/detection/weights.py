@@ -1,94 +1,192 @@
-"""Faster R-CNN weights that torchvision published, and state dicts of its classes."""
+"""Published weights of detectors: torchvision's Faster R-CNN, Megvii's YOLOX, and D-FINE."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densevision.errors import WeightsError
 from densevision.io.weights import PublishedWeights, save_weights
 from densevision.tasks.detection.config import DetectionConfig
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
 
-LICENSE = "BSD-3-Clause (torchvision); trained on COCO, whose images have terms of their own"
+    from densevision.nn.model import Model
 
-CANDIDATES = 4000
-"""torchvision suppresses among all boxes; of fewer than these, as many as are needed always remain."""
+__all__ = ["PUBLISHED", "convert"]
 
-SMALL = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"
-"""The one whose images and proposals are fewer; its tensors do not tell."""
+COCO_TERMS = "trained on COCO, whose images have terms of their own"
+TORCHVISION_LICENSE = f"BSD-3-Clause (torchvision); {COCO_TERMS}"
+YOLOX_LICENSE = f"Apache-2.0 (Megvii); {COCO_TERMS}"
+DFINE_LICENSE = f"Apache-2.0 (D-FINE authors); {COCO_TERMS}"
 
-PUBLISHED = tuple(
-    PublishedWeights(
-        name=f"torchvision/{name}",
-        task="detection",
-        address=f"https://download.pytorch.org/models/{name}{ending}-{digest}.pth",
-        sha256=digest,
-        license=LICENSE,
-        megabytes=megabytes,
-        trained_on="COCO train2017",
-    )
-    for name, ending, digest, megabytes in (
-        ("fasterrcnn_resnet50_fpn", "_coco", "258fb6c6", 159.7),
-        ("fasterrcnn_resnet50_fpn_v2", "_coco", "dd69338a", 167.1),
-        ("fasterrcnn_mobilenet_v3_large_fpn", "", "fb6a3cc7", 74.2),
-        ("fasterrcnn_mobilenet_v3_large_320_fpn", "", "907ea3f9", 74.2),
-    )
+MAX_CANDIDATES = 4000
+"""torchvision suppresses among all boxes; of fewer than this, as many as are needed always remain."""
+MOBILENET_320 = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"
+"""The weights with fewer proposals and smaller images, which do not follow from the tensors."""
+
+_TORCHVISION = (
+    ("fasterrcnn_resnet50_fpn", "_coco", "258fb6c6", 159.7),
+    ("fasterrcnn_resnet50_fpn_v2", "_coco", "dd69338a", 167.1),
+    ("fasterrcnn_mobilenet_v3_large_fpn", "", "fb6a3cc7", 74.2),
+    ("fasterrcnn_mobilenet_v3_large_320_fpn", "", "907ea3f9", 74.2),
+)
+_YOLOX_MEGABYTES = {"nano": 7.7, "tiny": 40.7, "s": 72.1, "m": 203.1, "l": 434.4, "x": 793.0}
+_YOLOX_ADDRESS = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_{}.pth"
+_YOLOX_LEGACY_ADDRESS = "https://github.com/Megvii-BaseDetection/storage/releases/download/0.0.1/yolox_{}.pth"
+_DFINE_MEGABYTES = {"nano": 15.3, "small": 41.6, "medium": 78.5, "large": 125.6, "xlarge": 250.6}
+_DFINE_ADDRESS = "https://github.com/Peterande/storage/releases/download/dfinev1.0/dfine_{}_coco.pth"
+
+PUBLISHED = (
+    *(
+        PublishedWeights(
+            name=f"torchvision/{name}",
+            task="detection",
+            address=f"https://download.pytorch.org/models/{name}{ending}-{digest}.pth",
+            sha256=digest,
+            license=TORCHVISION_LICENSE,
+            megabytes=megabytes,
+            trained_on="COCO train2017",
+        )
+        for name, ending, digest, megabytes in _TORCHVISION
+    ),
+    *(
+        PublishedWeights(
+            name=f"yolox/{size}{suffix}",
+            task="detection",
+            address=address.format("tiny_32dot8" if suffix and size == "tiny" else size),
+            sha256="",
+            license=YOLOX_LICENSE,
+            megabytes=megabytes,
+            trained_on="COCO train2017",
+        )
+        for suffix, address in (("", _YOLOX_ADDRESS), ("-legacy", _YOLOX_LEGACY_ADDRESS))
+        for size, megabytes in _YOLOX_MEGABYTES.items()
+    ),
+    *(
+        PublishedWeights(
+            name=f"dfine/{size}",
+            task="detection",
+            address=_DFINE_ADDRESS.format(size[0]),
+            sha256="",
+            license=DFINE_LICENSE,
+            megabytes=megabytes,
+            trained_on="COCO train2017",
+        )
+        for size, megabytes in _DFINE_MEGABYTES.items()
+    ),
 )
 """Weights that `convert` knows."""
 
 
 def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
-    """Writes a state dict of torchvision's class as weights of ours; other numbers of classes get numbers for names.
+    """Converts a state dict of the publisher's class; other numbers of classes get numbers for names.
 
     Args:
         weights: What the file is.
         file: The published file, or what `torch.save` wrote of such a model's `state_dict()`.
-        out: The safetensors to write.
+        out: The safetensors file to write.
 
     Raises:
         WeightsError: The file is no state dict of this network.
     """
-    import torch
-
-    from densevision.nn.rcnn import torchvision_weights as theirs
-    from densevision.tasks.detection.task import Detection
-
-    state = theirs.read_state(file, weights.name)
-    backbone, rcnn = theirs.backbone_options(state), theirs.options(state)
-    config = DetectionConfig.checked(_options(weights.name, state, backbone, rcnn))
-    with torch.device("meta"):
-        net = Detection(config).net()
-    tensors = theirs.converted(net, state, file, weights.sha256, exact="resnet" in backbone["name"])
+    publisher = weights.name.partition("/")[0]
+    config, tensors = _CONVERTERS[publisher](weights, file)
     save_weights(out, tensors, weights.card(config.plain(), config.classes))
 
 
-def _options(
-    name: str, state: dict[str, torch.Tensor], backbone: dict[str, Any], rcnn: dict[str, Any]
-) -> dict[str, Any]:
-    """The config that a name and a state dict tell, with torchvision's sizes and rules."""
-    size = {"size": 320, "longest": 640} if name == SMALL else {"size": 800, "longest": 1333}
-    proposals = dict(rcnn.get("proposals", {}))
-    if "levels" in rcnn:
-        proposals |= {"score_threshold": 0.05}
-    if name == SMALL:
-        proposals |= {"candidates": 150, "kept": 150}
+def _convert_torchvision(weights: PublishedWeights, file: Path) -> tuple[DetectionConfig, dict[str, Tensor]]:
+    from densevision.nn.rcnn import torchvision_weights
+
+    state = torchvision_weights.read_state_dict(file, weights.name)
+    model = {**torchvision_weights.infer_model(state), "max_candidates": MAX_CANDIDATES}
+    if weights.name == MOBILENET_320:
+        model |= {"max_size": 640, "rpn_pre_nms_top_n_test": 150, "rpn_post_nms_top_n_test": 150}
+    backbone = torchvision_weights.infer_backbone(state)
     count = len(state["roi_heads.box_predictor.cls_score.weight"])
-    return {
-        "arch": "faster_rcnn",
-        "classes": _classes(count),
-        "category_ids": tuple(range(1, count)),
-        "backbone": backbone,
-        "data": size,
-        "rcnn": {**rcnn, "proposals": proposals},
-        "decode": {"candidates": CANDIDATES},
-    }
+    names = _coco_categories()[1:]
+    config = DetectionConfig.checked(
+        {
+            "arch": "faster_rcnn",
+            "model": model,
+            "classes": tuple(names) if len(names) == count - 1 else _numbered_classes(count - 1),
+            "category_ids": tuple(range(1, count)),
+            "backbone": backbone,
+            "data": {"size": 320 if weights.name == MOBILENET_320 else 800},
+        }
+    )
+    is_exact = "resnet" in backbone["name"]
+    tensors = torchvision_weights.convert_state_dict(
+        _build_on_meta(config), state, weights.name, file, weights.sha256, is_exact
+    )
+    return config, tensors
 
 
-def _classes(count: int) -> tuple[str, ...]:
-    """Names of the classes without background: COCO's where their number is COCO's."""
+def _convert_yolox(weights: PublishedWeights, file: Path) -> tuple[DetectionConfig, dict[str, Tensor]]:
+    from densevision.tasks.detection.models.yolox_weights import convert_state_dict
+
+    arch = weights.name.replace("/", "_").replace("-", "_")
+    return _convert_one_stage(
+        weights, file, arch, convert_state_dict, "head.cls_preds.0.weight", "backbone.stem.conv.weight"
+    )
+
+
+def _convert_dfine(weights: PublishedWeights, file: Path) -> tuple[DetectionConfig, dict[str, Tensor]]:
+    from densevision.tasks.detection.models.dfine_weights import convert_state_dict
+
+    arch = f"dfine_{weights.name.partition('/')[2][0]}"
+    return _convert_one_stage(
+        weights, file, arch, convert_state_dict, "decoder.score.0.weight", "backbone.stem.stem1.conv.weight"
+    )
+
+
+def _convert_one_stage(
+    weights: PublishedWeights, file: Path, arch: str, rename: Any, class_tensor: str, stem: str
+) -> tuple[DetectionConfig, dict[str, Tensor]]:
+    """Converts a state dict of which `class_tensor` has a row per class and `stem` reads the image."""
+    from densevision.io.checkpoint import check_state_dict, read_state_dict
+
+    hint = f"Give the file of {weights.address}, or the state dict of such a network."
+    try:
+        tensors = rename(read_state_dict(file, hint))
+        count, channels = len(tensors[class_tensor]), tensors[stem].shape[1]
+    except (ValueError, KeyError) as error:
+        raise WeightsError(f"does not hold {weights.name}: {error}", file=file, hint=hint) from None
+    names = _coco_categories()
+    ids = [row for row, name in enumerate(names) if row and name != "N/A"]
+    is_coco = len(ids) == count
+    config = DetectionConfig.checked(
+        {
+            "arch": arch,
+            "backbone": {"channels": channels},
+            "classes": tuple(names[row] for row in ids) if is_coco else _numbered_classes(count),
+            "category_ids": tuple(ids) if is_coco else tuple(range(1, count + 1)),
+        }
+    )
+    return config, check_state_dict(tensors, _build_on_meta(config).state_dict(), weights.name, file, hint)
+
+
+def _build_on_meta(config: DetectionConfig) -> Model:
+    from densevision.tasks.detection.task import Detection
+
+    return Detection(config).meta_model
+
+
+def _coco_categories() -> list[str]:
+    """COCO's category names by id: background first, "N/A" for ids without a category."""
     from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-    names = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-    return tuple(names[1:]) if len(names) == count else tuple(f"class {label}" for label in range(1, count))
+    return FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
+
+
+def _numbered_classes(count: int) -> tuple[str, ...]:
+    return tuple(f"class {number}" for number in range(1, count + 1))
+
+
+_CONVERTERS: Mapping[str, Any] = {
+    "torchvision": _convert_torchvision,
+    "yolox": _convert_yolox,
+    "dfine": _convert_dfine,
+}

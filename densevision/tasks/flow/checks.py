@@ -1,4 +1,4 @@
-"""What is looked for in a dataset of motion. No torch before a dataset is opened."""
+"""Checks of datasets of optical flow. No torch before a dataset is opened."""
 
 from __future__ import annotations
 
@@ -10,251 +10,256 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from densevision.datasets.checks import catalog as table
+from densevision.datasets.checks import catalog
 from densevision.datasets.checks.box_edits import rewrite_list
-from densevision.datasets.checks.catalog import Check, of_kind
+from densevision.datasets.checks.catalog import Check, make_check
 from densevision.datasets.checks.context import CheckContext
-from densevision.datasets.checks.fixes import Repair
-from densevision.datasets.checks.image_scanner import FAULTS, ImageInfo, ImageScanner
-from densevision.datasets.checks.pair_similarity import gray_of
-from densevision.datasets.scene_splits import scene_splits
+from densevision.datasets.checks.fixes import FixPlan
+from densevision.datasets.checks.image_scanner import FAULT_CHECKS, ImageInfo, ImageScanner
+from densevision.datasets.checks.pair_similarity import read_gray
+from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import DataError, DenseVisionError
-from densevision.io.label_issues import Kind
+from densevision.io.label_issues import IssueKind
 from densevision.tasks.flow.config import FlowConfig
 
 if TYPE_CHECKING:
-    from densevision.datasets.flow_layouts import Pair
+    from densevision.datasets.flow_layouts import FlowPair
 
-INVALID_SHARE = 0.98
-"""Of a field's pixels; sparse laser scans know 15 %, so only more than this is worth a look."""
-OUTSIDE_SHARE = 0.5
-"""Of the known pixels; that so many leave the image is no motion of a video."""
-MARKS = ("FlyingChairs_train_val.txt", "chairs_split.txt")
+INVALID_FRACTION = 0.98
+"""Unknown pixels of a field above which a warning is due; sparse laser scans know 15 %."""
+OUTSIDE_FRACTION = 0.5
+"""Known pixels that leave the image above which the flow is implausible."""
+SPLIT_LISTS = ("FlyingChairs_train_val.txt", "chairs_split.txt")
 """FlyingChairs' lists of splits."""
-BETTER = 0.7
-"""What another reading of the field may leave of what the given one leaves of the difference, to be believed instead;
-and of the difference itself."""
+MAX_RESIDUAL_RATIO = 0.7
+"""A different interpretation of the field is reported if its residual is below this fraction of the given one's, and of
+that of no motion."""
 
-BROKEN, SIZE = map(of_kind, (Kind.FLOW_BROKEN, Kind.FLOW_SIZE))
-FRAME_SIZE = of_kind(Kind.FRAME_SIZE)
+BROKEN, SIZE = map(make_check, (IssueKind.FLOW_BROKEN, IssueKind.FLOW_SIZE))
+FRAME_SIZE = make_check(IssueKind.FRAME_SIZE)
 MAGNITUDE = Check(
     "flow-magnitude",
     "error",
-    f"a field of motion that leads more than {OUTSIDE_SHARE:.0%} of its pixels out of the image",
-    "Look at unit and scale: motion is in pixels, x to the right, y down.",
+    f"a flow field that moves more than {OUTSIDE_FRACTION:.0%} of its pixels out of the image",
+    "Check unit and scale: flow is in pixels, x to the right, y down.",
 )
 CONSTANT = Check(
     "flow-constant",
     "warning",
-    "a field of motion with the same number everywhere",
-    "Look at what wrote it: nothing moves so.",
+    "a flow field with the same value everywhere",
+    "Check the program that wrote it: no scene moves like this.",
 )
 INVALID = Check(
     "flow-invalid",
     "warning",
-    f"a field of motion of which more than {INVALID_SHARE:.0%} is not known",
-    "Look at what wrote it.",
+    f"a flow field of which more than {INVALID_FRACTION:.0%} is unknown",
+    "Check the program that wrote it.",
 )
 SWAPPED_FRAMES = Check(
     "flow-frames-swapped",
     "error",
-    "a field of motion that explains its frames only when they are exchanged",
-    "Exchange the frames, or bring the motion of the other direction.",
+    "a flow field that fits its frames only when these are swapped",
+    "Swap the frames, or use the flow of the other direction.",
 )
-SWAPPED_PARTS = Check(
+SWAPPED_COMPONENTS = Check(
     "flow-components-swapped",
     "error",
-    "a field of motion that explains its frames only when x and y are exchanged",
+    "a flow field that fits its frames only when x and y are swapped",
     "Write x (to the right) first, then y (down).",
 )
 UNEXPLAINED = Check(
     "flow-unexplained",
     "warning",
-    "a field of motion that makes its frames less alike than no motion at all",
-    "Look whether it belongs to these frames; strong changes of light do this too.",
+    "a flow field that makes its frames less similar than no motion",
+    "Check whether it belongs to these frames; strong changes of illumination have the same effect.",
 )
 
 CHECKS = (
-    *(*table.SHARED, BROKEN, SIZE, FRAME_SIZE, MAGNITUDE, CONSTANT, INVALID),
-    *(SWAPPED_FRAMES, SWAPPED_PARTS, UNEXPLAINED),
+    *(*catalog.FILE_CHECKS, BROKEN, SIZE, FRAME_SIZE, MAGNITUDE, CONSTANT, INVALID),
+    *(SWAPPED_FRAMES, SWAPPED_COMPONENTS, UNEXPLAINED),
 )
-"""All that `check` may find."""
+"""All checks of this task."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a field of motion tells.
+class FieldStatistics:
+    """Size and statistics of a flow field, or the check that it fails.
 
     Attributes:
         size: (height, width).
-        known: Share of pixels whose motion is known.
-        outside: Share of those that leave the image.
-        constant: The motion, where it is the same everywhere.
-        left: What is left of the difference between the frames, in parts of what no motion leaves, by each reading of
-            the field: "given", "frames" exchanged, "parts" exchanged.
-        fault: Why it cannot be read, if so.
-        words: What was found.
+        known: Fraction of pixels whose flow is known.
+        outside: Fraction of those that leave the image.
+        constant: The flow, if it is the same everywhere.
+        residuals: Difference of the frames after warping, relative to that without motion, by interpretation of the
+            field: "given", with "frames" swapped, with "components" swapped.
+        failed: The check that fails if the file cannot be read.
+        message: Details of that.
     """
 
     size: tuple[int, int] = (0, 0)
     known: float = 0.0
     outside: float = 0.0
     constant: tuple[float, float] | None = None
-    left: dict[str, float] | None = None
-    fault: Check | None = None
-    words: str = ""
+    residuals: dict[str, float] | None = None
+    failed: Check | None = None
+    message: str = ""
 
 
 @dataclass(frozen=True)
-class MarksEdit:
-    """FlyingChairs' list of splits, which has a line for each pair in the order of their names."""
+class SplitListEdit:
+    """Edits FlyingChairs' list of splits, which has a line for each pair in the order of their names."""
 
     root: Path
 
-    def apply(self, repair: Repair) -> None:
-        """Rewrites the list without the lines of pairs that were left out."""
+    def apply(self, plan: FixPlan) -> None:
+        """Removes the lines of left-out pairs."""
         flows = sorted(self.root.glob("data/*_flow.flo"))
-        for file in (self.root / name for name in MARKS):
+        for file in (self.root / name for name in SPLIT_LISTS):
             if file.is_file():
-                stays = iter([not repair.is_left_out(flow) for flow in flows])
-                rewrite_list(file, lambda line, stays=stays: next(stays, True), repair)
+                kept = iter([not plan.is_excluded(flow) for flow in flows])
+                rewrite_list(file, lambda line, kept=kept: next(kept, True), plan)
 
 
 def check(config: FlowConfig, context: CheckContext) -> None:
-    """Looks at every frame and every field of motion, and how well each explains its frames.
+    """Checks every frame and flow field, and how well each field fits its frames.
 
     Raises:
         DataError: The dataset is not recognized.
     """
-    scenes = scene_splits(config.data.path or "")
+    scenes = parse_scene_splits(config.data.path or "")
     scanner = ImageScanner(context, sequences=True)
-    trained: list[Pair] = []
+    training_pairs: list[FlowPair] = []
     for split in ("train", "val"):
         if scenes is not None:
-            context.counted(split, scenes=scenes[split].count)
+            context.set_counts(split, scenes=scenes[split].count)
             continue
-        pairs = _listed(config, split, context)
-        if pairs and pairs == trained:
-            context.counted(split, **context.counts["train"])
-            context.notes.append("train and val are the same pairs: they are looked at once, and nothing leaks")
+        pairs = _list_pairs(config, split, context)
+        if pairs and pairs == training_pairs:
+            context.set_counts(split, **context.counts["train"])
+            context.notes.append("train and val are the same pairs: they are checked once")
             continue
-        trained = pairs
-        context.repair.edit(config.data.path, lambda: MarksEdit(Path(config.data.path or "")))
+        training_pairs = pairs
+        context.fix_plan.get_edit(config.data.path, lambda: SplitListEdit(Path(config.data.path or "")))
         frames = list(dict.fromkeys(path for pair in pairs for path in (pair.first, pair.second)))
-        facts = dict(zip(frames, scanner.look(split, frames)))
-        context.counted(split, pairs=len(pairs))
+        facts = dict(zip(frames, scanner.scan(split, frames)))
+        context.set_counts(split, pairs=len(pairs))
         _check_pairs(context, split, pairs, facts)
-    scanner.judge()
+    scanner.check_images()
 
 
-def read_motion(pair: Pair) -> Reading:
-    """Looks at every pixel of a pair's motion; never raises for what is wrong with it."""
-    from densevision.datasets.flow_targets import read_truth
+def compute_statistics(pair: FlowPair) -> FieldStatistics:
+    """Computes statistics of a pair's flow; never raises for what is wrong with it."""
+    from densevision.datasets.flow_targets import read_flow_field
 
-    first = gray_of(pair.first)
+    first = read_gray(pair.first)
     try:
-        truth = read_truth(pair, first.shape)
-    except DenseVisionError as failure:
-        size = "size of its image" in failure.problem
-        return Reading(fault=SIZE if size else BROKEN, words=failure.problem)
+        truth = read_flow_field(pair, first.shape)
+    except DenseVisionError as error:
+        is_size = "size differs" in error.problem
+        return FieldStatistics(failed=SIZE if is_size else BROKEN, message=error.problem)
     known = truth.valid
     if not known.any():
-        return Reading(first.shape)
+        return FieldStatistics(first.shape)
     flow, (height, width) = truth.flow, first.shape
-    moves = flow[:, known]
-    constant = tuple(moves[:, 0].tolist()) if np.ptp(moves, 1).max() == 0 else None
-    x, y = _targets(flow)
+    motion = flow[:, known]
+    constant = tuple(motion[:, 0].tolist()) if np.ptp(motion, 1).max() == 0 else None
+    x, y = _compute_targets(flow)
     inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
     visible = known if truth.occlusion is None else known & ~truth.occlusion
-    left = _differences(first, gray_of(pair.second), flow, visible)
-    return Reading(first.shape, float(known.mean()), 1 - float(inside[known].mean()), constant, left)
+    residuals = _compute_residuals(first, read_gray(pair.second), flow, visible)
+    return FieldStatistics(first.shape, float(known.mean()), 1 - float(inside[known].mean()), constant, residuals)
 
 
-def _differences(first: np.ndarray, second: np.ndarray, flow: np.ndarray, known: np.ndarray) -> dict[str, float]:
-    """What each reading of the field leaves of the mean absolute difference, over pixels that all of them know."""
-    readings = {"given": (first, second, flow), "frames": (second, first, flow), "parts": (first, second, flow[::-1])}
-    targets = {name: _targets(field) for name, (_, _, field) in readings.items()}
+def _compute_residuals(first: np.ndarray, second: np.ndarray, flow: np.ndarray, known: np.ndarray) -> dict[str, float]:
+    """Residual of each interpretation relative to no motion, over pixels that are inside the image in all of them."""
+    variants = {
+        "given": (first, second, flow),
+        "frames": (second, first, flow),
+        "components": (first, second, flow[::-1]),
+    }
+    targets = {name: _compute_targets(field) for name, (_, _, field) in variants.items()}
     height, width = first.shape
     for x, y in targets.values():
         known = known & (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
-    still = np.abs(first.astype(np.float32) - second)[known]
-    if not still.size or not still.mean():
+    without_motion = np.abs(first.astype(np.float32) - second)[known]
+    if not without_motion.size or not without_motion.mean():
         return {}
-    left = {}
-    for name, (own, other, _) in readings.items():
-        x, y = (part.astype(np.float32) for part in targets[name])
-        fetched = cv2.remap(other, x, y, cv2.INTER_LINEAR)
-        left[name] = float(np.abs(own.astype(np.float32) - fetched)[known].mean() / still.mean())
-    return left
+    residuals = {}
+    for name, (image, other, _) in variants.items():
+        x, y = (axis.astype(np.float32) for axis in targets[name])
+        warped = cv2.remap(other, x, y, cv2.INTER_LINEAR)
+        residuals[name] = float(np.abs(image.astype(np.float32) - warped)[known].mean() / without_motion.mean())
+    return residuals
 
 
-def _targets(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compute_targets(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     y, x = np.mgrid[: flow.shape[1], : flow.shape[2]]
     return x + flow[0], y + flow[1]
 
 
-def _listed(config: FlowConfig, split: str, context: CheckContext) -> list[Pair]:
-    from densevision.tasks.flow.dataset import pairs_of
+def _list_pairs(config: FlowConfig, split: str, context: CheckContext) -> list[FlowPair]:
+    from densevision.tasks.flow.dataset import list_pairs
 
     try:
-        pairs, notes = pairs_of(config, split)
-    except DataError as failure:
+        pairs, notes = list_pairs(config, split)
+    except DataError as error:
         if getattr(config.data, split) is not None or not Path(config.data.path or "").is_dir():
             raise
-        context.add(table.EMPTY_SPLIT, config.data.path or "", split, failure.problem)
+        context.add(catalog.SPLIT_MISSING, config.data.path or "", split, error.problem)
         return []
     context.notes += notes
     return pairs
 
 
-def _check_pairs(context: CheckContext, split: str, pairs: Sequence[Pair], facts: dict[Path, ImageInfo]) -> None:
-    sound = []
+def _check_pairs(context: CheckContext, split: str, pairs: Sequence[FlowPair], facts: dict[Path, ImageInfo]) -> None:
+    complete = []
     for pair in pairs:
         for frame in (pair.first, pair.second):
-            context.repair.follow(frame, *_ground_truths(pair))
+            context.fix_plan.exclude_together(frame, *_ground_truths(pair))
         first, second = facts[pair.first], facts[pair.second]
         if first.fault is not None or second.fault is not None:
-            _leave_out(context, pair, FAULTS[first.fault or second.fault])
+            _leave_out(context, pair, FAULT_CHECKS[first.fault or second.fault])
         elif first.size != second.size:
             context.add(FRAME_SIZE, pair.second, None, f"{second.size} after {first.size}")
             _leave_out(context, pair, FRAME_SIZE)
         elif pair.flow is not None:
-            sound.append(pair)
-    for pair, reading in zip(sound, context.spread(read_motion, sound, f"{split}: motion")):
-        for check, words in _faults(reading):
-            context.add(check, pair.flow, None, words)
+            complete.append(pair)
+    for pair, statistics in zip(complete, context.map_parallel(compute_statistics, complete, f"{split}: flow")):
+        for check, message in _find_failed(statistics):
+            context.add(check, pair.flow, None, message)
             if check.fix is not None:
                 _leave_out(context, pair, check)
 
 
-def _faults(reading: Reading) -> list[tuple[Check, str]]:
-    if reading.fault is not None:
-        return [(reading.fault, reading.words)]
-    found = []
-    if reading.known <= 1 - INVALID_SHARE:
-        found.append((INVALID, f"{1 - reading.known:.1%}"))
-    if reading.constant is not None:
-        found.append((CONSTANT, "{:g}, {:g} everywhere".format(*reading.constant)))
-    if reading.outside > OUTSIDE_SHARE:
-        return [*found, (MAGNITUDE, f"{reading.outside:.0%}")]
-    left = reading.left or {}
-    if not left:
-        return found
-    best = min(left, key=left.__getitem__)
-    words = "left of the difference: " + ", ".join(f"{name} {part:.0%}" for name, part in left.items())
-    if left[best] < BETTER * min(left["given"], 1):
-        found.append((SWAPPED_FRAMES if best == "frames" else SWAPPED_PARTS, words))
-    elif left["given"] > 1:
-        found.append((UNEXPLAINED, words))
-    return found
+def _find_failed(statistics: FieldStatistics) -> list[tuple[Check, str]]:
+    """The failed checks of a field with details."""
+    if statistics.failed is not None:
+        return [(statistics.failed, statistics.message)]
+    failed = []
+    if statistics.known <= 1 - INVALID_FRACTION:
+        failed.append((INVALID, f"{1 - statistics.known:.1%}"))
+    if statistics.constant is not None:
+        failed.append((CONSTANT, "{:g}, {:g} everywhere".format(*statistics.constant)))
+    if statistics.outside > OUTSIDE_FRACTION:
+        return [*failed, (MAGNITUDE, f"{statistics.outside:.0%}")]
+    residuals = statistics.residuals or {}
+    if not residuals:
+        return failed
+    best = min(residuals, key=residuals.__getitem__)
+    message = "residuals: " + ", ".join(f"{name} {ratio:.0%}" for name, ratio in residuals.items())
+    if residuals[best] < MAX_RESIDUAL_RATIO * min(residuals["given"], 1):
+        failed.append((SWAPPED_FRAMES if best == "frames" else SWAPPED_COMPONENTS, message))
+    elif residuals["given"] > 1:
+        failed.append((UNEXPLAINED, message))
+    return failed
 
 
-def _leave_out(context: CheckContext, pair: Pair, check: Check) -> None:
-    """Leaves out the motion alone: its frames may be of other pairs, too."""
+def _leave_out(context: CheckContext, pair: FlowPair, check: Check) -> None:
+    """Leaves out only the flow: its frames may belong to other pairs."""
     for path in _ground_truths(pair):
-        context.repair.leave_out(path, check.name)
+        context.fix_plan.exclude(path, check.name)
 
 
-def _ground_truths(pair: Pair) -> list[Path]:
-    """The files that say something of a pair."""
+def _ground_truths(pair: FlowPair) -> list[Path]:
+    """The ground-truth files of a pair."""
     return [path for path in (pair.flow, pair.occlusion, pair.invalid, pair.visible, pair.mask) if path is not None]

@@ -1,137 +1,149 @@
-"""Optical flow: where everything goes between two images."""
+"""Optical flow: the motion of every pixel between two images."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
+from densevision.errors import UsageError
+from densevision.nn.model import Model, Tensors
 from densevision.ops.view import View
 from densevision.results import FlowField
-from densevision.run_config import PredictOptions
-from densevision.sample import Batch, InputSpec, Sample
-from densevision.tasks.base import DenseModel, SampleSet, Task, Tensors
-from densevision.tasks.flow import dataset as data
-from densevision.tasks.flow import postprocess as decode
-from densevision.tasks.flow.augment import augmented
-from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.losses import stack, supervised_losses, unsupervised_losses
+from densevision.run_config import BackboneConfig, PredictOptions
+from densevision.sample import Sample, SampleSet
+from densevision.tasks.base import Task
+from densevision.tasks.flow import dataset, postprocess
+from densevision.tasks.flow.augment import augment_sample
+from densevision.tasks.flow.config import FlowConfig, LossConfig
+from densevision.tasks.flow.losses import FlowCriterion, collate_targets
 from densevision.tasks.flow.metrics import FlowMetric
-from densevision.tasks.flow.models.encoders import STRIDE, RaftEncoder
-from densevision.tasks.flow.models.raft import RAFT_CONFIGS, RaftConfig, RaftHead
-from densevision.tasks.flow.warm_start import carried
+from densevision.tasks.flow.models import MODELS
+from densevision.tasks.flow.photometric import PhotometricCriterion
+from densevision.tasks.flow.warm_start import project_forward
+
+MAP_NAMES = ("flow", "occlusion")
+"""Predictions that become part of the record."""
 
 
 class Flow(Task[FlowConfig, FlowField]):
-    """Where does each pixel of the first image go in the second, and which are lost?"""
+    """Estimates where each pixel of the first image lies in the second, and which ones are occluded."""
 
     name = "flow"
     Config = FlowConfig
     Result = FlowField
+    models = MODELS
     monitor = ("EPE", "min")
     best_possible_value = 0.0
-    supported_options = frozenset({"tile", "overlap", "tta", "iterations", "warm_start", "forward_backward"})
-    merge_strategy = "pixels"
+    merge_strategy = "blend"
 
-    @property
-    def raft_config(self) -> RaftConfig:
-        """The widths that the config names; on a timm pyramid, at the stride of RAFT and with its context shared."""
-        raft_config = RAFT_CONFIGS[self.config.preset]
-        return replace(raft_config, stride=STRIDE, shared=True) if self.config.arch == "raft_timm" else raft_config
+    def model_arguments(self) -> dict[str, Any]:
+        """The losses, and whether SEA-RAFT's encoders start from ImageNet weights."""
+        arguments = {
+            "criterion": build_criterion(self.config.loss),
+            "pretrained": self.config.backbone.pretrained is True,
+        }
+        has_own_encoder = "encoder" not in self.architecture.arguments
+        return arguments | {"encoder": None} if has_own_encoder else arguments
 
-    @property
-    def inputs(self) -> dict[str, InputSpec]:
-        """Two images as they are, their edges continued on all sides to whole cells (RAFT's "sintel" padding)."""
-        channels, raft_config = self.config.backbone.channels, self.raft_config
-        spec = InputSpec(channels, "center", multiple_of=raft_config.stride, minimum=raft_config.least, fill="edge")
-        return {"first": spec, "second": spec}
+    def build_model(self) -> Model:
+        """Builds the model.
 
-    def encoder(self) -> nn.Module:
-        """RAFT's feature encoder, or a timm pyramid's stride-8 level."""
-        if self.config.arch == "raft":
-            raft_config = self.raft_config
-            return RaftEncoder(
-                raft_config.encoder, raft_config.bottleneck, self.config.backbone.channels, raft_config.stride
-            )
-        from densevision.nn.backbone import Backbone
+        Raises:
+            UsageError: Options of the config have no effect on the architecture.
+        """
+        config, parameters = self.config, self.architecture.parameters()
+        if "criterion" not in parameters and config.loss != LossConfig():
+            hint = "Use the architecture's own options: model.gamma, model.max_flow."
+            raise UsageError(f"has no effect on arch {config.arch}", field="loss", value=config.loss.plain(), hint=hint)
+        fields = {"channels": config.backbone.channels}
+        if "encoder" in self.architecture.arguments:
+            fields["name"] = config.backbone.name
+            if "encoder_options" not in parameters:
+                fields["pretrained"] = config.backbone.pretrained
+        is_timm = "encoder" in self.architecture.arguments and "encoder_options" in parameters
+        if not is_timm and config.backbone != BackboneConfig(**fields):
+            names = ", ".join(fields)
+            problem = f"has no effect on arch {config.arch}, apart from {names}"
+            raise UsageError(problem, field="backbone", value=config.backbone.plain(), hint="Use arch raft_timm.")
+        return super().build_model()
 
-        return Backbone(self.config.backbone, shallowest=STRIDE, deepest=STRIDE)
-
-    def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
-        """The steps of refinement."""
-        config = self.config
-        return RaftHead(
-            channels,
-            strides,
-            self.raft_config,
-            config.iterations,
-            config.occlusion,
-            correlation=config.correlation,
-            frozen_norms=config.frozen_norms,
-        )
-
-    def dataset(self, split: str) -> SampleSet:
+    def open_dataset(self, split: str) -> SampleSet:
         """The pairs of a split with their flow."""
-        return data.open_split(self.config, split)
+        return dataset.open_split(self.config, split)
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
-        """A crop of a pair after one warp, with colors and holes; scenes never come twice."""
-        sample = dataset.fresh(index, epoch) if isinstance(dataset, data.SceneFlow) else dataset[index]
-        return augmented(self.config.augment, sample, rng, self.config.data.size)
+        """A random crop of a pair with random colors; procedural scenes are new in every epoch."""
+        sample = dataset.fresh(index, epoch) if hasattr(dataset, "fresh") else dataset[index]
+        return augment_sample(self.config.augment, sample, rng, self.config.data.size)
 
-    def unlabeled(self, sample: Sample) -> Sample:
+    def remove_labels(self, sample: Sample) -> Sample:
         """The sample with every pixel unknown."""
         height, width = sample.size
-        nothing = np.zeros((height, width), bool)
-        return replace(sample, truth=FlowField.of(np.zeros((2, height, width), np.float32), nothing))
+        zeros = np.zeros((2, height, width), np.float32)
+        return replace(sample, truth=FlowField.from_arrays(zeros, np.zeros((height, width), bool)))
 
-    def targets(self, ground_truths: Sequence[FlowField | None]) -> Tensors:
-        """Flow, validity and occlusion, stacked; see `loss.stack`."""
-        return stack(ground_truths)
-
-    def losses(self, net: DenseModel, batch: Batch, training_modules: nn.Module | None, optimizer_name: str) -> Tensors:
-        """The sequence loss, or photometric losses where there is no truth to learn from."""
-        if self.config.loss.supervision == "photometric":
-            return unsupervised_losses(net, batch.inputs, self.config)
-        return supervised_losses(net, batch.inputs, batch.targets, self.config)
+    def collate_targets(self, ground_truths: Sequence[FlowField | None]) -> Tensors:
+        """Flow, occlusion and where they are known; see `losses.collate_targets`."""
+        return collate_targets(ground_truths)
 
     def forward_kwargs(self, options: PredictOptions) -> dict[str, Any]:
-        """Iterations, and whether to go back as well."""
-        forward_kwargs: dict[str, Any] = {}
+        """The number of iterations, and whether to check forward-backward consistency.
+
+        Raises:
+            UsageError: The architecture has no such option.
+        """
+        kwargs: dict[str, Any] = {}
         if options.iterations is not None:
-            forward_kwargs["iterations"] = options.iterations
+            kwargs["iterations"] = options.iterations
         if options.forward_backward:
-            forward_kwargs["forward_backward"] = True
-        return forward_kwargs
+            self._check_forward_argument("forward_backward", "forward_backward")
+            kwargs["forward_backward"] = True
+        if options.warm_start:
+            self._check_forward_argument("initial_flow", "warm_start")
+        return kwargs
 
     def warm_start_inputs(self, previous: FlowField, view: View) -> Tensors:
-        """The previous flow, carried along itself."""
-        moved = previous.warp(view.matrix, view.size)
-        return {"start": torch.from_numpy(carried(moved.flow, self.raft_config.stride))[None]}
+        """The previous flow, projected forward, as the initial flow."""
+        flow = previous.warp(view.matrix, view.size).flow
+        stride = self.input_spec["first"].multiple_of
+        return {"initial_flow": torch.from_numpy(project_forward(flow, stride))[None]}
 
-    def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
-        """Flow, and occlusion as a probability."""
-        return decode.answers(outputs)
+    def postprocess(self, outputs: Tensors, options: PredictOptions) -> Tensors:
+        """The predictions that the record has."""
+        predictions = super().postprocess(outputs, options)
+        return {name: predictions[name] for name in MAP_NAMES if name in predictions}
 
-    def fields(self, answers: Tensors, view: View, mirrored: bool = False) -> Tensors:
+    def to_image_space(self, predictions: Tensors, view: View, mirrored: bool = False) -> Tensors:
         """Flow and occlusion on the image's own pixels."""
-        return decode.fields(answers, view, mirrored)
+        return postprocess.to_image_space(predictions, view, mirrored)
 
-    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[FlowField]:
+    def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[FlowField]:
         """Records in pixels of the original images."""
-        return decode.results(answers, views)
+        return postprocess.to_results(predictions, views)
 
-    def encode(self, ground_truths: Sequence[FlowField]) -> Tensors:
-        """Outputs that say the truths."""
-        return decode.encode(ground_truths)
-
-    def metric(self) -> FlowMetric:
-        """End-point error and its kin."""
+    def build_metric(self) -> FlowMetric:
+        """End-point error and related metrics."""
         return FlowMetric()
+
+    def _check_forward_argument(self, name: str, option: str) -> None:
+        if name not in inspect.signature(self.architecture.load_class().forward).parameters:
+            known = [
+                arch for arch, each in MODELS.items() if name in inspect.signature(each.load_class().forward).parameters
+            ]
+            hint = f"These architectures support it: {', '.join(known)}."
+            raise UsageError(f"is not supported by arch {self.config.arch}", field=option, value=True, hint=hint)
+
+
+def build_criterion(loss: LossConfig) -> FlowCriterion | PhotometricCriterion:
+    """The criterion with the weights of a config."""
+    if loss.supervision == "photometric":
+        return PhotometricCriterion(loss.gamma, loss.occlusion, loss.smoothness, loss.census_radius)
+    return FlowCriterion(loss.distance, loss.gamma, loss.max_flow, loss.occlusion, loss.matching)
 
 
 TASK = Flow

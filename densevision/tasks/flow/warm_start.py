@@ -1,6 +1,6 @@
-"""Where the flow of a pair leads the flow of the next one to begin.
+"""Initial flow of a pair from the flow of the previous one.
 
-Source: Teed and Deng, RAFT, ECCV 2020, section 4.2: the previous flow is carried along itself.
+Source: Teed and Deng, RAFT, ECCV 2020, section 4.2: the previous flow is projected forward along itself.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 
-def carried(flow: np.ndarray, stride: int) -> np.ndarray:
-    """The flow to start the next pair from: each cell's motion, at the cell that it led to.
+def project_forward(flow: np.ndarray, stride: int) -> np.ndarray:
+    """Moves each cell's motion to the cell that it leads to.
 
-    Cells that nothing moved to take the motion of the nearest that something did.
+    Cells that no motion leads to get that of the nearest cell that has one.
 
     Args:
         flow: (2, H, W) of the previous pair on the network's canvas, whose sides are multiples of the stride.
@@ -27,14 +27,14 @@ def carried(flow: np.ndarray, stride: int) -> np.ndarray:
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     if not inside.any():
         return np.zeros_like(cells, np.float32)
-    # Where several arrive the fastest stays: it is the likeliest to be in front.
+    # Where several motions lead to one cell the fastest is used: it is most likely in front.
     order = np.argsort(np.hypot(*cells)[inside], kind="stable")
-    arrived, empty = np.zeros_like(cells, np.float32), np.ones((height, width), np.uint8)
-    arrived[:, y[inside][order], x[inside][order]] = cells[:, inside][:, order]
+    projected, empty = np.zeros_like(cells, np.float32), np.ones((height, width), np.uint8)
+    projected[:, y[inside][order], x[inside][order]] = cells[:, inside][:, order]
     empty[y[inside], x[inside]] = 0
     labels = cv2.distanceTransformWithLabels(empty, cv2.DIST_L2, 3, labelType=cv2.DIST_LABEL_PIXEL)[1]
-    owner = np.zeros((labels.max() + 1, 2), int)
+    sources = np.zeros((labels.max() + 1, 2), int)
     rows, columns = np.nonzero(empty == 0)
-    owner[labels[rows, columns]] = np.stack([rows, columns], 1)
-    nearest = owner[labels]
-    return arrived[:, nearest[..., 0], nearest[..., 1]]
+    sources[labels[rows, columns]] = np.stack([rows, columns], 1)
+    nearest = sources[labels]
+    return projected[:, nearest[..., 0], nearest[..., 1]]

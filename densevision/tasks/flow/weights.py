@@ -1,16 +1,14 @@
-"""Published RAFT weights, torchvision's and princeton-vl's, as weights of ours."""
+"""Published RAFT weights of torchvision and princeton-vl."""
 
 from __future__ import annotations
 
 import io
-import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from densevision.errors import WeightsError
-from densevision.io.checkpoint import read_state
+from densevision.io.checkpoint import Rules, check_state_dict, read_state_dict, rename_state_dict
 from densevision.io.weights import PublishedWeights, save_weights
 from densevision.tasks.flow.config import FlowConfig
 
@@ -33,7 +31,7 @@ _TORCHVISION = (
     ("raft_small", "raft_small_C_T_V2-01064c6d", 3.8, _CT),
     ("raft_small_c_t_v1", "raft_small_C_T_V1-ad48884c", 3.8, _CT),
 )
-"""Name, file (its last part is the start of its SHA-256), megabytes, training data. V1 is princeton-vl's."""
+"""Name, file (its last part is the start of its SHA-256), megabytes, training data. V1 was trained by princeton-vl."""
 
 _PRINCETON = (
     ("raft-chairs", "FlyingChairs"),
@@ -42,7 +40,7 @@ _PRINCETON = (
     ("raft-kitti", _KITTI),
     ("raft-small", _CT),
 )
-"""Names as in princeton-vl's archive of models."""
+"""Name in princeton-vl's archive of models, training data."""
 
 _ARCHIVE = "https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip"
 
@@ -55,120 +53,101 @@ def _torchvision() -> Iterable[PublishedWeights]:
 
 def _princeton() -> Iterable[PublishedWeights]:
     for name, data in _PRINCETON:
-        # The archive's publisher states no hash.
+        # The publisher states no hash of the archive.
         yield PublishedWeights(f"princeton-vl/{name}", "flow", _ARCHIVE, "", LICENSE, 81.0, data)
 
 
 PUBLISHED: tuple[PublishedWeights, ...] = (*_torchvision(), *_princeton())
-"""Weights that `convert` knows."""
+"""Weights that `convert` converts."""
 
 
 def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
-    """Writes a foreign state dict as weights of ours, every tensor accounted for.
+    """Converts a published state dict.
 
     Args:
-        weights: What the file is.
-        file: A `.pth`; or princeton-vl's archive, which holds several.
+        weights: What the file contains.
+        file: A checkpoint; for princeton-vl also its archive of several.
         out: The safetensors to write.
 
     Raises:
-        WeightsError: The file is no state dict, or not of the network that its name says.
+        WeightsError: The file is not a state dict of this network.
     """
     import torch
 
     from densevision.tasks.flow.task import Flow
 
-    large = "small" not in weights.name
-    config = FlowConfig.checked({"preset": "large" if large else "small", "occlusion": False})
-    found = renamed(_loaded(weights, file))
+    arch = "raft_small" if "small" in weights.name else "raft_large"
+    config = FlowConfig.checked({"arch": arch, "model": {"occlusion": False}})
     with torch.device("meta"):
-        expected = Flow(config).net().state_dict()
-    _check(found, {name: tuple(tensor.shape) for name, tensor in expected.items()}, weights, file)
-    save_weights(out, {name: found[name] for name in expected}, weights.card(config.plain()))
+        expected = Flow(config).build_model().state_dict()
+    tensors = rename_tensors(_read_checkpoint(weights, file))
+    tensors = check_state_dict(tensors, expected, weights.name, file, f"Is it {weights.name}? Small and large differ.")
+    save_weights(out, tensors, weights.card(config.plain()))
 
 
-def renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict of torchvision's RAFT or of princeton-vl's under our names; what fits no rule keeps its own."""
+def rename_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renames a state dict of torchvision's or princeton-vl's RAFT."""
     plain = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    rules = _PRINCETON_RULES if any(name.startswith("fnet.") for name in plain) else _TORCHVISION_RULES
-    found = {}
-    for name, tensor in plain.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        if name:
-            found[name] = tensor
-    return found
+    is_princeton = any(name.startswith("fnet.") for name in plain)
+    return rename_state_dict(plain, _PRINCETON_RULES if is_princeton else _TORCHVISION_RULES)
 
 
 def _stage(number: str) -> str:
     return f"stages.{int(number) - 1}"
 
 
-_TORCHVISION_RULES: tuple[tuple[str, object], ...] = (
+_TORCHVISION_RULES: Rules = (
     (r"^feature_encoder\.", "encoder.features."),
-    (r"^context_encoder\.", "head.context."),
-    (r"(features|context)\.convnormrelu\.", r"\1.stem."),
-    (r"\blayer(\d)", lambda found: _stage(found[1])),
-    (r"\.convnormrelu(\d)\.", lambda found: f".convolutions.{int(found[1]) - 1}."),
+    (r"(features|context_encoder)\.convnormrelu\.", r"\1.stem."),
+    (r"\blayer(\d)", lambda match: _stage(match[1])),
+    (r"\.convnormrelu(\d)\.", lambda match: f".convolutions.{int(match[1]) - 1}."),
     (r"\.downsample\.", ".shortcut."),
-    (r"(features|context)\.conv\.", r"\1.project."),
-    (r"^update_block\.motion_encoder\.convcorr(\d)\.0", lambda found: f"head.motion.correlation.{int(found[1]) - 1}.0"),
-    (r"^update_block\.motion_encoder\.convflow(\d)\.0", lambda found: f"head.motion.flow.{int(found[1]) - 1}.0"),
-    (r"^update_block\.motion_encoder\.conv\.0", "head.motion.join.0"),
-    (r"^update_block\.recurrent_block\.convgru(\d)", lambda found: f"head.memory.units.{int(found[1]) - 1}"),
+    (r"(features|context_encoder)\.conv\.", r"\1.project."),
+    (
+        r"^update_block\.motion_encoder\.convcorr(\d)\.0",
+        lambda match: f"motion_encoder.correlation.{int(match[1]) - 1}.0",
+    ),
+    (r"^update_block\.motion_encoder\.convflow(\d)\.0", lambda match: f"motion_encoder.flow.{int(match[1]) - 1}.0"),
+    (r"^update_block\.motion_encoder\.conv\.0", "motion_encoder.join.0"),
+    (r"^update_block\.recurrent_block\.convgru(\d)", lambda match: f"update_block.grus.{int(match[1]) - 1}"),
     (r"\.convz\.", ".update."),
     (r"\.convr\.", ".reset."),
     (r"\.convq\.", ".candidate."),
-    (r"^update_block\.flow_head\.conv(\d)", lambda found: f"head.change.{2 * int(found[1]) - 2}"),
-    (r"^mask_predictor\.convrelu\.0", "head.upsample.weights.0"),
-    (r"^mask_predictor\.conv\.", "head.upsample.weights.2."),
+    (r"^update_block\.flow_head\.conv(\d)", lambda match: f"flow_head.{2 * int(match[1]) - 2}"),
+    (r"^mask_predictor\.convrelu\.0", "upsampler.weights.0"),
+    (r"^mask_predictor\.conv\.", "upsampler.weights.2."),
 )
 
-_PRINCETON_RULES: tuple[tuple[str, object], ...] = (
-    # The norm of a shortcut is saved twice: inside the shortcut, and as the block's last norm.
+_PRINCETON_RULES: Rules = (
+    # The norm of a shortcut is saved twice: in the shortcut, and as the block's last norm.
     (r"^.*layer\d\.\d\.norm[34]\..*$", ""),
     (r"^fnet\.", "encoder.features."),
-    (r"^cnet\.", "head.context."),
-    (r"(features|context)\.conv1\.", r"\1.stem.0."),
-    (r"(features|context)\.norm1\.", r"\1.stem.1."),
-    (r"(features|context)\.conv2\.", r"\1.project."),
-    (r"\blayer(\d)", lambda found: _stage(found[1])),
-    (r"(stages\.\d\.\d)\.conv(\d)\.", lambda found: f"{found[1]}.convolutions.{int(found[2]) - 1}.0."),
-    (r"(stages\.\d\.\d)\.norm(\d)\.", lambda found: f"{found[1]}.convolutions.{int(found[2]) - 1}.1."),
+    (r"^cnet\.", "context_encoder."),
+    (r"(features|context_encoder)\.conv1\.", r"\1.stem.0."),
+    (r"(features|context_encoder)\.norm1\.", r"\1.stem.1."),
+    (r"(features|context_encoder)\.conv2\.", r"\1.project."),
+    (r"\blayer(\d)", lambda match: _stage(match[1])),
+    (r"(stages\.\d\.\d)\.conv(\d)\.", lambda match: f"{match[1]}.convolutions.{int(match[2]) - 1}.0."),
+    (r"(stages\.\d\.\d)\.norm(\d)\.", lambda match: f"{match[1]}.convolutions.{int(match[2]) - 1}.1."),
     (r"\.downsample\.", ".shortcut."),
-    (r"^update_block\.encoder\.convc(\d)", lambda found: f"head.motion.correlation.{int(found[1]) - 1}.0"),
-    (r"^update_block\.encoder\.convf(\d)", lambda found: f"head.motion.flow.{int(found[1]) - 1}.0"),
-    (r"^update_block\.encoder\.conv\.", "head.motion.join.0."),
+    (r"^update_block\.encoder\.convc(\d)", lambda match: f"motion_encoder.correlation.{int(match[1]) - 1}.0"),
+    (r"^update_block\.encoder\.convf(\d)", lambda match: f"motion_encoder.flow.{int(match[1]) - 1}.0"),
+    (r"^update_block\.encoder\.conv\.", "motion_encoder.join.0."),
     (r"^update_block\.gru\.conv([zrq])\.", r"update_block.gru.conv\g<1>1."),
-    (r"^update_block\.gru\.convz(\d)", lambda found: f"head.memory.units.{int(found[1]) - 1}.update"),
-    (r"^update_block\.gru\.convr(\d)", lambda found: f"head.memory.units.{int(found[1]) - 1}.reset"),
-    (r"^update_block\.gru\.convq(\d)", lambda found: f"head.memory.units.{int(found[1]) - 1}.candidate"),
-    (r"^update_block\.flow_head\.conv(\d)", lambda found: f"head.change.{2 * int(found[1]) - 2}"),
-    (r"^update_block\.mask\.", "head.upsample.weights."),
+    (r"^update_block\.gru\.convz(\d)", lambda match: f"update_block.grus.{int(match[1]) - 1}.update"),
+    (r"^update_block\.gru\.convr(\d)", lambda match: f"update_block.grus.{int(match[1]) - 1}.reset"),
+    (r"^update_block\.gru\.convq(\d)", lambda match: f"update_block.grus.{int(match[1]) - 1}.candidate"),
+    (r"^update_block\.flow_head\.conv(\d)", lambda match: f"flow_head.{2 * int(match[1]) - 2}"),
+    (r"^update_block\.mask\.", "upsampler.weights."),
 )
 
 
-def _loaded(weights: PublishedWeights, file: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint, also where it lies in an archive of several; a checkpoint is a zip file as well."""
+def _read_checkpoint(weights: PublishedWeights, file: Path) -> dict[str, Tensor]:
+    """Reads a checkpoint, also from an archive of several; checkpoints are zip files as well."""
     stream: IO[bytes] | None = None
     if zipfile.is_zipfile(file):
-        wanted = f"{weights.name.split('/')[1]}.pth"
+        ending = f"{weights.name.split('/')[1]}.pth"
         with zipfile.ZipFile(file) as archive:
-            members = [name for name in archive.namelist() if name.endswith(wanted)]
+            members = [name for name in archive.namelist() if name.endswith(ending)]
             stream = io.BytesIO(archive.read(members[0])) if members else None
-    return read_state(file, f"Give the file that {weights.address} holds.", stream=stream)
-
-
-def _check(
-    found: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], weights: PublishedWeights, file: Path
-) -> None:
-    hint = f"Is it {weights.name}? Small and large differ."
-    for problem, names in (
-        ("are missing", expected.keys() - found.keys()),
-        ("are unknown", found.keys() - expected.keys()),
-    ):
-        if names:
-            raise WeightsError(f"{len(names)} tensors {problem}", file=file, value=sorted(names)[:3], hint=hint)
-    for name, shape in expected.items():
-        if tuple(found[name].shape) != shape:
-            raise WeightsError(f"another shape than {shape}", file=file, field=name, value=found[name].shape, hint=hint)
+    return read_state_dict(file, f"Give the file that {weights.address} holds.", stream=stream)

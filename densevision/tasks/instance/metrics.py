@@ -10,7 +10,7 @@ import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.box_confusion import BoxConfusion
-from densevision.metrics.per_image import Joined
+from densevision.metrics.per_image import JoinedStats
 from densevision.results import Instances
 
 
@@ -56,9 +56,9 @@ class InstanceMetric:
         """bbox/AP bbox/AP50 ... segm/AP ... keypoints/AP ...; NaN where there is no truth."""
         return {f"{kind}/{name}": value for kind, part in self.parts.items() for name, value in part.compute().items()}
 
-    def per_image(self) -> Joined:
+    def per_image(self) -> JoinedStats:
         """The matches of each image, from which the numbers of any choice of images follow."""
-        return Joined((f"{kind}/", part.per_image()) for kind, part in self.parts.items())
+        return JoinedStats((f"{kind}/", part.per_image()) for kind, part in self.parts.items())
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
         """The same numbers for each class."""
@@ -66,18 +66,19 @@ class InstanceMetric:
 
     def plots(self, folder: Path) -> None:
         """Precision over recall and F1 over confidence for each kind, and the confusion matrix."""
-        from densevision.draw.plots import confusion, f1_curves, pr_curves
+        from densevision.draw.plots import plot_confusion_matrix, plot_f1_curves, plot_pr_curves
 
         confidences = np.linspace(0, 1, 101)
         for kind, part in self.parts.items():
             curves, names = part.curves(), part.names
-            pr_curves(
+            plot_pr_curves(
                 folder / f"{kind}_precision_recall.png",
                 {name: (curves.recall, values) for name, values in zip(names, curves.precision)},
             )
-            f1_curves(
+            plot_f1_curves(
                 folder / f"{kind}_f1.png",
                 {name: (confidences, values) for name, values in zip(names, curves.f1(confidences))},
             )
         names = self.parts["bbox"].names
-        confusion(folder / "confusion.png", self.confusion.matrix, (*names, "background"))
+        matrix, rows = self.confusion.select_most_confused()
+        plot_confusion_matrix(folder / "confusion.png", matrix, [(*names, "background")[row] for row in rows])

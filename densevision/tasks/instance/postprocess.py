@@ -1,85 +1,97 @@
-"""Outputs to records: boxes back to the image, masks pasted into them, heatmaps read."""
+"""Predictions to records: boxes mapped back to the image, masks pasted into them, keypoints read from heatmaps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import cv2
 import numpy as np
 from torch import Tensor
 
-from densevision.nn.rcnn.postprocess import Rules, asked_for
-from densevision.ops.masks import areas
-from densevision.ops.merging import strongest_of_parts
-from densevision.ops.paste import paste, paste_snapped
+from densevision.ops.masks import compute_areas, encode
+from densevision.ops.merging import merge_boxes, tile_windows
+from densevision.ops.paste import paste_mask, paste_mask_torchvision
 from densevision.ops.skeleton import Skeleton
 from densevision.ops.view import View
 from densevision.results import Instances
 from densevision.run_config import PredictOptions
 from densevision.tasks.instance.config import InstanceConfig
-from densevision.tasks.instance.keypoints import peaks
+from densevision.tasks.instance.keypoints import find_peaks
+
+__all__ = ["make_records", "make_skeleton", "merge_records"]
+
+MASK_THRESHOLD = 0.5
+"""Probability above which a pixel is inside an object."""
 
 
-def rules(options: PredictOptions, config: InstanceConfig) -> Rules:
-    """Which boxes are answers: what the options ask for, and where they are silent, the config.
-
-    Raises:
-        UsageError: A class that does not exist.
-    """
-    chosen = config.decode
-    usual = Rules(chosen.score_threshold, chosen.iou_threshold, chosen.max_detections, chosen.candidates)
-    return asked_for(options, usual, config.classes or ())
-
-
-def results(answers: dict[str, Tensor], views: Sequence[View], config: InstanceConfig) -> list[Instances]:
+def make_records(predictions: dict[str, Tensor], views: Sequence[View], config: InstanceConfig) -> list[Instances]:
     """Records in pixels of the original images; boxes that lie outside are left out.
 
     Args:
-        answers: What the head returns, on the CPU.
-        views: How the network saw each image.
-        config: Class names, joints, and how masks are pasted.
+        predictions: Of the model, on the CPU.
+        views: How the model saw each image.
+        config: Class names, keypoints, and how masks are pasted.
     """
-    rows = (dict(zip(answers, row)) for row in zip(*(answer.numpy() for answer in answers.values())))
-    return [_record(row, view, config) for row, view in zip(rows, views)]
+    rows = (dict(zip(predictions, row)) for row in zip(*(values.numpy() for values in predictions.values())))
+    return [_make_record(row, view, config) for row, view in zip(rows, views)]
 
 
-def merge(found: Sequence[Instances], options: PredictOptions, config: InstanceConfig) -> Instances:
-    """One record from several about the same image: the strongest objects that do not suppress one another."""
-    everything = Instances.joined(found)
-    groups = np.zeros_like(everything.labels) if options.class_agnostic else everything.labels
-    threshold = config.decode.iou_threshold if options.iou_threshold is None else options.iou_threshold
-    tiled = options.tile is not None
-    keep = strongest_of_parts(everything.boxes, everything.scores, groups, threshold, pieces=tiled)
-    return everything[keep[: options.max_detections or config.decode.max_detections]]
+def merge_records(
+    records: Sequence[Instances], options: PredictOptions, iou_threshold: float, max_detections: int
+) -> Instances:
+    """One record from several of the same image: the strongest objects whose boxes do not suppress each other.
+
+    Args:
+        records: In pixels of the complete image.
+        options: `tile` and `overlap` that they were made with, `class_agnostic`.
+        iou_threshold: IoU above which the weaker of two boxes of a class is suppressed.
+        max_detections: Most objects.
+    """
+    if len(records) == 1:
+        return records[0]
+    joined = Instances.concatenate(records)
+    groups = np.zeros_like(joined.labels) if options.class_agnostic else joined.labels
+    windows = None if options.tile is None else tile_windows(joined.size, options.tile, options.overlap)
+    keep = merge_boxes(joined.boxes, joined.scores, groups, iou_threshold, windows)
+    return joined[keep[:max_detections]]
 
 
-def skeleton(config: InstanceConfig) -> Skeleton | None:
-    """What the keypoints of this config are."""
-    return Skeleton(config.keypoint_names or (), config.skeleton_edges or ()) if config.keypoints else None
+def make_skeleton(config: InstanceConfig) -> Skeleton | None:
+    """The keypoints of this config; None if it has none."""
+    return Skeleton(config.keypoint_names or (), config.skeleton_edges or ()) if config.has_keypoints else None
 
 
-def _record(answer: dict[str, np.ndarray], view: View, config: InstanceConfig) -> Instances:
-    boxes = view.boxes_to_original(answer["boxes"]).astype(np.float32)
-    keep = np.flatnonzero(answer["valid"] & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+def _make_record(prediction: dict[str, np.ndarray], view: View, config: InstanceConfig) -> Instances:
+    boxes = view.boxes_to_original(prediction["boxes"]).astype(np.float32)
+    keep = np.flatnonzero(prediction["valid"] & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
     boxes = boxes[keep]
-    more = {}
-    if config.masks:
-        more["masks"] = masks = _pasted(answer["masks"][keep], boxes, view, config.decode.whole_pixels)
-        more["areas"] = areas(masks)
-    if config.keypoints:
-        points, scores = peaks(answer["heatmaps"][keep], answer["boxes"][keep])
-        more["keypoints"] = np.dstack([view.points_to_original(points), np.full(scores.shape, 2)]).astype(np.float32)
-        more |= {"joint_scores": scores, "skeleton": skeleton(config)}
-    return Instances.of(
+    fields: dict[str, Any] = {}
+    if config.has_masks:
+        if "canvas_masks" in prediction:
+            masks = tuple(_resize_mask(prediction["canvas_masks"][row], view) for row in keep)
+        else:
+            paste = paste_mask_torchvision if config.decode.snap_boxes else paste_mask
+            masks = tuple(paste(mask, box, view.original) for mask, box in zip(prediction["masks"][keep], boxes))
+        fields |= {"masks": masks, "areas": compute_areas(masks)}
+    if config.has_keypoints:
+        points, scores = find_peaks(prediction["heatmaps"][keep], prediction["boxes"][keep])
+        points = np.dstack([view.points_to_original(points), np.full(scores.shape, 2)]).astype(np.float32)
+        fields |= {"keypoints": points, "keypoint_scores": scores, "skeleton": make_skeleton(config)}
+    return Instances.from_arrays(
         boxes,
-        answer["labels"][keep],
+        prediction["labels"][keep],
         config.classes or (),
         view.original,
-        scores=answer["scores"][keep],
-        ids=config.category_ids,
-        **more,
+        scores=prediction["scores"][keep],
+        category_ids=config.category_ids,
+        **fields,
     )
 
 
-def _pasted(masks: np.ndarray, boxes: np.ndarray, view: View, whole_pixels: bool) -> tuple[dict, ...]:
-    onto = paste_snapped if whole_pixels else paste
-    return tuple(onto(mask, box, view.original) for mask, box in zip(masks, boxes))
+def _resize_mask(probabilities: np.ndarray, view: View) -> dict[str, Any]:
+    """The run-length encoding on the original image of a mask (H, W) on the canvas."""
+    (height, width), (x, y) = view.content, (round(offset) for offset in view.offset)
+    content = probabilities[y : y + height, x : x + width]
+    resized = cv2.resize(content, view.original[::-1], interpolation=cv2.INTER_LINEAR)
+    return encode(resized > MASK_THRESHOLD)

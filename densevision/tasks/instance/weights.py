@@ -1,7 +1,8 @@
-"""Mask R-CNN and Keypoint R-CNN weights that torchvision published, and state dicts of its classes."""
+"""Published weights: torchvision's Mask R-CNN and Keypoint R-CNN."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,17 +10,19 @@ from densevision.io.weights import PublishedWeights, save_weights
 from densevision.tasks.instance.config import InstanceConfig
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor
+
+__all__ = ["PUBLISHED", "convert", "infer_config"]
 
 LICENSE = "BSD-3-Clause (torchvision); trained on COCO, whose images have terms of their own"
-LIMBS = (
+COCO_SKELETON = (
     *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
     *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
 )
-"""COCO's skeleton of a person."""
-
-CANDIDATES = 4000
-"""torchvision suppresses among all boxes; of fewer than these, as many as are needed always remain."""
+"""Edges of COCO's skeleton of a person."""
+MAX_CANDIDATES = 4000
+"""torchvision suppresses among all boxes; of fewer than this, as many as are needed always remain."""
+KEYPOINT_KEY = "roi_heads.keypoint_predictor.kps_score_lowres.weight"
 
 PUBLISHED = tuple(
     PublishedWeights(
@@ -41,64 +44,60 @@ PUBLISHED = tuple(
 
 
 def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
-    """Writes a state dict of torchvision's class as weights of ours; other numbers of classes get numbers for names.
+    """Converts a state dict of torchvision's class; other numbers of classes get numbers for names.
 
     Args:
         weights: What the file is.
         file: The published file, or what `torch.save` wrote of such a model's `state_dict()`.
-        out: The safetensors to write.
+        out: The safetensors file to write.
 
     Raises:
         WeightsError: The file is no state dict of this network.
     """
-    import torch
-
-    from densevision.nn.rcnn import torchvision_weights as theirs
+    from densevision.nn.rcnn import torchvision_weights
     from densevision.tasks.instance.task import Instance
 
-    state = theirs.read_state(file, weights.name)
-    config = InstanceConfig.checked(_options(state, theirs.backbone_options(state), theirs.options(state)))
-    with torch.device("meta"):
-        net = Instance(config).net()
-    tensors = theirs.converted(net, state, file, weights.sha256, exact=True)
+    state = torchvision_weights.read_state_dict(file, weights.name)
+    config = InstanceConfig.checked(infer_config(state))
+    model = Instance(config).meta_model
+    tensors = torchvision_weights.convert_state_dict(model, state, weights.name, file, weights.sha256, is_exact=True)
     save_weights(out, tensors, weights.card(config.plain(), config.classes))
 
 
-def _options(state: dict[str, torch.Tensor], backbone: dict[str, Any], rcnn: dict[str, Any]) -> dict[str, Any]:
-    """The config that a state dict tells, with torchvision's sizes and rules."""
-    keypoints = "roi_heads.keypoint_predictor.kps_score_lowres.weight" in state
+def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The config that follows from a state dict, with torchvision's sizes and thresholds."""
+    from densevision.nn.rcnn import torchvision_weights
+
+    has_keypoints = KEYPOINT_KEY in state
     count = len(state["roi_heads.box_predictor.cls_score.weight"])
-    options: dict[str, Any] = {
-        "masks": not keypoints,
-        "keypoints": keypoints,
-        "classes": _classes(count, keypoints),
+    config: dict[str, Any] = {
+        "arch": "keypoint_rcnn" if has_keypoints else "mask_rcnn",
+        "model": {**torchvision_weights.infer_model(state), "max_candidates": MAX_CANDIDATES},
+        "classes": _class_names(count, has_keypoints),
         "category_ids": tuple(range(1, count)),
-        "backbone": backbone,
-        "data": {"size": 800, "longest": 1333},
-        "rcnn": rcnn,
-        "mask": {"width": 256},
-        "decode": {"whole_pixels": True, "candidates": CANDIDATES},
+        "backbone": torchvision_weights.infer_backbone(state),
+        "data": {"size": 800},
     }
-    if keypoints:
-        options |= _joints(state["roi_heads.keypoint_predictor.kps_score_lowres.weight"].shape[1])
-    return options
+    if has_keypoints:
+        return config | _keypoint_options(state[KEYPOINT_KEY].shape[1])
+    return config | {"decode": {"snap_boxes": True}}
 
 
-def _classes(count: int, keypoints: bool) -> tuple[str, ...]:
-    """Names of the classes without background: COCO's where their number is COCO's."""
+def _class_names(count: int, has_keypoints: bool) -> tuple[str, ...]:
+    """Names of the classes without background: COCO's if their number is COCO's."""
     from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights, MaskRCNN_ResNet50_FPN_Weights
 
-    published = KeypointRCNN_ResNet50_FPN_Weights if keypoints else MaskRCNN_ResNet50_FPN_Weights
+    published = KeypointRCNN_ResNet50_FPN_Weights if has_keypoints else MaskRCNN_ResNet50_FPN_Weights
     names = published.COCO_V1.meta["categories"]
     return tuple(names[1:]) if len(names) == count else tuple(f"class {label}" for label in range(1, count))
 
 
-def _joints(count: int) -> dict[str, Any]:
+def _keypoint_options(count: int) -> dict[str, Any]:
     from torchvision.models.detection import KeypointRCNN_ResNet50_FPN_Weights
 
     from densevision.ops.skeleton import COCO_SIGMAS
 
     names = KeypointRCNN_ResNet50_FPN_Weights.COCO_V1.meta["keypoint_names"]
     if len(names) == count:
-        return {"keypoint_names": tuple(names), "skeleton_edges": LIMBS, "sigmas": COCO_SIGMAS}
-    return {"keypoint_names": tuple(f"joint {number}" for number in range(count)), "sigmas": (1 / count,) * count}
+        return {"keypoint_names": tuple(names), "skeleton_edges": COCO_SKELETON, "sigmas": COCO_SIGMAS}
+    return {"keypoint_names": tuple(f"keypoint {number}" for number in range(count)), "sigmas": (1 / count,) * count}

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.run_config import ColorConfig, DataConfig, TaskConfig
+from densevision.tasks.semantic.models import MODELS
+
+__all__ = ["CONFIG", "LOSSES", "LossConfig", "SemanticAugment", "SemanticConfig", "SemanticData"]
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Color = tuple[Byte, Byte, Byte]
 
-OUTPUT_STRIDES = {"fcn": 8, "deeplabv3": 8, "deeplabv3plus": 16, "pan": 16}
-"""The stride that an architecture is meant for, when the config names none."""
-POOLED = ("deeplabv3", "deeplabv3plus", "pan", "pspnet", "upernet")
-"""Architectures that normalize over the images of a batch what they pooled to single cells."""
+LOSSES = ("cross_entropy", "ohem", "focal", "dice", "jaccard", "lovasz", "tversky")
+"""Losses that have a weight in `LossConfig`."""
+MAX_CLASSES = {"multiclass": 255, "binary": 2, "multilabel": 15}
+"""Most classes that the labels of a mode can hold."""
 
 
 class SemanticData(DataConfig):
-    """Where the masks come from, what their pixels mean, and the canvas of a training sample."""
+    """Location of the images and masks, meaning of the mask values, and size of a training sample."""
 
     size: Count | tuple[Count, Count] = 256
-    """Side, or height and width, of the crop that a training step sees; whole images are predicted."""
+    """Side, or height and width, of a training crop; prediction runs on whole images."""
     values: tuple[Annotated[int, Field(ge=0, le=65535)], ...] | None = None
     """Pixel value of each class in index masks; 0, 1, 2, ... when not given."""
     unknown: tuple[Annotated[int, Field(ge=0, le=65535)], ...] = ()
     """Other pixel values that mean unknown; 255 always does."""
     colors: tuple[Color, ...] | None = None
-    """RGB color of each class, where masks are images in color."""
+    """RGB color of each class, if masks are color images."""
     unknown_colors: tuple[Color, ...] = ()
     """RGB colors that mean unknown."""
 
     @model_validator(mode="before")
     @classmethod
-    def _colors_are_tuples(cls, values: Any) -> Any:
+    def _convert_colors(cls, values: Any) -> Any:
         """YAML has lists of lists where colors are tuples of tuples."""
         if not isinstance(values, dict):
             return values
@@ -43,33 +46,33 @@ class SemanticData(DataConfig):
 
 
 class SemanticAugment(ColorConfig):
-    """What chance does to a training sample: one warp that ends in a crop, then colors."""
+    """Random augmentation of a training sample: one warp to a crop, then color changes."""
 
     scale: tuple[Positive, Positive] = (0.5, 2.0)
-    """Least and largest factor of size."""
+    """Smallest and largest scale factor."""
     rotate: NonNegative = 0.0
-    """Largest rotation, in degrees to either side."""
+    """Largest rotation in either direction, in degrees."""
     flip: Fraction = 0.5
-    """Probability of mirroring left and right."""
+    """Probability of a horizontal flip."""
     flip_vertical: Fraction = 0.0
-    """Probability of mirroring top and bottom."""
+    """Probability of a vertical flip."""
     aim: Fraction = 0.0
-    """Probability of aiming the crop at a class of the image, the rare ones as likely as the others."""
+    """Probability of centering the crop near a pixel of a random class of the image; rare classes are as likely."""
 
     @model_validator(mode="after")
-    def _range_is_one(self) -> SemanticAugment:
+    def _check_range(self) -> SemanticAugment:
         if self.scale[0] > self.scale[1]:
-            raise ValueError("augment.scale reads [least, largest]")
+            raise ValueError("augment.scale must be [smallest, largest]")
         return self
 
 
 class LossConfig(Config):
-    """Weights of the losses that are summed; 0 leaves one out. Unknown pixels count in none."""
+    """Weights of the losses that are summed; 0 turns a loss off. Unknown pixels are ignored."""
 
     cross_entropy: NonNegative = 1.0
     """Weight of the cross-entropy; binary for each class with `multilabel`."""
     ohem: NonNegative = 0.0
-    """Weight of the cross-entropy over the hardest pixels alone."""
+    """Weight of the cross-entropy over the hardest pixels only."""
     focal: NonNegative = 0.0
     """Weight of the focal loss."""
     dice: NonNegative = 0.0
@@ -87,20 +90,20 @@ class LossConfig(Config):
     ohem_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
     """Part of the known pixels that `ohem` counts."""
     focal_gamma: NonNegative = 2.0
-    """How strongly the focal loss turns away from what is easy."""
+    """Exponent of the focal loss; larger values reduce the weight of easy pixels."""
     tversky_alpha: NonNegative = 0.3
     """Weight of false positives in the Tversky loss."""
     tversky_beta: NonNegative = 0.7
     """Weight of false negatives in the Tversky loss."""
     auxiliary: NonNegative = 0.0
-    """Weight of the same losses at an auxiliary head on the last level but one; 0 builds no such head."""
+    """Factor of the same losses at an auxiliary head on the last level but one; 0 builds no such head."""
 
     @model_validator(mode="after")
-    def _something_is_learned(self) -> LossConfig:
-        """Refuses options that no chosen loss reads."""
+    def _check_effect(self) -> LossConfig:
+        """Refuses options that no loss with a weight uses."""
         if not any(getattr(self, name) for name in LOSSES):
-            raise ValueError("all losses have weight 0; give one of " + ", ".join(LOSSES))
-        readers = {
+            raise ValueError("all losses have weight 0; give a weight to one of " + ", ".join(LOSSES))
+        users = {
             "class_weights": ("cross_entropy", "ohem"),
             "label_smoothing": ("cross_entropy",),
             "ohem_fraction": ("ohem",),
@@ -108,83 +111,59 @@ class LossConfig(Config):
             "tversky_alpha": ("tversky",),
             "tversky_beta": ("tversky",),
         }
-        for name, losses in readers.items():
+        for name, losses in users.items():
             changed = getattr(self, name) != type(self).model_fields[name].default
             if changed and not any(getattr(self, loss) for loss in losses):
                 raise ValueError(f"loss.{name} has no effect without {' or '.join(losses)}; leave it out")
         return self
 
 
-LOSSES = ("cross_entropy", "ohem", "focal", "dice", "jaccard", "lovasz", "tversky")
-
-
 class SemanticConfig(TaskConfig):
-    """A network that names the class of every pixel, its data and its training."""
+    """A segmentation network, its data and its training."""
+
+    models: ClassVar = MODELS
+    predict_options: ClassVar[frozenset[str]] = frozenset({"tile", "overlap", "tta", "probabilities"})
 
     task: Literal["semantic"] = "semantic"
     """The task that this config is for."""
-    arch: Literal[
-        "fcn32s",
-        "fcn16s",
-        "fcn8s",
-        "fcn",
-        "unet",
-        "unetplusplus",
-        "fpn",
-        "pspnet",
-        "deeplabv3",
-        "deeplabv3plus",
-        "pan",
-        "linknet",
-        "manet",
-        "upernet",
-        "segformer",
-        "dpt",
-    ] = "fcn8s"
-    """`fcn32s`, `fcn16s`, `fcn8s`: as published; `fcn`: dilated, as in torchvision; the others: decoders of smp."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Extra arguments of the decoder, e.g. `{decoder_channels: [64, 32, 16]}`."""
+    arch: str = "fcn8s"
+    """The architecture: FCN, DeepLabV3 and LR-ASPP as published, the decoders of smp, or EoMT."""
     mode: Literal["multiclass", "binary", "multilabel"] = "multiclass"
-    """One of several classes; foreground or not, by one logit; or any number of classes for each pixel."""
+    """One class per pixel; foreground or background, from one logit; or any number of classes per pixel."""
     classes: tuple[str, ...] | None = None
     """Class names; read from the data when not given."""
     data: SemanticData = SemanticData()
     augment: SemanticAugment = SemanticAugment()
     loss: LossConfig = LossConfig()
 
-    @model_validator(mode="before")
-    @classmethod
-    def _architecture_picks_the_stride(cls, values: Any) -> Any:
-        backbone = values.get("backbone", {}) if isinstance(values, dict) else None
-        stride = OUTPUT_STRIDES.get(values.get("arch", "")) if isinstance(backbone, dict) else None
-        if stride is None or "output_stride" in backbone:
-            return values
-        return {**values, "backbone": {**backbone, "output_stride": stride}}
-
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> SemanticConfig:
+    def _check_classes(self) -> SemanticConfig:
         count = len(self.classes) if self.classes is not None else None
-        most = 15 if self.mode == "multilabel" else 255
-        if count is not None and not 1 <= count <= most:
-            raise ValueError(f"{count} classes; {self.mode} knows 1 to {most}")
+        limit = MAX_CLASSES[self.mode]
         if self.mode == "binary" and count not in (None, 2):
-            raise ValueError(f"binary knows two classes, background and foreground, but classes names {count}")
+            raise ValueError(f"mode=binary needs two classes, background and foreground, but classes names {count}")
+        if count is not None and not 1 <= count <= limit:
+            raise ValueError(f"classes names {count}; mode={self.mode} supports 1 to {limit}")
         codes = self.data.colors if self.data.colors is not None else self.data.values
         if codes is not None and count is not None and len(codes) != count:
-            raise ValueError(f"data names {len(codes)} values or colors for {count} classes")
-        if self.data.colors is not None and (self.data.values is not None or self.data.unknown):
-            raise ValueError("data.values and data.unknown have no effect with data.colors; leave them out")
-        if self.mode == "multilabel" and (codes is not None or self.data.unknown):
-            raise ValueError("data.values, colors and unknown have no effect with mode=multilabel; leave them out")
-        if self.data.unknown_colors and self.data.colors is None:
-            raise ValueError("data.unknown_colors has no effect without data.colors; leave it out")
-        if self.train.batch == 1 and self.arch in POOLED:
-            raise ValueError(f"{self.arch} normalizes over the batch: train.batch must be at least 2")
-        if self.mode == "multilabel" and self.loss.ohem:
-            raise ValueError("loss.ohem has no effect with mode=multilabel; leave it out")
+            raise ValueError(f"data lists {len(codes)} values or colors for {count} classes")
         weights = self.loss.class_weights
         if isinstance(weights, tuple) and count is not None and len(weights) != count:
-            raise ValueError(f"loss.class_weights names {len(weights)} weights for {count} classes")
+            raise ValueError(f"loss.class_weights lists {len(weights)} weights for {count} classes")
+        return self
+
+    @model_validator(mode="after")
+    def _check_options(self) -> SemanticConfig:
+        """Refuses options that others make void."""
+        data, is_multilabel = self.data, self.mode == "multilabel"
+        if data.colors is not None and (data.values is not None or data.unknown):
+            raise ValueError("data.values and data.unknown have no effect with data.colors; leave them out")
+        if is_multilabel and (data.colors is not None or data.values is not None or data.unknown):
+            raise ValueError("data.values, colors and unknown have no effect with mode=multilabel; leave them out")
+        if data.unknown_colors and data.colors is None:
+            raise ValueError("data.unknown_colors has no effect without data.colors; leave it out")
+        if is_multilabel and self.loss.ohem:
+            raise ValueError("loss.ohem has no effect with mode=multilabel; leave it out")
         return self
 
 

@@ -1,8 +1,10 @@
-"""What the network is trained on: weighted sums of losses over the pixels whose class is known."""
+"""Losses of semantic segmentation: weighted sums over the pixels whose class is known."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,24 +13,140 @@ from torch import Tensor
 from torchvision.ops import sigmoid_focal_loss
 
 from densevision.results import SemanticMap
-from densevision.results.semantic_map import UNKNOWN, UNKNOWN_SET
-from densevision.tasks.semantic.config import LossConfig
-from densevision.tasks.semantic.overlap import areas_of_classes, areas_of_sets, overlap_losses
+from densevision.results.semantic_map import UNKNOWN, UNKNOWN_MULTILABEL
+from densevision.tasks.semantic.overlap import Areas, compute_class_areas, compute_multilabel_areas, tversky_loss
+
+__all__ = [
+    "Mode",
+    "SegmentationCriterion",
+    "cross_entropy",
+    "enet_weights",
+    "focal",
+    "median_weights",
+    "ohem",
+    "pad_labels",
+    "stack_labels",
+]
 
 Tensors = dict[str, Tensor]
+Mode = Literal["multiclass", "binary", "multilabel"]
 
 
-def stack(ground_truths: Sequence[SemanticMap | None], multilabel: bool) -> Tensors:
-    """Truths of one size on the canvas, as tensors.
+@dataclass(frozen=True)
+class SegmentationCriterion:
+    """Every loss that has a weight, of the logits and, where the model returns them, of the auxiliary logits.
+
+    Attributes:
+        mode: "multilabel" compares sets of classes, the others one class per pixel.
+        cross_entropy: Weight of the cross-entropy; binary for each class with "multilabel".
+        ohem: Weight of the cross-entropy over the hardest pixels; not with "multilabel".
+        focal: Weight of the focal loss.
+        dice: Weight of the soft Dice loss.
+        jaccard: Weight of the soft Jaccard loss.
+        lovasz: Weight of the Lovasz extension of the Jaccard loss.
+        tversky: Weight of the Tversky loss.
+        class_weights: Weight of each class in the cross-entropy and OHEM.
+        label_smoothing: Part of the target that is spread over all classes in the cross-entropy.
+        ohem_fraction: Part of the known pixels that `ohem` counts.
+        focal_gamma: Exponent of the focal loss.
+        tversky_alpha: Weight of false positives in the Tversky loss.
+        tversky_beta: Weight of false negatives in the Tversky loss.
+        auxiliary: Factor of the losses of the auxiliary logits.
+    """
+
+    mode: Mode = "multiclass"
+    cross_entropy: float = 1.0
+    ohem: float = 0.0
+    focal: float = 0.0
+    dice: float = 0.0
+    jaccard: float = 0.0
+    lovasz: float = 0.0
+    tversky: float = 0.0
+    class_weights: Sequence[float] | None = None
+    label_smoothing: float = 0.0
+    ohem_fraction: float = 0.25
+    focal_gamma: float = 2.0
+    tversky_alpha: float = 0.3
+    tversky_beta: float = 0.7
+    auxiliary: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.ohem and self.mode == "multilabel":
+            raise ValueError("ohem is not defined for mode='multilabel'; use focal")
+
+    def __call__(self, outputs: Tensors, targets: Tensors) -> Tensors:
+        """Computes the weighted losses.
+
+        Args:
+            outputs: "logits" (B, C, H, W) and perhaps "auxiliary", same shape.
+            targets: "labels" (B, h, w) as from `stack_labels`; pixels of the logits beyond them are unknown.
+
+        Returns:
+            Scalars by name, those of the auxiliary logits with the prefix "auxiliary_"; 0 without any known pixel.
+        """
+        losses = {}
+        for output, prefix, factor in (("logits", "", 1.0), ("auxiliary", "auxiliary_", self.auxiliary)):
+            if output in outputs:
+                logits = outputs[output].float()
+                is_multilabel = self.mode == "multilabel"
+                labels = pad_labels(targets["labels"], logits.shape[-2:], is_multilabel)
+                values = self._multilabel(logits, labels) if is_multilabel else self._multiclass(logits, labels)
+                losses |= {prefix + name: factor * getattr(self, name) * value for name, value in values.items()}
+        return losses
+
+    def _multiclass(self, logits: Tensor, labels: Tensor) -> Tensors:
+        """Losses of (B, C, H, W) logits against (B, H, W) classes, not yet weighted."""
+        known = labels != UNKNOWN
+        weight = None if self.class_weights is None else logits.new_tensor(self.class_weights)
+        losses = {}
+        if self.cross_entropy:
+            losses["cross_entropy"] = cross_entropy(logits, labels, weight, self.label_smoothing)
+        if self.ohem:
+            losses["ohem"] = ohem(logits, labels, weight, self.ohem_fraction)
+        if self.focal:
+            losses["focal"] = focal(logits, labels, self.focal_gamma)
+        if self.lovasz:
+            losses["lovasz"] = _lovasz(logits.movedim(1, -1)[known], labels[known], "multiclass")
+        if self.dice or self.jaccard or self.tversky:
+            losses |= self._overlap(compute_class_areas(logits.softmax(1), labels))
+        return losses
+
+    def _multilabel(self, logits: Tensor, labels: Tensor) -> Tensors:
+        """Losses of (B, C, H, W) logits against (B, H, W) sets of classes, not yet weighted."""
+        known = labels != UNKNOWN_MULTILABEL
+        pixels = logits.movedim(1, -1)[known]
+        bits = torch.arange(logits.shape[1], device=labels.device, dtype=labels.dtype)
+        targets = (labels[known][:, None] >> bits & 1).to(pixels.dtype)
+        count = max(1, targets.numel())
+        losses = {}
+        if self.cross_entropy:
+            weight = None if self.class_weights is None else logits.new_tensor(self.class_weights)
+            smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+            total = F.binary_cross_entropy_with_logits(pixels, smooth, weight, reduction="sum")
+            losses["cross_entropy"] = total / count
+        if self.focal:
+            total = sigmoid_focal_loss(pixels, targets, alpha=-1, gamma=self.focal_gamma, reduction="sum")
+            losses["focal"] = total / count
+        if self.lovasz:
+            losses["lovasz"] = _lovasz(pixels, targets, "multilabel")
+        return losses | self._overlap(compute_multilabel_areas(pixels.sigmoid(), targets))
+
+    def _overlap(self, areas: Areas) -> Tensors:
+        weights = {"dice": (0.5, 0.5), "jaccard": (1.0, 1.0), "tversky": (self.tversky_alpha, self.tversky_beta)}
+        return {name: tversky_loss(areas, *pair) for name, pair in weights.items() if getattr(self, name)}
+
+
+def stack_labels(ground_truths: Sequence[SemanticMap | None], multilabel: bool) -> Tensors:
+    """Stacks class maps on the canvas as tensors.
 
     Args:
-        truths: One record per image; None where nothing is known.
+        ground_truths: One record per image; None where nothing is known.
         multilabel: The records hold sets of classes.
 
     Returns:
         "labels" (B, H, W): int64 classes, 255 unknown; with `multilabel` int32 sets of classes, 65535 unknown.
     """
-    value = UNKNOWN_SET if multilabel else UNKNOWN
+    value = UNKNOWN_MULTILABEL if multilabel else UNKNOWN
     size = tuple(np.max([truth.size for truth in ground_truths if truth is not None] or [(1, 1)], 0))
     labels = np.full((len(ground_truths), *size), value, np.int32 if multilabel else np.int64)
     for row, truth in zip(labels, ground_truths):
@@ -37,75 +155,20 @@ def stack(ground_truths: Sequence[SemanticMap | None], multilabel: bool) -> Tens
     return {"labels": torch.from_numpy(labels)}
 
 
-def semantic_losses(outputs: Tensors, targets: Tensors, config: LossConfig, multilabel: bool) -> Tensors:
-    """Every loss that the config gives a weight, weighted, of the main head and of the auxiliary one.
-
-    Args:
-        outputs: Of the head.
-        targets: Of `stack`.
-        config: Weights and options.
-        multilabel: The targets are sets of classes.
-
-    Returns:
-        Scalars by name; finite for any truth, zero where none is known.
-    """
-    losses = {}
-    for output, factor in (("logits", 1.0), ("auxiliary", config.auxiliary)):
-        if output in outputs:
-            logits = outputs[output].float()
-            labels = _covering(targets["labels"], logits, multilabel)
-            found = _of_sets(logits, labels, config) if multilabel else _of_classes(logits, labels, config)
-            prefix = "" if output == "logits" else "auxiliary_"
-            losses |= {prefix + name: factor * getattr(config, name) * value for name, value in found.items()}
-    return losses
-
-
-def _of_classes(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensors:
-    """Losses of (B, C, H, W) logits against (B, H, W) classes."""
-    known = labels != UNKNOWN
-    weight = None if config.class_weights is None else logits.new_tensor(config.class_weights)
-    found = {}
-    if config.cross_entropy:
-        found["cross_entropy"] = cross_entropy(logits, labels, weight, config.label_smoothing)
-    if config.ohem:
-        found["ohem"] = ohem(logits, labels, weight, config.ohem_fraction)
-    if config.focal:
-        found["focal"] = focal(logits, labels, config.focal_gamma)
-    if config.dice or config.jaccard or config.tversky:
-        found |= overlap_losses(areas_of_classes(logits.softmax(1), labels), config)
-    if config.lovasz:
-        found["lovasz"] = _lovasz(logits.movedim(1, -1)[known], labels[known], "multiclass")
-    return found
-
-
-def _of_sets(logits: Tensor, labels: Tensor, config: LossConfig) -> Tensors:
-    """Losses of (B, C, H, W) logits against (B, H, W) sets of classes."""
-    known = labels != UNKNOWN_SET
-    pixels = logits.movedim(1, -1)[known]
-    bits = torch.arange(logits.shape[1], device=labels.device, dtype=labels.dtype)
-    wanted = (labels[known][:, None] >> bits & 1).to(pixels.dtype)
-    count = max(1, wanted.numel())
-    found = {}
-    if config.cross_entropy:
-        weight = None if config.class_weights is None else logits.new_tensor(config.class_weights)
-        smooth = wanted * (1 - config.label_smoothing) + config.label_smoothing / 2
-        total = F.binary_cross_entropy_with_logits(pixels, smooth, weight, reduction="sum")
-        found["cross_entropy"] = total / count
-    if config.focal:
-        found["focal"] = sigmoid_focal_loss(pixels, wanted, alpha=-1, gamma=config.focal_gamma, reduction="sum") / count
-    if config.lovasz:
-        found["lovasz"] = _lovasz(pixels, wanted, "multilabel")
-    return found | overlap_losses(areas_of_sets(pixels.sigmoid(), wanted), config)
+def pad_labels(labels: Tensor, size: Sequence[int], multilabel: bool) -> Tensor:
+    """Labels (B, h, w) padded with unknown at the right and the bottom to (height, width)."""
+    bottom, right = size[0] - labels.shape[1], size[1] - labels.shape[2]
+    return F.pad(labels, (0, right, 0, bottom), value=UNKNOWN_MULTILABEL if multilabel else UNKNOWN)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None, smoothing: float = 0.0) -> Tensor:
-    """Mean cross-entropy over the known pixels, each weighted by its class; zero where none is known.
+    """Mean cross-entropy over the known pixels, each weighted by its class.
 
-    Equal to torch's own, which is not a number where none is known.
+    Equal to torch's, but 0 instead of NaN without any known pixel.
 
     Args:
         logits: (B, C, H, W).
-        labels: (B, H, W), 255 unknown.
+        labels: (B, H, W) int64, 255 unknown.
         weight: (C,).
         smoothing: Part of the target that is spread over all classes.
     """
@@ -118,39 +181,40 @@ def cross_entropy(logits: Tensor, labels: Tensor, weight: Tensor | None = None, 
 def ohem(logits: Tensor, labels: Tensor, weight: Tensor | None, fraction: float) -> Tensor:
     """Mean cross-entropy of the hardest part of the known pixels of a batch.
 
-    Source: Shrivastava et al., OHEM, CVPR 2016, for pixels.
+    Source: Shrivastava et al., Training Region-based Object Detectors with Online Hard Example Mining, CVPR 2016,
+    applied to pixels.
     """
-    each = F.cross_entropy(logits, labels, weight, ignore_index=UNKNOWN, reduction="none").flatten()
+    losses = F.cross_entropy(logits, labels, weight, ignore_index=UNKNOWN, reduction="none").flatten()
     count = max(1, int(fraction * int((labels != UNKNOWN).sum())))
-    return each.topk(count).values.mean()
+    return losses.topk(count).values.mean()
 
 
 def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
-    """Mean of (1 - p) ** gamma * -log p over the known pixels, p the probability of the true class.
+    """Mean of (1 - p) ** gamma * -log p over the known pixels, p the probability of the target class.
 
-    Source: Lin et al., Focal Loss, ICCV 2017, eq. 4, over the softmax.
+    Source: Lin et al., Focal Loss for Dense Object Detection, ICCV 2017, eq. 4, with a softmax.
     """
-    each = F.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="none")
-    return ((1 - torch.exp(-each)) ** gamma * each).sum() / (labels != UNKNOWN).sum().clamp(min=1)
+    losses = F.cross_entropy(logits, labels, ignore_index=UNKNOWN, reduction="none")
+    return ((1 - torch.exp(-losses)) ** gamma * losses).sum() / (labels != UNKNOWN).sum().clamp(min=1)
 
 
 def median_weights(pixels: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """(C,) median frequency balancing; 1 for classes that never occur.
+    """Class weights by median frequency balancing, (C,); 1 for classes that never occur.
 
-    Source: Eigen and Fergus, ICCV 2015, section 6.3.2.
+    Source: Eigen and Fergus, Predicting Depth, Surface Normals and Semantic Labels, ICCV 2015, section 6.3.2.
 
     Args:
         pixels: (C,) pixels of each class.
         present: (C,) known pixels of all images in which it occurs.
     """
     frequency = pixels / np.maximum(present, 1)
-    seen = frequency > 0
-    median = np.median(frequency[seen]) if seen.any() else 1.0
-    return np.where(seen, median / np.where(seen, frequency, 1), 1.0)
+    occurs = frequency > 0
+    median = np.median(frequency[occurs]) if occurs.any() else 1.0
+    return np.where(occurs, median / np.where(occurs, frequency, 1), 1.0)
 
 
 def enet_weights(pixels: np.ndarray) -> np.ndarray:
-    """(C,) 1 / log(1.02 + share of the pixels), scaled to a mean of 1.
+    """Class weights 1 / log(1.02 + share of the pixels), (C,), scaled to a mean of 1.
 
     Source: Paszke et al., ENet, 2016, section 5.2.
     """
@@ -158,21 +222,15 @@ def enet_weights(pixels: np.ndarray) -> np.ndarray:
     return weights / weights.mean()
 
 
-def _lovasz(pixels: Tensor, truth: Tensor, mode: str) -> Tensor:
+def _lovasz(pixels: Tensor, targets: Tensor, mode: str) -> Tensor:
     """The Lovasz extension of the Jaccard loss of known pixels (P, C) against classes (P,) or sets (P, C).
 
-    Source: Berman et al., The Lovasz-Softmax Loss, CVPR 2018; by segmentation_models_pytorch, as if they were one
-    image.
+    Source: Berman et al., The Lovasz-Softmax Loss, CVPR 2018, as implemented by segmentation_models_pytorch; all
+    pixels of the batch count as one image.
     """
     from segmentation_models_pytorch.losses import LovaszLoss
 
     if not len(pixels):
         return pixels.sum()
-    pixels, truth = (tensor.movedim(-1, 0)[None, ..., None] for tensor in (pixels, truth))
-    return LovaszLoss(mode)(pixels, truth)
-
-
-def _covering(labels: Tensor, logits: Tensor, multilabel: bool) -> Tensor:
-    """Labels padded to the canvas with unknown."""
-    down, right = (logits.shape[axis] - labels.shape[axis - 1] for axis in (2, 3))
-    return F.pad(labels, (0, right, 0, down), value=UNKNOWN_SET if multilabel else UNKNOWN)
+    pixels, targets = (tensor.movedim(-1, 0)[None, ..., None] for tensor in (pixels, targets))
+    return LovaszLoss(mode)(pixels, targets)

@@ -1,4 +1,4 @@
-"""The numbers of semantic segmentation: from one confusion matrix, and from the borders. No torch here."""
+"""Metrics of semantic segmentation: from one confusion matrix, and from class boundaries. No torch here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,25 @@ from typing import Any
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.metrics.confusion import BAND, BoundaryOverlap, Confusion, mean, overlaps
-from densevision.metrics.per_image import Columns, Sums, ratio
+from densevision.metrics.confusion import (
+    BOUNDARY_PROTOCOL,
+    BoundaryOverlap,
+    Confusion,
+    compute_overlap_metrics,
+    nan_mean,
+)
+from densevision.metrics.metric import Tables
+from densevision.metrics.per_image import Columns, ImageSums, ratio
 from densevision.results import SemanticMap
+
+__all__ = ["MultilabelMetric", "SemanticMetric"]
+
+CLASS_COUNTS = ("hits", "truths", "predictions", "boundary_intersection", "boundary_union")
+"""Counts of pixels per class and image from which the metrics follow."""
 
 
 class SemanticMetric:
-    """mIoU mAcc aAcc fwIoU mDice boundaryIoU over all pixels of all images; mergeable.
+    """mIoU, mAcc, aAcc, fwIoU, mDice and boundaryIoU over all pixels of all images; mergeable.
 
     Args:
         names: Class names.
@@ -24,49 +36,54 @@ class SemanticMetric:
     def __init__(self, names: Sequence[str]):
         self.names = tuple(names)
         self.confusion = Confusion(len(names))
-        self.borders = BoundaryOverlap(len(names))
+        self.boundaries = BoundaryOverlap(len(names))
         self.images: dict[str, dict[str, np.ndarray]] = {}
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
+        """How the metrics are computed."""
         return {
-            "pixels": "of all images together; unknown ones count nowhere",
-            "mean": "over the classes that are there or answered",
-            "boundary": f"within {BAND:.0%} of the diagonal",
+            "pixels": "of all images together; unknown pixels are ignored",
+            "mean": "over the classes that occur in ground truth or predictions",
+            "boundary": BOUNDARY_PROTOCOL,
         }
 
-    def update(self, result: SemanticMap, truth: SemanticMap, id: int | str) -> None:
-        """Takes the answer and the truth of one image."""
-        if result.labels.shape != truth.labels.shape:
-            problem = f"the classes are not of the truth's size, {truth.size}"
-            raise DataError(problem, file=str(id), value=result.size, hint="Answer in the size of the image.")
-        pixels, borders = Confusion(len(self.names)), BoundaryOverlap(len(self.names))
-        pixels.update(result.labels, truth.labels)
-        borders.update(result.labels, truth.labels)
-        self.confusion.merge(pixels)
-        self.borders.merge(borders)
-        self.images[str(id)] = {
-            "hits": pixels.matrix.diagonal().copy(),
-            "truths": pixels.ground_truths,
-            "answers": pixels.answers,
-            "common": borders.common,
-            "either": borders.either,
-        }
+    def update(self, prediction: SemanticMap, truth: SemanticMap, image_id: int | str) -> None:
+        """Adds the prediction and the ground truth of one image.
+
+        Raises:
+            DataError: Their sizes differ.
+        """
+        if prediction.labels.shape != truth.labels.shape:
+            problem = f"the prediction's size differs from that of the ground truth, {truth.size}"
+            raise DataError(problem, file=str(image_id), value=prediction.size, hint="Predict at the image's size.")
+        confusion, boundaries = Confusion(len(self.names)), BoundaryOverlap(len(self.names))
+        confusion.update(prediction.labels, truth.labels)
+        boundaries.update(prediction.labels, truth.labels)
+        self.confusion.merge(confusion)
+        self.boundaries.merge(boundaries)
+        counts = (
+            confusion.matrix.diagonal().copy(),
+            confusion.ground_truths,
+            confusion.predictions,
+            boundaries.intersection,
+            boundaries.union,
+        )
+        self.images[str(image_id)] = dict(zip(CLASS_COUNTS, counts))
 
     def merge(self, other: SemanticMetric) -> None:
-        """Takes what another process gathered."""
+        """Adds the images of another accumulator."""
         self.confusion.merge(other.confusion)
-        self.borders.merge(other.borders)
+        self.boundaries.merge(other.boundaries)
         self.images |= other.images
 
-    def per_image(self) -> Sums:
-        """The counts of each image, from which the numbers of any choice of images follow."""
+    def per_image(self) -> ImageSums:
+        """The counts of each image, from which the metrics of any subset of images follow."""
         blank = np.zeros(len(self.names), np.int64)
-        return Sums(self.images, dict.fromkeys(("hits", "truths", "answers", "common", "either"), blank), _numbers)
+        return ImageSums(self.images, dict.fromkeys(CLASS_COUNTS, blank), _compute_metrics)
 
     def counts(self) -> dict[str, int]:
-        """What the numbers rest on."""
+        """Pixels, images and classes that the metrics are based on."""
         absent = int(np.isnan(self.confusion.iou()).sum())
         return {
             "pixels": int(self.confusion.ground_truths.sum()),
@@ -77,19 +94,18 @@ class SemanticMetric:
         }
 
     def compute(self) -> dict[str, float]:
-        """The headline numbers; NaN where no pixel defines them."""
-        return {**self.confusion.compute(), "boundaryIoU": float(mean(self.borders.iou()))}
+        """The headline metrics; NaN where no pixel defines them."""
+        return {**self.confusion.compute(), "boundaryIoU": float(nan_mean(self.boundaries.iou()))}
 
-    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+    def tables(self) -> Tables:
         """IoU, Dice, accuracy, precision, boundary IoU and pixels of each class."""
-        found = self.confusion
         columns = {
-            "IoU": found.iou(),
-            "Dice": found.dice(),
-            "accuracy": found.accuracy(),
-            "precision": found.precision(),
-            "boundaryIoU": self.borders.iou(),
-            "pixels": found.ground_truths.astype(float),
+            "IoU": self.confusion.iou(),
+            "Dice": self.confusion.dice(),
+            "accuracy": self.confusion.accuracy(),
+            "precision": self.confusion.precision(),
+            "boundaryIoU": self.boundaries.iou(),
+            "pixels": self.confusion.ground_truths.astype(float),
         }
         rows = {
             name: {title: float(column[index]) for title, column in columns.items()}
@@ -98,16 +114,16 @@ class SemanticMetric:
         return {"per class": rows}
 
     def plots(self, folder: Path) -> None:
-        """Which class is taken for which."""
-        from densevision.draw.plots import confusion
+        """Draws the confusion matrix."""
+        from densevision.draw.plots import plot_confusion_matrix
 
-        confusion(folder / "confusion.png", self.confusion.matrix, self.names)
+        plot_confusion_matrix(folder / "confusion.png", self.confusion.matrix, self.names)
 
 
 class MultilabelMetric:
-    """The same numbers where a pixel may be of several classes: each class is judged for itself, as there or not.
+    """The same metrics where a pixel may have several classes: each class is evaluated as present or absent.
 
-    aAcc is the part of all decisions that are right, fwIoU weighs the classes by their pixels.
+    aAcc is the share of correct decisions over all classes and pixels, fwIoU weighs the classes by their pixels.
 
     Args:
         names: Class names.
@@ -115,65 +131,66 @@ class MultilabelMetric:
 
     def __init__(self, names: Sequence[str]):
         self.names = tuple(names)
-        self.each = [SemanticMetric(("absent", name)) for name in names]
+        self.class_metrics = [SemanticMetric(("absent", name)) for name in names]
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
-        return {**SemanticMetric(()).protocol, "classes": "each for itself, as there or not"}
+        """How the metrics are computed."""
+        return {**SemanticMetric(()).protocol, "classes": "each by itself, as present or absent"}
 
-    def update(self, result: SemanticMap, truth: SemanticMap, id: int | str) -> None:
-        """Takes the answer and the truth of one image."""
-        for index, metric in enumerate(self.each):
-            metric.update(_single(result, index), _single(truth, index), id)
+    def update(self, prediction: SemanticMap, truth: SemanticMap, image_id: int | str) -> None:
+        """Adds the prediction and the ground truth of one image."""
+        for index, metric in enumerate(self.class_metrics):
+            metric.update(_select_class(prediction, index), _select_class(truth, index), image_id)
 
     def merge(self, other: MultilabelMetric) -> None:
-        """Takes what another process gathered."""
-        for mine, theirs in zip(self.each, other.each):
-            mine.merge(theirs)
+        """Adds the images of another accumulator."""
+        for metric, other_metric in zip(self.class_metrics, other.class_metrics):
+            metric.merge(other_metric)
 
-    def per_image(self) -> Sums:
-        """The counts of each image, from which the numbers of any choice of images follow."""
+    def per_image(self) -> ImageSums:
+        """The counts of each image, from which the metrics of any subset of images follow."""
         blank = np.zeros(len(self.names), np.int64)
-        rows = {id: self._row(id) for id in (self.each[0].images if self.each else ())}
-        kinds = ("hits", "truths", "answers", "common", "either")
-        return Sums(rows, {**dict.fromkeys(kinds, blank), "right": 0, "decided": 0}, _set_numbers)
+        image_ids = self.class_metrics[0].images if self.names else ()
+        rows = {image_id: self._count_image(image_id) for image_id in image_ids}
+        return ImageSums(
+            rows, {**dict.fromkeys(CLASS_COUNTS, blank), "correct": 0, "decisions": 0}, _compute_multilabel_metrics
+        )
 
-    def _row(self, id: str) -> dict[str, Any]:
-        rows = [metric.images[id] for metric in self.each]
-        columns = {name: np.array([row[name][1] for row in rows]) for name in rows[0]}
-        decided = sum(int(row["truths"].sum()) for row in rows)
-        return {**columns, "right": sum(int(row["hits"].sum()) for row in rows), "decided": decided}
+    def _count_image(self, image_id: str) -> dict[str, Any]:
+        rows = [metric.images[image_id] for metric in self.class_metrics]
+        columns = {name: np.array([row[name][1] for row in rows]) for name in CLASS_COUNTS}
+        decisions = sum(int(row["truths"].sum()) for row in rows)
+        return {**columns, "correct": sum(int(row["hits"].sum()) for row in rows), "decisions": decisions}
 
     def counts(self) -> dict[str, int]:
-        """What the numbers rest on."""
-        first = self.each[0].counts()
-        absent = int(np.isnan([metric.confusion.iou()[1] for metric in self.each]).sum())
-        return {**first, "classes": len(self.names) - absent, "absent classes": absent}
+        """Pixels, images and classes that the metrics are based on."""
+        absent = int(np.isnan([metric.confusion.iou()[1] for metric in self.class_metrics]).sum())
+        return {**self.class_metrics[0].counts(), "classes": len(self.names) - absent, "absent classes": absent}
 
     def compute(self) -> dict[str, float]:
-        """The headline numbers; NaN where no pixel defines them."""
+        """The headline metrics; NaN where no pixel defines them."""
         return self.per_image().compute()
 
-    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
+    def tables(self) -> Tables:
         """The same columns for each class."""
-        rows = {name: metric.tables()["per class"][name] for name, metric in zip(self.names, self.each)}
+        rows = {name: metric.tables()["per class"][name] for name, metric in zip(self.names, self.class_metrics)}
         return {"per class": rows}
 
     def plots(self, folder: Path) -> None:
-        """Nothing: no class is taken for another."""
+        """Draws nothing: classes are not confused with each other."""
 
 
-def _numbers(sums: Columns) -> Columns:
-    numbers = overlaps(sums["hits"], sums["truths"], sums["answers"])
-    return {**numbers, "boundaryIoU": mean(ratio(sums["common"], sums["either"]))}
+def _compute_metrics(sums: Columns) -> Columns:
+    metrics = compute_overlap_metrics(sums["hits"], sums["truths"], sums["predictions"])
+    return {**metrics, "boundaryIoU": nan_mean(ratio(sums["boundary_intersection"], sums["boundary_union"]))}
 
 
-def _set_numbers(sums: Columns) -> Columns:
-    return {**_numbers(sums), "aAcc": ratio(sums["right"], sums["decided"])}
+def _compute_multilabel_metrics(sums: Columns) -> Columns:
+    return {**_compute_metrics(sums), "aAcc": ratio(sums["correct"], sums["decisions"])}
 
 
-def _single(record: SemanticMap, index: int) -> SemanticMap:
-    """One class of sets of classes, as there (1), absent (0) or unknown (255)."""
+def _select_class(record: SemanticMap, index: int) -> SemanticMap:
+    """One class of a multilabel map, as present (1), absent (0) or unknown (255)."""
     labels = np.where(record.known, record.mask(index), 255).astype(np.uint8)
     return SemanticMap(labels=labels, names=("absent", record.names[index]), size=record.size)

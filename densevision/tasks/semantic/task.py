@@ -4,26 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-from torch import nn
 
 from densevision.errors import UsageError
+from densevision.nn.model import Model, Tensors
+from densevision.ops.fields import resize_to_original
 from densevision.ops.view import View
 from densevision.results import SemanticMap
 from densevision.run_config import PredictOptions
-from densevision.sample import Batch, InputSpec, Sample
-from densevision.tasks.base import DenseModel, SampleSet, Task, Tensors
+from densevision.sample import Sample, SampleSet
+from densevision.tasks.base import Task
 from densevision.tasks.semantic import dataset as data
-from densevision.tasks.semantic import postprocess as decode
-from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.crop import GRAY, cropped
-from densevision.tasks.semantic.losses import semantic_losses, stack
+from densevision.tasks.semantic.config import LossConfig, SemanticConfig
+from densevision.tasks.semantic.crop import crop_randomly
+from densevision.tasks.semantic.losses import SegmentationCriterion, stack_labels
 from densevision.tasks.semantic.metrics import MultilabelMetric, SemanticMetric
-from densevision.tasks.semantic.models.segmentation_head import SemanticHead
+from densevision.tasks.semantic.models import MODELS
 
-MULTIPLE = 32
-"""What the sides of a canvas are multiples of: the deepest stride. The dilated FCN takes images as they are."""
+__all__ = ["TASK", "Semantic"]
+
+MULTILABEL_THRESHOLD = 0.5
+"""Probability above which a pixel belongs to a class, where it may belong to several."""
 
 
 class Semantic(Task[SemanticConfig, SemanticMap]):
@@ -32,73 +35,109 @@ class Semantic(Task[SemanticConfig, SemanticMap]):
     name = "semantic"
     Config = SemanticConfig
     Result = SemanticMap
+    models = MODELS
     monitor = ("mIoU", "max")
-    supported_options = frozenset({"tile", "overlap", "tta", "probabilities"})
-    merge_strategy = "pixels"
+    merge_strategy = "blend"
 
-    @property
-    def inputs(self) -> dict[str, InputSpec]:
-        """One image in its own size."""
-        arch, backbone = self.config.arch, self.config.backbone
-        multiple = 1 if arch == "fcn" else MULTIPLE
-        # PAN halves its deepest level three times.
-        minimum = 8 * (backbone.output_stride or MULTIPLE) if arch == "pan" else multiple
-        return {"image": InputSpec(backbone.channels, "pad", multiple_of=multiple, minimum=minimum, fill=GRAY)}
+    def model_arguments(self) -> dict[str, Any]:
+        """Classes, mode and losses; the training size for models that are made for one.
 
-    def head(self, channels: Sequence[int], strides: Sequence[int]) -> nn.Module:
-        """The decoder of the architecture, with a score for each class."""
-        return SemanticHead(self.config, channels, strides, len(self._classes()))
+        Raises:
+            UsageError: The architecture has no auxiliary head, no other mode, or losses of its own.
+        """
+        config, loss = self.config, self.config.loss
+        parameters = self.architecture.parameters()
+        for name, option, is_default in (
+            ("auxiliary", "loss.auxiliary", not loss.auxiliary),
+            ("mode", "mode", config.mode == "multiclass"),
+            ("criterion", "loss", loss == LossConfig()),
+        ):
+            if name not in parameters and not is_default:
+                raise UsageError(f"is not supported by arch={config.arch}", field=option, hint="Leave it out.")
+        return {
+            "num_classes": len(self._classes()),
+            "mode": config.mode,
+            "auxiliary": bool(loss.auxiliary),
+            "criterion": SegmentationCriterion(config.mode, **dict(loss)),
+            "image_size": config.data.size,
+        }
+
+    def build_model(self) -> Model:
+        """Builds the model that the config names.
+
+        Raises:
+            UsageError: As in the base class, or the batch is too small to train the architecture.
+        """
+        model = super().build_model()
+        smallest = getattr(model, "min_train_batch", 1)
+        if isinstance(self.config.train.batch, int) and self.config.train.batch < smallest:
+            problem = f"arch={self.config.arch} has batch norm on pooled features"
+            hint = f"Set train.batch to {smallest} or more."
+            raise UsageError(problem, field="train.batch", value=self.config.train.batch, hint=hint)
+        return model
 
     @classmethod
     def infer_from_data(cls, config: SemanticConfig) -> SemanticConfig:
-        """Reads the classes and their weights from the data, where the config leaves them to it."""
-        return data.completed(config)
+        """Reads class names and class weights from the data, where the config does not give them."""
+        return data.complete_config(config)
 
-    def dataset(self, split: str) -> SampleSet:
+    def open_dataset(self, split: str) -> SampleSet:
         """The images of a split with their class maps."""
         return data.open_split(self.config, split)
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
-        """A crop, in other colors."""
-        return cropped(self.config.augment, dataset[index], rng, data.canvas_size(self.config))
+        """A random crop with random colors."""
+        return crop_randomly(self.config.augment, dataset[index], rng, data.canvas_size(self.config))
 
-    def unlabeled(self, sample: Sample) -> Sample:
+    def remove_labels(self, sample: Sample) -> Sample:
         """The sample with every pixel unknown."""
-        return replace(sample, truth=SemanticMap.unknown(sample.size, self._classes(), self._multilabel))
+        return replace(sample, truth=SemanticMap.unknown(sample.size, self._classes(), self._is_multilabel))
 
-    def targets(self, ground_truths: Sequence[SemanticMap | None]) -> Tensors:
-        """Labels on the canvas; see `loss.stack`."""
-        return stack(ground_truths, self._multilabel)
+    def collate_targets(self, ground_truths: Sequence[SemanticMap | None]) -> Tensors:
+        """Labels on the canvas; see `losses.stack_labels`."""
+        return stack_labels(ground_truths, self._is_multilabel)
 
-    def losses(self, net: DenseModel, batch: Batch, training_modules: nn.Module | None, optimizer_name: str) -> Tensors:
-        """The weighted losses that the config names."""
-        return semantic_losses(net(**batch.inputs), batch.targets, self.config.loss, self._multilabel)
+    def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[SemanticMap]:
+        """The most probable class of each pixel of the original images; with "multilabel" all probable ones."""
+        records = []
+        for view, canvas in zip(views, predictions["probabilities"]):
+            probabilities = resize_to_original(canvas[None], view)[0]
+            if self._is_multilabel:
+                labels = _pack_classes((probabilities > MULTILABEL_THRESHOLD).numpy())
+            else:
+                labels = probabilities.argmax(0).numpy().astype(np.uint8)
+            records.append(
+                SemanticMap(
+                    labels=labels,
+                    names=self._classes(),
+                    probabilities=probabilities.numpy().astype(np.float16) if options.probabilities else None,
+                    multilabel=self._is_multilabel,
+                    size=view.original,
+                )
+            )
+        return records
 
-    def answers(self, outputs: Tensors, options: PredictOptions) -> Tensors:
-        """The probability of each class."""
-        return decode.answers(outputs, self.config)
-
-    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[SemanticMap]:
-        """Class maps of the original images."""
-        return decode.results(answers, views, self._classes(), self.config, options)
-
-    def encode(self, ground_truths: Sequence[SemanticMap]) -> Tensors:
-        """Certain logits."""
-        return decode.encode(ground_truths, len(self._classes()), self._multilabel)
-
-    def metric(self) -> SemanticMetric | MultilabelMetric:
-        """Confusion, and the overlap of borders."""
-        return MultilabelMetric(self._classes()) if self._multilabel else SemanticMetric(self._classes())
+    def build_metric(self) -> SemanticMetric | MultilabelMetric:
+        """Confusion between classes and overlap of boundaries."""
+        return MultilabelMetric(self._classes()) if self._is_multilabel else SemanticMetric(self._classes())
 
     @property
-    def _multilabel(self) -> bool:
+    def _is_multilabel(self) -> bool:
         return self.config.mode == "multilabel"
 
     def _classes(self) -> tuple[str, ...]:
         if self.config.classes is None:
             hint = "Set data.path to a dataset, or classes to their names."
-            raise UsageError("the classes are not known", field="classes", hint=hint)
+            raise UsageError("the classes are unknown", field="classes", hint=hint)
         return self.config.classes
+
+
+def _pack_classes(masks: np.ndarray) -> np.ndarray:
+    """(C, H, W) bool to (H, W) uint16 sets of classes, bit i for class i."""
+    labels = np.zeros(masks.shape[1:], np.uint16)
+    for index, mask in enumerate(masks):
+        labels |= mask.astype(np.uint16) << np.uint16(index)
+    return labels
 
 
 TASK = Semantic

@@ -1,82 +1,251 @@
-"""FCN weights that torchvision published, and how its tensors are called here."""
+"""Segmentation weights that others published, and how they become weights files of densevision."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
+from torch import Tensor
 
 from densevision.errors import WeightsError
-from densevision.io.checkpoint import read_state
+from densevision.io.checkpoint import check_state_dict, read_state_dict
 from densevision.io.weights import PublishedWeights, save_weights
+from densevision.nn import eomt
+from densevision.tasks.semantic.class_names import ADE20K_NAMES, CITYSCAPES_NAMES, VOC_NAMES
 from densevision.tasks.semantic.config import SemanticConfig
+from densevision.tasks.semantic.models import torchvision_layout
 from densevision.tasks.semantic.task import Semantic
 
-NAMES = (
-    *("__background__", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
-    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+__all__ = ["PUBLISHED", "convert"]
+
+IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+GOOGLE = {"mean": (128 / 255,) * 3, "std": (128 / 255,) * 3}
+"""(x - 128) / 128 of pixels from 0 to 255, as Google's 8-bit networks are fed."""
+_HINT = "Give the file that its publisher offers, or what torch.save(model.state_dict(), FILE) writes."
+_CONSTANTS = ("encoder.mean", "encoder.std")
+"""Buffers that follow from the config and that other projects do not store."""
+
+
+@dataclass(frozen=True)
+class _Published:
+    """One published network.
+
+    Attributes:
+        config: Options of `SemanticConfig`, without the classes.
+        classes: Their names, if the file has as many; else they are called by their numbers.
+        layout: How its tensors are named: "torchvision", "eomt" or "smp".
+    """
+
+    name: str
+    address: str
+    sha256: str
+    license: str
+    megabytes: float
+    trained_on: str
+    config: dict[str, Any]
+    classes: Sequence[str]
+    layout: str
+
+
+def _torchvision(name: str, file: str, megabytes: float, arch: str, encoder: str, auxiliary: bool = True) -> _Published:
+    return _Published(
+        f"torchvision/{name}",
+        f"https://download.pytorch.org/models/{file}",
+        file.rpartition("-")[2].removesuffix(".pth"),
+        "BSD-3-Clause (torchvision); trained on COCO, whose images have terms of their own",
+        megabytes,
+        "the images of COCO train2017 that show classes of Pascal VOC",
+        {
+            "arch": arch,
+            "backbone": {"name": encoder, **IMAGENET},
+            "loss": {"auxiliary": 0.5 if auxiliary else 0.0},
+        },
+        VOC_NAMES,
+        "torchvision",
+    )
+
+
+def _eomt(name: str, size: int, classes: Sequence[str], trained_on: str) -> _Published:
+    return _Published(
+        f"tue-mps/{name}",
+        f"https://huggingface.co/tue-mps/{name}/resolve/main/model.safetensors",
+        "",
+        "MIT",
+        1270.0,
+        trained_on,
+        {"arch": "eomt_large", "data": {"size": size}},
+        classes,
+        "eomt",
+    )
+
+
+def _smp(
+    name: str,
+    architecture: str,
+    encoder: str,
+    size: int,
+    megabytes: float,
+    license: str = "MIT",
+    normalization: Mapping[str, Any] = IMAGENET,
+    **options: Any,
+) -> _Published:
+    return _Published(
+        f"smp-hub/{name}",
+        f"https://huggingface.co/smp-hub/{name}/resolve/main/model.safetensors",
+        "",
+        license,
+        megabytes,
+        "ADE20K",
+        {
+            "arch": "smp",
+            "backbone": {"name": encoder, "options": options.pop("encoder_options", {}), **normalization},
+            "model": {"architecture": architecture, "input_size": size, "decoder_options": options},
+        },
+        ADE20K_NAMES,
+        "smp",
+    )
+
+
+def _smp_segformer(size: int, side: int, megabytes: float) -> _Published:
+    return _smp(
+        f"segformer-b{size}-{side}x{side}-ade-160k",
+        "segformer",
+        f"mit_b{size}",
+        side,
+        megabytes,
+        license="NVIDIA Source Code License for SegFormer: not for commercial use",
+        decoder_segmentation_channels=256 if size < 2 else 768,
+    )
+
+
+def _smp_upernet(name: str, encoder: str, megabytes: float, **encoder_options: Any) -> _Published:
+    options = {"encoder_options": encoder_options, "decoder_channels": 512}
+    return _smp(f"upernet-{name}", "upernet", f"tu-{encoder}", 512, megabytes, **options)
+
+
+_ENTRIES = (
+    _torchvision("fcn_resnet50", "fcn_resnet50_coco-1167a1af.pth", 135.0, "fcn", "resnet50"),
+    _torchvision("fcn_resnet101", "fcn_resnet101_coco-7ecb50ca.pth", 207.7, "fcn", "resnet101"),
+    _torchvision(
+        "deeplabv3_resnet50", "deeplabv3_resnet50_coco-cd0a2569.pth", 160.5, "deeplabv3_torchvision", "resnet50"
+    ),
+    _torchvision(
+        "deeplabv3_resnet101", "deeplabv3_resnet101_coco-586e9e4e.pth", 233.2, "deeplabv3_torchvision", "resnet101"
+    ),
+    _torchvision(
+        "deeplabv3_mobilenet_v3_large",
+        "deeplabv3_mobilenet_v3_large-fc3c493d.pth",
+        42.3,
+        "deeplabv3_torchvision",
+        "mobilenetv3_large_100",
+    ),
+    _torchvision(
+        "lraspp_mobilenet_v3_large",
+        "lraspp_mobilenet_v3_large-d234d4ea.pth",
+        12.5,
+        "lraspp",
+        "mobilenetv3_large_100",
+        auxiliary=False,
+    ),
+    _Published(
+        "google/deeplabv3_mobilenetv2_voc",
+        "https://github.com/google-coral/test_data/raw/104342d2d348/deeplabv3_mnv2_pascal_quant.tflite",
+        "1d1de3c5f2e54b0e81bd739037d8a42c5727a3cff5764ea0963e47cf320f76e2",
+        "Apache-2.0",
+        4.5,
+        "Pascal VOC 2012",
+        {
+            "arch": "deeplabv3_torchvision",
+            "backbone": {"name": "mobilenetv2_100", **GOOGLE},
+            "model": {"atrous_rates": (), "refine": False, "align_corners": True, "input_size": 513},
+        },
+        VOC_NAMES,
+        "torchvision",
+    ),
+    _eomt("ade20k_semantic_eomt_large_512", 512, ADE20K_NAMES, "ADE20K"),
+    _eomt("cityscapes_semantic_eomt_large_1024", 1024, CITYSCAPES_NAMES, "Cityscapes"),
+    _smp_upernet("convnext-tiny", "convnext_tiny", 237),
+    _smp_upernet("convnext-small", "convnext_small", 324),
+    _smp_upernet("convnext-base", "convnext_base", 485),
+    _smp_upernet("convnext-large", "convnext_large", 936),
+    _smp_upernet("convnext-xlarge", "convnext_xlarge", 1560),
+    _smp_upernet("swin-tiny", "swin_tiny_patch4_window7_224", 237, img_size=512),
+    _smp_upernet("swin-small", "swin_small_patch4_window7_224", 322, img_size=512),
+    _smp_upernet("swin-large", "swin_large_patch4_window12_384", 932, img_size=512),
+    _smp("dpt-large-ade20k", "dpt", "tu-vit_large_patch16_384", 384, 1370, normalization=HALF),
+    *(_smp_segformer(size, 512, megabytes) for size, megabytes in enumerate((15, 55, 110, 189, 257))),
+    _smp_segformer(5, 640, 339),
 )
-"""Classes of the published weights: those of Pascal VOC."""
-LICENSE = "BSD-3-Clause (torchvision); trained on COCO, whose images have terms of their own"
-TRAINED_ON = "the images of COCO train2017 that show classes of Pascal VOC"
-MODULES = {"backbone": "encoder.network", "classifier": "head.main.layers", "aux_classifier": "head.auxiliary.layers"}
-"""Modules of torchvision's FCN -> ours; below them all names agree."""
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_BY_NAME = {entry.name: entry for entry in _ENTRIES}
 
 PUBLISHED = tuple(
     PublishedWeights(
-        name=f"torchvision/fcn_{backbone}",
+        name=entry.name,
         task="semantic",
-        address=f"https://download.pytorch.org/models/fcn_{backbone}_coco-{digest}.pth",
-        sha256=digest,
-        license=LICENSE,
-        megabytes=megabytes,
-        trained_on=TRAINED_ON,
+        address=entry.address,
+        sha256=entry.sha256,
+        license=entry.license,
+        megabytes=entry.megabytes,
+        trained_on=entry.trained_on,
     )
-    for backbone, digest, megabytes in (("resnet50", "1167a1af", 135.0), ("resnet101", "7ecb50ca", 207.7))
+    for entry in _ENTRIES
 )
 
 
 def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
-    """Writes a state dict of torchvision's FCN as weights of ours; other numbers of classes get numbers for names.
+    """Writes published weights as a weights file of densevision.
+
+    Files of another number of classes are converted too; their classes are called by their numbers.
 
     Raises:
-        WeightsError: The file is no state dict of this network.
+        WeightsError: The file is not a state dict of this network.
     """
-    theirs = _read(file, weights.name)
-    scores = theirs["classifier.4.weight"]
-    names = NAMES if len(scores) == len(NAMES) else tuple(map(str, range(len(scores))))
-    config = SemanticConfig.checked(
-        {
-            "arch": "fcn",
-            "classes": names,
-            "backbone": {"name": weights.name.rpartition("_")[2], "output_stride": 8, "mean": MEAN, "std": STD},
-            "loss": {"auxiliary": 0.5 if any(name.startswith("aux_classifier.") for name in theirs) else 0.0},
-        }
-    )
-    net = Semantic(config).net()
-    tensors = {**{name: net.state_dict()[name] for name in ("encoder.mean", "encoder.std")}, **_renamed(theirs)}
-    try:
-        net.load_state_dict(tensors)
-    except RuntimeError as failure:
-        detail = str(failure).splitlines()[1].strip()
-        raise WeightsError(f"not a state dict of {weights.name}", file=file, value=detail) from None
-    save_weights(out, net.state_dict(), weights.card(config.plain(), names))
+    entry = _BY_NAME[weights.name]
+    tensors = _rename(read_state_dict(file, _HINT), entry)
+    count = _count_classes(tensors, entry.layout)
+    if count is None:
+        raise WeightsError(f"does not hold {weights.name}", file=file, hint=_HINT)
+    classes = tuple(entry.classes) if count == len(entry.classes) else tuple(map(str, range(count)))
+    config = SemanticConfig.checked({**entry.config, "classes": classes})
+    if config.loss.auxiliary and not any(name.startswith("auxiliary.") for name in tensors):
+        config = config.changed(loss__auxiliary=0.0)
+    if entry.layout == "eomt":
+        config = _read_eomt_sizes(config, tensors)
+    model = Semantic(config).build_model()
+    expected = model.state_dict()
+    tensors |= {name: expected[name] for name in _CONSTANTS if name in expected}
+    tensors = check_state_dict(tensors, expected, weights.name, file, _HINT)
+    save_weights(out, tensors, weights.card(config.plain(), classes))
 
 
-def _read(file: Path, name: str) -> dict[str, torch.Tensor]:
-    hint = "Give the file that torchvision downloads, or what torch.save(model.state_dict(), FILE) writes."
-    tensors = read_state(file, hint)
-    if "classifier.4.weight" not in tensors:
-        raise WeightsError(f"not a state dict of {name}", file=file, hint=hint)
-    return tensors
+def _rename(tensors: Mapping[str, Tensor], entry: _Published) -> dict[str, Tensor]:
+    if entry.layout == "torchvision":
+        return torchvision_layout.convert_state_dict(tensors)
+    if entry.layout == "eomt":
+        return {f"network.{name}": tensor for name, tensor in eomt.convert_state_dict(tensors).items()}
+    return dict(tensors)
 
 
-def _renamed(theirs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Tensors by our names; the classifier that torchvision's backbone may carry is left out."""
-    ours = {}
-    for name, tensor in theirs.items():
-        module, _, rest = name.partition(".")
-        if not name.startswith("backbone.fc."):
-            ours[f"{MODULES.get(module, module)}.{rest}"] = tensor
-    return ours
+def _count_classes(tensors: Mapping[str, Tensor], layout: str) -> int | None:
+    """Classes of the last layer; None where the file has no such layer."""
+    names = {
+        "torchvision": ("head.classifier.weight", "head.4.weight", "head.deep_classifier.weight"),
+        "eomt": ("network.class_head.weight",),
+        "smp": ("segmentation_head.0.weight", "segmentation_head.head.4.weight"),
+    }[layout]
+    counts = [len(tensors[name]) for name in names if name in tensors]
+    if not counts:
+        return None
+    return counts[0] - 1 if layout == "eomt" else counts[0]  # the last one is "no object"
+
+
+def _read_eomt_sizes(config: SemanticConfig, tensors: Mapping[str, Tensor]) -> SemanticConfig:
+    """The config with the numbers of queries and blocks that the tensors have."""
+    options = {}
+    for option, name in (("num_queries", "network.queries.weight"), ("num_blocks", "network.mask_probabilities")):
+        if name in tensors:
+            options[option] = len(tensors[name])
+    return config.changed(model=options)

@@ -1,86 +1,104 @@
-"""Judges images of any tool against the true ones, from files alone. No torch here."""
+"""Scores image files of any tool against ground truth files. No torch here."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from densevision.datasets.image_pairs import INPUTS, TARGETS
+from densevision.datasets.image_pairs import INPUT_WORDS, TARGET_WORDS
 from densevision.io.image import read_image
-from densevision.io.image_files import SUFFIXES
-from densevision.metrics.image_quality import Color, ImageMetric, ImageMetrics
+from densevision.io.image_files import IMAGE_SUFFIXES
+from densevision.metrics.image_quality import Color, ImageMetric, ImageMetrics, Luma
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.image import Image
 
-PROTOCOLS: tuple[tuple[Color, int], ...] = (("Y", 2), ("Y", 3), ("Y", 4), ("Y", 0), ("RGB", 0))
-"""Color and crop: files do not say the scale, so the usual protocols are all given, each under its own name."""
-DIVISORS = range(2, 17)
-"""A true image may be as much larger than its answer as is left of its sides after division by one of these; 12 is
-no scale, but what benchmarks cut images to that serve for 2, 3 and 4."""
-ENDINGS = tuple(f"{mark}x{scale}" for mark in ("_", "-", "") for scale in (2, 3, 4, 8, 16)) + tuple(
-    mark + form for mark in "_-" for word in sorted(TARGETS | INPUTS | {"sr"}) for form in (word, word.upper())
+__all__ = ["CroppingMetrics", "open_files", "score"]
+
+PROTOCOLS: tuple[tuple[Color, int, Luma], ...] = (
+    *(("Y", crop, "rounded") for crop in (2, 3, 4, 0)),
+    *(("Y", crop, "float") for crop in (2, 3, 4)),
+    ("RGB", 0, "rounded"),
 )
-"""What names of files add to their image's: DIV2K's 0801x2 is of 0801, and a_LR of a_HR."""
+"""Color, crop and luma: files do not state the scale, so all common protocols are computed, each under its own name."""
+DIVISORS = range(2, 17)
+"""A ground truth may exceed its prediction by the remainder of its sides divided by one of these; 12 is no scale, but
+some benchmarks crop images to multiples of it, for scales 2, 3 and 4."""
+ENDINGS = (
+    *(f"{mark}x{scale}" for mark in ("_", "-", "") for scale in (2, 3, 4, 8, 16)),
+    *(
+        mark + form
+        for mark in "_-"
+        for word in sorted(TARGET_WORDS | INPUT_WORDS | {"sr"})
+        for form in (word, word.upper())
+    ),
+)
+"""Endings of file names that are not part of the image's name: DIV2K's 0801x2 matches 0801, and a_LR matches a_HR."""
+MAX_LUMA_CHANNELS = 4
 
 
-class FittingMetrics(ImageMetrics):
-    """Protocols whose true images are cut at right and bottom to what the scale divides, as `evaluate` cuts them.
+class CroppingMetrics(ImageMetrics):
+    """Several protocols; ground truths are cropped at the bottom and right to multiples of the scale, as in `evaluate`.
 
     Args:
-        parts: One for each protocol, each under names of its own.
+        parts: One for each protocol, with distinct names.
     """
 
-    CUT = "truths cut to their answers"
+    CROPPED = "cropped truths"
 
-    def __init__(self, parts: list[ImageMetric]):
+    def __init__(self, parts: Sequence[ImageMetric]):
         super().__init__(parts)
-        self.cut: set[int | str] = set()
+        self.cropped: set[int | str] = set()
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
-        size = f"truths cut at right and bottom where an answer lacks the rest of a division by {DIVISORS[-1]} at most"
+        """See `metrics.metric.Metric`."""
+        size = (
+            "truths cropped at the bottom and right where a prediction lacks the remainder of a division by at most "
+            f"{DIVISORS[-1]}"
+        )
         return {**super().protocol, "size": size}
 
-    def update(self, result: Image, truth: Image, id: int | str) -> None:
-        """Takes the answer and the truth of one image."""
-        given, (height, width) = result.image.shape[:2], truth.image.shape[:2]
-        if given != (height, width) and any((height // d * d, width // d * d) == given for d in DIVISORS):
-            truth = replace(truth, image=truth.image[: given[0], : given[1]], size=given)
-            self.cut.add(id)
-        super().update(result, truth, id)
+    def update(self, prediction: Image, truth: Image, image_id: int | str) -> None:
+        """Adds the prediction and the ground truth of one image."""
+        size, (height, width) = prediction.image.shape[:2], truth.image.shape[:2]
+        if size != (height, width) and any((height // d * d, width // d * d) == size for d in DIVISORS):
+            truth = replace(truth, image=truth.image[: size[0], : size[1]], size=size)
+            self.cropped.add(image_id)
+        super().update(prediction, truth, image_id)
 
-    def merge(self, other: FittingMetrics) -> None:
-        """Takes what another process gathered."""
+    def merge(self, other: ImageMetrics) -> None:
+        """Adds the images of another accumulator."""
         super().merge(other)
-        self.cut |= other.cut
+        if isinstance(other, CroppingMetrics):
+            self.cropped |= other.cropped
 
     def counts(self) -> dict[str, int]:
-        """How many images were compared, too small for SSIM's window, and cut."""
-        return {**super().counts(), **({self.CUT: len(self.cut)} if self.cut else {})}
+        """How many images were compared, too small for SSIM's window, and cropped."""
+        return {**super().counts(), **({self.CROPPED: len(self.cropped)} if self.cropped else {})}
 
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
-    """PSNR and SSIM of images against true ones: metrics, protocol, counts, named, tables; see `open_files`."""
+    """PSNR and SSIM of images: metrics, protocol, counts, named, tables; see `open_files`."""
     return open_files(truth, predictions, on_error).report()
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
-    """Pairs images with true ones.
+    """Pairs predictions with ground truths.
 
     Args:
-        truth: A folder with images below it, or an image.
-        predictions: A folder with images of the same names, but for suffixes and `ENDINGS`, or an image.
+        truth: A folder of images, or an image.
+        predictions: A folder of images of the same names, except for suffixes and `ENDINGS`, or an image.
         on_error: See `metrics.scoring.Scoring`.
 
     Raises:
         DataError: There is nothing to compare.
     """
 
-    def metric(_: Path, first: Path) -> FittingMetrics:
-        """All protocols that the first true image has the channels for: there is no luma of more than RGB."""
-        many = read_image(first).shape[2] > 4
-        return FittingMetrics([ImageMetric(*protocol) for protocol in PROTOCOLS if not many or "Y" not in protocol])
+    def build_metric(_: Path, first: Path) -> CroppingMetrics:
+        """All protocols that the first ground truth has the channels for: luma needs gray or RGB."""
+        has_luma = read_image(first).shape[2] <= MAX_LUMA_CHANNELS
+        return CroppingMetrics([ImageMetric(*protocol) for protocol in PROTOCOLS if has_luma or protocol[0] == "RGB"])
 
-    return score_folders(truth, predictions, SUFFIXES, (Image.of, Image.of), metric, on_error, ENDINGS)
+    return score_folders(truth, predictions, IMAGE_SUFFIXES, (Image.from_source, Image.from_source), build_metric, on_error, ENDINGS)

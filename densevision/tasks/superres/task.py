@@ -1,169 +1,159 @@
-"""Superres: images made larger, or better."""
+"""Superres: larger and restored images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from densevision.datasets.image_targets import stack_images, where_known
+from densevision.datasets.targets import fill_unknown_pixels, stack_image_targets
 from densevision.errors import UsageError
-from densevision.metrics.image_quality import quality_names
+from densevision.metrics.image_quality import quality_metric_names
 from densevision.nn.adversarial import discriminator_loss, generator_loss
-from densevision.nn.backbone import Backbone, ImageOnly
-from densevision.ops.fields import to_original
+from densevision.nn.model import Model, Tensors
+from densevision.ops.fields import resize_to_original
 from densevision.ops.view import Size, View
-from densevision.results import Image
+from densevision.results.image import Image
 from densevision.run_config import PredictOptions
-from densevision.sample import Batch, InputSpec, Sample
-from densevision.tasks.base import DenseModel, SampleSet, Task, Tensors
+from densevision.sample import Batch, Sample, SampleSet
+from densevision.tasks.base import Task
 from densevision.tasks.superres import dataset as data
-from densevision.tasks.superres import postprocess as decode
-from densevision.tasks.superres.config import INTERPOLATIONS, SuperresConfig
-from densevision.tasks.superres.losses import pixel_losses
+from densevision.tasks.superres import postprocess
+from densevision.tasks.superres.config import SuperresConfig
+from densevision.tasks.superres.losses import PixelCriterion
 from densevision.tasks.superres.metrics import SuperresMetric
-from densevision.tasks.superres.models.superres_head import ImageHead, build_head, cell
+from densevision.tasks.superres.models import MODELS
+from densevision.tasks.superres.models.superres_model import SuperresModel
 from densevision.tasks.superres.training_modules import TrainingModules
 
 
 class Superres(Task[SuperresConfig, Image]):
-    """What the image would look like with more pixels, or without its flaws."""
+    """Enlarges or restores an image."""
 
     name = "superres"
     Config = SuperresConfig
     Result = Image
+    models = MODELS
     best_possible_value = float("inf")
-    supported_options = frozenset({"tile", "overlap", "tta"})
     tta_transforms = frozenset({"flip", "rotate"})
-    merge_strategy = "pixels"
-    largest = 1024 * 1024
-    window = 384
+    merge_strategy = "blend"
+    max_untiled_pixels = 1024 * 1024
+    tile_size = 384
 
     @property
-    def monitor(self) -> tuple[str, str]:
-        """PSNR, under the name that tells its protocol."""
-        return quality_names(self.config.quality.color, self.config.crop)[0], "max"
+    def monitor(self) -> tuple[str, str]:  # type: ignore[override]
+        """PSNR under the config's protocol."""
+        quality = self.config.quality
+        return quality_metric_names(quality.color, self.config.crop, quality.luma)[0], "max"
+
+    def model_arguments(self) -> dict[str, Any]:
+        """The scale, and the pixel losses."""
+        return {"scale": self.config.scale, "criterion": PixelCriterion(**self.config.loss.pixel_weights)}
+
+    @property
+    def receptive_field_radius(self) -> int | None:
+        """As the architecture states it."""
+        return cast(SuperresModel, self.meta_model).receptive_field_radius
 
     @property
     def optimizer_names(self) -> tuple[str, ...]:
-        """The network alone, or a discriminator after it."""
+        """The model, and a discriminator after it where the adversarial loss has a weight."""
         return ("net", "discriminator") if self.config.loss.adversarial.weight else ("net",)
 
     @property
     def generator_warmup_epochs(self) -> int:
-        """Epochs before the perceptual and adversarial losses join."""
+        """First epochs with pixel losses only."""
         return self.config.loss.generator_warmup_epochs
 
-    @property
-    def receptive_field_radius(self) -> int | None:
-        """Of the network; None on a timm encoder."""
-        if self.config.arch in ("unet", "community"):
-            return None
-        with torch.device("meta"):
-            return build_head(self.config, [self.config.backbone.channels]).receptive_field_radius
-
-    @property
-    def inputs(self) -> dict[str, InputSpec]:
-        """One image as it is, continued to the multiple that networks need which fold or halve it."""
-        return {"image": InputSpec(self.config.backbone.channels, multiple_of=cell(self.config), fill="edge")}
-
-    def encoder(self) -> nn.Module:
-        """The timm pyramid of a U-Net; the others see the image alone."""
-        if self.config.arch == "unet":
-            return Backbone(self.config.backbone)
-        return ImageOnly(self.config.backbone.channels)
-
-    def head(self, channels: Sequence[int], strides: Sequence[int]) -> ImageHead:
-        """The network of the config's architecture."""
-        return build_head(self.config, channels)
-
-    def training_modules(self) -> TrainingModules | None:
+    def build_training_modules(self) -> TrainingModules | None:
         """Discriminator and perceptual network, where their losses have a weight."""
         loss = self.config.loss
-        needs_global_alignment = loss.adversarial.weight or loss.perceptual.weight
-        return TrainingModules(loss, self.config.backbone.channels) if needs_global_alignment else None
+        return TrainingModules(loss, self.config.backbone.channels) if loss.has_training_modules else None
 
     @classmethod
     def infer_from_data(cls, config: SuperresConfig) -> SuperresConfig:
         """Holds out a tenth of the images, where the data has no validation split.
 
         Raises:
-            UsageError: The architecture has nothing to learn, or cannot.
+            UsageError: The architecture has no weights to train.
         """
-        if config.arch in INTERPOLATIONS:
-            raise UsageError("interpolation has nothing to learn", field="arch", value=config.arch)
-        if config.arch == "community":
-            problem = "is of files that are answered as they are, and cannot be trained"
-            raise UsageError(problem, field="arch", value=config.arch, hint="Take another arch.")
-        return data.completed(config)
+        if not any(True for _ in cls(config).meta_model.parameters()):
+            raise UsageError("the architecture has no weights to train", field="arch", value=config.arch)
+        return data.infer_splits(config)
 
-    def dataset(self, split: str) -> SampleSet:
-        """The images of a split with what they should become."""
+    def open_dataset(self, split: str) -> SampleSet:
+        """The images of a split with their targets."""
         return data.open_split(self.config, split)
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
-        """A random crop, perhaps mirrored and turned; degraded anew each time where chance degrades."""
-        return dataset.crop(index, rng)
+        """A random crop, flipped and rotated, with a new random degradation."""
+        return cast(data.RestorationSet, dataset).crop(index, rng)
 
-    def unlabeled(self, sample: Sample) -> Sample:
-        """The sample with a target of which no pixel is known."""
+    def remove_labels(self, sample: Sample) -> Sample:
+        """The sample with a target of unknown pixels."""
         height, width = self.output_size(sample.size)
-        nothing = np.full((height, width, self.config.backbone.channels), np.nan, np.float32)
-        return replace(sample, truth=Image.of(nothing, self.config.scale))
+        unknown = np.full((height, width, self.config.backbone.channels), np.nan, np.float32)
+        return replace(sample, truth=Image.from_source(unknown, self.config.scale))
 
-    def targets(self, ground_truths: Sequence[Image | None]) -> Tensors:
-        """Images with what is known of them; see `stack_images`."""
-        return stack_images(ground_truths, self.config.backbone.channels, self.config.scale)
+    def collate_targets(self, ground_truths: Sequence[Image | None]) -> Tensors:
+        """ "image" and "known", see `stack_image_targets`."""
+        return stack_image_targets(ground_truths, self.config.backbone.channels, self.config.scale)
 
-    def losses(self, net: DenseModel, batch: Batch, training_modules: nn.Module | None, optimizer_name: str) -> Tensors:
-        """Differences of pixels; of features and of belief, where there is a critic; or the discriminator's own."""
-        loss = self.config.loss
+    def compute_losses(
+        self, model: Model, batch: Batch, training_modules: nn.Module | None, optimizer_name: str
+    ) -> Tensors:
+        """Pixel, perceptual and adversarial losses of the model, or the discriminator's loss."""
+        modules = cast("TrainingModules | None", training_modules)
         if optimizer_name != "net":
             with torch.no_grad():
-                fake, real = where_known(net(**batch.inputs)["image"], batch.targets)
-            judge = training_modules.discriminator
-            return {"discriminator": discriminator_loss(judge(fake), judge(real), loss.adversarial.kind)}
-        answer = net(**batch.inputs)["image"]
-        losses = pixel_losses(answer, batch.targets, loss)
-        if training_modules is not None:
-            losses |= self._guided(training_modules, *where_known(answer, batch.targets))
+                fake, real = fill_unknown_pixels(model(**batch.inputs)["image"], batch.targets)
+            return {"discriminator": self._compute_discriminator_loss(modules, fake, real)}
+        outputs = model(**batch.inputs)
+        losses = model.loss(outputs, batch.targets)
+        if modules is not None:
+            losses |= self._compute_feature_losses(modules, *fill_unknown_pixels(outputs["image"], batch.targets))
         return losses
 
-    def _guided(self, training_modules: TrainingModules, fake: Tensor, real: Tensor) -> Tensors:
+    def _compute_discriminator_loss(self, modules: TrainingModules | None, fake: Tensor, real: Tensor) -> Tensor:
+        assert modules is not None and modules.discriminator is not None
+        discriminator = modules.discriminator
+        return discriminator_loss(discriminator(fake), discriminator(real), self.config.loss.adversarial.kind)
+
+    def _compute_feature_losses(self, modules: TrainingModules, fake: Tensor, real: Tensor) -> Tensors:
+        """Perceptual and adversarial loss of predictions (B, C, H, W) with targets of the same shape."""
         loss, losses = self.config.loss, {}
-        if training_modules.perceptual is not None:
-            losses["perceptual"] = loss.perceptual.weight * training_modules.perceptual(fake, real)
-        if training_modules.discriminator is not None:
-            judge, kind = training_modules.discriminator, loss.adversarial.kind
-            generator_loss_of = generator_loss(judge(fake), judge(real) if kind == "relativistic" else None, kind)
-            losses["adversarial"] = loss.adversarial.weight * generator_loss_of
+        if modules.perceptual is not None:
+            losses["perceptual"] = loss.perceptual.weight * modules.perceptual(fake, real)
+        if modules.discriminator is not None:
+            kind = loss.adversarial.kind
+            real_logits = modules.discriminator(real) if kind == "relativistic" else None
+            losses["adversarial"] = loss.adversarial.weight * generator_loss(
+                modules.discriminator(fake), real_logits, kind
+            )
         return losses
 
-    def fields(self, answers: Tensors, view: View, mirrored: bool = False) -> Tensors:
-        """The answer at its own size, which is `scale` times the image's."""
-        image = to_original(answers["image"], view, self.config.scale)
+    def to_image_space(self, predictions: Tensors, view: View, mirrored: bool = False) -> Tensors:
+        """The prediction at its own size, `scale` times the image's."""
+        image = resize_to_original(predictions["image"], view, self.config.scale)
         return {"image": image.flip(-1) if mirrored else image}
 
-    def results(self, answers: Tensors, views: Sequence[View], options: PredictOptions) -> list[Image]:
+    def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[Image]:
         """Images in [0, 1]."""
-        return decode.results(answers, views, self.config.scale)
+        return postprocess.to_results(predictions, views, self.config.scale)
 
-    def finish(self, result: Image, sample: Sample, corner: Size = (0, 0)) -> Image:
-        """The number type, gray and alpha of the image that was asked about."""
-        return decode.in_kind(result, sample, corner)
-
-    def encode(self, ground_truths: Sequence[Image]) -> Tensors:
-        """The images themselves."""
-        return decode.encode(ground_truths)
+    def restore_metadata(self, result: Image, sample: Sample, corner: Size = (0, 0)) -> Image:
+        """The number type, gray, alpha and color profile of the input image."""
+        return postprocess.restore_metadata(result, sample, corner)
 
     def output_size(self, size: Size) -> Size:
-        """`scale` times the image's."""
+        """`scale` times the image's size."""
         return size[0] * self.config.scale, size[1] * self.config.scale
 
-    def metric(self) -> SuperresMetric:
+    def build_metric(self) -> SuperresMetric:
         """PSNR and SSIM under the config's protocol, and LPIPS where its weights are given."""
         return SuperresMetric(self.config.quality, self.config.crop)
 

@@ -1,4 +1,4 @@
-"""How near answers are to their targets, one by one and as a set."""
+"""How close predictions are to their targets, per image and as a set."""
 
 from __future__ import annotations
 
@@ -10,86 +10,90 @@ from typing import Any
 import numpy as np
 
 from densevision.metrics.frechet import frechet_distance
-from densevision.metrics.image_quality import comparable, psnr, ssim
-from densevision.metrics.per_image import Sums, blank_mean, means, split_mean
+from densevision.metrics.image_quality import EXACT_IMAGES, ImageScores, psnr, ssim, to_comparable
+from densevision.metrics.metric import Tables
 from densevision.results.image import Image
 
+__all__ = ["ExtractFeatures", "TranslationMetric"]
+
 NAMES = ("L1", "PSNR", "SSIM")
-Features = Callable[[np.ndarray], np.ndarray]
+ExtractFeatures = Callable[[np.ndarray], np.ndarray]
 
 
 class TranslationMetric:
-    """L1, PSNR and SSIM, each the mean of the images' own values, and the Frechet distance of all; mergeable.
+    """L1, PSNR and SSIM, each averaged over images, and the Frechet distance of all images; mergeable.
 
     Args:
-        features: (H, W, C) float32 image in [0, 1] to (D,) features; None leaves the Frechet distance out.
-        space: What the features are, for the protocol.
+        extract_features: (H, W, C) float32 image in [0, 1] to (D,) features; None omits the Frechet distance.
+        feature_space: Description of the features, for the protocol.
     """
 
-    def __init__(self, features: Features | None = None, space: str = ""):
-        self.features, self.space = features, space
+    def __init__(self, extract_features: ExtractFeatures | None = None, feature_space: str = ""):
+        self.extract_features, self.feature_space = extract_features, feature_space
         self.values: dict[str, dict[str, float]] = {}
-        self.seen: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self.features: dict[str, tuple[np.ndarray, np.ndarray]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the network, which other processes have of their own."""
-        return {**self.__dict__, "features": None}
+        """Everything but the network, which other processes have themselves."""
+        return {**self.__dict__, "extract_features": None}
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
-        told = {
+        """See `metrics.metric.Metric`."""
+        protocol = {
             "color": "all channels",
             "alpha": "left out",
-            "levels": "answers rounded to the levels of the truth",
+            "levels": "predictions rounded to the levels of the ground truth",
             "L1": "mean absolute difference, white is 1",
             "peak": 255,
             "SSIM": "Gaussian window of 11, sigma 1.5, K 0.01 and 0.03, inside the image",
-            "mean": "of the images' values",
+            "mean": "of the images' values; exact images have no finite PSNR and are counted instead",
         }
-        return told | ({"FD": f"Frechet distance of features of {self.space}"} if self.space else {})
+        return protocol | ({"FD": f"Frechet distance of features of {self.feature_space}"} if self.feature_space else {})
 
-    def update(self, result: Image, truth: Image, id: int | str) -> None:
-        """Takes the answer and the truth of one image."""
-        answer, wanted = comparable(result, truth)
-        difference = np.abs(answer - wanted)
+    def update(self, prediction: Image, truth: Image, image_id: int | str) -> None:
+        """Adds the prediction and the ground truth of one image."""
+        predicted, target = to_comparable(prediction, truth)
+        difference = np.abs(predicted - target)
         known = difference[np.isfinite(difference)]
-        numbers = (float(known.mean()) / 255 if known.size else math.nan, psnr(answer, wanted), ssim(answer, wanted))
-        self.values[str(id)] = dict(zip(NAMES, numbers))
-        if self.features is not None and known.size == difference.size:
-            mine, theirs = (self.features((image / 255).astype(np.float32)) for image in (answer, wanted))
-            self.seen[str(id)] = mine, theirs
+        l1 = float(known.mean()) / 255 if known.size else math.nan
+        self.values[str(image_id)] = dict(zip(NAMES, (l1, psnr(predicted, target), ssim(predicted, target))))
+        if self.extract_features is not None and known.size == difference.size:
+            first, second = (self.extract_features((image / 255).astype(np.float32)) for image in (predicted, target))
+            self.features[str(image_id)] = first, second
 
     def merge(self, other: TranslationMetric) -> None:
-        """Takes what another process gathered."""
+        """Adds the images of another accumulator."""
         self.values |= other.values
-        self.seen |= other.seen
+        self.features |= other.features
 
     def counts(self) -> dict[str, int]:
-        """How many images were compared, and how many were too small for SSIM's window."""
+        """How many images were compared, were predicted exactly, and were too small for SSIM's window."""
+        exact = sum(math.isinf(values["PSNR"]) for values in self.values.values())
         return {
-            "images": sum(not math.isnan(numbers["L1"]) for numbers in self.values.values()),
-            "images without SSIM": sum(math.isnan(numbers["SSIM"]) for numbers in self.values.values()),
+            "images": sum(not math.isnan(values["L1"]) for values in self.values.values()),
+            **({EXACT_IMAGES: exact} if exact else {}),
+            "images without SSIM": sum(math.isnan(values["SSIM"]) for values in self.values.values()),
         }
 
     def compute(self) -> dict[str, float]:
-        """The numbers by name; NaN where no image could be compared."""
-        return self.per_image().compute() | ({"FD": self._distance()} if self.space else {})
+        """The metrics by name; NaN where no image could be compared."""
+        return self.per_image().compute() | ({"FD": self._compute_distance()} if self.feature_space else {})
 
-    def per_image(self) -> Sums:
-        """The values of each image; the Frechet distance is one of sets and left out."""
-        rows = {id: split_mean(numbers) for id, numbers in self.values.items()}
-        return Sums(rows, blank_mean(NAMES), lambda sums: means(sums, NAMES))
+    def per_image(self) -> ImageScores:
+        """The values of each image; the Frechet distance, which compares sets, is left out."""
+        return ImageScores(self.values, NAMES)
 
-    def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The numbers of each image."""
-        return {"per image": {id: self.values[id] for id in sorted(self.values)}}
+    def tables(self) -> Tables:
+        """The values of each image."""
+        return {"per image": {image_id: self.values[image_id] for image_id in sorted(self.values)}}
 
     def plots(self, folder: Path) -> None:
-        """Numbers of each image need no plot; the sheet of answers shows what they hide."""
+        """Draws nothing: three values per image need no plot."""
 
-    def _distance(self) -> float:
-        if len(self.seen) < 2:
+    def _compute_distance(self) -> float:
+        if len(self.features) < 2:
             return math.nan
-        answers, ground_truths = (np.stack([self.seen[id][side] for id in sorted(self.seen)]) for side in (0, 1))
-        return frechet_distance(answers, ground_truths)
+        order = sorted(self.features)
+        predictions, targets = (np.stack([self.features[image_id][side] for image_id in order]) for side in (0, 1))
+        return frechet_distance(predictions, targets)

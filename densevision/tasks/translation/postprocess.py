@@ -1,45 +1,43 @@
-"""Network outputs to images, and back."""
+"""Model outputs to images."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
-from densevision.ops.fields import to_original
+from densevision.nn.model import Tensors
+from densevision.ops.fields import resize_to_original
 from densevision.ops.view import Size, View
-from densevision.results import Image
+from densevision.results.image import Image
 from densevision.sample import Sample
-from densevision.tasks.base import Tensors
+
+__all__ = ["restore_metadata", "to_results"]
 
 
-def results(answers: Tensors, views: Sequence[View]) -> list[Image]:
+def to_results(predictions: Tensors, views: Sequence[View]) -> list[Image]:
     """Images of the originals' sizes, float32 clipped to [0, 1].
 
     Args:
-        answers: "image" (B, C, H, W) on the canvas.
+        predictions: "image" (B, C, H, W) on the canvas.
         views: How the network saw each image.
     """
     images = []
-    for answer, view in zip(answers["image"].float(), views):
-        image = to_original(answer[None], view)[0].permute(1, 2, 0).clamp(0, 1).contiguous().numpy()
-        images.append(Image(image=image, size=image.shape[:2]))
+    for prediction, view in zip(predictions["image"].float(), views):
+        pixels = resize_to_original(prediction[None], view)[0].permute(1, 2, 0).clamp(0, 1).contiguous().numpy()
+        images.append(Image(image=pixels, size=pixels.shape[:2]))
     return images
 
 
-def encode(ground_truths: Sequence[Image]) -> Tensors:
-    """The output of a network that answers with the truth, for truths of one size."""
-    return {"image": torch.stack([torch.from_numpy(truth.unit().transpose(2, 0, 1).copy()) for truth in ground_truths])}
+def restore_metadata(result: Image, sample: Sample, corner: Size) -> Image:
+    """Converts a result to the number type of the input image, and adds its alpha.
 
-
-def in_kind(result: Image, sample: Sample, corner: Size) -> Image:
-    """The answer in the number type of what was asked about, and with its alpha.
+    The color profile is not copied: colors of the result are those of the training targets.
 
     Args:
-        image: Float32 in [0, 1]: the answer, or a rectangle of it.
-        sample: The whole image that was asked about.
-        corner: Where the rectangle begins in it, (row, column).
+        result: Float32 in [0, 1]; the whole result, or a rectangle of it.
+        sample: The whole input image.
+        corner: Where the rectangle begins, (row, column).
     """
     source, pixels = sample.images["image"], result.image
     if source.dtype.kind == "u":

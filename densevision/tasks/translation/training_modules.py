@@ -1,98 +1,103 @@
-"""What exists only in training: discriminators, earlier answers, and the network whose features are compared."""
+"""Modules that exist only in training: discriminators, an image pool, and the perceptual network."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from densevision.nn.perceptual import Perceptual
+from densevision.nn.perceptual import PerceptualLoss
 from densevision.tasks.translation.config import TranslationConfig
 from densevision.tasks.translation.models.discriminators import (
     MultiScaleDiscriminator,
     PatchDiscriminator,
     PixelDiscriminator,
 )
-from densevision.tasks.translation.models.layers import norm_named
+from densevision.tasks.translation.models.layers import get_norm
+
+__all__ = ["ImagePool", "TrainingModules"]
 
 
 class TrainingModules(nn.Module):
-    """The parts that the config's losses need.
+    """The modules that the config's losses need.
 
     Attributes:
-        discriminator: Trained beside the network, or None.
-        buffer: Earlier answers, or None.
-        perceptual: Never trained, or None.
+        discriminator: Trained together with the generator, or None.
+        image_pool: Earlier predictions, or None.
+        perceptual: Frozen, or None.
     """
 
     def __init__(self, config: TranslationConfig):
         super().__init__()
         adversarial, perceptual = config.loss.adversarial, config.loss.perceptual
-        judged = config.channels + (config.backbone.channels if adversarial.conditional else 0)
-        self.conditional = adversarial.conditional
-        self.discriminator = _discriminator(config, judged) if adversarial.weight else None
-        shape = (judged, config.data.size, config.data.size)
-        self.buffer = ImagePool(adversarial.buffer, shape) if adversarial.buffer else None
-        self.perceptual = Perceptual(perceptual.backbone, perceptual.strides) if perceptual.weight else None
+        channels = config.out_channels + (config.backbone.channels if adversarial.conditional else 0)
+        self.is_conditional = adversarial.conditional
+        self.discriminator = _build_discriminator(config, channels) if adversarial.weight else None
+        shape = (channels, config.data.size, config.data.size)
+        self.image_pool = ImagePool(adversarial.pool_size, shape) if adversarial.pool_size else None
+        self.perceptual = PerceptualLoss(perceptual.backbone, perceptual.strides) if perceptual.weight else None
 
-    def shown(self, question: Tensor, answer: Tensor) -> Tensor:
-        """What the discriminator sees: the answer, with the input before it if the config says so.
+    def build_discriminator_input(self, image: Tensor, output: Tensor) -> Tensor:
+        """The generator's output or a target, after the generator's input if the discriminator is conditional.
 
         Args:
-            question: (B, C, H, W) in [0, 1].
-            answer: (B, C', H, W) in [0, 1].
+            image: (B, C, H, W) in [0, 1].
+            output: (B, C', H, W) in [0, 1].
 
         Returns:
             (B, C + C' or C', H, W) from -1 to 1.
         """
-        images = torch.cat([question, answer], 1) if self.conditional else answer
+        images = torch.cat([image, output], 1) if self.is_conditional else output
         return images * 2 - 1
 
 
 class ImagePool(nn.Module):
-    """Remembers earlier answers and shows them again, so that the discriminator does not forget them.
+    """Keeps earlier predictions and returns them again, so that the discriminator does not forget them.
 
-    Its images are part of the state of the critic, so that a resumed run goes on with the very same ones; its chance
-    is torch's, which the engine seeds with each epoch.
+    Its images are part of the state dict, so that a resumed run continues with the same ones; its randomness is torch's
+    global generator, which training seeds in each epoch.
 
     Source: Shrivastava et al., Learning from Simulated and Unsupervised Images, CVPR 2017, section 2.3.
 
     Args:
-        size: Number of answers that are kept.
-        shape: (C, H, W) of what is kept.
+        size: Number of images that are kept.
+        shape: (C, H, W) of an image.
     """
+
+    images: Tensor
+    count: Tensor
 
     def __init__(self, size: int, shape: tuple[int, int, int]):
         super().__init__()
         self.size = size
         self.register_buffer("images", torch.zeros(size, *shape))
-        self.register_buffer("held", torch.zeros((), dtype=torch.long))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
 
-    def exchange(self, answers: Tensor) -> Tensor:
-        """Keeps each new answer while there is room; then, half of the time, gives an earlier one for it.
+    def exchange(self, images: Tensor) -> Tensor:
+        """Stores new images until the pool is full; then returns, with probability 0.5, a stored one in exchange.
 
         Args:
-            answers: (B, C, H, W) without gradient.
+            images: (B, C, H, W) without gradient.
         """
-        shown = answers.clone()
-        for row, answer in enumerate(answers):
-            held = int(self.held)
-            if held < self.size:
-                self.images[held] = answer
-                self.held += 1
+        returned = images.clone()
+        for row, image in enumerate(images):
+            count = int(self.count)
+            if count < self.size:
+                self.images[count] = image
+                self.count += 1
             elif float(torch.rand(())) < 0.5:
-                place = int(torch.randint(self.size, ()))
-                shown[row] = self.images[place]
-                self.images[place] = answer
-        return shown
+                position = int(torch.randint(self.size, ()))
+                returned[row] = self.images[position]
+                self.images[position] = image
+        return returned
 
 
-def _discriminator(config: TranslationConfig, channels: int) -> MultiScaleDiscriminator:
+def _build_discriminator(config: TranslationConfig, channels: int) -> MultiScaleDiscriminator:
     adversarial = config.loss.adversarial
-    norm, biased = norm_named(config.norm, "batch"), config.norm == "instance"
+    build_norm, bias = get_norm(config.norm, use_batch_stats=True), config.norm == "instance"
 
-    def one() -> nn.Module:
+    def build_one() -> nn.Module:
         if adversarial.discriminator == "pixel":
-            return PixelDiscriminator(channels, adversarial.width, norm, biased)
-        return PatchDiscriminator(channels, adversarial.width, config.patch_layers, norm, biased)
+            return PixelDiscriminator(channels, adversarial.width, build_norm, bias)
+        return PatchDiscriminator(channels, adversarial.width, config.patch_layers, build_norm, bias)
 
-    return MultiScaleDiscriminator([one() for _ in range(adversarial.scales)])
+    return MultiScaleDiscriminator([build_one() for _ in range(adversarial.scales)])

@@ -1,4 +1,4 @@
-"""Faults of boxes, masks and keypoints: planted one by one in a COCO json; and in YOLO and Pascal VOC, fixed."""
+"""Checks of boxes, masks and keypoints, tested by planting one fault at a time in COCO, YOLO and Pascal VOC."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
-from densevision.datasets.checks.catalog import SHARED
-from densevision.datasets.checks.objects import crosses
-from densevision.ops.masks import areas, encode
+from densevision.datasets.checks.catalog import FILE_CHECKS
+from densevision.datasets.checks.objects import is_self_intersecting
+from densevision.ops.masks import compute_areas, encode
 from densevision.tasks import load_check
 
 Content = dict[str, Any]
@@ -23,7 +24,7 @@ SQUARE = [10, 10, 30, 10, 30, 34, 10, 34]
 
 @pytest.fixture
 def dataset(tmp_path: Path, texture) -> tuple[Path, Content]:
-    """Sixteen images of two things each; both splits have their own json."""
+    """Sixteen images of two objects each, with one JSON per split."""
     root = tmp_path / "data"
     (root / "images").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -49,7 +50,7 @@ def dataset(tmp_path: Path, texture) -> tuple[Path, Content]:
 
 
 def write(root: Path, content: Content) -> None:
-    """The first twelve images train, the others validate."""
+    """Writes the first twelve images as training split, the others as validation split."""
     for split, ids in (("train", range(12)), ("val", range(12, 16))):
         part = {
             **content,
@@ -64,109 +65,116 @@ def change(**fields: Any) -> Callable[[Path, Content], None]:
     return lambda root, content: content["annotations"][4].update(fields)
 
 
-def also(root: Path, content: Content, **fields: Any) -> None:
+def add_annotation(root: Path, content: Content, **fields: Any) -> None:
     content["annotations"].append({**content["annotations"][4], "id": 500, **fields})
 
 
-def rarely(root: Path, content: Content) -> None:
+def add_rare_class(root: Path, content: Content) -> None:
     content["categories"].append({"id": 9, "name": "owl", "keypoints": ["nose", "tail", "ear"], "skeleton": []})
     for row in (2, 20):
         content["annotations"][row]["category_id"] = 9
 
 
-def often(root: Path, content: Content) -> None:
-    rarely(root, content)
+def add_frequent_class(root: Path, content: Content) -> None:
+    add_rare_class(root, content)
     step = 1 / 250
     for number in range(250):
         low, high = 10 + 20 * number * step, 12 + 20 * number * step
         box = [low, low, 2.5 + number / 100, 2.5]
         outline = [low, low, high, low, high, high, low, high]
-        also(root, content, id=1000 + number, bbox=box, segmentation=[outline], area=box[2] * box[3])
+        add_annotation(root, content, id=1000 + number, bbox=box, segmentation=[outline], area=box[2] * box[3])
 
 
 RLE = {"size": [48, 64], "counts": [64 * 48]}
-BOTH: dict[str, Callable[[Path, Content], object]] = {
+BOX_FAULTS: dict[str, Callable[[Path, Content], object]] = {
     "box-tiny": change(bbox=[10, 10, 1.2, 24]),
     "box-huge": change(bbox=[0, 0, 64, 48]),
-    "box-nearly-twice": lambda root, content: also(root, content, bbox=[10, 10.4, 20, 24]),
+    "box-near-duplicate": lambda root, content: add_annotation(root, content, bbox=[10, 10.4, 20, 24]),
     "box-outside": change(bbox=[50, 10, 30, 24]),
     "box-away": change(bbox=[100, 10, 20, 24]),
     "box-reversed": change(bbox=[30, 10, -20, 24]),
     "box-flat": change(bbox=[10, 10, 0, 24]),
     "box-not-finite": change(bbox=[10, float("nan"), 20, 24]),
-    "box-twice": also,
+    "box-duplicate": add_annotation,
     "area-impossible": change(area=-5),
     "class-absent": change(category_id=44),
     "entry-malformed": change(bbox="wide"),
     "image-size": lambda root, content: content["images"][2].update(width=63),
-    "annotation-id-twice": change(id=1),
-    "image-id-twice": lambda root, content: content["images"].append({**content["images"][2], "file_name": "3.png"}),
+    "annotation-id-duplicate": change(id=1),
+    "image-id-duplicate": lambda root, content: content["images"].append(
+        {**content["images"][2], "file_name": "3.png"}
+    ),
     "image-id-absent": change(image_id=99),
     "name-escapes": lambda root, content: content["images"][2].update(file_name="../../2.png"),
     "class-unused": lambda root, content: content["categories"].append({"id": 9, "name": "owl"}),
     "class-in-one-split": lambda root, content: [
         entry.update(category_id=3) for entry in content["annotations"] if entry["image_id"] >= 12
     ],
-    "class-rare": rarely,
-    "class-imbalance": often,
+    "class-rare": add_rare_class,
+    "class-imbalance": add_frequent_class,
 }
-MASKS: dict[str, Callable[[Path, Content], object]] = {
+MASK_FAULTS: dict[str, Callable[[Path, Content], object]] = {
     "mask-absent": change(segmentation=None),
     "mask-empty": change(segmentation=RLE),
     "mask-size": change(segmentation={"size": [48, 63], "counts": [63 * 48]}),
     "outline-short": change(segmentation=[SQUARE, [1, 1, 2, 2]]),
     "mask-area": change(area=300),
-    "mask-off-box": change(bbox=[10, 10, 20, 34]),
-    "polygon-crossed": change(segmentation=[[10, 10, 30, 34, 30, 10, 10, 34]], area=240),
+    "mask-box-mismatch": change(bbox=[10, 10, 20, 34]),
+    "polygon-self-intersection": change(segmentation=[[10, 10, 30, 34, 30, 10, 10, 34]], area=240),
     "keypoint-outside": change(keypoints=[70, 20, 2, 25, 22, 1, 0, 0, 0]),
-    "keypoint-flag": change(keypoints=[20, 20, 2, 25, 22, 1, 3, 3, 5], num_keypoints=3),
+    "keypoint-visibility": change(keypoints=[20, 20, 2, 25, 22, 1, 3, 3, 5], num_keypoints=3),
     "keypoint-number": change(num_keypoints=3),
 }
-ELSEWHERE = {"keypoint-count", "line-malformed", "file-malformed", "labels-missing", "image-absent"}
-"""Planted below: in another format, or with another setting."""
+OTHER_TESTS = {"line-malformed", "file-malformed", "labels-missing", "image-absent", "file-hidden", "image-frames"}
+ORIENTATION_TESTS = {"labels-turned", "orientation-unclear"}
+OTHER_INSTANCE_TESTS = {"keypoint-count", "file-ignored", "shape-without-area"}
+"""Tested below in another format or with another setting."""
 
 
-@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("name", BOX_FAULTS)
 def test_boxes__planted_fault(name: str, dataset, check) -> None:
     root, content = dataset
-    BOTH[name](root, content)
+    BOX_FAULTS[name](root, content)
     write(root, content)
-    assert name in {found.check.name for found in check("detection", root).findings}
+    assert name in {finding.check.name for finding in check("detection", root).findings}
 
 
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("name", MASK_FAULTS)
 def test_objects__planted_fault(name: str, dataset, check) -> None:
     root, content = dataset
-    MASKS[name](root, content)
+    MASK_FAULTS[name](root, content)
     write(root, content)
-    found = {found.check.name: found for found in check("instance", root).findings}
-    assert name in found and found[name].count == 1, found
+    findings = {finding.check.name: finding for finding in check("instance", root).findings}
+    assert name in findings and findings[name].count == 1, findings
 
 
 @pytest.mark.parametrize("task", ["detection", "instance"])
-def test_boxes__clean_data_is_silent(task: str, dataset, check) -> None:
+def test_boxes__no_findings_in_clean_data(task: str, dataset, check) -> None:
     root, content = dataset
     write(root, content)
     assert check(task, root).findings == []
 
 
-def test_boxes__every_check_is_planted() -> None:
-    shared = {one.name for one in SHARED}
-    known = {task: {one.name for one in load_check(task).CHECKS} - shared for task in ("detection", "instance")}
-    assert known["detection"] == BOTH.keys() | (ELSEWHERE - {"keypoint-count"})
-    assert known["instance"] == BOTH.keys() | MASKS.keys() | ELSEWHERE
+def test_boxes__tests_every_check() -> None:
+    shared = {check.name for check in FILE_CHECKS}
+    names = {task: {check.name for check in load_check(task).CHECKS} - shared for task in ("detection", "instance")}
+    assert names["detection"] == BOX_FAULTS.keys() | OTHER_TESTS | ORIENTATION_TESTS
+    assert (
+        names["instance"]
+        == BOX_FAULTS.keys() | MASK_FAULTS.keys() | OTHER_TESTS | ORIENTATION_TESTS | OTHER_INSTANCE_TESTS
+    )
 
 
-def test_keypoints__another_number_than_the_skeleton(dataset, check) -> None:
+def test_keypoints__count_differs_from_the_skeleton(dataset, check) -> None:
     root, content = dataset
     change(keypoints=[20, 20, 2], num_keypoints=1)(root, content)
     write(root, content)
-    report = check("instance", root, settings={"keypoints": True, "masks": False})
-    assert {found.check.name for found in report.findings} == {"keypoint-count"}
+    report = check("instance", root, settings={"arch": "keypoint_rcnn"})
+    assert {finding.check.name for finding in report.findings} == {"keypoint-count"}
 
 
-def test_fix__coco_keeps_all_else(dataset, check, tmp_path) -> None:
-    """The outside box is clipped, the flat one left out, and what COCO also holds stays."""
+def test_fix__coco_keeps_other_content(dataset, check, tmp_path) -> None:
+    """A box outside is clipped, a flat one is removed, and all other content is unchanged."""
     root, content = dataset
     content["annotations"][4].update(bbox=[50, 10, 30, 24], attributes={"shy": True})
     content["annotations"][5].update(bbox=[10, 10, 0, 24])
@@ -174,35 +182,36 @@ def test_fix__coco_keeps_all_else(dataset, check, tmp_path) -> None:
     write(root, content)
     (root / "images" / "3.png").write_bytes(b"broken")
     report = check("detection", root, fix=tmp_path / "clean")
-    assert {found.check.name for found in report.findings if found.severity == "error"} == {
+    assert {finding.check.name for finding in report.findings if finding.severity == "error"} == {
         "box-outside", "box-flat", "image-broken"
     }  # fmt: skip
     fixed = json.loads((tmp_path / "clean" / "annotations" / "instances_train.json").read_text())
     by_id = {entry["id"]: entry for entry in fixed["annotations"]}
     assert by_id[4]["bbox"] == [50, 10, 14, 24] and by_id[4]["attributes"] == {"shy": True}
-    assert by_id[4]["area"] == 480, "of its mask, which nobody touched"
+    assert by_id[4]["area"] == 480, "a mask keeps its area"
     assert 5 not in by_id and fixed["info"] == {"year": 2024}
     assert {image["id"] for image in fixed["images"]} == set(range(12)) - {3}
     assert by_id.keys() == set(range(24)) - {5, 6, 7}
     assert not (tmp_path / "clean" / "images" / "3.png").exists()
-    assert not check("detection", tmp_path / "clean").failed
+    assert not check("detection", tmp_path / "clean").has_errors
 
 
 @pytest.mark.parametrize(
-    "name", ["annotation-id-twice", "image-size", "box-outside", "area-impossible", "box-reversed", "entry-malformed"]
+    "name",
+    ["annotation-id-duplicate", "image-size", "box-outside", "area-impossible", "box-reversed", "entry-malformed"],
 )
 @pytest.mark.parametrize("task", ["detection", "instance"])
-def test_fix__copy_of_coco_passes(task: str, name: str, dataset, check, tmp_path) -> None:
+def test_fix__copy_of_coco_has_no_errors(task: str, name: str, dataset, check, tmp_path) -> None:
     root, content = dataset
-    BOTH[name](root, content)
+    BOX_FAULTS[name](root, content)
     write(root, content)
-    found = {one.check.name for one in check(task, root, fix=tmp_path / "clean").findings}
-    assert name in found
+    names = {finding.check.name for finding in check(task, root, fix=tmp_path / "clean").findings}
+    assert name in names
     again = check(task, tmp_path / "clean")
-    assert not again.failed and {one.check.name for one in again.findings} <= found, again.findings
+    assert not again.has_errors and {finding.check.name for finding in again.findings} <= names, again.findings
 
 
-def test_fix__box_without_mask_takes_its_clipped_area(dataset, check, tmp_path) -> None:
+def test_fix__area_of_a_clipped_box(dataset, check, tmp_path) -> None:
     root, content = dataset
     for entry in content["annotations"]:
         del entry["segmentation"]
@@ -214,7 +223,7 @@ def test_fix__box_without_mask_takes_its_clipped_area(dataset, check, tmp_path) 
     assert [entry["area"] for entry in fixed["annotations"][3:6]] == [480, 14 * 24, 20 * 24]
 
 
-def test_fix__repeated_ids_become_unused_ones(dataset, check, tmp_path) -> None:
+def test_fix__duplicate_ids_are_renumbered(dataset, check, tmp_path) -> None:
     root, content = dataset
     for row in (4, 5):
         content["annotations"][row]["id"] = 1
@@ -224,14 +233,14 @@ def test_fix__repeated_ids_become_unused_ones(dataset, check, tmp_path) -> None:
     assert [entry["id"] for entry in fixed["annotations"]] == [0, 1, 2, 3, 24, 25, *range(6, 24)]
 
 
-def test_fix__ids_that_are_whole_floats_keep_their_images(dataset, check, tmp_path) -> None:
+def test_fix__integral_float_ids(dataset, check, tmp_path) -> None:
     root, content = dataset
     for entry in (entry for entries in content.values() if isinstance(entries, list) for entry in entries):
         entry.update({key: float(entry[key]) for key in ("id", "image_id", "category_id") if key in entry})
     content["annotations"][0]["bbox"] = [-20, 10, 40, 10]
     write(root, content)
-    found = check("detection", root, fix=tmp_path / "clean").findings
-    assert "box-outside" in {one.check.name for one in found}
+    findings = check("detection", root, fix=tmp_path / "clean").findings
+    assert "box-outside" in {finding.check.name for finding in findings}
     fixed = json.loads((tmp_path / "clean" / "annotations" / "instances_train.json").read_text())
     assert fixed["images"] == content["images"][:12] and len(fixed["annotations"]) == 24
 
@@ -243,29 +252,31 @@ def test_fix__image_id_that_is_a_list(dataset, check, tmp_path) -> None:
     part = json.loads(file.read_text())
     part["annotations"][4]["image_id"] = [2]
     file.write_text(json.dumps(part))
-    assert [one.check.name for one in check("detection", root, fix=tmp_path / "clean").findings] == ["entry-malformed"]
-    assert not check("detection", tmp_path / "clean").failed
+    findings = check("detection", root, fix=tmp_path / "clean").findings
+    assert [finding.check.name for finding in findings] == ["entry-malformed"]
+    assert not check("detection", tmp_path / "clean").has_errors
 
 
-UNDIVIDED: dict[str, Callable[[Path, Content], object]] = {
-    name: {**BOTH, **MASKS}[name]
-    for name in ("entry-malformed", "annotation-id-twice", "image-id-absent", "class-absent", "keypoint-flag")
+WITHOUT_SPLITS: dict[str, Callable[[Path, Content], object]] = {
+    name: {**BOX_FAULTS, **MASK_FAULTS}[name]
+    for name in ("entry-malformed", "annotation-id-duplicate", "image-id-absent", "class-absent", "keypoint-visibility")
 }
 
 
-@pytest.mark.parametrize("name", UNDIVIDED)
-def test_boxes__one_json_for_both_splits_is_counted_once(name: str, dataset, check) -> None:
+@pytest.mark.parametrize("name", WITHOUT_SPLITS)
+def test_boxes__issue_of_a_shared_json_is_counted_once(name: str, dataset, check) -> None:
     root, content = dataset
-    UNDIVIDED[name](root, content)
+    WITHOUT_SPLITS[name](root, content)
     (root / "annotations" / "labels.json").write_text(json.dumps(content))
-    found = {one.check.name: one.count for one in check("instance", root).findings}
-    assert found[name] == 1, found
+    counts = {finding.check.name: finding.count for finding in check("instance", root).findings}
+    assert counts[name] == 1, counts
 
 
-def test_boxes__one_folder_for_both_splits_is_counted_once(yolo, check) -> None:
+def test_boxes__issue_of_a_shared_folder_is_counted_once(yolo, check) -> None:
     (yolo / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
-    (yolo / "labels" / "train" / "stray.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-    assert {one.check.name: one.count for one in check("detection", yolo).findings} == {"image-absent": 1}
+    (yolo / "labels" / "train" / "unmatched.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    findings = check("detection", yolo).findings
+    assert {finding.check.name: finding.count for finding in findings} == {"image-absent": 1}
 
 
 @pytest.fixture
@@ -281,35 +292,44 @@ def yolo(tmp_path: Path, texture) -> Path:
     return root
 
 
-def test_yolo__planted_faults_and_their_mends(yolo, check, tmp_path) -> None:
+def test_yolo__planted_faults_and_their_fixes(yolo, check, tmp_path) -> None:
     labels = yolo / "labels" / "train"
     (labels / "1.txt").write_text("0 0.3 0.3 0.2\n0 0.6 0.6 0.2 0.2\n")
     (labels / "2.txt").write_text("0 0.9 0.5 0.4 0.2\n8 0.6 0.6 0.2 0.2\n")
     (labels / "3.txt").unlink()
-    (labels / "stray.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    (labels / "unmatched.txt").write_text("0 0.5 0.5 0.2 0.2\n")
     report = check("detection", yolo, fix=tmp_path / "clean")
-    found = {finding.check.name: finding for finding in report.findings}
-    assert {"line-malformed", "box-outside", "class-absent", "labels-missing", "image-absent"} == found.keys()
-    assert found["labels-missing"].severity == "warning"
+    findings = {finding.check.name: finding for finding in report.findings}
+    assert {"line-malformed", "box-outside", "class-absent", "labels-missing", "image-absent"} == findings.keys()
+    assert findings["labels-missing"].severity == "warning"
     clean = tmp_path / "clean" / "labels" / "train"
     assert (clean / "1.txt").read_text() == "0 0.6 0.6 0.2 0.2\n"
     assert [float(word) for word in (clean / "2.txt").read_text().split()] == pytest.approx([0, 0.85, 0.5, 0.3, 0.2])
     assert (clean / "0.txt").read_text() == (labels / "0.txt").read_text()
-    assert not (clean / "stray.txt").exists()
+    assert not (clean / "unmatched.txt").exists()
     assert {finding.check.name for finding in check("detection", tmp_path / "clean").findings} == {"labels-missing"}
 
 
-def test_yolo__outlines_are_checked_and_kept(yolo, check, tmp_path) -> None:
+def test_yolo__hidden_files_and_frames(yolo, check, texture) -> None:
+    (yolo / "images/train/._0.png").write_bytes(b"resource fork")
+    frames = [Image.fromarray(texture(seed)) for seed in (50, 51)]
+    frames[0].save(yolo / "images/train/animation.gif", save_all=True, append_images=frames[1:])
+    (yolo / "labels/train/animation.txt").write_text("0 0.3 0.3 0.2 0.2\n")
+    findings = {finding.check.name: finding.severity for finding in check("detection", yolo).findings}
+    assert findings["file-hidden"] == "warning" and findings["image-frames"] == "warning"
+
+
+def test_yolo__polygons_are_checked_and_kept(yolo, check, tmp_path) -> None:
     for file in (yolo / "labels").rglob("*.txt"):
         file.write_text("0 0.1 0.1 0.4 0.1 0.4 0.5 0.1 0.5\n")
     (yolo / "labels" / "train" / "1.txt").write_text("0 0.1 0.1 0.4 0.5 0.4 0.1 0.1 0.5\n")
     (yolo / "labels" / "train" / "2.txt").write_text("0 0.1 0.1 0.4 0.1 0.4 0.5 0.1 0.5\n0 0.3 0.3 0.2 0.2\n")
     report = check("instance", yolo, fix=tmp_path / "clean")
-    assert {finding.check.name for finding in report.findings} == {"polygon-crossed", "mask-absent"}
+    assert {finding.check.name for finding in report.findings} == {"polygon-self-intersection", "mask-absent"}
     assert (tmp_path / "clean/labels/train/2.txt").read_text() == "0 0.1 0.1 0.4 0.1 0.4 0.5 0.1 0.5\n"
 
 
-def test_yolo__keypoints_stay_beside_a_fixed_box(yolo, check, tmp_path) -> None:
+def test_yolo__keypoints_of_a_fixed_box_are_kept(yolo, check, tmp_path) -> None:
     for file in (yolo / "labels").rglob("*.txt"):
         file.write_text("0 0.3 0.3 0.2 0.2 0.35 0.35 0.25 0.3\n")
     with open(yolo / "data.yaml", "a") as stream:
@@ -323,7 +343,7 @@ def test_yolo__keypoints_stay_beside_a_fixed_box(yolo, check, tmp_path) -> None:
     assert [float(word) for word in words[:5]] == pytest.approx([0, 0.85, 0.5, 0.3, 0.2])
 
 
-def test_voc__spaces_in_names_stay(tmp_path, texture, check) -> None:
+def test_voc__names_with_spaces(tmp_path, texture, check) -> None:
     root = tmp_path / "voc"
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
@@ -340,7 +360,7 @@ def test_voc__spaces_in_names_stay(tmp_path, texture, check) -> None:
     assert len((tmp_path / "clean/ImageSets/Main/train.txt").read_text().splitlines()) == 12
 
 
-def test_voc__planted_faults_and_their_mends(tmp_path, texture, check) -> None:
+def test_voc__planted_faults_and_their_fixes(tmp_path, texture, check) -> None:
     root = tmp_path / "voc"
     for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
         (root / folder).mkdir(parents=True)
@@ -361,8 +381,8 @@ def test_voc__planted_faults_and_their_mends(tmp_path, texture, check) -> None:
     (root / "Annotations" / "2.xml").write_text(f"<annotation><source>mine</source>{both}</annotation>")
     (root / "Annotations" / "3.xml").unlink()
     report = check("detection", root, fix=tmp_path / "clean")
-    found = {finding.check.name for finding in report.findings}
-    assert found == {"file-malformed", "box-outside", "box-flat", "labels-missing", "image-size"}
+    names = {finding.check.name for finding in report.findings}
+    assert names == {"file-malformed", "box-outside", "box-flat", "labels-missing", "image-size"}
     assert (tmp_path / "clean/ImageSets/Main/train.txt").read_text().split() == [
         str(number) for number in lists["train"] if number not in (1, 3)
     ]
@@ -371,28 +391,33 @@ def test_voc__planted_faults_and_their_mends(tmp_path, texture, check) -> None:
     resized = ElementTree.parse(tmp_path / "clean" / "Annotations" / "4.xml")
     assert [resized.findtext(f"size/{key}") for key in ("width", "height", "depth")] == ["64", "48", "3"]
     assert [float(item.findtext("bndbox/xmax")) for item in tree.iter("object")] == [64]
-    assert not check("detection", tmp_path / "clean").failed
+    assert not check("detection", tmp_path / "clean").has_errors
 
 
-def test_labelme__shapes_and_hint(tmp_path, texture, check) -> None:
+def test_labelme__invalid_shapes_are_removed(tmp_path, texture, check) -> None:
     root = tmp_path / "labelme"
     root.mkdir()
     square = {"label": "cat", "points": np.reshape(SQUARE, (-1, 2)).tolist(), "shape_type": "polygon"}
     line = {"label": "cat", "points": [[1, 1], [5, 5]], "shape_type": "line"}
     for number in range(14):
         cv2.imwrite(str(root / f"{number}.png"), texture(number))
-        shapes = [square, line] if number == 3 else [square]
+        shapes = [square, line, {"label": "cat"}] if number == 3 else [square]
         content = {"imagePath": f"{number}.png", "shapes": shapes, "flags": {"seen": True}}
         (root / f"{number}.json").write_text(json.dumps(content))
+    (root / "notes.json").write_text("[]")
     report = check("instance", root, fix=tmp_path / "clean")
-    assert {found.check.name for found in report.findings} == {"entry-malformed"}
+    assert {finding.check.name: finding.severity for finding in report.findings} == {
+        "entry-malformed": "error",
+        "shape-without-area": "warning",
+        "file-ignored": "warning",
+    }
     fixed = json.loads((tmp_path / "clean" / "3.json").read_text())
-    assert fixed["shapes"] == [square] and fixed["flags"] == {"seen": True}
-    assert check("instance", tmp_path / "clean").findings == []
+    assert fixed["shapes"] == [square, line] and fixed["flags"] == {"seen": True}
+    assert not check("instance", tmp_path / "clean").has_errors
 
 
 @pytest.mark.parametrize(
-    ("outline", "expected"),
+    ("polygon", "expected"),
     [
         ([[0, 0], [4, 0], [4, 4], [0, 4]], False),
         ([[0, 0], [4, 4], [4, 0], [0, 4]], True),
@@ -401,17 +426,17 @@ def test_labelme__shapes_and_hint(tmp_path, texture, check) -> None:
         ([[0, 0], [1, 1], [2, 0]], False),
     ],
 )
-def test_crosses__by_hand(outline, expected: bool) -> None:
-    assert crosses(np.array(outline, float)) is expected
+def test_is_self_intersecting__examples(polygon, expected: bool) -> None:
+    assert is_self_intersecting(np.array(polygon, float)) is expected
 
 
-def test_mask_area__run_lengths(dataset, check) -> None:
-    """A right area for a mask with a hole is silent: areas are pixels, not what polygons span."""
+def test_mask_area__mask_with_a_hole(dataset, check) -> None:
+    """The area of a mask is its number of pixels."""
     root, content = dataset
     mask = np.zeros((48, 64), bool)
     mask[10:34, 10:30] = True
     mask[15:25, 15:25] = False
     runs = encode(mask)
-    content["annotations"][4].update(segmentation=runs, area=float(areas([runs])[0]))
+    content["annotations"][4].update(segmentation=runs, area=float(compute_areas([runs])[0]))
     write(root, content)
     assert check("instance", root).findings == []

@@ -1,4 +1,4 @@
-"""Faults of files, which every task looks for: planted one by one in a dataset of boxes."""
+"""Checks of image files, tested by planting one fault at a time in a YOLO dataset."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ import pytest
 from PIL import Image
 
 from densevision.cli.main import run
-from densevision.datasets.checks.catalog import SHARED
-from densevision.datasets.checks.image_scanner import ImageInfo, look
-from densevision.datasets.checks.near_duplicates import DISTANCE, leaks, nearly_twice, prints
-from densevision.datasets.checks.report import examine
+from densevision.datasets.checks.catalog import FILE_CHECKS
+from densevision.datasets.checks.image_scanner import scan_image
+from densevision.datasets.checks.near_duplicates import (
+    MAX_DISTANCE,
+    MIN_CORRELATION,
+    Fingerprint,
+    compute_fingerprint,
+    find_leaks,
+    find_near_duplicates,
+)
+from densevision.datasets.checks.report import check_dataset
 from densevision.tasks import load_check, load_config
 
 
 @pytest.fixture
 def dataset(tmp_path: Path, texture) -> Path:
-    """Twelve images to train on and four to validate, as YOLO txt."""
+    """A YOLO dataset of twelve training and four validation images."""
     root = tmp_path / "data"
     for split, seeds in (("train", range(12)), ("val", range(20, 24))):
         for kind in ("images", "labels"):
@@ -35,59 +42,59 @@ def dataset(tmp_path: Path, texture) -> Path:
     return root
 
 
-def also(root: Path, name: str) -> Path:
-    """A new image's place, with a label beside it."""
+def add_image(root: Path, name: str) -> Path:
+    """Adds a label, and returns the path of its image."""
     path = root / "images" / name
     label = (root / "labels" / name).with_suffix(".txt")
     label.write_text("0 0.5 0.5 0.4 0.4\n")
     return path
 
 
-def listed_but_missing(root: Path) -> None:
+def list_missing_image(root: Path) -> None:
     (root / "train.txt").write_text("images/train/0.png\nimages/train/absent.png\n")
     (root / "data.yaml").write_text("train: train.txt\nval: images/val\nnames: [thing]\n")
 
 
-def turned(root: Path) -> None:
+def set_orientation(root: Path) -> None:
     path = root / "images" / "train" / "0.png"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.open(path).save(path, exif=exif)
 
 
-def looks_the_same(root: Path, target: str) -> None:
+def add_similar(root: Path, target: str) -> None:
     image = cv2.imread(str(root / "images" / "train" / "0.png"))
     larger = cv2.resize(image, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
-    cv2.imwrite(str(also(root, target)), larger, [cv2.IMWRITE_JPEG_QUALITY, 90])
+    cv2.imwrite(str(add_image(root, target)), larger, [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
-def copied(root: Path, target: str) -> None:
-    shutil.copy(root / "images" / "train" / "0.png", also(root, target))
+def add_copy(root: Path, target: str) -> None:
+    shutil.copy(root / "images" / "train" / "0.png", add_image(root, target))
 
 
-def renamed(root: Path) -> None:
+def rename_jpeg(root: Path) -> None:
     data = cv2.imencode(".jpg", cv2.imread(str(root / "images" / "train" / "0.png")))[1]
     (root / "images" / "train" / "0.png").write_bytes(data.tobytes())
 
 
 FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
-    "image-missing": (listed_but_missing, "images/train/absent.png"),
+    "image-missing": (list_missing_image, "images/train/absent.png"),
     "image-broken": (lambda root: (root / "images/train/0.png").write_bytes(b"no image"), "0.png"),
     "image-truncated": (
         lambda root: (root / "images/train/0.png").write_bytes((root / "images/train/0.png").read_bytes()[:-300]),
         "0.png",
     ),
-    "image-suffix": (renamed, "0.png"),
+    "image-suffix": (rename_jpeg, "0.png"),
     "image-mode": (
         lambda root: cv2.imwrite(str(root / "images/train/0.png"), cv2.imread(str(root / "images/train/0.png"), 0)),
         "0.png",
     ),
-    "image-orientation": (turned, "0.png"),
-    "name-case": (lambda root: looks_the_same(root, "train/0.PNG"), "0.PNG"),
-    "image-twice": (lambda root: copied(root, "train/copy.png"), "copy.png"),
-    "image-nearly-twice": (lambda root: looks_the_same(root, "train/like.jpg"), "like.jpg"),
-    "leak": (lambda root: copied(root, "val/copy.png"), "copy.png"),
-    "leak-near": (lambda root: looks_the_same(root, "val/like.jpg"), "like.jpg"),
+    "image-orientation": (set_orientation, "0.png"),
+    "name-case": (lambda root: add_similar(root, "train/0.PNG"), "0.PNG"),
+    "image-duplicate": (lambda root: add_copy(root, "train/copy.png"), "copy.png"),
+    "image-near-duplicate": (lambda root: add_similar(root, "train/like.jpg"), "like.jpg"),
+    "leak": (lambda root: add_copy(root, "val/copy.png"), "copy.png"),
+    "leak-near": (lambda root: add_similar(root, "val/like.jpg"), "like.jpg"),
 }
 
 
@@ -95,58 +102,58 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_files__planted_fault(name: str, dataset, check) -> None:
     plant, file = FAULTS[name]
     plant(dataset)
-    found = {finding.check.name: finding for finding in check("detection", dataset).findings}
-    assert name in found, found
-    assert found[name].count == 1
-    assert file in str(found[name].places[0])
+    findings = {finding.check.name: finding for finding in check("detection", dataset).findings}
+    assert name in findings, findings
+    assert findings[name].count == 1
+    assert file in str(findings[name].locations[0])
 
 
-def test_files__clean_data_is_silent(dataset, check) -> None:
+def test_files__no_findings_in_clean_data(dataset, check) -> None:
     report = check("detection", dataset)
-    assert report.findings == [] and not report.failed
+    assert report.findings == [] and not report.has_errors
     assert report.counts["train"] == {"images": 12, "boxes": 12}
 
 
-def test_files__every_check_is_planted() -> None:
-    assert set(FAULTS) | {"split-missing"} == {one.name for one in SHARED}
+def test_files__tests_every_check() -> None:
+    assert set(FAULTS) | {"split-missing"} == {check.name for check in FILE_CHECKS}
 
 
-def test_files__bits_count_as_a_mode(dataset, check) -> None:
+def test_files__different_bits_are_a_different_mode(dataset, check) -> None:
     path = dataset / "images" / "train" / "3.png"
     cv2.imwrite(str(path), cv2.imread(str(path)).astype(np.uint16) * 257)
-    found = {finding.check.name: finding for finding in check("detection", dataset).findings}
-    assert "16 bits" in str(found["image-mode"].places[0])
+    findings = {finding.check.name: finding for finding in check("detection", dataset).findings}
+    assert "16 bits" in str(findings["image-mode"].locations[0])
 
 
-def test_fix__copy_is_clean_and_the_original_stays(dataset, check, tmp_path) -> None:
-    for plant, _ in (FAULTS["image-truncated"], FAULTS["leak"], FAULTS["image-twice"]):
+def test_fix__copy_is_clean_and_the_dataset_unchanged(dataset, check, tmp_path) -> None:
+    for plant, _ in (FAULTS["image-truncated"], FAULTS["leak"], FAULTS["image-duplicate"]):
         plant(dataset)
-    copied(dataset, "train/second.png")
+    add_copy(dataset, "train/second.png")
     before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
     report = check("detection", dataset, fix=tmp_path / "clean")
-    assert report.failed and report.changes
+    assert report.has_errors and report.changes
     assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
     again = check("detection", tmp_path / "clean")
-    assert not again.failed, again.findings
-    assert all(finding.check.name not in ("leak", "image-twice") for finding in again.findings)
-    left = {path.name for path in (tmp_path / "clean" / "images" / "train").iterdir()}
-    assert left == {f"{seed}.png" for seed in range(1, 12)}
+    assert not again.has_errors, again.findings
+    assert all(finding.check.name not in ("leak", "image-duplicate") for finding in again.findings)
+    remaining = {path.name for path in (tmp_path / "clean" / "images" / "train").iterdir()}
+    assert remaining == {f"{seed}.png" for seed in range(1, 12)}
     assert {path.stem for path in (tmp_path / "clean" / "labels" / "train").iterdir()} == {
         str(seed) for seed in range(1, 12)
     }
 
 
-def test_fix__never_in_place_and_never_half(dataset, check, tmp_path, monkeypatch) -> None:
+def test_fix__writes_neither_in_place_nor_a_partial_copy(dataset, check, tmp_path, monkeypatch) -> None:
     from densevision.errors import DenseVisionError, UsageError
 
-    for place in (dataset, dataset / "clean", tmp_path):
-        with pytest.raises(UsageError, match=r"is there already|lies in the dataset"):
-            check("detection", dataset, fix=place)
+    for folder in (dataset, dataset / "clean", tmp_path):
+        with pytest.raises(UsageError):
+            check("detection", dataset, fix=folder)
 
-    def full(*_: object) -> None:
+    def raise_disk_full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("shutil.copy2", full)
+    monkeypatch.setattr("shutil.copy2", raise_disk_full)
     with pytest.raises(DenseVisionError, match="No space left"):
         check("detection", dataset, fix=tmp_path / "clean")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
@@ -154,20 +161,20 @@ def test_fix__never_in_place_and_never_half(dataset, check, tmp_path, monkeypatc
 
 def test_cli__table_json_and_exit_code(dataset, tmp_path, capsys) -> None:
     run(["detection", "check", str(dataset), "--quiet"])
-    assert "nothing was found" in capsys.readouterr().out
+    assert "no problems found" in capsys.readouterr().out
     FAULTS["leak"][0](dataset)
     with pytest.raises(SystemExit) as ending:
         run(["detection", "check", str(dataset), "--json", "--quiet", "--fix", str(tmp_path / "clean")])
     assert ending.value.code == 3
     report = json.loads(capsys.readouterr().out)
     assert report["kinds"] == {"error": 1, "warning": 0, "note": 0}
-    (found,) = report["findings"]
-    assert found["name"] == "leak" and found["count"] == 1 and found["hint"]
-    assert found["examples"][0]["file"] == "images/val/copy.png"
+    (finding,) = report["findings"]
+    assert finding["name"] == "leak" and finding["count"] == 1 and finding["hint"]
+    assert finding["examples"][0]["file"] == "images/val/copy.png"
     assert any("images/train/0.png" in change for change in report["changes"])
 
 
-def test_progress__a_bar_over_every_image(dataset) -> None:
+def test_progress__covers_every_image(dataset) -> None:
     bars = []
 
     def bar(items, title):
@@ -175,63 +182,64 @@ def test_progress__a_bar_over_every_image(dataset) -> None:
         return items
 
     config = load_config("detection").resolve(None, {"data.path": str(dataset)})
-    examine("detection", config, load_check("detection").check, None, bar)
+    check_dataset("detection", config, load_check("detection").check, None, bar)
     assert bars == [("train: images", 12), ("val: images", 4)]
 
 
-def facts(name: str, image: np.ndarray) -> ImageInfo:
-    dhash, thumbnail = prints(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
-    return ImageInfo(name, digest=name.encode(), dhash=dhash, thumbnail=thumbnail)
+def fingerprint(name: str, image: np.ndarray) -> Fingerprint:
+    return compute_fingerprint(name.encode(), cv2.cvtColor(image, cv2.COLOR_BGR2GRAY))
 
 
-def test_likeness__agrees_with_comparing_all_pairs(texture) -> None:
-    """The bands lose no pair that is near: against every pair compared bit by bit."""
+def test_find_near_duplicates__as_comparing_all_pairs(texture) -> None:
+    """The bands miss no similar pair: reference compares every pair bit by bit."""
     rng = np.random.default_rng(0)
     base = [texture(seed) for seed in range(60)]
     noisy = [np.clip(image + rng.normal(0, 6, image.shape), 0, 255).astype(np.uint8) for image in base[:30]]
-    images = [facts(str(number), image) for number, image in enumerate([*base, *noisy])]
+    images = [fingerprint(str(number), image) for number, image in enumerate([*base, *noisy])]
     expected = set()
     for later, second in enumerate(images):
         for first in images[:later]:
-            near = bin(first.dhash ^ second.dhash).count("1") <= DISTANCE
-            if near and np.corrcoef(first.thumbnail, second.thumbnail)[0, 1] >= 0.985:
-                expected.add(second.file)
-    assert {later.file for _, later in nearly_twice(images)} == expected
+            is_near = bin(first.dhash ^ second.dhash).count("1") <= MAX_DISTANCE
+            if is_near and np.corrcoef(first.thumbnail, second.thumbnail)[0, 1] >= MIN_CORRELATION:
+                expected.add(later)
+    assert {index for _, index in find_near_duplicates(images)} == expected
     assert len(expected) >= 15
-    assert {theirs.file for _, theirs, _ in leaks(images[:60], images[60:])} == expected
+    leaks = find_leaks(images[:60], images[60:])
+    assert {60 + index for _, index, _ in leaks} == expected and not any(is_identical for _, _, is_identical in leaks)
+    assert find_leaks(images[:3], images[2:3]) == [(2, 0, True)]
 
 
-def test_likeness__flat_images_are_not_alike() -> None:
-    flat = [facts(str(gray), np.full((32, 32, 3), gray, np.uint8)) for gray in (0, 128, 255)]
-    assert list(nearly_twice(flat)) == []
+def test_find_near_duplicates__ignores_flat_images() -> None:
+    flat = [fingerprint(str(gray), np.full((32, 32, 3), gray, np.uint8)) for gray in (0, 128, 255)]
+    assert find_near_duplicates(flat) == []
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".webp", ".tif"])
-def test_look__size_and_mode_of_each_format(suffix: str, tmp_path, texture) -> None:
+def test_scan_image__formats(suffix: str, tmp_path, texture) -> None:
     path = tmp_path / f"a{suffix}"
     Image.fromarray(texture(0)).save(path)
-    found = look(path)
-    assert found.fault is None and found.size == (48, 64)
-    assert found.digest == look(path).digest != b""
+    info = scan_image(path)
+    assert info.fault is None and info.size == (48, 64)
+    assert info.fingerprint.digest == scan_image(path).fingerprint.digest != b""
 
 
-def test_look__jpeg_with_a_tail_is_whole(tmp_path, texture) -> None:
+def test_scan_image__jpeg_with_trailing_bytes_is_complete(tmp_path, texture) -> None:
     data = io.BytesIO()
     Image.fromarray(texture(0)).save(data, "JPEG")
     path = tmp_path / "a.jpg"
     path.write_bytes(data.getvalue() + b"\0" * 10000)
-    assert look(path).fault is None
+    assert scan_image(path).fault is None
 
 
-def test_leak__a_file_of_both_splits_is_left_to_the_person(dataset, check, tmp_path) -> None:
+def test_leak__file_in_both_splits_is_not_fixed(dataset, check, tmp_path) -> None:
     (dataset / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [thing]\n")
     report = check("detection", dataset, tmp_path / "clean")
-    assert [(found.check.name, found.count) for found in report.findings] == [("leak", 12)]
+    assert [(finding.check.name, finding.count) for finding in report.findings] == [("leak", 12)]
     assert len(list((tmp_path / "clean/images/train").iterdir())) == 12
     assert any("12 images are listed in both splits" in note for note in report.notes)
 
 
-def test_python__says_what_the_command_line_says(dataset, tmp_path, capsys) -> None:
+def test_python__same_report_as_the_command_line(dataset, tmp_path, capsys) -> None:
     import densevision
 
     FAULTS["leak"][0](dataset)
@@ -244,7 +252,7 @@ def test_python__says_what_the_command_line_says(dataset, tmp_path, capsys) -> N
 
 
 @pytest.mark.parametrize("name", ["name", "absent"])
-def test_cli__what_is_no_dataset_is_an_error_of_data(name: str, tmp_path, capsys) -> None:
+def test_cli__invalid_dataset(name: str, tmp_path, capsys) -> None:
     (tmp_path / "name").mkdir()
     with pytest.raises(SystemExit) as ending:
         run(["detection", "check", str(tmp_path / name)])

@@ -1,1 +1,1 @@
-"""Every metric beside the reference of its field: the cases that tests run and tools/certify.py writes down."""
+"""Every metric against the reference of its field: cases for the tests and for tools/certify.py."""

@@ -1,4 +1,4 @@
-"""What a certificate is: a metric, a reference, and cases in which both give a number."""
+"""Certificates: a metric, a reference, and cases in which both compute a number."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from typing import NamedTuple
 
 
 class Case(NamedTuple):
-    """One number from both sides.
+    """One number from the metric and from the reference.
 
     Attributes:
-        name: What the case is about; cases of one name are told together.
+        name: What the case is about; cases of one name are reported together.
         ours: The number of densevision.
-        theirs: The number of the reference.
+        reference: The number of the reference.
     """
 
     name: str
     ours: float
-    theirs: float
+    reference: float
 
     @property
     def difference(self) -> float:
-        """How far apart they are; 0 where neither defines a number or both are the same infinity."""
-        if self.ours == self.theirs or (math.isnan(self.ours) and math.isnan(self.theirs)):
+        """Absolute difference; 0 if both are NaN or the same infinity."""
+        if self.ours == self.reference or (math.isnan(self.ours) and math.isnan(self.reference)):
             return 0.0
-        gap = abs(self.ours - self.theirs)
+        gap = abs(self.ours - self.reference)
         return math.inf if math.isnan(gap) else gap
 
 
@@ -38,7 +38,7 @@ class Certificate:
     Attributes:
         task: Task, or tasks.
         metric: Names of the numbers.
-        reference: Distribution whose version is told, or the definition in words.
+        reference: Python distribution of the reference, or the definition in words.
         cases: Makes the cases.
         tolerance: Largest difference that counts as equal.
     """
@@ -60,12 +60,12 @@ class Certificate:
 
 
 class Outcome(NamedTuple):
-    """What a certificate shows.
+    """The result of a certificate.
 
     Attributes:
-        count: Cases.
+        count: Number of cases.
         largest: The largest difference.
-        names: Name of cases -> how many there are.
+        names: Name -> number of cases.
     """
 
     count: int
@@ -73,8 +73,8 @@ class Outcome(NamedTuple):
     names: dict[str, int]
 
 
-def outcome(cases: Iterable[Case]) -> Outcome:
-    """Counts cases and finds the largest difference."""
+def evaluate_cases(cases: Iterable[Case]) -> Outcome:
+    """Counts the cases and computes the largest difference."""
     largest, names = 0.0, {}
     for case in cases:
         largest = max(largest, case.difference)
@@ -82,7 +82,7 @@ def outcome(cases: Iterable[Case]) -> Outcome:
     return Outcome(sum(names.values()), largest, names)
 
 
-def side_by_side(name: str, ours: dict[str, float], theirs: dict[str, float]) -> Iterator[Case]:
-    """A case for each number that the reference gives."""
-    for key, value in theirs.items():
+def pair_numbers(name: str, ours: dict[str, float], reference: dict[str, float]) -> Iterator[Case]:
+    """A case for each number of the reference."""
+    for key, value in reference.items():
         yield Case(name, float(ours[key]), float(value))

@@ -1,4 +1,4 @@
-"""Random objects with masks and keypoints, pycocotools' evaluation of them, and Boundary IoU as its paper writes it."""
+"""Random objects with masks and keypoints, and their evaluation by pycocotools and by Boundary IoU."""
 
 from __future__ import annotations
 
@@ -11,58 +11,58 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from densevision.metrics.average_precision import AveragePrecision
-from densevision.metrics.boundary import RIM
-from densevision.ops.masks import areas, boxes, decode, encode
+from densevision.metrics.boundary import BAND_WIDTH
+from densevision.ops.masks import compute_areas, compute_boxes, decode, encode
 from densevision.results import Instances
 
 NAMES = ("a", "b", "c")
 SIZE = (120, 160)
-NUMBERS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
-POINT_NUMBERS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+KEYPOINT_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 
-def blobs(rng: np.random.Generator, count: int) -> list[dict]:
-    found = []
+def draw_masks(rng: np.random.Generator, count: int) -> list[dict]:
+    results = []
     for _ in range(count):
         mask = np.zeros(SIZE, np.uint8)
         center = tuple(int(value) for value in rng.integers((10, 10), (150, 110)))
         axes = tuple(int(value) for value in rng.integers(3, 60, 2))
         cv2.ellipse(mask, center, axes, float(rng.integers(180)), 0, 360, 1, -1)
-        found.append(encode(mask.astype(bool)))
-    return found
+        results.append(encode(mask.astype(bool)))
+    return results
 
 
-def record(rng: np.random.Generator, masks: list[dict], truth: bool) -> Instances:
+def make_record(rng: np.random.Generator, masks: list[dict], truth: bool) -> Instances:
     more = {"crowd": rng.random(len(masks)) < 0.15} if truth else {"scores": rng.random(len(masks))}
-    points = boxes(masks)[:, None, :2] + rng.random((len(masks), 17, 2)) * 40
+    points = compute_boxes(masks)[:, None, :2] + rng.random((len(masks), 17, 2)) * 40
     visible = rng.integers(0, 3, (len(masks), 17)) if truth else np.full((len(masks), 17), 2)
-    return Instances.of(
-        boxes(masks),
+    return Instances.from_arrays(
+        compute_boxes(masks),
         rng.integers(0, len(NAMES), len(masks)),
         NAMES,
         SIZE,
         masks=tuple(masks),
-        areas=areas(masks),
+        areas=compute_areas(masks),
         keypoints=np.dstack([points, visible]).astype(np.float32),
         **more,
     )
 
 
-def pairs(seed: int) -> list[tuple[Instances, Instances]]:
-    """Truths, and answers of which some are the truth moved a little."""
+def make_pairs(seed: int) -> list[tuple[Instances, Instances]]:
+    """(prediction, ground truth) pairs; some predictions are shifted ground truths, others false positives."""
     rng = np.random.default_rng(seed)
-    found = []
+    results = []
     for _ in range(8):
-        truth = record(rng, blobs(rng, int(rng.integers(0, 8))), truth=True)
+        truth = make_record(rng, draw_masks(rng, int(rng.integers(0, 8))), truth=True)
         near = [encode(np.roll(decode(mask), rng.integers(-4, 5, 2), (0, 1))) for mask in truth.masks]
-        answer = record(rng, near + blobs(rng, int(rng.integers(0, 4))), truth=False)
-        answer.labels[: len(truth)] = truth.labels
-        answer.keypoints[: len(truth), :, :2] = truth.keypoints[..., :2] + rng.normal(0, 3, (len(truth), 17, 2))
-        found.append((answer, truth))
-    return found
+        prediction = make_record(rng, near + draw_masks(rng, int(rng.integers(0, 4))), truth=False)
+        prediction.labels[: len(truth)] = truth.labels
+        prediction.keypoints[: len(truth), :, :2] = truth.keypoints[..., :2] + rng.normal(0, 3, (len(truth), 17, 2))
+        results.append((prediction, truth))
+    return results
 
 
-def coco(records: list[Instances], truth: bool, points: bool) -> COCO:
+def build_dataset(records: list[Instances], is_truth: bool, has_keypoints: bool) -> COCO:
     dataset = COCO()
     entries = []
     for number, one in enumerate(records, 1):
@@ -71,11 +71,11 @@ def coco(records: list[Instances], truth: bool, points: bool) -> COCO:
             mask = {"size": one.masks[row]["size"], "counts": one.masks[row]["counts"].encode()}
             entry = {"id": len(entries) + 1, "image_id": number, "category_id": int(one.labels[row]) + 1}
             entry |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "segmentation": mask, "area": float(one.areas[row])}
-            own = one.keypoints[row].astype(float)
-            entry |= {"keypoints": own.ravel().tolist(), "num_keypoints": int((own[:, 2] > 0).sum())}
-            if not truth and points:
-                entry["area"] = float(np.ptp(own[:, 0]) * np.ptp(own[:, 1]))
-            entry |= {"iscrowd": int(one.crowd[row])} if truth else {"iscrowd": 0, "score": float(one.scores[row])}
+            points = one.keypoints[row].astype(float)
+            entry |= {"keypoints": points.ravel().tolist(), "num_keypoints": int((points[:, 2] > 0).sum())}
+            if not is_truth and has_keypoints:
+                entry["area"] = float(np.ptp(points[:, 0]) * np.ptp(points[:, 1]))
+            entry |= {"iscrowd": int(one.crowd[row])} if is_truth else {"iscrowd": 0, "score": float(one.scores[row])}
             entries.append(entry)
     dataset.dataset = {
         "images": [{"id": number, "height": SIZE[0], "width": SIZE[1]} for number in range(1, len(records) + 1)],
@@ -86,49 +86,50 @@ def coco(records: list[Instances], truth: bool, points: bool) -> COCO:
     return dataset
 
 
-def reference(found, kind: str, evaluation=COCOeval) -> np.ndarray:
+def evaluate_reference(pairs, kind: str, evaluation=COCOeval) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()):
-        answers, ground_truths = ([one[row] for one in found] for row in (0, 1))
-        points = kind == "keypoints"
-        judged = evaluation(coco(ground_truths, True, points), coco(answers, False, points), kind)
-        judged.evaluate()
-        judged.accumulate()
-        judged.summarize()
-    return np.where(judged.stats < 0, np.nan, judged.stats)
+        predictions, ground_truths = zip(*pairs)
+        has_keypoints = kind == "keypoints"
+        truth = build_dataset(ground_truths, True, has_keypoints)
+        result = evaluation(truth, build_dataset(predictions, False, has_keypoints), kind)
+        result.evaluate()
+        result.accumulate()
+        result.summarize()
+    return np.where(result.stats < 0, np.nan, result.stats)
 
 
-def ours(found, kind: str) -> AveragePrecision:
+def evaluate(pairs, kind: str) -> AveragePrecision:
     metric = AveragePrecision(NAMES, kind)
-    for number, (answer, truth) in enumerate(found):
-        metric.update(answer, truth, number)
+    for number, (prediction, truth) in enumerate(pairs):
+        metric.update(prediction, truth, number)
     return metric
 
 
-class Paper(COCOeval):
-    """Boundary IoU on whole images, as its authors write it: mask minus eroded mask, and the smaller IoU."""
+class BoundaryEval(COCOeval):
+    """Boundary IoU on full masks, as its authors compute it: mask minus eroded mask, and the smaller IoU."""
 
     def computeIoU(self, imgId, catId):
-        whole = super().computeIoU(imgId, catId)
-        ground_truths, found = self._gts[imgId, catId], self._dts[imgId, catId]
-        if not ground_truths or not found:
-            return whole
-        found = sorted(found, key=lambda one: -one["score"])[: self.params.maxDets[-1]]
-        result = np.array(whole)
-        for i, one in enumerate(found):
+        mask_iou = super().computeIoU(imgId, catId)
+        ground_truths, detections = self._gts[imgId, catId], self._dts[imgId, catId]
+        if not ground_truths or not detections:
+            return mask_iou
+        detections = sorted(detections, key=lambda entry: -entry["score"])[: self.params.maxDets[-1]]
+        result = np.array(mask_iou)
+        for i, one in enumerate(detections):
             for j, other in enumerate(ground_truths):
-                first, second = (_band(self._dense(entry)) for entry in (one, other))
+                first, second = (_band(self._decode(entry)) for entry in (one, other))
                 common = (first & second).sum()
                 union = first.sum() if other["iscrowd"] else (first | second).sum()
-                result[i, j] = min(whole[i, j], common / union if union else 0)
+                result[i, j] = min(mask_iou[i, j], common / union if union else 0)
         return result
 
     @staticmethod
-    def _dense(entry):
+    def _decode(entry):
         return decode(entry["segmentation"])
 
 
 def _band(mask: np.ndarray) -> np.ndarray:
-    steps = max(1, round(RIM * np.hypot(*mask.shape)))
+    steps = max(1, round(BAND_WIDTH * np.hypot(*mask.shape)))
     padded = cv2.copyMakeBorder(mask.astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=0)
     eroded = cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=steps)
     return mask & ~eroded[1:-1, 1:-1].astype(bool)

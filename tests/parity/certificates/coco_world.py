@@ -1,4 +1,4 @@
-"""Random COCO datasets full of odd cases, and pycocotools' evaluation of them."""
+"""Random COCO datasets with many special cases, and their evaluation by pycocotools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BORDERS = (1024.0, np.nextafter(1024.0, 0), np.nextafter(1024.0, 1e9), 9216.0, n
 
 
 class World:
-    """A random dataset with predictions, as COCO holds them; boxes also as the corners that arrays come with."""
+    """A random dataset with predictions in COCO's format; boxes also as corners."""
 
     def __init__(self, seed):
         self.rng = rng = np.random.default_rng(seed)
@@ -64,11 +64,11 @@ class World:
 
     def add_predictions(self, image):
         rng = self.rng
-        mine = [truth for truth in self.ground_truths if truth["image_id"] == image]
+        own = [truth for truth in self.ground_truths if truth["image_id"] == image]
         # More than 100 of one class, now and then.
         for _ in range(int(rng.integers(110, 160)) if rng.random() < 0.1 else int(rng.integers(0, 40))):
-            if mine and rng.random() < 0.6:
-                truth = mine[rng.integers(len(mine))]
+            if own and rng.random() < 0.6:
+                truth = own[rng.integers(len(own))]
                 corners = self.corners[id(truth)] + rng.normal(0, 4, 4) * (rng.random() < 0.8)
                 label = truth["category_id"] if rng.random() < 0.9 else rng.choice(self.category_ids)
             else:
@@ -85,40 +85,40 @@ class World:
         return {"info": {}, "images": images, "annotations": self.ground_truths, "categories": names}
 
     def records(self, image, entries):
-        """What a metric sees of one image."""
-        mine = [entry for entry in entries if entry["image_id"] == image]
+        """One image as a metric gets it."""
+        own = [entry for entry in entries if entry["image_id"] == image]
         return SimpleNamespace(
             size=(320, 320),
-            boxes=np.array([self.corners[id(entry)] for entry in mine]).reshape(-1, 4),
-            labels=np.array([self.category_ids.index(entry["category_id"]) for entry in mine], int),
-            scores=np.array([entry.get("score", 1) for entry in mine]),
-            areas=np.array([entry.get("area", 0) for entry in mine]),
-            crowd=np.array([entry.get("iscrowd", 0) for entry in mine], bool),
-            masks=[entry.get("segmentation") for entry in mine],
+            boxes=np.array([self.corners[id(entry)] for entry in own]).reshape(-1, 4),
+            labels=np.array([self.category_ids.index(entry["category_id"]) for entry in own], int),
+            scores=np.array([entry.get("score", 1) for entry in own]),
+            areas=np.array([entry.get("area", 0) for entry in own]),
+            crowd=np.array([entry.get("iscrowd", 0) for entry in own], bool),
+            masks=[entry.get("segmentation") for entry in own],
         )
 
 
-def reference(truth, predictions, iou_type="bbox"):
-    """pycocotools' evaluation; its own loader fails on an empty list of predictions."""
+def evaluate_pycocotools(truth, predictions, iou_type="bbox"):
+    """The evaluation by pycocotools, whose own loader fails on an empty list of predictions."""
     with contextlib.redirect_stdout(io.StringIO()):
         objects = COCO()
         objects.dataset = json.loads(json.dumps(truth))
         objects.createIndex()
-        found = COCO()
-        found.dataset = dict(objects.dataset, annotations=[])
-        found.createIndex()
+        results = COCO()
+        results.dataset = dict(objects.dataset, annotations=[])
+        results.createIndex()
         if predictions:
-            found = objects.loadRes(json.loads(json.dumps(predictions)))
-        evaluation = COCOeval(objects, found, iou_type)
+            results = objects.loadRes(json.loads(json.dumps(predictions)))
+        evaluation = COCOeval(objects, results, iou_type)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
 
 
-def from_arrays(world, iou_type="bbox"):
+def evaluate_arrays(world, iou_type="bbox"):
     metric = AveragePrecision([f"class {category}" for category in world.category_ids], iou_type)
     for image in world.rng.permutation(world.image_ids).tolist():
-        answer, truth = (world.records(image, entries) for entries in (world.predictions, world.ground_truths))
-        metric.update(answer, truth, image)
+        prediction, truth = (world.records(image, entries) for entries in (world.predictions, world.ground_truths))
+        metric.update(prediction, truth, image)
     return metric

@@ -1,4 +1,4 @@
-"""Boxes, masks, boundaries and keypoints beside pycocotools."""
+"""Boxes, masks, boundaries and keypoints against pycocotools."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from certificates.certificate import Case, Certificate, side_by_side
-from certificates.coco_objects import NUMBERS, POINT_NUMBERS, Paper, ours, pairs
-from certificates.coco_objects import reference as judged
-from certificates.coco_world import World, from_arrays, reference
+from certificates.certificate import Case, Certificate, pair_numbers
+from certificates.coco_objects import KEYPOINT_METRICS, METRICS, BoundaryEval, evaluate, evaluate_reference, make_pairs
+from certificates.coco_world import World, evaluate_arrays, evaluate_pycocotools
 from densevision.results import Instances
 
 
-def boxes() -> Iterator[Case]:
-    """Random datasets; each is counted under the trap that it holds, if there is one."""
+def compare_boxes() -> Iterator[Case]:
+    """Random datasets; each is named after the special case that it contains."""
     for seed in range(60):
         world = World(seed)
-        stats = reference(world.truth(), world.predictions).stats
-        expected = dict(zip(NUMBERS, np.where(stats == -1, np.nan, stats)))
-        yield from side_by_side(_trap(world), from_arrays(world).compute(), expected)
+        stats = evaluate_pycocotools(world.truth(), world.predictions).stats
+        expected = dict(zip(METRICS, np.where(stats == -1, np.nan, stats)))
+        yield from pair_numbers(_name_case(world), evaluate_arrays(world).compute(), expected)
 
 
-def _trap(world: World) -> str:
+def _name_case(world: World) -> str:
     per_class: dict[tuple[int, int], int] = {}
     for entry in world.predictions:
         key = entry["image_id"], entry["category_id"]
@@ -38,44 +37,44 @@ def _trap(world: World) -> str:
     return "areas at and beside 32² and 96²"
 
 
-def _compared(kind: str, names: tuple[str, ...], seeds: range, judge: type | None = None) -> Iterator[Case]:
+def _compare(kind: str, names: tuple[str, ...], seeds: range, evaluation: type | None = None) -> Iterator[Case]:
     for seed in seeds:
-        found = pairs(seed)
-        stats = judged(found, "segm", judge) if judge else judged(found, kind)
-        yield from side_by_side("random objects, crowds", ours(found, kind).compute(), dict(zip(names, stats)))
+        pairs = make_pairs(seed)
+        stats = evaluate_reference(pairs, "segm", evaluation) if evaluation else evaluate_reference(pairs, kind)
+        yield from pair_numbers("random objects, crowds", evaluate(pairs, kind).compute(), dict(zip(names, stats)))
 
 
-def masks() -> Iterator[Case]:
-    """Ellipses that are moved a little, and some more."""
-    yield from _compared("segm", NUMBERS, range(4))
+def compare_masks() -> Iterator[Case]:
+    """Ellipses that are shifted by a few pixels, and false positives."""
+    yield from _compare("segm", METRICS, range(4))
 
 
-def boundaries() -> Iterator[Case]:
-    """The same, matched by the smaller of both IoUs."""
-    yield from _compared("boundary", NUMBERS, range(2), Paper)
+def compare_boundaries() -> Iterator[Case]:
+    """The same, matched by the smaller of mask IoU and boundary IoU."""
+    yield from _compare("boundary", METRICS, range(2), BoundaryEval)
 
 
-def keypoints() -> Iterator[Case]:
-    """Visibilities of 0, 1 and 2, objects of which nothing is labeled, and images of nothing else."""
-    yield from _compared("keypoints", POINT_NUMBERS, range(4))
+def compare_keypoints() -> Iterator[Case]:
+    """Visibilities of 0, 1 and 2, and objects without labeled keypoints."""
+    yield from _compare("keypoints", KEYPOINT_METRICS, range(4))
     for seed in range(2):
-        found = [(answer, _unlabeled(truth, seed)) for answer, truth in pairs(seed)]
-        stats = dict(zip(POINT_NUMBERS, judged(found, "keypoints")))
-        yield from side_by_side("objects without a labeled point", ours(found, "keypoints").compute(), stats)
+        pairs = [(prediction, _remove_labels(truth, seed)) for prediction, truth in make_pairs(seed)]
+        stats = dict(zip(KEYPOINT_METRICS, evaluate_reference(pairs, "keypoints")))
+        yield from pair_numbers("objects without a labeled point", evaluate(pairs, "keypoints").compute(), stats)
 
 
-def _unlabeled(truth: Instances, seed: int) -> Instances:
-    """Every other object loses all its labels, the others half of them."""
+def _remove_labels(truth: Instances, seed: int) -> Instances:
+    """Removes all labels of every other object, and half of the others'."""
     points = truth.keypoints.copy()
     points[seed % 2 :: 2] = 0
     points[:, ::2, 2] = 0
     rows = {name: getattr(truth, name) for name in ("areas", "crowd", "masks")}
-    return Instances.of(truth.boxes, truth.labels, truth.names, truth.size, keypoints=points, **rows)
+    return Instances.from_arrays(truth.boxes, truth.labels, truth.names, truth.size, keypoints=points, **rows)
 
 
 CERTIFICATES = (
-    Certificate("detection, instance", "bbox: AP AP50 AP75 APs APm APl AR1 … ARl", "pycocotools", boxes),
-    Certificate("instance", "segm: AP … ARl", "pycocotools", masks, 1e-6),
-    Certificate("instance", "boundary: AP … ARl", "pycocotools, IoU as in Cheng et al. 2021", boundaries, 1e-6),
-    Certificate("instance", "keypoints: AP AP50 AP75 APm APl AR … ARl", "pycocotools", keypoints, 1e-6),
+    Certificate("detection, instance", "bbox: AP AP50 AP75 APs APm APl AR1 … ARl", "pycocotools", compare_boxes),
+    Certificate("instance", "segm: AP … ARl", "pycocotools", compare_masks, 1e-6),
+    Certificate("instance", "boundary: AP … ARl", "pycocotools, IoU as in Cheng et al. 2021", compare_boundaries, 1e-6),
+    Certificate("instance", "keypoints: AP AP50 AP75 APm APl AR … ARl", "pycocotools", compare_keypoints, 1e-6),
 )

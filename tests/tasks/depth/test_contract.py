@@ -8,22 +8,23 @@ from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.task import Depth
 from densevision.testing import check_task
 
-TINY = {"data.path": "scenes:8:0", "data.size": 64, "backbone.name": "mobilenetv2_050", "width": 16, "train.batch": 2}
-PAIRS = {"loss.silog": 0.0, "loss.photometric": 1.0, "loss.consistency": 0.5, "loss.smoothness": 0.05, "max": 40.0}
+TINY = {"data.path": "scenes:8:0", "data.size": 64, "backbone.name": "mobilenetv2_050", "model.width": 16, "train.batch": 2}
+PAIRS = {"loss.silog": 0.0, "loss.photometric": 1.0, "loss.consistency": 0.5, "loss.smoothness": 0.05, "max_depth": 40.0}
 
 
 @pytest.mark.parametrize(
     "settings",
     [
-        {"augment.rotate": 5.0, "augment.hide": 0.5},
-        {"arch": "dpt", "output": "relative", "loss.silog_variance": 1.0},
+        {"augment.rotate": 5.0, "augment.erase": 0.5},
+        {"arch": "depth_dpt", "output": "relative", "loss.silog_variance": 1.0},
         {
-            "arch": "dpt_vit",
+            "arch": "depth_anything",
             "backbone.name": "vit_tiny_patch16_224",
+            "data.resize": "shorter",
             "output": "disparity",
             "loss.silog": 0.0,
-            "loss.invariant": 1.0,
-            "loss.gradient": 0.5,
+            "loss.ssi": 1.0,
+            "loss.ssi_gradient": 0.5,
         },
         {"output": "disparity", **PAIRS},
     ],

@@ -7,10 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
+from PIL import Image
 
 from densevision.errors import DataError, UsageError
 from densevision.io.depth import write_depth
+from densevision.io.image import write_image
 from densevision.results.depth_map import Camera, DepthMap
 from densevision.run_config import PredictOptions
 from densevision.tasks.depth.config import DepthConfig
@@ -114,10 +117,13 @@ def test_nyu__what_validates_is_said_alone_or_not_at_all(tmp_path: Path) -> None
 def test_seven_scenes__its_own_lists(tmp_path: Path) -> None:
     for number, name in (("01", "TrainSplit.txt"), ("02", "TestSplit.txt")):
         image(tmp_path / "chess" / f"seq-{number}" / "frame-000000.color.png")
-        put(tmp_path / "chess" / f"seq-{number}" / "frame-000000.depth.png", 65535)
+        depth = np.full(SIZE, 65535, np.uint16)
+        depth[0, 0] = 2000
+        write_image(tmp_path / "chess" / f"seq-{number}" / "frame-000000.depth.png", depth)
         (tmp_path / "chess" / name).write_text(f"sequence{int(number)}\n")
     (frame,) = opened(tmp_path).frames
-    assert frame.group == "chess/seq-02" and not opened(tmp_path)[0].truth.valid.any()
+    truth = opened(tmp_path)[0].truth
+    assert frame.group == "chess/seq-02" and truth.valid.sum() == 1 and truth.depth[0, 0] == 2
 
 
 def test_tum__depth_nearest_in_time(tmp_path: Path) -> None:
@@ -167,7 +173,7 @@ def rgbd(root: Path) -> Path:
 
 def test_size__differs(tmp_path: Path) -> None:
     put(rgbd(tmp_path) / "val" / "depth" / "0.png", size=(12, 32))
-    with pytest.raises(DataError, match="another size than its image"):
+    with pytest.raises(DataError, match="size differs from its image"):
         opened(tmp_path, data__scale=1000.0)
     with pytest.raises(DataError, match="no image of val is left"):
         opened(tmp_path, data__scale=1000.0, data__on_error="skip")
@@ -175,7 +181,7 @@ def test_size__differs(tmp_path: Path) -> None:
 
 def test_depth__in_8_bits(tmp_path: Path) -> None:
     put(rgbd(tmp_path) / "val" / "depth" / "0.png", 9, kind=np.uint8)
-    with pytest.raises(DataError, match="16 bits"):
+    with pytest.raises(DataError, match="8 bits"):
         opened(tmp_path, data__scale=1000.0)
 
 
@@ -184,19 +190,17 @@ def test_scale__missing(tmp_path: Path) -> None:
         opened(rgbd(tmp_path))[0]
 
 
-def test_nan__in_an_array(tmp_path: Path) -> None:
+def test_nan__is_unknown(tmp_path: Path) -> None:
     root = rgbd(tmp_path)
     (root / "val" / "depth" / "0.png").unlink()
     np.save(root / "val" / "depth" / "0.npy", np.where(np.eye(*SIZE) > 0, np.nan, 1))
-    with pytest.raises(DataError, match="negative or NaN"):
-        opened(root)[0]
-    assert opened(root, data__on_error="fix")[0].truth.valid.mean() < 1
+    np.testing.assert_array_equal(opened(root)[0].truth.valid, np.eye(*SIZE) == 0)
 
 
 def test_pair__of_different_sizes(tmp_path: Path) -> None:
     image(tmp_path / "val" / "left" / "0.png"), image(tmp_path / "val" / "right" / "0.png", (24, 30))
     settings = {"loss__silog": 0.0, "loss__photometric": 1.0, "output": "disparity"}
-    with pytest.raises(DataError, match="right image of another size"):
+    with pytest.raises(DataError, match="right image whose size differs"):
         opened(tmp_path, **settings)
 
 
@@ -231,8 +235,8 @@ def test_camera__of_the_config_is_that_of_the_canvas(tmp_path: Path) -> None:
     config = DepthConfig.resolve(None, {**shrunk, **stated})
     camera = open_split(config, "val")[0].truth.camera
     assert camera == Camera(200.0, baseline=0.5, offset=6.0)
-    view = Depth(config).inputs["image"].view(SIZE)
-    assert camera.seen_through(view.matrix, SIZE).focal == 100
+    view = Depth(config).input_spec["image"].view(SIZE)
+    assert camera.warp(view.matrix, SIZE).focal == 100
 
 
 def test_camera__offset_of_a_pair_is_learned_and_answered(tmp_path: Path) -> None:
@@ -246,10 +250,10 @@ def test_camera__offset_of_a_pair_is_learned_and_answered(tmp_path: Path) -> Non
         config = Depth.infer_from_data(DepthConfig.resolve(None, {**pairs, **shorter}))
         task, zoom = Depth(config), 2 if shorter else 1
         assert config.camera.plain() == {"focal": 90.0 * zoom, "baseline": 0.2, "offset": 4.0 * zoom}
-        view = task.inputs["image"].view(SIZE)
+        view = task.input_spec["image"].view(SIZE)
         said = torch.full((1, 1, *view.size), 5.0 * zoom)
-        (answer,) = task.results({"depth": said}, [view], PredictOptions())
-        truth = task.dataset("val")[0].truth.metric()
+        (answer,) = task.to_results({"depth": said}, [view], PredictOptions())
+        truth = task.open_dataset("val")[0].truth.metric()
         np.testing.assert_allclose(answer.depth, 90 * 0.2 / (5 + 4), rtol=1e-6)
         np.testing.assert_allclose(truth.depth, answer.depth, rtol=1e-6)
 
@@ -266,7 +270,7 @@ def test_camera__meters_are_not_compared_with_disparities_of_an_unknown_one(tmp_
     moved = DepthConfig.resolve(None, LEARNED).changed(data__path=str(tmp_path), data__val=".")
     truth = open_split(moved, "val")[0].truth
     with pytest.raises(UsageError, match="calibration is missing"):
-        DepthMetric().update(DepthMap.of(np.ones(SIZE)), truth, 0)
+        DepthMetric().update(DepthMap.from_arrays(np.ones(SIZE)), truth, 0)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +317,6 @@ BROKEN = {
     "cut image": lambda root: cut(root / "left/3.png"),
     "cut right image": lambda root: cut(root / "right/3.png"),
     "cut depth": lambda root: cut(put(root / "depth/3.png")),
-    "missing": lambda root: (root / "depth/3.png").symlink_to("nowhere.png"),
     "right image": lambda root: (root / "right/3.png").write_bytes(b"broken"),
     "array": lambda root: (root / "depth/3.npy").write_bytes(b"broken"),
     "cut array": lambda root: cut(array(root / "depth/3.npy", SIZE)),
@@ -347,20 +350,102 @@ def test_on_error__what_cannot_be_read_is_left_out(fault: str, tmp_path: Path) -
         opened(tmp_path, "train", **settings)
     for policy in ("skip", "fix"):
         samples = opened(tmp_path, "train", data__on_error=policy, **settings)
-        assert len(samples) == 3 and any("left out: 3." in note for note in samples.notes)
+        assert len(samples) == 3 and any("skipped: 3." in note for note in samples.notes)
         assert all(sample.truth.valid.all() for sample in map(samples.__getitem__, range(3)))
 
 
-def test_range__nearest_is_nearer_than_farthest() -> None:
-    with pytest.raises(UsageError, match="nearest=5"):
-        DepthConfig.resolve(None, {"evaluation.nearest": 5.0, "evaluation.farthest": 1.0})
+def test_negative_disparity__fix_is_counted_and_nothing_known_is_an_error(tmp_path: Path) -> None:
+    """DispNet's convention stores disparity with the other sign."""
+    for number in range(3):
+        image(tmp_path / "left" / f"{number}.png"), image(tmp_path / "right" / f"{number}.png")
+        disparity = np.full(SIZE, -5.0)
+        write_depth(tmp_path / "disparity" / f"{number}.pfm", disparity)
+    settings = {"data__train": ".", "data__val": "."}
+    with pytest.raises(DataError, match="768 negative numbers"):
+        opened(tmp_path, "train", **settings)
+    with pytest.raises(DataError, match="no depth map of train has a known pixel"):
+        opened(tmp_path, "train", data__on_error="fix", **settings)
+    write_depth(tmp_path / "disparity" / "1.pfm", np.full(SIZE, 5.0))
+    samples = opened(tmp_path, "train", data__on_error="fix", **settings)
+    assert any("2 depth maps with negative numbers, those pixels set to unknown: 0.pfm, 2.pfm" in note for note in samples.notes)
+    assert [bool(samples[index].truth.valid.any()) for index in range(3)] == [False, True, False]
+
+
+def test_zero_everywhere__is_an_error(tmp_path: Path) -> None:
+    for number in range(2):
+        image(tmp_path / "rgb" / f"{number}.png"), put(tmp_path / "depth" / f"{number}.png", 0)
+    with pytest.raises(DataError, match="known pixel"):
+        opened(tmp_path, "train", data__train=".", data__scale=1000.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0])
+@pytest.mark.parametrize("suffix", [".npy", ".pfm", ".tif"])
+def test_score__every_mark_of_unknown_depth(value: float, suffix: str, tmp_path: Path) -> None:
+    """ROS REP 118: NaN is not measured, +inf too far, -inf too near."""
+    rng = np.random.default_rng(0)
+    truth = rng.uniform(1, 10, (40, 60)).astype(np.float32)
+    prediction = truth * rng.uniform(0.9, 1.1, truth.shape).astype(np.float32)
+    expected = np.mean(np.abs(prediction - truth)[5:] / truth[5:])
+    truth[:5] = value
+    for name, array in (("truth", truth), ("predictions", prediction)):
+        (tmp_path / name).mkdir()
+        file = tmp_path / name / f"a{suffix}"
+        if suffix == ".npy":
+            np.save(file, array)
+        elif suffix == ".tif":
+            tifffile.imwrite(file, array)
+        else:
+            file.write_bytes(b"Pf\n60 40\n-1.0\n" + array[::-1].astype("<f4").tobytes())
+    report = score(tmp_path / "truth", tmp_path / "predictions")
+    assert report["metrics"]["AbsRel"] == pytest.approx(expected, rel=1e-5)
+    assert report["counts"]["pixels of unknown depth"] == 300
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pgm"])
+def test_score__8_bit_disparity_with_a_stated_scale(suffix: str, tmp_path: Path) -> None:
+    """Middlebury 2003: 8 bits, disparity x 4, 0 is unknown."""
+    steps = np.random.default_rng(0).integers(20, 240, (30, 40)).astype(np.uint8)
+    steps[:3] = 0
+    (tmp_path / "truth/disp").mkdir(parents=True), (tmp_path / "predictions/disp").mkdir(parents=True)
+    Image.fromarray(steps).save(tmp_path / f"truth/disp/cones{suffix}")
+    np.save(tmp_path / "predictions/disp/cones.npy", np.maximum(steps / 4 + 0.3, 0.3).astype(np.float32))
+    folders = tmp_path / "truth", tmp_path / "predictions"
+    with pytest.raises(DataError, match=r"data\.scale"):
+        score(*folders)
+    report = score(*folders, config=DepthConfig.resolve(None, {"data.scale": 4.0}))
+    assert report["metrics"]["EPE"] == pytest.approx(0.3, rel=1e-5)
+    assert report["counts"]["pixels"] == 27 * 40
+
+
+def test_offset__cityscapes_disparity(tmp_path: Path) -> None:
+    """d = (p - 1) / 256 with 0 for unknown pixels; in scoring and in a dataset."""
+    disparity = np.random.default_rng(0).uniform(1, 100, SIZE)
+    steps = np.rint(disparity * 256) + 1
+    steps[:3] = 0
+    expected = np.where(steps > 0, (steps - 1) / 256, 1).astype(np.float32)
+    for root in ("data/val/disparity", "truth/disparity", "predictions/disparity"):
+        (tmp_path / root).mkdir(parents=True)
+    for root in ("data/val/disparity", "truth/disparity"):
+        Image.fromarray(steps.astype(np.uint16)).save(tmp_path / root / "a.png")
+    np.save(tmp_path / "predictions/disparity/a.npy", expected)
+    encoding = {"data.scale": 256.0, "data.offset": 1.0}
+    report = score(tmp_path / "truth", tmp_path / "predictions", config=DepthConfig.resolve(None, encoding))
+    assert report["metrics"]["EPE"] == pytest.approx(0, abs=1e-6) and report["counts"]["pixels"] == 21 * 32
+    image(tmp_path / "data/val/left/a.png")
+    truth = opened(tmp_path / "data", data__scale=256.0, data__offset=1.0)[0].truth
+    np.testing.assert_array_equal(truth.depth, np.where(steps > 0, expected, 0))
+
+
+def test_range__minimum_is_less_than_maximum() -> None:
+    with pytest.raises(UsageError, match="min_depth=5"):
+        DepthConfig.resolve(None, {"evaluation.min_depth": 5.0, "evaluation.max_depth": 1.0})
 
 
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         opened(tmp_path / "absent")
     image(tmp_path / "val" / "rgb" / "0.png")
-    with pytest.raises(DataError, match="nothing to learn from"):
+    with pytest.raises(DataError, match="no image with depth"):
         opened(tmp_path)
 
 
@@ -380,20 +465,20 @@ def test_score__kind_by_whole_words_below_the_root(tmp_path: Path) -> None:
     kinds = {}
     for root, under in (("dispnet", "display"), ("x", "disp/left"), ("disparity", "")):
         protocol = score(tmp_path / root, tmp_path / root)["protocol"]
-        assert protocol["answer"] == protocol["truth"]
+        assert protocol["prediction"] == protocol["truth"]
         kinds[root] = protocol["truth"]
         assert under == "" or (tmp_path / root / under).is_dir()
     assert kinds == {"dispnet": "metric in m", "x": "disparity in px", "disparity": "disparity in px"}
 
 
 def test_score__skips_the_first_as_any_other(tmp_path: Path) -> None:
-    wrong = np.full(SIZE, np.nan)
+    wrong = np.full(SIZE, -1.0)
     for side in ("truth", "answers"):
         (tmp_path / side).mkdir()
         for number in range(3):
             np.save(tmp_path / side / f"{number}.npy", wrong if side == "answers" and number == 0 else np.ones(SIZE))
     folders = tmp_path / "truth", tmp_path / "answers"
-    with pytest.raises(DataError, match=r"0\.npy.*Write 0 where nothing is known"):
+    with pytest.raises(DataError, match=r"0\.npy.*negative"):
         score(*folders)
     found = score(*folders, on_error="skip")
     assert found["counts"]["images"] == 2 and found["named"]["broken files"] == ["0"]
@@ -445,12 +530,12 @@ def test_real_data__by_the_configs_alone(real_data: Path) -> None:
 @pytest.mark.realdata
 def test_middlebury__matching_agrees_with_the_truth(real_data: Path) -> None:
     from densevision.io.image import read_image
-    from densevision.tasks.depth.sgbm import match
+    from densevision.tasks.depth.sgbm import match_stereo
 
     samples = opened(real_data / "data/stereo_middlebury", data__val=".", data__scale=256.0)
     assert len(samples) == 2
     truth = samples[1].truth
     frame = samples.frames[1]
-    found = match(*(read_image(path) for path in (frame.image, frame.right)), 64)
+    found = match_stereo(*(read_image(path) for path in (frame.image, frame.right)), 64)
     both = found.valid & truth.valid
     assert both.mean() > 0.5 and np.median(np.abs(found.depth - truth.depth)[both]) < 1

@@ -14,14 +14,14 @@ from densevision.results import DepthMap
 from densevision.results.depth_map import Camera
 from densevision.run_config import PredictOptions
 from densevision.sample import Sample
-from densevision.tasks.depth import postprocess as decode
-from densevision.tasks.depth.augment import augmented
+from densevision.tasks.depth import postprocess
+from densevision.tasks.depth.augment import augment_sample
 from densevision.tasks.depth.config import DepthAugment, DepthConfig
 from densevision.tasks.depth.task import Depth
-from densevision.tasks.depth.units import in_network_terms, stack
+from densevision.tasks.depth.units import collate_targets, convert_to_target
 
 PLAIN = DepthAugment(hue=0.0, saturation=0.0, value=0.0, blur=0.0, gray=0.0, flip=0.0)
-PAIRS = {"loss.silog": 0.0, "loss.photometric": 1.0, "camera.focal": 200.0, "camera.baseline": 0.5, "max": 64.0}
+PAIRS = {"loss.silog": 0.0, "loss.photometric": 1.0, "camera.focal": 200.0, "camera.baseline": 0.5, "max_depth": 64.0}
 
 
 def config(**settings) -> DepthConfig:
@@ -29,20 +29,20 @@ def config(**settings) -> DepthConfig:
 
 
 def answered(task: Depth, depth: torch.Tensor, size: tuple[int, int], **options) -> DepthMap:
-    view = task.inputs["image"].view(size)
+    view = task.input_spec["image"].view(size)
     chosen = PredictOptions(**options)
-    (record,) = task.results({"depth": depth.expand(1, 1, *view.size)}, [view], chosen)
+    (record,) = task.to_results({"depth": depth.expand(1, 1, *view.size)}, [view], chosen)
     return record
 
 
 def test_zoom__halves_what_the_network_says_of_meters() -> None:
-    truth = DepthMap.of(np.full((40, 40), 4.0), camera=Camera(100.0))
+    truth = DepthMap.from_arrays(np.full((40, 40), 4.0), camera=Camera(100.0))
     wanted = config(camera__focal=100.0)
     zoomed = truth.warp(np.array([[2.0, 0, 0], [0, 2, 0]]), (80, 80))
-    np.testing.assert_allclose(in_network_terms(zoomed, wanted)[0], 2.0)
+    np.testing.assert_allclose(convert_to_target(zoomed, wanted)[0], 2.0)
     sample = Sample({"image": np.zeros((40, 40, 3), np.uint8)}, truth)
-    crop = augmented(replace_scale(1.6), sample, np.random.default_rng(0), (32, 32)).truth
-    np.testing.assert_allclose(in_network_terms(crop, wanted)[0][crop.valid], 4 / 1.6, rtol=1e-5)
+    crop = augment_sample(replace_scale(1.6), sample, np.random.default_rng(0), (32, 32)).truth
+    np.testing.assert_allclose(convert_to_target(crop, wanted)[0][crop.valid], 4 / 1.6, rtol=1e-5)
 
 
 def replace_scale(scale: float) -> DepthAugment:
@@ -88,38 +88,38 @@ def test_mirror__each_look_counts_where_it_knows_better() -> None:
     pairs = config(output="disparity", **{name.replace(".", "__"): value for name, value in PAIRS.items()})
     view = View((8, 100), (8, 100))
     ramp = torch.arange(100.0).expand(1, 1, 8, 100)
-    direct = decode.fields({"depth": ramp}, view, False, pairs)
-    mirror = decode.fields({"depth": ramp.flip(-1) + 40}, view, True, pairs)
+    direct = postprocess.to_image_space({"depth": ramp}, view, False, pairs)
+    mirror = postprocess.to_image_space({"depth": ramp.flip(-1) + 40}, view, True, pairs)
     torch.testing.assert_close(direct["weight"] + mirror["weight"], torch.ones_like(ramp))
     blend = {name: (direct[name] + mirror[name]) / 2 for name in direct}
-    (record,) = decode.results(blend, [view], Depth(pairs).inputs["image"], PredictOptions(), pairs)
+    (record,) = postprocess.to_results(blend, [view], Depth(pairs).input_spec["image"], PredictOptions(), pairs)
     np.testing.assert_allclose(record.depth[0, 50], 70)
     # The left rim is the mirrored look's, the right rim the direct one's.
     np.testing.assert_allclose(record.depth[0, [0, 99]], [40, 99], atol=0.1)
 
 
 def test_align__brings_a_tile_back_to_the_whole_image() -> None:
-    free = config(output="disparity", loss__silog=0.0, loss__invariant=1.0)
+    free = config(output="disparity", loss__silog=0.0, loss__ssi=1.0)
     guide = {"depth": torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0)) + 1}
     tile = {"depth": 0.2 * guide["depth"] + 3}
-    torch.testing.assert_close(decode.align(tile, guide, free)["depth"], guide["depth"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(postprocess.align_to_reference(tile, guide, free)["depth"], guide["depth"], atol=1e-4, rtol=0)
     flat = {"depth": torch.full((1, 1, 9, 9), 4.0)}
-    assert decode.align(flat, guide, free)["depth"].mean() == pytest.approx(float(guide["depth"].mean()), rel=1e-4)
+    assert postprocess.align_to_reference(flat, guide, free)["depth"].mean() == pytest.approx(float(guide["depth"].mean()), rel=1e-4)
     relative = config(output="relative", loss__silog_variance=1.0)
-    torch.testing.assert_close(decode.align({"depth": 7 * guide["depth"]}, guide, relative)["depth"], guide["depth"])
+    torch.testing.assert_close(postprocess.align_to_reference({"depth": 7 * guide["depth"]}, guide, relative)["depth"], guide["depth"])
 
 
 def test_truth_in_disparity__needs_calibration_for_meters() -> None:
-    disparity = DepthMap.of(np.full((2, 2), 5.0), kind="disparity", unit="px")
+    disparity = DepthMap.from_arrays(np.full((2, 2), 5.0), kind="disparity", unit="px")
     with pytest.raises(DataError, match="baseline"):
-        in_network_terms(disparity, config())
+        convert_to_target(disparity, config())
     known = replace(disparity, camera=Camera(100.0, baseline=0.5))
-    np.testing.assert_allclose(in_network_terms(known, config())[0], 10.0)
+    np.testing.assert_allclose(convert_to_target(known, config())[0], 10.0)
 
 
 def test_stack__sizes_and_absent_ground_truths() -> None:
-    ground_truths = [DepthMap.of(np.full((2, 3), 4.0)), None, DepthMap.of(np.full((4, 1), 5.0))]
-    found = stack(ground_truths, config())
+    ground_truths = [DepthMap.from_arrays(np.full((2, 3), 4.0)), None, DepthMap.from_arrays(np.full((4, 1), 5.0))]
+    found = collate_targets(ground_truths, config())
     assert found["depth"].shape == (3, 1, 4, 3) and found["valid"].sum() == 10 and not found["valid"][1].any()
 
 

@@ -7,10 +7,17 @@ import math
 import pytest
 import torch
 
-from densevision.tasks.depth.config import LossConfig
-from densevision.tasks.depth.losses import berhu, gradient, invariant, silog, smoothness, supervised_losses
+from densevision.tasks.depth.losses import (
+    DepthCriterion,
+    berhu_loss,
+    silog_loss,
+    smoothness_loss,
+    ssi_gradient_loss,
+    ssi_loss,
+)
 
-ALL = LossConfig(l1=1.0, log_l1=1.0, berhu=1.0, invariant=1.0, gradient=1.0, smoothness=1.0)
+WEIGHTS = {"l1": 1.0, "log_l1": 1.0, "berhu": 1.0, "ssi": 1.0, "ssi_gradient": 1.0}
+CRITERION = DepthCriterion(**WEIGHTS, smoothness=1.0)
 
 
 def made(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -22,19 +29,19 @@ def made(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_silog__by_hand_and_forgiving_a_factor() -> None:
     depth, truth = torch.tensor([[[[1.0, math.e]]]]), torch.ones(1, 1, 1, 2)
     known = truth > 0
-    assert silog(depth, truth, known, 0.85) == pytest.approx(math.sqrt(0.5 - 0.85 * 0.25), rel=1e-5)
+    assert silog_loss(depth, truth, known, 0.85) == pytest.approx(math.sqrt(0.5 - 0.85 * 0.25), rel=1e-5)
     depth, truth, known = made()
-    assert silog(7 * depth, truth, known, 1.0) == pytest.approx(float(silog(depth, truth, known, 1.0)), rel=1e-4)
+    assert silog_loss(7 * depth, truth, known, 1.0) == pytest.approx(float(silog_loss(depth, truth, known, 1.0)), rel=1e-4)
 
 
 def test_berhu__absolute_then_quadratic() -> None:
     error = torch.tensor([[[[0.1, 1.0]]]])
     knee = 0.2
     wanted = (0.1 + (1 + knee**2) / (2 * knee)) / 2
-    assert berhu(error, torch.zeros_like(error), torch.ones_like(error) > 0) == pytest.approx(wanted, rel=1e-5)
+    assert berhu_loss(error, torch.zeros_like(error), torch.ones_like(error) > 0) == pytest.approx(wanted, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [invariant, gradient])
+@pytest.mark.parametrize("loss", [ssi_loss, ssi_gradient_loss])
 def test_invariant__forgives_factor_and_offset(loss) -> None:
     depth, truth, known = made()
     assert loss(3 * truth + 5, truth, known) == pytest.approx(0, abs=1e-4)
@@ -45,13 +52,13 @@ def test_invariant__forgives_factor_and_offset(loss) -> None:
 def test_unknown_pixels__have_no_influence() -> None:
     depth, truth, known = made()
     depth.requires_grad_()
-    plain = LossConfig(**{**ALL.model_dump(), "smoothness": 0.0})
+    plain = DepthCriterion(**WEIGHTS)
     image = torch.zeros(2, 3, 9, 11)
-    losses = supervised_losses(depth, image, {"depth": truth, "valid": known}, plain)
+    losses = plain(depth, {"depth": truth, "valid": known}, image)
     sum(losses.values()).backward()
     assert (depth.grad[~known] == 0).all() and (depth.grad[known] != 0).any()
     spoilt = {"depth": torch.where(known, truth, 77.0), "valid": known}
-    again = supervised_losses(depth.detach(), image, spoilt, plain)
+    again = plain(depth.detach(), spoilt, image)
     assert {name: float(value) for name, value in again.items()} == {n: float(v.detach()) for n, v in losses.items()}
 
 
@@ -59,7 +66,7 @@ def test_unknown_pixels__have_no_influence() -> None:
 def test_nothing_known__finite_with_gradients(size: tuple[int, int]) -> None:
     depth = torch.ones(2, 1, *size, requires_grad=True)
     targets = {"depth": torch.ones(2, 1, *size), "valid": torch.zeros(2, 1, *size, dtype=torch.bool)}
-    total = sum(supervised_losses(depth, torch.zeros(2, 3, *size), targets, ALL).values())
+    total = sum(CRITERION(depth, targets, torch.zeros(2, 3, *size)).values())
     total.backward()
     assert total.isfinite() and depth.grad.isfinite().all()
 
@@ -67,7 +74,7 @@ def test_nothing_known__finite_with_gradients(size: tuple[int, int]) -> None:
 def test_one_image_unknown__the_other_teaches() -> None:
     depth, truth, known = made()
     known[0] = False
-    losses = supervised_losses(depth, torch.zeros(2, 3, 9, 11), {"depth": truth, "valid": known}, ALL)
+    losses = CRITERION(depth, {"depth": truth, "valid": known}, torch.zeros(2, 3, 9, 11))
     assert all(value.isfinite() for value in losses.values())
 
 
@@ -76,5 +83,5 @@ def test_smoothness__is_waived_at_edges() -> None:
     depth[..., 4:] = 2
     flat, edge = torch.zeros(1, 3, 4, 8), torch.zeros(1, 3, 4, 8)
     edge[..., 4:] = 1
-    assert smoothness(depth, edge) == pytest.approx(float(smoothness(depth, flat)) / math.e, rel=1e-5)
-    assert smoothness(5 * depth, flat) == pytest.approx(float(smoothness(depth, flat)), rel=1e-5)
+    assert smoothness_loss(depth, edge) == pytest.approx(float(smoothness_loss(depth, flat)) / math.e, rel=1e-5)
+    assert smoothness_loss(5 * depth, flat) == pytest.approx(float(smoothness_loss(depth, flat)), rel=1e-5)

@@ -11,9 +11,9 @@ import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.errors import UsageError
 from densevision.export.export import SUFFIXES, export
-from densevision.export.exported_predictor import Exported, OpenVinoModel, load_exported
-from densevision.inference.predictor import TorchModel
-from densevision.published_weights import bundled_weights
+from densevision.export.exported_predictor import ExportedPredictor, OpenVinoPredictor, load_exported
+from densevision.inference.predictor import TorchPredictor
+from densevision.published_weights import find_bundled_weights
 from densevision.results import Detections
 
 pytestmark = pytest.mark.export
@@ -21,8 +21,8 @@ TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
-def model() -> TorchModel:
-    return densevision.load(bundled_weights("detection"))
+def model() -> TorchPredictor:
+    return densevision.load(find_bundled_weights("detection"))
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,11 @@ def onnx(model, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runtimes(onnx) -> dict[str, Exported]:
+def runtimes(onnx) -> dict[str, ExportedPredictor]:
     """The same graph under ONNX Runtime and under OpenVINO, which reads it as it does for its own files."""
     openvino = pytest.importorskip("openvino")
     first = load_exported(onnx, "detection")
-    second = OpenVinoModel(first.task, first.card, first.stamp, openvino.Core().read_model(str(onnx)))
+    second = OpenVinoPredictor(first.task, first.card, first.stamp, openvino.Core().read_model(str(onnx)))
     return {"onnx": first, "openvino": second}
 
 

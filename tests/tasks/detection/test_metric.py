@@ -13,7 +13,7 @@ NAMES = ("a", "b")
 
 def record(boxes, labels, scores=None, **more) -> Detections:
     scores = np.ones(len(boxes)) if scores is None else scores
-    return Detections.of(boxes, labels, NAMES, (100, 100), scores=scores, **more)
+    return Detections.from_arrays(boxes, labels, NAMES, (100, 100), scores=scores, **more)
 
 
 GROUND_TRUTHS = [

@@ -1,167 +1,203 @@
-"""The detector as a whole: it learns, exports, and is what its config says."""
+"""The task with every architecture: contract, config, thresholds, sizes."""
 
 from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from densevision.datasets.rescale import rescale_batch
 from densevision.errors import UsageError
-from densevision.results import Detections
+from densevision.inference.loader import Collate
+from densevision.inference.predictor import TorchPredictor
 from densevision.run_config import PredictOptions
 from densevision.sample import Sample
 from densevision.tasks import load_config, load_task
-from densevision.tasks.detection.config import BACKBONES, DetectionConfig
-from densevision.tasks.detection.losses import detection_losses
+from densevision.tasks.detection.config import DetectionConfig
+from densevision.tasks.detection.models import MODELS
 from densevision.tasks.detection.task import Detection
+from densevision.testing import CHECKS, check_task
+from densevision.training.train import make_card
 
-SMALL = DetectionConfig.checked(
-    {
-        "backbone": {"name": "mobilenetv3_small_050"},
-        "preset": "nano",
-        "classes": ("square", "bar"),
-        "data": {"size": 64},
-    }
-)
+SCENES = {"data.path": "scenes:8:0"}
+YOLO = {**SCENES, "arch": "yolo_n", "data.size": 96}
+FASTER_RCNN = {
+    **SCENES,
+    "arch": "faster_rcnn",
+    "data.size": 128,
+    "backbone.name": "mobilenetv2_050",
+    "augment.mosaic": 0.0,
+    "model.fpn_channels": 16,
+    "model.encoder_strides": [8, 16, 32],
+    "model.anchor_sizes": [24, 48, 96, 128],
+    "model.rpn_pre_nms_top_n_test": 100,
+    "model.rpn_post_nms_top_n_test": 50,
+    "model.rpn_pre_nms_top_n_train": 100,
+    "model.rpn_post_nms_top_n_train": 100,
+    "model.box_hidden": [64],
+    "model.box_batch_size_per_image": 32,
+    "model.max_candidates": 100,
+    "decode.max_detections": 20,
+}
+YOLOX = {**SCENES, "arch": "yolox_nano", "data.size": 96}
+DFINE = {**SCENES, "arch": "dfine_n", "data.size": 64, "model.num_queries": 20, "model.num_denoising": 8}
 
 
-def net(config: DetectionConfig = SMALL):
+def make_task(base: dict, **settings) -> Detection:
+    named = {name.replace("__", "."): value for name, value in settings.items()}
+    return Detection(Detection.infer_from_data(DetectionConfig.resolve(None, {**base, **named})))
+
+
+def make_predictor(task: Detection) -> TorchPredictor:
     torch.manual_seed(0)
-    return Detection(config).net()
+    return TorchPredictor(task, task.build_model().eval(), make_card(task.config, 1))
 
 
-def squares_and_bars(count: int) -> tuple[torch.Tensor, list[Detections]]:
-    """White squares and black bars on gray, one of each per image."""
-    rng = np.random.default_rng(0)
-    images, ground_truths = np.full((count, 3, 64, 64), 0.5, np.float32), []
-    for image in images:
-        x, y = rng.integers(2, 40, 2)
-        bar = rng.integers(2, 30)
-        image[:, y : y + 20, x : x + 20] = 1
-        image[:, bar : bar + 8, 2:60] = 0
-        boxes = [[x, y, x + 20, y + 20], [2, bar, 60, bar + 8]]
-        ground_truths.append(Detections.of(boxes, [0, 1], SMALL.classes, (64, 64)))
-    return torch.from_numpy(images), ground_truths
+@pytest.mark.parametrize("settings", [YOLO, FASTER_RCNN], ids=["yolo", "faster_rcnn"])
+def test_contract__every_check(settings):
+    assert len(check_task(Detection, DetectionConfig.resolve(None, settings))) == len(CHECKS)
 
 
-def test_task__is_found_by_name():
-    assert load_task("detection") is Detection
-    assert load_config("detection") is DetectionConfig
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [YOLOX, DFINE], ids=["yolox", "dfine"])
+def test_contract__every_check_of_large_networks(settings):
+    assert len(check_task(Detection, DetectionConfig.resolve(None, settings))) == len(CHECKS)
 
 
-def test_net__answers_alike_in_training_and_evaluation():
-    model, image = net(), torch.rand(2, 3, 64, 96)
-    training, evaluating = model.train()(image=image), model.eval()(image=image)
-    anchors = 8 * 12 + 4 * 6 + 2 * 3
-    shapes = {"logits": (2, anchors, 2), "distances": (2, anchors, 4 * SMALL.bins), "anchors": (anchors, 3)}
-    for outputs in (training, evaluating):
-        assert {name: tuple(value.shape) for name, value in outputs.items()} == shapes
+def test_task__by_name():
+    assert load_task("detection") is Detection and load_config("detection") is DetectionConfig
 
 
-def test_net__starts_out_expecting_background():
-    with torch.no_grad():
-        logits = net().eval()(image=torch.rand(1, 3, 64, 64))["logits"]
-    assert logits.sigmoid().mean() < 0.02
+@pytest.mark.parametrize("arch", MODELS)
+def test_class_tensors__are_those_that_depend_on_the_number_of_classes(arch):
+    with torch.device("meta"):
+        model, other = (MODELS[arch].build({"num_classes": count}) for count in (5, 6))
+    shapes, other_shapes = ({name: x.shape for name, x in each.state_dict().items()} for each in (model, other))
+    assert set(model.class_tensors) == {name for name in shapes if shapes[name] != other_shapes[name]}
+    for name, rows in model.class_tensors.items():
+        assert shapes[name][0] == (rows.before + 5 + rows.after) * rows.per_class
 
 
-def test_net__is_half_precision_under_autocast_and_its_losses_are_not():
-    images, ground_truths = squares_and_bars(2)
-    task, model = Detection(SMALL), net().train()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        outputs = model(image=images)
-    assert outputs["logits"].dtype == torch.bfloat16
-    assert outputs["anchors"].dtype == torch.float32, "centers beyond 256 need more than 8 bits"
-    losses = detection_losses(outputs, task.targets(ground_truths), SMALL)
-    assert all(value.dtype == torch.float32 and value.isfinite() for value in losses.values())
+# -- config -----------------------------------------------------------------------------------------------------------
 
 
-def test_training__learns_four_images_by_heart():
-    images, ground_truths = squares_and_bars(4)
-    task, model = Detection(SMALL), net().train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    targets = task.targets(ground_truths)
-    for _ in range(60):
-        optimizer.zero_grad()
-        sum(detection_losses(model(image=images), targets, SMALL).values()).backward()
-        optimizer.step()
-    with torch.no_grad():
-        model(image=images)  # norms as in training: so small a batch has no settled statistics
-        outputs = model(image=images)
-    views = [task.inputs["image"].view((64, 64))] * 4
-    metric = task.metric()
-    for position, (found, truth) in enumerate(
-        zip(task.decode(outputs, views, task.evaluation_options()), ground_truths)
-    ):
-        metric.update(found, truth, position)
-    assert metric.compute()["AP50"] > 0.95
+@pytest.mark.parametrize("arch", ["yolo_n", "yolo_s", "yolo_m", "yolo_l", "faster_rcnn", "dfine_n"])
+def test_config__backbone_of_the_architecture_unless_named(arch):
+    assert DetectionConfig.checked({"arch": arch}).backbone.name == MODELS[arch].arguments["encoder"]
+    assert DetectionConfig.checked({"arch": arch, "backbone": {"name": "resnet18"}}).backbone.name == "resnet18"
 
 
-class Whole(torch.nn.Module):
-    """Network and decoding in one, as an export holds them."""
-
-    def __init__(self, task: Detection, model: torch.nn.Module):
-        super().__init__()
-        self.task, self.model = task, model
-
-    def forward(self, image: torch.Tensor) -> dict[str, torch.Tensor]:
-        return self.task.answers(self.model(image=image), PredictOptions(score_threshold=0.005, max_detections=20))
+def test_config__canvas_of_the_architecture_unless_given():
+    sizes = {
+        arch: DetectionConfig.checked({"arch": arch}).data.size for arch in ("yolo_s", "yolox_nano", "faster_rcnn")
+    }
+    assert sizes == {"yolo_s": 640, "yolox_nano": 416, "faster_rcnn": 800}
+    assert DetectionConfig.resolve(None, {"arch": "yolox_nano", "data.size": 320}).data.size == 320
 
 
-def test_export__answers_alike_for_any_batch_and_size():
-    # An untrained classifier scores anchor points within 1e-8 of one another: in single precision their order would be
-    # rounding's.
-    whole = Whole(Detection(SMALL), net()).double().eval()
-    dims = {0: torch.export.Dim("batch", min=1, max=16), 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
-    program = torch.export.export(whole, (torch.rand(2, 3, 64, 96).double(),), dynamic_shapes={"image": dims})
-    for shape in ((2, 3, 64, 96), (1, 3, 128, 64)):
-        image = torch.rand(shape).double()
-        with torch.no_grad():
-            expected, found = whole(image), program.module()(image)
-        assert expected["valid"].any()
-        for name in expected:
-            assert torch.allclose(expected[name].double(), found[name].double(), atol=1e-9), (shape, name)
+def test_config__round_trip():
+    config = DetectionConfig.resolve(None, FASTER_RCNN)
+    assert DetectionConfig.checked(config.plain()) == config
 
 
-@pytest.mark.parametrize("preset", ["nano", "small", "medium", "large"])
-def test_preset__picks_the_backbone_unless_one_is_named(preset):
-    assert DetectionConfig.checked({"preset": preset}).backbone.name == BACKBONES[preset]
-    named = DetectionConfig.checked({"preset": preset, "backbone": {"name": "resnet18"}})
-    assert named.backbone.name == "resnet18"
+@pytest.mark.parametrize(
+    "base, settings, field",
+    [
+        (FASTER_RCNN, {"model.reg_max": 8}, "model.reg_max"),
+        (FASTER_RCNN, {"data.size": [128, 160]}, "data.size"),
+        (FASTER_RCNN, {"model.max_size": 64}, "model.max_size"),
+        (FASTER_RCNN, {"model.encoder_modules": ["blocks.5"]}, "model.encoder_modules"),
+        (FASTER_RCNN, {"model.anchor_sizes": [24, 48]}, "model.anchor_sizes"),
+        (FASTER_RCNN, {"model.encoder_strides": [8, 64]}, "model.encoder_strides"),
+        (FASTER_RCNN, {"model.rpn_bg_iou_thresh": 0.9}, "model.rpn_bg_iou_thresh"),
+        (YOLO, {"model.max_size": 800}, "model.max_size"),
+        (YOLO, {"model.width": "wide"}, "model.width"),
+        (YOLOX, {"backbone.name": "resnet18"}, "backbone.name"),
+        (DFINE, {"backbone.freeze": 2}, "backbone.freeze"),
+    ],
+)
+def test_build_model__options_without_effect_are_errors(base, settings, field):
+    config = DetectionConfig.resolve(None, {**base, **settings, "classes": ["a"]})
+    with pytest.raises(UsageError) as error:
+        Detection(config).build_model()
+    assert error.value.field == field
 
 
-def test_preset__widens_the_neck():
-    heads = [
-        Detection(SMALL.changed(preset=preset)).head([3, 16, 24, 32], [1, 8, 16, 32])
-        for preset in ("nano", "small", "medium", "large")
-    ]
-    sizes = [sum(weight.numel() for weight in head.parameters()) for head in heads]
-    assert sizes == sorted(sizes) and len(set(sizes)) == 4
-
-
-def test_config__refuses_ids_without_classes():
+def test_config__unknown_architecture_and_ids_without_classes():
+    with pytest.raises(UsageError) as error:
+        DetectionConfig.checked({"arch": "yolo_xs"})
+    assert error.value.field == "arch" and "yolo_" in error.value.hint
     with pytest.raises(UsageError, match="category_ids"):
         DetectionConfig.checked({"category_ids": (1, 2)})
 
 
-def test_head__without_classes_says_what_to_do():
-    with pytest.raises(UsageError, match="classes are not known"):
-        Detection(DetectionConfig()).head([3, 16, 24, 32], [1, 8, 16, 32])
+def test_build_model__without_classes_is_an_error():
+    with pytest.raises(UsageError) as error:
+        Detection(DetectionConfig()).build_model()
+    assert error.value.field == "classes"
 
 
-def test_head__without_the_levels_it_needs_says_what_to_do():
-    with pytest.raises(UsageError, match="output_stride"):
-        Detection(SMALL).head([3, 16, 24, 32], [1, 4, 8, 8])
+@pytest.mark.parametrize("file", sorted(Path("configs/detection").glob("*.yaml")), ids=lambda file: file.stem)
+def test_config_files__are_valid(file):
+    config = DetectionConfig.resolve(file)
+    Detection(config.changed(classes=("a",), backbone__pretrained=False)).input_spec
 
 
-def test_without_truth__is_a_image_of_nothing():
-    sample = Detection(SMALL).unlabeled(Sample({"image": np.zeros((5, 7, 3), np.uint8)}))
-    assert len(sample.truth) == 0
-    assert sample.truth.size == (5, 7)
+# -- data and losses --------------------------------------------------------------------------------------------------
 
 
-def test_inputs__keep_the_form_of_the_image():
-    spec = Detection(SMALL.changed(data__size=640)).inputs["image"]
-    assert spec.view((480, 640)).size == (480, 640)
-    assert spec.view((1, 1)).size == (640, 640)
-    assert spec.view((1000, 1700)).size == (384, 640)
-    assert spec.view((10, 1700)).size == (64, 640)
+def test_remove_labels__empty_record():
+    sample = make_task(YOLO).remove_labels(Sample({"image": np.zeros((5, 7, 3), np.uint8)}))
+    assert len(sample.truth) == 0 and sample.truth.size == (5, 7)
+
+
+def test_rescale_batch__content_sizes_follow():
+    task = make_task(FASTER_RCNN)
+    batch = Collate(task)([task.open_dataset("train")[0]])
+    small = rescale_batch(batch, 0.5, 32)
+    assert small.inputs["image"].shape[-2:] == (64, 64)
+    assert small.inputs["size"].tolist() == [[64, 64]]
+    assert torch.allclose(small.targets["boxes"] * 2, batch.targets["boxes"])
+
+
+# -- thresholds -------------------------------------------------------------------------------------------------------
+
+
+def test_thresholds__options_then_config_then_model():
+    task = make_task(YOLO, decode__iou_threshold=0.6)
+    thresholds = task.thresholds(PredictOptions(score_threshold=0.1, classes=(task.config.classes[1],)))
+    assert (thresholds["score_threshold"], thresholds["iou_threshold"], thresholds["max_detections"]) == (0.1, 0.6, 300)
+    assert thresholds["class_mask"].nonzero().tolist() == [[1]]
+    with pytest.raises(UsageError) as error:
+        task.thresholds(PredictOptions(classes=("unknown",)))
+    assert error.value.field == "classes"
+
+
+@pytest.mark.parametrize("base", [YOLO, FASTER_RCNN, YOLOX, DFINE], ids=["yolo", "faster_rcnn", "yolox", "dfine"])
+def test_predict__follows_the_thresholds(base):
+    task = make_task(base)
+    predictor, image = make_predictor(task), task.open_dataset("val")[0].images["image"]
+
+    def predict(**options):
+        return predictor.predict(image, score_threshold=0.0, precision="float32", **options)
+
+    detections, few, name = predict(), predict(max_detections=3), task.config.classes[1]
+    assert len(detections) > 3 and len(few) == 3 and np.array_equal(few.scores, detections.scores[:3])
+    assert set(predict(classes=(name,)).labels.tolist()) == {1}
+
+
+def test_export__raw_outputs_need_postprocessing(tmp_path):
+    from densevision.export.export import export
+
+    task = make_task(FASTER_RCNN)
+    with pytest.raises(UsageError):
+        export(make_predictor(task), tmp_path / "a.pt2", "torch", decode=False)
+
+
+def test_models__one_registry_line_each():
+    for architecture in MODELS.values():
+        assert architecture.summary and dataclasses.is_dataclass(architecture)
+        assert set(architecture.arguments) <= set(architecture.parameters())

@@ -11,14 +11,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms
 
-from densevision.tasks.detection.models.yolox import (
-    SIZES,
-    YOLOX,
-    convert_state_dict,
-    has_folded_batch_norms,
-    make_anchors,
-    unfold_batch_norms,
-)
+from densevision.ops.boxes import anchor_points
+from densevision.tasks.detection.models import MODELS
+from densevision.tasks.detection.models.yolox import YOLOX
 from densevision.tasks.detection.models.yolox_loss import (
     assign,
     decode_boxes,
@@ -26,8 +21,13 @@ from densevision.tasks.detection.models.yolox_loss import (
     iou_loss,
     match_simota,
 )
+from densevision.tasks.detection.models.yolox_weights import (
+    convert_state_dict,
+    has_folded_batch_norms,
+    unfold_batch_norms,
+)
 
-SMALL = {"num_classes": 3, "width_multiple": 0.125, "size": 64}
+SMALL = {"num_classes": 3, "width_multiple": 0.125, "image_size": 64}
 PARAMETERS = {"nano": 0.91, "tiny": 5.06, "s": 9.0, "m": 25.3, "l": 54.2, "x": 99.1}
 """Millions, as the publisher states them."""
 
@@ -42,9 +42,9 @@ def make_model(seed: int = 0, **arguments) -> YOLOX:
     with torch.no_grad():
         model(torch.rand(8, model.input_spec["image"].channels, 128, 128))
         for norm in norms:
-            norm.running_var.clamp_(min=0.01)
+            norm.running_var.clamp_(min=0.1)  # or the network would amplify rounding
         for layer in (*model.head.cls_preds, *model.head.obj_preds):
-            layer.weight.mul_(20)
+            layer.weight.mul_(12)
             layer.bias.zero_()
     for norm in norms:
         norm.momentum = 0.03
@@ -71,10 +71,10 @@ def make_targets(boxes: list[list[list[float]]], labels: list[list[int]], crowd:
 OBJECTS = make_targets([[[4.0, 6, 40, 50], [30, 20, 60, 62]], [[10.0, 10, 22, 20]]], [[0, 2], [1]])
 
 
-@pytest.mark.parametrize("name", list(SIZES))
+@pytest.mark.parametrize("name", PARAMETERS)
 def test_sizes__have_the_published_number_of_parameters(name):
     with torch.device("meta"):
-        model = YOLOX(**SIZES[name])
+        model = YOLOX(**MODELS[f"yolox_{name}"].arguments)
     count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     assert count == pytest.approx(PARAMETERS[name], abs=0.06)
 
@@ -123,7 +123,7 @@ def test_forward__normalizes_as_each_release_does():
 def test_anchors__are_cell_centers():
     levels = [torch.zeros(1, 1, 2, 3), torch.zeros(1, 1, 1, 1)]
     expected = [[4, 4, 8], [12, 4, 8], [20, 4, 8], [4, 12, 8], [12, 12, 8], [20, 12, 8], [8, 8, 16]]
-    torch.testing.assert_close(make_anchors(levels, (8, 16)), torch.tensor(expected, dtype=torch.float32))
+    torch.testing.assert_close(anchor_points(levels, (8, 16)), torch.tensor(expected, dtype=torch.float32))
 
 
 def test_boxes__decode_as_published_and_encode_is_the_inverse():
@@ -173,7 +173,7 @@ def test_match__prefers_the_center_region():
 
 
 def test_assign__an_analytic_canvas():
-    anchors = make_anchors([torch.zeros(1, 1, 64 // stride, 64 // stride) for stride in (8, 16, 32)], (8, 16, 32))
+    anchors = anchor_points([torch.zeros(1, 1, 64 // stride, 64 // stride) for stride in (8, 16, 32)], (8, 16, 32))
     targets = make_targets([[[0.0, 0, 0, 0], [16, 16, 48, 48]], []], [[0, 1], []])
     targets["valid"][0, 0] = False
     boxes = torch.tensor([100.0, 100, 110, 110]).repeat(2, len(anchors), 1)
@@ -191,7 +191,7 @@ def test_assign__an_analytic_canvas():
 
 
 def test_loss__vanishes_for_a_perfect_network():
-    anchors = make_anchors([torch.zeros(1, 1, 64 // stride, 64 // stride) for stride in (8, 16, 32)], (8, 16, 32))
+    anchors = anchor_points([torch.zeros(1, 1, 64 // stride, 64 // stride) for stride in (8, 16, 32)], (8, 16, 32))
     targets = make_targets([[[16.0, 16, 48, 48]]], [[1]])
     perfect = [3 * 8 + 3, 64 + 1 * 4 + 2, 64 + 16 + 3]
     deltas = encode_boxes(torch.tensor([[200.0, 200, 210, 210]]), anchors)
@@ -207,11 +207,12 @@ def test_loss__vanishes_for_a_perfect_network():
 @pytest.mark.parametrize("depthwise", [False, True])
 def test_loss__gradients_reach_all_parameters(depthwise):
     model = make_model(depthwise=depthwise, use_l1=True).train()
-    corners = torch.rand(20, 2) * 40  # so many that every level of the pyramid gets some
-    boxes = torch.cat([corners, corners + 4 + torch.rand(20, 2) * 20], 1).tolist()
-    targets = make_targets([boxes, boxes], [[0, 1] * 10, [1, 2] * 10])
-    losses = model.compute_losses({"image": torch.rand(2, 3, 64, 64)}, targets)
-    sum(losses.values()).backward()
+    outputs = model(image=torch.rand(2, 3, 64, 64))
+    # Objects a little smaller than what one anchor point of each level predicts, so that every level has a positive.
+    predicted = decode_boxes(outputs["box_deltas"], outputs["anchors"]).detach()[:, [27, 64 + 5, 64 + 16]]
+    size = predicted[..., 2:] - predicted[..., :2]
+    targets = make_targets((predicted + torch.cat([size, -size], -1) / 10).tolist(), [[0, 1, 2]] * 2)
+    sum(model.loss(outputs, targets).values()).backward()
     lacking = [name for name, parameter in model.named_parameters() if parameter.grad is None]
     silent = [name for name, parameter in model.named_parameters() if not lacking and not parameter.grad.any()]
     assert (lacking, silent) == ([], [])
@@ -243,13 +244,12 @@ def test_loss__empty_boxes_and_boxes_outside_the_canvas_are_finite():
 def test_loss__crowd_regions_are_neither_objects_nor_background():
     model = make_model()
     outputs = {name: value.detach() for name, value in model(image=torch.rand(1, 3, 64, 64)).items()}
-    outputs["objectness"].requires_grad_()
+    outputs["objectness"] = torch.randn_like(outputs["objectness"]).requires_grad_()
     targets = make_targets([[[0.0, 0, 64, 32], [40, 40, 60, 60]]], [[0, 1]], [[True, False]])
     losses = model.loss(outputs, targets)
     losses["objectness"].backward()
     in_crowd = outputs["anchors"][:, 1] < 32
     is_silent = outputs["objectness"].grad[0, :, 0] == 0
-    assert outputs["objectness"].abs().max() < 20  # not silent for being certain
     matched, _ = assign(
         *(outputs[name] for name in ("logits", "objectness")),
         decode_boxes(outputs["box_deltas"], outputs["anchors"]),
@@ -349,7 +349,7 @@ def test_unfold__keeps_evaluation_and_makes_training_agree_with_it():
     images = torch.rand(8, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
         before = model(image=images)
-        unfold_batch_norms(model, images.split(3))
+        unfold_batch_norms(model, images.split(3))  # of unequal length
         after = model(image=images)
         assert not has_folded_batch_norms(model)
         assert not model.training
@@ -381,6 +381,7 @@ class Exportable(nn.Module):
         return self.model.postprocess(self.model(image=image), score_threshold=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.export
 def test_export__onnxruntime_agrees_on_other_batches_and_sizes(tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime")
@@ -402,8 +403,14 @@ def test_export__onnxruntime_agrees_on_other_batches_and_sizes(tmp_path):
             expected = Exportable(model)(image)
         found = dict(zip(names, session.run(None, {"image": image.numpy()})))
         valid = expected["valid"].numpy()
-        assert valid.any()
         np.testing.assert_array_equal(found["valid"], valid)
-        np.testing.assert_array_equal(found["labels"][valid], expected["labels"].numpy()[valid])
         np.testing.assert_allclose(found["scores"][valid], expected["scores"].numpy()[valid], atol=1e-4)
-        np.testing.assert_allclose(found["boxes"][valid], expected["boxes"].numpy()[valid], atol=2e-3)
+        own, other = ({name: values[name][valid] for name in names} for values in (found, map_numpy(expected)))
+        same = np.isclose(own["boxes"][:, None], other["boxes"], rtol=1e-4, atol=1e-3).all(2)
+        same &= own["labels"][:, None] == other["labels"]  # nearly equal scores may change places
+        assert len(own["labels"]) > 5
+        assert same.any(0).all() and same.any(1).all()
+
+
+def map_numpy(tensors: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    return {name: value.numpy() for name, value in tensors.items()}

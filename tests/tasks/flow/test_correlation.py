@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from densevision.tasks.flow.models import correlation
-from densevision.tasks.flow.models.correlation import AllPairsCorrelation, Blocks, correlate
+from densevision.tasks.flow.models.correlation import AllPairsCorrelation, OnDemandCorrelation, correlate
 
 LEVELS, RADIUS = 3, 2
 
@@ -34,7 +34,7 @@ def by_definition(first: torch.Tensor, second: torch.Tensor, matches: torch.Tens
     return torch.stack(answers, 1)
 
 
-@pytest.mark.parametrize("kind", ["volume", "blocks"])
+@pytest.mark.parametrize("kind", ["all_pairs", "on_demand"])
 def test_look_up__is_the_product_of_features_read_between_cells(kind):
     first, second, matches = maps()
     found = correlate(first, second, LEVELS, RADIUS, kind)(matches)
@@ -45,7 +45,7 @@ def test_look_up__is_the_product_of_features_read_between_cells(kind):
 def test_blocks__of_any_length_answer_and_learn_as_the_volume(monkeypatch, block_bytes):
     monkeypatch.setattr(correlation, "BLOCK_BYTES", block_bytes)
     answers, gradients = [], []
-    for kind in ("volume", "blocks"):
+    for kind in ("all_pairs", "on_demand"):
         first, second, matches = maps()
         first.requires_grad_(), second.requires_grad_()
         look_up = correlate(first, second, LEVELS, RADIUS, kind)
@@ -58,7 +58,7 @@ def test_blocks__of_any_length_answer_and_learn_as_the_volume(monkeypatch, block
         torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["volume", "blocks"])
+@pytest.mark.parametrize("kind", ["all_pairs", "on_demand"])
 def test_matches_far_outside__see_nothing(kind):
     first, second, _ = maps()
     for far in (1e9, -1e9, 500.0):
@@ -66,7 +66,7 @@ def test_matches_far_outside__see_nothing(kind):
         assert not found.any()
 
 
-@pytest.mark.parametrize("kind", ["volume", "blocks"])
+@pytest.mark.parametrize("kind", ["all_pairs", "on_demand"])
 def test_matches__take_no_gradient(kind):
     first, second, matches = maps()
     matches.requires_grad_()
@@ -75,7 +75,7 @@ def test_matches__take_no_gradient(kind):
     assert matches.grad is None
 
 
-@pytest.mark.parametrize("kind", ["volume", "blocks"])
+@pytest.mark.parametrize("kind", ["all_pairs", "on_demand"])
 def test_bfloat16__is_compared_in_float32(kind):
     first, second, matches = maps()
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -88,8 +88,8 @@ def test_bfloat16__is_compared_in_float32(kind):
 def test_auto__by_the_memory_there_is(monkeypatch):
     first, second, _ = maps()
     assert isinstance(correlate(first, second, LEVELS, RADIUS), AllPairsCorrelation)
-    monkeypatch.setattr(correlation, "_memory", lambda device: 1000)
-    assert isinstance(correlate(first, second, LEVELS, RADIUS), Blocks)
+    monkeypatch.setattr(correlation, "_total_memory", lambda device: 1000)
+    assert isinstance(correlate(first, second, LEVELS, RADIUS), OnDemandCorrelation)
 
 
 def test_blocks__hold_no_tensor_that_grows_with_the_square_of_the_pixels(monkeypatch):
@@ -97,9 +97,9 @@ def test_blocks__hold_no_tensor_that_grows_with_the_square_of_the_pixels(monkeyp
     largest = {}
     for side in (16, 32):
         sizes: list[int] = []
-        monkeypatch.setattr(correlation, "_compare", _watched(sizes))
+        monkeypatch.setattr(correlation, "_multiply", _watched(sizes))
         with torch.no_grad():
-            look_up = correlate(*torch.randn(2, 1, 4, side, side), LEVELS, RADIUS, "blocks")
+            look_up = correlate(*torch.randn(2, 1, 4, side, side), LEVELS, RADIUS, "on_demand")
             sizes.append(look_up(torch.zeros(1, 2, side, side)).numel())
         sizes += [tensor.numel() for tensor in (look_up.first, *look_up.maps)]
         largest[side] = max(sizes)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densevision.datasets.flow_layouts import detect_format
+from densevision.datasets.flow_layouts import detect_flow_layout
 from densevision.errors import DataError, UsageError
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.dataset import SceneFlow, open_split, pairs_of
+from densevision.tasks.flow.dataset import SceneFlow, open_split, list_pairs
 from densevision.tasks.flow.task import Flow
 
 SIZE = (6, 8)
@@ -140,7 +140,7 @@ def test_spring__one_scene_trains_or_validates(tmp_path):
                 name = f"flow_{way}_{camera}"
                 (tmp_path / f"train/{scene:04d}/{name}").mkdir()
                 (tmp_path / f"train/{scene:04d}/{name}/{name}_{number:04d}.flo5").touch()
-    train, val = ({pair.group[:4] for pair in pairs_of(config(tmp_path), split)[0]} for split in ("train", "val"))
+    train, val = ({pair.group[:4] for pair in list_pairs(config(tmp_path), split)[0]} for split in ("train", "val"))
     assert len(val) == 1 and len(train) == 7 and not train & val
 
 
@@ -156,7 +156,7 @@ def test_tartanair__below_train_and_val(tmp_path):
 def test_layout__gives_pairs_with_truth_for_both_splits(tmp_path, name):
     build, count = LAYOUTS[name]
     build(tmp_path)
-    assert name.startswith(detect_format(tmp_path).name)
+    assert name.startswith(detect_flow_layout(tmp_path).name)
     ids = []
     for split in ("train", "val"):
         samples = open_split(config(tmp_path), split)
@@ -165,7 +165,7 @@ def test_layout__gives_pairs_with_truth_for_both_splits(tmp_path, name):
             assert (sample.images["first"] == 1).all() and (sample.images["second"] == 2).all()
             assert (sample.truth.flow[:, sample.truth.valid] == 1).all() and sample.truth.valid.any()
             if name in OCCLUDED:
-                np.testing.assert_array_equal(sample.truth.hidden, np.indices(SIZE)[1] < 2)
+                np.testing.assert_array_equal(sample.truth.occluded, np.indices(SIZE)[1] < 2)
             ids.append(sample.id)
     assert len(set(ids)) == 2 * count
 
@@ -270,18 +270,18 @@ def test_one_pair__trains_and_validates_and_says_so(tmp_path):
     motion(tmp_path / "flow.flo")
     for split in ("train", "val"):
         samples = open_split(config(tmp_path), split)
-        assert len(samples) == 1 and "one sequence only" in samples.notes[0]
+        assert len(samples) == 1 and "only one sequence" in samples.notes[0]
 
 
 def test_sizes_that_differ__are_named(tmp_path):
     frame(tmp_path / "a/1.png")
     frame(tmp_path / "a/2.png", size=(6, 9))
     motion(tmp_path / "a/flow1.flo")
-    with pytest.raises(DataError, match=r"2.png: a second frame of another size than the first \(got \(6, 9\)\)"):
+    with pytest.raises(DataError, match=r"2.png: a second frame whose size differs from the first \(got \(6, 9\)\)"):
         open_split(config(tmp_path), "val")
     frame(tmp_path / "a/2.png")
     motion(tmp_path / "a/flow1.flo", size=(7, 8))
-    with pytest.raises(DataError, match=r"flow1.flo: a field of motion of another size than its frames \(got \(7, 8\)"):
+    with pytest.raises(DataError, match=r"flow1.flo: a flow field whose size differs from its frames \(got \(7, 8\)"):
         open_split(config(tmp_path), "val")
 
 
@@ -295,7 +295,7 @@ def test_bad_pairs__are_counted_and_named_where_that_is_asked_for(tmp_path):
     with pytest.raises(DataError, match="second frame"):
         open_split(config(tmp_path), "train")
     samples = open_split(config(tmp_path, **{"data.on_error": "skip"}), "train")
-    assert len(samples) == 1 and len(samples.notes) == 2 and "left out: 2.png" in samples.notes[0]
+    assert len(samples) == 1 and len(samples.notes) == 2 and "skipped: 2.png" in samples.notes[0]
 
 
 def spoil(path: Path) -> None:
@@ -350,7 +350,7 @@ def test_spring__pairs_run_forwards_and_backwards(tmp_path):
             path = tmp_path / f"train/0001/flow_{kind}_left/flow_{kind}_left_000{number}.flo5"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    layout = detect_format(tmp_path)
+    layout = detect_flow_layout(tmp_path)
     steps = [(int(pair.first.stem[-1]), int(pair.second.stem[-1])) for pair in layout.pairs(tmp_path, ())]
     assert layout.name == "Spring" and sorted(steps) == [(1, 2), (2, 1), (2, 3), (3, 2)]
 
@@ -366,7 +366,7 @@ def test_nothing_there__is_told(tmp_path):
 
 def test_scenes__are_new_in_every_epoch_and_the_same_again():
     chosen = FlowConfig.resolve(None, {"data.path": "scenes:2:0", "data.size": [128, 128]})
-    task, samples = Flow(chosen), Flow(chosen).dataset("train")
+    task, samples = Flow(chosen), Flow(chosen).open_dataset("train")
     assert isinstance(samples, SceneFlow)
     seen = [task.augment(samples, 0, np.random.default_rng(0), epoch).images["first"].tobytes() for epoch in (0, 1, 1)]
     assert seen[0] != seen[1] and seen[1] == seen[2]
@@ -374,7 +374,7 @@ def test_scenes__are_new_in_every_epoch_and_the_same_again():
 
 def test_augmented_pair__still_fits_its_truth():
     """The second image, fetched back by the warped flow, is the first, but for what is occluded."""
-    from densevision.results.flow_field import fetch
+    from densevision.results.flow_field import warp_back
 
     chosen = FlowConfig.resolve(
         None,
@@ -386,13 +386,13 @@ def test_augmented_pair__still_fits_its_truth():
             "augment.asymmetric": 0,
         },
     )
-    task, samples = Flow(chosen), Flow(chosen).dataset("train")
+    task, samples = Flow(chosen), Flow(chosen).open_dataset("train")
     for index in range(4):
         sample = task.augment(samples, index, np.random.default_rng(index), 0)
         assert sample.size == (128, 160) == sample.truth.size
-        seen = sample.truth.valid & ~sample.truth.hidden
+        seen = sample.truth.valid & ~sample.truth.occluded
         apart = [
-            np.abs(fetch(sample.images["second"], flow).astype(float) - sample.images["first"])[seen].mean()
+            np.abs(warp_back(sample.images["second"], flow).astype(float) - sample.images["first"])[seen].mean()
             for flow in (sample.truth.flow, np.zeros_like(sample.truth.flow))
         ]
         assert apart[0] < 0.5 * apart[1] or apart[0] < 4

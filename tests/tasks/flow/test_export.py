@@ -9,10 +9,10 @@ import torch
 from densevision.errors import UsageError
 from densevision.export.export import export
 from densevision.export.exported_predictor import load_exported
-from densevision.inference.predictor import TorchModel
+from densevision.inference.predictor import TorchPredictor
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.task import Flow
-from densevision.training.train import card_of
+from densevision.training.train import make_card
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
@@ -20,8 +20,8 @@ pytestmark = [pytest.mark.export, pytest.mark.slow]
 def test_onnx__answers_images_of_other_sizes_alike(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    task = Flow(FlowConfig.checked({"preset": "tiny", "iterations": 3}))
-    model = TorchModel(task, task.net().eval(), card_of(task.config, 0))
+    task = Flow(FlowConfig.checked({"arch": "raft_tiny", "model": {"iterations": 3}}))
+    model = TorchPredictor(task, task.build_model().eval(), make_card(task.config, 0))
     exported = load_exported(export(model, tmp_path / "flow.onnx"), "flow")
     rng = np.random.default_rng(0)
     for size in ((130, 140), (64, 200)):

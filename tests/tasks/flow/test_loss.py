@@ -10,19 +10,17 @@ from sklearn.metrics import f1_score
 from densevision.results import FlowField
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.losses import (
-    flow_distance,
-    matching_distance,
-    occlusion_distance,
-    stack,
-    supervised_losses,
-    unsupervised_losses,
-    visibility_distance,
+    collate_targets,
+    flow_loss,
+    matching_loss,
+    occlusion_loss,
+    visibility_loss,
 )
-from densevision.tasks.flow.models.occlusion import OcclusionRefiner, forward_backward_inconsistent
-from densevision.tasks.flow.photometric import census_distance, smoothness
+from densevision.tasks.flow.models.occlusion import OcclusionRefiner, find_inconsistent
+from densevision.tasks.flow.photometric import census_distance, smoothness_loss
 from densevision.tasks.flow.task import Flow
 
-TINY = {"preset": "tiny", "iterations": 2, "train_iterations": 3}
+TINY = {"arch": "raft_tiny", "model.iterations": 2, "model.training_iterations": 3}
 
 
 def tiny(**more) -> Flow:
@@ -38,7 +36,7 @@ def inputs() -> dict[str, torch.Tensor]:
 def truth(seed: int = 0, occlusion: bool = True) -> FlowField:
     rng = np.random.default_rng(seed)
     hidden = rng.random((128, 128)) < 0.2 if occlusion else None
-    return FlowField.of(rng.normal(0, 4, (2, 128, 128)), rng.random((128, 128)) < 0.5, hidden)
+    return FlowField.from_arrays(rng.normal(0, 4, (2, 128, 128)), rng.random((128, 128)) < 0.5, hidden)
 
 
 def test_flow_distance__of_l1_and_robust():
@@ -52,33 +50,34 @@ def test_flow_distance__of_l1_and_robust():
         for x in range(5)
         if valid[b, y, x]
     ]
-    assert flow_distance(flow, wanted, valid, "l1").item() == pytest.approx(np.mean(apart), rel=1e-5)
+    assert flow_loss(flow, wanted, valid, "l1").item() == pytest.approx(np.mean(apart), rel=1e-5)
     robust = np.mean([(one + 0.01) ** 0.4 for one in apart])
-    assert flow_distance(flow, wanted, valid, "robust").item() == pytest.approx(robust, rel=1e-5)
+    assert flow_loss(flow, wanted, valid, "robust").item() == pytest.approx(robust, rel=1e-5)
 
 
 def test_distances__without_truth_are_zero():
     nothing = torch.zeros(1, 4, 5, dtype=torch.bool)
-    assert flow_distance(torch.ones(1, 2, 4, 5), torch.zeros(1, 2, 4, 5), nothing, "robust") == 0
-    assert occlusion_distance(torch.ones(1, 4, 5), torch.zeros(1, 4, 5), nothing) == 0
+    assert flow_loss(torch.ones(1, 2, 4, 5), torch.zeros(1, 2, 4, 5), nothing, "robust") == 0
+    assert occlusion_loss(torch.ones(1, 4, 5), torch.zeros(1, 4, 5), nothing) == 0
 
 
 def test_sequence_loss__weighs_later_steps_more():
     task = tiny(**{"loss.gamma": 0.5, "loss.occlusion": 0.25})
-    net, targets = task.net(), stack([truth()])
-    losses = supervised_losses(net, inputs(), targets, task.config)
+    net, targets = task.build_model(), collate_targets([truth()])
+    losses = net.compute_losses(inputs(), targets)
     total, hidden = 0.0, 0.0
     for iterations in (1, 2, 3):
-        *_, state = net.head.steps(**net.features(**inputs()), iterations=iterations)
-        outputs = net.head.outputs(state)
-        total += 0.5 ** (3 - iterations) * flow_distance(outputs["flow"], targets["flow"], targets["valid"], "l1")
+        images = inputs()
+        *_, state = net.iterate(net.encoder(images["first"]), net.encoder(images["second"]), iterations)
+        outputs = net.upsample(state)
+        total += 0.5 ** (3 - iterations) * flow_loss(outputs["flow"], targets["flow"], targets["valid"], "l1")
         logits = outputs["occlusion"].sigmoid()[targets["valid"]]
         wanted = targets["occlusion"][targets["valid"]]
         hidden += 0.5 ** (3 - iterations) * torch.nn.functional.binary_cross_entropy(logits, wanted)
     assert losses["flow"].item() == pytest.approx(total.item(), rel=1e-4)
     assert losses["occlusion"].item() == pytest.approx(0.25 * hidden.item(), rel=1e-4)
     decided = net(**inputs(), iterations=3)["occlusion"]
-    apart = visibility_distance(decided, targets["occlusion"], targets["told"])
+    apart = visibility_loss(decided, targets["occlusion"], targets["occlusion_valid"])
     assert losses["visibility"].item() == pytest.approx(0.25 * apart.item(), rel=1e-4)
 
 
@@ -88,11 +87,11 @@ def test_visibility_distance__is_cross_entropy_and_one_minus_f1():
     answer, wanted, told = (rng.random((2, 9, 11)) < part for part in (0.4, 0.3, 0.8))
     logits = torch.from_numpy(np.where(answer, 50.0, -50.0))
     given = torch.from_numpy(wanted.astype(np.float64)), torch.from_numpy(told)
-    dice = visibility_distance(logits, *given) - occlusion_distance(logits, *given)
+    dice = visibility_loss(logits, *given) - occlusion_loss(logits, *given)
     f1, smooth = f1_score(wanted[told], answer[told]), (answer & told).sum() + (wanted & told).sum()
     assert dice.item() == pytest.approx(1 - (f1 * smooth + 1) / (smooth + 1), abs=1e-9)
     nothing = torch.zeros_like(given[1])
-    assert visibility_distance(logits, given[0], nothing) == 0
+    assert visibility_loss(logits, given[0], nothing) == 0
 
 
 def test_matching__is_the_cross_entropy_of_the_four_cells_around_the_match():
@@ -115,33 +114,35 @@ def test_matching__is_the_cross_entropy_of_the_four_cells_around_the_match():
             shares = np.outer([top + 1 - y, y - top], [left + 1 - x, x - left])
             losses.append(-(shares * probability[top : top + 2, left : left + 2]).sum())
     assert len(losses) > 5
-    assert matching_distance(here, there, flow, seen).item() == pytest.approx(np.mean(losses), rel=1e-4)
-    assert matching_distance(here, there, flow, torch.zeros_like(seen)) == 0
+    assert matching_loss(here, there, flow, seen).item() == pytest.approx(np.mean(losses), rel=1e-4)
+    assert matching_loss(here, there, flow, torch.zeros_like(seen)) == 0
 
 
 def test_matching__is_weighed_and_leaves_out_what_is_occluded():
     task = tiny(**{"loss.matching": 0.5})
-    net, hidden = task.net(), FlowField.of(np.zeros((2, 128, 128)), occlusion=np.ones((128, 128), bool))
-    visible = FlowField.of(hidden.flow, occlusion=~hidden.hidden)
-    found = [supervised_losses(net, inputs(), stack([each]), task.config)["matching"] for each in (hidden, visible)]
-    features = net.head.compared(**net.features(**inputs()))
-    wanted = matching_distance(*features, torch.zeros(1, 2, 128, 128), torch.ones(1, 128, 128, dtype=torch.bool))
+    net, hidden = task.build_model(), FlowField.from_arrays(np.zeros((2, 128, 128)), occlusion=np.ones((128, 128), bool))
+    visible = FlowField.from_arrays(hidden.flow, occlusion=~hidden.occluded)
+    found = [net.compute_losses(inputs(), collate_targets([each]))["matching"] for each in (hidden, visible)]
+    images = inputs()
+    features = net._project_features(net.encoder(images["first"]), net.encoder(images["second"]))
+    wanted = matching_loss(*features, torch.zeros(1, 2, 128, 128), torch.ones(1, 128, 128, dtype=torch.bool))
     assert found[0] == 0 and found[1].item() == pytest.approx(0.5 * wanted.item(), rel=1e-5)
 
 
 def test_ground_truths_too_fast__are_left_out():
-    task, fast = tiny(**{"loss.largest": 5.0}), truth()
+    task, fast = tiny(**{"loss.max_flow": 5.0}), truth()
     flow = fast.flow.copy()
     flow[:, :64] = 1000
-    losses = supervised_losses(task.net(), inputs(), stack([FlowField.of(flow, fast.valid)]), task.config)
+    targets = collate_targets([FlowField.from_arrays(flow, fast.valid)])
+    losses = task.build_model().compute_losses(inputs(), targets)
     assert losses["flow"] < 100
 
 
 def test_stack__pads_and_tells_what_is_known():
-    targets = stack([FlowField.of(np.ones((2, 3, 4))), None, truth()])
+    targets = collate_targets([FlowField.from_arrays(np.ones((2, 3, 4))), None, truth()])
     assert targets["flow"].shape == (3, 2, 128, 128)
     assert targets["valid"][0].sum() == 12 and not targets["valid"][1].any()
-    assert not targets["told"][:2].any() and targets["told"][2].sum() == truth().valid.sum()
+    assert not targets["occlusion_valid"][:2].any() and targets["occlusion_valid"][2].sum() == truth().valid.sum()
 
 
 def test_unreturned__is_what_the_other_image_does_not_show():
@@ -151,13 +152,13 @@ def test_unreturned__is_what_the_other_image_does_not_show():
     backward[:, 0, 8:24, 16:32] = -8
     hidden = torch.zeros(32, 48, dtype=torch.bool)
     hidden[8:24, 24:32] = True
-    assert torch.equal(forward_backward_inconsistent(forward, backward)[0], hidden)
+    assert torch.equal(find_inconsistent(forward, backward)[0], hidden)
 
 
 def test_unreturned__leaves_the_image():
     flow = torch.full((1, 2, 10, 10), 0.0)
     flow[:, 0] = 3
-    lost = forward_backward_inconsistent(flow, -flow)[0]
+    lost = find_inconsistent(flow, -flow)[0]
     assert lost[:, 7:].all() and not lost[:, :7].any()
 
 
@@ -171,16 +172,16 @@ def test_census__does_not_mind_the_light_but_minds_a_shift():
 def test_smoothness__is_waived_at_edges_of_the_image():
     flow, image = torch.zeros(1, 2, 8, 8), torch.zeros(1, 3, 8, 8)
     flow[..., 4:] = 5
-    rough = smoothness(image, flow)
+    rough = smoothness_loss(image, flow)
     image[..., 4:] = 1
-    assert smoothness(image, flow) < 1e-6 < rough
+    assert smoothness_loss(image, flow) < 1e-6 < rough
 
 
 @pytest.mark.parametrize("occlusion", [True, False])
 def test_photometric__learns_without_truth(occlusion):
-    task = tiny(**{"loss.supervision": "photometric", "occlusion": occlusion})
-    net = task.net()
-    losses = unsupervised_losses(net, inputs(), task.config)
+    task = tiny(**{"loss.supervision": "photometric", "model.occlusion": occlusion})
+    net = task.build_model()
+    losses = net.compute_losses(inputs(), {})
     assert set(losses) == {"census", "smoothness"} | ({"occlusion", "visibility"} if occlusion else set())
     sum(losses.values()).backward()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in net.parameters())
@@ -189,7 +190,7 @@ def test_photometric__learns_without_truth(occlusion):
 def test_refiner__learns_what_is_hidden_from_where_the_flow_leads():
     """Cells that know nothing, and the true flow of scenes: what is hidden is found on scenes that were not learned."""
     torch.manual_seed(0)
-    scenes = Flow(FlowConfig.resolve(None, {**TINY, "data.path": "scenes:24:3", "data.size": [128, 128]})).dataset(
+    scenes = Flow(FlowConfig.resolve(None, {**TINY, "data.path": "scenes:24:3", "data.size": [128, 128]})).open_dataset(
         "train"
     )
     samples = [scenes[index] for index in range(24)]
@@ -197,14 +198,14 @@ def test_refiner__learns_what_is_hidden_from_where_the_flow_leads():
         torch.stack([torch.from_numpy(one.images[name].copy()) for one in samples]).permute(0, 3, 1, 2) / 255
         for name in ("first", "second")
     )
-    told = stack([one.truth for one in samples])
+    told = collate_targets([one.truth for one in samples])
     refine, blank = OcclusionRefiner(), torch.zeros_like(told["occlusion"])
     optimizer = torch.optim.Adam(refine.parameters(), 1e-2)
     for step in range(60):
         rows = torch.arange(4 * step, 4 * step + 4) % 20
         logits = refine(blank[rows], told["flow"][rows], first[rows], second[rows])
         optimizer.zero_grad()
-        visibility_distance(logits, told["occlusion"][rows], told["told"][rows]).backward()
+        visibility_loss(logits, told["occlusion"][rows], told["occlusion_valid"][rows]).backward()
         optimizer.step()
     with torch.no_grad():
         found = refine(blank[20:], told["flow"][20:], first[20:], second[20:]) > 0

@@ -21,7 +21,7 @@ def pair(seed: int, size: tuple[int, int] = (23, 31)) -> tuple[FlowField, FlowFi
     answer = truth + rng.normal(0, 3, (2, *size))
     valid, hidden = rng.random(size) < 0.7, rng.random(size) < 0.3
     claims = np.clip(hidden + rng.normal(0, 0.5, size), 0, 1).astype(np.float32)
-    return FlowField.of(answer, occlusion=claims), FlowField.of(truth, valid, hidden)
+    return FlowField.from_arrays(answer, occlusion=claims), FlowField.from_arrays(truth, valid, hidden)
 
 
 def measured(pairs: list[tuple[FlowField, FlowField]]) -> dict[str, float]:
@@ -111,19 +111,19 @@ def test_unknown_pixels__count_nowhere():
     answer, truth = pair(5)
     spoilt = answer.flow.copy()
     spoilt[:, ~truth.valid] = 1e6
-    assert measured([(FlowField.of(spoilt, occlusion=answer.occlusion), truth)]) == measured([(answer, truth)])
+    assert measured([(FlowField.from_arrays(spoilt, occlusion=answer.occlusion), truth)]) == measured([(answer, truth)])
 
 
 def test_no_valid_pixel__gives_no_number():
     answer, truth = pair(6)
-    nothing = FlowField.of(truth.flow, np.zeros(truth.size, bool))
+    nothing = FlowField.from_arrays(truth.flow, np.zeros(truth.size, bool))
     assert all(math.isnan(value) for value in measured([(answer, nothing)]).values())
     assert measured([(answer, truth), (answer, nothing)])["EPE"] == measured([(answer, truth)])["EPE"]
 
 
 def test_occlusion_unknown__leaves_its_numbers_open():
     answer, truth = pair(7)
-    numbers = measured([(answer, FlowField.of(truth.flow, truth.valid))])
+    numbers = measured([(answer, FlowField.from_arrays(truth.flow, truth.valid))])
     assert math.isnan(numbers["F1_occ"]) and math.isnan(numbers["EPE_occ"]) and numbers["EPE"] > 0
 
 
@@ -141,10 +141,10 @@ def test_order_and_shards__change_no_bit():
 def test_pixels_left_open__are_judged_as_standing_still():
     _, truth = pair(8)
     metric = FlowMetric()
-    metric.update(FlowField.of(truth.flow, np.zeros(truth.size, bool)), truth, 0)
-    still = measured([(FlowField.of(np.zeros_like(truth.flow)), truth)])
+    metric.update(FlowField.from_arrays(truth.flow, np.zeros(truth.size, bool)), truth, 0)
+    still = measured([(FlowField.from_arrays(np.zeros_like(truth.flow)), truth)])
     assert metric.compute()["EPE"] == still["EPE"]
-    assert metric.counts()["pixels left open"] == truth.valid.sum()
+    assert metric.counts()["pixels without prediction"] == truth.valid.sum()
 
 
 def test_other_size__is_refused():
@@ -167,7 +167,7 @@ def test_score__of_files_equals_the_metric(tmp_path):
         write_flow(tmp_path / f"truth/scene/{number}.flo", truth.flow, truth.valid)
         write_flow(tmp_path / f"answers/scene/{number}.npy", answer.flow)
     scored = score(tmp_path / "truth", tmp_path / "answers")
-    known = [(answer, FlowField.of(truth.flow, truth.valid)) for answer, truth in pairs]
+    known = [(answer, FlowField.from_arrays(truth.flow, truth.valid)) for answer, truth in pairs]
     assert scored["metrics"]["EPE"] == measured(known)["EPE"] and scored["counts"]["images"] == 2
     single = score(tmp_path / "truth/scene/0.flo", tmp_path / "answers/scene/0.npy")
     assert single["metrics"]["EPE"] == measured(known[:1])["EPE"]
@@ -183,8 +183,8 @@ def test_score__counts_and_names_what_is_missing(tmp_path):
     assert scored["counts"]["images"] == scored["counts"]["images without prediction"] == 1
     assert scored["named"] == {"images without prediction": ["a"], "predictions without truth": ["c"]}
     (tmp_path / "answers/b.flo").unlink()
-    with pytest.raises(DataError, match="no prediction has the name of a truth"):
+    with pytest.raises(DataError, match="no prediction has the name of a ground truth"):
         score(tmp_path / "truth", tmp_path / "answers")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no file of truth"):
+    with pytest.raises(DataError, match="no ground truth"):
         score(tmp_path / "empty", tmp_path / "answers")

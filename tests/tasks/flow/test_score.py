@@ -9,7 +9,7 @@ import pytest
 
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
-from densevision.metrics.scoring import UNANSWERED
+from densevision.metrics.scoring import MISSING_PREDICTIONS
 from densevision.tasks.flow.scoring import score
 
 SIZE = (4, 6)
@@ -53,7 +53,7 @@ def test_sintel__both_passes_of_the_tree_answer_the_truth(tmp_path):
     assert report["metrics"]["EPE_noc"] == 2 and report["metrics"]["EPE_occ"] == 8
     assert set(report["tables"]["worst images"]) == {f"{part}/{name}" for part in ("clean", "final") for name in NAMES}
     (tmp_path / "sub/final/alley_1/frame_0001.flo").unlink()
-    assert score(truth, tmp_path / "sub")["named"] == {UNANSWERED: ["final/alley_1/frame_0001"]}
+    assert score(truth, tmp_path / "sub")["named"] == {MISSING_PREDICTIONS: ["final/alley_1/frame_0001"]}
     assert score(truth, tmp_path / "sub/clean")["metrics"]["EPE_noc"] == 1
 
 

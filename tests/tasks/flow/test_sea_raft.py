@@ -42,8 +42,8 @@ def test_laplace_mixture_nll__equals_torch_distributions():
 
 def test_correlation__equals_sums_over_channels():
     first, second = torch.randn(2, 1, 6, 9, 11)
-    whole_cells = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(11.0), indexing="ij")[::-1])[None]
-    samples = AllPairsCorrelation(first, second, levels=2, radius=1)(whole_cells)
+    cells = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(11.0), indexing="ij")[::-1])[None]
+    samples = AllPairsCorrelation(first, second, levels=2, radius=1)(cells)
     assert samples.shape == (1, 18, 9, 11)
     padded = F.pad(second, (1, 1, 1, 1))
     for column in range(3):
@@ -161,6 +161,7 @@ def test_unknown_encoder__is_an_error():
         SeaRaft("resnet50")
 
 
+@pytest.mark.slow
 def test_export__holds_for_other_batches_and_sizes(model):
     model.eval()
     inputs, _ = make_batch(64, 96)

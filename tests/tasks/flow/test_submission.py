@@ -24,7 +24,7 @@ class Constant:
 
     def predict(self, source, stream=False, **options):
         self.asked.append((source, options))
-        record = FlowField.of(np.stack([np.full(SIZE, 1.0), np.full(SIZE, -2.0)]))
+        record = FlowField.from_arrays(np.stack([np.full(SIZE, 1.0), np.full(SIZE, -2.0)]))
         return iter([record] * (len(source) - 1)) if stream else record
 
 

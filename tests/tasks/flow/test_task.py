@@ -9,24 +9,24 @@ import pytest
 import torch
 
 from densevision.errors import DataError, UsageError
-from densevision.inference.predictor import TorchModel
-from densevision.ops.view import fit
+from densevision.inference.predictor import TorchPredictor
+from densevision.ops.view import fit_view
 from densevision.results import FlowField
 from densevision.tasks import load_config, load_task
-from densevision.tasks.flow import postprocess as decode
+from densevision.tasks.flow import postprocess
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.models.raft import RAFT_CONFIGS, RaftHead
+from densevision.tasks.flow.models import MODELS
 from densevision.tasks.flow.task import Flow
-from densevision.tasks.flow.warm_start import carried
-from densevision.training.train import card_of
+from densevision.tasks.flow.warm_start import project_forward
+from densevision.training.train import make_card
 
-RECIPES = Path(__file__).parents[3] / "configs" / "flow"
+CONFIGS = Path(__file__).parents[3] / "configs" / "flow"
 
 
-def model(**settings) -> TorchModel:
+def model(**settings) -> TorchPredictor:
     torch.manual_seed(0)
-    task = Flow(FlowConfig.resolve(None, {"preset": "tiny", "iterations": 2, **settings}))
-    return TorchModel(task, task.net().eval(), card_of(task.config, 0))
+    task = Flow(FlowConfig.resolve(None, {"arch": "raft_tiny", "model.iterations": 2, **settings}))
+    return TorchPredictor(task, task.build_model().eval(), make_card(task.config, 0))
 
 
 def frames(count: int, size: tuple[int, int] = (40, 56)) -> list[np.ndarray]:
@@ -38,12 +38,12 @@ def test_task__is_found_by_name():
     assert load_task("flow") is Flow and load_config("flow") is FlowConfig
 
 
-def test_presets__have_the_published_numbers_of_parameters():
+def test_variants__have_the_published_numbers_of_parameters():
     """RAFT-small has 990,162 and RAFT-large 5,257,536, as torchvision documents."""
     counts = {}
-    for preset in RAFT_CONFIGS:
+    for preset in ("tiny", "small", "large"):
         with torch.device("meta"):
-            net = Flow(FlowConfig.checked({"preset": preset, "occlusion": False})).net()
+            net = Flow(FlowConfig.checked({"arch": f"raft_{preset}", "model": {"occlusion": False}})).build_model()
         counts[preset] = sum(weight.numel() for weight in net.parameters())
     assert counts["small"] == 990_162 and counts["large"] == 5_257_536 and counts["tiny"] < 1_000_000
 
@@ -51,9 +51,7 @@ def test_presets__have_the_published_numbers_of_parameters():
 @pytest.mark.parametrize(
     "settings",
     [
-        {"backbone": {"name": "resnet50"}},
-        {"frozen_norms": True},
-        {"loss": {"census": 2}},
+        {"loss": {"census_radius": 2}},
         {"loss": {"matching": 0.1, "supervision": "photometric"}},
         {"data": {"size": (100, 128)}},
         {"augment": {"scale": (2.0, 1.0)}},
@@ -64,21 +62,49 @@ def test_options_without_effect__are_refused(settings):
         FlowConfig.checked(settings)
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.yaml")), ids=lambda path: path.stem)
-def test_recipes__hold_only_options_that_exist(run_config):
-    assert FlowConfig.resolve(run_config).task == "flow"
+@pytest.mark.parametrize("config_file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_configs__have_only_options_that_exist(config_file):
+    task = Flow(FlowConfig.resolve(config_file))
+    assert task.meta_model.input_spec
 
 
-def test_head__says_which_level_is_missing():
-    with pytest.raises(UsageError, match="stride 8"):
-        RaftHead([3, 16], [1, 4], RAFT_CONFIGS["small"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backbone.name": "resnet50"},
+        {"arch": "sea_raft_s", "backbone.freeze": 1},
+        {"arch": "sea_raft_s", "loss.gamma": 0.5},
+        {"model.width": 3},
+        {"arch": "raft_timm", "backbone.name": "vgg11", "model.stride": 3},
+    ],
+)
+def test_model_options_without_effect__are_refused(settings):
+    with pytest.raises(UsageError):
+        Flow(FlowConfig.resolve(None, settings)).build_model()
+
+
+@pytest.mark.parametrize("arch", MODELS)
+def test_architectures__build_and_name_their_inputs(arch):
+    model = Flow(FlowConfig.resolve(None, {"arch": arch})).meta_model
+    assert list(model.input_spec) == ["first", "second"]
+
+
+@pytest.mark.parametrize("option", ["forward_backward", "warm_start"])
+def test_sea_raft__refuses_options_that_it_lacks(option):
+    with pytest.raises(UsageError, match=option):
+        model(arch="sea_raft_s").predict(frames(3), **{option: True})
+
+
+def test_sea_raft__predicts_a_field():
+    result = model(arch="sea_raft_s").predict(tuple(frames(2)))
+    assert result.flow.shape == (2, 40, 56) and result.occlusion is None
 
 
 def test_timm_level__shares_its_features():
     task = Flow(
-        FlowConfig.resolve(None, {"arch": "raft_timm", "preset": "tiny", "backbone.name": "mobilenetv3_small_050"})
+        FlowConfig.resolve(None, {"arch": "raft_timm_tiny", "backbone.name": "mobilenetv3_small_050"})
     )
-    net = task.net().eval()
+    net = task.build_model().eval()
     assert net.encoder.strides == [1, 8]
     with torch.no_grad():
         outputs = net(first=torch.rand(1, 3, 128, 136), second=torch.rand(1, 3, 128, 136), iterations=1)
@@ -86,7 +112,7 @@ def test_timm_level__shares_its_features():
 
 
 def test_canvas__continues_the_edges_around_the_middle():
-    view = Flow(FlowConfig()).inputs["first"].view((388, 584))
+    view = Flow(FlowConfig()).input_spec["first"].view((388, 584))
     assert view.size == (392, 584) and view.offset == (0.0, 2.0)
     image = np.arange(388, dtype=np.float32)[:, None, None] + np.zeros((1, 584, 3), np.float32)
     rows = view.image_to_network(image, "edge")[:, 0, 0]
@@ -123,17 +149,17 @@ def test_warm_start__refuses_what_it_cannot_follow():
 def test_carried__moves_the_motion_along_itself():
     flow = np.zeros((2, 64, 64), np.float32)
     flow[0, 16:32, 8:24] = 24  # cells (2..3, 1..2) move right by three cells
-    cells = carried(flow, 8)
+    cells = project_forward(flow, 8)
     assert cells.shape == (2, 8, 8)
     np.testing.assert_array_equal(cells[0, 2:4, 4:6], 3)
     assert not cells[0, :2].any() and not cells[1].any() and cells[0, 2, 7] == 0
 
 
 def test_consistency__finds_occlusion_for_any_model():
-    pair, flow = tuple(frames(2)), model(occlusion=False)
+    pair, flow = tuple(frames(2)), model(**{"model.occlusion": False})
     assert flow.predict(pair).occlusion is None
     found = flow.predict(pair, forward_backward=True, precision="float32")
-    assert set(np.unique(found.hidden)) <= {False, True} and found.occlusion.shape == (40, 56)
+    assert set(np.unique(found.occluded)) <= {False, True} and found.occlusion.shape == (40, 56)
 
 
 def test_tiles_and_looks__give_one_field_of_the_images_size():
@@ -145,10 +171,10 @@ def test_tiles_and_looks__give_one_field_of_the_images_size():
 
 def test_fields__turn_round_in_a_mirror_and_shrink_with_the_image():
     answers = {"flow": torch.tensor([4.0, 6.0]).view(1, 2, 1, 1).expand(1, 2, 16, 16)}
-    view = fit((8, 8), "letterbox", 16)
-    own = decode.fields(answers, view)
+    view = fit_view((8, 8), "letterbox", 16)
+    own = postprocess.to_image_space(answers, view)
     assert own["flow"].shape == (1, 2, 8, 8) and own["flow"][0, :, 0, 0].tolist() == [2, 3]
-    assert decode.fields(answers, view, mirrored=True)["flow"][0, :, 0, 0].tolist() == [-2, 3]
+    assert postprocess.to_image_space(answers, view, mirrored=True)["flow"][0, :, 0, 0].tolist() == [-2, 3]
 
 
 def test_flip__answers_a_mirrored_pair_with_mirrored_flow():
@@ -171,9 +197,9 @@ def test_bad_input__is_named():
     first, second = frames(2)
     with pytest.raises(DataError, match="different sizes"):
         flow.predict((first, second[:-1]))
-    with pytest.raises(DataError, match="one image only, but 2 are needed"):
+    with pytest.raises(DataError, match="1 image, but 2 are needed"):
         flow.predict(first)
-    with pytest.raises(DataError, match="one image only"):
+    with pytest.raises(DataError, match="1 image"):
         flow.predict("street.png")
     with pytest.raises(UsageError, match="score_threshold"):
         flow.predict((first, second), score_threshold=0.5)

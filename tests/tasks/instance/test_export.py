@@ -13,47 +13,47 @@ from densevision.datasets.scenes import Scenes
 from densevision.export.export import export
 from densevision.export.exported_predictor import load_exported
 from densevision.inference.loader import Collate
-from densevision.inference.predictor import TorchModel
+from densevision.inference.predictor import TorchPredictor
 from densevision.results import Instances
 from densevision.tasks.instance.config import InstanceConfig
 from densevision.tasks.instance.task import Instance
-from densevision.training.train import card_of
+from densevision.training.train import make_card
 
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 TINY = {
     "data.path": "scenes:8:0",
     "data.size": 96,
-    "data.longest": 192,
+    "model.max_size": 192,
     "backbone.name": "mobilenetv2_050",
-    "rcnn.width": 16,
-    "rcnn.strides": [8, 16, 32],
-    "rcnn.anchors.sizes": [16, 32, 64, 96],
-    "rcnn.proposals.candidates": 60,
-    "rcnn.proposals.kept": 40,
-    "rcnn.box.hidden": [32],
-    "mask.width": 16,
-    "mask.convolutions": 1,
+    "model.fpn_channels": 16,
+    "model.encoder_strides": [8, 16, 32],
+    "model.anchor_sizes": [16, 32, 64, 96],
+    "model.rpn_pre_nms_top_n_test": 60,
+    "model.rpn_post_nms_top_n_test": 40,
+    "model.box_hidden": [32],
+    "model.mask_channels": 16,
+    "model.mask_convs": 1,
+    "model.max_candidates": 60,
     "decode.max_detections": 12,
-    "decode.candidates": 60,
 }
 SIZES = ((96, 96), (61, 137), (150, 80), (33, 200), (24, 24))
 
 
 @pytest.fixture(scope="module")
-def model() -> TorchModel:
+def model() -> TorchPredictor:
     """Random weights with norms that fit them, and a last layer that tells one proposal from another."""
     torch.manual_seed(0)
     task = Instance(Instance.infer_from_data(InstanceConfig.resolve(None, TINY)))
-    net, samples = task.net(), task.dataset("train")
+    net, samples = task.build_model(), task.open_dataset("train")
     for module in net.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
         net.train()(**Collate(task)([samples[index] for index in range(4)]).inputs)
-        for layer in (net.head.box.classify, net.head.box.regress):
+        for layer in (net.head.box.cls_score, net.head.box.bbox_pred):
             layer.weight.mul_(100)
-    return TorchModel(task, net.eval(), card_of(task.config, 1))
+    return TorchPredictor(task, net.eval(), make_card(task.config, 1))
 
 
 @pytest.fixture(scope="module")

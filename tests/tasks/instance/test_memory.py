@@ -22,10 +22,10 @@ def blurred(rng: np.random.Generator, count: int) -> np.ndarray:
 
 
 def test_results__of_hundreds_on_a_large_image_stay_small():
-    settings = {"classes": ["a"], "data.size": 800, "data.longest": 1333}
+    settings = {"classes": ["a"], "data.size": 800}
     task = Instance(InstanceConfig.resolve(None, settings))
     rng = np.random.default_rng(0)
-    view = task.inputs["image"].view(LARGE)
+    view = task.input_spec["image"].view(LARGE)
     corner = rng.random((COUNT, 2)) * (1000, 600)
     boxes = np.concatenate([corner, corner + 20 + rng.random((COUNT, 2)) * 150], 1)
     boxes[:2] = (0, 0, 1199, 799)  # the whole image
@@ -38,7 +38,7 @@ def test_results__of_hundreds_on_a_large_image_stay_small():
     }
     tracemalloc.start()
     try:
-        (found,) = task.results(answers, [view], task.evaluation_options())
+        (found,) = task.to_results(answers, [view], task.evaluation_options())
         content = found.to_coco()
         peak = tracemalloc.get_traced_memory()[1]
     finally:

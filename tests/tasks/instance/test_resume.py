@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import pytest
+from densevision.training.checkpointer import ValidationCallback
 from safetensors.torch import load_file
 
 from densevision import train
 from densevision.errors import DenseVisionError
-from densevision.training.checkpointer import ValidationCallback
 
 TINY = {
     "data.size": 64,
-    "data.longest": 96,
     "backbone.name": "mobilenetv2_050",
-    "rcnn.width": 16,
-    "rcnn.anchors.sizes": [16, 32, 64, 96, 128],
-    "rcnn.proposals.samples": 32,
-    "rcnn.proposals.training_candidates": 50,
-    "rcnn.proposals.training_kept": 50,
-    "rcnn.box.hidden": [32],
-    "rcnn.box.samples": 16,
-    "mask.width": 16,
-    "mask.convolutions": 1,
+    "model.fpn_channels": 16,
+    "model.anchor_sizes": [16, 32, 64, 96, 128],
+    "model.rpn_batch_size_per_image": 32,
+    "model.rpn_pre_nms_top_n_train": 50,
+    "model.rpn_post_nms_top_n_train": 50,
+    "model.box_hidden": [32],
+    "model.box_batch_size_per_image": 16,
+    "model.mask_channels": 16,
+    "model.mask_convs": 1,
     "train.epochs": 3,
     "train.batch": 4,
     "train.validate_every": 3,

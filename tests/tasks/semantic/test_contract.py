@@ -1,4 +1,4 @@
-"""Semantic segmentation keeps the contract, in each mode and for each kind of head."""
+"""Semantic segmentation fulfills the task contract in each mode and for each kind of model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ TINY = {"data.path": "scenes:8:0", "data.size": 64, "backbone.name": "mobilenetv
 @pytest.mark.parametrize(
     "settings",
     [
-        {"arch": "fcn8s", "options": {"width": 64, "dropout": 0.0}},
-        {"arch": "unet", "options": {"decoder_channels": [32, 16, 16]}, "mode": "binary", "loss.lovasz": 1.0},
+        {"arch": "fcn8s", "model": {"width": 64, "dropout": 0.0}},
+        {
+            "arch": "unet",
+            "model.decoder_options": {"decoder_channels": [32, 16, 16]},
+            "mode": "binary",
+            "loss.lovasz": 1.0,
+        },
         {"arch": "fcn", "loss.auxiliary": 0.5, "mode": "multilabel", "loss.dice": 0.2},
     ],
     ids=["fcn8s", "unet-binary", "fcn-multilabel"],
 )
-def test_contract(settings: dict) -> None:
+def test_contract__holds(settings: dict) -> None:
     check_task(Semantic, SemanticConfig.resolve(None, {**TINY, **settings}))

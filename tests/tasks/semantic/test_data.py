@@ -1,4 +1,4 @@
-"""What a split holds: real images by a config alone, scenes in every mode, and weights of the classes."""
+"""Datasets by config: real images, scenes in every mode, and class weights."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from densevision.datasets.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.dataset import canvas_size, completed, open_split
+from densevision.tasks.semantic.dataset import canvas_size, complete_config, open_split
 from densevision.tasks.semantic.task import Semantic
 
 CONFIGS = Path(__file__).parents[3] / "configs" / "semantic"
 
 
 def config(**settings) -> SemanticConfig:
-    return completed(SemanticConfig.resolve(None, {"data.path": "scenes:20:3", "data.size": 64, **settings}))
+    return complete_config(SemanticConfig.resolve(None, {"data.path": "scenes:20:3", "data.size": 64, **settings}))
 
 
 @pytest.mark.realdata
-def test_camvid__by_its_config_alone(real_data: Path) -> None:
+def test_camvid__by_its_config(real_data: Path) -> None:
     camvid = SemanticConfig.resolve(CONFIGS / "camvid.yaml", {"data.path": str(real_data / "data/camvid")})
     train, val = (open_split(camvid, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (200, 60) and not train.notes
@@ -37,9 +38,12 @@ def test_camvid__by_its_config_alone(real_data: Path) -> None:
 
 
 @pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
-def test_configs__are_whole(file: Path) -> None:
-    read = SemanticConfig.resolve(file)
-    assert read.data.path and read.train.epochs
+def test_configs__are_valid(file: Path) -> None:
+    config = SemanticConfig.resolve(file)
+    assert config.data.path and not config.data.path.startswith("..")
+    assert isinstance(config.backbone.pretrained, bool)
+    with torch.device("meta"):
+        Semantic(config.changed(classes=tuple("abcdefghijk"), backbone__pretrained=False)).build_model()
 
 
 def test_scenes__class_maps_in_every_mode() -> None:
@@ -55,7 +59,7 @@ def test_scenes__class_maps_in_every_mode() -> None:
         np.testing.assert_array_equal(sets.mask(row), plain.mask(row))
 
 
-def test_scenes__chosen_classes_leave_the_others_unknown() -> None:
+def test_scenes__classes_that_are_not_requested_are_unknown() -> None:
     names = SEMANTIC_CLASSES[1::-1]
     truth = open_split(config(classes=names), "train")[0].truth
     whole = open_split(config(), "train")[0].truth
@@ -64,21 +68,23 @@ def test_scenes__chosen_classes_leave_the_others_unknown() -> None:
 
 
 @pytest.mark.parametrize("kind", ["median", "enet"])
-def test_class_weights__follow_from_the_training_masks(kind: str) -> None:
-    found = config(**{"loss.class_weights": kind}).loss.class_weights
+def test_class_weights__are_computed_from_the_training_masks(kind: str) -> None:
+    weights = config(**{"loss.class_weights": kind}).loss.class_weights
     ground_truths = [open_split(config(), "train")[index].truth for index in range(20)]
-    counts = np.array([[np.count_nonzero(truth.labels == row) for row in range(len(found))] for truth in ground_truths])
+    counts = np.array(
+        [[np.count_nonzero(truth.labels == row) for row in range(len(weights))] for truth in ground_truths]
+    )
     pixels = counts.sum(0)
     if kind == "enet":
-        wanted = 1 / np.log(1.02 + pixels / pixels.sum())
-        wanted /= wanted.mean()
+        expected = 1 / np.log(1.02 + pixels / pixels.sum())
+        expected /= expected.mean()
     else:
         present = (counts > 0).sum(0) * 320 * 320
         frequency = np.divide(pixels, present, out=np.full(len(pixels), np.nan), where=present > 0)
-        wanted = np.nan_to_num(np.nanmedian(frequency) / frequency, nan=1.0)
-    np.testing.assert_allclose(found, wanted, rtol=1e-4)
+        expected = np.nan_to_num(np.nanmedian(frequency) / frequency, nan=1.0)
+    np.testing.assert_allclose(weights, expected, rtol=1e-4)
 
 
-def test_canvas__a_side_or_both() -> None:
+def test_canvas_size__is_one_side_or_both() -> None:
     assert canvas_size(config(**{"data.size": 48})) == (48, 48)
     assert canvas_size(config(**{"data.size": [32, 48]})) == (32, 48)

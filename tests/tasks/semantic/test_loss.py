@@ -1,4 +1,4 @@
-"""Losses: beside torch and by hand; unknown pixels count in none."""
+"""Losses equal torch, smp and analytic values; unknown pixels are ignored."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from densevision.errors import UsageError
 from densevision.results import SemanticMap
 from densevision.tasks.semantic.config import LOSSES, LossConfig
 from densevision.tasks.semantic.losses import (
+    SegmentationCriterion,
     cross_entropy,
     enet_weights,
     focal,
     median_weights,
     ohem,
-    semantic_losses,
-    stack,
+    stack_labels,
 )
 
 
@@ -29,11 +29,15 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(2, 4, 6, 7), labels
 
 
+def criterion(name: str, mode: str = "multiclass") -> SegmentationCriterion:
+    return SegmentationCriterion(mode, **{"cross_entropy": 0.0, name: 1.0})
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("weight", [None, torch.tensor([1.0, 2.0, 0.5, 3.0])])
 def test_cross_entropy__equals_torch(batch, weight: torch.Tensor | None, smoothing: float) -> None:
-    wanted = F.cross_entropy(*batch, weight, ignore_index=255, label_smoothing=smoothing)
-    torch.testing.assert_close(cross_entropy(*batch, weight, smoothing), wanted)
+    expected = F.cross_entropy(*batch, weight, ignore_index=255, label_smoothing=smoothing)
+    torch.testing.assert_close(cross_entropy(*batch, weight, smoothing), expected)
 
 
 def test_focal__is_cross_entropy_without_gamma(batch) -> None:
@@ -55,59 +59,57 @@ def test_overlap__equals_smp_on_the_known_pixels(batch, name: str, multilabel: b
 
     logits, labels = batch
     known = labels != 255
-    config = LossConfig.checked({"cross_entropy": 0.0, name: 1.0})
     if multilabel:
         sets = torch.randint(0, 16, labels.shape, dtype=torch.int32)
-        told = (sets[known][:, None] >> torch.arange(4) & 1).T[None]
+        targets = (sets[known][:, None] >> torch.arange(4) & 1).T[None]
         labels = torch.where(known, sets, 65535)
     else:
-        labels[labels == 3] = 0  # a class that no pixel is of
-        told = labels[known][None]
+        labels[labels == 3] = 0  # a class without a pixel
+        targets = labels[known][None]
     mode = "multilabel" if multilabel else "multiclass"
-    theirs = {
+    reference = {
         "dice": smp.DiceLoss(mode),
         "jaccard": smp.JaccardLoss(mode),
         "tversky": smp.TverskyLoss(mode, alpha=0.3, beta=0.7),
     }[name]
     logits.requires_grad_()
-    wanted = theirs(logits.movedim(1, -1)[known].T[None], told)
-    found = semantic_losses({"logits": logits}, {"labels": labels}, config, multilabel)[name]
-    torch.testing.assert_close(found, wanted)
-    gradients = [torch.autograd.grad(loss, logits)[0] for loss in (found, wanted)]
+    expected = reference(logits.movedim(1, -1)[known].T[None], targets)
+    loss = criterion(name, mode)({"logits": logits}, {"labels": labels})[name]
+    torch.testing.assert_close(loss, expected)
+    gradients = [torch.autograd.grad(each, logits)[0] for each in (loss, expected)]
     torch.testing.assert_close(*gradients)
 
 
-def test_lovasz__hard_answers_cost_their_jaccard_distance(batch) -> None:
+def test_lovasz__of_hard_predictions_is_the_jaccard_distance(batch) -> None:
     """At the corners of the cube the extension is the set function itself (Berman et al., CVPR 2018, section 2.2)."""
     labels = batch[1]
-    answer = torch.randint(0, 4, labels.shape)
-    logits = 80.0 * F.one_hot(answer, 4).movedim(-1, 1)
-    config = LossConfig.checked({"cross_entropy": 0.0, "lovasz": 1.0})
-    found = semantic_losses({"logits": logits}, {"labels": labels}, config, False)["lovasz"]
-    said, told = answer[labels != 255], labels[labels != 255]
-    distances = [1 - ((said == c) & (told == c)).sum() / ((said == c) | (told == c)).sum() for c in range(4)]
-    torch.testing.assert_close(found, torch.stack(distances).mean())
+    prediction = torch.randint(0, 4, labels.shape)
+    logits = 80.0 * F.one_hot(prediction, 4).movedim(-1, 1)
+    loss = criterion("lovasz")({"logits": logits}, {"labels": labels})["lovasz"]
+    p, t = prediction[labels != 255], labels[labels != 255]
+    distances = [1 - ((p == c) & (t == c)).sum() / ((p == c) | (t == c)).sum() for c in range(4)]
+    torch.testing.assert_close(loss, torch.stack(distances).mean())
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses__unknown_pixels_change_nothing(batch, name: str) -> None:
     logits, labels = batch
-    config = LossConfig.checked({"cross_entropy": 0.0, name: 1.0})
     other = logits.clone()
     other[:, :, 2:4] = 50 * torch.randn(2, 4, 2, 7)
-    first, second = (semantic_losses({"logits": x}, {"labels": labels}, config, False)[name] for x in (logits, other))
+    first, second = (criterion(name)({"logits": x}, {"labels": labels})[name] for x in (logits, other))
     torch.testing.assert_close(first, second)
 
 
-@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("mode", ["multiclass", "multilabel"])
 @pytest.mark.parametrize("name", LOSSES)
-def test_losses__finite_without_truth_and_small_when_right(name: str, multilabel: bool) -> None:
-    if multilabel and name == "ohem":
+def test_losses__zero_without_known_pixels_and_small_when_right(name: str, mode: str) -> None:
+    if mode == "multilabel" and name == "ohem":
+        with pytest.raises(ValueError, match="ohem"):
+            criterion(name, mode)
         return
-    config = LossConfig.checked({"cross_entropy": 0.0, name: 1.0})
-    blank = stack([None, None], multilabel)
+    multilabel = mode == "multilabel"
     outputs = {"logits": torch.randn(2, 3, 32, 32, requires_grad=True)}
-    value = semantic_losses(outputs, blank, config, multilabel)[name]
+    value = criterion(name, mode)(outputs, stack_labels([None, None], multilabel))[name]
     value.backward()
     assert value == 0 and outputs["logits"].grad is not None
 
@@ -115,27 +117,40 @@ def test_losses__finite_without_truth_and_small_when_right(name: str, multilabel
     labels = (1 << classes).astype(np.uint16) if multilabel else classes.astype(np.uint8)
     truth = SemanticMap(labels=labels, names=("a", "b", "c"), multilabel=multilabel, size=(32, 32))
     right = (F.one_hot(torch.from_numpy(classes), 3).movedim(-1, 0)[None] * 2.0 - 1) * 15
-    wrong, good = (
-        semantic_losses({"logits": x}, stack([truth], multilabel), config, multilabel)[name] for x in (-right, right)
-    )
+    targets = stack_labels([truth], multilabel)
+    wrong, good = (criterion(name, mode)({"logits": x}, targets)[name] for x in (-right, right))
     assert good < 1e-3 < 0.3 < wrong
 
 
+def test_labels__smaller_than_the_logits_are_padded_with_unknown(batch) -> None:
+    logits, labels = batch
+    padded = F.pad(logits, (0, 5, 0, 3), value=7.0)
+    losses = (SegmentationCriterion()({"logits": x}, {"labels": labels}) for x in (logits, padded))
+    torch.testing.assert_close(*losses)
+
+
 def test_auxiliary__is_weighted(batch) -> None:
-    config = LossConfig(auxiliary=0.4)
-    found = semantic_losses({"logits": batch[0], "auxiliary": batch[0]}, {"labels": batch[1]}, config, False)
-    torch.testing.assert_close(found["auxiliary_cross_entropy"], 0.4 * found["cross_entropy"])
+    losses = SegmentationCriterion(auxiliary=0.4)({"logits": batch[0], "auxiliary": batch[0]}, {"labels": batch[1]})
+    torch.testing.assert_close(losses["auxiliary_cross_entropy"], 0.4 * losses["cross_entropy"])
 
 
-def test_weights__by_hand() -> None:
+@pytest.mark.parametrize("class_weights", [None, (0.5, 2.0, 1.0, 0.0)])
+def test_criterion__default_is_torchs_cross_entropy(batch, class_weights) -> None:
+    loss = SegmentationCriterion(class_weights=class_weights)({"logits": batch[0]}, {"labels": batch[1]})
+    weight = None if class_weights is None else torch.tensor(class_weights)
+    assert list(loss) == ["cross_entropy"]
+    torch.testing.assert_close(loss["cross_entropy"], F.cross_entropy(*batch, weight, ignore_index=255))
+
+
+def test_class_weights__by_hand() -> None:
     pixels, present = np.array([60, 30, 10, 0]), np.array([100, 100, 50, 0])
     np.testing.assert_allclose(median_weights(pixels, present), [0.5, 1.0, 1.5, 1.0])
-    found = enet_weights(np.array([90, 10]))
-    assert found[1] / found[0] == pytest.approx(np.log(1.92) / np.log(1.12)) and found.mean() == pytest.approx(1)
+    weights = enet_weights(np.array([90, 10]))
+    assert weights[1] / weights[0] == pytest.approx(np.log(1.92) / np.log(1.12)) and weights.mean() == pytest.approx(1)
 
 
 def test_config__options_without_effect_are_refused() -> None:
-    with pytest.raises(UsageError, match="no effect without tversky"):
+    with pytest.raises(UsageError, match="tversky"):
         LossConfig.checked({"tversky_alpha": 0.5})
-    with pytest.raises(UsageError, match="weight 0"):
+    with pytest.raises(UsageError, match="weight"):
         LossConfig.checked({"cross_entropy": 0.0})

@@ -1,4 +1,4 @@
-"""Training with a discriminator: when it joins, how it judges, and that kills and processes change nothing."""
+"""Training with a discriminator: warm-up, resuming, several processes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from torch import nn
 from densevision import api
 from densevision.io.image import write_image
 from densevision.tasks.superres.training_modules import UNetDiscriminator
-from densevision.training.checkpointer import ValidationCallback
+from densevision.training.validation import EpochEnd
 
 RUN = {
     "arch": "rrdb",
-    "width": 8,
-    "depth": 1,
+    "scale": 2,
+    "model.width": 8,
+    "model.depth": 1,
     "data.crop": 16,
     "loss.adversarial.weight": 0.1,
     "loss.adversarial.width": 4,
@@ -29,7 +30,7 @@ RUN = {
     "train.batch": 4,
     "train.precision": "float32",
 }
-"""A small RRDB and a small U-Net that judges it."""
+"""A small RRDB and a small U-Net discriminator."""
 
 
 @pytest.fixture
@@ -50,63 +51,64 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "last.safetensors")
 
 
-def test_losses__the_network_learns_alone_first(images: Path, tmp_path: Path):
+def test_warmup__discriminator_starts_later(images: Path, tmp_path: Path):
     settings = {**RUN, "train.epochs": 2, "loss.generator_warmup_epochs": 1}
-    first, second = rows(api.train("superres", str(images), set=settings, out=tmp_path / "run"))
+    first, second = rows(api.train("superres", str(images), overrides=settings, out=tmp_path / "run"))
     assert not first.get("train/adversarial") and not first.get("train/discriminator")
     assert float(second["train/adversarial"]) > 0 and float(second["train/discriminator"]) > 0
 
 
-@pytest.mark.parametrize("killed_after", [0, 1])
-def test_resume__killed_at_any_epoch_continues_as_if_never_stopped(
-    killed_after: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("interrupted_after", [1, 2])
+def test_resume__equals_an_uninterrupted_run(
+    interrupted_after: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     settings = {**RUN, "train.ema_decay": 0.9, "loss.generator_warmup_epochs": 1}
-    whole = api.train("superres", str(images), set=settings, out=tmp_path / "whole")
-    kept = ValidationCallback.on_train_epoch_end
+    whole = api.train("superres", str(images), overrides=settings, out=tmp_path / "whole", quiet=True)
+    end_epoch = EpochEnd.__call__
 
-    def killed(self, trainer, module):
-        kept(self, trainer, module)
-        if trainer.current_epoch == killed_after:
-            raise KeyError("killed")
+    def end_and_interrupt(self: EpochEnd, row: dict[str, float]) -> bool:
+        is_stopped = end_epoch(self, row)
+        if row["epoch"] == interrupted_after:
+            raise KeyError("interrupted")
+        return is_stopped
 
-    with monkeypatch.context() as patched, pytest.raises(KeyError):
-        patched.setattr(ValidationCallback, "on_train_epoch_end", killed)
-        api.train("superres", str(images), set=settings, out=tmp_path / "cut")
-    cut = api.train(resume=tmp_path / "cut")
+    with monkeypatch.context() as patch, pytest.raises(KeyError):
+        patch.setattr(EpochEnd, "__call__", end_and_interrupt)
+        api.train("superres", str(images), overrides=settings, out=tmp_path / "cut", quiet=True)
+    cut = api.train(resume=tmp_path / "cut", quiet=True)
     assert all(torch.equal(tensor, weights(cut)[name]) for name, tensor in weights(whole).items())
-    optimisers = [torch.load(run / "last.ckpt", weights_only=True)["optimizer_states"] for run in (whole, cut)]
-    assert len(optimisers[0]) == 2
-    for one, other in zip(*optimisers):
-        assert all(torch.equal(one["state"][key]["exp_avg"], other["state"][key]["exp_avg"]) for key in one["state"])
+    first, second = (torch.load(run / "last.ckpt", weights_only=True) for run in (whole, cut))
+    for name in ("optimizer_net", "optimizer_discriminator"):
+        for key, state in first[name]["state"].items():
+            assert torch.equal(state["exp_avg"], second[name]["state"][key]["exp_avg"])
 
 
 @pytest.mark.parametrize("kind", ["relativistic", pytest.param("vanilla", marks=pytest.mark.slow)])
-def test_train__two_processes_learn_what_one_learns(kind: str, images: Path, tmp_path: Path):
-    """Plain SGD: what rounding differs by stays what it is, where Adam would divide it by itself."""
+def test_train__two_processes_equal_one(kind: str, images: Path, tmp_path: Path):
+    """SGD keeps rounding differences small, where Adam would amplify them."""
     settings = {**RUN, "train.epochs": 2, "loss.adversarial.kind": kind, "train.optimizer": "sgd", "train.lr": 0.02}
-    one = api.train("superres", str(images), set=settings, out=tmp_path / "one")
+    one = api.train("superres", str(images), overrides=settings, out=tmp_path / "one")
     shared = {**settings, "train.devices": 2, "train.batch": 2}
     options = [part for name, value in shared.items() for part in ("--set", f"{name}={value}")]
     command = [sys.executable, "-m", "densevision", "superres", "train", "--data", str(images), "--quiet", *options]
     subprocess.run([*command, "--out", str(tmp_path / "two")], check=True, capture_output=True, timeout=300)
-    alone, together = weights(one), weights(tmp_path / "two")
-    assert all(torch.allclose(alone[name], together[name], atol=1e-5) for name in alone)
-    for single, double in zip(rows(one), rows(tmp_path / "two"), strict=True):
-        assert float(single["train/discriminator"]) == pytest.approx(float(double["train/discriminator"]), abs=1e-4)
+    single, double = weights(one), weights(tmp_path / "two")
+    assert all(torch.allclose(single[name], double[name], atol=1e-5) for name in single)
+    for first, second in zip(rows(one), rows(tmp_path / "two"), strict=True):
+        assert float(first["train/discriminator"]) == pytest.approx(float(second["train/discriminator"]), abs=1e-4)
 
 
-def test_discriminator__every_convolution_but_the_ends_has_a_spectral_norm_of_one():
+def test_discriminator__inner_convolutions_have_spectral_norm_one():
     torch.manual_seed(0)
-    training_modules = UNetDiscriminator(3, 4).train()
-    for _ in range(60):  # the norm is found by one power iteration a pass
-        training_modules(torch.rand(1, 3, 16, 16))
-    training_modules.eval()
-    normed = [module for module in training_modules.modules() if isinstance(module, nn.Conv2d)]
+    discriminator = UNetDiscriminator(3, 4).train()
+    for _ in range(60):  # one power iteration per forward pass
+        discriminator(torch.rand(1, 3, 16, 16))
+    discriminator.eval()
+    normed = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d)]
     norms = [float(torch.linalg.matrix_norm(conv.weight.detach().flatten(1), 2)) for conv in normed]
     assert norms[1:-1] == pytest.approx([1.0] * (len(norms) - 2), abs=0.02)
 
 
 @pytest.mark.parametrize("size", [(16, 16), (37, 50)])
-def test_discriminator__judges_each_pixel(size: tuple[int, int]):
+def test_discriminator__logit_per_pixel(size: tuple[int, int]):
     assert UNetDiscriminator(3, 4)(torch.rand(2, 3, *size)).shape == (2, 1, *size)

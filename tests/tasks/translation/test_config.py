@@ -86,6 +86,6 @@ def test_complete__refuses_a_single_cell_for_batch_norms():
 def test_recipes__are_valid(file: Path):
     chosen = TranslationConfig.resolve(file)
     with torch.device("meta"):
-        net = Translation(Translation.infer_from_data(chosen.changed(data__path="scenes"))).net()
+        net = Translation(Translation.infer_from_data(chosen.changed(data__path="scenes"))).build_model()
     if file.stem == "scenes":
         assert sum(weight.numel() for weight in net.parameters()) < 2.9e6

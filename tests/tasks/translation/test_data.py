@@ -11,7 +11,7 @@ import pytest
 
 from densevision import api
 from densevision.datasets.scenes import SEMANTIC_CLASSES, Scenes
-from densevision.draw.colors import palette
+from densevision.draw.colors import build_palette
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
 from densevision.tasks.translation.config import HELD_OUT, TranslationConfig
@@ -26,7 +26,7 @@ def image(seed: int, height: int = SIDE, width: int = SIDE, kind: type = np.uint
     return np.rint(cv2.resize(coarse, (width, height)).clip(0, 1) * np.iinfo(kind).max).astype(kind)
 
 
-def beside(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def overlay_for_comparison(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.concatenate([a, b], 1)
 
 
@@ -133,10 +133,10 @@ def test_folders__partners_by_name_and_size(tmp_path: Path):
         open_split(config(tmp_path), "val")
     (tmp_path / "B" / "alone.png").unlink()
     write_image(tmp_path / "B" / "2.png", image(3, 20, 30))
-    with pytest.raises(DataError, match=r"A/2\.png.*another size than its partner \(got '40 x 40 and 30 x 20'\)"):
+    with pytest.raises(DataError, match=r"A/2\.png.*size differs from its partner \(got '40 x 40 and 30 x 20'\)"):
         open_split(config(tmp_path), "val")
     samples = open_split(config(tmp_path, data__on_error="skip"), "val")
-    assert len(samples) == 2 and "another size than its partner, left out: 2.png" in samples.notes[-1]
+    assert len(samples) == 2 and "whose size differs from its partner, skipped: 2.png" in samples.notes[-1]
 
 
 def test_side_by_side__odd_width(tmp_path: Path):
@@ -268,7 +268,7 @@ def test_scenes__labels_in_colors_to_the_image():
     train, val = open_split(chosen, "train"), open_split(chosen, "val")
     assert len(train) == 6 and len(val) == 16 and completed(chosen).data.val is None
     scene = Scenes(6, 3, (36, 36))[2]
-    np.testing.assert_array_equal(train[2].images["image"], palette(len(SEMANTIC_CLASSES))[scene.semantic])
+    np.testing.assert_array_equal(train[2].images["image"], build_palette(len(SEMANTIC_CLASSES))[scene.semantic])
     np.testing.assert_array_equal(train[2].truth.image, scene.image)
     back = open_split(config("scenes:6:3", data__direction="BtoA"), "train")
     np.testing.assert_array_equal(back[2].truth.image, train[2].images["image"])
@@ -324,7 +324,7 @@ def test_check__finds_planted_faults(tmp_path: Path):
 
     def found() -> dict[str, list[str]]:
         findings = api.check("translation", tmp_path).findings
-        return {finding.check.name: [Path(place.file).name for place in finding.places] for finding in findings}
+        return {finding.check.name: [Path(place.file).name for place in finding.locations] for finding in findings}
 
     assert not planted.keys() & found().keys()
     write_image(tmp_path / "train" / "odd.png", image(20, 40, 81))

@@ -12,12 +12,12 @@ import torch
 
 from densevision.datasets.scenes import SEMANTIC_CLASSES
 from densevision.errors import DataError
-from densevision.inference.predictor import TorchModel
+from densevision.inference.predictor import TorchPredictor
 from densevision.io.image import write_image
 from densevision.tasks import load_config, load_task
 from densevision.tasks.translation.config import TranslationConfig
 from densevision.tasks.translation.dataset import open_split
-from densevision.training.train import card_of
+from densevision.training.train import make_card
 
 DATA = "scenes:4:7"
 TOOL = Path(__file__).parents[3] / "tools" / "fcn_score.py"
@@ -32,21 +32,21 @@ def tool() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def segmenter() -> TorchModel:
+def segmenter() -> TorchPredictor:
     settings = {"classes": SEMANTIC_CLASSES, "backbone.name": "mobilenetv2_050", "arch": "fcn8s", "options.width": 8}
     config = load_config("semantic").resolve(None, {**settings, "data.path": DATA})
     torch.manual_seed(0)
     task = load_task("semantic")(config)
-    return TorchModel(task, task.net().eval(), card_of(config, 0))
+    return TorchPredictor(task, task.build_model().eval(), make_card(config, 0))
 
 
-def real(segmenter: TorchModel) -> list:
+def real(segmenter: TorchPredictor) -> list:
     segmenter.configure({"data.path": DATA})
-    samples = segmenter.task.dataset("val")
+    samples = segmenter.task.open_dataset("val")
     return [samples[index] for index in range(len(samples))]
 
 
-def test_score__of_the_real_images_is_that_of_the_truth(tool: ModuleType, segmenter: TorchModel, tmp_path: Path):
+def test_score__of_the_real_images_is_that_of_the_truth(tool: ModuleType, segmenter: TorchPredictor, tmp_path: Path):
     for sample in real(segmenter):
         write_image(tmp_path / f"{sample.id}.png", sample.images["image"])
     found = tool.fcn_score(segmenter, DATA, "val", tool.from_folder(tmp_path))
@@ -55,7 +55,7 @@ def test_score__of_the_real_images_is_that_of_the_truth(tool: ModuleType, segmen
     assert blank["real"] == found["real"] and blank["generated"] != found["real"]
 
 
-def test_score__names_and_sizes(tool: ModuleType, segmenter: TorchModel, tmp_path: Path):
+def test_score__names_and_sizes(tool: ModuleType, segmenter: TorchPredictor, tmp_path: Path):
     samples = real(segmenter)
     write_image(tmp_path / f"{samples[0].id}.png", samples[0].images["image"])
     with pytest.raises(DataError, match=rf"no generated image of this name \(got '{samples[1].id}'\)"):
@@ -64,7 +64,7 @@ def test_score__names_and_sizes(tool: ModuleType, segmenter: TorchModel, tmp_pat
         tool.fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((8, 8, 3), np.uint8))
 
 
-def test_labels__are_drawn_as_scenes_of_translation_are(tool: ModuleType, segmenter: TorchModel):
+def test_labels__are_drawn_as_scenes_of_translation_are(tool: ModuleType, segmenter: TorchPredictor):
     drawn = []
     generator = SimpleNamespace(predict=lambda image: drawn.append(image) or SimpleNamespace(image=image))
     sample = real(segmenter)[0]

@@ -22,7 +22,7 @@ def published() -> dict[str, Tensor]:
     config = TranslationConfig.checked({"depth": 5, "width": 2})
     names = published_name(config)
     found = {}
-    for name, tensor in Translation(config).net().state_dict().items():
+    for name, tensor in Translation(config).build_model().state_dict().items():
         module, _, leaf = name.removeprefix("head.network.").rpartition(".")
         found[f"{names[module]}.{leaf}"] = tensor
     return found

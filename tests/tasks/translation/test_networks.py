@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from densevision.datasets.image_targets import stack_images
+from densevision.datasets.targets import stack_image_targets
 from densevision.results import Image
 from densevision.tasks.translation import losses as loss
 from densevision.tasks.translation.config import TranslationConfig, patch_side
@@ -122,14 +122,14 @@ def test_inference__no_answer_depends_on_its_neighbors():
 def test_l1__of_pixels_from_minus_one_to_one_where_known():
     truth = np.zeros((4, 4, 3), np.float32)
     truth[0] = np.nan
-    targets = stack_images([Image.of(truth), None], 3)
+    targets = stack_image_targets([Image.from_source(truth), None], 3)
     answer = torch.full((2, 3, 4, 4), 0.25)
     assert float(loss.l1(answer, targets)) == pytest.approx(0.5)
     assert (
         float(
             loss.l1(
                 answer,
-                stack_images([None], 3) | {"image": torch.zeros(1, 3, 4, 4), "known": torch.zeros(1, 1, 4, 4).bool()},
+                stack_image_targets([None], 3) | {"image": torch.zeros(1, 3, 4, 4), "known": torch.zeros(1, 1, 4, 4).bool()},
             )
         )
         == 0

@@ -18,7 +18,7 @@ import densevision
 from densevision import api
 from densevision.cli.main import run as command_line
 from densevision.errors import UsageError
-from densevision.inference.predictor import TorchModel
+from densevision.inference.predictor import TorchPredictor
 from densevision.io.image import read_image, write_image
 from densevision.io.weights import Card, load_card
 from densevision.metrics.image_quality import psnr, ssim
@@ -31,12 +31,12 @@ from densevision.training.checkpointer import ValidationCallback
 TINY = {"data.size": 32, "width": 4, "loss.adversarial.width": 4, "train.precision": "float32"}
 
 
-def model(**more) -> TorchModel:
+def model(**more) -> TorchPredictor:
     torch.manual_seed(0)
     settings = {name.replace("__", "."): value for name, value in more.items()}
     config = TranslationConfig.resolve(None, {**TINY, **settings})
     task = Translation(Translation.infer_from_data(config))
-    return TorchModel(task, task.net().eval(), Card(task="translation", config=task.config.plain()))
+    return TorchPredictor(task, task.build_model().eval(), Card(task="translation", config=task.config.plain()))
 
 
 def noise(*shape: int, kind: type = np.uint8) -> np.ndarray:
@@ -67,7 +67,7 @@ def test_predict__at_its_own_size_is_padding_and_cropping():
     image = noise(21, 30, 3, kind=np.float32)
     canvas = np.pad(image, ((0, 3), (0, 2), (0, 0)), "edge")
     with torch.no_grad():
-        wanted = network.net(image=torch.from_numpy(canvas).permute(2, 0, 1)[None])["image"]
+        wanted = network.model(image=torch.from_numpy(canvas).permute(2, 0, 1)[None])["image"]
     found = densevision.predict(image, weights=network, precision="float32").image
     np.testing.assert_allclose(found, wanted[0, :, :21, :30].permute(1, 2, 0), atol=1e-5)
 
@@ -122,7 +122,7 @@ def test_metric__numbers_by_hand_and_merged():
     pairs = [tuple(rng.integers(0, 256, (20, 24, 3), np.uint8) for _ in range(2)) for _ in range(3)]
     metrics = [TranslationMetric(), TranslationMetric()]
     for number, (answer, truth) in enumerate(pairs):
-        metrics[number % 2].update(Image.of(answer), Image.of(truth), number)
+        metrics[number % 2].update(Image.from_source(answer), Image.from_source(truth), number)
     metrics[1].merge(metrics[0])
     found = metrics[1].compute()
     wanted = [np.abs(a.astype(float) - b).mean() / 255 for a, b in pairs]
@@ -139,7 +139,7 @@ def test_metric__frechet_distance_of_means_of_colors():
     rng = np.random.default_rng(2)
     images = rng.integers(0, 100, (6, 16, 16, 3)).astype(np.uint8)
     for number, image in enumerate(images):
-        metric.update(Image.of(image + 51), Image.of(image), number)
+        metric.update(Image.from_source(image + 51), Image.from_source(image), number)
     assert metric.compute()["FD"] == pytest.approx(3 * 0.2**2, abs=1e-6)  # same spread, means 51 / 255 apart
     assert "mean colors" in metric.protocol["FD"]
     again = pickle.loads(pickle.dumps(metric))
@@ -155,8 +155,8 @@ def test_frechet__in_the_space_of_a_named_backbone(real_data: Path, tmp_path: Pa
     images = [rng.integers(0, 256, (64, 64, 3), np.uint8) for _ in range(3)]
     same, other = Translation(config).metric(), Translation(config).metric()
     for number, image in enumerate(images):
-        same.update(Image.of(image), Image.of(image), number)
-        other.update(Image.of(image // 3), Image.of(image), number)
+        same.update(Image.from_source(image), Image.from_source(image), number)
+        other.update(Image.from_source(image // 3), Image.from_source(image), number)
     assert same.compute()["FD"] == pytest.approx(0, abs=1e-6) and other.compute()["FD"] > 0.1
     assert str(weights) in same.protocol["FD"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -27,7 +29,7 @@ class MLP(nn.Module):
     ):
         super().__init__()
         sizes = [in_features, *[hidden_features] * (depth - 1), out_features]
-        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in zip(sizes, sizes[1:]))
+        self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
         self.activation = activation()
 
     def forward(self, x: Tensor) -> Tensor:

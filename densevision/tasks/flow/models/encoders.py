@@ -1,4 +1,4 @@
-"""The two encoders of RAFT: features to compare, and context to guide.
+"""The feature and context encoders of RAFT.
 
 Source: Teed and Deng, RAFT: Recurrent All-Pairs Field Transforms for Optical Flow, ECCV 2020, section 3.1 and
 figure 8.
@@ -21,7 +21,7 @@ _STEPS = {8: (1, 2, 2), 4: (2, 1, 1)}
 
 
 class RaftEncoder(nn.Module):
-    """RAFT's feature encoder as the encoder of a Net: the image itself, and its features.
+    """RAFT's feature encoder as a pyramid of two levels: the image itself, and its features.
 
     Args:
         widths: Channels of the stem, of the three stages, and of the features.
@@ -49,16 +49,16 @@ class ConvEncoder(nn.Module):
     Args:
         widths: Channels of the stem, of the three stages, and of the output.
         bottleneck: Whether the blocks are RAFT-small's.
-        norm: Makes the norm of so many channels: instance norm for features, batch norm for context, or none.
+        norm: Builds the norm of a number of channels: instance norm for features, batch norm or none for context.
         channels: Channels of the image.
-        stride: 8 as published; 4 has its only stride after the stem in the first stage, so that the maps are small
-            where most of the work is.
+        stride: 8 as published; 4 has its only stride after the stem in the first stage, so that most of the work is
+            done on small maps.
     """
 
     def __init__(self, widths: Sequence[int], bottleneck: bool, norm: Norm, channels: int = 3, stride: int = STRIDE):
         super().__init__()
         block = BottleneckBlock if bottleneck else ResidualBlock
-        self.stem = normed(channels, widths[0], 7, norm, stride=2)
+        self.stem = conv_norm_relu(channels, widths[0], 7, norm, stride=2)
         self.stages = nn.ModuleList(
             nn.Sequential(block(before, after, norm, step), block(after, after, norm))
             for before, after, step in zip(widths, widths[1:4], _STEPS[stride])
@@ -77,13 +77,13 @@ class ConvEncoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, all with activations."""
+    """Two convolutions with a shortcut, all with activations."""
 
     def __init__(self, before: int, after: int, norm: Norm, stride: int = 1):
         super().__init__()
         self.convolutions = nn.Sequential(
-            normed(before, after, 3, norm, stride),
-            normed(after, after, 3, norm),
+            conv_norm_relu(before, after, 3, norm, stride),
+            conv_norm_relu(after, after, 3, norm),
         )
         self.shortcut = _shortcut(before, after, norm, stride)
 
@@ -93,14 +93,14 @@ class ResidualBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """Three convolutions, the middle one at a quarter of the width, beside a shortcut."""
+    """Three convolutions, the middle one at a quarter of the width, with a shortcut."""
 
     def __init__(self, before: int, after: int, norm: Norm, stride: int = 1):
         super().__init__()
         self.convolutions = nn.Sequential(
-            normed(before, after // 4, 1, norm),
-            normed(after // 4, after // 4, 3, norm, stride),
-            normed(after // 4, after, 1, norm),
+            conv_norm_relu(before, after // 4, 1, norm),
+            conv_norm_relu(after // 4, after // 4, 3, norm, stride),
+            conv_norm_relu(after // 4, after, 1, norm),
         )
         self.shortcut = _shortcut(before, after, norm, stride)
 
@@ -109,19 +109,19 @@ class BottleneckBlock(nn.Module):
         return torch.relu_(self.shortcut(x) + self.convolutions(x))
 
 
-def normed(before: int, after: int, kernel: int, norm: Norm, stride: int = 1) -> nn.Sequential:
-    """A convolution with its norm and activation.
+def conv_norm_relu(before: int, after: int, kernel: int, norm: Norm, stride: int = 1) -> nn.Sequential:
+    """A convolution with norm and activation.
 
-    The bias stays beside the norm: the published weights have one, for they were fine-tuned with their norms frozen.
+    It has a bias despite the norm: the published weights were fine-tuned with frozen norms.
     """
     return nn.Sequential(nn.Conv2d(before, after, kernel, stride, kernel // 2), norm(after), nn.ReLU(inplace=True))
 
 
 class InstanceNorm(nn.GroupNorm):
-    """RAFT's norm of features; as groups of one channel it keeps the memory format, and so takes a tenth of the time.
+    """RAFT's instance norm of features; as group norm it keeps the memory format, which is ten times as fast.
 
     Args:
-        channels: Of the features.
+        channels: Channels of the features.
     """
 
     def __init__(self, channels: int):
@@ -130,7 +130,7 @@ class InstanceNorm(nn.GroupNorm):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same, each channel of each image with mean 0 and deviation 1."""
         if x.requires_grad and x.device.type == "cpu":
-            # PyTorch's backward pass of this norm on the processor is four times slower in bfloat16 than in float32.
+            # PyTorch's backward pass of this norm on the CPU is four times slower in bfloat16 than in float32.
             return super().forward(x.float()).to(x.dtype)
         return super().forward(x)
 

@@ -1,245 +1,269 @@
-"""RAFT: flow refined step by step by looking up correlations around the current match.
+"""RAFT: flow refined iteratively by looking up correlations around the current match.
 
 Source: Teed and Deng, RAFT: Recurrent All-Pairs Field Transforms for Optical Flow, ECCV 2020.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from densevision.errors import UsageError
+from densevision.nn.backbone import Backbone
+from densevision.nn.model import Model, Tensors
 from densevision.ops.warp import pixel_grid
-from densevision.tasks.flow.models.correlation import Kind, correlate
-from densevision.tasks.flow.models.encoders import ConvEncoder, no_norm
-from densevision.tasks.flow.models.occlusion import OcclusionHead, OcclusionRefiner, forward_backward_inconsistent
-from densevision.tasks.flow.models.update_block import Memory, MotionEncoder, Predictor
+from densevision.sample import InputSpec
+from densevision.tasks.flow.losses import FlowCriterion
+from densevision.tasks.flow.models.correlation import CorrelationKind, correlate
+from densevision.tasks.flow.models.encoders import ConvEncoder, RaftEncoder, no_norm
+from densevision.tasks.flow.models.occlusion import OcclusionRefiner, find_inconsistent
+from densevision.tasks.flow.models.update_block import MotionEncoder, PredictionHead, UpdateBlock
 from densevision.tasks.flow.models.upsample import BilinearUpsampler, ConvexUpsampler
 
-CERTAIN = 20.0
-"""Logit of what is certain."""
-
-
-@dataclass(frozen=True)
-class RaftConfig:
-    """The widths of a RAFT.
-
-    Attributes:
-        encoder: Channels of the feature encoder's stem, stages and output; the context encoder has the same but for
-            its output.
-        bottleneck: Whether the encoders' blocks are bottlenecks.
-        context_norm: Whether the context encoder has batch norms, or none.
-        hidden: Channels of the memory.
-        context: Channels of the context.
-        levels: Scales of the correlation.
-        radius: Cells to each side that are looked at.
-        correlation: Channels of the convolutions over the correlation.
-        flow: Channels of the convolutions over the flow.
-        motion: Channels of what is known of the motion.
-        separable: Whether the memory is two units, along rows and columns.
-        predictor: Channels between the memory and what it says.
-        convex: Whether the flow is upsampled by learned weights.
-        stride: Pixels per cell.
-        shared: Whether the context is taken from the feature encoder, which then runs on two images in all instead of
-            three.
-    """
-
-    encoder: tuple[int, int, int, int, int]
-    bottleneck: bool
-    context_norm: bool
-    hidden: int
-    context: int
-    levels: int
-    radius: int
-    correlation: tuple[int, ...]
-    flow: tuple[int, int]
-    motion: int
-    separable: bool
-    predictor: int
-    convex: bool
-    stride: int = 8
-    shared: bool = False
-
-    @property
-    def least(self) -> int:
-        """Least side of the canvas: the coarsest scale of the correlation needs two cells."""
-        return 2 * self.stride * 2 ** (self.levels - 1)
-
-    @property
-    def samples(self) -> int:
-        """Channels of the correlation."""
-        return self.levels * (2 * self.radius + 1) ** 2
-
-
-RAFT_CONFIGS = {
-    "tiny": RaftConfig((32, 32, 48, 64, 64), False, False, 48, 48, 4, 3, (64,), (32, 16), 48, False, 64, True, 4, True),
-    "small": RaftConfig((32, 32, 64, 96, 128), True, False, 96, 64, 4, 3, (96,), (64, 32), 82, False, 128, False),
-    "large": RaftConfig(
-        (64, 64, 96, 128, 256), False, True, 128, 128, 4, 4, (256, 192), (128, 64), 128, True, 256, True
-    ),
-}
-"""`small` and `large` are RAFT's own; `tiny` learns in an hour on a processor: narrow, but with cells of half the side,
-because the error of a match grows with the cell."""
+CERTAIN_LOGIT = 20.0
+"""Logit of pixels that are certainly occluded; its negative of certainly visible ones."""
 
 
 class State(NamedTuple):
-    """What one step leaves behind, per cell.
+    """The result of one iteration, per cell.
 
     Attributes:
-        memory: (B, hidden, H, W).
-        flow: (B, 2, H, W) in cells.
-        occlusion: (B, 1, H, W) logits, or None.
+        hidden: (B, hidden_channels, h, w).
+        flow: (B, 2, h, w) in cells.
+        occlusion: (B, 1, h, w) logits, or None.
     """
 
-    memory: Tensor
+    hidden: Tensor
     flow: Tensor
     occlusion: Tensor | None
 
 
-class RaftHead(nn.Module):
-    """Features of two images to the flow from the first to the second.
+class RAFT(Model):
+    """RAFT with its own encoders or on a timm backbone, optionally with occlusion. Defaults are RAFT-small.
+
+    Where a cell is occluded its match does not exist and should not attract the flow. So the predicted occlusion is fed
+    back into the next iteration (as Neoral, Sochman and Matas, Continual Occlusions and Optical Flow Estimation, ACCV
+    2018, do between the levels of a pyramid), and after the last one it is refined at every pixel.
 
     Args:
-        channels: Channels of the encoder's levels; level 0 is the image.
-        strides: Their strides, among them 8.
-        plan: The widths.
-        iterations: Steps, where a call asks for no other number.
-        occlusion: Whether occlusion is predicted too, and fed back.
-        correlation: How pairs are compared; see `correlation.correlate`.
-        frozen_norms: Keep the statistics of the batch norms as they are, as in fine-tuning.
+        in_channels: Channels of each image.
+        encoder: A timm model whose level of stride `stride` gives the features; None for RAFT's own encoder.
+        encoder_options: Further arguments of `densevision.nn.backbone.Backbone`.
+        encoder_channels: Channels of the feature encoder's stem, three stages and output; the context encoder has the
+            same ones apart from the output.
+        bottleneck: Whether RAFT's encoders use bottleneck blocks.
+        context_norm: Whether RAFT's context encoder has batch norms, or none.
+        hidden_channels: Channels of the hidden state.
+        context_channels: Channels of the context.
+        correlation_levels: Scales of the correlation.
+        correlation_radius: Cells to each side of a match that are looked up.
+        correlation_channels: Channels of the convolutions over the correlation.
+        flow_channels: Channels of the convolutions over the flow.
+        motion_channels: Channels of the motion features.
+        separable_gru: Update by two GRUs, along rows and columns.
+        head_channels: Channels between the hidden state and the predictions.
+        convex_upsampling: Upsample by learned convex combinations, instead of bilinearly.
+        stride: Pixels per cell.
+        shared_encoder: Take the context from the feature encoder, which then runs on two images instead of three.
+        occlusion: Predict occlusion as well.
+        iterations: Iterations of prediction.
+        training_iterations: Iterations of training.
+        correlation: See `correlation.correlate`.
+        freeze_batch_norm: Keep the statistics of the batch norms, as RAFT does after FlyingChairs.
+        criterion: The losses; `FlowCriterion()` by default.
 
     Raises:
-        UsageError: The encoder has no level of the plan's stride.
+        UsageError: The backbone has no level of this stride.
     """
 
     def __init__(
         self,
-        channels: Sequence[int],
-        strides: Sequence[int],
-        raft_config: RaftConfig,
+        in_channels: int = 3,
+        encoder: str | None = None,
+        encoder_options: Mapping[str, Any] | None = None,
+        encoder_channels: tuple[int, int, int, int, int] = (32, 32, 64, 96, 128),
+        bottleneck: bool = True,
+        context_norm: bool = False,
+        hidden_channels: int = 96,
+        context_channels: int = 64,
+        correlation_levels: int = 4,
+        correlation_radius: int = 3,
+        correlation_channels: tuple[int, ...] = (96,),
+        flow_channels: tuple[int, int] = (64, 32),
+        motion_channels: int = 82,
+        separable_gru: bool = False,
+        head_channels: int = 128,
+        convex_upsampling: bool = False,
+        stride: Literal[4, 8] = 8,
+        shared_encoder: bool = False,
+        occlusion: bool = True,
         iterations: int = 12,
-        occlusion: bool = False,
-        correlation: Kind = "auto",
-        frozen_norms: bool = False,
+        training_iterations: int = 12,
+        correlation: CorrelationKind = "auto",
+        freeze_batch_norm: bool = False,
+        criterion: nn.Module | None = None,
     ):
         super().__init__()
-        if raft_config.stride not in strides:
-            hint = "Choose a backbone with that level, such as mobilenetv2_100 or resnet50."
-            raise UsageError(
-                f"RAFT reads a level of stride {raft_config.stride}; there are", value=list(strides), hint=hint
-            )
-        self.raft_config, self.iterations, self.correlation, self.frozen_norms = (
-            raft_config,
-            iterations,
-            correlation,
-            frozen_norms,
-        )
-        self.level = list(strides).index(raft_config.stride)
-        width, both = channels[self.level], raft_config.hidden + raft_config.context
-        self.features = nn.Conv2d(width, raft_config.encoder[-1], 1) if raft_config.shared else nn.Identity()
-        self.context = nn.Conv2d(width, both, 1) if raft_config.shared else _context_encoder(raft_config, channels[0])
-        self.motion = MotionEncoder(raft_config.samples, raft_config.correlation, raft_config.flow, raft_config.motion)
-        self.memory = Memory(
-            raft_config.hidden, raft_config.context, raft_config.motion + occlusion, raft_config.separable
-        )
-        self.change = Predictor(raft_config.hidden, raft_config.predictor, 2)
-        self.occlusion = OcclusionHead(raft_config.hidden, raft_config.predictor // 2) if occlusion else None
-        self.refine = OcclusionRefiner() if occlusion else None
-        self.upsample = (
-            ConvexUpsampler(raft_config.hidden, raft_config.predictor, raft_config.stride)
-            if raft_config.convex
-            else BilinearUpsampler(raft_config.stride)
+        self.stride, self.iterations, self.training_iterations = stride, iterations, training_iterations
+        self.correlation_levels, self.correlation_radius = correlation_levels, correlation_radius
+        self.correlation, self.freeze_batch_norm = correlation, freeze_batch_norm
+        self.state_channels = [hidden_channels, context_channels]
+        self.is_shared = shared_encoder
+        self.criterion = criterion or FlowCriterion()
+        # The coarsest scale of the correlation needs two cells.
+        minimum = 2 * stride * 2 ** (correlation_levels - 1)
+        spec = InputSpec(in_channels, "center", multiple_of=stride, minimum=minimum, fill="edge")
+        self.input_spec = {"first": spec, "second": spec}
+
+        if encoder is None:
+            self.encoder: nn.Module = RaftEncoder(encoder_channels, bottleneck, in_channels, stride)
+            width = encoder_channels[-1]
+        else:
+            options = encoder_options or {}
+            self.encoder = Backbone(encoder, in_channels, shallowest=stride, deepest=stride, **options)
+            width = self.encoder.channels[-1]
+        outputs = hidden_channels + context_channels
+        self.feature_projection: nn.Module = nn.Identity()
+        if shared_encoder:
+            self.feature_projection = nn.Conv2d(width, encoder_channels[-1], 1)
+            self.context_encoder: nn.Module = nn.Conv2d(width, outputs, 1)
+        else:
+            channels = (*encoder_channels[:-1], outputs)
+            norm = nn.BatchNorm2d if context_norm else no_norm
+            self.context_encoder = ConvEncoder(channels, bottleneck, norm, in_channels, stride)
+        samples = correlation_levels * (2 * correlation_radius + 1) ** 2
+        self.motion_encoder = MotionEncoder(samples, correlation_channels, flow_channels, motion_channels)
+        motion = motion_channels + occlusion
+        self.update_block = UpdateBlock(hidden_channels, context_channels, motion, separable_gru)
+        self.flow_head = PredictionHead(hidden_channels, head_channels, 2)
+        self.occlusion_head = PredictionHead(hidden_channels, head_channels // 2, 1) if occlusion else None
+        self.occlusion_refiner = OcclusionRefiner() if occlusion else None
+        self.upsampler = (
+            ConvexUpsampler(hidden_channels, head_channels, stride) if convex_upsampling else BilinearUpsampler(stride)
         )
 
     def forward(
         self,
-        first: Sequence[Tensor],
-        second: Sequence[Tensor],
+        first: Tensor,
+        second: Tensor,
         iterations: int | None = None,
-        start: Tensor | None = None,
+        initial_flow: Tensor | None = None,
         forward_backward: bool = False,
-    ) -> dict[str, Tensor]:
-        """The flow after the last step; only that one is brought to the pixels.
+    ) -> Tensors:
+        """Estimates the flow; only the last iteration is upsampled.
 
         Args:
-            first: Levels of the first image, level 0 the image in [0, 1].
-            second: Levels of the second one.
-            iterations: Steps.
-            start: (B, 2, H / stride, W / stride) flow to start from, in cells; standing still when not given.
-            forward_backward: Also go back, and call occluded what does not return, whatever the head itself thinks.
+            first: (B, C, H, W) float RGB in [0, 1]; sides are multiples of the stride.
+            second: Same shape.
+            iterations: Number of iterations; the constructor's by default.
+            initial_flow: (B, 2, H / stride, W / stride) in cells; zero by default.
+            forward_backward: Also estimate the backward flow, and return the occlusion by their consistency.
 
         Returns:
-            "flow" (B, 2, H, W) float32 in pixels; and "occlusion" (B, H, W) logits, where it is predicted or found.
+            "flow": (B, 2, H, W) float32 in pixels. "occlusion": (B, H, W) logits, if it is predicted or found.
         """
-        *_, last = self.steps(first, second, iterations, start)
-        outputs = self.outputs(last)
-        if forward_backward:
-            *_, back = self.steps(second, first, iterations)
-            lost = forward_backward_inconsistent(outputs["flow"], self.outputs(back)["flow"])
-            return {**outputs, "occlusion": torch.where(lost, CERTAIN, -CERTAIN)}
-        return self.refined(outputs, first[0], second[0])
+        levels = self.encoder(first), self.encoder(second)
+        count = iterations or self.iterations
+        *_, state = self.iterate(*levels, count, initial_flow)
+        outputs = self.upsample(state)
+        if not forward_backward:
+            return self.refine_occlusion(outputs, first, second)
+        *_, backward = self.iterate(*levels[::-1], count)
+        inconsistent = find_inconsistent(outputs["flow"], self.upsample(backward)["flow"])
+        return {**outputs, "occlusion": torch.where(inconsistent, CERTAIN_LOGIT, -CERTAIN_LOGIT)}
 
-    def steps(
-        self,
-        first: Sequence[Tensor],
-        second: Sequence[Tensor],
-        iterations: int | None = None,
-        start: Tensor | None = None,
+    def loss(self, outputs: Tensors, targets: Tensors) -> Tensors:
+        """Losses of the last iteration; `compute_losses` trains on all of them."""
+        return self.criterion.compute_step_losses(outputs, targets)
+
+    def compute_losses(self, inputs: Tensors, targets: Tensors) -> Tensors:
+        """Losses over all iterations; see the criterion for the targets.
+
+        Args:
+            inputs: "first" and "second".
+            targets: As `losses.collate_targets` makes them; unused by criteria without ground truth.
+        """
+        first, second = inputs["first"], inputs["second"]
+        levels = self.encoder(first), self.encoder(second)
+        steps = [self.upsample(state) for state in self.iterate(*levels, self.training_iterations)]
+        final = self.refine_occlusion(steps[-1], first, second)
+        backward_flow = None
+        if self.criterion.needs_backward_flow:
+            with torch.no_grad():
+                *_, backward = self.iterate(*levels[::-1], self.training_iterations)
+                backward_flow = self.upsample(backward)["flow"]
+        features = self._project_features(*levels) if self.criterion.needs_features else None
+        return self.criterion(steps, final, inputs, targets, features, backward_flow)
+
+    def iterate(
+        self, first: Sequence[Tensor], second: Sequence[Tensor], iterations: int, initial_flow: Tensor | None = None
     ) -> Iterator[State]:
-        """The state after every step; the flow that a step starts from carries no gradient, as in the paper."""
-        here, there = self.compared(first, second)
-        look_up = correlate(here, there, self.raft_config.levels, self.raft_config.radius, self.correlation)
-        memory, context = self._context(first).split([self.raft_config.hidden, self.raft_config.context], 1)
-        memory, step = torch.tanh(memory), self.memory.given(torch.relu(context))
-        batch, _, height, width = here.shape
-        grid = pixel_grid(height, width, here.new_zeros(1, dtype=torch.float32))
-        flow = grid.new_zeros(batch, 2, height, width) if start is None else start
-        occlusion = None if self.occlusion is None else grid.new_full((batch, 1, height, width), -CERTAIN)
-        for _ in range(iterations or self.iterations):
+        """Yields the state after every iteration; no gradient flows between their flows, as in the paper.
+
+        Args:
+            first: Levels of the first image: the image itself, and its features.
+            second: Levels of the second one.
+            iterations: How many.
+            initial_flow: (B, 2, h, w) in cells.
+        """
+        features1, features2 = self._project_features(first, second)
+        look_up = correlate(features1, features2, self.correlation_levels, self.correlation_radius, self.correlation)
+        context = self.context_encoder(first[-1] if self.is_shared else 2 * first[0] - 1)
+        hidden, context = context.split(self.state_channels, 1)
+        hidden, update = torch.tanh(hidden), self.update_block.prepare(torch.relu(context))
+        batch, _, height, width = features1.shape
+        grid = pixel_grid(height, width, features1.new_zeros(1, dtype=torch.float32))
+        flow = grid.new_zeros(batch, 2, height, width) if initial_flow is None else initial_flow
+        occlusion = None
+        if self.occlusion_head is not None:
+            occlusion = grid.new_full((batch, 1, height, width), -CERTAIN_LOGIT)
+        for _ in range(iterations):
             flow = flow.detach()
-            motion = self.motion(look_up(grid + flow).to(memory.dtype), flow.to(memory.dtype))
+            motion = self.motion_encoder(look_up(grid + flow).to(hidden.dtype), flow.to(hidden.dtype))
             if occlusion is not None:
                 motion = torch.cat([motion, occlusion.detach().sigmoid().to(motion.dtype)], 1)
-            memory = step(memory, motion)
-            flow = flow + self.change(memory).float()
-            occlusion = None if self.occlusion is None else self.occlusion(memory).float()
-            yield State(memory, flow, occlusion)
+            hidden = update(hidden, motion)
+            flow = flow + self.flow_head(hidden).float()
+            occlusion = None if self.occlusion_head is None else self.occlusion_head(hidden).float()
+            yield State(hidden, flow, occlusion)
 
-    def compared(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """What the correlation compares: features (B, D, H / stride, W / stride) of both images."""
-        return self.features(first[self.level]), self.features(second[self.level])
-
-    def outputs(self, state: State) -> dict[str, Tensor]:
-        """A state brought to the pixels: the flow, and the occlusion as the cells think of it."""
-        flow = self.raft_config.stride * state.flow
+    def upsample(self, state: State) -> Tensors:
+        """Upsamples a state to pixels: "flow", and the cells' "occlusion" if it is predicted."""
+        flow = self.stride * state.flow
         if state.occlusion is None:
-            return {"flow": self.upsample(flow, state.memory)}
-        both = self.upsample(torch.cat([flow, state.occlusion], 1), state.memory)
-        return {"flow": both[:, :2], "occlusion": both[:, 2]}
+            return {"flow": self.upsampler(flow, state.hidden)}
+        maps = self.upsampler(torch.cat([flow, state.occlusion], 1), state.hidden)
+        return {"flow": maps[:, :2], "occlusion": maps[:, 2]}
 
-    def refined(self, outputs: dict[str, Tensor], first: Tensor, second: Tensor) -> dict[str, Tensor]:
-        """The outputs with their occlusion decided at every pixel, where it is predicted; the images are level 0."""
-        if self.refine is None:
+    def refine_occlusion(self, outputs: Tensors, first: Tensor, second: Tensor) -> Tensors:
+        """The outputs with their occlusion refined at every pixel, if it is predicted."""
+        if self.occlusion_refiner is None:
             return outputs
-        return {**outputs, "occlusion": self.refine(outputs["occlusion"], outputs["flow"], first, second)}
+        return {**outputs, "occlusion": self.occlusion_refiner(outputs["occlusion"], outputs["flow"], first, second)}
 
-    def train(self, mode: bool = True) -> RaftHead:
-        """Sets the mode of everything but frozen norms."""
+    def postprocess(self, outputs: Tensors) -> Tensors:
+        """ "flow" (B, 2, H, W) in pixels, and "occlusion" (B, 1, H, W) as a probability, if there is one."""
+        if "occlusion" not in outputs:
+            return {"flow": outputs["flow"]}
+        return {"flow": outputs["flow"], "occlusion": outputs["occlusion"].sigmoid()[:, None]}
+
+    def ideal_outputs(self, targets: Tensors, size: tuple[int, int]) -> Tensors:
+        """The targets as outputs; without occlusion where that is unknown."""
+        if not targets["occlusion_valid"].any():
+            return {"flow": targets["flow"]}
+        epsilon = torch.sigmoid(torch.tensor(-CERTAIN_LOGIT)).item()
+        return {"flow": targets["flow"], "occlusion": targets["occlusion"].logit(epsilon)}
+
+    def train(self, mode: bool = True) -> RAFT:
+        """Sets the mode of everything but frozen batch norms."""
         super().train(mode)
-        for module in self.modules() if self.frozen_norms else ():
+        for module in self.modules() if self.freeze_batch_norm else ():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
         return self
 
-    def _context(self, first: Sequence[Tensor]) -> Tensor:
-        return self.context(first[self.level]) if self.raft_config.shared else self.context(2 * first[0] - 1)
-
-
-def _context_encoder(raft_config: RaftConfig, channels: int) -> ConvEncoder:
-    widths = (*raft_config.encoder[:-1], raft_config.hidden + raft_config.context)
-    norm = nn.BatchNorm2d if raft_config.context_norm else no_norm
-    return ConvEncoder(widths, raft_config.bottleneck, norm, channels, raft_config.stride)
+    def _project_features(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """The features that are correlated, (B, D, h, w) of both images."""
+        return self.feature_projection(first[-1]), self.feature_projection(second[-1])

@@ -1,51 +1,118 @@
-"""Fully convolutional networks: as published, and dilated with an auxiliary head."""
+"""Fully convolutional networks: the dilated one as torchvision builds it, and FCN-32s, 16s and 8s.
+
+Source: Long, Shelhamer and Darrell, Fully Convolutional Networks for Semantic Segmentation, CVPR 2015.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
+from densevision.nn.backbone import Backbone
+from densevision.nn.model import Tensors
+from densevision.tasks.semantic.losses import Mode
+from densevision.tasks.semantic.models.dilated_encoder import DilatedEncoder
+from densevision.tasks.semantic.models.segmentation_model import Criterion, SegmentationModel, make_input_spec
+
+__all__ = ["FCN", "ClassicFCN", "FCNHead"]
 
 
-class ClassicFCN(nn.Module):
-    """FCN-32s, 16s or 8s on the levels of any pyramid.
+class FCN(SegmentationModel):
+    """torchvision's FCN: a head of two convolutions on a dilated encoder.
 
-    Scores of the deepest level are enlarged twofold and summed with those of the level before, as often as the finest
-    stride asks for; then linearly to the image. The enlarging kernels start bilinear and are learned; scores of the
-    shallower levels start at zero.
-
-    Source: Long, Shelhamer and Darrell, Fully Convolutional Networks for Semantic Segmentation, CVPR 2015, section 4.
-    The two wide layers before the first score are those that VGG's classifier becomes there.
+    torchvision's published weights need `encoder` `resnet50` or `resnet101` and `auxiliary=True`.
 
     Args:
-        channels: Channels of the encoder's levels.
-        strides: Strides of the encoder's levels.
-        outputs: Channels of the scores.
-        finest: Stride of the finest level that is scored: 32, 16 or 8.
-        width: Channels of the wide layers.
-        dropout: Part of them that is left out in training.
+        num_classes: Classes, the background included.
+        encoder: timm model that supports dilation.
+        in_channels: Channels of the image.
+        auxiliary: Add a second head on the encoder's shallow map, which helps training.
+        mode: See `SegmentationModel`.
+        criterion: Losses; cross-entropy when not given.
+        encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`; `output_stride` is 8 by default.
     """
 
     def __init__(
         self,
-        channels: Sequence[int],
-        strides: Sequence[int],
-        outputs: int,
-        finest: int,
+        num_classes: int = 21,
+        encoder: str = "resnet50",
+        in_channels: int = 3,
+        auxiliary: bool = False,
+        mode: Mode = "multiclass",
+        criterion: Criterion | None = None,
+        encoder_options: Mapping[str, Any] | None = None,
+    ):
+        super().__init__(make_input_spec(in_channels), num_classes, mode, criterion)
+        self.encoder = DilatedEncoder(encoder, in_channels, 8, encoder_options)
+        self.head = FCNHead(self.encoder.deep_channels, self.num_outputs)
+        self.auxiliary = FCNHead(self.encoder.shallow_channels, self.num_outputs) if auxiliary else None
+
+    def forward(self, image: Tensor) -> Tensors:
+        """Predicts the class of every pixel.
+
+        Args:
+            image: (B, C, H, W) float RGB in [0, 1], of any size.
+
+        Returns:
+            "logits" (B, num_classes, H, W), and with `auxiliary` "auxiliary", same shape.
+        """
+        shallow, deep = self.encoder(image)
+        scores = {"logits": self.head(deep)}
+        if self.auxiliary is not None:
+            scores["auxiliary"] = self.auxiliary(shallow)
+        return self._finish(scores, image)
+
+
+class ClassicFCN(SegmentationModel):
+    """FCN-32s, 16s or 8s on the levels of any encoder.
+
+    Scores of the deepest level are upsampled twofold and added to those of the next level, down to `finest_stride`, and
+    then bilinearly to the image. The upsampling kernels start bilinear and are learned; the scores of shallower levels
+    start at zero. Section 4 of the paper.
+
+    Args:
+        finest_stride: Stride of the finest level that is scored.
+        num_classes: Classes, the background included.
+        encoder: timm model.
+        in_channels: Channels of the image.
+        width: Channels of the two layers before the first score, which replace VGG's classifier.
+        dropout: Dropout of these layers.
+        auxiliary: Add a head on the last level but one, which helps training.
+        mode: See `SegmentationModel`.
+        criterion: Losses; cross-entropy when not given.
+        encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`.
+
+    Raises:
+        UsageError: The encoder lacks a level.
+    """
+
+    def __init__(
+        self,
+        finest_stride: Literal[8, 16, 32] = 8,
+        num_classes: int = 21,
+        encoder: str = "mobilenetv2_100",
+        in_channels: int = 3,
         width: int = 256,
         dropout: float = 0.5,
+        auxiliary: bool = False,
+        mode: Mode = "multiclass",
+        criterion: Criterion | None = None,
+        encoder_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
-        wanted = [stride for stride in (32, 16, 8) if stride >= finest]
-        if missing := set(wanted) - set(strides):
+        super().__init__(make_input_spec(in_channels, multiple_of=32), num_classes, mode, criterion)
+        self.encoder = Backbone(encoder, in_channels, **(encoder_options or {}))
+        channels, strides = self.encoder.channels, self.encoder.strides
+        used = [stride for stride in (32, 16, 8) if stride >= finest_stride]
+        if missing := set(used) - set(strides):
             hint = "Leave out backbone.output_stride, or take another backbone."
-            raise UsageError(f"fcn{finest}s reads levels that the backbone lacks: strides", value=missing, hint=hint)
-        self.levels = [list(strides).index(stride) for stride in wanted]
+            raise UsageError(f"FCN-{finest_stride}s needs levels of stride {missing}", field="backbone.name", hint=hint)
+        self.levels = [strides.index(stride) for stride in used]
         deepest, *others = (channels[level] for level in self.levels)
+        outputs = self.num_outputs
         self.wide = nn.Sequential(
             nn.Conv2d(deepest, width, 3, padding=1),
             nn.ReLU(inplace=True),
@@ -55,61 +122,51 @@ class ClassicFCN(nn.Module):
             nn.Dropout2d(dropout),
         )
         self.scores = nn.ModuleList([nn.Conv2d(width, outputs, 1), *(nn.Conv2d(c, outputs, 1) for c in others)])
-        self.enlarge = nn.ModuleList(
+        self.upsample = nn.ModuleList(
             nn.ConvTranspose2d(outputs, outputs, 4, stride=2, padding=1, bias=False) for _ in others
         )
+        self.auxiliary = FCNHead(channels[-2], outputs) if auxiliary else None
         for score in self.scores[1:]:
             nn.init.zeros_(score.weight)
             nn.init.zeros_(score.bias)
-        for layer in self.enlarge:
-            _set_bilinear(layer)
+        for layer in self.upsample:
+            _init_bilinear(layer)
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels to logits (B, outputs, H, W) of the image, which is level 0."""
+    def forward(self, image: Tensor) -> Tensors:
+        """Predicts the class of every pixel; see `FCN.forward`."""
+        levels = self.encoder(image)
         x = self.scores[0](self.wide(levels[self.levels[0]]))
-        for index, enlarge, score in zip(self.levels[1:], self.enlarge, self.scores[1:]):
+        for index, upsample, score in zip(self.levels[1:], self.upsample, self.scores[1:]):
             skip = score(levels[index])
-            x = enlarge(x)[..., : skip.shape[-2], : skip.shape[-1]] + skip
-        return enlarged(x, levels[0])
+            x = upsample(x)[..., : skip.shape[-2], : skip.shape[-1]] + skip
+        scores = {"logits": x}
+        if self.auxiliary is not None:
+            scores["auxiliary"] = self.auxiliary(levels[-2])
+        return self._finish(scores, image)
 
 
-class DilatedFCN(nn.Module):
-    """The head of torchvision's FCN, on a level whose stride dilation keeps at 8.
+class FCNHead(nn.Sequential):
+    """torchvision's FCN head: a 3x3 convolution to a quarter of the channels, dropout, and a classifier.
 
     Args:
-        channels: Channels of the encoder's levels.
-        level: The level that is scored.
-        outputs: Channels of the scores.
+        in_channels: Channels of the map.
+        num_outputs: Channels of the scores.
     """
 
-    def __init__(self, channels: Sequence[int], level: int, outputs: int):
-        super().__init__()
-        width = max(1, channels[level] // 4)
-        self.level = level
-        self.layers = nn.Sequential(
-            nn.Conv2d(channels[level], width, 3, padding=1, bias=False),
+    def __init__(self, in_channels: int, num_outputs: int):
+        width = max(1, in_channels // 4)
+        super().__init__(
+            nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Dropout(0.1),
-            nn.Conv2d(width, outputs, 1),
+            nn.Conv2d(width, num_outputs, 1),
         )
-
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels to logits (B, outputs, H, W) of the image, which is level 0."""
-        return enlarged(self.layers(levels[self.level]), levels[0])
-
-
-def enlarged(scores: Tensor, image: Tensor) -> Tensor:
-    """Scores (B, C, h, w) linearly resized to the image (B, ., H, W)."""
-    if scores.shape[-2:] == image.shape[-2:]:
-        return scores
-    # Losses and answers run over the channels of every pixel: plane by plane they need no copies.
-    return F.interpolate(scores.contiguous(), image.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @torch.no_grad()
-def _set_bilinear(layer: nn.ConvTranspose2d) -> None:
-    """Makes a twofold enlargement interpolate linearly, each channel for itself."""
+def _init_bilinear(layer: nn.ConvTranspose2d) -> None:
+    """Makes a twofold upsampling interpolate bilinearly, each channel separately."""
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
     layer.weight.zero_()
     for channel in range(layer.in_channels):

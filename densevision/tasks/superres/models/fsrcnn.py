@@ -1,41 +1,66 @@
-"""FSRCNN: shrink, map, expand, and enlarge only at the end."""
+"""FSRCNN: shrink, map and expand the features; enlarge only at the end."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
+from densevision.errors import UsageError
+from densevision.tasks.superres.models.superres_model import SuperresModel
 
-class FSRCNN(nn.Module):
-    """FSRCNN(d, s, m): feature extraction, m mappings in a space of s channels, and one transposed convolution.
+__all__ = ["FSRCNN"]
+
+KERNEL = 9
+"""Side of the transposed convolution."""
+
+
+class FSRCNN(SuperresModel):
+    """FSRCNN(d, s, m): features, m mappings with s channels, and one transposed convolution.
 
     Source: Dong et al., Accelerating the Super-Resolution Convolutional Neural Network, ECCV 2016, section 3.
 
     Args:
-        channels: Of the image.
-        scale: How many times larger.
+        scale: Output pixels per input pixel, at most 8.
+        in_channels: Channels of the image.
         width: d, channels of the features.
         depth: m, number of mappings.
-        narrow: s, channels of the mappings.
+        mapping_width: s, channels of the mappings.
+        residual: Add the output to the bicubic enlargement of the image.
+        criterion: See `SuperresModel`.
+
+    Raises:
+        UsageError: The kernel does not cover the scale.
     """
 
-    def __init__(self, channels: int, scale: int, width: int = 56, depth: int = 4, narrow: int = 12):
-        super().__init__()
-        # The transposed kernel of 9 spreads each cell over 4 output pixels to either side.
-        self.receptive_field_radius = 2 + depth + 4 // scale + 1
-        mappings = [
-            layer for _ in range(depth) for layer in (nn.Conv2d(narrow, narrow, 3, padding=1), nn.PReLU(narrow))
-        ]
+    def __init__(
+        self,
+        scale: int = 2,
+        in_channels: int = 3,
+        width: int = 56,
+        depth: int = 4,
+        mapping_width: int = 12,
+        residual: bool = False,
+        criterion: nn.Module | None = None,
+    ):
+        if scale >= KERNEL:
+            hint = "Use another arch, or a scale up to 8."
+            raise UsageError(f"the kernel of {KERNEL} does not cover the scale", field="scale", value=scale, hint=hint)
+        # The transposed kernel spreads each cell over 4 output pixels to either side.
+        radius = 2 + depth + 4 // scale + 1
+        super().__init__(scale, in_channels, radius=radius, residual=residual, criterion=criterion)
+        mappings: list[nn.Module] = []
+        for _ in range(depth):
+            mappings += [nn.Conv2d(mapping_width, mapping_width, 3, padding=1), nn.PReLU(mapping_width)]
         self.features = nn.Sequential(
-            nn.Conv2d(channels, width, 5, padding=2),
+            nn.Conv2d(in_channels, width, 5, padding=2),
             nn.PReLU(width),
-            nn.Conv2d(width, narrow, 1),
-            nn.PReLU(narrow),
+            nn.Conv2d(width, mapping_width, 1),
+            nn.PReLU(mapping_width),
             *mappings,
-            nn.Conv2d(narrow, width, 1),
+            nn.Conv2d(mapping_width, width, 1),
             nn.PReLU(width),
         )
-        self.enlarge = nn.ConvTranspose2d(width, channels, 9, scale, padding=4, output_padding=scale - 1)
+        self.enlarge = nn.ConvTranspose2d(width, in_channels, KERNEL, scale, padding=4, output_padding=scale - 1)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, scale * H, scale * W)."""
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `SuperresModel.upscale`."""
         return self.enlarge(self.features(image))

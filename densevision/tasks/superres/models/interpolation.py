@@ -1,26 +1,31 @@
-"""Interpolation as a network without weights: the baseline that every other has to beat."""
+"""Interpolation as a network without weights: the baseline of super-resolution."""
 
 from __future__ import annotations
 
 from torch import Tensor, nn
 
 from densevision.ops.imresize import Kernel, enlarge
+from densevision.tasks.superres.models.superres_model import BICUBIC_RADIUS, SuperresModel
+
+__all__ = ["Interpolation"]
 
 
-class Interpolation(nn.Module):
-    """Enlarges as MATLAB's `imresize`; at scale 1 it gives the image back.
+class Interpolation(SuperresModel):
+    """Enlarges like MATLAB's `imresize`; at scale 1 it returns the image.
 
     Args:
-        scale: How many times larger.
-        kernel: Of the interpolation.
+        scale: Output pixels per input pixel.
+        in_channels: Channels of the image.
+        kernel: The interpolation kernel.
+        criterion: See `SuperresModel`.
     """
 
-    receptive_field_radius = 2
+    def __init__(
+        self, scale: int = 2, in_channels: int = 3, kernel: Kernel = "bicubic", criterion: nn.Module | None = None
+    ):
+        super().__init__(scale, in_channels, radius=BICUBIC_RADIUS, criterion=criterion)
+        self.kernel = kernel
 
-    def __init__(self, scale: int, kernel: Kernel = "bicubic"):
-        super().__init__()
-        self.scale, self.kernel = scale, kernel
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, scale * H, scale * W)."""
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `SuperresModel.upscale`."""
         return enlarge(image, self.scale, self.kernel)

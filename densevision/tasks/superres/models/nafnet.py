@@ -1,4 +1,4 @@
-"""NAFNet: restoration at scale 1 without non-linear activations."""
+"""NAFNet: restoration at scale 1 without nonlinear activations."""
 
 from __future__ import annotations
 
@@ -6,10 +6,14 @@ import torch
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-from densevision.tasks.superres.models.blocks import conv3x3, padded_to
+from densevision.errors import UsageError
+from densevision.tasks.superres.models.blocks import conv3x3, pad_to_multiple
+from densevision.tasks.superres.models.superres_model import SuperresModel
+
+__all__ = ["NAFNet"]
 
 LEVELS = 4
-"""Times the image is halved."""
+"""How often the image is halved."""
 EPSILON = 1e-6
 
 
@@ -18,12 +22,12 @@ class SimpleGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 2 * C, H, W) to (B, C, H, W)."""
-        one, other = x.chunk(2, 1)
-        return one * other
+        first, second = x.chunk(2, 1)
+        return first * second
 
 
 class ChannelAttention(nn.Module):
-    """Each channel times a linear function of all channels' means over the image."""
+    """Multiplies each channel by a linear function of all channels' means over the image."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -63,37 +67,50 @@ class NAFBlock(nn.Module):
         return x + self.pointwise(x) * self.gamma
 
 
-class NAFNet(nn.Module):
+class NAFNet(SuperresModel):
     """A U of four levels whose blocks have gates instead of activations; its output is added to the image.
 
-    As in the paper's network for deblurring, nearly all blocks are on the deepest level of the way down.
+    As in the paper's network for deblurring, nearly all blocks are on the deepest level of the encoder.
 
     Args:
-        channels: Of the image.
+        scale: Must be 1.
+        in_channels: Channels of the image.
         width: Channels of the first level; each deeper one has twice as many.
-        depth: Blocks on the deepest level of the way down.
+        depth: Blocks on the deepest level of the encoder.
+        criterion: See `SuperresModel`.
+
+    Raises:
+        UsageError: Another scale is requested.
     """
 
-    receptive_field_radius = None
-
-    def __init__(self, channels: int, width: int = 32, depth: int = 28):
-        super().__init__()
+    def __init__(
+        self,
+        scale: int = 1,
+        in_channels: int = 3,
+        width: int = 32,
+        depth: int = 28,
+        criterion: nn.Module | None = None,
+    ):
+        if scale != 1:
+            hint = "Set scale to 1, or use another arch."
+            raise UsageError("nafnet restores at scale 1", field="scale", value=scale, hint=hint)
+        super().__init__(scale, in_channels, multiple_of=1 << LEVELS, criterion=criterion)
         counts = [1] * (LEVELS - 1) + [depth]
         widths = [width << level for level in range(LEVELS + 1)]
-        self.first = conv3x3(channels, width)
-        self.encoders = nn.ModuleList(_blocks(wide, count) for wide, count in zip(widths, counts))
+        self.first = conv3x3(in_channels, width)
+        self.encoders = nn.ModuleList(_build_blocks(wide, count) for wide, count in zip(widths, counts))
         self.downs = nn.ModuleList(nn.Conv2d(wide, 2 * wide, 2, 2) for wide in widths[:-1])
-        self.middle = _blocks(widths[-1], 1)
+        self.middle = _build_blocks(widths[-1], 1)
         self.ups = nn.ModuleList(
             nn.Sequential(nn.Conv2d(2 * wide, 4 * wide, 1, bias=False), nn.PixelShuffle(2)) for wide in widths[-2::-1]
         )
-        self.decoders = nn.ModuleList(_blocks(wide, 1) for wide in widths[-2::-1])
-        self.last = conv3x3(width, channels)
+        self.decoders = nn.ModuleList(_build_blocks(wide, 1) for wide in widths[-2::-1])
+        self.last = conv3x3(width, in_channels)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape."""
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `SuperresModel.upscale`."""
         height, width = image.shape[-2:]
-        x = self.first(padded_to(image, 1 << LEVELS))
+        x = self.first(pad_to_multiple(image, 1 << LEVELS))
         skips = []
         for encoder, down in zip(self.encoders, self.downs):
             x = encoder(x)
@@ -105,5 +122,5 @@ class NAFNet(nn.Module):
         return image + self.last(x)[..., :height, :width]
 
 
-def _blocks(width: int, count: int) -> nn.Sequential:
+def _build_blocks(width: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(NAFBlock(width) for _ in range(count)))

@@ -1,89 +1,230 @@
-"""Networks of the community: any file that spandrel knows, answering by the same path as ours."""
+"""Any architecture of the spandrel library as a model, built from arguments or from a state dict of its file.
+
+Source: spandrel (MIT), https://github.com/chaiNNer-org/spandrel.
+"""
 
 from __future__ import annotations
 
+import inspect
 import re
-from pathlib import Path
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from densevision.errors import ExportError, WeightsError
-from densevision.nn.backbone import ImageOnly
-from densevision.tasks.base import DenseModel
-from densevision.tasks.superres.config import SuperresConfig
-from densevision.tasks.superres.models.superres_head import ImageHead
+from densevision.errors import UsageError, WeightsError, did_you_mean
+from densevision.limits import check_decoder_options
+from densevision.tasks.superres.models.superres_model import SuperresModel
+
+__all__ = ["SCALES", "Spandrel", "describe_network", "load_descriptor"]
 
 SCALES = (1, 2, 3, 4, 8, 16)
+"""Scales of `SuperresConfig.scale`."""
+SINGLE_IMAGE_ARCHITECTURES = ("DRUNet", "DnCNN")
+"""Architectures whose adapters add a noise map for a single image."""
+MAX_WINDOW = 64
+MAX_IMAGE_SIDE = 512
+"""Largest window and nominal image size among the options: tables grow with their fourth and second powers."""
+INSTALL_HINT = "pip install 'densevision[community]'"
+_SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 
 
-class Community(nn.Module):
-    """A network that spandrel built, one image at a time and in float32: not every family bears less.
+class Spandrel(SuperresModel):
+    """A network of spandrel, in float32: not every architecture tolerates less.
+
+    spandrel derives scale, channels and size requirements from the network's state dict.
 
     Args:
-        descriptor: spandrel's ImageModelDescriptor, which pads images to what its network needs.
-    """
+        architecture: Name of a network class of spandrel, such as "SwinIR", "HAT", "DAT" or "Compact".
+        options: Arguments of that class: numbers, booleans, names, or short lists of these.
+        scale: Must be the network's scale, if given.
+        in_channels: Must be the network's number of channels, if given.
+        residual: Add the output to the bicubic enlargement of the image.
+        criterion: See `SuperresModel`.
 
-    receptive_field_radius = None
-
-    def __init__(self, descriptor: object):
-        super().__init__()
-        self.model = descriptor.model  # a part of this module, so that it moves to devices with it
-        self.descriptor = descriptor
-
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, scale * H, scale * W), clipped to [0, 1].
-
-        Raises:
-            ExportError: It is traced for an export, which holds no loop over images.
-        """
-        if torch.compiler.is_exporting():
-            hint = "Convert the file, if it is one that `densevision models` lists, and export that."
-            raise ExportError("networks of community files answer one by one, so they cannot be exported", hint=hint)
-        with torch.autocast(image.device.type, enabled=False):
-            return torch.cat([self.descriptor(one[None].float()) for one in image])
-
-
-def open_community(file: Path) -> tuple[SuperresConfig, DenseModel]:
-    """The config and the network of a file.
+    Attributes:
+        network: The network itself.
 
     Raises:
-        WeightsError: spandrel is missing, does not know the file, or its network answers no image with an image.
+        UsageError: spandrel is not installed, has no such architecture, or the architecture refuses the options.
     """
+
+    def __init__(
+        self,
+        architecture: str = "Compact",
+        options: Mapping[str, Any] | None = None,
+        scale: int | None = None,
+        in_channels: int | None = None,
+        residual: bool = False,
+        criterion: nn.Module | None = None,
+    ):
+        descriptor = _build_descriptor(architecture, options or {})
+        _check_match("scale", scale, descriptor.scale)
+        _check_match("backbone.channels", in_channels, descriptor.input_channels)
+        requirements = descriptor.size_requirements
+        super().__init__(
+            descriptor.scale,
+            descriptor.input_channels,
+            minimum=max(requirements.minimum, 1),
+            residual=residual,
+            criterion=criterion,
+        )
+        self.network: nn.Module = descriptor.model
+        self.multiple_of = requirements.multiple_of
+        self.is_square = requirements.square
+        self.takes_batches = architecture not in SINGLE_IMAGE_ARCHITECTURES
+        # Some architectures return several tensors or take noise levels. spandrel keeps the adapter of each for itself,
+        # and its public call can neither be trained nor exported.
+        self._call_network = descriptor._call_fn
+
+    def to(self, *args: Any, **kwargs: Any) -> Spandrel:
+        """Ignores memory formats: some networks reshape by `view`, which channels-last tensors do not allow."""
+        kwargs.pop("memory_format", None)
+        return super().to(*args, **kwargs)
+
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `SuperresModel.upscale`."""
+        if torch.compiler.is_exporting():
+            return self._run(image)
+        with torch.autocast(image.device.type, enabled=False):
+            image = image.to(next(self.network.parameters()).dtype, copy=True)  # some networks change it in place
+            return self._run(image) if self.takes_batches else torch.cat([self._run(one) for one in image.split(1)])
+
+    def _run(self, image: Tensor) -> Tensor:
+        height, width = image.shape[-2:]
+        output = self._call_network(self.network, self._pad(image))
+        return output[..., : height * self.scale, : width * self.scale]
+
+    def _pad(self, image: Tensor) -> Tensor:
+        """Pads the bottom and right to sides that the network accepts, by reflection like spandrel's own call.
+
+        By gathering, and with sides written as multiples, because an export must know that later layers halve them
+        evenly.
+        """
+        multiple = self.multiple_of
+        sides = [(length + multiple - 1) // multiple * multiple for length in image.shape[-2:]]
+        if self.is_square:
+            sides = [torch.sym_max(*sides)] * 2
+        for axis, side in zip((2, 3), sides):
+            length = image.shape[axis]
+            if multiple > 1 or self.is_square:
+                position = torch.arange(side, device=image.device)
+                image = image.index_select(axis, torch.minimum(position, 2 * length - 2 - position).clamp(min=0))
+        return image
+
+
+def load_descriptor(tensors: Mapping[str, Tensor]) -> Any:
+    """Builds spandrel's descriptor of a state dict.
+
+    Returns:
+        A `spandrel.ImageModelDescriptor`.
+
+    Raises:
+        WeightsError: spandrel is not installed or does not know the network, or the network is none from images to
+            images of the same channels.
+    """
+    spandrel = _import_spandrel()
+    if spandrel is None:
+        raise WeightsError("the architecture is unknown, and spandrel is not installed", hint=INSTALL_HINT)
     try:
-        import spandrel
-    except ModuleNotFoundError:
-        hint = "pip install 'densevision[community]', or convert it: python tools/convert.py NAME FILE OUT."
-        raise WeightsError("not weights of ours, and spandrel is not installed", file=file, hint=hint) from None
-    try:
-        descriptor = spandrel.ModelLoader(device="cpu").load_from_file(file)
+        descriptor = spandrel.ModelLoader(device="cpu").load_from_state_dict(dict(tensors))
     except spandrel.UnsupportedModelError:
-        hint = "If `densevision models` lists it, convert it: python tools/convert.py NAME FILE OUT."
-        raise WeightsError("a network that spandrel does not know", file=file, hint=hint) from None
-    except Exception as failure:  # readers of foreign bytes raise anything
-        reason = re.split(r"\n|\. |\.$", str(failure).strip())[0] or type(failure).__name__
-        hint = "spandrel reads state dicts; if this is one, the file is damaged: fetch it again."
-        raise WeightsError(f"spandrel cannot load it: {reason}", file=file, hint=hint) from None
+        hint = "`densevision models superres` lists the published weights that can be converted."
+        raise WeightsError("spandrel does not know this network", value=next(iter(tensors)), hint=hint) from None
+    except Exception as error:  # detection of foreign networks fails in many ways
+        raise WeightsError(f"spandrel cannot load the network: {_summarize(error)}") from None
+    return _check_descriptor(descriptor, WeightsError)
+
+
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """The constructor arguments of `Spandrel` that rebuild a network of spandrel."""
+    parameters = getattr(network, "hyperparameters", {})
+    options = {name: value for name, value in parameters.items() if _is_plain(value)}
+    names = [name for name, (_, network_class) in _list_networks().items() if network_class is type(network)]
+    return {"architecture": names[0] if names else type(network).__name__, "options": options}
+
+
+def _build_descriptor(architecture: str, options: Mapping[str, Any]) -> Any:
+    """Builds a network from arguments, and spandrel's descriptor of its state dict."""
+    _check_options(options)
+    if _import_spandrel() is None:
+        raise UsageError("spandrel is not installed", field="arch", value="spandrel", hint=INSTALL_HINT)
+    networks = _list_networks()
+    if architecture not in networks:
+        hint = did_you_mean(architecture, networks)
+        raise UsageError("no such architecture", field="model.architecture", value=architecture, hint=hint)
+    try:
+        loader, network_class = networks[architecture]
+        with _RealConstants():
+            descriptor = loader.load(network_class(**options).state_dict())
+    except Exception as error:  # constructors and detection fail in many ways
+        problem = f"{architecture} cannot be built: {_summarize(error)}"
+        raise UsageError(problem, field="model.options", value=dict(options)) from None
+    return _check_descriptor(descriptor, UsageError)
+
+
+class _RealConstants(TorchFunctionMode):
+    """Lets layers assign constants to weights that have no memory, as they are within `SkipInit`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func == _SET_DATA and args[0].is_meta and not args[1].is_meta:
+            weight = nn.Parameter(args[1], requires_grad=args[0].requires_grad)
+            return torch.utils.swap_tensors(args[0], weight)
+        return func(*args, **(kwargs or {}))
+
+
+def _check_descriptor(descriptor: Any, error: type[UsageError] | type[WeightsError]) -> Any:
+    spandrel = _import_spandrel()
     if not isinstance(descriptor, spandrel.ImageModelDescriptor) or descriptor.scale not in SCALES:
-        found = getattr(descriptor, "scale", type(descriptor).__name__)
-        raise WeightsError("no network from images to images of a known scale", file=file, value=found)
-    channels = descriptor.input_channels
-    if descriptor.output_channels != channels:
-        found = f"{channels} in, {descriptor.output_channels} out"
-        raise WeightsError("the network changes the number of channels", file=file, value=found)
-    config = SuperresConfig.checked(
-        {
-            "arch": "community",
-            "scale": descriptor.scale,
-            "backbone": {"channels": channels},
-            "quality": {"color": "Y" if channels <= 4 else "RGB"},
-        }
-    )
-    net = DenseModel(ImageOnly(channels), ImageHead(Community(descriptor.eval()), descriptor.scale), _inputs(config))
-    return config, net
+        value = getattr(descriptor, "scale", type(descriptor).__name__)
+        raise error("the network does not map images to images of a known scale", value=value)
+    if descriptor.output_channels != descriptor.input_channels:
+        value = f"{descriptor.input_channels} in, {descriptor.output_channels} out"
+        raise error("the network changes the number of channels", value=value)
+    return descriptor
 
 
-def _inputs(config: SuperresConfig) -> dict:
-    from densevision.tasks.superres.task import Superres
+def _check_match(field: str, stated: int | None, actual: int) -> None:
+    if stated is not None and stated != actual:
+        problem = "does not match the network, which follows from model.options"
+        raise UsageError(problem, field=field, value=stated, hint=f"Set {field} to {actual}.")
 
-    return Superres(config).inputs
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    check_decoder_options(options, "model.options")
+    for name, value in options.items():
+        limit = MAX_WINDOW if re.search("window|split", name) else MAX_IMAGE_SIDE if "size" in name else None
+        numbers = value if isinstance(value, (list, tuple)) else (value,)
+        if limit is not None and any(isinstance(number, (int, float)) and number > limit for number in numbers):
+            raise UsageError(f"is above the limit of {limit}", field=f"model.options.{name}", value=value)
+
+
+def _is_plain(value: Any) -> bool:
+    items = value if isinstance(value, (list, tuple)) else (value,)
+    return all(item is None or isinstance(item, (bool, int, float, str)) for item in items)
+
+
+def _list_networks() -> dict[str, tuple[Any, type[nn.Module]]]:
+    """Name under which spandrel exports a network class -> the architecture, which loads state dicts, and the class."""
+    networks: dict[str, tuple[Any, type[nn.Module]]] = {}
+    for support in _import_spandrel().MAIN_REGISTRY.architectures():
+        package = import_module(type(support.architecture).__module__)
+        for name in package.__all__:
+            value = getattr(package, name)
+            if inspect.isclass(value) and issubclass(value, nn.Module):
+                networks[name] = support.architecture, value
+    return networks
+
+
+def _import_spandrel() -> Any:
+    try:
+        return import_module("spandrel")
+    except ModuleNotFoundError:
+        return None
+
+
+def _summarize(error: Exception) -> str:
+    return re.split(r"\n|\. |\.$", str(error).strip())[0] or type(error).__name__

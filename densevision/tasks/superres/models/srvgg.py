@@ -1,4 +1,4 @@
-"""The compact VGG-like network of Real-ESRGAN: fast, and good for video."""
+"""SRVGG: the compact VGG-style network of Real-ESRGAN, fast enough for videos."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision.tasks.superres.models.blocks import conv3x3
+from densevision.tasks.superres.models.superres_model import SuperresModel
+
+__all__ = ["SRVGG"]
 
 
-class SRVGG(nn.Module):
-    """Plain 3x3 convolutions with PReLU on the small image; their shuffled output is added to the repeated pixels.
+class SRVGG(SuperresModel):
+    """3x3 convolutions with PReLU at the size of the input, added to the nearest-neighbor enlargement.
 
     Source: Wang et al., Real-ESRGAN, its SRVGGNetCompact, 2022.
 
     Args:
-        channels: Of the image.
-        scale: How many times larger.
+        scale: Output pixels per input pixel.
+        in_channels: Channels of the image.
         width: Channels of the features.
         depth: Number of convolutions between the first and the last.
+        residual: Add the output to the bicubic enlargement of the image, too.
+        criterion: See `SuperresModel`.
     """
 
-    def __init__(self, channels: int, scale: int, width: int = 64, depth: int = 16):
-        super().__init__()
-        self.scale = scale
-        self.receptive_field_radius = depth + 2
-        layers: list[nn.Module] = [conv3x3(channels, width), nn.PReLU(width)]
+    def __init__(
+        self,
+        scale: int = 2,
+        in_channels: int = 3,
+        width: int = 64,
+        depth: int = 16,
+        residual: bool = False,
+        criterion: nn.Module | None = None,
+    ):
+        super().__init__(scale, in_channels, radius=depth + 2, residual=residual, criterion=criterion)
+        layers: list[nn.Module] = [conv3x3(in_channels, width), nn.PReLU(width)]
         for _ in range(depth):
             layers += [conv3x3(width, width), nn.PReLU(width)]
-        self.layers = nn.Sequential(*layers, conv3x3(width, channels * scale**2), nn.PixelShuffle(scale))
+        self.layers = nn.Sequential(*layers, conv3x3(width, in_channels * scale**2), nn.PixelShuffle(scale))
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, C, H, W) to (B, C, scale * H, scale * W)."""
+    def upscale(self, image: Tensor) -> Tensor:
+        """See `SuperresModel.upscale`."""
         return self.layers(image) + F.interpolate(image, scale_factor=float(self.scale), mode="nearest")

@@ -1,38 +1,80 @@
-"""A generator on any timm encoder."""
+"""A U-Net generator on any timm backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
+from densevision.errors import UsageError
+from densevision.nn.backbone import Backbone
 from densevision.nn.unet import UNetDecoder
-from densevision.tasks.translation.models.layers import NoisyDropout, Norm, init_weights
+from densevision.tasks.translation.models.layers import NoisyDropout, Norm, get_norm, init_weights
+from densevision.tasks.translation.models.translation_model import TranslationModel
+
+__all__ = ["Pix2PixTimm"]
 
 
-class EncoderUNet(nn.Module):
-    """The encoder's levels to an image: a U-Net's way up, dropout on its deepest level, and a last convolution.
+class Pix2PixTimm(TranslationModel):
+    """The levels of a timm backbone, with dropout on the deepest one, to an image.
 
     Args:
-        channels: Channels of every level, the image's first.
-        outputs: Channels of the answer.
-        width: Channels of the decoder at the image's own size.
-        norm: Builds the norm of a number of channels.
-        dropout: Share of the deepest features that is set to zero.
-        noise: Seed of the dropout in evaluation; None turns it off there.
+        in_channels: Channels of the image.
+        out_channels: Channels of the output.
+        encoder: A timm model.
+        encoder_options: Further arguments of `densevision.nn.backbone.Backbone`.
+        width: Channels of the decoder at the image's size.
+        norm: Norms of the decoder, `batch` or `instance`.
+        dropout: Fraction of the deepest features that are set to zero.
+        use_batch_stats: In evaluation, the decoder's batch norms use the statistics of the image.
+        noise_seed: Seed of the dropout in evaluation; None disables it there.
+        image_size: Side of the images of training.
+        resize: See `TranslationModel`.
+        criterion: See `TranslationModel`.
     """
 
     def __init__(
-        self, channels: Sequence[int], outputs: int, width: int, norm: Norm, dropout: float, noise: int | None
+        self,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        encoder: str = "mobilenetv2_100",
+        encoder_options: Mapping[str, Any] | None = None,
+        width: int = 64,
+        norm: Norm = "batch",
+        dropout: float = 0.5,
+        use_batch_stats: bool = True,
+        noise_seed: int | None = 0,
+        image_size: int = 256,
+        resize: bool = True,
+        criterion: nn.Module | None = None,
     ):
-        super().__init__()
-        noises = None if noise is None else (noise, 0)
-        self.dropout = NoisyDropout(dropout, channels[-1], noises) if dropout else nn.Identity()
-        self.decoder = UNetDecoder(channels, width, norm)
-        self.last = nn.Conv2d(width, outputs, 3, padding=1)
-        init_weights(self)
+        super().__init__(in_channels, image_size, resize, criterion=criterion)
+        self.image_size = image_size
+        self.encoder = Backbone(encoder, in_channels, **(encoder_options or {}))
+        channels = self.encoder.channels
+        seed = None if noise_seed is None else (noise_seed, 0)
+        self.dropout = NoisyDropout(dropout, channels[-1], seed) if dropout else nn.Identity()
+        self.decoder = UNetDecoder(channels, width, get_norm(norm, use_batch_stats))
+        self.last = nn.Conv2d(width, out_channels, 3, padding=1)
+        for part in (self.decoder, self.last):
+            init_weights(part)
 
-    def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """Levels, the image (B, C, H, W) first, to (B, outputs, H, W) from -1 to 1."""
-        answer = self.last(self.decoder([*levels[:-1], self.dropout(levels[-1])]))
-        return answer.float().tanh()  # half precision would round the image
+    def generate(self, image: Tensor) -> Tensor:
+        """See `TranslationModel.generate`."""
+        *levels, deepest = self.encoder(image)
+        output = self.last(self.decoder([*levels, self.dropout(deepest)]))
+        return output.float().tanh()  # half precision would round the image
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Refuses batches of one sample that is a single cell at the deepest level: batch norms need two values.
+
+        Raises:
+            UsageError: The batch is such.
+        """
+        stride = self.encoder.strides[-1]
+        has_batch_norms = any(isinstance(module, nn.BatchNorm2d) for module in self.encoder.modules())
+        if batch_size == 1 and self.image_size <= stride and has_batch_norms:
+            problem = f"a sample is a single cell at the encoder's stride {stride}, and batch norms need two"
+            hint = f"Set data.size to more than {stride}, or train.batch to 2 or more."
+            raise UsageError(problem, field="data.size", value=self.image_size, hint=hint)

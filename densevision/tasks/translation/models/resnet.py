@@ -4,78 +4,99 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from densevision.tasks.translation.models.layers import NoisyDropout, Norm, init_weights
+from densevision.errors import UsageError
+from densevision.tasks.translation.models.layers import BuildNorm, NoisyDropout, Norm, get_norm, init_weights
+from densevision.tasks.translation.models.translation_model import TranslationModel
+
+__all__ = ["Pix2PixResNet"]
 
 HALVINGS = 2
 
 
-class ResNetGenerator(nn.Module):
-    """Source: Johnson et al., Perceptual Losses, ECCV 2016, as in Zhu et al., CycleGAN, ICCV 2017, section 7.1.
+class Pix2PixResNet(TranslationModel):
+    """Residual blocks at a quarter of the image's size.
+
+    Source: Johnson et al., Perceptual Losses, ECCV 2016, as in Zhu et al., CycleGAN, ICCV 2017, section 7.1.
 
     Args:
-        inputs: Channels of the image.
-        outputs: Channels of the answer.
-        width: Channels at the image's own size.
+        in_channels: Channels of the image.
+        out_channels: Channels of the output.
+        width: Channels at the image's size.
         depth: Number of residual blocks.
-        norm: Builds the norm of a number of channels.
-        biased: Whether convolutions before norms have biases.
-        dropout: Share of the features that is set to zero within each block.
-        noise: Seed of the dropout in evaluation; None turns it off there.
+        norm: `batch` or `instance`.
+        dropout: Fraction of the features that are set to zero within each block.
+        use_batch_stats: In evaluation, batch norms use the statistics of the image instead of running averages.
+        noise_seed: Seed of the dropout in evaluation; None disables it there.
+        image_size: Side of the images of training, a multiple of 4.
+        resize: See `TranslationModel`.
+        criterion: See `TranslationModel`.
+
+    Raises:
+        UsageError: The image size is no multiple of 4.
     """
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
-        width: int,
-        depth: int,
-        norm: Norm,
-        biased: bool,
-        dropout: float,
-        noise: int | None,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int = 64,
+        depth: int = 9,
+        norm: Norm = "batch",
+        dropout: float = 0.5,
+        use_batch_stats: bool = True,
+        noise_seed: int | None = 0,
+        image_size: int = 256,
+        resize: bool = True,
+        criterion: nn.Module | None = None,
     ):
-        super().__init__()
-        self.first = _activated(_mirrored(inputs, width, 7, biased), norm(width))
+        stride = 1 << HALVINGS
+        if image_size % stride:
+            raise UsageError(f"is no multiple of {stride}", field="data.size", value=image_size)
+        super().__init__(in_channels, image_size, resize, stride, criterion)
+        self.depth = depth
+        build_norm = get_norm(norm, use_batch_stats)
+        bias = norm == "instance"  # instance norms here have no shift of their own
+        self.first = _with_norm(_reflect_convolution(in_channels, width, 7, bias), build_norm(width))
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level in range(HALVINGS):
             thin, wide = width << level, width << level + 1
-            self.downs.append(_activated(nn.Conv2d(thin, wide, 3, 2, 1, bias=biased), norm(wide)))
-            up = nn.ConvTranspose2d(wide, thin, 3, 2, 1, output_padding=1, bias=biased)
-            self.ups.insert(0, _activated(up, norm(thin)))
+            self.downs.append(_with_norm(nn.Conv2d(thin, wide, 3, 2, 1, bias=bias), build_norm(wide)))
+            up = nn.ConvTranspose2d(wide, thin, 3, 2, 1, output_padding=1, bias=bias)
+            self.ups.insert(0, _with_norm(up, build_norm(thin)))
+        seeds = [None if noise_seed is None else (noise_seed, number) for number in range(depth)]
         inner = width << HALVINGS
-        self.blocks = nn.ModuleList(
-            ResidualBlock(inner, norm, biased, dropout, None if noise is None else (noise, number))
-            for number in range(depth)
-        )
-        self.last = _mirrored(width, outputs, 7, True)
+        self.blocks = nn.ModuleList(_ResidualBlock(inner, build_norm, bias, dropout, seed) for seed in seeds)
+        self.last = _reflect_convolution(width, out_channels, 7, True)
         init_weights(self)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, inputs, H, W) from -1 to 1 to (B, outputs, H, W) from -1 to 1; sides are multiples of 4, at least 8."""
-        x = self.first(image)
+    def generate(self, image: Tensor) -> Tensor:
+        """See `TranslationModel.generate`."""
+        x = self.first(image * 2 - 1)
         for part in (*self.downs, *self.blocks, *self.ups):
             x = part(x)
         return self.last(x).float().tanh()  # half precision would round the image
 
 
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with norms beside an identity, perhaps with dropout between them."""
+class _ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with norms, with optional dropout between them, as a residual."""
 
-    def __init__(self, width: int, norm: Norm, biased: bool, dropout: float, noise: tuple[int, int] | None):
+    def __init__(
+        self, width: int, build_norm: BuildNorm, bias: bool, dropout: float, noise_seed: tuple[int, int] | None
+    ):
         super().__init__()
-        self.first = _activated(_mirrored(width, width, 3, biased), norm(width))
-        self.dropout = NoisyDropout(dropout, width, noise) if dropout else nn.Identity()
-        self.second = nn.Sequential(_mirrored(width, width, 3, biased), norm(width))
+        self.first = _with_norm(_reflect_convolution(width, width, 3, bias), build_norm(width))
+        self.dropout = NoisyDropout(dropout, width, noise_seed) if dropout else nn.Identity()
+        self.second = nn.Sequential(_reflect_convolution(width, width, 3, bias), build_norm(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, width, H, W) to the same."""
+        """(B, width, H, W) to the same shape."""
         return x + self.second(self.dropout(self.first(x)))
 
 
-def _mirrored(inputs: int, outputs: int, kernel: int, biased: bool) -> nn.Conv2d:
-    """A convolution that keeps the size and sees the image continued by its mirror image."""
-    return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect", bias=biased)
+def _reflect_convolution(in_channels: int, out_channels: int, kernel: int, bias: bool) -> nn.Conv2d:
+    """A convolution with reflection padding that keeps the size."""
+    return nn.Conv2d(in_channels, out_channels, kernel, padding=kernel // 2, padding_mode="reflect", bias=bias)
 
 
-def _activated(convolution: nn.Module, norm: nn.Module) -> nn.Sequential:
+def _with_norm(convolution: nn.Module, norm: nn.Module) -> nn.Sequential:
     return nn.Sequential(convolution, norm, nn.ReLU())

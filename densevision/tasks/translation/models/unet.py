@@ -1,4 +1,4 @@
-"""The paper's generator: a U-Net of strided convolutions down to a few cells, and back."""
+"""The U-Net generator of pix2pix: strided convolutions down to a few cells, and back."""
 
 from __future__ import annotations
 
@@ -8,79 +8,102 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densevision.tasks.translation.models.layers import NoisyDropout, Norm, init_weights
+from densevision.errors import UsageError
+from densevision.tasks.translation.models.layers import NoisyDropout, Norm, get_norm, init_weights
+from densevision.tasks.translation.models.translation_model import TranslationModel
+
+__all__ = ["Pix2PixUNet"]
 
 SLOPE = 0.2
-WIDEST = 8
-"""Most channels of a level, in those of the first."""
-FIRST_NOISE = 4
-"""The level from which on dropout is the noise."""
+MAX_WIDTH_FACTOR = 8
+"""Maximum channels of a level, as a factor of the first level's."""
+FIRST_DROPOUT_LEVEL = 4
 
 
-class UNetGenerator(nn.Module):
-    """Halves the image `depth` times, doubles it as often, and joins each level with its counterpart.
+class Pix2PixUNet(TranslationModel):
+    """Halves the image `depth` times, doubles it as often, and concatenates the levels of equal size.
 
     Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, section 6.1.1.
-    Networks of less depth than theirs have dropout in the last level but one.
+    Networks with fewer levels than theirs have dropout in the last level but one.
 
     Args:
-        inputs: Channels of the image.
-        outputs: Channels of the answer.
+        in_channels: Channels of the image.
+        out_channels: Channels of the output.
         width: Channels of the first level.
-        depth: Number of levels; sides of images are multiples of 2^depth.
-        norm: Builds the norm of a number of channels.
-        biased: Whether convolutions before norms have biases.
-        dropout: Share of the deep features that is set to zero.
-        noise: Seed of the dropout in evaluation; None turns it off there.
+        depth: Number of levels, at least 2; by default as many as `image_size` can be halved (8 is U-Net-256).
+        norm: `batch` or `instance`.
+        dropout: Fraction of the deep features that are set to zero.
+        use_batch_stats: In evaluation, batch norms use the statistics of the image instead of running averages.
+        noise_seed: Seed of the dropout in evaluation; None disables it there.
+        image_size: Side of the images of training, a multiple of 2^depth.
+        resize: See `TranslationModel`.
+        criterion: See `TranslationModel`.
+
+    Raises:
+        UsageError: The depth is below 2, or the image size is no multiple of 2^depth.
     """
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
-        width: int,
-        depth: int,
-        norm: Norm,
-        biased: bool,
-        dropout: float,
-        noise: int | None,
+        in_channels: int = 3,
+        out_channels: int = 3,
+        width: int = 64,
+        depth: int | None = None,
+        norm: Norm = "batch",
+        dropout: float = 0.5,
+        use_batch_stats: bool = True,
+        noise_seed: int | None = 0,
+        image_size: int = 256,
+        resize: bool = True,
+        criterion: nn.Module | None = None,
     ):
-        super().__init__()
-        widths = [width * min(1 << level, WIDEST) for level in range(depth)]
+        depth = max(2, (image_size & -image_size).bit_length() - 1) if depth is None else depth
+        if depth < 2:
+            raise UsageError("is at least 2", field="model.depth", value=depth)
+        if image_size % (1 << depth):
+            problem = f"is no multiple of {1 << depth}, which a network of depth {depth} needs"
+            raise UsageError(problem, field="data.size", value=image_size)
+        super().__init__(in_channels, image_size, resize, 1 << depth, criterion)
+        self.depth = depth
+        build_norm = get_norm(norm, use_batch_stats)
+        bias = norm == "instance"  # instance norms here have no shift of their own
+        widths = [width * min(1 << level, MAX_WIDTH_FACTOR) for level in range(depth)]
         self.downs = nn.ModuleList()
-        for level, (before, after) in enumerate(itertools.pairwise([inputs, *widths])):
-            plain = level in (0, depth - 1)  # a norm of the deepest level, of one cell, would leave nothing of it
-            self.downs.append(Step(nn.Conv2d(before, after, 4, 2, 1, bias=biased), None if plain else norm(after)))
+        for level, (before, after) in enumerate(itertools.pairwise([in_channels, *widths])):
+            has_norm = 0 < level < depth - 1  # a norm over the single cell of the deepest level would erase it
+            convolution = nn.Conv2d(before, after, 4, 2, 1, bias=bias)
+            self.downs.append(_Step(convolution, build_norm(after) if has_norm else None))
         self.ups = nn.ModuleList()
-        for level, (after, before) in enumerate(itertools.pairwise([outputs, *widths])):
-            inner = before if level == depth - 1 else 2 * before
-            convolution = nn.ConvTranspose2d(inner, after, 4, 2, 1, bias=biased or level == 0)
-            noisy = dropout and min(FIRST_NOISE, depth - 2) <= level < depth - 1 and level > 0
-            drop = NoisyDropout(dropout, after, None if noise is None else (noise, level)) if noisy else None
-            self.ups.append(Step(convolution, norm(after) if level else None, drop))
+        for level, (after, before) in enumerate(itertools.pairwise([out_channels, *widths])):
+            inputs = before if level == depth - 1 else 2 * before
+            up = nn.ConvTranspose2d(inputs, after, 4, 2, 1, bias=bias or level == 0)
+            has_dropout = dropout and max(1, min(FIRST_DROPOUT_LEVEL, depth - 2)) <= level < depth - 1
+            seed = None if noise_seed is None else (noise_seed, level)
+            drop = NoisyDropout(dropout, after, seed) if has_dropout else None
+            self.ups.append(_Step(up, build_norm(after) if level else None, drop))
         init_weights(self)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """(B, inputs, H, W) from -1 to 1 to (B, outputs, H, W) from -1 to 1."""
-        x, levels = image, []
+    def generate(self, image: Tensor) -> Tensor:
+        """See `TranslationModel.generate`."""
+        x, levels = image * 2 - 1, []
         for level, down in enumerate(self.downs):
             x = down(F.leaky_relu(x, SLOPE) if level else x)
             levels.append(x)
-        for level in reversed(range(len(self.ups))):
+        for level in reversed(range(self.depth)):
             x = self.ups[level](x.relu())
             if level:
                 x = torch.cat([levels[level - 1], x], 1)
         return x.float().tanh()  # half precision would round the image
 
 
-class Step(nn.Module):
-    """A convolution, perhaps a norm, perhaps dropout."""
+class _Step(nn.Module):
+    """A convolution, an optional norm and optional dropout."""
 
     def __init__(self, convolution: nn.Module, norm: nn.Module | None, dropout: nn.Module | None = None):
         super().__init__()
         self.convolution = convolution
-        self.norm = nn.Identity() if norm is None else norm
-        self.dropout = nn.Identity() if dropout is None else dropout
+        self.norm = norm or nn.Identity()
+        self.dropout = dropout or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to half or twice the size."""

@@ -1,0 +1,41 @@
+"""densevision TASK analyze"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from densevision.cli.evaluation_source import evaluate_source, evaluation_source_options
+from densevision.cli.options import describe_invocation, folder_or_none, json_flag
+
+
+def command(task: str) -> click.Command:
+    """Builds the verb for one task."""
+
+    @click.command(
+        "analyze",
+        help="Analyze the errors of SOURCE: weights (with --data) or prediction files (with --truth). Boxes and masks: "
+        "TIDE's error types with their costs. Dense maps: confusions, and errors by distance to boundaries, depth, "
+        "speed, texture and occlusion.",
+    )
+    @click.argument("source")
+    @evaluation_source_options
+    @click.option("--out", metavar="FOLDER", help="Write a page with the worst images, and errors.json, there.")
+    @json_flag
+    def analyze(source: str, out: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
+        from densevision.cli.printing import configure_logging, print_errors
+        from densevision.evaluation.error_analysis import analyze as analyze_errors
+        from densevision.inference.progress import hide_progress, show_progress
+
+        is_quiet = quiet or as_json
+        configure_logging(is_quiet)
+        analysis = analyze_errors(
+            evaluate_source(task, source, is_quiet, **options),
+            out=folder_or_none(out),
+            command=describe_invocation(),
+            progress=hide_progress if is_quiet else show_progress,
+        )
+        print_errors(analysis, as_json)
+
+    return analyze

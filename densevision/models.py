@@ -1,0 +1,90 @@
+"""Models as a library: `create_model` and `list_models`, as in timm."""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from densevision.errors import UsageError, did_you_mean
+from densevision.tasks import TASKS, check_task_name
+from densevision.tasks.registry import Architecture
+
+if TYPE_CHECKING:
+    from densevision.nn.model import Model
+
+__all__ = ["create_model", "find_architectures", "list_models"]
+
+log = logging.getLogger(__name__)
+
+
+def find_architectures(task: str | None = None) -> dict[str, Architecture]:
+    """Every architecture by name; imports no torch.
+
+    Args:
+        task: Only those of this task.
+
+    Raises:
+        UsageError: There is no such task.
+    """
+    tasks = TASKS if task is None else (check_task_name(task),)
+    return {name: architecture for each in tasks for name, architecture in _get_registry(each).items()}
+
+
+def list_models(task: str | None = None) -> list[str]:
+    """Names that `create_model` takes, sorted.
+
+    Args:
+        task: Only those of this task.
+
+    Raises:
+        UsageError: There is no such task.
+
+    Example:
+        >>> "yolo_n" in list_models("detection")
+        True
+    """
+    return sorted(find_architectures(task))
+
+
+def create_model(name: str, *, pretrained: str | os.PathLike[str] | None = None, **arguments: Any) -> Model:
+    """Builds a model: an ordinary `torch.nn.Module` with `forward`, `loss`, `postprocess` and `input_spec`.
+
+    Args:
+        name: A name of `list_models()`.
+        pretrained: Weights to start from: a densevision weights file, or a name that `densevision models` lists, which
+            is downloaded. Tensors of other shapes, such as the head for other classes, keep their initial values; a log
+            message names them.
+        **arguments: Arguments of the model's constructor, such as `num_classes`, `in_channels` or `encoder`.
+
+    Raises:
+        UsageError: There is no such model, or it has no such argument.
+        WeightsError: The weights cannot be read, or none of them fits.
+
+    Example:
+        >>> model = create_model("yolo_n", num_classes=3)
+        >>> sorted(model.input_spec)
+        ['image']
+    """
+    architectures = find_architectures()
+    if name not in architectures:
+        raise UsageError("no such model", value=name, hint=did_you_mean(name, architectures))
+    model = architectures[name].build({}, arguments)
+    if pretrained is not None:
+        _load_pretrained(model, name, pretrained)
+    return model
+
+
+def _load_pretrained(model: Model, name: str, pretrained: str | os.PathLike[str]) -> None:
+    from densevision.inference.predictor import load_matching_weights
+    from densevision.published_weights import resolve_weights
+
+    task = next(task for task in TASKS if name in _get_registry(task))
+    skipped = load_matching_weights(model, resolve_weights(pretrained, task), task)
+    if skipped:
+        log.warning("%d tensors of %s are not in %s: %s", len(skipped), name, pretrained, ", ".join(skipped))
+
+
+def _get_registry(task: str) -> dict[str, Architecture]:
+    return import_module(f"densevision.tasks.{task}.models").MODELS

@@ -1,0 +1,151 @@
+"""EoMT for semantic segmentation.
+
+Source: Kerssies et al., Your ViT is Secretly an Image Segmentation Model, CVPR 2025.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densevision.nn.eomt import EomtNetwork
+from densevision.nn.mask_classification import (
+    MaskClassificationLoss,
+    MaskPrediction,
+    labels_to_targets,
+    pad_targets,
+)
+from densevision.nn.model import Model, Tensors
+from densevision.sample import InputSpec
+
+__all__ = ["SemanticEomt"]
+
+IDEAL_LOGIT = 20.0
+"""Logit of the right class and inside the mask in the outputs of a perfect model."""
+
+
+class SemanticEomt(Model):
+    """EoMT whose queries are summed to the probabilities of every pixel.
+
+    Args:
+        num_classes: Classes.
+        encoder: timm ViT.
+        image_size: Side, or (height, width), that the position embeddings are made for; images are resized to this
+            shorter side.
+        patch_size: Pixels per patch.
+        num_queries: Queries.
+        num_blocks: Last blocks of the encoder that see the queries.
+        in_channels: Channels of the image.
+        num_points: Points at which masks are compared in training.
+        ignore_index: Label of unknown pixels.
+        encoder_options: Fields of `densevision.run_config.BackboneConfig`, such as `pretrained` and `options`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 150,
+        encoder: str = "vit_large_patch14_reg4_dinov2",
+        image_size: int | tuple[int, int] = 512,
+        patch_size: int = 16,
+        num_queries: int = 100,
+        num_blocks: int = 4,
+        in_channels: int = 3,
+        num_points: int = 12544,
+        ignore_index: int = 255,
+        encoder_options: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.network = EomtNetwork(
+            num_classes,
+            encoder,
+            image_size,
+            patch_size,
+            num_queries,
+            num_blocks,
+            in_channels,
+            encoder_options,
+        )
+        self.num_classes = num_classes
+        self.criterion = MaskClassificationLoss(num_points=num_points)
+        self.ignore_index = ignore_index
+        shorter = image_size if isinstance(image_size, int) else min(image_size)
+        self.input_spec = {
+            "image": InputSpec(
+                in_channels,
+                "shortest",
+                shorter,
+                multiple_of=patch_size,
+                minimum=patch_size,
+                fill=self.network.fill,
+            )
+        }
+
+    def forward(self, image: Tensor) -> Tensors:
+        """Predicts masks and their classes.
+
+        Args:
+            image: (B, C, H, W) float RGB in [0, 1].
+
+        Returns:
+            "mask_logits": (B, Q, h, w) at stride `network.mask_stride` of the image padded to whole patches.
+            "class_logits": (B, Q, num_classes + 1), the last one "no object".
+        """
+        mask_logits, class_logits = self.network(image)[-1]
+        return {"mask_logits": mask_logits, "class_logits": class_logits}
+
+    def loss(self, outputs: Tensors, targets: Tensors) -> Tensors:
+        """Losses of the final prediction; `compute_losses` also supervises the blocks before.
+
+        Args:
+            outputs: What `forward` returns.
+            targets: "labels" (B, H, W) int64.
+
+        Returns:
+            "class", "mask" and "dice".
+        """
+        return self._losses([MaskPrediction(outputs["mask_logits"], outputs["class_logits"])], targets)
+
+    def compute_losses(self, inputs: Tensors, targets: Tensors) -> Tensors:
+        """Losses summed over the blocks with queries and the final prediction."""
+        return self._losses(self.network(inputs["image"]), targets)
+
+    def postprocess(self, outputs: Tensors) -> Tensors:
+        """Probabilities of the classes at every pixel.
+
+        Returns:
+            "probabilities": (B, num_classes, H, W) of the image padded to whole patches: the masks' probabilities
+            weighted by those of their classes and normalized to a sum of 1.
+        """
+        stride = self.network.mask_stride
+        masks = F.interpolate(outputs["mask_logits"].float(), scale_factor=stride, mode="bilinear").sigmoid()
+        classes = outputs["class_logits"].float().softmax(2)[..., :-1]
+        scores = torch.einsum("bqc,bqhw->bchw", classes, masks)
+        scores = scores / scores.sum(1, keepdim=True).clamp(min=torch.finfo(scores.dtype).tiny)
+        return {"probabilities": scores}
+
+    def ideal_outputs(self, targets: Tensors, size: tuple[int, int]) -> Tensors:
+        """One query per class whose mask is certain; labels finer than the masks' stride are averaged."""
+        stride = self.network.mask_stride
+        labels = targets["labels"]
+        labels = F.pad(labels, (0, size[1] - labels.shape[2], 0, size[0] - labels.shape[1]), value=self.ignore_index)
+        inside = torch.stack([labels == index for index in range(self.num_classes)], 1).float()
+        height, width = (-(-side // self.network.patch_size) * self.network.patch_size // stride for side in size)
+        masks = F.interpolate(inside, (height, width), mode="area")
+        classes = torch.eye(self.num_classes, self.num_classes + 1, device=labels.device)
+        return {
+            "mask_logits": IDEAL_LOGIT * (2 * masks - 1),
+            "class_logits": IDEAL_LOGIT * classes.expand(len(labels), -1, -1),
+        }
+
+    def on_progress(self, fraction: float) -> None:
+        """Anneals the masked attention; see `EomtNetwork.anneal_masks`."""
+        self.network.anneal_masks(fraction)
+
+    def _losses(self, predictions: list[MaskPrediction], targets: Tensors) -> Tensors:
+        segments = labels_to_targets(targets["labels"], self.ignore_index)
+        height, width = (side * self.network.mask_stride for side in predictions[-1].mask_logits.shape[-2:])
+        return self.criterion(predictions, pad_targets(segments, (height, width)))
