@@ -50,8 +50,7 @@ LIMITS: dict[str, int] = {
     "workers": 1024,
     "buffer": 10_000,
     "max_detections": 1_000_000,
-    "candidates": 1_000_000,
-    "kept": 1_000_000,
+    "max_candidates": 1_000_000,
     "num_classes": MAX_LIST_LENGTH,
     "head_channels": 8192,
     "atrous_rates": 1024,
@@ -61,11 +60,37 @@ LIMITS: dict[str, int] = {
     "patch_size": 256,
     "image_size": MAX_SIDE,
     "input_size": MAX_SIDE,
+    "max_size": 2 * MAX_SIDE,
+    "reg_max": 1024,
+    "topk": 10_000,
+    "depth_multiple": 16,
+    "width_multiple": 16,
+    "encoder_depth": 16,
+    "encoder_expansion": 16,
+    "encoder_width": 8192,
+    "encoder_feedforward": 65_536,
+    "feedforward": 65_536,
+    "heads": 1024,
+    "points": 1024,
+    "num_denoising": 10_000,
+    "num_keypoints": 1024,
+    "encoder_strides": 1024,
+    "fpn_channels": 8192,
+    "rpn_depth": 64,
+    **dict.fromkeys(
+        (f"rpn_{stage}_nms_top_n_{mode}" for stage in ("pre", "post") for mode in ("train", "test")), 1_000_000
+    ),
+    **dict.fromkeys((f"{stage}_batch_size_per_image" for stage in ("rpn", "box")), 1_000_000),
+    **dict.fromkeys((f"{head}_resolution" for head in ("box", "mask", "keypoint")), 256),
+    **dict.fromkeys((f"{head}_convs" for head in ("box", "mask", "keypoint")), 64),
+    **dict.fromkeys((f"{head}_channels" for head in ("mask", "keypoint")), 8192),
+    "box_hidden": 65_536,
 }
-"""Option name, in any section -> maximum integer in it."""
+"""Option name, in any section -> maximum number in it."""
 LIST_LENGTHS: dict[str, int] = {
     "keypoint_names": 1024, "skeleton_edges": 4096, "sigmas": 1024, "mean": 1024, "std": 1024, "hidden": 16,
-    "strides": 16, "levels": 16, "sizes": 64, "ratios": 64,
+    "strides": 16, "levels": 16, "sizes": 64, "ratios": 64, "points": 16, "box_hidden": 16, "encoder_strides": 16,
+    "encoder_modules": 16, "anchor_sizes": 64, "aspect_ratios": 64,
 }  # fmt: skip
 """Option name -> maximum length of its list; `MAX_LIST_LENGTH` for all others."""
 
@@ -78,7 +103,7 @@ def check_limits(values: Any, path: str = "") -> None:
         path: Dotted name of `values`.
 
     Raises:
-        UsageError: An integer, list or string is above its limit; the error names the option.
+        UsageError: A number, list or string is above its limit; the error names the option.
     """
     name = path.rpartition(".")[2]
     if isinstance(values, Mapping):
@@ -93,7 +118,7 @@ def check_limits(values: Any, path: str = "") -> None:
             raise _limit_error(path, f"{len(values)} entries", limit)
         for value in values:
             check_limits(value, path)
-    elif isinstance(values, int) and name in LIMITS and values > LIMITS[name]:
+    elif isinstance(values, (int, float)) and name in LIMITS and values > LIMITS[name]:
         raise _limit_error(path, values, LIMITS[name])
 
 

@@ -102,14 +102,14 @@ class Batch:
         inputs: Name -> (B, C, H, W) float32 in [0, 1]; of kind `size`: (B, 2) float32.
         views: One view per sample, of its first image.
         targets: Targets of the losses, from `Task.collate_targets`.
-        ground_truths: The ground truths on the model's canvas.
+        target_records: The ground truths on the model's canvas.
         ids: Identifiers of the samples, for messages.
     """
 
     inputs: dict[str, Tensor]
     views: list[View]
     targets: dict[str, Tensor]
-    ground_truths: list[Result | None]
+    target_records: list[Result | None]
     ids: list[int | str]
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:

@@ -1,4 +1,4 @@
-"""Planted names: nothing that a terminal or a browser acts upon passes through messages, tables, logs or pages."""
+"""Hostile names: messages, tables, logs and pages contain nothing that controls a terminal or a browser."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from densevision.draw.html_page import HTMLPage
 from densevision.errors import DataError
 from densevision.escaping import escape_control, escape_json
 
-PLANTED = (
+HOSTILE_NAMES = (
     "\x1b[31mred",
     "\x1b]0;title\x07",
     "\x1b]8;;http://example.com\x1b\\link",
@@ -39,22 +39,22 @@ PLANTED = (
     "[bold red]markup[/]",
     "<script>alert(1)</script>",
 )
-ACTIVE = {"Cc", "Cs", "Zl", "Zp"}
+UNSAFE_CATEGORIES = {"Cc", "Cs", "Zl", "Zp"}
 
 
-def harmless(text: str) -> bool:
-    """By Unicode's own categories: no controls, surrogates, separators of lines, or formats beside the joiners."""
-    kinds = {unicodedata.category(c) for c in text if c not in "\n\t"}
+def is_harmless(text: str) -> bool:
+    """By Unicode categories: no controls, surrogates, line separators, or format characters other than joiners."""
+    categories = {unicodedata.category(c) for c in text if c not in "\n\t"}
     formats = {c for c in text if unicodedata.category(c) == "Cf"} - {"\u200c", "\u200d"}
-    return not kinds & ACTIVE and not formats
+    return not categories & UNSAFE_CATEGORIES and not formats
 
 
-def test_escape_control__every_character() -> None:
+def test_escape_control__all_characters() -> None:
     for number in range(sys.maxunicode + 1):
         character = chr(number)
         shown = escape_control(character)
-        if unicodedata.category(character) in ACTIVE and character not in "\n\t":
-            assert harmless(shown) and "\\" in shown
+        if unicodedata.category(character) in UNSAFE_CATEGORIES and character not in "\n\t":
+            assert is_harmless(shown) and "\\" in shown
             assert shown.encode().decode("unicode_escape") == character
         elif unicodedata.category(character) not in ("Cf", "Cn"):
             assert shown == character
@@ -62,80 +62,80 @@ def test_escape_control__every_character() -> None:
     assert escape_control(family) == family
 
 
-@pytest.mark.parametrize("planted", PLANTED)
-def test_errors__planted_names(planted: str) -> None:
-    failure = DataError(f"class {planted}", file=f"a{planted}\n.png", field=planted, value=planted, hint=planted)
-    assert harmless(str(failure)) and "\n" not in str(failure)
-    assert failure.field == planted  # the value itself stays
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_errors__hostile_names(name: str) -> None:
+    error = DataError(f"class {name}", file=f"a{name}\n.png", field=name, value=name, hint=name)
+    assert is_harmless(str(error)) and "\n" not in str(error)
+    assert error.field == name  # the value itself stays
 
 
 def test_errors__file_name_as_bytes() -> None:
-    assert harmless(str(DataError("wrong", file=b"\xff\x1b[2J.png")))
+    assert is_harmless(str(DataError("wrong", file=b"\xff\x1b[2J.png")))
 
 
-@pytest.mark.parametrize("planted", PLANTED)
-def test_json__stays_the_same_value(planted: str) -> None:
-    text = escape_json(json.dumps({planted: [planted, 1]}, ensure_ascii=False))
-    assert harmless(text)
-    assert json.loads(text) == {planted: [planted, 1]}
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_escape_json__value_is_unchanged(name: str) -> None:
+    text = escape_json(json.dumps({name: [name, 1]}, ensure_ascii=False))
+    assert is_harmless(text)
+    assert json.loads(text) == {name: [name, 1]}
 
 
-@pytest.mark.parametrize("planted", PLANTED)
-def test_terminal__text_and_tables(planted: str) -> None:
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_terminal__text_and_tables(name: str) -> None:
     console = open_console()
     console.file, console.width = io.StringIO(), 400
-    table = Table(title=planted)
-    table.add_column(planted)
-    table.add_row(planted)
-    console.print(planted)
+    table = Table(title=name)
+    table.add_column(name)
+    table.add_row(name)
+    console.print(name)
     console.print(table)
     shown = console.file.getvalue()
-    assert harmless(shown) and shown.count(escape_control(planted)) == 4
+    assert is_harmless(shown) and shown.count(escape_control(name)) == 4
 
 
 @pytest.mark.parametrize("as_json", [False, True])
-def test_check__planted_names(as_json: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_check__hostile_names(as_json: bool, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     from densevision.datasets.checks.boxes import TINY
     from densevision.datasets.checks.context import CheckContext
 
     context = CheckContext(lambda items, title: items)
-    for planted in PLANTED:
-        context.add(TINY, tmp_path / planted.replace("/", "_"), planted, planted)
+    for name in HOSTILE_NAMES:
+        context.add(TINY, tmp_path / name.replace("/", "_"), name, name)
     findings: list[Finding] = context.findings
-    notes = [f"note of {planted}" for planted in PLANTED]
+    notes = [f"note of {name}" for name in HOSTILE_NAMES]
     print_findings(
-        CheckReport("detection", "data", {PLANTED[0]: {PLANTED[1]: 1}}, findings, notes, [PLANTED[2]]), as_json
+        CheckReport("detection", "data", {HOSTILE_NAMES[0]: {HOSTILE_NAMES[1]: 1}}, findings, notes, [HOSTILE_NAMES[2]]), as_json
     )
     shown = capsys.readouterr().out
-    assert shown and harmless(shown)
+    assert shown and is_harmless(shown)
 
 
-def test_logging__planted_names(capsys: pytest.CaptureFixture[str]) -> None:
+def test_logging__hostile_names(capsys: pytest.CaptureFixture[str]) -> None:
     log = logging.getLogger("densevision")
     before = log.handlers, log.propagate, log.level
     try:
         configure_logging(quiet=False)
-        for planted in PLANTED:
-            log.warning("%s: of 100 %%", planted)
+        for name in HOSTILE_NAMES:
+            log.warning("%s: of 100 %%", name)
     finally:
         log.handlers, log.propagate = before[:2]
         log.setLevel(before[2])
     shown = capsys.readouterr().err
-    assert harmless(shown) and len(shown.splitlines()) == len(PLANTED)
+    assert is_harmless(shown) and len(shown.splitlines()) == len(HOSTILE_NAMES)
 
 
-def test_page__planted_names() -> None:
-    page = HTMLPage(PLANTED[0])
-    for planted in PLANTED:
-        page.add_heading(planted).add_text(planted).add_code(planted).add_collapsible(planted, planted)
-        page.add_table([[planted, 1.0]], [planted, planted], planted).add_image(np.zeros((4, 4, 3), np.uint8), planted)
+def test_html_page__hostile_names() -> None:
+    page = HTMLPage(HOSTILE_NAMES[0])
+    for name in HOSTILE_NAMES:
+        page.add_heading(name).add_text(name).add_code(name).add_collapsible(name, name)
+        page.add_table([[name, 1.0]], [name, name], name).add_image(np.zeros((4, 4, 3), np.uint8), name)
     html = page.render()
     html.encode()
-    assert harmless(html) and "<script" not in html
+    assert is_harmless(html) and "<script" not in html
 
 
-@pytest.mark.skipif(os.name == "nt", reason="such names are refused there")
-def test_command_line__planted_file_names(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="Windows refuses such names")
+def test_command_line__hostile_file_names(tmp_path: Path) -> None:
     folder = tmp_path / "\x1b[2Jdata"
     (folder / "images").mkdir(parents=True)
     (folder / "labels").mkdir()
@@ -144,6 +144,6 @@ def test_command_line__planted_file_names(tmp_path: Path) -> None:
     (folder / "data.yaml").write_text('names: ["\\e[31mred"]\ntrain: images\nval: images\n')
     for arguments in (["check", str(folder)], ["score", str(folder), str(folder)]):
         program = [sys.executable, "-m", "densevision", "detection", *arguments]
-        answer = subprocess.run(program, capture_output=True, cwd=Path(densevision.__file__).parents[1])
-        text = (answer.stdout + answer.stderr).decode()
-        assert text and harmless(text)
+        process = subprocess.run(program, capture_output=True, cwd=Path(densevision.__file__).parents[1])
+        text = (process.stdout + process.stderr).decode()
+        assert text and is_harmless(text)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import densevision
+from densevision.datasets.scenes import Scenes
 from densevision.errors import UsageError
 from densevision.inference.predictor import TorchPredictor
 from densevision.models import find_architectures
 from densevision.nn.model import Model
 from densevision.tasks import TASKS, load_config, load_task
+from densevision.tasks.detection.models import MODELS
+from densevision.tasks.registry import Architecture
 from densevision.training.train import make_card
 
 SIDE = 64
@@ -89,6 +95,7 @@ SMALL: dict[str, dict[str, Any]] = {
             "reassemble_channels": (8, 8, 16, 16),
             "blocks": (1, 2, 3, 4),
             "image_size": SIDE,
+            "max_depth": 10.0,
         }
         for size in ("", "_base", "_large")
     },
@@ -172,10 +179,10 @@ def make_targets(task: str, model: Model, inputs: dict[str, Tensor], seed: int =
     if task == "flow":
         mask = torch.ones(BATCH, height, width, dtype=torch.bool)
         occlusion = (rand(BATCH, height, width) > 0.8).float()
-        flow = 4 * rand(BATCH, 2, height, width) - 2
+        flow = torch.ones(BATCH, 2, height, width) * torch.tensor([2.0, -1.0])[:, None, None]
         return {"flow": flow, "valid": mask, "occlusion": occlusion, "occlusion_valid": mask}
     scale = getattr(model, "scale", 1)
-    image = rand(BATCH, 3, scale * height, scale * width)
+    image = 1 - F.interpolate(inputs["image"], scale_factor=scale)
     return {"image": image, "known": torch.ones(BATCH, 1, scale * height, scale * width, dtype=torch.bool)}
 
 
@@ -218,7 +225,8 @@ def task_overrides(task: str, name: str) -> dict[str, Any]:
         overrides["keypoint_names"] = [f"point {number}" for number in range(keypoints)]
     if task == "depth" and "image_size" in arguments:
         overrides |= {"data.shorter": arguments["image_size"], "data.size": [arguments.pop("image_size")] * 2}
-    for argument, option in {"image_size": "data.size", "encoder": "backbone.name", "scale": "scale"}.items():
+    options = {"image_size": "data.size", "encoder": "backbone.name", "scale": "scale", "max_depth": "max_depth"}
+    for argument, option in options.items():
         if argument in arguments:
             overrides[option] = arguments.pop(argument)
     return overrides | {f"model.{argument}": value for argument, value in arguments.items()}
@@ -257,7 +265,7 @@ def test_training__loss_decreases(task: str) -> None:
     model = make_small(LEARNERS[task]).train()
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], 3e-3)
     history = [take_step(model, task, optimizer) for _ in range(15)]
-    assert min(history[-3:]) < 0.85 * history[0]
+    assert max(history[-3:]) < 0.9 * history[0]
 
 
 def test_names__unique_over_all_tasks() -> None:
@@ -319,3 +327,35 @@ def test_pretrained__other_classes_keep_a_new_head(tmp_path: Path, caplog: pytes
     assert different == {"head.classify.predict.weight", "head.classify.predict.bias"}
     assert all(torch.equal(loaded[name], source[name]) for name in loaded if name not in different)
     assert all(name in caplog.text for name in different)
+
+
+def test_new_architecture__one_file_and_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    monkeypatch.setitem(MODELS, "toy", Architecture("toy_detector:ToyDetector", "three convolutions"))
+    assert "toy" in densevision.list_models("detection")
+    assert len(densevision.create_model("toy", num_classes=2, width=8).layers[0].weight) == 8
+
+    overrides = {
+        "arch": "toy",
+        "model.width": 24,
+        "data.size": 64,
+        "data.workers": 0,
+        "train.epochs": 4,
+        "train.lr": 5e-3,
+        "train.precision": "float32",
+    }
+    run = densevision.train("detection", "scenes:24:0", overrides=overrides, out=tmp_path / "run", quiet=True)
+    weights = run / "last.safetensors"
+    with open(run / "metrics.csv") as file:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(file)]
+    assert len(losses) == 4 and losses[-1] < 0.8 * losses[0]
+
+    report = densevision.evaluate("detection", "scenes:4:1", weights, quiet=True)
+    assert 0 <= report.metrics["AP"] <= 1
+    image = Scenes(1, 2, (60, 90))[0].image
+    expected = densevision.predict(image, "detection", weights, precision="float32", score_threshold=0.02)
+    assert expected.size == (60, 90) and len(expected)
+
+    exported = densevision.export("detection", weights, out=tmp_path / "toy.pt2", export_format="torch")
+    result = densevision.predict(image, "detection", exported, precision="float32", score_threshold=0.02)
+    np.testing.assert_allclose(result.boxes, expected.boxes, atol=1e-3)

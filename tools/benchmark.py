@@ -178,7 +178,7 @@ def _image(folder: Path, side: int) -> Path:
 def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
     """Random truths and predictions with COCO's statistics: sizes, classes per image, crowd, hits and misses."""
     rng = np.random.default_rng(0)
-    ground_truths, predictions = [], []
+    target_records, predictions = [], []
     for image in range(1, 5001):
         count, classes = min(int(rng.poisson(7.3)), 60), rng.integers(1, 81, 3)
         sides = np.exp(rng.normal(4, 1, (count, 2))).clip(4, 400)
@@ -186,7 +186,7 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
         boxes, labels = np.concatenate([corners, sides], 1), rng.choice(classes, count)
         for box, label in zip(boxes.tolist(), labels.tolist()):
             area = box[2] * box[3] * 0.7
-            ground_truths.append({"id": len(ground_truths) + 1, "image_id": image, "category_id": label, "bbox": box, "area": area,
+            target_records.append({"id": len(target_records) + 1, "image_id": image, "category_id": label, "bbox": box, "area": area,
                            "iscrowd": int(rng.random() < 0.01)})  # fmt: skip
         for hit in rng.random(100) < 0.35:
             if hit and count:
@@ -204,9 +204,9 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
     images = [{"id": image, "width": 640, "height": 480, "file_name": f"{image}.jpg"} for image in range(1, 5001)]
     categories = [{"id": label, "name": str(label)} for label in range(1, 81)]
     paths = folder / "truth.json", folder / "predictions.json"
-    paths[0].write_text(json.dumps({"images": images, "annotations": ground_truths, "categories": categories}))
+    paths[0].write_text(json.dumps({"images": images, "annotations": target_records, "categories": categories}))
     paths[1].write_text(json.dumps(predictions))
-    return str(paths[0]), str(paths[1]), {"images": 5000, "truths": len(ground_truths), "predictions": len(predictions)}
+    return str(paths[0]), str(paths[1]), {"images": 5000, "truths": len(target_records), "predictions": len(predictions)}
 
 
 PARTS = {"start": start, "score": score, "speed": speed, "memory": memory, "check": check}

@@ -1,10 +1,10 @@
-"""Measures Mask R-CNN beside torchvision's on the same weights and images: at 800 pixels, and a training step.
+"""Measures Mask R-CNN against torchvision's on the same weights and images: inference at 800 pixels, a training step.
 
     python tools/benchmark_instance.py [inference] [training] [--images FOLDER] [--repeats N] [--out FILE]
 
-Both take turns, image by image, so that a busy machine is busy for both; the shortest time of each counts. Weights
-are random, and a hundred objects are found with them: the work is at least that of trained ones. Times are those of the
-processor, summed over its threads, so that waiting for it does not count.
+Both take turns, image by image, so that other load on the machine affects both; the shortest time of each counts.
+Weights are random and give a hundred objects, at least as much work as trained ones. Times are CPU times, summed over
+threads.
 """
 
 from __future__ import annotations
@@ -37,69 +37,73 @@ from densevision.results import Instances
 from densevision.sample import Sample
 
 NAME = "torchvision/maskrcnn_resnet50_fpn"
-LEAST = 0.05
-"""Lowest score of an object; torchvision's default."""
+SCORE_THRESHOLD = 0.05
+"""torchvision's default."""
 
 
-def networks(folder: Path) -> tuple[nn.Module, TorchPredictor]:
+def build_networks(folder: Path) -> tuple[nn.Module, TorchPredictor]:
     """torchvision's network with random weights, and ours with the same."""
     torch.manual_seed(0)
     body = resnet_fpn_backbone(
         backbone_name="resnet50", weights=None, norm_layer=FrozenBatchNorm2d, trainable_layers=3
-    )  # as its published weights are run
-    reference = MaskRCNN(body, 91, box_score_thresh=LEAST).eval()
-    torch.save(reference.state_dict(), folder / "theirs.pth")
-    convert(NAME, folder / "theirs.pth", folder / "ours.safetensors")
+    )  # as for its published weights
+    reference = MaskRCNN(body, 91, box_score_thresh=SCORE_THRESHOLD).eval()
+    torch.save(reference.state_dict(), folder / "torchvision.pth")
+    convert(NAME, folder / "torchvision.pth", folder / "ours.safetensors")
     return reference, densevision.load(folder / "ours.safetensors")
 
 
 def load_images(folder: str | None, count: int) -> list[np.ndarray]:
-    """Photographs of a folder, or scenes where none is given; (H, W, 3) uint8 each."""
+    """Photographs of a folder, or scenes without one; (H, W, 3) uint8 each."""
     if folder is None:
         return [Scenes(1, seed, (480, 640))[0].image for seed in range(count)]
     files = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in (".jpg", ".png"))
     return [read_image(path)[..., :3] for path in files[:count]]
 
 
-def inference(reference: nn.Module, model: TorchPredictor, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
-    """Seconds per image of both, in float32 and as `precision auto` chooses, and how far the answers are apart."""
+def measure_inference(
+    reference: nn.Module, model: TorchPredictor, images: list[np.ndarray], repeats: int
+) -> dict[str, Any]:
+    """Seconds per image of both, in float32 and with `precision=auto`, and the difference of their results."""
 
-    def theirs(image: np.ndarray) -> dict[str, Tensor]:
+    def run_torchvision(image: np.ndarray) -> dict[str, Tensor]:
         with torch.inference_mode():
             return reference([torch.from_numpy(image).permute(2, 0, 1).float() / 255])[0]
 
-    def ours(image: np.ndarray, precision: str) -> Instances:
-        return model.predict(image, score_threshold=LEAST, precision=precision)
+    def run_ours(image: np.ndarray, precision: str) -> Instances:
+        return model.predict(image, score_threshold=SCORE_THRESHOLD, precision=precision)
 
-    contestants: dict[str, Callable[[np.ndarray], Any]] = {
-        "torchvision": theirs,
-        "float32": lambda image: ours(image, "float32"),
-        "auto": lambda image: ours(image, "auto"),
+    runners: dict[str, Callable[[np.ndarray], Any]] = {
+        "torchvision": run_torchvision,
+        "float32": lambda image: run_ours(image, "float32"),
+        "auto": lambda image: run_ours(image, "auto"),
     }
-    seconds: dict[str, list[list[float]]] = {name: [[] for _ in images] for name in contestants}
-    answers: list[dict[str, Any]] = [{} for _ in images]
-    for _ in range(repeats + 1):  # the first round warms up
+    seconds: dict[str, list[list[float]]] = {name: [[] for _ in images] for name in runners}
+    results: list[dict[str, Any]] = [{} for _ in images]
+    for _ in range(repeats + 1):  # the first round is a warm-up
         for row, image in enumerate(images):
-            for name, contestant in contestants.items():
-                taken, answers[row][name] = _timed(lambda one=contestant, given=image: one(given))
-                seconds[name][row].append(taken)
-    least = {name: sum(min(times[1:]) for times in rows) / len(images) for name, rows in seconds.items()}
+            for name, runner in runners.items():
+                elapsed, results[row][name] = _measure(lambda run=runner, x=image: run(x))
+                seconds[name][row].append(elapsed)
+    shortest = {name: sum(min(times[1:]) for times in rows) / len(images) for name, rows in seconds.items()}
     return {
-        "seconds_per_image": least,
-        "times_faster_float32": least["torchvision"] / least["float32"],
-        "times_faster_auto": least["torchvision"] / least["auto"],
+        "seconds_per_image": shortest,
+        "times_faster_float32": shortest["torchvision"] / shortest["float32"],
+        "times_faster_auto": shortest["torchvision"] / shortest["auto"],
         "auto_is": model.precision(model.options.changed(precision="auto")),
-        "float32_beside_torchvision": _apart([(one["torchvision"], one["float32"]) for one in answers]),
+        "float32_against_torchvision": _compare([(one["torchvision"], one["float32"]) for one in results]),
         "runs": seconds,
     }
 
 
-def training(reference: nn.Module, model: TorchPredictor, images: list[np.ndarray], repeats: int) -> dict[str, Any]:
+def measure_training(
+    reference: nn.Module, model: TorchPredictor, images: list[np.ndarray], repeats: int
+) -> dict[str, Any]:
     """Seconds of a training step of two images: losses, gradients, and a step of SGD."""
-    samples = [Sample({"image": image}, _truth(model, image, seed)) for seed, image in enumerate(images[:2])]
+    samples = [Sample({"image": image}, _make_truth(model, image, seed)) for seed, image in enumerate(images[:2])]
     batch = Collate(model.task)(samples)
     sizes = batch.inputs["size"].long().tolist()
-    given = [image[:, :height, :width] for image, (height, width) in zip(batch.inputs["image"], sizes)]
+    images_on_canvas = [image[:, :height, :width] for image, (height, width) in zip(batch.inputs["image"], sizes)]
     targets = [
         {
             "boxes": batch.targets["boxes"][row],
@@ -110,14 +114,14 @@ def training(reference: nn.Module, model: TorchPredictor, images: list[np.ndarra
     ]
     reference.train()
     reference.transform._skip_resize = True
-    net = model.model.train()
+    network = model.model.train()
     losses = {
-        "torchvision": (reference, lambda: reference(given, targets)),
-        "ours": (net, lambda: model.task.compute_losses(net, batch, None, "net")),
+        "torchvision": (reference, lambda: reference(images_on_canvas, targets)),
+        "ours": (network, lambda: model.task.compute_losses(network, batch, None, "net")),
     }
     optimizers = {name: torch.optim.SGD(module.parameters(), 1e-6) for name, (module, _) in losses.items()}
     seconds: dict[str, list[float]] = {name: [] for name in losses}
-    found: dict[str, dict[str, float]] = {}
+    values: dict[str, dict[str, float]] = {}
 
     def step(name: str) -> dict[str, float]:
         torch.manual_seed(1)
@@ -129,20 +133,20 @@ def training(reference: nn.Module, model: TorchPredictor, images: list[np.ndarra
 
     for _ in range(repeats + 1):
         for name in losses:
-            taken, found[name] = _timed(lambda chosen=name: step(chosen))
-            seconds[name].append(taken)
-    least = {name: min(times[1:]) for name, times in seconds.items()}
-    ratio = least["torchvision"] / least["ours"]
-    return {"seconds_per_step": least, "times_faster": ratio, "losses": found, "runs": seconds}
+            elapsed, values[name] = _measure(lambda each=name: step(each))
+            seconds[name].append(elapsed)
+    shortest = {name: min(times[1:]) for name, times in seconds.items()}
+    ratio = shortest["torchvision"] / shortest["ours"]
+    return {"seconds_per_step": shortest, "times_faster": ratio, "losses": values, "runs": seconds}
 
 
-def _timed(call: Callable[[], Any]) -> tuple[float, Any]:
+def _measure(call: Callable[[], Any]) -> tuple[float, Any]:
     start = time.process_time()
-    answer = call()
-    return time.process_time() - start, answer
+    result = call()
+    return time.process_time() - start, result
 
 
-def _truth(model: TorchPredictor, image: np.ndarray, seed: int) -> Instances:
+def _make_truth(model: TorchPredictor, image: np.ndarray, seed: int) -> Instances:
     """Eight elliptic objects."""
     from densevision.ops.masks import compute_areas, compute_boxes, encode
 
@@ -154,29 +158,33 @@ def _truth(model: TorchPredictor, image: np.ndarray, seed: int) -> Instances:
         masks.append(encode(((y - row) / tall) ** 2 + ((x - column) / wide) ** 2 <= 1))
     names = model.task.config.classes
     labels = rng.integers(0, len(names), len(masks))
-    return Instances.from_arrays(compute_boxes(masks), labels, names, size, masks=tuple(masks), areas=compute_areas(masks))
+    return Instances.from_arrays(
+        compute_boxes(masks), labels, names, size, masks=tuple(masks), areas=compute_areas(masks)
+    )
 
 
-def _apart(pairs: list[tuple[dict[str, Tensor], Instances]]) -> dict[str, float]:
-    """How many objects have a twin of the same class within 0.01 pixels, and how far the twins are apart.
+def _compare(pairs: list[tuple[dict[str, Tensor], Instances]]) -> dict[str, float]:
+    """How many objects have a match of the same class within 0.01 pixels, and the largest differences of matches.
 
-    Objects whose scores are equal up to rounding change places, and of those that overlap either may stay.
+    Objects whose scores are equal up to rounding may be swapped, and of those that overlap either may be kept.
     """
-    score, count, twins, pixels, differing = 0.0, 0, 0, 0, 0
-    for want, own in pairs:
-        masks = want["masks"][:, 0].numpy() > 0.5
+    score, count, matches, pixels, differing = 0.0, 0, 0, 0, 0
+    for expected, result in pairs:
+        masks = expected["masks"][:, 0].numpy() > 0.5
         count += len(masks)
-        for box, strength, label, mask in zip(*(want[key].numpy() for key in ("boxes", "scores", "labels")), masks):
-            apart = np.abs(own.boxes - box).max(1, initial=0) + (own.labels + 1 != label) * 1e9
-            near = np.flatnonzero(apart < 0.01)
+        columns = (expected[key].numpy() for key in ("boxes", "scores", "labels"))
+        for box, confidence, label, mask in zip(*columns, masks):
+            distance = np.abs(result.boxes - box).max(1, initial=0) + (result.labels + 1 != label) * 1e9
+            near = np.flatnonzero(distance < 0.01)
             if len(near):
-                row = near[np.abs(own.scores[near] - strength).argmin()]
-                twins, score = twins + 1, max(score, float(abs(own.scores[row] - strength)))
-                pixels, differing = pixels + int(mask.sum()), differing + int((own[[row]].dense()[0] != mask).sum())
-    return {"objects": count, "twins": twins, "scores": score, "mask_pixels": differing / max(pixels, 1)}
+                row = near[np.abs(result.scores[near] - confidence).argmin()]
+                matches, score = matches + 1, max(score, float(abs(result.scores[row] - confidence)))
+                pixels += int(mask.sum())
+                differing += int((result[[row]].dense()[0] != mask).sum())
+    return {"objects": count, "matches": matches, "scores": score, "mask_pixels": differing / max(pixels, 1)}
 
 
-PARTS = {"inference": inference, "training": training}
+PARTS = {"inference": measure_inference, "training": measure_training}
 
 
 @click.command(help=__doc__)
@@ -198,12 +206,12 @@ def main(parts: tuple[str, ...], folder: str | None, count: int, repeats: int, o
     images = load_images(folder, count)
     figures["images"] = [list(image.shape[:2]) for image in images]
     with tempfile.TemporaryDirectory() as scratch:
-        reference, model = networks(Path(scratch))
+        reference, model = build_networks(Path(scratch))
         for part in parts or PARTS:
             figures[part] = PARTS[part](reference, model, images, repeats)
             runs = figures[part].get("runs")
-            shown = {name: value for name, value in figures[part].items() if value is not runs}
-            click.echo(json.dumps({part: shown}, indent=1))
+            summary = {name: value for name, value in figures[part].items() if value is not runs}
+            click.echo(json.dumps({part: summary}, indent=1))
     if out:
         Path(out).write_text(json.dumps(figures, indent=1) + "\n")
 

@@ -1,8 +1,8 @@
-"""Measures superres: bfloat16 beside float32 of the same network, and the memory of a huge image beside a small one.
+"""Benchmarks superres: bfloat16 against float32, and the peak memory of a huge image against that of a small one.
 
     python tools/benchmark_superres.py [speed] [memory] [--image FILE] [--weights FILE] [--out FILE]
 
-`speed` takes seconds of the processor, not of the clock, so that others at work on the machine change little.
+`speed` measures processor time, which other processes on the machine hardly change.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 import cv2
@@ -26,124 +26,123 @@ import densevision
 from densevision import api
 from densevision.datasets.degradations import resize_bicubic
 from densevision.datasets.scenes import Scenes
-from densevision.inference.predictor import Predictor, build_without_weights
+from densevision.inference.predictor import Predictor, TorchPredictor, build_without_weights
 from densevision.io.image import read_image, convert_channels
 from densevision.io.weights import Card
 from densevision.metrics.image_quality import psnr
+from densevision.tasks.superres.models.superres_model import SuperresModel
 
 NETWORKS: dict[str, dict[str, Any]] = {
-    "edsr_baseline_x4": {"arch": "edsr", "scale": 4, "residual": True},
-    "rrdb_x4": {"arch": "rrdb", "scale": 4, "residual": True},
+    "edsr_baseline_x4": {"arch": "edsr_baseline", "scale": 4, "model.residual": True},
+    "rrdb_x4": {"arch": "rrdb", "scale": 4, "model.residual": True},
 }
-"""The published sizes. Without weights they add noise to the interpolated image, of the size of what they learn."""
+"""The published sizes, with random weights whose output has the magnitude of trained detail."""
 SIDE = 128
-"""Of the image that is enlarged, in pixels."""
-DETAIL = 0.02
-"""Standard deviation of what a network with random weights adds to the interpolated image."""
+"""Side of the enlarged image in pixels."""
+DETAIL_STD = 0.02
+"""Standard deviation of the detail that a network with random weights adds to the interpolated image."""
 REPEATS = 3
 SIDES = (500, 8000)
-"""Of the images whose memory is compared."""
+"""Sides of the images whose memory is compared."""
 
 
-def speed(image: Path | None, weights: Path | None) -> dict[str, Any]:
-    """CPU seconds of `precision=auto` and `float32`, each the least of some, and what the difference costs in dB."""
-    whole = Scenes(1, 0, (4 * SIDE, 4 * SIDE))[0].clean if image is None else convert_channels(read_image(image), 3)
-    figures: dict[str, Any] = {"image": str(image or "scenes:1:0"), "threads": torch.get_num_threads()}
-    models = {str(weights): api.load(weights, "superres")} if weights else {n: _random(s) for n, s in NETWORKS.items()}
+def measure_speed(image: Path | None, weights: Path | None) -> dict[str, Any]:
+    """CPU seconds of `precision=auto` and `float32`, each the minimum of several runs, and the loss of PSNR in dB."""
+    original = Scenes(1, 0, (4 * SIDE, 4 * SIDE))[0].clean if image is None else convert_channels(read_image(image), 3)
+    numbers: dict[str, Any] = {"image": str(image or "scenes:1:0"), "threads": torch.get_num_threads()}
+    models = {str(weights): api.load(weights, "superres")} if weights else {n: _build(s) for n, s in NETWORKS.items()}
     for name, model in models.items():
         scale = model.task.config.scale
-        height, width = (min(side, 4 * SIDE) // scale * scale for side in whole.shape[:2])
-        truth = whole[:height, :width]
-        figures[name] = _compared(model, resize_bicubic(truth, (height // scale, width // scale)), truth)
-    return figures
+        height, width = (min(side, 4 * SIDE) // scale * scale for side in original.shape[:2])
+        truth = original[:height, :width]
+        numbers[name] = _compare_precisions(model, resize_bicubic(truth, (height // scale, width // scale)), truth)
+    return numbers
 
 
-def memory(*_: Any) -> dict[str, Any]:
-    """Peak memory of fresh processes that enlarge an image twice and write it as PNG."""
+def measure_memory(*_: Any) -> dict[str, Any]:
+    """Peak memory of new processes that enlarge an image by 2 and write it as PNG."""
     with tempfile.TemporaryDirectory() as folder:
-        small_network(Path(folder) / "small.safetensors")
-        peaks = {side: _peak(Path(folder), side) for side in SIDES}
+        save_small_network(Path(folder) / "small.safetensors")
+        peaks = {side: _measure_peak(Path(folder), side) for side in SIDES}
     growth = peaks[SIDES[1]] - peaks[SIDES[0]]
     return {**{f"image_{side}_px_mb": round(peak) for side, peak in peaks.items()}, "growth_mb": round(growth)}
 
 
-def small_network(path: Path) -> None:
-    """Writes weights of a network so small that writing the answer takes longer than finding it."""
-    _random({"arch": "srvgg", "scale": 2, "width": 8, "depth": 2}).save(path)
+def save_small_network(path: Path) -> None:
+    """Writes weights of a network so small that writing the result takes longer than computing it."""
+    _build({"arch": "srvgg", "scale": 2, "model.width": 8, "model.depth": 2}).save(path)
 
 
-def _random(settings: dict[str, Any]) -> Any:
+def _build(settings: dict[str, Any]) -> TorchPredictor:
     torch.manual_seed(0)
     model = build_without_weights("superres", settings)
-    if settings.get("residual"):
+    network = cast(SuperresModel, model.model)
+    if network.residual:
+        last = [module for module in network.modules() if isinstance(module, torch.nn.Conv2d)][-1]
         with torch.no_grad():
-            network, image = model.model.head.network, torch.rand(1, 3, 32, 32)
-            last = network.last if settings["arch"] == "rrdb" else network.tail[-1]
-            factor = DETAIL / network(image).std()
-            last.weight.mul_(factor)
-            last.bias.zero_()
+            last.weight.mul_(DETAIL_STD / network.upscale(torch.rand(1, 3, 32, 32)).std())
+            torch.nn.init.zeros_(cast(torch.Tensor, last.bias))
     model.card = Card(task="superres", config=model.task.config.plain(), license="none needed")
     return model
 
 
-def _compared(model: Predictor, image: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {"float32": [], "auto": []}
-    answers: dict[str, np.ndarray] = {}
-    for _ in range(REPEATS + 1):  # the first of each warms up
-        for precision, taken in seconds.items():
+def _compare_precisions(model: Predictor, image: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    times: dict[str, list[float]] = {"float32": [], "auto": []}
+    results: dict[str, np.ndarray] = {}
+    for _ in range(REPEATS + 1):  # the first run of each warms up
+        for precision, seconds in times.items():
             start = time.process_time()
-            answers[precision] = densevision.predict(image, weights=model, precision=precision).image
-            taken.append(time.process_time() - start)
-    least = {precision: min(taken[1:]) for precision, taken in seconds.items()}
-    decibels = {precision: psnr(answer, truth) for precision, answer in answers.items()}
+            results[precision] = densevision.predict(image, weights=model, precision=precision).image
+            seconds.append(time.process_time() - start)
+    fastest = {precision: min(seconds[1:]) for precision, seconds in times.items()}
+    decibels = {precision: psnr(result, truth) for precision, result in results.items()}
     return {
-        **{f"{precision}_s": round(value, 4) for precision, value in least.items()},
-        "times_faster": round(least["float32"] / least["auto"], 3),
+        **{f"{precision}_s": round(seconds, 4) for precision, seconds in fastest.items()},
+        "times_faster": round(fastest["float32"] / fastest["auto"], 3),
         **{f"{precision}_psnr_db": round(value, 4) for precision, value in decibels.items()},
         "lost_db": round(decibels["float32"] - decibels["auto"], 4),
     }
 
 
-def _peak(folder: Path, side: int) -> float:
-    """Peak resident memory in MB of a fresh process."""
+def _measure_peak(folder: Path, side: int) -> float:
+    """Peak resident memory in MB of a new process."""
     row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
     cv2.imwrite(str(folder / f"{side}.png"), np.broadcast_to(row, (side, side, 3)))
-    source, weights, out = (str(folder / name) for name in (f"{side}.png", "small.safetensors", "answer.png"))
+    source, weights, out = (str(folder / name) for name in (f"{side}.png", "small.safetensors", "result.png"))
     program = (
         "import resource, densevision\n"
-        f"answer = densevision.predict({source!r}, weights={weights!r})\n"
-        f"assert answer.size == ({2 * side}, {2 * side})\n"
-        f"answer.save({out!r})\n"
+        f"result = densevision.predict({source!r}, weights={weights!r})\n"
+        f"assert result.size == ({2 * side}, {2 * side})\n"
+        f"result.save({out!r})\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
-    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    return float(answer.stdout.split()[-1])
+    process = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return float(process.stdout.split()[-1])
 
 
-PARTS = {"speed": speed, "memory": memory}
+PARTS = {"speed": measure_speed, "memory": measure_memory}
 
 
 @click.command(help=__doc__)
 @click.argument("parts", nargs=-1, type=click.Choice(list(PARTS)))
-@click.option("--image", type=click.Path(exists=True, path_type=Path), help="What is enlarged; a scene by default.")
-@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Time this network instead.")
-@click.option("--out", type=click.Path(dir_okay=False), help="Write the figures as JSON.")
+@click.option("--image", type=click.Path(exists=True, path_type=Path), help="The image; a scene by default.")
+@click.option("--weights", type=click.Path(exists=True, path_type=Path), help="Benchmark this network instead.")
+@click.option("--out", type=click.Path(dir_okay=False), help="Write the numbers as JSON.")
 def main(parts: tuple[str, ...], image: Path | None, weights: Path | None, out: str | None) -> None:
-    figures: dict[str, Any] = {
+    numbers: dict[str, Any] = {
         "machine": platform.platform(),
-        "processor": _processor(),
+        "processor": _get_processor_name(),
         "cores": os.cpu_count(),
         "torch": torch.__version__,
     }
     for part in parts or PARTS:
-        figures[part] = PARTS[part](image, weights)
-        click.echo(json.dumps({part: figures[part]}, indent=1))
+        numbers[part] = PARTS[part](image, weights)
+        click.echo(json.dumps({part: numbers[part]}, indent=1))
     if out:
-        Path(out).write_text(json.dumps(figures, indent=1) + "\n")
+        Path(out).write_text(json.dumps(numbers, indent=1) + "\n")
 
 
-def _processor() -> str:
-    """What the CPU calls itself, where the system tells."""
+def _get_processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,12 +1,11 @@
-"""How well a segmenter of real images recognizes generated ones: the FCN score of labels-to-photo.
+"""Computes the FCN score of labels-to-photo translation: how well a model of real images segments generated ones.
 
 \b
     python tools/fcn_score.py --segmenter semantic.safetensors --data camvid --images generated/
     python tools/fcn_score.py --segmenter semantic.safetensors --data scenes:100:1 --generator translation.safetensors
 
-The generated images have the names of the dataset's; or the generator makes them of the true labels, drawn in the
-classes' colors as the scenes of `translation` are. Real images are judged beside them: what they reach is the most
-that generated ones can.
+Generated images have the names of the dataset's images; or a generator makes them from the ground-truth labels, drawn in
+the classes' colors like the scenes of `translation`. The score of the real images is the upper bound.
 
 Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, section 3.2.
 """
@@ -18,6 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -31,100 +31,100 @@ from densevision.io.image import read_image, to_rgb
 from densevision.io.image_files import list_images
 from densevision.sample import Sample, SampleSet
 
-Paint = Callable[[Sample], np.ndarray]
+Generate = Callable[[Sample], np.ndarray]
 
 
-class Repainted:
-    """A dataset with other images for the same truth.
+class GeneratedSet:
+    """A dataset with generated images for the same ground truth.
 
     Args:
         samples: The dataset.
-        paint: A sample to its new image, (H, W, 3) of the same size.
+        generate: A sample to its generated image, (H, W, 3) of the same size.
     """
 
-    def __init__(self, samples: SampleSet, paint: Paint):
-        self.samples, self.paint, self.notes = samples, paint, samples.notes
+    def __init__(self, samples: SampleSet, generate: Generate):
+        self.samples, self.generate, self.notes = samples, generate, samples.notes
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Sample:
         sample = self.samples[index]
-        image = self.paint(sample)
+        image = self.generate(sample)
         if image.shape[:2] != sample.size:
             value = f"{image.shape[1]} x {image.shape[0]} and {sample.size[1]} x {sample.size[0]}"
-            raise DataError("a generated image of another size than its truth", file=str(sample.id), value=value)
+            raise DataError("the generated image and the ground truth differ in size", file=str(sample.id), value=value)
         return replace(sample, images={"image": image}, file="")
 
 
-def from_folder(folder: Path) -> Paint:
-    """Images of a folder by the names of the dataset's images, whatever the suffixes.
+def read_generated(folder: Path) -> Generate:
+    """Reads generated images from a folder, by the names of the dataset's images without suffixes.
 
     Raises:
-        DataError: When a sample's image is not there.
+        DataError: On use: a sample has no generated image.
     """
-    named = {Path(name).stem: folder / name for name in list_images(folder)}
+    paths = {Path(name).stem: folder / name for name in list_images(folder)}
 
-    def paint(sample: Sample) -> np.ndarray:
-        path = named.get(Path(str(sample.id)).stem)
+    def generate(sample: Sample) -> np.ndarray:
+        path = paths.get(Path(str(sample.id)).stem)
         if path is None:
-            hint = f"There are {len(named)}, such as {next(iter(named), 'none')}."
-            raise DataError("no generated image of this name", file=folder, value=str(sample.id), hint=hint)
+            hint = f"There are {len(paths)}, such as {next(iter(paths), 'none')}."
+            raise DataError("there is no generated image of this name", file=folder, value=str(sample.id), hint=hint)
         return to_rgb(read_image(path))
 
-    return paint
+    return generate
 
 
-def from_labels(generator: Predictor) -> Paint:
-    """The generator's answer to the true labels, drawn in the classes' colors; unknown pixels are black."""
+def generate_from_labels(generator: Predictor) -> Generate:
+    """Generates images from the ground-truth labels, drawn in the classes' colors; unknown pixels are black."""
 
-    def paint(sample: Sample) -> np.ndarray:
+    def generate(sample: Sample) -> np.ndarray:
         truth = sample.truth
         drawing = build_palette(len(truth.names))[np.where(truth.known, truth.labels, 0)]
         return to_rgb(generator.predict(np.where(truth.known[..., None], drawing, 0).astype(np.uint8)).image)
 
-    return paint
+    return generate
 
 
-def fcn_score(segmenter: Predictor, data: str, split: str, paint: Paint) -> dict:
-    """The segmenter's numbers on generated and on real images.
+def compute_fcn_score(segmenter: Predictor, data: str, split: str, generate: Generate) -> dict[str, Any]:
+    """Metrics of a segmentation model on generated and on real images.
 
     Args:
         segmenter: A `semantic` model.
         data: A dataset of `semantic`.
         split: "train" or "val".
-        paint: Gives the generated images.
+        generate: Returns the generated image of a sample.
     """
     segmenter.configure({"data.path": data, "data.train": None, "data.val": None})
     samples = segmenter.task.open_dataset(split)
-    generated, real = (evaluate(segmenter, chosen).report for chosen in (Repainted(samples, paint), samples))
-    protocol = {**generated.protocol, "FCN score": "the segmenter's numbers on generated images, beside real ones"}
+    generated, real = (evaluate(segmenter, each).report for each in (GeneratedSet(samples, generate), samples))
+    protocol = {**generated.protocol, "FCN score": "metrics of the segmentation model on generated and on real images"}
     counts = {"images": generated.counts["images"]}
     return {"generated": generated.metrics, "real": real.metrics, "protocol": protocol, "counts": counts}
 
 
 @click.command(help=__doc__)
 @click.option("--segmenter", required=True, help="Weights of `semantic`: a file, or a name.")
-@click.option("--data", required=True, help="Dataset of `semantic` with the truth, or scenes[:COUNT[:SEED]].")
+@click.option("--data", required=True, help="Dataset of `semantic`, or scenes[:COUNT[:SEED]].")
 @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
 @click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Generated images.")
-@click.option("--generator", help="Weights of `translation` that make them.")
+@click.option("--generator", help="Weights of `translation` that generate them.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(segmenter: str, data: str, split: str, images: Path | None, generator: str | None, as_json: bool) -> None:
     try:
         if (images is None) == (generator is None):
-            raise UsageError("which images?", hint="Give either --images or --generator.")
-        paint = from_folder(images) if images else from_labels(api.load(generator, "translation"))
-        found = fcn_score(api.load(segmenter, "semantic"), data, split, paint)
-    except DenseVisionError as failure:
-        click.echo(f"error: {failure}", err=True)
-        sys.exit(failure.exit_code)
+            raise UsageError("exactly one source of generated images is needed", hint="Give either --images or --generator.")
+        generate = read_generated(images) if images else generate_from_labels(api.load(generator, "translation"))
+        result = compute_fcn_score(api.load(segmenter, "semantic"), data, split, generate)
+    except DenseVisionError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(result, ensure_ascii=False))
         return
-    for name, value in found["generated"].items():
-        click.echo(f"{name:12} generated {value:.4f}   real {found['real'][name]:.4f}")
-    click.echo(f"{found['counts']['images']} images; protocol: {json.dumps(found['protocol'], ensure_ascii=False)}")
+    for name, value in result["generated"].items():
+        click.echo(f"{name:12} generated {value:.4f}   real {result['real'][name]:.4f}")
+    click.echo(f"{result['counts']['images']} images; protocol: {json.dumps(result['protocol'], ensure_ascii=False)}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ from densevision.results.depth_map import Camera
 
 __all__ = ["LAYOUTS", "DepthFrame", "DepthLayout", "detect_depth_layout", "read_file_list"]
 
-IMAGE_FOLDERS = ("rgb", "image", "images", "color", "colour", "left", "image_left", "image_2", "image_0")
+COLOR_SPELLINGS = tuple(f"colo{letter}r" for letter in ("", "u"))
+IMAGE_FOLDERS = ("rgb", "image", "images", *COLOR_SPELLINGS, "left", "image_left", "image_2", "image_0")
 RIGHT_FOLDERS = {"left": "right", "image_left": "image_right", "image_2": "image_3", "image_0": "image_1"}
 DEPTH_FOLDERS = ("depth", "depths", "disparity", "disp", "disp_left", "disparities", "disp_occ_0")
 FOCAL_PATTERN = r"\d+\.?\d*"
@@ -74,10 +75,10 @@ def list_kitti_raw(root: Path) -> Iterator[DepthFrame]:
     <train|val>/2011_09_26_drive_0001_sync/proj_depth/groundtruth/image_02/0000000005.png.
     """
     pattern = "**/proj_depth/groundtruth/image_0[23]/*.png"
-    ground_truths = {(path.parts[-5], path.parts[-2], path.stem): path for path in sorted(root.glob(pattern))}
+    target_records = {(path.parts[-5], path.parts[-2], path.stem): path for path in sorted(root.glob(pattern))}
     for image in sorted(root.glob("*/*_sync/image_0[23]/data/*")):
         drive, camera = image.parts[-4], image.parts[-3]
-        truth = ground_truths.get((drive, camera, image.stem))
+        truth = target_records.get((drive, camera, image.stem))
         right = image.parents[2] / "image_03" / "data" / image.name if camera == "image_02" else None
         split = truth.parts[-6] if truth is not None and truth.parts[-6] in ("train", "val") else None
         right = right if right is not None and right.exists() else None
@@ -89,9 +90,9 @@ def list_kitti_stereo(root: Path) -> Iterator[DepthFrame]:
     """KITTI 2015 (image_2, disp_occ_0) and 2012 (colored_0, disp_occ): training/image_2/000000_10.png."""
     base = root / "training" if (root / "training").is_dir() else root
     left, right = ("image_2", "image_3") if (base / "image_2").is_dir() else ("colored_0", "colored_1")
-    ground_truths = "disp_occ_0" if (base / "disp_occ_0").is_dir() else "disp_occ"
+    target_records = "disp_occ_0" if (base / "disp_occ_0").is_dir() else "disp_occ"
     for image in sorted((base / left).glob("*_10.png")):
-        truth, other = base / ground_truths / image.name, base / right / image.name
+        truth, other = base / target_records / image.name, base / right / image.name
         number = image.stem.split("_")[0]
         files = [base / name / f"{number}.txt" for name in ("calib_cam_to_cam", "calib")]
         calibration = next((kitti_camera(path, "02") for path in files if path.exists()), None)

@@ -14,7 +14,7 @@ from densevision.results import Result
 from densevision.run_config import AugmentConfig
 from densevision.sample import Sample
 
-__all__ = ["join_ground_truths", "match_dtypes", "mixup", "mosaic"]
+__all__ = ["join_records", "match_dtypes", "mixup", "mosaic"]
 
 
 def mosaic(
@@ -38,12 +38,12 @@ def mosaic(
     images = match_dtypes([sample.images[name] for sample in samples])
     dtype = images[0].dtype
     canvas_image = np.full((height, width, images[0].shape[2]), fill * white_value(dtype), dtype)
-    ground_truths = []
+    target_records = []
     for corner, sample, image in zip(((1, 1), (0, 1), (1, 0), (0, 0)), samples, images):
         matrix = compose_affine(jitter, _place_corner(image.shape[:2], canvas, point, np.array(corner)))
         paint_image(canvas_image, image, matrix)
-        ground_truths.append(None if sample.truth is None else sample.truth.warp(matrix, canvas))
-    return replace(samples[0], images={name: canvas_image}, truth=join_ground_truths(ground_truths))
+        target_records.append(None if sample.truth is None else sample.truth.warp(matrix, canvas))
+    return replace(samples[0], images={name: canvas_image}, truth=join_records(target_records))
 
 
 def mixup(first: Sample, second: Sample, rng: np.random.Generator) -> Sample:
@@ -54,16 +54,17 @@ def mixup(first: Sample, second: Sample, rng: np.random.Generator) -> Sample:
     weight = float(rng.beta(32, 32))
     images = {}
     for name in first.images:
-        one, other = match_dtypes([first.images[name], second.images[name]])
-        blend = one * np.float32(weight) + other * np.float32(1 - weight)
-        images[name] = (np.rint(blend) if one.dtype.kind == "u" else blend).astype(one.dtype)
-    return replace(first, images=images, truth=join_ground_truths([first.truth, second.truth]))
+        first_image, second_image = match_dtypes([first.images[name], second.images[name]])
+        blend = first_image * np.float32(weight) + second_image * np.float32(1 - weight)
+        dtype = first_image.dtype
+        images[name] = (np.rint(blend) if dtype.kind == "u" else blend).astype(dtype)
+    return replace(first, images=images, truth=join_records([first.truth, second.truth]))
 
 
-def join_ground_truths(ground_truths: Sequence[Result | None]) -> Result | None:
+def join_records(target_records: Sequence[Result | None]) -> Result | None:
     """Joins records into one with all objects; None if any of them is None."""
-    records = [truth for truth in ground_truths if truth is not None]
-    return type(records[0]).concatenate(records) if len(records) == len(ground_truths) else None  # type: ignore[attr-defined]
+    records = [truth for truth in target_records if truth is not None]
+    return type(records[0]).concatenate(records) if len(records) == len(target_records) else None  # type: ignore[attr-defined]
 
 
 def match_dtypes(images: Sequence[np.ndarray]) -> list[np.ndarray]:

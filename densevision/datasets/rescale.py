@@ -55,7 +55,7 @@ def rescale_batch(batch: Batch, factor: float, multiple_of: int, boxes: Sequence
         inputs={name: resize(tensor) for name, tensor in batch.inputs.items()},
         targets=targets,
         views=[scale_view(view) for view in batch.views],
-        ground_truths=[None if truth is None else truth.warp(matrix, size) for truth in batch.ground_truths],
+        target_records=[None if truth is None else truth.warp(matrix, size) for truth in batch.target_records],
     )
 
 

@@ -57,8 +57,8 @@ REQUIRED_MODULES = {
 """Format -> modules of the export extra that write and verify it."""
 
 TOLERANCES = {
-    False: Tolerance(absolute=1e-3, relative=1e-6, score_tie=1e-4, stray_fraction=0.005),
-    True: Tolerance(absolute=2e-2, relative=1e-2, score_tie=2e-2, stray_fraction=0.05),
+    False: Tolerance(absolute=1e-3, relative=1e-6, score_tie=1e-4, outlier_fraction=0.005),
+    True: Tolerance(absolute=2e-2, relative=1e-2, score_tie=2e-2, outlier_fraction=0.05),
 }
 """Half precision or not -> accepted differences.
 

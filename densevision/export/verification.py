@@ -36,14 +36,14 @@ class Tolerance:
         absolute: Accepted absolute difference.
         relative: Accepted difference as a fraction of the output's largest magnitude.
         score_tie: Scores that differ by less than this may change places.
-        stray_fraction: Fraction of rows, the worst ones, that are ignored: rounding decides where a score or an overlap
+        outlier_fraction: Fraction of rows, the worst ones, that are ignored: rounding decides where a score or an overlap
             lies exactly on a threshold.
     """
 
     absolute: float = 1e-3
     relative: float = 1e-6
     score_tie: float = 1e-4
-    stray_fraction: float = 0.005
+    outlier_fraction: float = 0.005
 
     def compute_limit(self, magnitude: float) -> float:
         """The accepted difference of an output with this largest magnitude."""
@@ -143,7 +143,7 @@ class OutputComparison:
             is_tied[:] = False
         table = {name: np.concatenate(parts)[~is_tied] for name, parts in differences.items()}
         worst = np.max([values / max(1.0, self.magnitudes[name]) for name, values in table.items()], axis=0)
-        keep = np.argsort(worst, kind="stable")[: len(worst) - int(self.tolerance.stray_fraction * len(worst))]
+        keep = np.argsort(worst, kind="stable")[: len(worst) - int(self.tolerance.outlier_fraction * len(worst))]
         return {name: float(values[keep].max(initial=0)) for name, values in table.items()}
 
     def _is_within_tolerance(self, differences: Arrays) -> np.ndarray:

@@ -41,11 +41,11 @@ class Collate:
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Stacks the samples."""
         inputs, views = prepare_inputs(samples, self.task.input_spec)
-        ground_truths = [warp_ground_truth(sample, view) for sample, view in zip(samples, views)]
-        targets = self.task.collate_targets(ground_truths)
+        target_records = [warp_ground_truth(sample, view) for sample, view in zip(samples, views)]
+        targets = self.task.collate_targets(target_records)
         if self.task.auxiliary_images:
             targets = targets | prepare_inputs(samples, self.task.auxiliary_images)[0]
-        return Batch(inputs, views, targets, ground_truths, [sample.id for sample in samples])
+        return Batch(inputs, views, targets, target_records, [sample.id for sample in samples])
 
 
 class AugmentedDataset(Dataset[Sample]):

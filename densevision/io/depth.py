@@ -23,7 +23,7 @@ import tifffile
 
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io.atomic_write import atomic_write, write_bytes
-from densevision.io.image import read_image_size, read_image, write_image
+from densevision.io.image import read_image, read_image_size, write_image
 from densevision.io.image_files import is_complete_file
 from densevision.io.pfm import read_pfm, read_pfm_header, write_pfm
 
@@ -319,7 +319,7 @@ def _npy_size(path: Path) -> tuple[int, int]:
 
 
 def _read_npz(path: Path) -> DepthFile:
-    with _numpy_errors(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
+    with _numpy_errors(path), open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
         names = archive.files
         file = _all_valid(_drop_channel_axis(archive[_find_depth_key(archive, path)], path))
         valid = archive["valid"].astype(bool) if "valid" in names else file.valid
@@ -331,8 +331,8 @@ def _read_npz(path: Path) -> DepthFile:
 
 def _npz_size(path: Path) -> tuple[int, int]:
     headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with _numpy_errors(path), np.lib.npyio.NpzFile(path, allow_pickle=False) as archive:
-        with archive.zip.open(f"{_find_depth_key(archive, path)}.npy") as member:  # type: ignore[union-attr]
+    with _numpy_errors(path), open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
+        with archive.zip.open(f"{_find_depth_key(archive, path)}.npy") as member:
             shape, _, dtype = headers[np.lib.format.read_magic(member)](member)
         return _drop_channel_axis(np.broadcast_to(np.zeros((), dtype), shape), path).shape
 

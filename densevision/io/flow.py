@@ -194,7 +194,7 @@ def _pfm_size(path: Path) -> tuple[int, int]:
 
 def _read_pfm(path: Path) -> Flow:
     flow = read_pfm(path, 3)[..., :2]
-    return flow, np.isfinite(flow).all(2)
+    return flow, np.asarray(np.isfinite(flow).all(2))
 
 
 def _write_pfm(path: Path, flow: np.ndarray, known: np.ndarray) -> None:
@@ -217,7 +217,7 @@ def _npy_size(path: Path) -> tuple[int, int]:
 
 def _read_npy(path: Path) -> Flow:
     flow = _npy_field(path).astype(np.float32)
-    return flow, np.isfinite(flow).all(2)
+    return flow, np.asarray(np.isfinite(flow).all(2))
 
 
 def _write_npy(path: Path, flow: np.ndarray, known: np.ndarray) -> None:
@@ -247,7 +247,7 @@ def _flo5_size(path: Path) -> tuple[int, int]:
 def _read_flo5(path: Path) -> Flow:
     with _flo5_field(path) as field:
         flow = np.asarray(field, np.float32)
-    return flow, np.isfinite(flow).all(2)
+    return flow, np.asarray(np.isfinite(flow).all(2))
 
 
 def _write_flo5(path: Path, flow: np.ndarray, known: np.ndarray) -> None:

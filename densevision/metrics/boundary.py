@@ -82,11 +82,11 @@ def match_boundaries(images: Sequence[ImageArrays], names: Sequence[str]) -> Any
                 return mask_iou
             from pycocotools.mask import iou
 
-            truths, predictions = self._gts[imgId, catId], self._dts[imgId, catId]
+            truth_list, predictions = self._gts[imgId, catId], self._dts[imgId, catId]
             order = np.argsort([-entry["score"] for entry in predictions], kind="mergesort")
             predicted_bands = [predictions[row]["band"] for row in order[: self.params.maxDets[-1]]]
-            true_bands = [entry["band"] for entry in truths]
-            return np.minimum(mask_iou, iou(predicted_bands, true_bands, [entry["iscrowd"] for entry in truths]))
+            true_bands = [entry["band"] for entry in truth_list]
+            return np.minimum(mask_iou, iou(predicted_bands, true_bands, [entry["iscrowd"] for entry in truth_list]))
 
     with contextlib.redirect_stdout(io.StringIO()):
         truth, predictions = COCO(), COCO()

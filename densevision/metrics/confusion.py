@@ -62,7 +62,7 @@ class Confusion:
         self.unknown += other.unknown
 
     @property
-    def ground_truths(self) -> np.ndarray:
+    def true_pixels(self) -> np.ndarray:
         """(C,) pixels of each class in the ground truth."""
         return self.matrix.sum(1) + self.unpredicted
 
@@ -74,15 +74,15 @@ class Confusion:
     def iou(self) -> np.ndarray:
         """(C,) intersection over union; NaN for classes neither in the ground truth nor predicted."""
         hits = self.matrix.diagonal()
-        return ratio(hits, self.ground_truths + self.predictions - hits)
+        return ratio(hits, self.true_pixels + self.predictions - hits)
 
     def dice(self) -> np.ndarray:
         """(C,) twice the intersection over the sum of both areas."""
-        return ratio(2 * self.matrix.diagonal(), self.ground_truths + self.predictions)
+        return ratio(2 * self.matrix.diagonal(), self.true_pixels + self.predictions)
 
     def accuracy(self) -> np.ndarray:
         """(C,) share of each class's pixels that are predicted correctly (recall)."""
-        return ratio(self.matrix.diagonal(), self.ground_truths)
+        return ratio(self.matrix.diagonal(), self.true_pixels)
 
     def precision(self) -> np.ndarray:
         """(C,) share of the pixels predicted as a class that belong to it."""
@@ -90,27 +90,27 @@ class Confusion:
 
     def compute(self) -> dict[str, float]:
         """mIoU mAcc aAcc fwIoU mDice in [0, 1]; means over the classes for which they are defined."""
-        metrics = compute_overlap_metrics(self.matrix.diagonal(), self.ground_truths, self.predictions)
+        metrics = compute_overlap_metrics(self.matrix.diagonal(), self.true_pixels, self.predictions)
         return {name: float(value) for name, value in metrics.items()}
 
 
 def compute_overlap_metrics(
-    hits: np.ndarray, ground_truths: np.ndarray, predictions: np.ndarray
+    hits: np.ndarray, true_pixels: np.ndarray, predictions: np.ndarray
 ) -> dict[str, np.ndarray]:
     """mIoU mAcc aAcc fwIoU mDice from counts of pixels, (..., C) each: name -> (...).
 
     Args:
         hits: Correctly predicted pixels of each class.
-        ground_truths: Pixels of each class.
+        true_pixels: Pixels of each class.
         predictions: Pixels predicted as each class.
     """
-    iou, total = ratio(hits, ground_truths + predictions - hits), ground_truths.sum(-1)
+    iou, total = ratio(hits, true_pixels + predictions - hits), true_pixels.sum(-1)
     return {
         "mIoU": nan_mean(iou),
-        "mAcc": nan_mean(ratio(hits, ground_truths)),
+        "mAcc": nan_mean(ratio(hits, true_pixels)),
         "aAcc": ratio(hits.sum(-1), total),
-        "fwIoU": np.where(total > 0, np.nansum(ratio(ground_truths, total[..., None]) * iou, -1), np.nan),
-        "mDice": nan_mean(ratio(2 * hits, ground_truths + predictions)),
+        "fwIoU": np.where(total > 0, np.nansum(ratio(true_pixels, total[..., None]) * iou, -1), np.nan),
+        "mDice": nan_mean(ratio(2 * hits, true_pixels + predictions)),
     }
 
 

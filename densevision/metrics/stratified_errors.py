@@ -109,10 +109,10 @@ class StratifiedErrors:
         """Which class is predicted instead of which, and by how much mIoU would rise without that confusion."""
         if self.confusion is None:
             return {}
-        matrix, ground_truths = self.confusion.matrix, self.confusion.ground_truths
+        matrix, true_pixels = self.confusion.matrix, self.confusion.true_pixels
         wrong = matrix - np.diag(matrix.diagonal())
         total = max(int(wrong.sum() + self.confusion.unpredicted.sum()), 1)
-        mean_iou = _compute_mean_iou(matrix, ground_truths)
+        mean_iou = _compute_mean_iou(matrix, true_pixels)
         rows: dict[str, dict[str, float]] = {}
         for cell in np.argsort(-wrong, axis=None, kind="stable")[: MAX_CONFUSIONS * 2]:
             true, predicted = np.unravel_index(cell, wrong.shape)
@@ -123,7 +123,7 @@ class StratifiedErrors:
             fixed[true, true] += pixels
             fixed[true, predicted] = 0
             rows[f"{self.names[true]} taken for {self.names[predicted]}"] = {
-                "cost in mIoU": _compute_mean_iou(fixed, ground_truths) - mean_iou,
+                "cost in mIoU": _compute_mean_iou(fixed, true_pixels) - mean_iou,
                 "pixels": int(pixels),
                 "share of errors": float(pixels / total),
             }
@@ -131,8 +131,8 @@ class StratifiedErrors:
         return {f"confusions; mIoU is {mean_iou:.4f}": {name: rows[name] for name in costly}} if rows else {}
 
 
-def _compute_mean_iou(matrix: np.ndarray, ground_truths: np.ndarray) -> float:
-    return float(compute_overlap_metrics(matrix.diagonal(), ground_truths, matrix.sum(0))["mIoU"])
+def _compute_mean_iou(matrix: np.ndarray, true_pixels: np.ndarray) -> float:
+    return float(compute_overlap_metrics(matrix.diagonal(), true_pixels, matrix.sum(0))["mIoU"])
 
 
 def stratify(truth: Result, image: np.ndarray | None) -> list[Stratification]:

@@ -106,8 +106,8 @@ class TidecvCosts:
             points = [point for point in changed if point is not None] + correct
             positives = _subtract(self._positives, self._missed) if kind == "Miss" else self._positives
             delta[kind] = max(_mean_ap(points, positives) - base, 0.0)
-        perfect_precision = [(label, float(is_correct), is_correct) for label, _, is_correct in self._points]
-        delta["FP"] = _mean_ap(perfect_precision, self._positives) - base
+        full_precision = [(label, float(is_correct), is_correct) for label, _, is_correct in self._points]
+        delta["FP"] = _mean_ap(full_precision, self._positives) - base
         delta["FN"] = _mean_ap(reordered, _subtract(self._positives, self._false_negatives)) - base
         counts = Counter(error.kind for error in self._errors)
         return {"ap_base": base, "delta_ap": delta, "counts": {kind: counts[kind] for kind in KINDS}}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from densevision.errors import UsageError
 from densevision.nn.backbone_info import introspect_backbone
-from densevision.nn.padding import with_integer_padding
+from densevision.nn.padding import use_integer_padding
 from densevision.nn.pretrained import create_network
 from densevision.nn.pyramid import SimpleFeaturePyramid
 from densevision.nn.stages import extract_features, prune_network
@@ -133,7 +133,7 @@ class Backbone(nn.Module):
         self.network = create_network(config, info.arguments)
         self.stages = info.stages[-1:] if info.plain else [info.stages[i] for i in levels]
         prune_network(self.network, self.stages, norm=info.plain)
-        with_integer_padding(self.network)
+        use_integer_padding(self.network)
         self.frozen_modules = _freeze(self.network, info.frozen)
 
         self.pyramid: SimpleFeaturePyramid | None = None

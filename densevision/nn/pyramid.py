@@ -1,4 +1,4 @@
-"""A pyramid from the one map of a plain transformer."""
+"""Simple feature pyramid of a plain transformer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class SimpleFeaturePyramid(nn.Module):
-    """One feature map to levels of several strides, each made of that map alone.
+    """Makes levels of several strides of one feature map.
 
     A finer level comes from transposed convolutions that halve the channels, a coarser one from max-pooling; each ends
     in a 1x1 and a 3x3 convolution with layer norms.
@@ -26,14 +26,14 @@ class SimpleFeaturePyramid(nn.Module):
     def __init__(self, channels: int, stride: int, strides: Sequence[int], width: int = 256):
         super().__init__()
         self.channels = [width] * len(strides)
-        self.levels = nn.ModuleList(_level(channels, stride, target, width) for target in strides)
+        self.levels = nn.ModuleList(_make_level(channels, stride, target, width) for target in strides)
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(B, channels, H, W) to one (B, width, ceil(H * stride / s), ceil(W * stride / s)) per target stride s."""
         return [level(x) for level in self.levels]
 
 
-def _level(channels: int, stride: int, target: int, width: int) -> nn.Sequential:
+def _make_level(channels: int, stride: int, target: int, width: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     while stride > target:
         layers += [nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)]

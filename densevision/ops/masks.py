@@ -56,8 +56,8 @@ def encode_window(columns: np.ndarray, corner: tuple[int, int], size: Size) -> R
     column, row = np.divmod(np.flatnonzero(steps), steps.shape[1])
     changes = (column + corner[0]) * size[0] + row + corner[1]
     # A run that reaches the bottom continues at the top of the next column.
-    continued = np.flatnonzero(changes[1:-1:2] == changes[2::2])
-    changes = np.delete(changes, np.concatenate([2 * continued + 1, 2 * continued + 2]))
+    extended = np.flatnonzero(changes[1:-1:2] == changes[2::2])
+    changes = np.delete(changes, np.concatenate([2 * extended + 1, 2 * extended + 2]))
     counts = np.diff(changes, prepend=0, append=size[0] * size[1])
     return encode_counts(counts[:-1] if len(changes) and counts[-1] == 0 else counts, size)
 

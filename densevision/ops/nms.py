@@ -49,8 +49,8 @@ def nms_dense(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor
     keep = candidates
     is_exporting = torch.compiler.is_exporting()
     for _ in range(EXPORTED_ROUNDS if is_exporting else max(1, boxes.shape[-2])):
-        suppressed = (overlaps_stronger @ keep[..., None])[..., 0].clamp(max=1)
-        previous, keep = keep, candidates * (1 - suppressed)
+        overlap_counts = (overlaps_stronger @ keep[..., None])[..., 0].clamp(max=1)
+        previous, keep = keep, candidates * (1 - overlap_counts)
         if not is_exporting and torch.equal(previous, keep):
             break
     return keep > 0

@@ -30,8 +30,8 @@ def sample_along_flow(field: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
         flow: (B, 2, H, W) from the first image to the second, right and down in pixels.
 
     Returns:
-        (B, C, H, W) aligned with the first image, padded by the border outside; and (B, H, W) bool, whether the flow ends
-        inside the image.
+        (B, C, H, W) aligned with the first image, padded by the border outside; and (B, H, W) bool, whether the flow
+        ends inside the image.
     """
     height, width = flow.shape[2:]
     target = pixel_grid(height, width, flow) + flow
@@ -63,7 +63,7 @@ def splat_count(flow: Tensor) -> Tensor:
         flow: (B, 2, H, W) from the first image to the second, right and down in pixels.
 
     Returns:
-        (B, 1, H, W), of the type of the flow.
+        (B, 1, H, W), in the type of the flow.
     """
     batch, _, height, width = flow.shape
     counts = flow.new_zeros(batch, height * width)

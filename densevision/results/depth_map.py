@@ -52,11 +52,16 @@ class Camera:
     def distance(self, disparity: np.ndarray) -> np.ndarray:
         """Meters for disparities in pixels, infinite where disparity and offset cancel; needs the baseline."""
         with np.errstate(divide="ignore"):
-            return self.focal * self.baseline / np.maximum(disparity + self.offset, 0)
+            return self.focal * self._require_baseline() / np.maximum(disparity + self.offset, 0)
 
     def disparity(self, distance: np.ndarray) -> np.ndarray:
         """Disparities in pixels for positive distances in meters; needs the baseline."""
-        return self.focal * self.baseline / distance - self.offset
+        return self.focal * self._require_baseline() / distance - self.offset
+
+    def _require_baseline(self) -> float:
+        if self.baseline is None:
+            raise UsageError("the baseline of the cameras is unknown", field="baseline", hint="Set Camera.baseline.")
+        return self.baseline
 
     def center(self, size: tuple[int, int]) -> tuple[float, float]:
         """The principal point in an image of this size, (height, width)."""
@@ -178,7 +183,7 @@ class DepthMap(Result):
 
     def overlay_for_comparison(self, truth: Result, image: np.ndarray) -> np.ndarray:
         """In the ground truth's color range, if both have the same kind and a unit."""
-        from densevision.draw.fields import draw_depth, compute_display_range
+        from densevision.draw.fields import compute_display_range, draw_depth
 
         if not (isinstance(truth, DepthMap) and self.unit and self.kind == truth.kind):
             return self.overlay(image)
@@ -203,7 +208,7 @@ class DepthMap(Result):
         """Writes numbers and validity; see `io.depth.write_depth`."""
         from densevision.io.depth import write_depth
 
-        extra = {"kind": self.kind, "unit": self.unit} if path.suffix.lower() == ".npz" else {}
+        extra: dict[str, Any] = {"kind": self.kind, "unit": self.unit} if path.suffix.lower() == ".npz" else {}
         write_depth(path, self.depth, self.valid, **extra)
 
     def save_points(self, path: Path) -> None:

@@ -57,7 +57,7 @@ class Task(ABC, Generic[C, R]):
     """How tiles and TTA views are merged: "nms" merges results by `merge_predictions`; "blend" averages maps.
 
     With "blend", predictions are (B, C, h, w) floats that may be averaged, `to_image_space` maps them to the pixels of
-    the image, `to_results` also takes rectangles of them, and the result type names its arrays in `rows`.
+    the image, `to_results` also takes rectangles of them, and the result type names its arrays in `row_axes`.
     """
     max_untiled_pixels: ClassVar[int] = 4096 * 4096
     """With "blend": larger images, in pixels, are predicted in tiles even without `tile`."""
@@ -159,7 +159,7 @@ class Task(ABC, Generic[C, R]):
         """Returns the sample with an empty ground truth: without objects, or with every pixel unknown."""
 
     @abstractmethod
-    def collate_targets(self, ground_truths: Sequence[R | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[R | None]) -> Tensors:
         """Stacks ground truths on the model's canvas into tensors for the losses."""
 
     # -- training ----------------------------------------------------------------------------------------------------
@@ -228,10 +228,10 @@ class Task(ABC, Generic[C, R]):
         options = options or PredictOptions()
         return self.to_results(self.postprocess(outputs, options), views, options)
 
-    def ideal_outputs(self, ground_truths: Sequence[R]) -> Tensors:
+    def ideal_outputs(self, target_records: Sequence[R]) -> Tensors:
         """Computes the outputs of a perfect model for ground truths on its canvas: inverts `decode`."""
-        height, width = ground_truths[0].size
-        return self.meta_model.ideal_outputs(self.collate_targets(ground_truths), (height, width))
+        height, width = target_records[0].size
+        return self.meta_model.ideal_outputs(self.collate_targets(target_records), (height, width))
 
     def restore_metadata(self, result: R, sample: Sample, corner: tuple[int, int] = (0, 0)) -> R:
         """Adds to a result what the model does not see of the image, such as its dtype or alpha channel.

@@ -236,7 +236,7 @@ def check_tiles(bench: TaskBench) -> None:
     whole, large, small = (_predict(predictor, source, **tile) for tile in ({}, {"tile": 128}, {"tile": 64}))
     _assert_same_form(whole, small)
     if bench.task.merge_strategy == "blend":
-        assert whole.rows, f"{type(whole).__name__}.rows names no array"
+        assert whole.row_axes, f"{type(whole).__name__}.row_axes names no array"
         _assert_same_values(whole, large, "a tile of the size of the image")
 
 
@@ -291,22 +291,22 @@ def check_decode_encode(bench: TaskBench) -> None:
     metric, task = bench.task.build_metric(), bench.task
     for index in range(min(6, len(bench.samples))):
         batch = Collate(task)([bench.samples[index]])
-        (truth,), (view,) = batch.ground_truths, batch.views
+        (truth,), (view,) = batch.target_records, batch.views
         assert truth is not None, "the sample has no ground truth"
         identity = type(view)(view.size, view.size)
         (decoded,) = task.decode(task.ideal_outputs([truth]), [identity], task.evaluation_options())
         metric.update(decoded, truth, index)
-    _assert_perfect(bench, metric.compute(), 1e-3)
+    _assert_best_value(bench, metric.compute(), 1e-3)
 
 
-def check_perfect_metric(bench: TaskBench) -> None:
+def check_metric_of_ground_truth(bench: TaskBench) -> None:
     """The metric of the ground truth with itself is perfect, in any order and number of shards."""
     metrics = [bench.task.build_metric() for _ in range(2)]
     for index in range(min(6, len(bench.samples))):
         truth = bench.samples[index].truth
         metrics[index % 2].update(truth, truth, index)
     metrics[1].merge(metrics[0])
-    _assert_perfect(bench, metrics[1].compute(), 1e-6)
+    _assert_best_value(bench, metrics[1].compute(), 1e-6)
 
 
 def check_by_image(bench: TaskBench) -> None:
@@ -401,7 +401,7 @@ CHECKS: tuple[Callable[[TaskBench], None], ...] = (
     check_tiles,
     check_flips,
     check_decode_encode,
-    check_perfect_metric,
+    check_metric_of_ground_truth,
     check_by_image,
     check_empty_truth,
     check_score,
@@ -430,7 +430,7 @@ def _predict(predictor: TorchPredictor, source: Any, **options: Any) -> Result:
 
 def _assert_same_form(result: Result, other: Result) -> None:
     assert type(result) is type(other) and result.size == other.size, f"{result.size} became {other.size}"
-    for name in result.rows:
+    for name in result.row_axes:
         values, others = getattr(result, name), getattr(other, name)
         if values is None:
             assert others is None, f"{name} appears"
@@ -442,7 +442,7 @@ def _assert_same_form(result: Result, other: Result) -> None:
 def _assert_same_values(result: Result, other: Result, title: str) -> None:
     """Nearly all values are equal: rounding may decide the class of a few pixels."""
     _assert_same_form(result, other)
-    for name in result.rows:
+    for name in result.row_axes:
         values, others = getattr(result, name), getattr(other, name)
         if values is None:
             continue
@@ -452,7 +452,7 @@ def _assert_same_values(result: Result, other: Result, title: str) -> None:
         assert is_close.mean() > 0.95, f"{name} differs in {1 - is_close.mean():.0%} of its values: {title}"
 
 
-def _assert_perfect(bench: TaskBench, metrics: dict[str, float], tolerance: float) -> None:
+def _assert_best_value(bench: TaskBench, metrics: dict[str, float], tolerance: float) -> None:
     name, _ = bench.task.monitor
     value, best = metrics[name], bench.task.best_possible_value
     assert value == best or abs(value - best) <= tolerance, f"{name} is {value}, but {best} is perfect"

@@ -36,7 +36,7 @@ def draw_batches(folder: Path, task: Task, loader: DataLoader[Batch]) -> None:
         images = next(iter(batch.inputs.values()))
         # A batch of several sizes is padded to the largest, and each ground truth belongs to its own canvas.
         crops = [image[:, : view.size[0], : view.size[1]] for image, view in zip(images, batch.views)]
-        drawings = [_draw_input(task, image, truth) for image, truth in zip(crops, batch.ground_truths)]
+        drawings = [_draw_input(task, image, truth) for image, truth in zip(crops, batch.target_records)]
         write_image(folder / f"{number}.jpg", make_contact_sheet(drawings, [str(sample_id) for sample_id in batch.ids]))
 
 

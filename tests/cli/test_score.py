@@ -98,8 +98,8 @@ def test_objects__without_predictions_or_objects_are_named(tmp_path: Path, capsy
     images = [{"id": n, "width": 32, "height": 32, "file_name": f"{name}.jpg"} for n, name in enumerate("xyz", 1)]
     box = {"bbox": [1, 1, 9, 9], "category_id": 1}
     mask = {"segmentation": [[1, 1, 10, 1, 10, 10, 1, 10]]}
-    ground_truths = [{"id": n, "image_id": n, "area": 81, "iscrowd": 0, **box, **mask} for n in (1, 2)]
-    truth = {"images": images, "annotations": ground_truths, "categories": [{"id": 1, "name": "thing"}]}
+    target_records = [{"id": n, "image_id": n, "area": 81, "iscrowd": 0, **box, **mask} for n in (1, 2)]
+    truth = {"images": images, "annotations": target_records, "categories": [{"id": 1, "name": "thing"}]}
     (tmp_path / "t.json").write_text(json.dumps(truth))
     (tmp_path / "p.json").write_text(json.dumps([{"image_id": 1, "score": 0.5, **box, **mask}]))
     for task in ("detection", "instance"):

@@ -30,10 +30,10 @@ def test_rescale__boxes_follow_their_objects(factor):
     y, x = np.nonzero(batch.inputs["image"][0, 0].numpy() > 0.5)
     seen = [x.min(), y.min(), x.max() + 1, y.max() + 1]
     np.testing.assert_allclose(batch.targets["boxes"][0, 0], seen, atol=1)
-    np.testing.assert_allclose(batch.ground_truths[0].boxes[0], batch.targets["boxes"][0, 0], rtol=1e-6)
-    assert batch.ground_truths[1] is None and batch.targets["labels"].dtype == torch.long
+    np.testing.assert_allclose(batch.target_records[0].boxes[0], batch.targets["boxes"][0, 0], rtol=1e-6)
+    assert batch.target_records[1] is None and batch.targets["labels"].dtype == torch.long
     np.testing.assert_allclose(
-        batch.views[0].boxes_to_original(batch.ground_truths[0].boxes), [[64, 32, 128, 64]], rtol=1e-5
+        batch.views[0].boxes_to_original(batch.target_records[0].boxes), [[64, 32, 128, 64]], rtol=1e-5
     )
 
 

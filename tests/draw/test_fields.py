@@ -1,4 +1,4 @@
-"""Fields as colors: the flow wheel's published values, the depth bar's numbers, and memory by strips."""
+"""Per-pixel fields as colors: published colors of the flow wheel, ticks of the depth bar, and drawing in strips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from densevision.draw.fields import (
 )
 from densevision.draw.legends import _compute_ticks, draw_class_legend
 
-# flow_vis 0.1 for these displacements, ten pixels long at most along each axis.
+# Colors of flow_vis 0.1 for these displacements, scaled by ten pixels.
 DIRECTIONS = [[1, 0], [1, 1], [0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1], [0.5, 0], [0, -0.25], [0, 0]]
 FLOW_VIS = [[255, 74, 74], [255, 114, 0], [255, 236, 74], [32, 255, 0], [74, 222, 255], [0, 52, 255]]
 FLOW_VIS += [[136, 74, 255], [220, 0, 255], [255, 164, 164], [225, 209, 255], [255, 255, 255]]
@@ -33,7 +33,7 @@ def _photo(height: int, width: int) -> np.ndarray:
 # -- flow --------------------------------------------------------------------------------------------------------------
 
 
-def test_flow_wheel__known_hues():
+def test_build_flow_wheel__known_hues():
     wheel = (build_flow_wheel() * 255).round().astype(int)
     assert len(wheel) == 55
     known = {0: (255, 0, 0), 1: (255, 17, 0), 7: (255, 119, 0), 15: (255, 255, 0), 21: (0, 255, 0), 25: (0, 255, 255)}
@@ -48,22 +48,22 @@ def test_draw_flow__equals_flow_vis():
 
 
 @pytest.mark.parity
-def test_flow_colors__equal_torchvision():
+def test_draw_flow__equals_torchvision():
     import torch
     from torchvision.utils import flow_to_image
 
     flow = np.random.default_rng(0).normal(0, 8, (2, 40, 50)).astype(np.float32)
     expected = flow_to_image(torch.from_numpy(flow)).permute(1, 2, 0).numpy()
-    # It divides by the longest motion alone, where flow_vis adds 1e-5 to it: at most one level apart.
+    # torchvision divides by the largest speed, to which flow_vis adds 1e-5: at most one level of difference.
     assert np.abs(draw_flow(flow, legend=False).astype(int) - expected).max() <= 1
 
 
-def test_flow_colors__longer_than_the_limit_is_darkened():
-    at, beyond = (flow_to_rgb(np.full((2, 1, 1), [[[length]], [[0.0]]]), 5.0)[0, 0] for length in (5.0, 50.0))
-    assert tuple(at) == (255, 0, 0) and tuple(beyond) == (191, 0, 0)
+def test_flow_to_rgb__beyond_the_limit_is_darkened():
+    at_limit, beyond = (flow_to_rgb(np.full((2, 1, 1), [[[length]], [[0.0]]]), 5.0)[0, 0] for length in (5.0, 50.0))
+    assert tuple(at_limit) == (255, 0, 0) and tuple(beyond) == (191, 0, 0)
 
 
-def test_draw_flow__unknown_is_gray_and_does_not_set_the_limit():
+def test_draw_flow__invalid_pixels_are_gray_and_do_not_set_the_limit():
     flow = np.ones((2, 30, 40), np.float32)
     flow[:, 3, 3] = np.nan
     flow[:, 4, 4] = 1e9
@@ -74,27 +74,27 @@ def test_draw_flow__unknown_is_gray_and_does_not_set_the_limit():
     np.testing.assert_array_equal(drawn[0, 0], draw_flow(np.ones((2, 1, 1)), legend=False)[0, 0])
 
 
-def test_draw_flow__given_limit_keeps_colors_still():
+def test_draw_flow__explicit_limit_fixes_the_colors():
     slow, fast = np.full((2, 4, 4), 1.0), np.full((2, 4, 4), 1.0)
     fast[:, 0, 0] = 3
     np.testing.assert_array_equal(draw_flow(slow, limit=5, legend=False)[1:], draw_flow(fast, limit=5, legend=False)[1:])
     assert (draw_flow(slow, legend=False)[1:] != draw_flow(fast, legend=False)[1:]).any()
 
 
-def test_draw_flow__wheel_shows_the_directions_as_they_are():
+def test_draw_flow__wheel_shows_directions():
     drawn = draw_flow(np.full((2, 400, 600), 2.0))
     changed = (drawn != drawn[0, 0]).any(2)
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
-    key = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(int)
-    assert rows[0] > 200 and columns[0] > 300, "the key is in the lower right corner"
-    redness, blueness = key[..., 0] - key[..., 2], key[..., 2] - key[..., 0]
-    across = np.arange(key.shape[1])
+    legend = drawn[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].astype(int)
+    assert rows[0] > 200 and columns[0] > 300, "the legend is in the lower right corner"
+    redness, blueness = legend[..., 0] - legend[..., 2], legend[..., 2] - legend[..., 0]
+    across = np.arange(legend.shape[1])
     assert (redness.clip(0) * across).sum() / redness.clip(0).sum() > (
         (blueness.clip(0) * across).sum() / blueness.clip(0).sum()
     ), "red means to the right"
 
 
-def test_draw_arrows__point_along_the_motion():
+def test_draw_arrows__point_along_the_flow():
     flow = np.zeros((2, 100, 100))
     flow[0, 40:60, 40:60] = 4
     drawn = draw_arrows(np.zeros((100, 100, 3), np.uint8), flow)
@@ -103,16 +103,16 @@ def test_draw_arrows__point_along_the_motion():
 
 
 @pytest.mark.parametrize("flow", [np.zeros((2, 30, 40)), np.full((2, 30, 40), np.nan)])
-def test_draw_arrows__nothing_moves(flow):
+def test_draw_arrows__no_motion(flow):
     photo = _photo(30, 40)
     np.testing.assert_array_equal(draw_arrows(photo, flow), photo)
 
 
-def test_draw_occlusion__tints_what_is_hidden_alone():
-    photo, hidden = _photo(40, 60), np.zeros((40, 60), bool)
-    np.testing.assert_array_equal(draw_occlusion(photo, hidden), photo)
-    hidden[10:20, 10:30] = True
-    drawn = draw_occlusion(photo, hidden)
+def test_draw_occlusion__tints_only_occluded_pixels():
+    photo, occluded = _photo(40, 60), np.zeros((40, 60), bool)
+    np.testing.assert_array_equal(draw_occlusion(photo, occluded), photo)
+    occluded[10:20, 10:30] = True
+    drawn = draw_occlusion(photo, occluded)
     mixed = photo[12:18, 12:28] * 0.5 + np.array(fields.OCCLUSION_COLOR) * 0.5
     assert np.abs(drawn[12:18, 12:28] - mixed).max() <= 0.5
     np.testing.assert_array_equal(drawn[25:], photo[25:])
@@ -121,14 +121,14 @@ def test_draw_occlusion__tints_what_is_hidden_alone():
 # -- depth -------------------------------------------------------------------------------------------------------------
 
 
-def test_draw_depth__near_is_warm_for_depth_and_for_disparity():
+def test_draw_depth__near_is_warm_for_depth_and_disparity():
     depth = np.array([[1.0, 10.0]])
     np.testing.assert_array_equal(draw_depth(depth, limits=(1, 10))[0], apply_colormap(np.array([[1.0, 0.0]]))[0])
     disparity = draw_depth(1 / depth, kind="disparity", limits=(0.1, 1))
     np.testing.assert_array_equal(disparity[0], apply_colormap(np.array([[1.0, 0.0]]))[0])
 
 
-def test_draw_depth__unknown_is_gray_and_outliers_do_not_set_the_range():
+def test_draw_depth__invalid_pixels_are_gray_and_outliers_do_not_set_the_range():
     depth = np.random.default_rng(0).uniform(2, 4, (50, 60))
     clean = draw_depth(depth, limits=(2, 4), legend=False)
     depth[0, 0], depth[0, 1], depth[0, 2], depth[0, 3] = np.nan, np.inf, 1e6, 0
@@ -141,7 +141,7 @@ def test_draw_depth__unknown_is_gray_and_outliers_do_not_set_the_range():
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (300, 400)])
 @pytest.mark.parametrize("value", [0.0, -3.0, 5.5, np.nan])
-def test_draw_depth__flat_or_unknown(size, value):
+def test_draw_depth__constant_or_invalid(size, value):
     depth = np.full(size, value, np.float32)
     drawn = draw_depth(depth)
     assert drawn.shape == (*size, 3) and drawn.dtype == np.uint8
@@ -151,7 +151,7 @@ def test_draw_depth__flat_or_unknown(size, value):
         assert len(np.unique(draw_depth(depth, legend=False).reshape(-1, 3), axis=0)) == 1
 
 
-def test_draw_depth__bar_is_written_where_there_is_room():
+def test_draw_depth__color_bar_needs_space():
     depth = np.linspace(1, 9, 300 * 400).reshape(300, 400)
     differs = (draw_depth(depth) != draw_depth(depth, legend=False)).any(2)
     rows, columns = np.nonzero(differs)
@@ -170,17 +170,17 @@ def test_draw_depth__bar_is_written_where_there_is_room():
         (0.001, 0.0035, ["0.0010", "0.0015", "0.0020", "0.0025", "0.0030", "0.0035"]),
     ],
 )
-def test_ticks__round_numbers_inside_the_range(low, high, texts):
-    values, written = _compute_ticks(low, high)
-    assert written == texts
+def test_compute_ticks__round_numbers_inside_the_range(low, high, texts):
+    values, labels = _compute_ticks(low, high)
+    assert labels == texts
     assert all(low - 1e-9 <= value <= high + 1e-9 for value in values)
-    np.testing.assert_allclose([float(text) for text in written], values, atol=1e-12)
+    np.testing.assert_allclose([float(text) for text in labels], values, atol=1e-12)
 
 
 # -- classes -----------------------------------------------------------------------------------------------------------
 
 
-def test_draw_semantic__tints_by_class_and_leaves_what_has_none():
+def test_draw_semantic__tints_by_class_and_keeps_ignored_pixels():
     photo, labels = _photo(40, 60), np.zeros((40, 60), np.uint8)
     labels[:, 20:40], labels[:, 40:], labels[0, 0] = 2, 255, 7
     before = photo.copy()
@@ -195,19 +195,19 @@ def test_draw_semantic__tints_by_class_and_leaves_what_has_none():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (200, 300)])
-def test_draw_semantic__all_ignored_leaves_the_image(size):
+def test_draw_semantic__all_ignored_keeps_the_image(size):
     photo = _photo(*size)
     np.testing.assert_array_equal(draw_semantic(photo, np.full(size, 255), NAMES), photo)
 
 
-def test_draw_semantic__key_names_what_is_there():
+def test_draw_semantic__legend_shows_present_classes():
     photo = np.zeros((300, 400, 3), np.uint8)
     drawn = draw_semantic(photo, np.full((300, 400), 1), NAMES)
     assert (drawn[150:, :200] == get_class_color(1)).all(2).any()
     assert not (drawn[150:, :200] == get_class_color(0)).all(2).any()
 
 
-def test_write_names__as_many_as_there_is_room_for():
+def test_draw_class_legend__limited_by_space():
     canvas = np.full((200, 300, 3), 90, np.uint8)
     entries = [(f"class {index}", tuple(build_palette(100)[index].tolist())) for index in range(100)]
     draw_class_legend(canvas, entries)
@@ -215,17 +215,17 @@ def test_write_names__as_many_as_there_is_room_for():
     assert 2 <= len(shown) < 10 and shown == [color for _, color in entries[: len(shown)]]
 
 
-def test_fields__strips_do_not_show(monkeypatch):
+def test_fields__strips_are_seamless(monkeypatch):
     rng = np.random.default_rng(0)
     labels, depth, flow = rng.integers(0, 4, (50, 40)), rng.random((50, 40)), rng.normal(size=(2, 50, 40))
-    hidden = depth > 0.5
+    occluded = depth > 0.5
     photo = _photo(50, 40)
 
-    def all_of_them():
-        tinted = draw_semantic(photo, labels, NAMES, ignore=3), draw_occlusion(photo, hidden)
-        return *tinted, draw_depth(depth, hidden), draw_flow(flow, hidden)
+    def draw_all():
+        tinted = draw_semantic(photo, labels, NAMES, ignore=3), draw_occlusion(photo, occluded)
+        return *tinted, draw_depth(depth, occluded), draw_flow(flow, occluded)
 
-    whole = all_of_them()
+    expected = draw_all()
     monkeypatch.setattr(canvas_module, "STRIP_PIXELS", 100)
-    for one, other in zip(whole, all_of_them()):
-        np.testing.assert_array_equal(one, other)
+    for image, other in zip(expected, draw_all(), strict=True):
+        np.testing.assert_array_equal(image, other)

@@ -1,4 +1,4 @@
-"""Boxes, masks and keypoints: where they are, what stays as it was, and labels that cover no other."""
+"""Boxes, masks and keypoints: positions, unchanged pixels, and labels without overlaps."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _boxes(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1), (7, 5), (40, 60), (480, 640)])
-def test_draw_boxes__new_image_of_the_same_size_and_the_input_as_it_was(size):
+def test_draw_boxes__new_image_of_the_same_size_and_unchanged_input(size):
     photo = _photo(*size)
     before = photo.copy()
     labels = np.arange(30) % len(NAMES)
@@ -38,7 +38,7 @@ def test_draw_boxes__new_image_of_the_same_size_and_the_input_as_it_was(size):
 
 
 @pytest.mark.parametrize("draw", [draw_boxes, draw_masks])
-def test_draw__nothing_found_leaves_the_image(draw):
+def test_draw__no_objects_keep_the_image(draw):
     photo = _photo(50, 70)
     empty = np.zeros((0, 4) if draw is draw_boxes else (0, 50, 70))
     drawn = draw(photo, empty, np.zeros(0, int), NAMES, np.zeros(0))
@@ -64,12 +64,12 @@ def test_draw_boxes__small_box_is_drawn_over_large_one():
 
 def test_draw_boxes__scores_are_written_unless_all_are_one():
     photo, boxes = np.zeros((200, 300, 3), np.uint8), np.array([[50, 50, 250, 150.0]])
-    truth = draw_boxes(photo, boxes, [0], NAMES)
-    np.testing.assert_array_equal(draw_boxes(photo, boxes, [0], NAMES, np.ones(1)), truth)
-    assert (draw_boxes(photo, boxes, [0], NAMES, np.full(1, 0.5)) != truth).any()
+    ground_truth = draw_boxes(photo, boxes, [0], NAMES)
+    np.testing.assert_array_equal(draw_boxes(photo, boxes, [0], NAMES, np.ones(1)), ground_truth)
+    assert (draw_boxes(photo, boxes, [0], NAMES, np.full(1, 0.5)) != ground_truth).any()
 
 
-def test_draw_boxes__not_finite_and_far_outside_are_harmless():
+def test_draw_boxes__not_finite_and_far_outside_are_skipped():
     photo = _photo(50, 70)
     boxes = np.array([[np.nan, 0, 5, 5], [0, 0, np.inf, 5], [1e12, 1e12, 2e12, 2e12], [-1e9, -9e8, -1e8, -1e8]])
     drawn = draw_boxes(photo, boxes, np.zeros(4, int), ("",), np.full(4, np.nan))
@@ -84,59 +84,59 @@ def test_draw_boxes__class_without_a_name_shows_its_index():
 
 
 @pytest.mark.parametrize(("shape", "kind"), [((9, 9), "u1"), ((9, 9, 4), "u1"), ((9, 9, 3), "f4"), ((0, 9, 3), "u1")])
-def test_draw_boxes__other_images_are_refused_with_the_hint(shape, kind):
+def test_draw_boxes__unsupported_images_are_refused(shape, kind):
     with pytest.raises(DataError, match="to_display"):
         draw_boxes(np.zeros(shape, kind), np.zeros((0, 4)), [])
 
 
-def test_write_tags__plates_stay_inside_and_cover_no_other():
+def test_draw_tags__stay_inside_without_overlaps():
     rng = np.random.default_rng(1)
     canvas = np.zeros((300, 400, 3), np.uint8)
     boxes = _boxes(80, 300, 400, seed=2)
     colors = [(40 + 2 * index, 255, 255 - index) for index in range(80)]
     tags = [Tag("thing", f"{rng.random():.2f}", c, tuple(box), rng.random()) for c, box in zip(colors, boxes.tolist())]
     draw_tags(canvas, tags)
-    plates = []
+    tag_boxes = []
     for color in colors:
         rows, columns = np.nonzero((canvas == color).all(2))
         if len(rows):
-            plates.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
-    assert len(plates) > 10
-    for a, b in itertools.combinations(plates, 2):
+            tag_boxes.append((columns.min(), rows.min(), columns.max() + 1, rows.max() + 1))
+    assert len(tag_boxes) > 10
+    for a, b in itertools.combinations(tag_boxes, 2):
         assert a[2] <= b[0] or b[2] <= a[0] or a[3] <= b[1] or b[3] <= a[1]
-    assert len({plate[3] - plate[1] for plate in plates}) == 1, "a plate was cut off"
-    assert (canvas.any(2)).mean() < 0.25, "labels leave the image to be seen"
+    assert len({tag_box[3] - tag_box[1] for tag_box in tag_boxes}) == 1, "a tag_box was cut off"
+    assert (canvas.any(2)).mean() < 0.25, "tags hide little of the image"
 
 
-def test_write_tags__surest_is_named_where_there_is_room_for_one():
+def test_draw_tags__highest_weight_is_placed_first():
     canvas = np.zeros((60, 60, 3), np.uint8)
     box = (0.0, 0.0, 60.0, 60.0)
     draw_tags(canvas, [Tag("aaaaaa", "", (255, 0, 0), box, 0.1), Tag("bbbbbb", "", (0, 255, 0), box, 0.9)])
     assert (canvas == (0, 255, 0)).all(2).any()
 
 
-def test_draw_masks__inside_is_mixed_and_outside_is_as_it_was():
+def test_draw_masks__inside_is_blended_and_outside_is_unchanged():
     photo = _photo(120, 160)
     mask = np.zeros((120, 160), bool)
     mask[30:90, 40:120] = True
     drawn = draw_masks(photo, iter([mask]), [0], ("",))
-    mixed = photo[33:87, 43:117] * 0.55 + np.array(get_class_color(0)) * 0.45
-    assert np.abs(drawn[33:87, 43:117] - mixed).max() <= 0.5
+    blended = photo[33:87, 43:117] * 0.55 + np.array(get_class_color(0)) * 0.45
+    assert np.abs(drawn[33:87, 43:117] - blended).max() <= 0.5
     outside = np.ones((120, 160), bool)
     outside[28:92, 38:122] = False
-    outside[:30] &= np.arange(160) < 38  # where the label may be
+    outside[:30] &= np.arange(160) < 38  # where the tag may be
     np.testing.assert_array_equal(drawn[outside], photo[outside])
 
 
-def test_draw_masks__masks_are_taken_one_at_a_time_and_not_changed():
+def test_draw_masks__accepts_a_generator_and_keeps_the_masks():
     photo = _photo(64, 64)
     masks = [np.random.default_rng(seed).random((64, 64)) > 0.5 for seed in range(5)]
     masks += [np.zeros((64, 64), bool), np.ones((64, 64), bool), np.ones((64, 64), np.uint8)]
     before = [mask.copy() for mask in masks]
     drawn = draw_masks(photo, (mask for mask in masks), np.zeros(8, int), NAMES, np.linspace(0, 1, 8))
     assert drawn.shape == photo.shape
-    for mask, kept in zip(masks, before):
-        np.testing.assert_array_equal(mask, kept)
+    for mask, unchanged in zip(masks, before):
+        np.testing.assert_array_equal(mask, unchanged)
 
 
 def test_draw_masks__objects_of_one_class_differ_in_shade():
@@ -151,7 +151,7 @@ def test_draw_masks__one_pixel():
     assert drawn.any()
 
 
-def test_draw_keypoints__limbs_join_what_is_visible():
+def test_draw_keypoints__edges_connect_visible_points():
     photo = np.zeros((100, 100, 3), np.uint8)
     points = np.array([[[20.5, 50.5], [80.5, 50.5], [50.5, 90.5]]])
     drawn = draw_keypoints(photo, points, np.array([[True, True, False]]), [(0, 1), (1, 2)])
@@ -159,7 +159,7 @@ def test_draw_keypoints__limbs_join_what_is_visible():
     assert not drawn[60:].any() and not photo.any()
 
 
-def test_draw_keypoints__none_leaves_the_image():
+def test_draw_keypoints__none_keep_the_image():
     photo = _photo(20, 20)
     drawn = draw_keypoints(photo, np.zeros((0, 17, 2)), np.zeros((0, 17), bool), [(0, 1)])
     np.testing.assert_array_equal(drawn, photo)
@@ -168,7 +168,7 @@ def test_draw_keypoints__none_leaves_the_image():
 
 
 def test_draw__imports_neither_torch_nor_matplotlib():
-    rooms = "shapes, fields, plots, contact_sheet, html_page"
-    code = f"import sys; from densevision.draw import {rooms}; print({{'torch', 'matplotlib'}} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "set()"
+    modules = "shapes, fields, plots, contact_sheet, html_page"
+    code = f"import sys; from densevision.draw import {modules}; print({{'torch', 'matplotlib'}} & set(sys.modules))"
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert process.stdout.strip() == "set()"

@@ -18,7 +18,7 @@ from densevision.export.verification import (
 from densevision.ops.nms import nms_dense
 from densevision.sample import InputSpec, prepare_inputs
 
-EXACT = Tolerance(stray_fraction=0.0)
+EXACT = Tolerance(outlier_fraction=0.0)
 
 
 def compare(outputs: dict, others: dict, tolerance: Tolerance = EXACT, **options) -> dict[str, float]:
@@ -72,8 +72,8 @@ def test_comparison__missing_row_counts_on_either_side():
 def test_comparison__strays_are_ignored_up_to_their_fraction():
     outputs, others = make_boxes(40), make_boxes(40, shift=1e-3)
     others["valid"][0, 3] = False
-    assert compare(outputs, others, Tolerance(stray_fraction=0.01))["boxes"] > 30
-    assert compare(outputs, others, Tolerance(stray_fraction=0.02))["boxes"] == pytest.approx(1e-3, abs=1e-4)
+    assert compare(outputs, others, Tolerance(outlier_fraction=0.01))["boxes"] > 30
+    assert compare(outputs, others, Tolerance(outlier_fraction=0.02))["boxes"] == pytest.approx(1e-3, abs=1e-4)
 
 
 def test_comparison__knows_empty_outputs():

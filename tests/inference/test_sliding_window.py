@@ -29,7 +29,7 @@ class PixelValues(Result):
     """A result with one number per pixel and channel."""
 
     values: np.ndarray
-    rows: ClassVar = {"values": 1}
+    row_axes: ClassVar = {"values": 1}
 
     def warp(self, matrix: np.ndarray, size: tuple[int, int]) -> PixelValues:
         raise AssertionError("blending does not warp results")

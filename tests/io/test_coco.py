@@ -337,14 +337,14 @@ def test_read__equals_pycocotools_on_real_data(real_data, name):
         entry = reference.loadImgs(image_id)[0]
         assert table.files[row] == entry["file_name"]
         assert table.sizes[row].tolist() == [entry["height"], entry["width"]]
-        ground_truths = reference.loadAnns(reference.getAnnIds(imgIds=image_id))
+        target_records = reference.loadAnns(reference.getAnnIds(imgIds=image_id))
         span = slice(table.offsets[row], table.offsets[row + 1])
-        xywh = np.array([truth["bbox"] for truth in ground_truths]).reshape(-1, 4)
+        xywh = np.array([truth["bbox"] for truth in target_records]).reshape(-1, 4)
         xyxy = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], 1)
         np.testing.assert_array_equal(table.boxes[span], xyxy.astype(np.float32))
-        assert [table.ids[label] for label in table.labels[span]] == [truth["category_id"] for truth in ground_truths]
-        assert table.areas[span].tolist() == [truth["area"] for truth in ground_truths]
-        assert table.crowd[span].tolist() == [bool(truth["iscrowd"]) for truth in ground_truths]
+        assert [table.ids[label] for label in table.labels[span]] == [truth["category_id"] for truth in target_records]
+        assert table.areas[span].tolist() == [truth["area"] for truth in target_records]
+        assert table.crowd[span].tolist() == [bool(truth["iscrowd"]) for truth in target_records]
 
 
 def test_list_first_files__stops_early(dataset):

@@ -1,4 +1,4 @@
-"""Damaged images of every format that is read: a named error or an image, as Pillow decides, in bounded memory."""
+"""Corrupt images of every supported format: an error with the file name or an image, as with Pillow, in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from densevision.io.image import read_image_size, read_image, read_index_mask
 
 PIXELS = 4_000_000
 SEED = 20
-ROUNDS, MANY = 60, 20_000
+ROUNDS, MANY_ROUNDS = 60, 20_000
 MEGABYTES = 600
 """Growth of the peak: an image of `PIXELS` as 16-bit RGBA, its copies, and the libraries themselves."""
 
 
-def _images() -> dict[str, bytes]:
+def _make_files() -> dict[str, bytes]:
     rng = np.random.default_rng(0)
     ramp = np.add.outer(np.arange(24) * 5, np.arange(32) * 4)[..., None] + rng.integers(0, 20, (24, 32, 3))
     rgb = Image.fromarray(ramp.astype(np.uint8))
@@ -68,11 +68,11 @@ def _images() -> dict[str, bytes]:
     return files
 
 
-FILES = _images()
+FILES = _make_files()
 
 
-def _damaged(data: bytes, rng: random.Random, png: bool) -> bytes:
-    """One mutation: cut off, bytes left out, or bytes and bits replaced, half of them in the header."""
+def _mutate(data: bytes, rng: random.Random, png: bool) -> bytes:
+    """One mutation: truncated, bytes removed, or bytes and bits replaced, half of the time in the header."""
     changed, kind = bytearray(data), rng.randrange(5)
     if kind == 0:
         return data[: rng.randrange(1, len(data))]
@@ -84,11 +84,11 @@ def _damaged(data: bytes, rng: random.Random, png: bool) -> bytes:
         for _ in range(rng.choice((1, 1, 2, 4, 8))):
             at = rng.randrange(end)
             changed[at] = rng.choice((0, 255, 127, 128, rng.randrange(256), changed[at] ^ (1 << rng.randrange(8))))
-    return _with_checksums(bytes(changed)) if png and rng.random() < 0.7 else bytes(changed)
+    return _fix_checksums(bytes(changed)) if png and rng.random() < 0.7 else bytes(changed)
 
 
-def _with_checksums(data: bytes) -> bytes:
-    """A PNG whose checksums fit again, so that the mutation is not refused by them alone."""
+def _fix_checksums(data: bytes) -> bytes:
+    """A PNG with correct checksums, so that the mutation is not refused because of them."""
     parts, at = [data[:8]], 8
     while at + 12 <= len(data):
         (count,) = struct.unpack(">I", data[at : at + 4])
@@ -101,7 +101,7 @@ def _with_checksums(data: bytes) -> bytes:
 
 
 def _pillow_refuses(path: Path) -> bool:
-    """Whether Pillow knows the format and cannot decode it: what it does not know at all may be a TIFF that we do."""
+    """Whether Pillow cannot decode a file; TIFFs of layouts that it does not support at all do not count."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -114,45 +114,45 @@ def _pillow_refuses(path: Path) -> bool:
     return False
 
 
-def _campaign(name: str, rounds: int, folder: Path) -> list[str]:
-    """What went wrong in so many mutations of one file; any error but a DataError is raised."""
-    rng, path, wrong = random.Random(f"{SEED} {name}"), folder / f"damaged{Path(name).suffix}", []
-    for turn in range(rounds):
-        path.write_bytes(_damaged(FILES[name], rng, name.endswith(".png")))
-        accepted = False
+def _run_mutations(name: str, rounds: int, folder: Path) -> list[str]:
+    """What went unexpected in so many mutations of one file; any error but a DataError is raised."""
+    rng, path, unexpected = random.Random(f"{SEED} {name}"), folder / f"corrupt{Path(name).suffix}", []
+    for index in range(rounds):
+        path.write_bytes(_mutate(FILES[name], rng, name.endswith(".png")))
+        is_read = False
         for read in (read_image_size, read_image, read_index_mask):
             try:
-                found = read(path) if read is read_image_size else read(path, PIXELS)
-                accepted = accepted or read is not read_image_size
-                assert read is read_image_size or found.size > 0
+                result = read(path) if read is read_image_size else read(path, PIXELS)
+                is_read = is_read or read is not read_image_size
+                assert read is read_image_size or result.size > 0
             except DataError as failure:
                 assert failure.file is not None
-        if accepted and _pillow_refuses(path):
-            wrong.append(f"{name}, mutation {turn}")
-    return wrong
+        if is_read and _pillow_refuses(path):
+            unexpected.append(f"{name}, mutation {index}")
+    return unexpected
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FILES)
 def test_decoders__mutations_are_refused_as_pillow_does(name: str, tmp_path: Path) -> None:
-    assert _campaign(name, ROUNDS, tmp_path) == []
+    assert _run_mutations(name, ROUNDS, tmp_path) == []
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", FILES)
 def test_decoders__many_mutations(name: str, tmp_path: Path) -> None:
-    assert _campaign(name, MANY, tmp_path) == []
+    assert _run_mutations(name, MANY_ROUNDS, tmp_path) == []
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_decoders__intact_files(name: str, tmp_path: Path) -> None:
+def test_decoders__intact_files_are_read(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(FILES[name])
     assert read_image(tmp_path / name).shape[:2] == read_image_size(tmp_path / name) == (24, 32)
 
 
-def _bombs() -> dict[str, bytes]:
-    """A few kB that state far more than they hold."""
+def _make_bombs() -> dict[str, bytes]:
+    """Small files whose headers state far more than they hold."""
     huge = struct.pack("<HH", 19_000, 19_000)
     gif = FILES["palette.gif"]
     png = FILES["rgb.png"]
@@ -169,15 +169,15 @@ def _bombs() -> dict[str, bytes]:
     inflating[count : count + 4] = struct.pack("<I", len(held))
     return {
         "screen.gif": gif[:6] + huge + gif[10:],
-        "header.png": _with_checksums(png[:16] + stated + png[24:]),
+        "header.png": _fix_checksums(png[:16] + stated + png[24:]),
         "chunk.png": png[:33] + struct.pack(">I", 0xD9000000) + png[37:],
         "strip.tif": bytes(inflating),
     }
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the peak of resident memory in kilobytes")
-def test_decoders__memory_of_files_that_overstate(tmp_path: Path) -> None:
-    bombs = _bombs()
+def test_decoders__memory_of_overstating_headers(tmp_path: Path) -> None:
+    bombs = _make_bombs()
     files = [tmp_path / name for name in bombs]
     for file in files:
         file.write_bytes(bombs[file.name])
@@ -194,12 +194,12 @@ def test_decoders__memory_of_files_that_overstate(tmp_path: Path) -> None:
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-c", program, *map(str, files)]
-    answer = subprocess.run(call, capture_output=True, text=True, env=environment, check=True)
-    grown = [float(value) for value in answer.stdout.split()]
-    assert len(grown) == len(files) and grown[-1] < MEGABYTES
+    process = subprocess.run(call, capture_output=True, text=True, env=environment, check=True)
+    growth = [float(value) for value in process.stdout.split()]
+    assert len(growth) == len(files) and growth[-1] < MEGABYTES
 
 
-def test_decoders__memory_error_is_a_named_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoders__memory_error_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jp2").write_bytes(FILES["rgb.jp2"])
 
     def exhausted(self: Image.Image) -> None:

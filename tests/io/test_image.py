@@ -1,12 +1,14 @@
-"""Images against Pillow, OpenCV, tifffile, hand-made files and the letter of the EXIF standard."""
+"""Images compared with Pillow, OpenCV, tifffile, hand-made files and the EXIF standard."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import struct
 import subprocess
 import sys
 import threading
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -41,7 +43,7 @@ def smooth(height: int = 120, width: int = 160) -> np.ndarray:
 
 
 def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: bytes) -> bytes:
-    """A PNG written by hand after the specification, each row unfiltered."""
+    """A PNG built by hand from the specification, with unfiltered rows."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -53,7 +55,7 @@ def png(width: int, height: int, depth: int, color: int, rows: bytes, *extra: by
     return b"\x89PNG\r\n\x1a\n" + header + extras + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-# Ordinary files: the same pixels as Pillow
+# Ordinary files
 
 SAVED = {
     "rgb.png": ("RGB", {}),
@@ -87,15 +89,15 @@ def test_read_image__same_pixels_as_pillow(name: str, tmp_path: Path) -> None:
     image.convert(mode).save(tmp_path / name, **options)
     with Image.open(tmp_path / name) as opened:
         expected = np.asarray(opened)
-    found = read_image(tmp_path / name)
-    assert found.shape == (HEIGHT, WIDTH, len(mode)) and found.dtype == np.uint8
-    assert found.flags.c_contiguous and found.flags.writeable
-    np.testing.assert_array_equal(found, expected.reshape(found.shape))
+    result = read_image(tmp_path / name)
+    assert result.shape == (HEIGHT, WIDTH, len(mode)) and result.dtype == np.uint8
+    assert result.flags.c_contiguous and result.flags.writeable
+    np.testing.assert_array_equal(result, expected.reshape(result.shape))
     assert read_image_size(tmp_path / name) == (HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("mode", ["P", "1", "LA", "CMYK"])
-def test_read_image__other_modes_become_what_they_show(mode: str, tmp_path: Path) -> None:
+def test_read_image__other_modes_are_converted_as_by_pillow(mode: str, tmp_path: Path) -> None:
     path = tmp_path / ("a.jpg" if mode == "CMYK" else "a.png")
     Image.fromarray(NOISE).convert("RGB").convert(mode).save(path)
     with Image.open(path) as opened:
@@ -108,14 +110,14 @@ def test_read_image__other_modes_become_what_they_show(mode: str, tmp_path: Path
 def test_read_image__palette_with_transparency_is_rgba(suffix: str, tmp_path: Path) -> None:
     image = Image.fromarray(NOISE).convert("RGB").quantize(16)
     image.save(tmp_path / f"a{suffix}", transparency=3)
-    found = read_image(tmp_path / f"a{suffix}")
-    assert found.shape == (HEIGHT, WIDTH, 4)
-    np.testing.assert_array_equal(found[..., 3] == 0, np.asarray(image) == 3)
-    np.testing.assert_array_equal(found[..., :3], np.asarray(image.convert("RGB")))
+    result = read_image(tmp_path / f"a{suffix}")
+    assert result.shape == (HEIGHT, WIDTH, 4)
+    np.testing.assert_array_equal(result[..., 3] == 0, np.asarray(image) == 3)
+    np.testing.assert_array_equal(result[..., :3], np.asarray(image.convert("RGB")))
 
 
 @pytest.mark.realdata
-def test_read_image__photos_as_pillow_decodes_them(real_data: Path) -> None:
+def test_read_image__photos_equal_pillow(real_data: Path) -> None:
     files = sorted((real_data / "data" / "coco128").rglob("*.jpg"))[:24]
     assert files
     for file in files:
@@ -126,13 +128,13 @@ def test_read_image__photos_as_pillow_decodes_them(real_data: Path) -> None:
 
 @pytest.mark.parametrize(("color", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
 @pytest.mark.parametrize("depth", [8, 16])
-def test_read_image__handmade_png_keeps_every_bit(depth: int, color: int, channels: int, tmp_path: Path) -> None:
+def test_read_image__handmade_png_preserves_all_bits(depth: int, color: int, channels: int, tmp_path: Path) -> None:
     values = RNG.integers(0, 2**depth, (HEIGHT, WIDTH, channels))
     data = png(WIDTH, HEIGHT, depth, color, values.astype(">u2" if depth == 16 else "u1").tobytes())
     (tmp_path / "a.png").write_bytes(data)
-    found = read_image(tmp_path / "a.png")
-    assert found.dtype == (np.uint16 if depth == 16 else np.uint8)
-    np.testing.assert_array_equal(found, values[..., [0, 0, 0, 1]] if channels == 2 else values)
+    result = read_image(tmp_path / "a.png")
+    assert result.dtype == (np.uint16 if depth == 16 else np.uint8)
+    np.testing.assert_array_equal(result, values[..., [0, 0, 0, 1]] if channels == 2 else values)
 
 
 @pytest.mark.parametrize("shape", [(9, 11), (9, 11, 3), (9, 11, 4)])
@@ -153,19 +155,19 @@ def test_read_image__one_pixel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{}, {"tile": (16, 16)}, {"compression": "zlib"}, {"byteorder": ">"}], ids=str)
-@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize("is_planar", [False, True])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4, 5, 12])
 @pytest.mark.parametrize("kind", ["uint8", "uint16", "float32"])
-def test_read_image__tiff_bands(kind: str, channels: int, apart: bool, options: dict, tmp_path: Path) -> None:
+def test_read_image__tiff_bands(kind: str, channels: int, is_planar: bool, options: dict, tmp_path: Path) -> None:
     values = (RNG.random((HEIGHT, WIDTH, channels)) * 200).astype(kind)
-    bands = np.moveaxis(values, 2, 0) if apart else values
+    bands = np.moveaxis(values, 2, 0) if is_planar else values
     photometric = "rgb" if channels in (3, 4) else "minisblack"
-    planar = None if channels == 1 else "separate" if apart else "contig"
+    planar = None if channels == 1 else "separate" if is_planar else "contig"
     options = {**options, "photometric": photometric, "planarconfig": planar}
     tifffile.imwrite(tmp_path / "a.tif", values[..., 0] if channels == 1 else bands, **options)
-    found = read_image(tmp_path / "a.tif")
-    assert found.dtype == kind and found.flags.c_contiguous
-    np.testing.assert_array_equal(found, values)
+    result = read_image(tmp_path / "a.tif")
+    assert result.dtype == kind and result.flags.c_contiguous
+    np.testing.assert_array_equal(result, values)
     assert read_image_size(tmp_path / "a.tif") == (HEIGHT, WIDTH)
 
 
@@ -174,19 +176,19 @@ def test_read_image__tiff_bands(kind: str, channels: int, apart: bool, options: 
 def test_read_image__tiff_lzw_of_opencv(kind: str, channels: int, tmp_path: Path) -> None:
     values = (RNG.random((HEIGHT, WIDTH, channels)) * 200).astype(kind)
     cv2.imwrite(str(tmp_path / "a.tif"), values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, 5])
-    found = read_image(tmp_path / "a.tif")
-    assert found.dtype == kind
-    np.testing.assert_array_equal(found, values)
+    result = read_image(tmp_path / "a.tif")
+    assert result.dtype == kind
+    np.testing.assert_array_equal(result, values)
 
 
-def test_read_image__tiff_color_photo_as_bands_is_not_mixed(tmp_path: Path) -> None:
+def test_read_image__tiff_color_photo_declared_as_gray_channels(tmp_path: Path) -> None:
     values = NOISE[..., :3]
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="minisblack", planarconfig="contig")
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), values)
 
 
 @pytest.mark.parametrize("mode", ["1", "P", "CMYK"])
-def test_read_image__tiff_of_other_colors(mode: str, tmp_path: Path) -> None:
+def test_read_image__tiff_of_other_color_spaces(mode: str, tmp_path: Path) -> None:
     Image.fromarray(NOISE[..., :3]).convert(mode).save(tmp_path / "a.tif", compression="tiff_lzw")
     with Image.open(tmp_path / "a.tif") as opened:
         expected = np.asarray(opened.convert("L" if mode == "1" else "RGB"))
@@ -200,13 +202,13 @@ def test_read_image__tiff_float64_becomes_float32(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["int16", "uint32", "complex64"])
-def test_read_image__tiff_of_other_numbers_is_refused(kind: str, tmp_path: Path) -> None:
+def test_read_image__unsupported_tiff_types_are_refused(kind: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.ones((5, 6), kind))
     with pytest.raises(DataError, match=f"{kind}.*Convert"):
         read_image(tmp_path / "a.tif")
 
 
-def test_read_image__tiff_compression_that_is_not_read_is_named(tmp_path: Path) -> None:
+def test_read_image__unsupported_tiff_compression_is_named(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", NOISE[..., [0, 1, 2, 3, 0]], photometric="minisblack", planarconfig="contig")
     with tifffile.TiffFile(tmp_path / "a.tif", mode="r+b") as file:
         file.pages[0].tags["Compression"].overwrite(5)
@@ -218,12 +220,12 @@ def test_read_image__tiff_compression_that_is_not_read_is_named(tmp_path: Path) 
 def test_read_image__tiff_fourth_channel(alpha: str, tmp_path: Path) -> None:
     values = np.clip(NOISE, 0, NOISE[..., 3:])
     tifffile.imwrite(tmp_path / "a.tif", values, photometric="rgb", extrasamples=[alpha])
-    found = read_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(found[..., 3], values[..., 3])
+    result = read_image(tmp_path / "a.tif")
+    np.testing.assert_array_equal(result[..., 3], values[..., 3])
     expected = values[..., :3].astype(float)
     if alpha == "assocalpha":
         expected = expected * 255 / np.maximum(values[..., 3:], 1)
-    assert np.abs(found[..., :3] - expected).max() <= 1
+    assert np.abs(result[..., :3] - expected).max() <= 1
 
 
 def test_read_image__tiff_lzw_rgba_of_opencv(tmp_path: Path) -> None:
@@ -232,9 +234,9 @@ def test_read_image__tiff_lzw_rgba_of_opencv(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["P", "CMYK"])
-def test_read_image__tiff_that_nothing_reads_truly_is_refused(mode: str, tmp_path: Path) -> None:
+def test_read_image__tiff_that_no_decoder_reads_exactly_is_refused(mode: str, tmp_path: Path) -> None:
     Image.fromarray(NOISE[..., :3]).convert(mode).save(tmp_path / "a.tif", tiffinfo={274: 6})
-    with pytest.raises(DataError, match=r"not read.*(PALETTE|SEPARATED)"):
+    with pytest.raises(DataError, match="PALETTE|SEPARATED"):
         read_image(tmp_path / "a.tif")
 
 
@@ -275,12 +277,12 @@ def test_read_image__exif_orientation(suffix: str, orientation: int, tmp_path: P
     Image.fromarray(np.dstack([stored] * 3)).save(
         tmp_path / f"a{suffix}", exif=exif, lossless=True, quality=100, subsampling=0
     )
-    found = read_image(tmp_path / f"a{suffix}")
-    assert found.flags.c_contiguous
-    assert np.abs(found[..., 0].astype(int) - expected).max() <= (1 if suffix == ".jpg" else 0)
+    result = read_image(tmp_path / f"a{suffix}")
+    assert result.flags.c_contiguous
+    assert np.abs(result[..., 0].astype(int) - expected).max() <= (1 if suffix == ".jpg" else 0)
     assert read_image_size(tmp_path / f"a{suffix}") == expected.shape
     with Image.open(tmp_path / f"a{suffix}") as opened:
-        np.testing.assert_array_equal(load_image(opened), found)
+        np.testing.assert_array_equal(load_image(opened), result)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -340,7 +342,7 @@ def test_read_image__truncated(name: str, tmp_path: Path, capfd: pytest.CaptureF
     assert "ERROR" not in capfd.readouterr().err
 
 
-def test_read_image__truncated_jpeg_with_a_whole_thumbnail(tmp_path: Path) -> None:
+def test_read_image__truncated_jpeg_with_a_complete_thumbnail(tmp_path: Path) -> None:
     thumbnail, whole = io.BytesIO(), io.BytesIO()
     Image.fromarray(smooth(12, 16)).save(thumbnail, "JPEG")
     Image.fromarray(smooth()).save(whole, "JPEG")
@@ -353,51 +355,51 @@ def test_read_image__truncated_jpeg_with_a_whole_thumbnail(tmp_path: Path) -> No
         read_image(tmp_path / "a.jpg")
 
 
-def test_read_image__jpeg_with_fill_bytes_and_a_tail_is_whole(tmp_path: Path) -> None:
+def test_read_image__jpeg_with_fill_bytes_and_trailing_data(tmp_path: Path) -> None:
     whole = io.BytesIO()
     Image.fromarray(smooth()).save(whole, "JPEG")
     data = whole.getvalue()
-    (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xff" + data[2:] + b"anything behind it")
+    (tmp_path / "a.jpg").write_bytes(data[:2] + b"\xff\xff" + data[2:] + b"trailing data")
     np.testing.assert_array_equal(read_image(tmp_path / "a.jpg"), np.asarray(Image.open(io.BytesIO(data))))
 
 
-def test_read_image__damage_is_an_error_or_a_image_of_the_stated_size(tmp_path: Path) -> None:
+def test_read_image__damage_gives_an_error_or_an_image_of_the_stated_size(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     for name in ("rgb.png", "420.jpg", "lossy.webp", "plain.tif", "lzw.tif", "rgb.bmp", "alpha.tif"):
         mode, options = SAVED[name]
         Image.fromarray(smooth(24, 32)).convert(mode).save(tmp_path / name, **options)
         data = np.frombuffer((tmp_path / name).read_bytes(), np.uint8)
         for _ in range(40):
-            damaged = data.copy()
+            corrupt = data.copy()
             where = rng.integers(0, len(data) if rng.random() < 0.5 else min(200, len(data)), 4)
-            damaged[where] = rng.integers(0, 256, 4)
-            (tmp_path / name).write_bytes(damaged.tobytes())
+            corrupt[where] = rng.integers(0, 256, 4)
+            (tmp_path / name).write_bytes(corrupt.tobytes())
             try:
                 assert read_image(tmp_path / name, 10_000).shape[:2] == read_image_size(tmp_path / name)
-            except DataError as refusal:
-                assert name in str(refusal)
+            except DataError as error:
+                assert name in str(error)
 
 
 @pytest.mark.parametrize("read", [read_image, read_image_size, read_index_mask])
 def test_read__missing_empty_folder_or_text(read, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"absent\.png: no such file"):
+    with pytest.raises(DataError, match=r"absent\.png"):
         read(tmp_path / "absent.png")
     (tmp_path / "empty.jpg").touch()
-    with pytest.raises(DataError, match=r"empty\.jpg: the file is empty \(0 bytes\)"):
+    with pytest.raises(DataError, match=r"empty\.jpg.*empty"):
         read(tmp_path / "empty.jpg")
     with pytest.raises(DataError, match="cannot be read"):
         read(tmp_path)
     (tmp_path / "text.png").write_text("not an image at all")
-    with pytest.raises(DataError, match=r"text\.png: not an image"):
+    with pytest.raises(DataError, match=r"text\.png"):
         read(tmp_path / "text.png")
     (tmp_path / "short.tif").write_bytes(b"II*\0")
     with pytest.raises(DataError, match="corrupt or truncated"):
         read(tmp_path / "short.tif")
 
 
-def test_read_image__format_that_is_not_read(tmp_path: Path) -> None:
+def test_read_image__unsupported_format(tmp_path: Path) -> None:
     Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.pcx")
-    with pytest.raises(DataError, match=r"PCX.*Convert it to PNG"):
+    with pytest.raises(DataError, match=r"a\.pcx.*PCX"):
         read_image(tmp_path / "a.pcx")
 
 
@@ -410,10 +412,10 @@ def test_read_image__more_pixels_than_the_limit_are_not_decoded(tmp_path: Path) 
     with pytest.raises(DataError, match=r"100 pixels .* limit of 99"):
         read_image(tmp_path / "a.png", 99)
     assert read_image(tmp_path / "a.png", 100).shape == (10, 10, 1)
-    assert Image.MAX_IMAGE_PIXELS is not None, "Pillow's own limit is as it was"
+    assert Image.MAX_IMAGE_PIXELS is not None, "Pillow's own limit is restored"
 
 
-def test_quiet__restores_the_log_after_threads() -> None:
+def test_silence_decoders__restores_the_log_level_after_threads() -> None:
     log = getattr(cv2.utils, "logging", cv2)
     before = log.getLogLevel()
     gate = threading.Barrier(2)
@@ -430,10 +432,10 @@ def test_quiet__restores_the_log_after_threads() -> None:
     assert log.getLogLevel() == before
 
 
-# Label images
+# Index masks
 
 
-def test_read_index__palette_and_gray_keep_their_numbers(tmp_path: Path) -> None:
+def test_read_index_mask__palette_and_gray_preserve_indices(tmp_path: Path) -> None:
     labels = RNG.integers(0, 21, (HEIGHT, WIDTH)).astype(np.uint8)
     image = Image.fromarray(labels).convert("P")
     image.putpalette(RNG.integers(0, 256, 768, np.uint8).tolist())
@@ -441,19 +443,19 @@ def test_read_index__palette_and_gray_keep_their_numbers(tmp_path: Path) -> None
     indexed.putpalette(image.getpalette())
     for name in ("palette.png", "palette.gif"):
         indexed.save(tmp_path / name)
-        found = read_index_mask(tmp_path / name)
-        assert found.dtype == np.uint8
-        np.testing.assert_array_equal(found, labels)
+        result = read_index_mask(tmp_path / name)
+        assert result.dtype == np.uint8
+        np.testing.assert_array_equal(result, labels)
     Image.fromarray(labels).save(tmp_path / "gray.png")
     np.testing.assert_array_equal(read_index_mask(tmp_path / "gray.png"), labels)
     wide = labels.astype(np.uint16) * 3000
     cv2.imwrite(str(tmp_path / "wide.png"), wide)
-    found = read_index_mask(tmp_path / "wide.png")
-    assert found.dtype == np.uint16
-    np.testing.assert_array_equal(found, wide)
+    result = read_index_mask(tmp_path / "wide.png")
+    assert result.dtype == np.uint16
+    np.testing.assert_array_equal(result, wide)
 
 
-def test_read_index__four_bit_palette_and_bilevel(tmp_path: Path) -> None:
+def test_read_index_mask__four_bit_palette_and_bilevel(tmp_path: Path) -> None:
     labels = RNG.integers(0, 16, (4, 8)).astype(np.uint8)
     packed = (labels[:, ::2] << 4 | labels[:, 1::2]).tobytes()
     (tmp_path / "a.png").write_bytes(png(8, 4, 4, 3, packed, b"PLTE" + bytes(range(48))))
@@ -463,7 +465,7 @@ def test_read_index__four_bit_palette_and_bilevel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
-def test_read_index__gray_of_few_bits_is_not_spread(bits: int, tmp_path: Path) -> None:
+def test_read_index_mask__gray_of_few_bits_is_not_scaled(bits: int, tmp_path: Path) -> None:
     labels = RNG.integers(0, 2**bits, (4, 8)).astype(np.uint8)
     groups = labels.reshape(4, bits, 8 // bits)
     packed = sum(groups[..., place] << (8 - bits * (place + 1)) for place in range(8 // bits))
@@ -471,22 +473,22 @@ def test_read_index__gray_of_few_bits_is_not_spread(bits: int, tmp_path: Path) -
     np.testing.assert_array_equal(read_index_mask(tmp_path / "a.png"), labels)
 
 
-def test_read_index__colors_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
+def test_read_index_mask__colors_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
     Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"one channel of integers.*3 channels"):
+    with pytest.raises(DataError, match="3 channels of uint8"):
         read_index_mask(tmp_path / "a.png")
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 5), np.float32))
     with pytest.raises(DataError, match="float32"):
         read_index_mask(tmp_path / "a.tif")
     Image.fromarray(NOISE).convert("L").save(tmp_path / "a.jpg")
-    with pytest.raises(DataError, match=r"loss.*PNG"):
+    with pytest.raises(DataError, match="JPEG"):
         read_index_mask(tmp_path / "a.jpg")
 
 
-# Other sources
+# Images from objects
 
 
-def test_as_image__arrays(tmp_path: Path) -> None:
+def test_load_image__arrays(tmp_path: Path) -> None:
     assert load_image(NOISE) is NOISE
     assert load_image(NOISE[..., 0]).shape == (HEIGHT, WIDTH, 1)
     assert load_image(NOISE.astype(np.uint16)).dtype == np.uint16
@@ -498,12 +500,12 @@ def test_as_image__arrays(tmp_path: Path) -> None:
     for kind in (np.int64, bool, np.int16):
         with pytest.raises(DataError, match=np.dtype(kind).name):
             load_image(np.zeros((4, 4), kind))
-    for thing in (None, 3, b"bytes", [[1]]):
-        with pytest.raises(DataError, match=type(thing).__name__):
-            load_image(thing)
+    for source in (None, 3, [[1]]):
+        with pytest.raises(DataError, match=type(source).__name__):
+            load_image(source)
 
 
-def test_as_image__pillow_and_paths(tmp_path: Path) -> None:
+def test_load_image__pillow_and_paths(tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     np.testing.assert_array_equal(load_image(str(tmp_path / "a.png")), NOISE)
     np.testing.assert_array_equal(load_image(Image.fromarray(NOISE)), NOISE)
@@ -519,23 +521,126 @@ def test_as_image__pillow_and_paths(tmp_path: Path) -> None:
         load_image(opened)
 
 
-def test_as_image__tensors() -> None:
+def test_load_image__tensors() -> None:
     torch = pytest.importorskip("torch")
     chw = torch.from_numpy(NOISE).permute(2, 0, 1)
     np.testing.assert_array_equal(load_image(chw), NOISE)
     assert load_image(chw[0]).shape == (HEIGHT, WIDTH, 1)
     half = load_image((chw / 255).bfloat16().requires_grad_())
     assert half.dtype == np.float32 and half.shape == NOISE.shape
-    with pytest.raises(DataError, match=r"\(1, 4, 37, 53\).*tensor is \(channels, height, width\)"):
+    with pytest.raises(DataError, match=r"\(1, 4, 37, 53\)"):
         load_image(chw[None])
 
 
-def test_module__loads_no_torch() -> None:
+def test_module__does_not_import_torch() -> None:
     program = (
         "import sys, numpy; from densevision.io import image, video, weights\n"
-        "image.as_image(numpy.zeros((2, 2), 'uint8')); sys.exit('torch' in sys.modules)"
+        "image.load_image(numpy.zeros((2, 2), 'uint8')); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+
+def encode_png(image: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "PNG")
+    return data.getvalue()
+
+
+def test_load_image__bytes_and_file_objects(tmp_path: Path) -> None:
+    data = encode_png(NOISE)
+    stream = io.BytesIO(b"header" + data)
+    stream.seek(6)
+    (tmp_path / "a.bin").write_bytes(data)
+    for source in (data, bytearray(data), memoryview(data), io.BytesIO(data), stream):
+        np.testing.assert_array_equal(load_image(source), NOISE)
+    with open(tmp_path / "a.bin", "rb") as file:
+        np.testing.assert_array_equal(load_image(file), NOISE)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_load_image__bytes_equal_the_file(orientation: int, tmp_path: Path) -> None:
+    wide = RNG.integers(0, 65536, (9, 11, 3)).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    cv2.imwrite(str(tmp_path / "16.png"), wide)
+    tifffile.imwrite(tmp_path / "bands.tif", np.zeros((9, 11, 5), np.float32), photometric="minisblack")
+    Image.fromarray(smooth(9, 11)).save(tmp_path / "exif.jpg", exif=exif)
+    for name in ("16.png", "bands.tif", "exif.jpg"):
+        expected = read_image(tmp_path / name)
+        result = load_image((tmp_path / name).read_bytes())
+        assert result.dtype == expected.dtype
+        np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("source", [b"", b"not an image", encode_png(NOISE)[:500]])
+def test_load_image__bytes_that_are_no_image(source: bytes) -> None:
+    with pytest.raises(DataError, match="bytes"):
+        load_image(source)
+
+
+def test_load_image__unusable_file_objects(tmp_path: Path) -> None:
+    stream = io.BytesIO(encode_png(NOISE))
+    stream.read()
+    with pytest.raises(DataError, match="seek"):
+        load_image(stream)
+    with pytest.raises(DataError, match="binary"):
+        load_image(io.StringIO("text"))
+    with pytest.raises(DataError, match="max_pixels"):
+        load_image(encode_png(NOISE), max_pixels=5)
+
+
+def make_zip() -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("a.png", encode_png(NOISE))
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (make_zip(), "ZIP"),
+        (gzip.compress(b"anything"), "archive"),
+        (b"%PDF-1.7\n%text", "PDF"),
+        (b"<!DOCTYPE html>\n<html>404</html>", "web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),
+        (b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "video"),
+    ],
+)
+def test_load_image__other_file_types_are_named(data: bytes, kind: str, tmp_path: Path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(data)
+    for source in (tmp_path / "photo.jpg", data):
+        with pytest.raises(DataError, match=kind):
+            load_image(source)
+
+
+@pytest.mark.parametrize("address", ["https://example.com/a.jpg", Path("http://example.com/a.jpg"), "s3://bucket/a.png"])
+def test_load_image__web_addresses_are_refused_with_a_hint(address: str | Path) -> None:
+    with pytest.raises(DataError, match="Download"):
+        load_image(address)
+
+
+# Netpbm images with any maximum
+
+
+@pytest.mark.parametrize("name", ["g15.pgm", "c127.ppm", "g1023.pgm", "c4095.ppm", "plain1023.pgm"])
+def test_read_image__netpbm_maximum_is_white(name: str, tmp_path: Path) -> None:
+    maximum = int("".join(filter(str.isdigit, name)))
+    unit = np.tile(np.linspace(0, 1, 64), (48, 1))
+    image = np.dstack([unit, unit[:, ::-1], np.ones_like(unit)]) if name.startswith("c") else unit
+    values = np.rint(image * maximum).astype(int)
+    if name.startswith("plain"):
+        data = f"P2\n64 48\n{maximum}\n{' '.join(map(str, values.ravel()))}".encode()
+    else:
+        header = f"{'P6' if name.startswith('c') else 'P5'}\n64 48\n{maximum}\n".encode()
+        data = header + values.astype(">u2" if maximum > 255 else "u1").tobytes()
+    (tmp_path / name).write_bytes(data)
+    result = to_unit_float(read_image(tmp_path / name))
+    np.testing.assert_allclose(result, values.reshape(result.shape) / maximum, atol=0.5 / 255 if maximum < 256 else 1e-5)
+    if not name.startswith("c"):
+        np.testing.assert_array_equal(read_index_mask(tmp_path / name), values)
 
 
 # Conversions
@@ -549,24 +654,24 @@ def test_to_rgb__gray_is_repeated_and_alpha_dropped() -> None:
     assert to_rgb(gray).dtype == np.uint16
     np.testing.assert_array_equal(to_rgb(gray), np.dstack([gray] * 3))
     np.testing.assert_array_equal(to_rgb(NOISE[..., :2]), np.dstack([NOISE[..., 0]] * 3))
-    with pytest.raises(DataError, match="5 channels where 3"):
+    with pytest.raises(DataError, match="5"):
         to_rgb(np.zeros((2, 2, 5), np.uint8))
 
 
-def test_to_channels__gray_is_opencvs_luma() -> None:
+def test_convert_channels__gray_equals_opencv() -> None:
     expected = cv2.cvtColor(NOISE, cv2.COLOR_RGBA2GRAY)
-    found = convert_channels(NOISE, 1)
-    assert found.dtype == np.uint8 and found.shape == (HEIGHT, WIDTH, 1)
-    assert np.abs(found[..., 0].astype(int) - expected).max() <= 1
+    result = convert_channels(NOISE, 1)
+    assert result.dtype == np.uint8 and result.shape == (HEIGHT, WIDTH, 1)
+    assert np.abs(result[..., 0].astype(int) - expected).max() <= 1
     assert convert_channels(NOISE, 4) is NOISE
-    with pytest.raises(DataError, match="3 channels where 6"):
+    with pytest.raises(DataError, match="6"):
         convert_channels(NOISE[..., :3], 6)
 
 
-def test_to_unit_float__as_torch_divides() -> None:
+def test_to_unit_float__equals_torch() -> None:
     torch = pytest.importorskip("torch")
-    every = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
-    np.testing.assert_array_equal(to_unit_float(every), torch.from_numpy(every).float().div(255).numpy())
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16, 1)
+    np.testing.assert_array_equal(to_unit_float(levels), torch.from_numpy(levels).float().div(255).numpy())
     wide = np.arange(65536, dtype=np.uint16).reshape(256, 256, 1)
     assert to_unit_float(wide).dtype == np.float32
     np.testing.assert_allclose(to_unit_float(wide), wide / 65535.0, rtol=1e-6)
@@ -578,7 +683,7 @@ def test_to_unit_float__as_torch_divides() -> None:
 def test_to_unit_float__range(wrong: float) -> None:
     image = np.full((2, 2, 3), 0.5, np.float32)
     image[1, 0, 2] = wrong
-    with pytest.raises(DataError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(DataError, match=r"\[0, 1\]"):
         to_unit_float(image)
 
 
@@ -587,7 +692,7 @@ def test_to_unit_float__other_types() -> None:
         to_unit_float(np.zeros((2, 2, 1), np.int32))
 
 
-def test_to_display__every_type() -> None:
+def test_to_display__all_types() -> None:
     copy = to_display(NOISE)
     np.testing.assert_array_equal(copy, NOISE[..., :3])
     assert not np.shares_memory(copy, NOISE)
@@ -604,20 +709,20 @@ EXACT = [(suffix, channels) for suffix in (".png", ".tif", ".tiff", ".webp") for
 
 
 @pytest.mark.parametrize(("suffix", "channels"), [*EXACT, (".bmp", 1), (".bmp", 3)])
-def test_write_image__pillow_reads_the_same(suffix: str, channels: int, tmp_path: Path) -> None:
+def test_write_image__pillow_reads_the_same_pixels(suffix: str, channels: int, tmp_path: Path) -> None:
     image = NOISE[..., :channels]
     write_image(tmp_path / f"a{suffix}", image)
     with Image.open(tmp_path / f"a{suffix}") as opened:
         expected = np.asarray(opened.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels]))
     np.testing.assert_array_equal(expected.reshape(image.shape), image)
-    found = read_image(tmp_path / f"a{suffix}")
-    np.testing.assert_array_equal(found, to_rgb(image) if suffix == ".webp" and channels == 1 else image)
+    result = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(result, to_rgb(image) if suffix == ".webp" and channels == 1 else image)
     assert [file.name for file in tmp_path.iterdir()] == [f"a{suffix}"]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_write_image__16_bits_return(suffix: str, channels: int, tmp_path: Path) -> None:
+def test_write_image__16_bits_round_trip(suffix: str, channels: int, tmp_path: Path) -> None:
     image = RNG.integers(0, 65536, (8, 9, channels)).astype(np.uint16)
     write_image(tmp_path / f"a{suffix}", image)
     np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), image)
@@ -634,15 +739,15 @@ def test_write_image__jpeg_is_close(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "image", "message"),
     [
-        ("a.jpg", NOISE, "cannot hold.*to_rgb|cannot hold.*PNG"),
+        ("a.jpg", NOISE, "to_rgb"),
         ("a.jpg", NOISE[..., :3].astype(np.uint16), "uint16"),
         ("a.png", NOISE.astype(np.float32), "float32"),
         ("a.png", np.zeros((2, 2, 2), np.uint8), r"\(2, 2, 2\)"),
         ("a.png", np.zeros((0, 2, 3), np.uint8), r"\(0, 2, 3\)"),
-        ("a.webp", np.zeros((2, 20_000, 3), np.uint8), "cannot hold"),
+        ("a.webp", np.zeros((2, 20_000, 3), np.uint8), "20000"),
     ],
 )
-def test_write_image__what_a_format_cannot_hold(name: str, image: np.ndarray, message: str, tmp_path: Path) -> None:
+def test_write_image__unsupported_by_the_format(name: str, image: np.ndarray, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         write_image(tmp_path / name, image)
     assert not list(tmp_path.iterdir())
@@ -678,5 +783,5 @@ def test_read_image__memory_of_a_large_image(name: str, tmp_path: Path) -> None:
         "image = read_image(sys.argv[2]); print((peak() - before) * 1024 - image.nbytes)"
     )
     files = [str(tmp_path / "small.png"), str(tmp_path / name)]
-    answer = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, check=True)
-    assert int(answer.stdout) < 100e6
+    process = subprocess.run([sys.executable, "-c", program, *files], capture_output=True, text=True, check=True)
+    assert int(process.stdout) < 100e6

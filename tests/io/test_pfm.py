@@ -54,7 +54,9 @@ def test_channels__that_do_not_fit_are_named(tmp_path: Path) -> None:
         read_flow(write(tmp_path / "b.pfm", "plain", NUMBERS))
 
 
-@pytest.mark.parametrize("data", [b"", b"Pf\n", b"P5\n5 3\n255\n", b"Pf\n5 3\n0\n" + bytes(60), b"Pf\n5 -3\n-1\n" + bytes(60)])
+@pytest.mark.parametrize(
+    "data", [b"", b"Pf\n", b"P5\n5 3\n255\n", b"Pf\n5 3\n0\n" + bytes(60), b"Pf\n5 -3\n-1\n" + bytes(60)]
+)
 def test_other_files__are_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.pfm").write_bytes(data)
     with pytest.raises(DataError, match=r"not a \.pfm"):

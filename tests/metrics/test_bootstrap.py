@@ -81,20 +81,20 @@ def test_compare__boxes_equal_hotcoco() -> None:
     from densevision.results import Detections
 
     rng, sides, metrics = np.random.default_rng(0), ([], []), [AveragePrecision(["a", "b"]) for _ in range(2)]
-    images, ground_truths = [], []
+    images, target_records = [], []
     for number in range(1, 61):
         corners = rng.uniform(0, 100, (4, 2))
         boxes = np.concatenate([corners, corners + rng.uniform(10, 60, (4, 2))], 1)
         truth = Detections.from_arrays(boxes, rng.integers(0, 2, 4), ("a", "b"), (200, 200))
         images.append({"id": number, "height": 200, "width": 200})
-        ground_truths += [(number, label + 1, box) for label, box in zip(truth.labels, truth.boxes)]
+        target_records += [(number, label + 1, box) for label, box in zip(truth.labels, truth.boxes)]
         for side, metric, noise in zip(sides, metrics, (4.0, 2.5)):
             moved = truth.boxes + rng.normal(0, noise, (4, 4)).astype(np.float32)
             prediction = Detections.from_arrays(moved, truth.labels, truth.names, truth.size, scores=rng.random(4))
             metric.update(prediction, truth, f"{number:03}")
             entries = prediction.to_coco(number)
             side += [(number, *entry["bbox"], entry["score"], entry["category_id"]) for entry in entries]
-    numbers, labels, boxes = (np.array(column) for column in zip(*ground_truths))
+    numbers, labels, boxes = (np.array(column) for column in zip(*target_records))
     sizes = boxes[:, 2:] - boxes[:, :2]
     categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
     xywh = np.concatenate([boxes[:, :2], sizes], 1).astype(np.float64)

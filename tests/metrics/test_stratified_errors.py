@@ -101,12 +101,12 @@ def test_texture__ramp() -> None:
 
 def test_stratify__every_pixel_has_one_stratum() -> None:
     rng = np.random.default_rng(0)
-    ground_truths = [
+    target_records = [
         SemanticMap(labels=rng.integers(0, 3, SIZE).astype(np.uint8), names=("a", "b", "c"), size=SIZE),
         DepthMap.from_arrays(rng.uniform(0.2, 200, SIZE)),
         FlowField.from_arrays(rng.normal(0, 30, (2, *SIZE)), occlusion=rng.random(SIZE) < 0.5),
         Image.from_source(rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)),
     ]
-    for truth in ground_truths:
+    for truth in target_records:
         for part in stratify(truth, rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8)):
             assert part.stratum.min() >= 0 and part.stratum.max() < len(part.names), part.title

@@ -7,7 +7,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from densevision.nn.padding import SameConv2d, with_integer_padding
+from densevision.nn.padding import SameConv2d, use_integer_padding
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ def test_same__equals_timm(kernel: int, stride: int, dilation: int) -> None:
     images = [torch.rand(1, 4, height, width) for height in (7, 8, 9, 10) for width in (11, 12, 13)]
     expected = [network(image) for image in images]
     weights = dict(network.named_parameters())
-    with_integer_padding(network)
+    use_integer_padding(network)
     assert type(network[0]) is SameConv2d and dict(network.named_parameters()) == weights
     for image, output in zip(images, expected):
         assert torch.equal(network(image), output)
@@ -26,7 +26,7 @@ def test_same__equals_timm(kernel: int, stride: int, dilation: int) -> None:
 
 def test_same__exports_with_any_size() -> None:
     network = nn.Sequential(Conv2dSame(3, 4, 3, 2), Conv2dSame(4, 4, 5, 2), Conv2dSame(4, 4, 3, 2)).eval()
-    with_integer_padding(network)
+    use_integer_padding(network)
     size = torch.export.Dim.DYNAMIC
     program = torch.export.export(network, (torch.rand(2, 3, 33, 50),), dynamic_shapes=({0: size, 2: size, 3: size},))
     for height, width in ((33, 50), (64, 64), (47, 18)):

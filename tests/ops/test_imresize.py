@@ -1,4 +1,4 @@
-"""imresize against Keys' cubic worked out by hand, Pillow, and itself turned and mirrored."""
+"""imresize compared with Keys' cubic computed by hand, with Pillow, and with itself mirrored."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from densevision.ops.imresize import _phases, enlarge, imresize
+from densevision.ops.imresize import _compute_phases, enlarge, imresize
 
 
 def line(*values: float) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float64).reshape(1, 1, 1, -1)
 
 
-def test_imresize__weights_of_halving_are_the_antialiased_cubic_s():
-    """The eight weights of Keys' cubic, stretched to twice its width and sampled at halves, sum to 1."""
+def test_imresize__weights_of_halving_are_the_antialiased_cubic():
+    """Keys' cubic, stretched to twice its width and sampled at half pixels, normalized."""
     impulse = torch.eye(32, dtype=torch.float64).reshape(32, 1, 1, 32)
     row = imresize(impulse, (1, 16))[:, 0, 0, 8]
     x = (torch.arange(32, dtype=torch.float64) - 16.5).abs() / 2
@@ -25,7 +25,7 @@ def test_imresize__weights_of_halving_are_the_antialiased_cubic_s():
     np.testing.assert_allclose(row[13:21], expected, atol=1e-12)
 
 
-def test_enlarge__a_step_by_hand():
+def test_enlarge__edge_by_hand():
     """imresize([0 0 1 1], 2): the cubic at distances of 1/4, 3/4, 5/4 and 7/4, mirrored ends."""
     expected = [0, -0.0234375, -0.0703125, 0.203125, 0.796875, 1.0703125, 1.0234375, 1]
     np.testing.assert_allclose(enlarge(line(0, 0, 1, 1), 2)[0, 0, 0], expected, atol=1e-12)
@@ -35,32 +35,32 @@ def test_enlarge__a_step_by_hand():
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 def test_enlarge__equals_imresize(scale: int, kernel: str):
     image = torch.rand(2, 3, 9, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    wanted = imresize(image, (9 * scale, 7 * scale), kernel)
-    torch.testing.assert_close(enlarge(image, scale, kernel), wanted, atol=1e-12, rtol=0)
+    expected = imresize(image, (9 * scale, 7 * scale), kernel)
+    torch.testing.assert_close(enlarge(image, scale, kernel), expected, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 1), (2, 3)])
-def test_enlarge__tiny_images_are_continued_by_their_mirror(size: tuple[int, int]):
+def test_enlarge__tiny_images_are_padded_by_reflection(size: tuple[int, int]):
     image = torch.rand(1, 1, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    wanted = imresize(image, (4 * size[0], 4 * size[1]))
-    torch.testing.assert_close(enlarge(image, 4), wanted, atol=1e-12, rtol=0)
+    expected = imresize(image, (4 * size[0], 4 * size[1]))
+    torch.testing.assert_close(enlarge(image, 4), expected, atol=1e-12, rtol=0)
 
 
-def test_imresize__a_constant_stays_constant_and_a_mirror_mirrors():
+def test_imresize__preserves_constants_and_commutes_with_mirroring():
     image = torch.rand(1, 2, 17, 23, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     small = imresize(image, (6, 8))
     torch.testing.assert_close(imresize(image.flip(-1), (6, 8)).flip(-1), small)
     torch.testing.assert_close(imresize(torch.ones_like(image), (6, 8)), torch.ones_like(small))
 
 
-def test_imresize__agrees_with_pillow_inside():
-    """Pillow's reducing bicubic has the same kernel; it only ends differently at the edge."""
+def test_imresize__equals_pillow_inside():
+    """Pillow's antialiased bicubic has the same kernel, but another treatment of edges."""
     from PIL import Image
 
     pixels = np.random.default_rng(0).random((48, 60), np.float32)
     pillow = np.asarray(Image.fromarray(pixels).resize((20, 16), Image.Resampling.BICUBIC))
-    ours = imresize(torch.from_numpy(pixels)[None, None], (16, 20))[0, 0].numpy()
-    np.testing.assert_allclose(ours[3:-3, 3:-3], pillow[3:-3, 3:-3], atol=1e-5)
+    result = imresize(torch.from_numpy(pixels)[None, None], (16, 20))[0, 0].numpy()
+    np.testing.assert_allclose(result[3:-3, 3:-3], pillow[3:-3, 3:-3], atol=1e-5)
 
 
 def test_enlarge__exports_for_any_size():
@@ -68,7 +68,7 @@ def test_enlarge__exports_for_any_size():
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return enlarge(image, 2)
 
-    _phases.cache_clear()  # as in a process that has enlarged nothing yet
+    _compute_phases.cache_clear()  # as in a new process
     auto = torch.export.Dim.AUTO
     program = torch.export.export(Twice(), (torch.rand(1, 3, 8, 9),), dynamic_shapes={"image": {2: auto, 3: auto}})
     for size in ((21, 5), (2, 3)):

@@ -1,4 +1,4 @@
-"""Run lengths against pycocotools, and what maps and outlines do to them."""
+"""Run-length encodings compared with pycocotools, warped, outlined and pasted."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from densevision.ops import masks
 from densevision.ops.paste import paste_mask, paste_mask_torchvision
 
 
-def noise(seed: int) -> np.ndarray:
+def random_mask(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.random(rng.integers(1, 30, 2)) < rng.choice([0.0, 0.1, 0.5, 0.9, 1.1])
 
 
 @pytest.mark.parametrize("seed", range(60))
 def test_encode__equals_pycocotools(seed):
-    mask = noise(seed)
-    ours = masks.encode(mask)
-    assert ours["counts"].encode() == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
-    assert np.array_equal(masks.decode(ours), mask)
+    mask = random_mask(seed)
+    result = masks.encode(mask)
+    assert result["counts"].encode() == coco.encode(np.asfortranarray(mask.astype(np.uint8)))["counts"]
+    assert np.array_equal(masks.decode(result), mask)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_encode_window__equals_encoding_the_whole(seed):
-    mask, rng = noise(seed), np.random.default_rng(seed)
+def test_encode_window__equals_encoding_the_whole_mask(seed):
+    mask, rng = random_mask(seed), np.random.default_rng(seed)
     x, y, right, down = rng.integers(0, 4, 4)
     whole = np.pad(mask, ((y, down), (x, right)))
     assert masks.encode_window(mask.T, (x, y), whole.shape) == masks.encode(whole)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_warp__shifts_mirrors_and_doubles_exactly(seed):
-    mask = noise(seed)
+def test_warp__translations_and_mirroring_are_exact(seed):
+    mask = random_mask(seed)
     height, width = mask.shape
     runs = masks.encode(mask)
     mirrored = masks.warp(runs, np.array([[-1.0, 0, width], [0, 1, 0]]), mask.shape)
@@ -42,7 +42,7 @@ def test_warp__shifts_mirrors_and_doubles_exactly(seed):
     assert np.array_equal(masks.decode(shifted), np.pad(mask, ((0, 2), (3, 0)))[2:])
 
 
-def test_warp__scales_a_square_to_its_corners():
+def test_warp__scaled_rectangle():
     mask = np.zeros((20, 20), bool)
     mask[5:9, 6:12] = True
     doubled = masks.warp(masks.encode(mask), np.array([[2.0, 0, 0], [0, 3, 0]]), (60, 40))
@@ -50,13 +50,13 @@ def test_warp__scales_a_square_to_its_corners():
     assert 140 <= masks.compute_areas([doubled])[0] <= 12 * 12, "at most the four corners are rounded off"
 
 
-def test_warp__out_of_the_canvas_is_empty():
-    away = masks.warp(masks.encode(np.ones((4, 4), bool)), np.array([[1.0, 0, 99], [0, 1, 0]]), (10, 10))
-    assert not masks.decode(away).any()
+def test_warp__outside_the_canvas_is_empty():
+    warped = masks.warp(masks.encode(np.ones((4, 4), bool)), np.array([[1.0, 0, 99], [0, 1, 0]]), (10, 10))
+    assert not masks.decode(warped).any()
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_polygons__drawn_again_give_the_mask(seed):
+def test_extract_polygons__encode_polygons_inverts_it(seed):
     rng = np.random.default_rng(seed)
     mask = np.zeros((40, 50), bool)
     for _ in range(3):
@@ -69,13 +69,13 @@ def test_polygons__drawn_again_give_the_mask(seed):
     assert (again & filled).sum() / (again | filled).sum() > 0.97
 
 
-def test_areas__of_more_masks_than_a_byte_counts():
+def test_compute_areas__more_than_255_masks():
     mask = masks.encode(np.eye(3, dtype=bool))
     assert masks.compute_areas([mask] * 1000).tolist() == [3.0] * 1000
     assert masks.compute_boxes([mask] * 1000).shape == (1000, 4)
 
 
-def test_nothing__is_normal_input():
+def test_masks__empty_input():
     runs = masks.encode(np.zeros((7, 5), bool))
     assert runs == masks.encode_empty((7, 5))
     assert masks.extract_polygons(runs) == []
@@ -85,8 +85,8 @@ def test_nothing__is_normal_input():
 
 @pytest.mark.parity
 @pytest.mark.parametrize("seed", range(30))
-@pytest.mark.parametrize("sure", [False, True])
-def test_paste_snapped__equals_torchvision(seed, sure):
+@pytest.mark.parametrize("binary", [False, True])
+def test_paste_mask_torchvision__equals_torchvision(seed, binary):
     import cv2
     import torch
     from torchvision.models.detection.roi_heads import paste_masks_in_image
@@ -96,21 +96,21 @@ def test_paste_snapped__equals_torchvision(seed, sure):
     box = np.sort(rng.random((2, 2)) * (width, height), 0).ravel().astype(np.float32)
     mask = cv2.GaussianBlur(rng.random((28, 28), np.float32), (0, 0), 3)
     mask = (mask - mask.min()) / np.ptp(mask)
-    mask = (mask > 0.5).astype(np.float32) if sure else mask  # sure masks are one half between two cells
-    theirs = paste_masks_in_image(torch.tensor(mask)[None, None], torch.tensor(box)[None], (height, width))
-    ours = masks.decode(paste_mask_torchvision(mask, box, (height, width)))
-    assert np.array_equal(ours, theirs[0, 0].numpy() > 0.5)
+    mask = (mask > 0.5).astype(np.float32) if binary else mask  # binary masks are one half between two cells
+    torchvision_masks = paste_masks_in_image(torch.tensor(mask)[None, None], torch.tensor(box)[None], (height, width))
+    result = masks.decode(paste_mask_torchvision(mask, box, (height, width)))
+    assert np.array_equal(result, torchvision_masks[0, 0].numpy() > 0.5)
 
 
 @pytest.mark.parametrize("box", [(3, 4, 13, 9), (0, 0, 20, 20), (-5, -5, 4, 4), (30, 30, 40, 40), (5, 5, 5, 5)])
-def test_paste__fills_the_pixels_of_its_box(box):
+def test_paste_mask__fills_the_pixels_of_the_box(box):
     pasted = masks.decode(paste_mask(np.ones((28, 28)), np.array(box, np.float64), (20, 20)))
     expected = np.zeros((20, 20), bool)
     expected[max(0, box[1]) : max(0, box[3]), max(0, box[0]) : max(0, box[2])] = True
     assert np.array_equal(pasted, expected)
 
 
-def test_paste__hundreds_into_a_large_image_stay_small():
+def test_paste_mask__memory_of_many_masks():
     import tracemalloc
 
     tracemalloc.start()

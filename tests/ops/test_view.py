@@ -1,4 +1,4 @@
-"""Views: to the network and back is the identity."""
+"""Views: round trips, size rules and pixel conventions."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ sides = st.integers(1, 700)
 
 
 @given(sides, sides, st.sampled_from(["letterbox", "shortest", "pad"]), st.sampled_from([1, 8, 32]), st.booleans())
-def test_fit__points_round_trip(height: int, width: int, how: str, multiple: int, whole: bool) -> None:
-    view = fit_view((height, width), how, 320, 640, multiple, 32, whole)  # type: ignore[arg-type]
+def test_fit_view__points_round_trip(height: int, width: int, mode: str, multiple: int, full_size: bool) -> None:
+    view = fit_view((height, width), mode, 320, 640, multiple, 32, full_size)  # type: ignore[arg-type]
     points = np.random.default_rng(0).uniform(0, (width, height), (10, 2))
-    there = view.points_to_network(points)
-    np.testing.assert_allclose(view.points_to_original(there), points, atol=1e-9 * max(view.size))
+    mapped = view.points_to_network(points)
+    np.testing.assert_allclose(view.points_to_original(mapped), points, atol=1e-9 * max(view.size))
     assert view.size[0] % multiple == 0 and view.size[1] % multiple == 0 and min(view.size) >= 32
     content = view.content
     assert content[0] + view.offset[1] <= view.size[0] and content[1] + view.offset[0] <= view.size[1]
 
 
-def test_fit__letterbox_of_a_known_image() -> None:
-    view = fit_view((480, 640), "letterbox", 320, multiple_of=32, whole=True)
+def test_fit_view__letterbox_by_hand() -> None:
+    view = fit_view((480, 640), "letterbox", 320, multiple_of=32, full_size=True)
     assert view == View((480, 640), (320, 320), (0.5, 0.5), (0.0, 40.0))
-    assert fit_view((480, 640), "letterbox", 320, multiple_of=32, whole=False).size == (256, 320)
+    assert fit_view((480, 640), "letterbox", 320, multiple_of=32, full_size=False).size == (256, 320)
 
 
-def test_fit__shortest_as_torchvision() -> None:
+def test_fit_view__shortest_equals_torchvision() -> None:
     import torch
     from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
@@ -43,9 +43,9 @@ def test_fit__shortest_as_torchvision() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3, 4, 6])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
-def test_image_to_network__keeps_type_and_channels(channels: int, dtype: type) -> None:
+def test_image_to_network__preserves_type_and_channels(channels: int, dtype: type) -> None:
     image = np.full((31, 57, channels), 1, dtype)
-    canvas = fit_view((31, 57), "letterbox", 64, multiple_of=32, whole=True).image_to_network(image)
+    canvas = fit_view((31, 57), "letterbox", 64, multiple_of=32, full_size=True).image_to_network(image)
     assert canvas.dtype == dtype and canvas.shape == (64, 64, channels)
     assert canvas[32, 32].tolist() == [1] * channels and canvas[0, 0].tolist() == [0] * channels
 
@@ -64,5 +64,5 @@ def test_resize_image__any_number_of_channels(interpolation: int) -> None:
     image = np.random.default_rng(0).integers(0, 255, (12, 18, 7), dtype=np.uint8)
     for channels in (1, 2, 4, 5, 7):
         resized = resize_image(image[..., :channels], (6, 9), interpolation)
-        alone = [cv2.resize(image[..., c], (9, 6), interpolation=interpolation) for c in range(channels)]
-        np.testing.assert_allclose(resized, np.stack(alone, 2), atol=1)
+        separate = [cv2.resize(image[..., c], (9, 6), interpolation=interpolation) for c in range(channels)]
+        np.testing.assert_allclose(resized, np.stack(separate, 2), atol=1)

@@ -50,15 +50,15 @@ def test_boxes__equal_pycocotools(seed, tmp_path):
 
 def test_worlds__contain_every_special_case():
     worlds = [World(seed) for seed in range(210)]
-    ground_truths = [truth for world in worlds for truth in world.ground_truths]
+    target_records = [truth for world in worlds for truth in world.target_records]
     pairs = Counter((n, p["image_id"], p["category_id"]) for n, world in enumerate(worlds) for p in world.predictions)
-    assert any(not world.ground_truths for world in worlds) and any(not world.predictions for world in worlds)
-    assert sum(truth["iscrowd"] for truth in ground_truths) > 50 and max(pairs.values()) > 100
-    assert {truth["area"] for truth in ground_truths} >= set(BORDERS) and any(
-        0 in truth["bbox"][2:] for truth in ground_truths
+    assert any(not world.target_records for world in worlds) and any(not world.predictions for world in worlds)
+    assert sum(truth["iscrowd"] for truth in target_records) > 50 and max(pairs.values()) > 100
+    assert {truth["area"] for truth in target_records} >= set(BORDERS) and any(
+        0 in truth["bbox"][2:] for truth in target_records
     )
     assert any(
-        category not in {t["category_id"] for t in w.ground_truths} for w in worlds for category in w.category_ids
+        category not in {t["category_id"] for t in w.target_records} for w in worlds for category in w.category_ids
     )
 
 
@@ -66,7 +66,7 @@ def test_worlds__contain_every_special_case():
 @pytest.mark.parametrize("boxed", [False, True])
 def test_masks__equal_pycocotools(seed, boxed, tmp_path):
     world = World(seed)
-    for entry in (*world.ground_truths, *world.predictions):
+    for entry in (*world.target_records, *world.predictions):
         x1, y1, x2, y2 = world.corners[id(entry)].round().astype(int).clip(0, 320)
         mask = np.zeros((320, 320), np.uint8, order="F")
         mask[y1:y2, x1 : x2 + 1] = 1

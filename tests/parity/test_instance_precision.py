@@ -46,5 +46,5 @@ def test_boundary_band__empty_and_full_mask():
 
 @pytest.mark.parametrize("kind", ["segm", "boundary", "keypoints"])
 def test_compute__prediction_equals_truth(kind):
-    ground_truths = [truth for _, truth in make_pairs(0)]
-    assert evaluate([(truth, truth) for truth in ground_truths], kind).compute()["AP"] == pytest.approx(1)
+    target_records = [truth for _, truth in make_pairs(0)]
+    assert evaluate([(truth, truth) for truth in target_records], kind).compute()["AP"] == pytest.approx(1)

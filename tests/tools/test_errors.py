@@ -15,13 +15,13 @@ from densevision.io.image import write_image
 def boxes(tmp_path: Path) -> tuple[Path, Path, Path]:
     """Two images: one found, one of the wrong class."""
     images = [{"id": n, "width": 60, "height": 40, "file_name": f"{n}.png"} for n in (1, 2)]
-    ground_truths = [
+    target_records = [
         {"id": n, "image_id": n, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0} for n in (1, 2)
     ]
     found = [{"image_id": n, "category_id": n, "bbox": [5, 5, 20, 20], "score": 0.9} for n in (1, 2)]
     categories = [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]
     (tmp_path / "t.json").write_text(
-        json.dumps({"images": images, "annotations": ground_truths, "categories": categories})
+        json.dumps({"images": images, "annotations": target_records, "categories": categories})
     )
     (tmp_path / "p.json").write_text(json.dumps(found))
     for number in (1, 2):

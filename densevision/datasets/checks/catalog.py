@@ -76,8 +76,8 @@ IMAGE_ORIENTATION = Check(
     "image-orientation",
     "warning",
     "an image with an EXIF orientation other than upright",
-    "Images are read upright, and labels are expected in upright coordinates. If the labels were drawn on the stored "
-    "pixels, remove the EXIF orientation.",
+    "Images are read upright. Labels are turned with them if their file states the stored size; otherwise they must "
+    "be in upright coordinates.",
 )
 NAME_CASE = Check(
     "name-case",

@@ -53,7 +53,7 @@ class CocoMasks:
         file: The JSON.
         folder: Panoptic JSON: the folder of label images. None for instance JSON.
         images: File names of the images.
-        ground_truths: One per image. Panoptic: (label image, ((segment id, class), ...)), class 255 if it is
+        target_records: One per image. Panoptic: (label image, ((segment id, class), ...)), class 255 if it is
             unlisted. Instance: a list of `InstanceEntry`.
         names: Class names in the order of their category ids; instance JSON begins with the background.
         stuff: Names of the classes that are not objects: the background, and stuff categories of panoptic JSON.
@@ -63,7 +63,7 @@ class CocoMasks:
     file: Path
     folder: Path | None
     images: tuple[str, ...]
-    ground_truths: tuple[Any, ...]
+    target_records: tuple[Any, ...]
     names: tuple[str, ...]
     stuff: tuple[str, ...] = ()
     stated_sizes: tuple[Size | None, ...] = ()
@@ -75,8 +75,8 @@ class CocoMasks:
             sizes: (n, 2) sizes of the images; images of size 0 are removed.
             issues: Reports invalid segmentations, whose objects are removed.
         """
-        rows, ground_truths = [], []
-        for row, (name, truth, (height, width)) in enumerate(zip(self.images, self.ground_truths, sizes.tolist())):
+        rows, target_records = [], []
+        for row, (name, truth, (height, width)) in enumerate(zip(self.images, self.target_records, sizes.tolist())):
             if not height:
                 continue
             if self._is_turned(row, (height, width)):
@@ -87,8 +87,8 @@ class CocoMasks:
             if self.folder is None:
                 truth = [self._validate_entry(entry, (height, width), name, issues) for entry in truth]
                 truth = [entry for entry in truth if entry is not None]
-            ground_truths.append(truth)
-        return replace(self.select(rows), ground_truths=tuple(ground_truths))
+            target_records.append(truth)
+        return replace(self.select(rows), target_records=tuple(target_records))
 
     def _is_turned(self, index: int, size: Size) -> bool:
         """Whether the JSON states the size of the stored pixels of an image that its EXIF orientation turns."""
@@ -113,9 +113,9 @@ class CocoMasks:
 
     def select(self, rows: Sequence[int]) -> CocoMasks:
         """Selects images."""
-        images, ground_truths = (tuple(column[row] for row in rows) for column in (self.images, self.ground_truths))
+        images, target_records = (tuple(column[row] for row in rows) for column in (self.images, self.target_records))
         stated_sizes = tuple(self.stated_sizes[row] for row in rows) if self.stated_sizes else ()
-        return replace(self, images=images, ground_truths=ground_truths, stated_sizes=stated_sizes)
+        return replace(self, images=images, target_records=target_records, stated_sizes=stated_sizes)
 
     def read(self, index: int, size: tuple[int, int], multilabel: bool = False) -> np.ndarray:
         """Reads the class map of an image.
@@ -132,7 +132,7 @@ class CocoMasks:
             DataError: The label image cannot be read or contains an unlisted segment, or a segmentation is invalid.
         """
         if self.folder is not None:
-            return self._read_panoptic(*self.ground_truths[index])
+            return self._read_panoptic(*self.target_records[index])
         if self._is_turned(index, size):
             hint = "Apply the EXIF orientation to the image file and its labels."
             raise DataError(
@@ -151,7 +151,7 @@ class CocoMasks:
 
     def _sort_by_area(self, index: int) -> list[InstanceEntry]:
         """Returns crowds, then objects from large to small, so that small objects stay visible."""
-        return sorted(self.ground_truths[index], key=lambda entry: (not entry.crowd, -entry.area))
+        return sorted(self.target_records[index], key=lambda entry: (not entry.crowd, -entry.area))
 
     def _read_panoptic(self, name: str, segments: tuple[tuple[int, int], ...]) -> np.ndarray:
         folder = self.folder or Path()

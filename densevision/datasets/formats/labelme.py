@@ -207,7 +207,7 @@ def _add_object(
 
 def _parse_stated_size(entry: dict[str, Any]) -> Size:
     """Returns the stated (height, width); 0, 0 if it is missing."""
-    height, width = entry.get("imageHeight"), entry.get("imageWidth")
+    height, width = entry.get("imageHeight", 0), entry.get("imageWidth", 0)
     return (height, width) if is_integer(height, MAX_INT32) and is_integer(width, MAX_INT32) else (0, 0)
 
 

@@ -1,4 +1,4 @@
-"""A procedural world that renders images together with exact truth for every task."""
+"""Procedural scenes: rendered images with exact ground truth for every task."""
 
 from densevision.datasets.scenes.scene import SEMANTIC_CLASSES, Scene, Scenes
 from densevision.datasets.scenes.shapes import CLASSES

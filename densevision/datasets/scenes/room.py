@@ -1,7 +1,7 @@
-"""The camera, and the room that it looks into.
+"""The camera, and the room in front of it.
 
-Meters, in the coordinates of the left camera at the first frame: x right, y down, z forward. A surface is given by its
-axes, a (3, 3) matrix whose columns take its own (u, v, 1) to space; on walls and floors (u, v) counts texels.
+Coordinates are meters relative to the left camera at the first frame: x right, y down, z forward. A surface is given by
+its axes, a (3, 3) matrix that maps its (u, v, 1) to space; on walls and floors (u, v) are in texels.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ import numpy as np
 Rng = np.random.Generator
 Size = tuple[int, int]
 
+__all__ = ["STUFF", "Camera", "Rng", "Room", "build_room", "rotation_matrix"]
+
 STUFF = ("wall", "floor")
-"""Names of what a room is made of; in the semantic labels they precede the things."""
+"""Classes of the room's surfaces; in the semantic labels they precede the objects."""
 
 _TEXEL_DEPTH = 2.5
-_FLOORED = 0.8
-_SIDED = 0.4
+_FLOOR_PROBABILITY = 0.8
+_SIDE_PROBABILITY = 0.4
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One stereo rig for all scenes, so that metric depth can be learned from its images.
+    """The stereo rig of all scenes, whose fixed geometry allows metric depth to be learned.
 
     Attributes:
-        size: Of its images, (height, width).
-        baseline: Distance of the right camera from the left one, in meters.
+        size: (height, width) of its images.
+        baseline: Distance between the cameras in meters.
     """
 
     size: Size
@@ -42,29 +44,29 @@ class Camera:
 
     @property
     def scale(self) -> float:
-        """Pixels of this camera per pixel of one whose longer side has 320."""
+        """Size relative to a camera whose longer side has 320 pixels."""
         return max(self.size) / 320
 
     @property
     def matrix(self) -> np.ndarray:
-        """Intrinsics, (3, 3) float64; the principal point is the image's middle."""
+        """Intrinsics, (3, 3) float64; the principal point is the image center."""
         height, width = self.size
         return np.array([[self.focal, 0, width / 2], [0, self.focal, height / 2], [0, 0, 1]])
 
     def ray(self, x: float, y: float) -> np.ndarray:
-        """The point at depth 1 that is seen at pixel coordinates (x, y)."""
+        """Returns the point at depth 1 that projects to pixel coordinates (x, y)."""
         height, width = self.size
         return np.array([(x - width / 2) / self.focal, (y - height / 2) / self.focal, 1])
 
 
 @dataclass(frozen=True)
 class Room:
-    """The surfaces behind everything: the inside of a convex body.
+    """The walls and the floor: the inside of a convex body.
 
     Attributes:
         axes: (P, 3, 3) float64.
-        stuff: Index into STUFF of each.
-        tilt: (3, 3) rotation from upright coordinates, in which the floor is level, to the camera's.
+        stuff: Index into STUFF of each surface.
+        tilt: (3, 3) rotation from coordinates with a level floor to those of the camera.
         light: Direction in which the light travels, unit length.
     """
 
@@ -75,7 +77,7 @@ class Room:
 
     @cached_property
     def floor(self) -> int | None:
-        """Number of the surface that is the floor, where there is one."""
+        """Index of the floor; None if there is none."""
         return self.stuff.index(STUFF.index("floor")) if STUFF.index("floor") in self.stuff else None
 
     @cached_property
@@ -86,12 +88,12 @@ class Room:
         return across * inwards / np.linalg.norm(across, axis=1, keepdims=True)
 
     def clearance(self, points: np.ndarray) -> np.ndarray:
-        """Distance of points (K, 3) from each surface, (K, P): negative beyond it."""
+        """Returns the (K, P) distances of points (K, 3) from each surface; negative behind it."""
         return points @ self.normals.T - self._offsets
 
     @cached_property
     def slopes(self) -> np.ndarray:
-        """(P, 3): slopes @ ray is one over the depth of each surface along a ray; the largest is what is seen."""
+        """(P, 3): slopes @ ray is the inverse depth of each surface along a ray; the largest one is visible."""
         return np.linalg.inv(self.axes)[:, 2]
 
     @cached_property
@@ -99,38 +101,38 @@ class Room:
         return np.sum(self.normals * self.axes[:, :, 2], 1)
 
 
-def turned(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
-    """Rotation by a vector of radians, (3, 3) float64."""
+def rotation_matrix(x: float = 0.0, y: float = 0.0, z: float = 0.0) -> np.ndarray:
+    """Returns the rotation (3, 3) float64 by a vector of radians."""
     return cv2.Rodrigues(np.array([x, y, z]))[0]
 
 
 def build_room(rng: Rng, camera: Camera) -> Room:
-    """A back wall, and mostly a floor and side walls; the camera looks down a little, and a little askew."""
-    tilt = turned(x=rng.uniform(0.03, 0.45)) @ turned(z=rng.normal(0, 0.04))
-    turn = turned(y=rng.uniform(-0.4, 0.4))
+    """Samples a room: a back wall, mostly with floor and side walls, seen by a slightly tilted camera."""
+    tilt = rotation_matrix(x=rng.uniform(0.03, 0.45)) @ rotation_matrix(z=rng.normal(0, 0.04))
+    turn = rotation_matrix(y=rng.uniform(-0.4, 0.4))
     light = np.array([rng.choice([-1, 1]) * rng.uniform(0.2, 0.8), 1.0, rng.uniform(0.35, 0.9)])
     across, down, along = np.eye(3)
-    if rng.random() < _FLOORED:
-        surfaces = [("wall", turn @ across, down, turn @ along * rng.uniform(4.5, 9)), _floor(rng)]
+    if rng.random() < _FLOOR_PROBABILITY:
+        surfaces = [("wall", turn @ across, down, turn @ along * rng.uniform(4.5, 9)), _sample_floor(rng)]
         for side in (-1, 1):
             distance = rng.uniform(2, 4)
-            if rng.random() < _SIDED:
+            if rng.random() < _SIDE_PROBABILITY:
                 surfaces.append(("wall", turn @ along, down, turn @ across * (side * distance)))
     else:
-        turn = turn @ turned(x=rng.normal(0, 0.15))
+        turn = turn @ rotation_matrix(x=rng.normal(0, 0.15))
         surfaces = [("wall", turn @ across, turn @ down, turn @ along * rng.uniform(3, 7))]
-    axes = np.stack([tilt @ _in_texels(rng, camera, u, v, origin) for _, u, v, origin in surfaces])
+    axes = np.stack([tilt @ _scale_to_texels(rng, camera, u, v, origin) for _, u, v, origin in surfaces])
     stuff = tuple(STUFF.index(name) for name, *_ in surfaces)
     return Room(axes, stuff, tilt, tilt @ (light / np.linalg.norm(light)))
 
 
-def _floor(rng: Rng) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
-    turn = turned(y=rng.uniform(-0.8, 0.8))
+def _sample_floor(rng: Rng) -> tuple[str, np.ndarray, np.ndarray, np.ndarray]:
+    turn = rotation_matrix(y=rng.uniform(-0.8, 0.8))
     return "floor", turn[:, 0], turn[:, 2], np.array([0, rng.uniform(1.0, 1.8), 0])
 
 
-def _in_texels(rng: Rng, camera: Camera, u: np.ndarray, v: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """Axes that count texels, each about as large as a pixel at a middling depth."""
+def _scale_to_texels(rng: Rng, camera: Camera, u: np.ndarray, v: np.ndarray, origin: np.ndarray) -> np.ndarray:
+    """Returns axes in texels, each about as large as a pixel at medium depth."""
     texel = _TEXEL_DEPTH / camera.focal * np.exp(rng.normal(0, 0.35))
     start_u, start_v = rng.integers(0, 512, 2)
     return np.stack([texel * u, texel * v, origin - texel * (start_u * u + start_v * v)], 1)

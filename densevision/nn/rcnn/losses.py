@@ -27,7 +27,7 @@ def box_regression_loss(deltas: Tensor, targets: Tensor) -> Tensor:
 
 
 def box_losses(
-    logits: Tensor, deltas: Tensor, samples: Samples, ground_truths: Sequence[GroundTruth]
+    logits: Tensor, deltas: Tensor, samples: Samples, target_records: Sequence[GroundTruth]
 ) -> tuple[Tensor, Tensor]:
     """Cross-entropy of the classes, and regression loss of the objects' boxes; both per sampled proposal.
 
@@ -35,19 +35,19 @@ def box_losses(
         logits: (N, 1 + classes).
         deltas: (N, 1 + classes, 4).
         samples: The N proposals.
-        ground_truths: One per image.
+        target_records: One per image.
     """
     total, objects = max(1, len(samples.labels)), samples.objects()
-    boxes = objects.gather([truth.boxes for truth in ground_truths])
+    boxes = objects.gather([truth.boxes for truth in target_records])
     expected = BOX_CODER.encode(boxes, objects.rois[:, 1:])
     predicted = deltas[samples.labels > 0, objects.labels]
     entropy = F.cross_entropy(logits, samples.labels, reduction="sum")
     return entropy / total, box_regression_loss(predicted, expected) / total
 
 
-def mask_loss(logits: Tensor, objects: Samples, ground_truths: Sequence[GroundTruth]) -> Tensor:
+def mask_loss(logits: Tensor, objects: Samples, target_records: Sequence[GroundTruth]) -> Tensor:
     """Mean binary cross-entropy of masks (N, R, R) over their boxes."""
-    targets = mask_targets(objects, [truth.masks for truth in ground_truths], logits.shape[-1])
+    targets = mask_targets(objects, [truth.masks for truth in target_records], logits.shape[-1])
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="sum") / max(1, logits.numel())
 
 
@@ -68,9 +68,9 @@ def mask_targets(objects: Samples, masks: Sequence[Tensor], resolution: int) -> 
     return torch.cat(parts)
 
 
-def keypoint_loss(logits: Tensor, objects: Samples, ground_truths: Sequence[GroundTruth]) -> Tensor:
+def keypoint_loss(logits: Tensor, objects: Samples, target_records: Sequence[GroundTruth]) -> Tensor:
     """Cross-entropy over the cells of heatmaps (N, K, R, R), mean over the labeled keypoints in their boxes."""
-    points = objects.gather([truth.keypoints for truth in ground_truths])
+    points = objects.gather([truth.keypoints for truth in target_records])
     cells, is_counted = keypoint_targets(points, objects.rois[:, 1:], logits.shape[-1])
     entropy = F.cross_entropy(logits.flatten(2)[is_counted], cells[is_counted], reduction="sum")
     return entropy / is_counted.sum().clamp(min=1)

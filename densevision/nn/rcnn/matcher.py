@@ -50,15 +50,15 @@ def unpack_targets(targets: dict[str, Tensor]) -> list[GroundTruth]:
     """
     count = len(targets["boxes"])
     labeled = targets["known"].tolist() if "known" in targets else [True] * count
-    ground_truths = []
+    target_records = []
     for row in range(count):
         boxes = targets["boxes"][row]
         crowd = targets["valid"][row] & targets["crowd"][row]
         single = targets["valid"][row] & ~targets["crowd"][row]
         details = {name: targets[name][row][single] for name in ("masks", "keypoints") if name in targets}
         labels = targets["labels"][row][single]
-        ground_truths.append(GroundTruth(boxes[single], labels, boxes[crowd], labeled[row], **details))
-    return ground_truths
+        target_records.append(GroundTruth(boxes[single], labels, boxes[crowd], labeled[row], **details))
+    return target_records
 
 
 class Matcher:
@@ -149,10 +149,10 @@ class ProposalSampler:
         self.matcher = Matcher(fg_iou_thresh, fg_iou_thresh)
         self.batch_size_per_image, self.positive_fraction = batch_size_per_image, positive_fraction
 
-    def __call__(self, boxes: Tensor, valid: Tensor, ground_truths: Sequence[GroundTruth]) -> Samples:
+    def __call__(self, boxes: Tensor, valid: Tensor, target_records: Sequence[GroundTruth]) -> Samples:
         """Samples from proposals (B, K, 4), `valid` (B, K) bool."""
         parts = []
-        for image, truth in enumerate(ground_truths):
+        for image, truth in enumerate(target_records):
             candidates = torch.cat([boxes[image][valid[image]], truth.boxes.to(boxes.dtype)])
             matches = self.matcher(candidates, truth)
             drawn = sample_balanced(matches, self.batch_size_per_image, self.positive_fraction)

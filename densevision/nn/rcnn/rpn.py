@@ -123,12 +123,12 @@ class RPN(nn.Module):
         best, rows = top_k(torch.where(valid, scores, -1.0), self.post_nms_top_n[mode])
         return Proposals(gather_rows(boxes, rows), best.clamp(min=0), best >= 0)
 
-    def losses(self, outputs: RPNOutputs, ground_truths: Sequence[GroundTruth]) -> tuple[Tensor, Tensor]:
+    def losses(self, outputs: RPNOutputs, target_records: Sequence[GroundTruth]) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy of a sample of anchors, and regression loss of its boxes; both per sampled anchor."""
         logits, deltas = (torch.cat(part, 1) for part in outputs[:2])
         anchors = torch.cat(outputs.anchors)
         sampled_logits, labels, predicted, expected = [], [], [], []
-        for image_logits, image_deltas, truth in zip(logits, deltas, ground_truths):
+        for image_logits, image_deltas, truth in zip(logits, deltas, target_records):
             matches = self.matcher(anchors, truth)
             positive, negative = sample_balanced(matches, self.batch_size_per_image, self.positive_fraction)
             sampled_logits += [image_logits[positive], image_logits[negative]]

@@ -77,27 +77,27 @@ class TwoStageHead(nn.Module):
         return detections._asdict() | self._predict_details(pyramid, detections)
 
     def losses(
-        self, levels: Sequence[Tensor], image_sizes: Tensor, ground_truths: Sequence[GroundTruth]
+        self, levels: Sequence[Tensor], image_sizes: Tensor, target_records: Sequence[GroundTruth]
     ) -> dict[str, Tensor]:
         """The losses of both stages, not weighted; finite for any ground truth.
 
         Args:
             levels: The encoder's levels; level 0 is the image.
             image_sizes: (B, 2) height and width that each image covers on its canvas.
-            ground_truths: One per image, on the canvas.
+            target_records: One per image, on the canvas.
 
         Returns:
             "objectness", "rpn_box", "class", "box", and "mask" and "keypoint" with those heads.
         """
         pyramid = self.make_pyramid(levels)
         outputs = self.rpn(pyramid, levels[0].shape[-2:])
-        objectness, rpn_box = self.rpn.losses(outputs, ground_truths)
+        objectness, rpn_box = self.rpn.losses(outputs, target_records)
         proposals = self.rpn.propose(outputs, image_sizes, is_training=True)
-        samples = self.sampler(proposals.boxes, proposals.valid, ground_truths)
+        samples = self.sampler(proposals.boxes, proposals.valid, target_records)
         predictions = self.box(self._pool(pyramid, samples.rois, self.box.resolution))
-        class_loss, box_loss = box_losses(*predictions, samples, ground_truths)
+        class_loss, box_loss = box_losses(*predictions, samples, target_records)
         losses = {"objectness": objectness, "rpn_box": rpn_box, "class": class_loss, "box": box_loss}
-        return losses | self._detail_losses(pyramid, samples.objects(), ground_truths)
+        return losses | self._detail_losses(pyramid, samples.objects(), target_records)
 
     def make_pyramid(self, levels: Sequence[Tensor]) -> list[Tensor]:
         """The encoder's levels to those of the feature pyramid."""
@@ -126,15 +126,15 @@ class TwoStageHead(nn.Module):
         return details
 
     def _detail_losses(
-        self, pyramid: Sequence[Tensor], objects: Samples, ground_truths: Sequence[GroundTruth]
+        self, pyramid: Sequence[Tensor], objects: Samples, target_records: Sequence[GroundTruth]
     ) -> dict[str, Tensor]:
         losses = {}
         if self.mask is not None:
             logits = self.mask(self._pool(pyramid, objects.rois, self.mask.resolution), objects.labels)
-            losses["mask"] = mask_loss(logits, objects, ground_truths)
+            losses["mask"] = mask_loss(logits, objects, target_records)
         if self.keypoint is not None:
             logits = self.keypoint(self._pool(pyramid, objects.rois, self.keypoint.resolution))
-            losses["keypoint"] = keypoint_loss(logits, objects, ground_truths)
+            losses["keypoint"] = keypoint_loss(logits, objects, target_records)
         return losses
 
     def _pool(self, pyramid: Sequence[Tensor], rois: Tensor, resolution: int) -> Tensor:

@@ -162,7 +162,7 @@ def check(config: DepthConfig, context: CheckContext) -> None:
         for frame in frames:
             context.fix_plan.exclude_together(frame.image, frame.truth, frame.right)
         facts = scanner.scan(split, [frame.image for frame in frames])
-        _check_ground_truths(config, context, split, frames, facts)
+        _check_target_records(config, context, split, frames, facts)
         _check_pairs(context, split, frames, facts)
     scanner.check_images()
 
@@ -205,7 +205,7 @@ def _list_frames(config: DepthConfig, split: str, context: CheckContext) -> list
     return frames
 
 
-def _check_ground_truths(
+def _check_target_records(
     config: DepthConfig, context: CheckContext, split: str, frames: Sequence[DepthFrame], facts: Sequence[ImageInfo]
 ) -> None:
     data = config.data

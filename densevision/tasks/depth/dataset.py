@@ -14,7 +14,7 @@ from densevision.datasets.splits import SceneSource, hold_out, hold_out_groups, 
 from densevision.errors import DataError, UsageError
 from densevision.io.decode import open_pillow
 from densevision.io.depth import DepthFile, depth_size, has_signed_numbers, permits_8bit, read_depth
-from densevision.io.image import read_image_size, read_image, convert_channels
+from densevision.io.image import convert_channels, read_image, read_image_size
 from densevision.io.image_files import is_complete_file
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.view import Size
@@ -301,9 +301,9 @@ def _check_numbers(frames: Sequence[DepthFrame], split: str, data: DepthData, is
 
     Reads maps until one has a known pixel; with `on_error: fix` or `skip` all maps that can hold negative numbers.
     """
-    truths = [frame for frame in frames if frame.truth is not None]
+    truth_maps = [frame for frame in frames if frame.truth is not None]
     has_known_pixels = False
-    for frame in truths:
+    for frame in truth_maps:
         assert frame.truth is not None
         if has_known_pixels and (data.on_error == "fail" or not has_signed_numbers(frame.truth)):
             continue
@@ -312,7 +312,7 @@ def _check_numbers(frames: Sequence[DepthFrame], split: str, data: DepthData, is
         if file.negative:
             field = f"{file.negative} of {file.valid.size} pixels"
             issues.warn(IssueKind.DEPTH_NEGATIVE, frame.truth, field, action="those pixels set to unknown")
-    if truths and not has_known_pixels:
+    if truth_maps and not has_known_pixels:
         problem = f"no depth map of {split} has a known pixel"
         hint = "Check scale, sign and format: 0, NaN and infinities are unknown, negative numbers wrong."
         raise DataError(problem, file=data.path, value=list(issues.notes), hint=hint)

@@ -55,7 +55,7 @@ class Protocol:
         >>> Protocol("median", "garg", 1e-3, 80.0).suffix
         '/median/garg/80m'
         """
-        parts = [part for part in (self.align, self.crop) if part != "none"]
+        parts: list[str] = [part for part in (self.align, self.crop) if part != "none"]
         parts += [f"{self.max_depth:g}m"] if self.max_depth is not None else []
         parts += [f"from{self.min_depth:g}m"] if self.min_depth != Protocol().min_depth else []
         return "".join(f"/{part}" for part in parts)

@@ -40,8 +40,9 @@ def open_files(
             state their scale by name: `a.kitti.png` has 256 steps per unit, `a.depth.png` 1000.
         predictions: A file, or a folder with files of the same names, apart from suffixes.
         on_error: See `metrics.scoring.Scoring`.
-        config: The protocol; scale and offset of files of integers whose names state none, which below 256 also
-            permits 8-bit files (floats are in their unit); and the camera of all images, to compare disparities with meters.
+        config: The protocol; scale and offset of files of integers whose names state none (a scale below 256 also
+            permits 8-bit files; floats are in their unit); and the camera of all images, to compare disparities with
+            meters.
 
     Raises:
         DataError: There is nothing to compare, or the first prediction cannot be read; with "skip", if none can.

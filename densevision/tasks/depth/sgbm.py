@@ -56,7 +56,7 @@ def _match_left(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
     OpenCV needs the whole search range inside the image, so both images are padded on the left by the range.
     """
     padded = [cv2.copyMakeBorder(image, 0, 0, count + BLOCK_SIZE, 0, cv2.BORDER_REPLICATE) for image in (left, right)]
-    matcher = cv2.StereoSGBM_create(
+    matcher = cv2.StereoSGBM.create(
         minDisparity=0,
         numDisparities=count,
         blockSize=BLOCK_SIZE,

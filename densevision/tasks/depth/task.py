@@ -96,14 +96,14 @@ class Depth(Task[DepthConfig, DepthMap]):
         """The sample with every pixel unknown."""
         return dataset.remove_labels(sample)
 
-    def collate_targets(self, ground_truths: Sequence[DepthMap | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[DepthMap | None]) -> Tensors:
         """ "depth" and "valid", see `units.collate_targets`; stereo training needs neither."""
-        return {} if self.config.is_stereo else collate_targets(ground_truths, self.config)
+        return {} if self.config.is_stereo else collate_targets(target_records, self.config)
 
-    def ideal_outputs(self, ground_truths: Sequence[DepthMap]) -> Tensors:
+    def ideal_outputs(self, target_records: Sequence[DepthMap]) -> Tensors:
         """Outputs that equal the ground truth."""
-        targets = collate_targets(ground_truths, self.config)
-        return self._model.ideal_outputs(targets, ground_truths[0].size)
+        targets = collate_targets(target_records, self.config)
+        return self._model.ideal_outputs(targets, target_records[0].size)
 
     def to_image_space(self, predictions: Tensors, view: View, mirrored: bool = False) -> Tensors:
         """Depth on the image's own pixels."""

@@ -44,21 +44,21 @@ def convert_to_target(truth: DepthMap, config: DepthConfig) -> tuple[np.ndarray,
     return record.depth * np.float32(zoom), record.valid
 
 
-def collate_targets(ground_truths: Sequence[DepthMap | None], config: DepthConfig) -> Tensors:
+def collate_targets(target_records: Sequence[DepthMap | None], config: DepthConfig) -> Tensors:
     """Stacks ground truths on the canvas as training targets, padded to one size.
 
     Args:
-        ground_truths: One record per image; None where nothing is known.
+        target_records: One record per image; None where nothing is known.
         config: What the network predicts.
 
     Returns:
         "depth" (B, 1, H, W), 1 where it is unknown, and "valid" (B, 1, H, W) bool.
     """
-    sizes = [truth.size for truth in ground_truths if truth is not None] or [(1, 1)]
+    sizes = [truth.size for truth in target_records if truth is not None] or [(1, 1)]
     height, width = (max(sides) for sides in zip(*sizes))
-    depth = np.ones((len(ground_truths), 1, height, width), np.float32)
+    depth = np.ones((len(target_records), 1, height, width), np.float32)
     valid = np.zeros(depth.shape, bool)
-    for row, truth in enumerate(ground_truths):
+    for row, truth in enumerate(target_records):
         if truth is not None:
             target, known = convert_to_target(truth, config)
             known = known & (target > 0)

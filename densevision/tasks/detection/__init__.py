@@ -1,1 +1,1 @@
-"""Detection: objects as boxes, by an anchor-free detector."""
+"""Detection: objects as boxes."""

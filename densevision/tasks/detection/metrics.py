@@ -1,4 +1,4 @@
-"""A detector's numbers: COCO's, per class, and which class is taken for which."""
+"""COCO's metrics of boxes, per class, and the confusion of classes."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from densevision.metrics.box_confusion import BoxConfusion
 from densevision.metrics.matches import Matches
 from densevision.results import Detections
 
+__all__ = ["DetectionMetric"]
+
 
 class DetectionMetric:
-    """COCO's twelve numbers with what lies below them; mergeable.
+    """COCO's twelve metrics with tables and plots; mergeable.
 
     Args:
         names: Class names.
@@ -27,33 +29,33 @@ class DetectionMetric:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
+        """What must be known to compare the metrics with those of other tools."""
         return self.precision.protocol
 
-    def update(self, result: Detections, truth: Detections, id: int | str) -> None:
-        """Takes the boxes and the truth of one image."""
-        self.precision.update(result, truth, id)
-        self.confusion.update(result, truth)
+    def update(self, prediction: Detections, truth: Detections, image_id: int | str) -> None:
+        """Adds the boxes and the ground truth of one image."""
+        self.precision.update(prediction, truth, image_id)
+        self.confusion.update(prediction, truth)
 
     def merge(self, other: DetectionMetric) -> None:
-        """Takes what another process gathered."""
+        """Adds the images of another metric, e.g. of another process."""
         self.precision.merge(other.precision)
         self.confusion.merge(other.confusion)
 
     def counts(self) -> dict[str, int]:
-        """How many truths and predictions the numbers rest on."""
+        """Numbers of ground truths and predictions."""
         return self.precision.counts()
 
     def compute(self) -> dict[str, float]:
-        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN where there is no truth."""
+        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN without ground truth."""
         return self.precision.compute()
 
     def per_image(self) -> Matches:
-        """The matches of each image, from which the numbers of any choice of images follow."""
+        """The matches of each image, from which the metrics of any subset of images follow."""
         return self.precision.per_image()
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The same numbers for each class."""
+        """The metrics of each class."""
         return {"per class": self.precision.per_class()}
 
     def plots(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Judges boxes of any tool by COCO's rules, from files alone. No torch here."""
+"""COCO's metrics of boxes from prediction files of any tool. No torch here."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from densevision.metrics.coco_files import score_files
 from densevision.metrics.coco_predictions import add_unlabeled, open_coco_results
 from densevision.metrics.scoring import OnError, Scoring, refuse_skip
 
+__all__ = ["open_files", "score"]
+
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
-    """COCO's numbers of a result json against a truth json: metrics, protocol, counts, named, tables.
+    """COCO's metrics of predictions against a COCO json: metrics, protocol, counts, named, tables.
 
     Args:
-        truth: COCO json.
-        predictions: COCO results, or a folder of answers; see `metrics.coco_predictions.open_coco_results`.
+        truth: COCO json with the ground truth.
+        predictions: COCO results, or a folder of records; see `metrics.coco_predictions.open_coco_results`.
         on_error: Only "fail".
 
     Raises:
@@ -23,12 +25,12 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
         UsageError: `on_error` is "skip".
     """
     refuse_skip(on_error)
-    with open_coco_results(predictions, truth) as (results, strangers):
-        return add_unlabeled(score_files(truth, results, "bbox"), strangers)
+    with open_coco_results(predictions, truth) as (results, unlabeled):
+        return add_unlabeled(score_files(truth, results, "bbox"), unlabeled)
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
-    """The same files as records, image by image; several times slower than `score`, whose numbers it tells."""
+    """The same files as records, image by image: several times slower than `score`, with the same metrics."""
     from densevision.metrics.coco_records import read_coco_records
     from densevision.tasks.detection.metrics import DetectionMetric
 

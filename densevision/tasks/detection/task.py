@@ -85,9 +85,9 @@ class Detection(Task[DetectionConfig, Detections]):
         empty = Detections.from_arrays([], [], self._classes(), sample.size, category_ids=self.config.category_ids)
         return replace(sample, truth=empty)
 
-    def collate_targets(self, ground_truths: Sequence[Detections | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[Detections | None]) -> Tensors:
         """Boxes padded to the same number; see `datasets.targets.stack_object_targets`."""
-        return stack_object_targets(ground_truths)
+        return stack_object_targets(target_records)
 
     def compute_losses(
         self, model: Model, batch: Batch, training_modules: nn.Module | None, optimizer_name: str

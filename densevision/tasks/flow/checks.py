@@ -215,7 +215,7 @@ def _check_pairs(context: CheckContext, split: str, pairs: Sequence[FlowPair], f
     complete = []
     for pair in pairs:
         for frame in (pair.first, pair.second):
-            context.fix_plan.exclude_together(frame, *_ground_truths(pair))
+            context.fix_plan.exclude_together(frame, *_target_records(pair))
         first, second = facts[pair.first], facts[pair.second]
         if first.fault is not None or second.fault is not None:
             _leave_out(context, pair, FAULT_CHECKS[first.fault or second.fault])
@@ -256,10 +256,10 @@ def _find_failed(statistics: FieldStatistics) -> list[tuple[Check, str]]:
 
 def _leave_out(context: CheckContext, pair: FlowPair, check: Check) -> None:
     """Leaves out only the flow: its frames may belong to other pairs."""
-    for path in _ground_truths(pair):
+    for path in _target_records(pair):
         context.fix_plan.exclude(path, check.name)
 
 
-def _ground_truths(pair: FlowPair) -> list[Path]:
+def _target_records(pair: FlowPair) -> list[Path]:
     """The ground-truth files of a pair."""
     return [path for path in (pair.flow, pair.occlusion, pair.invalid, pair.visible, pair.mask) if path is not None]

@@ -102,7 +102,9 @@ class FlowConfig(TaskConfig):
     """A flow network, its data and its training."""
 
     models: ClassVar[Mapping[str, Any]] = MODELS
-    predict_options: ClassVar[frozenset[str]] = frozenset({"tile", "overlap", "tta", "iterations", "warm_start", "forward_backward"})
+    predict_options: ClassVar[frozenset[str]] = frozenset(
+        {"tile", "overlap", "tta", "iterations", "warm_start", "forward_backward"}
+    )
 
     task: Literal["flow"] = "flow"
     """The task that this config is for."""

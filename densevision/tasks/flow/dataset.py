@@ -12,7 +12,7 @@ from densevision.datasets.scenes import Scenes
 from densevision.datasets.splits import hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.flow import flow_size, read_array
-from densevision.io.image import read_image_size, read_image, convert_channels
+from densevision.io.image import convert_channels, read_image, read_image_size
 from densevision.io.image_files import is_complete_file
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.results import FlowField
@@ -119,9 +119,7 @@ def list_pairs(config: FlowConfig, split: str) -> tuple[list[FlowPair], list[str
     folder = root / (name or split)
     if name is not None and not folder.is_dir():
         raise DataError("no such folder", file=folder, field=f"data.{split}")
-    has_split_folder = folder.is_dir() and (
-        detect_flow_layout(root) is LAYOUTS[-1] or _has_split_folders(root)
-    )
+    has_split_folder = folder.is_dir() and (detect_flow_layout(root) is LAYOUTS[-1] or _has_split_folders(root))
     notes: list[str] = []
     if name is not None or has_split_folder:
         pairs = _list_all_pairs(folder, config)

@@ -19,22 +19,22 @@ Tensors = dict[str, Tensor]
 DistanceKind = Literal["l1", "robust"]
 
 
-def collate_targets(ground_truths: Sequence[FlowField | None]) -> Tensors:
+def collate_targets(target_records: Sequence[FlowField | None]) -> Tensors:
     """Stacks ground truths on the canvas as training targets, padded to one size.
 
     Args:
-        ground_truths: One record per pair; None where nothing is known.
+        target_records: One record per pair; None where nothing is known.
 
     Returns:
         "flow" (B, 2, H, W), "valid" (B, H, W) bool, "occlusion" (B, H, W) in [0, 1], "occlusion_valid" (B, H, W) bool:
         where occlusion is known.
     """
-    sizes = [truth.size for truth in ground_truths if truth is not None] or [(1, 1)]
+    sizes = [truth.size for truth in target_records if truth is not None] or [(1, 1)]
     height, width = (max(sides) for sides in zip(*sizes))
-    shape = (len(ground_truths), height, width)
-    flow, occlusion = np.zeros((len(ground_truths), 2, height, width), np.float32), np.zeros(shape, np.float32)
+    shape = (len(target_records), height, width)
+    flow, occlusion = np.zeros((len(target_records), 2, height, width), np.float32), np.zeros(shape, np.float32)
     valid, occlusion_valid = np.zeros(shape, bool), np.zeros(shape, bool)
-    for row, truth in enumerate(ground_truths):
+    for row, truth in enumerate(target_records):
         if truth is None:
             continue
         place = row, slice(truth.size[0]), slice(truth.size[1])

@@ -7,7 +7,7 @@ neither the order of the images nor shards change a number.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -124,7 +124,7 @@ class FlowMetric:
             "worst images": {image_id: rows[image_id] for image_id in worst},
         }
 
-    def _rows(self, parts: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    def _rows(self, parts: Iterable[str]) -> dict[str, dict[str, float]]:
         """The metrics of parts of the pixels that are not empty."""
         rows = {}
         for part in parts:

@@ -87,9 +87,9 @@ class Flow(Task[FlowConfig, FlowField]):
         zeros = np.zeros((2, height, width), np.float32)
         return replace(sample, truth=FlowField.from_arrays(zeros, np.zeros((height, width), bool)))
 
-    def collate_targets(self, ground_truths: Sequence[FlowField | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[FlowField | None]) -> Tensors:
         """Flow, occlusion and where they are known; see `losses.collate_targets`."""
-        return collate_targets(ground_truths)
+        return collate_targets(target_records)
 
     def forward_kwargs(self, options: PredictOptions) -> dict[str, Any]:
         """The number of iterations, and whether to check forward-backward consistency.

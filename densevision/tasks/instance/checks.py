@@ -1,4 +1,4 @@
-"""What is looked for in a dataset of objects. No torch before a dataset is opened."""
+"""Checks of instance datasets. No torch before a dataset is opened."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from densevision.datasets.instance_dataset import InstanceTable
     from densevision.datasets.instance_sources import LabelmeSource
 
+__all__ = ["CHECKS", "check"]
+
 CHECKS = (
     *catalog.FILE_CHECKS,
     *catalog.CLASS_CHECKS,
@@ -42,58 +44,58 @@ CHECKS = (
         ),
     ),
 )
-"""All that `check` may find."""
+"""All checks that `check` runs."""
 
 
 def check(config: InstanceConfig, context: CheckContext) -> None:
-    """Looks at every image, box, mask and keypoint.
+    """Checks every image, box, mask and keypoint.
 
     Raises:
         DataError: The dataset is not recognized, or cannot be read at all.
     """
     from densevision.datasets.instance_sources import detect_instance_format
 
-    found = detect_instance_format(config.data.path or "", config.data.train, config.data.val)
-    context.notes += found.notes
+    dataset = detect_instance_format(config.data.path or "", config.data.train, config.data.val)
+    context.notes += dataset.notes
     scanner, counts, names = ImageScanner(context), {}, ()
-    findings = SplitIssues()
-    for split, source in found.splits.items():
+    issues = SplitIssues()
+    for split, source in dataset.splits.items():
         if isinstance(source, SceneSource):
             context.set_counts(split, scenes=source.count)
             continue
-        objects = _read(config, source, findings, context)
+        objects = _read_objects(config, source, issues, context)
         boxes, folder = objects.boxes, Path(source.folder)
         names = boxes.names
         scanner.scan(split, [folder / boxes.files[row] for row in range(len(boxes))])
         context.set_counts(split, objects=len(boxes.labels))
         check_boxes(context, boxes, folder)
         if objects.masks is not None:
-            stated = read_areas(source.file) if isinstance(source, CocoSource) else {}
-            check_masks(context, boxes, objects.masks, folder, stated, f"{split}: masks")
+            areas = read_areas(source.file) if isinstance(source, CocoSource) else {}
+            check_masks(context, boxes, objects.masks, folder, areas, f"{split}: masks")
         if isinstance(source, CocoSource):
             sizes = zip(boxes.image_ids.tolist(), boxes.label_sizes.tolist())
             check_keypoints(context, source.file, {image_id: (height, width) for image_id, (height, width) in sizes})
         counts[split] = np.bincount(boxes.labels, minlength=len(names))
-    context.add_issues(findings)
+    context.add_issues(issues)
     scanner.check_images()
     if counts:
         check_classes(context, names, counts, Path(config.data.path or ""))
 
 
-def _read(
-    config: InstanceConfig, source: FileBoxSource | LabelmeSource, findings: LabelIssues, context: CheckContext
+def _read_objects(
+    config: InstanceConfig, source: FileBoxSource | LabelmeSource, issues: LabelIssues, context: CheckContext
 ) -> InstanceTable:
-    """The objects of a split that can be used; what is wrong with the others is found."""
+    """The usable objects of a split; problems with the others are added to the issues."""
     from densevision.datasets.formats.coco_objects import read_skeleton
     from densevision.datasets.instance_sources import LabelmeSource, read_instance_table
 
     limit = config.data.max_pixels
     if isinstance(source, LabelmeSource):
-        objects = source.read_instance_table(source.classes().names, findings, limit)
+        objects = source.read_instance_table(source.classes().names, issues, limit)
         edit = context.fix_plan.get_edit(source.labels, lambda: LabelmeEdit(source.labels, source.folder))
         edit.add_table(objects.boxes)
     else:
         skeleton = read_skeleton(source.file) if config.has_keypoints and isinstance(source, CocoSource) else None
-        objects = read_instance_table(source, source.read(findings, limit), config.has_masks, skeleton, findings)
+        objects = read_instance_table(source, source.read(issues, limit), config.has_masks, skeleton, issues)
         get_box_edit(context.fix_plan, source).add_table(objects.boxes)
     return objects

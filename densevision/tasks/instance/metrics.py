@@ -1,4 +1,4 @@
-"""COCO's numbers for boxes, masks and keypoints, and for the boundaries of masks."""
+"""COCO's metrics of boxes, masks, boundaries of masks, and keypoints."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from densevision.metrics.box_confusion import BoxConfusion
 from densevision.metrics.per_image import JoinedStats
 from densevision.results import Instances
 
+__all__ = ["InstanceMetric"]
+
 
 class InstanceMetric:
-    """The twelve numbers for each thing that objects have, under names such as segm/AP; mergeable.
+    """COCO's twelve metrics of each kind of geometry, under names such as segm/AP; mergeable.
 
     Args:
         names: Class names.
-        kinds: What is judged: "bbox", and "segm", "boundary" or "keypoints".
-        sigmas: Spread of each keypoint.
+        kinds: What is evaluated: "bbox", and "segm", "boundary" or "keypoints".
+        sigmas: Standard deviation of each keypoint in COCO's similarity.
     """
 
     def __init__(self, names: Sequence[str], kinds: Sequence[str] = ("bbox", "segm"), sigmas: Sequence[float] = ()):
@@ -29,39 +31,41 @@ class InstanceMetric:
 
     @property
     def protocol(self) -> dict[str, Any]:
-        """How the numbers come about."""
+        """What must be known to compare the metrics with those of other tools."""
         shared, *others = (part.protocol for part in self.parts.values())
-        own = {kind: part.protocol for kind, part in self.parts.items()}
         same = {key: value for key, value in shared.items() if all(other.get(key) == value for other in others)}
-        differing = {kind: {key: value for key, value in part.items() if key not in same} for kind, part in own.items()}
+        differing = {
+            kind: {key: value for key, value in part.protocol.items() if key not in same}
+            for kind, part in self.parts.items()
+        }
         return {**same, **differing}
 
-    def update(self, result: Instances, truth: Instances, id: int | str) -> None:
-        """Takes the objects and the truth of one image."""
+    def update(self, prediction: Instances, truth: Instances, image_id: int | str) -> None:
+        """Adds the objects and the ground truth of one image."""
         for part in self.parts.values():
-            part.update(result, truth, id)
-        self.confusion.update(result, truth)
+            part.update(prediction, truth, image_id)
+        self.confusion.update(prediction, truth)
 
     def merge(self, other: InstanceMetric) -> None:
-        """Takes what another process gathered."""
+        """Adds the images of another metric, e.g. of another process."""
         for kind, part in self.parts.items():
             part.merge(other.parts[kind])
         self.confusion.merge(other.confusion)
 
     def counts(self) -> dict[str, int]:
-        """How many truths and predictions the numbers rest on."""
+        """Numbers of ground truths and predictions."""
         return self.parts["bbox"].counts()
 
     def compute(self) -> dict[str, float]:
-        """bbox/AP bbox/AP50 ... segm/AP ... keypoints/AP ...; NaN where there is no truth."""
+        """bbox/AP bbox/AP50 ... segm/AP ... keypoints/AP ...; NaN without ground truth."""
         return {f"{kind}/{name}": value for kind, part in self.parts.items() for name, value in part.compute().items()}
 
     def per_image(self) -> JoinedStats:
-        """The matches of each image, from which the numbers of any choice of images follow."""
+        """The matches of each image, from which the metrics of any subset of images follow."""
         return JoinedStats((f"{kind}/", part.per_image()) for kind, part in self.parts.items())
 
     def tables(self) -> dict[str, dict[str, dict[str, float]]]:
-        """The same numbers for each class."""
+        """The metrics of each class."""
         return {f"{kind} per class": part.per_class() for kind, part in self.parts.items()}
 
     def plots(self, folder: Path) -> None:

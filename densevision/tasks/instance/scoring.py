@@ -1,4 +1,4 @@
-"""Judges objects of any tool by COCO's rules, from files alone. No torch here."""
+"""COCO's metrics of objects from prediction files of any tool. No torch here."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from densevision.metrics.coco_predictions import add_unlabeled, open_coco_result
 from densevision.metrics.scoring import OnError, Scoring, refuse_skip
 from densevision.ops.skeleton import get_default_sigmas
 
+__all__ = ["open_files", "score"]
+
 
 def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
-    """COCO's numbers of a result json against a truth json: metrics, protocol, counts, named, tables.
+    """COCO's metrics of predictions against a COCO json: metrics, protocol, counts, named, tables.
 
-    What any prediction holds is judged, and each must hold it: boxes, masks, keypoints. Numbers are named such as
-    segm/AP.
+    Every kind of geometry that any prediction has is evaluated, and all must have it: boxes, masks, keypoints. Metrics
+    have names such as segm/AP.
 
     Args:
-        truth: COCO json.
-        predictions: COCO results, or a folder of answers; see `metrics.coco_predictions.open_coco_results`.
+        truth: COCO json with the ground truth.
+        predictions: COCO results, or a folder of records; see `metrics.coco_predictions.open_coco_results`.
         on_error: Only "fail".
 
     Raises:
@@ -27,9 +29,9 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
         UsageError: `on_error` is "skip".
     """
     refuse_skip(on_error)
-    with open_coco_results(predictions, truth) as (results, strangers):
-        own = predictions.is_dir()  # an answer of ours is judged as `evaluate` judges it, a file as pycocotools would
-        files = {kind: strip_other_geometry(results, kind) if own else results for kind in detect_iou_types(results)}
+    with open_coco_results(predictions, truth) as (results, unlabeled):
+        is_own = predictions.is_dir()  # records are scored as in `evaluate`, result files as in pycocotools
+        files = {kind: strip_other_geometry(results, kind) if is_own else results for kind in detect_iou_types(results)}
         scored = {kind: score_files(truth, file, kind) for kind, file in files.items()}
     metrics, tables = {}, {}
     for kind, part in scored.items():
@@ -37,11 +39,11 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
         tables |= {f"{kind} {name}": table for name, table in part["tables"].items()}
     first = next(iter(scored.values()))
     protocol = {kind: part["protocol"] for kind, part in scored.items()}
-    return add_unlabeled({**first, "metrics": metrics, "protocol": protocol, "tables": tables}, strangers)
+    return add_unlabeled({**first, "metrics": metrics, "protocol": protocol, "tables": tables}, unlabeled)
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:
-    """The same files as records, image by image; several times slower than `score`, whose numbers it tells."""
+    """The same files as records, image by image: several times slower than `score`, with the same metrics."""
     from densevision.metrics.coco_records import read_coco_records
     from densevision.tasks.instance.metrics import InstanceMetric
 
@@ -49,8 +51,9 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
     with open_coco_results(predictions, truth) as (results, _):
         kinds = tuple(detect_iou_types(results))
         records = read_coco_records(truth, results, kinds)
-    ground_truths = [true for _, true in records.values()]
+    ground_truths = [record for _, record in records.values()]
     names = ground_truths[0].names if ground_truths else ()
-    keypoint_names = max((true.keypoints.shape[1] for true in ground_truths), default=0) if "keypoints" in kinds else 0
-    metric = InstanceMetric(names, kinds, get_default_sigmas(keypoint_names) if keypoint_names else ())
+    has_keypoints = "keypoints" in kinds
+    count = max((record.keypoints.shape[1] for record in ground_truths), default=0) if has_keypoints else 0
+    metric = InstanceMetric(names, kinds, get_default_sigmas(count) if count else ())
     return Scoring(metric, list(records), records.__getitem__, make_report=lambda: score(truth, predictions))

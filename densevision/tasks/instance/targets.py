@@ -16,20 +16,20 @@ from densevision.tasks.instance.config import InstanceConfig
 __all__ = ["stack_instance_targets"]
 
 
-def stack_instance_targets(ground_truths: Sequence[Instances | None], config: InstanceConfig) -> dict[str, Tensor]:
+def stack_instance_targets(target_records: Sequence[Instances | None], config: InstanceConfig) -> dict[str, Tensor]:
     """Stacks objects on the canvas, padded to the same number.
 
     Args:
-        ground_truths: One record per image; None for unlabeled images.
+        target_records: One record per image; None for unlabeled images.
         config: Whether there are masks and keypoints.
 
     Returns:
         What `stack_object_targets` returns; and "masks" (B, N, H, W) bool and "keypoints" (B, N, K, 3) x, y,
         visibility, if there are any.
     """
-    targets = stack_object_targets(ground_truths)
+    targets = stack_object_targets(target_records)
     shape = targets["labels"].shape
-    labeled = [(row, truth) for row, truth in enumerate(ground_truths) if truth is not None and len(truth)]
+    labeled = [(row, truth) for row, truth in enumerate(target_records) if truth is not None and len(truth)]
     if config.has_masks:
         height, width = (max([1, *(truth.size[axis] for _, truth in labeled)]) for axis in (0, 1))
         masks = np.zeros((*shape, height, width), bool)

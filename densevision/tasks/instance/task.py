@@ -65,9 +65,9 @@ class Instance(Task[InstanceConfig, Instances]):
         """The sample without objects."""
         return replace(sample, truth=data.make_empty(self.config, sample.size))
 
-    def collate_targets(self, ground_truths: Sequence[Instances | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[Instances | None]) -> Tensors:
         """Boxes, masks and keypoints padded to the same number; see `stack_instance_targets`."""
-        return stack_instance_targets(ground_truths, self.config)
+        return stack_instance_targets(target_records, self.config)
 
     def thresholds(self, options: PredictOptions) -> dict[str, Any]:
         """Thresholds, class-agnostic suppression, and the classes to detect."""

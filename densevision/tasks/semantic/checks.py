@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from densevision.datasets.checks import catalog
-from densevision.datasets.checks.box_edits import CocoImagesEdit, rewrite_list
+from densevision.datasets.checks.box_edits import CocoImagesEdit, LabelmeEdit, get_box_edit, rewrite_list
 from densevision.datasets.checks.boxes import check_classes
 from densevision.datasets.checks.catalog import Check, make_check
 from densevision.datasets.checks.context import CheckContext, SplitIssues
@@ -107,7 +107,9 @@ def check(config: SemanticConfig, context: CheckContext) -> None:
     """
     from densevision.tasks.semantic.dataset import find_sources
 
-    scanner, counts, names = ImageScanner(context), {}, ()
+    scanner = ImageScanner(context)
+    counts: dict[str, np.ndarray] = {}
+    names: tuple[str, ...] = ()
     issues = SplitIssues()
     for split, source in find_sources(config).items():
         if isinstance(source, SceneSource):
@@ -118,6 +120,7 @@ def check(config: SemanticConfig, context: CheckContext) -> None:
             names, counts[split] = _check_drawn(context, scanner, split, masks, source.images)
         elif isinstance(source, ObjectMaskSource):
             objects = source.read(issues, config.data.max_pixels)
+            _plan_edits(context.fix_plan, source, objects)
             names, counts[split] = _check_drawn(context, scanner, split, objects, objects.folder)
         else:
             names, counts[split] = _check_folders(config, context, scanner, split, source)
@@ -130,6 +133,18 @@ def check(config: SemanticConfig, context: CheckContext) -> None:
             context.add(UNLABELED, root, split, f"{share:.0%}")
     if counts:
         check_classes(context, names, {split: pixels[:-1] for split, pixels in counts.items()}, root, "pixels")
+
+
+def _plan_edits(plan: FixPlan, source: ObjectMaskSource, objects: ObjectMasks) -> None:
+    """Prepares the label files for images and objects that a fixed copy leaves out."""
+    from densevision.datasets.instance_sources import LabelmeSource
+
+    labels = source.source
+    if isinstance(labels, LabelmeSource):
+        edit = plan.get_edit(labels.labels, lambda: LabelmeEdit(labels.labels, labels.folder))
+    else:
+        edit = get_box_edit(plan, labels)
+    edit.add_table(objects.table.boxes)
 
 
 def _check_folders(
@@ -148,8 +163,8 @@ def _check_folders(
             context.add(NO_MASK, root / image)
             plan.exclude(root / image, NO_MASK.name)
     pairs = [(root / image, root / mask) for image, mask in source.pairs if mask is not None]
-    for image, mask in pairs:
-        plan.exclude_together(image, mask)
+    for pair in pairs:
+        plan.exclude_together(*pair)
     plan.get_edit(root, lambda: ListEdit(root)).images += [image for image, _ in source.pairs]
     image_infos = scanner.scan(split, [image for image, _ in pairs])
     is_multilabel = config.mode == "multilabel"
@@ -159,16 +174,16 @@ def _check_folders(
 
     total = np.zeros(len(names) + 1, np.int64)
     mask_infos = context.map_parallel(read, pairs, f"{split}: masks")
-    for (image, mask), image_info, mask_info in zip(pairs, image_infos, mask_infos):
+    for (image_file, mask_file), image_info, mask_info in zip(pairs, image_infos, mask_infos):
         total += mask_info.pixels
-        if not _report(context, mask, image_info, mask_info):
+        if not _report(context, mask_file, image_info, mask_info):
             continue
         if mask_info.fault in (VALUE, COLOR):
-            _repair_pixels(plan, mask, encoding, mask_info.fault)
+            _repair_pixels(plan, mask_file, encoding, mask_info.fault)
         elif mask_info.fault is not None or image_info.fault is not None or mask_info.size != image_info.size:
             reason = (mask_info.fault or SIZE).name if image_info.fault is None else image_info.fault
-            plan.exclude(image, reason)
-            plan.exclude(mask, reason)
+            plan.exclude(image_file, reason)
+            plan.exclude(mask_file, reason)
     return names, total
 
 

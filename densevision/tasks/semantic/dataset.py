@@ -24,6 +24,7 @@ from densevision.errors import DataError, UsageError
 from densevision.io.label_issues import LabelIssues
 from densevision.io.masks import BINARY_255_PROBLEM, BINARY_NAMES, LabelEncoding
 from densevision.ops.view import Size
+from densevision.results import SemanticMap
 from densevision.sample import SampleSet
 from densevision.tasks.semantic.config import SemanticConfig
 from densevision.tasks.semantic.object_masks import ObjectMaskSource, detect_object_format
@@ -67,6 +68,7 @@ def open_split(config: SemanticConfig, split: str) -> SampleSet:
         return SceneSemanticDataset(Scenes.of(source, (height, width)), names, channels, config.mode)
     issues = LabelIssues(config.data.on_error)
     masks: MaskReader
+    images: Sequence[str]
     stuff: tuple[str, ...] = ()
     if isinstance(source, MaskFolderSource):
         folder, dataset_names = source.root, name_mask_classes(config, source, names)
@@ -194,7 +196,7 @@ def _refuse_blank_masks(config: SemanticConfig, samples: SemanticDataset, split:
     is_blank, has_unknown = True, False
     for index in range(len(samples)):
         truth = samples[index].truth
-        assert truth is not None
+        assert isinstance(truth, SemanticMap)
         known = truth.known
         if (truth.mask(1) if may_mean_foreground else known).any():
             return
@@ -216,6 +218,7 @@ def _compute_class_weights(config: SemanticConfig) -> tuple[float, ...]:
     pixels, present = np.zeros(count, np.int64), np.zeros(count, np.int64)
     for index in np.unique(np.linspace(0, len(samples) - 1, MAX_COUNTED_MASKS).round().astype(int)).tolist():
         truth = samples[index].truth
+        assert isinstance(truth, SemanticMap)
         areas = np.array([np.count_nonzero(truth.mask(label)) for label in range(count)])
         pixels += areas
         present += np.where(areas > 0, np.count_nonzero(truth.known), 0)

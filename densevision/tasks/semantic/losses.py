@@ -84,7 +84,7 @@ class SegmentationCriterion:
         Returns:
             Scalars by name, those of the auxiliary logits with the prefix "auxiliary_"; 0 without any known pixel.
         """
-        losses = {}
+        losses: Tensors = {}
         for output, prefix, factor in (("logits", "", 1.0), ("auxiliary", "auxiliary_", self.auxiliary)):
             if output in outputs:
                 logits = outputs[output].float()
@@ -136,20 +136,20 @@ class SegmentationCriterion:
         return {name: tversky_loss(areas, *pair) for name, pair in weights.items() if getattr(self, name)}
 
 
-def stack_labels(ground_truths: Sequence[SemanticMap | None], multilabel: bool) -> Tensors:
+def stack_labels(target_records: Sequence[SemanticMap | None], multilabel: bool) -> Tensors:
     """Stacks class maps on the canvas as tensors.
 
     Args:
-        ground_truths: One record per image; None where nothing is known.
+        target_records: One record per image; None where nothing is known.
         multilabel: The records hold sets of classes.
 
     Returns:
         "labels" (B, H, W): int64 classes, 255 unknown; with `multilabel` int32 sets of classes, 65535 unknown.
     """
     value = UNKNOWN_MULTILABEL if multilabel else UNKNOWN
-    size = tuple(np.max([truth.size for truth in ground_truths if truth is not None] or [(1, 1)], 0))
-    labels = np.full((len(ground_truths), *size), value, np.int32 if multilabel else np.int64)
-    for row, truth in zip(labels, ground_truths):
+    size = tuple(np.max([truth.size for truth in target_records if truth is not None] or [(1, 1)], 0))
+    labels = np.full((len(target_records), *size), value, np.int32 if multilabel else np.int64)
+    for row, truth in zip(labels, target_records):
         if truth is not None:
             row[: truth.size[0], : truth.size[1]] = truth.labels
     return {"labels": torch.from_numpy(labels)}

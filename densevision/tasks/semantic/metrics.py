@@ -64,7 +64,7 @@ class SemanticMetric:
         self.boundaries.merge(boundaries)
         counts = (
             confusion.matrix.diagonal().copy(),
-            confusion.ground_truths,
+            confusion.true_pixels,
             confusion.predictions,
             boundaries.intersection,
             boundaries.union,
@@ -86,7 +86,7 @@ class SemanticMetric:
         """Pixels, images and classes that the metrics are based on."""
         absent = int(np.isnan(self.confusion.iou()).sum())
         return {
-            "pixels": int(self.confusion.ground_truths.sum()),
+            "pixels": int(self.confusion.true_pixels.sum()),
             "unknown pixels": self.confusion.unknown,
             "images without a known pixel": sum(not row["truths"].any() for row in self.images.values()),
             "classes": len(self.names) - absent,
@@ -105,7 +105,7 @@ class SemanticMetric:
             "accuracy": self.confusion.accuracy(),
             "precision": self.confusion.precision(),
             "boundaryIoU": self.boundaries.iou(),
-            "pixels": self.confusion.ground_truths.astype(float),
+            "pixels": self.confusion.true_pixels.astype(float),
         }
         rows = {
             name: {title: float(column[index]) for title, column in columns.items()}

@@ -93,9 +93,9 @@ class Semantic(Task[SemanticConfig, SemanticMap]):
         """The sample with every pixel unknown."""
         return replace(sample, truth=SemanticMap.unknown(sample.size, self._classes(), self._is_multilabel))
 
-    def collate_targets(self, ground_truths: Sequence[SemanticMap | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[SemanticMap | None]) -> Tensors:
         """Labels on the canvas; see `losses.stack_labels`."""
-        return stack_labels(ground_truths, self._is_multilabel)
+        return stack_labels(target_records, self._is_multilabel)
 
     def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[SemanticMap]:
         """The most probable class of each pixel of the original images; with "multilabel" all probable ones."""

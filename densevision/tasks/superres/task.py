@@ -99,9 +99,9 @@ class Superres(Task[SuperresConfig, Image]):
         unknown = np.full((height, width, self.config.backbone.channels), np.nan, np.float32)
         return replace(sample, truth=Image.from_source(unknown, self.config.scale))
 
-    def collate_targets(self, ground_truths: Sequence[Image | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[Image | None]) -> Tensors:
         """ "image" and "known", see `stack_image_targets`."""
-        return stack_image_targets(ground_truths, self.config.backbone.channels, self.config.scale)
+        return stack_image_targets(target_records, self.config.backbone.channels, self.config.scale)
 
     def compute_losses(
         self, model: Model, batch: Batch, training_modules: nn.Module | None, optimizer_name: str

@@ -124,9 +124,9 @@ class Translation(Task[TranslationConfig, Image]):
         unknown = np.full((*sample.size, self.config.out_channels), np.nan, np.float32)
         return replace(sample, truth=Image.from_source(unknown))
 
-    def collate_targets(self, ground_truths: Sequence[Image | None]) -> Tensors:
+    def collate_targets(self, target_records: Sequence[Image | None]) -> Tensors:
         """ "image" and "known", see `stack_image_targets`."""
-        return stack_image_targets(ground_truths, self.config.out_channels)
+        return stack_image_targets(target_records, self.config.out_channels)
 
     def compute_losses(
         self, model: Model, batch: Batch, training_modules: nn.Module | None, optimizer_name: str

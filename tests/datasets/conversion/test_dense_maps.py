@@ -152,8 +152,8 @@ def flow(tmp_path: Path) -> Path:
 
 def read_flows(path: Path) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     (pairs,) = read_pairs(str(path), ConversionReport()).values()
-    ground_truths = [(pair, read_flow_field(pair, (20, 30))) for pair in pairs]
-    return [(read_image(pair.first), truth.flow * truth.valid, truth.valid) for pair, truth in ground_truths]
+    target_records = [(pair, read_flow_field(pair, (20, 30))) for pair in pairs]
+    return [(read_image(pair.first), truth.flow * truth.valid, truth.valid) for pair, truth in target_records]
 
 
 @pytest.mark.parametrize("to", ["sintel", "kitti-flow", "middlebury"])

@@ -93,11 +93,11 @@ def test_sample_balanced__equals_torchvision(seed):
 
 
 def test_proposal_sampler__true_boxes_are_candidates():
-    ground_truths = [truth(3), truth(0)]
+    target_records = [truth(3), truth(0)]
     sampler = ProposalSampler(0.5, 512, 0.25)
-    samples = sampler(torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.bool), ground_truths)
+    samples = sampler(torch.zeros(2, 5, 4), torch.zeros(2, 5, dtype=torch.bool), target_records)
     assert samples.labels.tolist() == [1, 2, 3]
-    assert torch.equal(samples.gather([each.boxes for each in ground_truths]), truth(3).boxes)
+    assert torch.equal(samples.gather([each.boxes for each in target_records]), truth(3).boxes)
 
 
 @pytest.mark.parametrize("seed", range(3))

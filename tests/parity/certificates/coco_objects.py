@@ -88,9 +88,9 @@ def build_dataset(records: list[Instances], is_truth: bool, has_keypoints: bool)
 
 def evaluate_reference(pairs, kind: str, evaluation=COCOeval) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()):
-        predictions, ground_truths = zip(*pairs)
+        predictions, target_records = zip(*pairs)
         has_keypoints = kind == "keypoints"
-        truth = build_dataset(ground_truths, True, has_keypoints)
+        truth = build_dataset(target_records, True, has_keypoints)
         result = evaluation(truth, build_dataset(predictions, False, has_keypoints), kind)
         result.evaluate()
         result.accumulate()
@@ -110,13 +110,13 @@ class BoundaryEval(COCOeval):
 
     def computeIoU(self, imgId, catId):
         mask_iou = super().computeIoU(imgId, catId)
-        ground_truths, detections = self._gts[imgId, catId], self._dts[imgId, catId]
-        if not ground_truths or not detections:
+        target_records, detections = self._gts[imgId, catId], self._dts[imgId, catId]
+        if not target_records or not detections:
             return mask_iou
         detections = sorted(detections, key=lambda entry: -entry["score"])[: self.params.maxDets[-1]]
         result = np.array(mask_iou)
         for i, one in enumerate(detections):
-            for j, other in enumerate(ground_truths):
+            for j, other in enumerate(target_records):
                 first, second = (_band(self._decode(entry)) for entry in (one, other))
                 common = (first & second).sum()
                 union = first.sum() if other["iscrowd"] else (first | second).sum()

@@ -26,11 +26,11 @@ class World:
         self.category_ids = rng.choice(np.arange(1, 200), classes, replace=False).tolist()
         # The last class may have predictions but no truth.
         self.true_classes = self.category_ids[: max(1, classes - int(rng.integers(0, 2)))]
-        self.ground_truths, self.predictions, self.corners = [], [], {}
+        self.target_records, self.predictions, self.corners = [], [], {}
         kind = rng.random()
         for image in self.image_ids:
             if kind > 0.04 and rng.random() > 0.2:
-                self.add_ground_truths(image)
+                self.add_target_records(image)
             if kind < 0.96 and rng.random() > 0.15:
                 self.add_predictions(image)
         # Files come in any order; within one image the order of equal scores matters and is kept by both tools.
@@ -47,12 +47,12 @@ class World:
             float(self.rng.choice([0.0, 1.0, 32.0, 96.0])) if self.rng.random() < 0.15 else self.rng.lognormal(3.5, 1)
         )
 
-    def add_ground_truths(self, image):
+    def add_target_records(self, image):
         rng = self.rng
         for _ in range(rng.poisson(4)):
             x, y = rng.uniform(0, 300, 2)
             record = {
-                "id": len(self.ground_truths) + 1,
+                "id": len(self.target_records) + 1,
                 "image_id": image,
                 "category_id": int(rng.choice(self.true_classes)),
             }
@@ -60,11 +60,11 @@ class World:
             area = record["bbox"][2] * record["bbox"][3] * rng.uniform(0.4, 1)
             record["area"] = float(rng.choice(BORDERS)) if rng.random() < 0.2 else float(area)
             record["iscrowd"] = int(rng.random() < 0.12)
-            self.ground_truths.append(record)
+            self.target_records.append(record)
 
     def add_predictions(self, image):
         rng = self.rng
-        own = [truth for truth in self.ground_truths if truth["image_id"] == image]
+        own = [truth for truth in self.target_records if truth["image_id"] == image]
         # More than 100 of one class, now and then.
         for _ in range(int(rng.integers(110, 160)) if rng.random() < 0.1 else int(rng.integers(0, 40))):
             if own and rng.random() < 0.6:
@@ -82,7 +82,7 @@ class World:
     def truth(self):
         images = [{"id": image, "width": 320, "height": 320, "file_name": f"{image}.jpg"} for image in self.image_ids]
         names = [{"id": category, "name": f"class {category}"} for category in self.category_ids]
-        return {"info": {}, "images": images, "annotations": self.ground_truths, "categories": names}
+        return {"info": {}, "images": images, "annotations": self.target_records, "categories": names}
 
     def records(self, image, entries):
         """One image as a metric gets it."""
@@ -119,6 +119,6 @@ def evaluate_pycocotools(truth, predictions, iou_type="bbox"):
 def evaluate_arrays(world, iou_type="bbox"):
     metric = AveragePrecision([f"class {category}" for category in world.category_ids], iou_type)
     for image in world.rng.permutation(world.image_ids).tolist():
-        prediction, truth = (world.records(image, entries) for entries in (world.predictions, world.ground_truths))
+        prediction, truth = (world.records(image, entries) for entries in (world.predictions, world.target_records))
         metric.update(prediction, truth, image)
     return metric

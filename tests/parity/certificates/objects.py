@@ -26,13 +26,13 @@ def _name_case(world: World) -> str:
     for entry in world.predictions:
         key = entry["image_id"], entry["category_id"]
         per_class[key] = per_class.get(key, 0) + 1
-    if not world.ground_truths or not world.predictions:
+    if not world.target_records or not world.predictions:
         return "no truth, or no prediction"
     if max(per_class.values()) > 100:
         return "more than 100 predictions of a class, equal scores"
-    if {entry["category_id"] for entry in world.ground_truths} != set(world.category_ids):
+    if {entry["category_id"] for entry in world.target_records} != set(world.category_ids):
         return "classes without truth"
-    if any(entry["iscrowd"] for entry in world.ground_truths):
+    if any(entry["iscrowd"] for entry in world.target_records):
         return "crowd regions"
     return "areas at and beside 32² and 96²"
 

@@ -8,8 +8,20 @@ from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.task import Depth
 from densevision.testing import check_task
 
-TINY = {"data.path": "scenes:8:0", "data.size": 64, "backbone.name": "mobilenetv2_050", "model.width": 16, "train.batch": 2}
-PAIRS = {"loss.silog": 0.0, "loss.photometric": 1.0, "loss.consistency": 0.5, "loss.smoothness": 0.05, "max_depth": 40.0}
+TINY = {
+    "data.path": "scenes:8:0",
+    "data.size": 64,
+    "backbone.name": "mobilenetv2_050",
+    "model.width": 16,
+    "train.batch": 2,
+}
+PAIRS = {
+    "loss.silog": 0.0,
+    "loss.photometric": 1.0,
+    "loss.consistency": 0.5,
+    "loss.smoothness": 0.05,
+    "max_depth": 40.0,
+}
 
 
 @pytest.mark.parametrize(

@@ -367,7 +367,10 @@ def test_negative_disparity__fix_is_counted_and_nothing_known_is_an_error(tmp_pa
         opened(tmp_path, "train", data__on_error="fix", **settings)
     write_depth(tmp_path / "disparity" / "1.pfm", np.full(SIZE, 5.0))
     samples = opened(tmp_path, "train", data__on_error="fix", **settings)
-    assert any("2 depth maps with negative numbers, those pixels set to unknown: 0.pfm, 2.pfm" in note for note in samples.notes)
+    assert any(
+        "2 depth maps with negative numbers, those pixels set to unknown: 0.pfm, 2.pfm" in note
+        for note in samples.notes
+    )
     assert [bool(samples[index].truth.valid.any()) for index in range(3)] == [False, True, False]
 
 

@@ -102,11 +102,17 @@ def test_align__brings_a_tile_back_to_the_whole_image() -> None:
     free = config(output="disparity", loss__silog=0.0, loss__ssi=1.0)
     guide = {"depth": torch.rand(1, 1, 9, 9, generator=torch.Generator().manual_seed(0)) + 1}
     tile = {"depth": 0.2 * guide["depth"] + 3}
-    torch.testing.assert_close(postprocess.align_to_reference(tile, guide, free)["depth"], guide["depth"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        postprocess.align_to_reference(tile, guide, free)["depth"], guide["depth"], atol=1e-4, rtol=0
+    )
     flat = {"depth": torch.full((1, 1, 9, 9), 4.0)}
-    assert postprocess.align_to_reference(flat, guide, free)["depth"].mean() == pytest.approx(float(guide["depth"].mean()), rel=1e-4)
+    assert postprocess.align_to_reference(flat, guide, free)["depth"].mean() == pytest.approx(
+        float(guide["depth"].mean()), rel=1e-4
+    )
     relative = config(output="relative", loss__silog_variance=1.0)
-    torch.testing.assert_close(postprocess.align_to_reference({"depth": 7 * guide["depth"]}, guide, relative)["depth"], guide["depth"])
+    torch.testing.assert_close(
+        postprocess.align_to_reference({"depth": 7 * guide["depth"]}, guide, relative)["depth"], guide["depth"]
+    )
 
 
 def test_truth_in_disparity__needs_calibration_for_meters() -> None:
@@ -117,9 +123,9 @@ def test_truth_in_disparity__needs_calibration_for_meters() -> None:
     np.testing.assert_allclose(convert_to_target(known, config())[0], 10.0)
 
 
-def test_stack__sizes_and_absent_ground_truths() -> None:
-    ground_truths = [DepthMap.from_arrays(np.full((2, 3), 4.0)), None, DepthMap.from_arrays(np.full((4, 1), 5.0))]
-    found = collate_targets(ground_truths, config())
+def test_stack__sizes_and_absent_target_records() -> None:
+    target_records = [DepthMap.from_arrays(np.full((2, 3), 4.0)), None, DepthMap.from_arrays(np.full((4, 1), 5.0))]
+    found = collate_targets(target_records, config())
     assert found["depth"].shape == (3, 1, 4, 3) and found["valid"].sum() == 10 and not found["valid"][1].any()
 
 

@@ -31,7 +31,9 @@ def test_silog__by_hand_and_forgiving_a_factor() -> None:
     known = truth > 0
     assert silog_loss(depth, truth, known, 0.85) == pytest.approx(math.sqrt(0.5 - 0.85 * 0.25), rel=1e-5)
     depth, truth, known = made()
-    assert silog_loss(7 * depth, truth, known, 1.0) == pytest.approx(float(silog_loss(depth, truth, known, 1.0)), rel=1e-4)
+    assert silog_loss(7 * depth, truth, known, 1.0) == pytest.approx(
+        float(silog_loss(depth, truth, known, 1.0)), rel=1e-4
+    )
 
 
 def test_berhu__absolute_then_quadratic() -> None:

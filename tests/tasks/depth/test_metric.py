@@ -163,7 +163,9 @@ def test_disparity__against_meters_through_the_camera() -> None:
 
 def test_left_open__is_judged_as_far_and_counted() -> None:
     metric = DepthMetric(Protocol(max_depth=10.0))
-    metric.update(DepthMap.from_arrays(np.zeros((1, 2)), np.zeros((1, 2), bool)), DepthMap.from_arrays(np.full((1, 2), 5.0)), 0)
+    metric.update(
+        DepthMap.from_arrays(np.zeros((1, 2)), np.zeros((1, 2), bool)), DepthMap.from_arrays(np.full((1, 2), 5.0)), 0
+    )
     assert metric.compute()["AbsRel/10m"] == 1 and metric.counts()["pixels without prediction"] == 2
 
 

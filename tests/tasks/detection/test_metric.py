@@ -48,9 +48,9 @@ def test_metric__names_its_protocol():
 
 
 def test_plots__are_written_whatever_there_is_to_draw(tmp_path):
-    for number, ground_truths in enumerate((GROUND_TRUTHS, GROUND_TRUTHS[1:2], [])):
+    for number, target_records in enumerate((GROUND_TRUTHS, GROUND_TRUTHS[1:2], [])):
         metric = DetectionMetric(NAMES)
-        for position, truth in enumerate(ground_truths):
+        for position, truth in enumerate(target_records):
             metric.update(truth, truth, position)
         folder = tmp_path / str(number)
         folder.mkdir()

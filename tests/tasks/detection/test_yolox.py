@@ -158,7 +158,7 @@ def test_match__a_hopeless_ground_truth_still_takes_its_cheapest_anchor():
     assert iou.tolist() == [0, 0, 0]
 
 
-def test_match__two_ground_truths_in_one_place_are_told_apart_by_class():
+def test_match__two_target_records_in_one_place_are_told_apart_by_class():
     ious = torch.full((2, 2), 0.9)
     scores = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     near = torch.ones(2, 2, dtype=torch.bool)

@@ -13,7 +13,7 @@ from densevision.errors import DataError, UsageError
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.tasks.flow.config import FlowConfig
-from densevision.tasks.flow.dataset import SceneFlow, open_split, list_pairs
+from densevision.tasks.flow.dataset import SceneFlow, list_pairs, open_split
 from densevision.tasks.flow.task import Flow
 
 SIZE = (6, 8)

@@ -120,7 +120,10 @@ def test_matching__is_the_cross_entropy_of_the_four_cells_around_the_match():
 
 def test_matching__is_weighed_and_leaves_out_what_is_occluded():
     task = tiny(**{"loss.matching": 0.5})
-    net, hidden = task.build_model(), FlowField.from_arrays(np.zeros((2, 128, 128)), occlusion=np.ones((128, 128), bool))
+    net, hidden = (
+        task.build_model(),
+        FlowField.from_arrays(np.zeros((2, 128, 128)), occlusion=np.ones((128, 128), bool)),
+    )
     visible = FlowField.from_arrays(hidden.flow, occlusion=~hidden.occluded)
     found = [net.compute_losses(inputs(), collate_targets([each]))["matching"] for each in (hidden, visible)]
     images = inputs()
@@ -129,7 +132,7 @@ def test_matching__is_weighed_and_leaves_out_what_is_occluded():
     assert found[0] == 0 and found[1].item() == pytest.approx(0.5 * wanted.item(), rel=1e-5)
 
 
-def test_ground_truths_too_fast__are_left_out():
+def test_target_records_too_fast__are_left_out():
     task, fast = tiny(**{"loss.max_flow": 5.0}), truth()
     flow = fast.flow.copy()
     flow[:, :64] = 1000

@@ -101,9 +101,7 @@ def test_sea_raft__predicts_a_field():
 
 
 def test_timm_level__shares_its_features():
-    task = Flow(
-        FlowConfig.resolve(None, {"arch": "raft_timm_tiny", "backbone.name": "mobilenetv3_small_050"})
-    )
+    task = Flow(FlowConfig.resolve(None, {"arch": "raft_timm_tiny", "backbone.name": "mobilenetv3_small_050"}))
     net = task.build_model().eval()
     assert net.encoder.strides == [1, 8]
     with torch.no_grad():

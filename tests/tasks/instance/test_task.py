@@ -231,7 +231,7 @@ def test_class_tensors__are_those_that_depend_on_the_number_of_classes(arch):
 def test_score__of_files_equals_the_metric(tmp_path):
     task = make_task()
     samples = task.open_dataset("val")
-    metric, results, ground_truths, images = task.build_metric(), [], [], []
+    metric, results, target_records, images = task.build_metric(), [], [], []
     for index in range(4):
         truth = samples[index].truth
         result = truth.warp(np.array([[1.0, 0, 2], [0, 1, 1]]), truth.size)
@@ -239,9 +239,9 @@ def test_score__of_files_equals_the_metric(tmp_path):
         results += result.to_coco(index)
         images.append({"id": index, "height": truth.size[0], "width": truth.size[1]})
         for entry, area in zip(truth.to_coco(index), truth.areas):
-            ground_truths.append({**entry, "id": len(ground_truths) + 1, "area": float(area), "iscrowd": 0})
+            target_records.append({**entry, "id": len(target_records) + 1, "area": float(area), "iscrowd": 0})
     categories = [{"id": id, "name": name} for id, name in zip(task.config.category_ids, task.config.classes)]
-    content = {"images": images, "annotations": ground_truths, "categories": categories}
+    content = {"images": images, "annotations": target_records, "categories": categories}
     (tmp_path / "truth.json").write_text(json.dumps(content))
     (tmp_path / "results.json").write_text(json.dumps(results))
     scored = score(tmp_path / "truth.json", tmp_path / "results.json")["metrics"]

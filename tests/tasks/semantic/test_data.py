@@ -25,14 +25,14 @@ def test_camvid__by_its_config(real_data: Path) -> None:
     camvid = SemanticConfig.resolve(CONFIGS / "camvid.yaml", {"data.path": str(real_data / "data/camvid")})
     train, val = (open_split(camvid, split) for split in ("train", "val"))
     assert (len(train), len(val)) == (200, 60) and not train.notes
-    ground_truths = [val[index].truth for index in range(0, 60, 6)]
-    assert {truth.size for truth in ground_truths} == {(360, 480)}
+    target_records = [val[index].truth for index in range(0, 60, 6)]
+    assert {truth.size for truth in target_records} == {(360, 480)}
     share = {
-        name: np.mean([truth.mask(row).mean() for truth in ground_truths]) for row, name in enumerate(camvid.classes)
+        name: np.mean([truth.mask(row).mean() for truth in target_records]) for row, name in enumerate(camvid.classes)
     }
     # The dataset's own table: sky 9 %, building 26 %, pole 0.6 %, road 29 % of the validation pixels.
     assert 0.04 < share["Sky"] < 0.15 and 0.2 < share["Road"] < 0.4 and 0.002 < share["Pole"] < 0.012
-    assert all(not (truth.labels[truth.known] > 10).any() for truth in ground_truths)
+    assert all(not (truth.labels[truth.known] > 10).any() for truth in target_records)
     sample = Semantic(camvid).augment(train, 0, np.random.default_rng(0), 0)
     assert sample.size == (288, 384) == sample.truth.size
 
@@ -70,9 +70,9 @@ def test_scenes__classes_that_are_not_requested_are_unknown() -> None:
 @pytest.mark.parametrize("kind", ["median", "enet"])
 def test_class_weights__are_computed_from_the_training_masks(kind: str) -> None:
     weights = config(**{"loss.class_weights": kind}).loss.class_weights
-    ground_truths = [open_split(config(), "train")[index].truth for index in range(20)]
+    target_records = [open_split(config(), "train")[index].truth for index in range(20)]
     counts = np.array(
-        [[np.count_nonzero(truth.labels == row) for row in range(len(weights))] for truth in ground_truths]
+        [[np.count_nonzero(truth.labels == row) for row in range(len(weights))] for truth in target_records]
     )
     pixels = counts.sum(0)
     if kind == "enet":

@@ -184,5 +184,5 @@ def test_config__sets_classes_mode_losses_and_encoder() -> None:
     ],
 )
 def test_sizes__beyond_memory_are_refused(arch: str, options: dict) -> None:
-    with pytest.raises(UsageError, match=list(options)[0]):
+    with pytest.raises(UsageError, match=next(iter(options))):
         Semantic(SemanticConfig.checked({"arch": arch, "classes": ("a", "b"), "model": options})).build_model()

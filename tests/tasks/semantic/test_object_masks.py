@@ -141,6 +141,15 @@ def test_check__reports_no_error(dataset: Path) -> None:
     assert not [finding.check.name for finding in report.findings if finding.check.severity == "error"]
 
 
+def test_fix__leaves_out_a_broken_image(dataset: Path, tmp_path_factory) -> None:
+    broken = next(dataset.rglob("train3.png"))
+    broken.write_bytes(b"no image")
+    out = tmp_path_factory.mktemp("fixed") / "copy"
+    densevision.check("semantic", dataset, fix=out)
+    samples = open_split(resolve(out), "train")
+    assert len(samples) == SPLITS["train"] - 1 and samples[0].truth.labels[20, 15] == 2
+
+
 def test_unknown_format__names_the_expected_ones(tmp_path: Path) -> None:
     (tmp_path / "readme.txt").write_text("nothing")
     with pytest.raises(DataError, match="format"):

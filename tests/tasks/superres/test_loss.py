@@ -19,13 +19,13 @@ ALL = {"l1": 2.0, "charbonnier": 0.5, "mse": 3.0, "frequency": 0.25}
 def batch() -> tuple[torch.Tensor, dict[str, torch.Tensor], np.ndarray]:
     """Predictions, targets of which the last is smaller, and their difference where it is known."""
     rng = np.random.default_rng(0)
-    ground_truths = [rng.random(size, np.float32) for size in ((8, 6, 3), (5, 6, 3))]
+    target_records = [rng.random(size, np.float32) for size in ((8, 6, 3), (5, 6, 3))]
     prediction = rng.random((2, 3, 8, 6)).astype(np.float32)
     difference = np.zeros((2, 3, 8, 6))
-    for row, truth in enumerate(ground_truths):
+    for row, truth in enumerate(target_records):
         height, width = truth.shape[:2]
         difference[row, :, :height, :width] = prediction[row, :, :height, :width] - truth.transpose(2, 0, 1)
-    return torch.from_numpy(prediction), stack_image_targets([Image.from_source(truth) for truth in ground_truths], 3), difference
+    return torch.from_numpy(prediction), stack_image_targets([Image.from_source(truth) for truth in target_records], 3), difference
 
 
 def test_pixel_criterion__equals_the_formulas():

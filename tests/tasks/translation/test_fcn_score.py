@@ -1,4 +1,4 @@
-"""The FCN score: a segmenter's numbers on generated images beside those on real ones."""
+"""The FCN score: metrics of a segmentation model on generated and on real images."""
 
 from __future__ import annotations
 
@@ -33,41 +33,41 @@ def tool() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def segmenter() -> TorchPredictor:
-    settings = {"classes": SEMANTIC_CLASSES, "backbone.name": "mobilenetv2_050", "arch": "fcn8s", "options.width": 8}
+    settings = {"classes": SEMANTIC_CLASSES, "backbone.name": "mobilenetv2_050", "arch": "fcn8s", "model.width": 8}
     config = load_config("semantic").resolve(None, {**settings, "data.path": DATA})
     torch.manual_seed(0)
     task = load_task("semantic")(config)
     return TorchPredictor(task, task.build_model().eval(), make_card(config, 0))
 
 
-def real(segmenter: TorchPredictor) -> list:
+def read_real_samples(segmenter: TorchPredictor) -> list:
     segmenter.configure({"data.path": DATA})
     samples = segmenter.task.open_dataset("val")
     return [samples[index] for index in range(len(samples))]
 
 
-def test_score__of_the_real_images_is_that_of_the_truth(tool: ModuleType, segmenter: TorchPredictor, tmp_path: Path):
-    for sample in real(segmenter):
+def test_score__real_images_reach_the_upper_bound(tool: ModuleType, segmenter: TorchPredictor, tmp_path: Path):
+    for sample in read_real_samples(segmenter):
         write_image(tmp_path / f"{sample.id}.png", sample.images["image"])
-    found = tool.fcn_score(segmenter, DATA, "val", tool.from_folder(tmp_path))
-    assert found["generated"] == found["real"] and found["counts"]["images"] == 16
-    blank = tool.fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((*sample.size, 3), np.uint8))
-    assert blank["real"] == found["real"] and blank["generated"] != found["real"]
+    result = tool.compute_fcn_score(segmenter, DATA, "val", tool.read_generated(tmp_path))
+    assert result["generated"] == result["real"] and result["counts"]["images"] == 16
+    blank = tool.compute_fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((*sample.size, 3), np.uint8))
+    assert blank["real"] == result["real"] and blank["generated"] != result["real"]
 
 
 def test_score__names_and_sizes(tool: ModuleType, segmenter: TorchPredictor, tmp_path: Path):
-    samples = real(segmenter)
+    samples = read_real_samples(segmenter)
     write_image(tmp_path / f"{samples[0].id}.png", samples[0].images["image"])
     with pytest.raises(DataError, match=rf"no generated image of this name \(got '{samples[1].id}'\)"):
-        tool.fcn_score(segmenter, DATA, "val", tool.from_folder(tmp_path))
-    with pytest.raises(DataError, match="another size than its truth"):
-        tool.fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((8, 8, 3), np.uint8))
+        tool.compute_fcn_score(segmenter, DATA, "val", tool.read_generated(tmp_path))
+    with pytest.raises(DataError, match="differ in size"):
+        tool.compute_fcn_score(segmenter, DATA, "val", lambda sample: np.zeros((8, 8, 3), np.uint8))
 
 
-def test_labels__are_drawn_as_scenes_of_translation_are(tool: ModuleType, segmenter: TorchPredictor):
+def test_labels__are_drawn_like_scenes_of_translation(tool: ModuleType, segmenter: TorchPredictor):
     drawn = []
     generator = SimpleNamespace(predict=lambda image: drawn.append(image) or SimpleNamespace(image=image))
-    sample = real(segmenter)[0]
-    tool.from_labels(generator)(sample)
-    config = TranslationConfig.resolve(None, {"data.path": DATA, "data.size": sample.size[0], "depth": 2})
+    sample = read_real_samples(segmenter)[0]
+    tool.generate_from_labels(generator)(sample)
+    config = TranslationConfig.resolve(None, {"data.path": DATA, "data.size": sample.size[0], "model.depth": 2})
     np.testing.assert_array_equal(drawn[0], open_split(config, "val")[0].images["image"])

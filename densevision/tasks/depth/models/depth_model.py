@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision.nn.model import Model, Tensors
+from densevision.ops.view import Fit
 from densevision.sample import InputSpec
 from densevision.tasks.depth.losses import DepthCriterion
 
@@ -97,6 +98,6 @@ class DepthModel(Model):
 
 def pyramid_input_spec(in_channels: int, image_size: int | None) -> InputSpec:
     """Size rule of encoders that are pyramids: images as they are, or with their shorter side resized."""
-    fit = "pad" if image_size is None else "shortest"
+    fit: Fit = "pad" if image_size is None else "shortest"
     multiple = PYRAMID_MULTIPLE
     return InputSpec(in_channels, fit, image_size, multiple_of=multiple, minimum=2 * multiple, fill="edge")

@@ -42,6 +42,9 @@ class TokenMaps(nn.Module):
         WeightsError: The pretrained weights are missing, or are not this model's.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, in_channels: int = 3, blocks: Sequence[int] | None = None, **options: Any):
         super().__init__()
         config = BackboneConfig.checked({"name": name, "channels": in_channels, **options})
@@ -59,6 +62,7 @@ class TokenMaps(nn.Module):
         self.channels = [in_channels, *[width] * 4]
         self.strides = [1, *[stride] * 4]
         pretrained = timm.get_pretrained_cfg(name)
+        assert pretrained is not None
         self.register_buffer("mean", expand_per_channel("mean", config.mean, pretrained.mean, in_channels))
         self.register_buffer("std", expand_per_channel("std", config.std, pretrained.std, in_channels))
         self._freeze(config.freeze)
@@ -87,13 +91,14 @@ class TokenMaps(nn.Module):
     def _embed_positions(self, patches: Tensor, size: Sequence[int]) -> Tensor:
         """Patch tokens (B, N, C) with their positions, after the class and register tokens with theirs."""
         network = self.network
+        assert network.pos_embed is not None
         prefix_count = 0 if network.no_embed_class else network.num_prefix_tokens
         grid = network.patch_embed.grid_size
         positions = network.pos_embed[:, prefix_count:].transpose(1, 2).unflatten(2, grid)
         # Float32: interpolation in half precision would shift the embeddings.
         positions = F.interpolate(positions.float(), size, mode="bicubic", align_corners=False)
         patches = patches + positions.flatten(2).transpose(1, 2).to(patches.dtype)
-        extra = [token for token in (network.cls_token, network.reg_token) if token is not None]
+        extra: list[Tensor] = [token for token in (network.cls_token, network.reg_token) if token is not None]
         if not extra:
             return patches
         prefix = torch.cat(extra, 1)

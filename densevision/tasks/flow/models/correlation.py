@@ -89,7 +89,7 @@ class Correlation(ABC):
     def _sample(self, points: Tensor, level: int) -> Tensor:
         """(B, Q, 2) matches in cells of a level to (B, Q, (2r + 1)^2).
 
-        All samples of a neighborhood have the same fractional offset: a square with one more cell per side has them all.
+        All samples of a neighborhood have the same fractional offset, so a square with one more cell per side suffices.
         """
         height, width = self.sizes[level]
         side = 2 * self.radius + 2

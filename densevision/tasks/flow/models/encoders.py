@@ -30,6 +30,9 @@ class RaftEncoder(nn.Module):
         stride: Pixels per cell of the features, 4 or 8.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, widths: Sequence[int], bottleneck: bool, channels: int = 3, stride: int = STRIDE):
         super().__init__()
         self.channels = [channels, widths[-1]]

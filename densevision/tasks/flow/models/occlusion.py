@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from densevision.ops.warp import sample_along_flow, pixel_grid, splat_count
+from densevision.ops.warp import pixel_grid, sample_along_flow, splat_count
 
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 0.01, 0.5
 """Allowed squared round-trip error: a fraction of both flows' squared lengths, and squared pixels."""
@@ -53,14 +53,14 @@ class OcclusionRefiner(nn.Module):
 
 
 def _gather_evidence(flow: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-    """(B, H, W) each, about the size of 1: color difference, other arrivals, distance outside, and whether outside."""
+    """(B, H, W) each, about the size of 1: color difference, other splat_counts, distance outside, and whether outside."""
     height, width = flow.shape[2:]
     fetched, inside = sample_along_flow(torch.cat([second, splat_count(flow)], 1), flow)
-    colors, arrivals = fetched[:, :-1], fetched[:, -1] - 1
+    colors, splat_counts = fetched[:, :-1], fetched[:, -1] - 1
     x, y = (pixel_grid(height, width, flow) + flow).unbind(1)
     outside = torch.stack([-x, -y, x - (width - 1), y - (height - 1)]).amax(0)
     distance = outside.clamp(-MAX_OUTSIDE, MAX_OUTSIDE) / MAX_OUTSIDE
-    return COLOR_SCALE * (first - colors).abs().mean(1), arrivals, distance, (~inside).to(flow.dtype)
+    return COLOR_SCALE * (first - colors).abs().mean(1), splat_counts, distance, (~inside).to(flow.dtype)
 
 
 @torch.no_grad()

@@ -70,7 +70,12 @@ class ConvGRU(nn.Module):
         context_weight, motion_weight = (torch.cat([part[index] for part in parts]) for index in (1, 2))
         hidden_weight = torch.cat([parts[0][0], parts[1][0]])
         candidate_weight = parts[2][0]
-        constant = F.conv2d(context, context_weight, torch.cat([gate.bias for gate in gates]), padding=self.padding)
+        constant = F.conv2d(
+            context,
+            context_weight,
+            torch.cat([gate.bias for gate in gates if gate.bias is not None]),
+            padding=self.padding,
+        )
 
         def step(hidden: Tensor, motion: Tensor) -> Tensor:
             inputs = constant + F.conv2d(motion, motion_weight, padding=self.padding)

@@ -1,4 +1,4 @@
-"""Contact sheets: every image in its place, whatever its size."""
+"""Contact sheets: positions of images of any size."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from densevision.draw.contact_sheet import make_contact_sheet
 from densevision.errors import DataError, UsageError
 
 
-def _plain(height: int, width: int, color: tuple[int, int, int]) -> np.ndarray:
+def _fill(height: int, width: int, color: tuple[int, int, int]) -> np.ndarray:
     return np.full((height, width, 3), color, np.uint8)
 
 
-def test_contact_sheet__reading_order():
+def test_make_contact_sheet__reading_order():
     colors = [(200, 0, 0), (0, 200, 0), (0, 0, 200), (200, 200, 0), (0, 200, 200)]
-    sheet = make_contact_sheet([_plain(30, 40, color) for color in colors], columns=3, width=400)
+    sheet = make_contact_sheet([_fill(30, 40, color) for color in colors], columns=3, width=400)
     assert sheet.shape[1] == 400
     centers = [tuple(np.argwhere((sheet == color).all(2)).mean(0).round()) for color in colors]
     rows, columns = zip(*centers)
@@ -23,7 +23,7 @@ def test_contact_sheet__reading_order():
     assert columns[0] == columns[3] < columns[1] == columns[4] < columns[2]
 
 
-def test_contact_sheet__image_of_the_columns_width_is_copied():
+def test_make_contact_sheet__image_of_the_column_width_is_copied():
     image = np.random.default_rng(0).integers(0, 256, (50, 316, 3), dtype=np.uint8)
     before = image.copy()
     sheet = make_contact_sheet([image], columns=1, width=320)
@@ -32,8 +32,8 @@ def test_contact_sheet__image_of_the_columns_width_is_copied():
     assert (sheet[:2] == 255).all() and (sheet[52:] == 255).all()
 
 
-def test_contact_sheet__captions_are_below_and_do_not_move_the_images():
-    images = [_plain(30, 40, (9, 9, 9))] * 3
+def test_make_contact_sheet__captions_are_below_and_do_not_move_the_images():
+    images = [_fill(30, 40, (9, 9, 9))] * 3
     plain, named = make_contact_sheet(images, width=400), make_contact_sheet(images, ["one", "a long name " * 30], width=400)
     assert len(named) > len(plain)
     assert (named == 50).all(2).any()
@@ -41,18 +41,18 @@ def test_contact_sheet__captions_are_below_and_do_not_move_the_images():
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 900), (900, 1), (3000, 20)])
-def test_contact_sheet__extreme_images(size):
-    sheet = make_contact_sheet([_plain(*size, (0, 0, 0)), _plain(40, 40, (0, 99, 0))], ["a", "b"], columns=2, width=300)
+def test_make_contact_sheet__extreme_images(size):
+    sheet = make_contact_sheet([_fill(*size, (0, 0, 0)), _fill(40, 40, (0, 99, 0))], ["a", "b"], columns=2, width=300)
     assert (sheet == 0).all(2).any()
     assert len(sheet) < 300
 
 
-def test_contact_sheet__no_images():
+def test_make_contact_sheet__no_images():
     assert make_contact_sheet([]).shape == (1, 1600, 3)
 
 
-def test_contact_sheet__refuses_what_it_cannot_show():
+def test_make_contact_sheet__invalid_arguments():
     with pytest.raises(DataError):
         make_contact_sheet([np.zeros((4, 4))])
     with pytest.raises(UsageError, match="narrow"):
-        make_contact_sheet([_plain(4, 4, (0, 0, 0))], columns=50, width=60)
+        make_contact_sheet([_fill(4, 4, (0, 0, 0))], columns=50, width=60)
