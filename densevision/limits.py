@@ -20,7 +20,11 @@ MAX_TEXT_LENGTH = 4096
 
 LIMITS: dict[str, int] = {
     "channels": 1024,
+    "in_channels": 1024,
+    "out_channels": 1024,
+    "scale": 64,
     "width": 8192,
+    "mapping_width": 8192,
     "depth": 512,
     "bins": 1024,
     "hidden": 65_536,

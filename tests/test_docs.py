@@ -83,7 +83,9 @@ def test_links__lead_to_files(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     targets = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
     missing = [
-        target for target in targets if "://" not in target and target[:7] != "mailto:" and not (page.parent / target).exists()
+        target
+        for target in targets
+        if "://" not in target and target[:7] != "mailto:" and not (page.parent / target).exists()
     ]
     assert not missing
 

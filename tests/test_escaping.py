@@ -17,7 +17,7 @@ from PIL import Image
 from rich.table import Table
 
 import densevision
-from densevision.cli.printing import print_findings, configure_logging, open_console
+from densevision.cli.printing import configure_logging, open_console, print_findings
 from densevision.datasets.checks.context import Finding
 from densevision.datasets.checks.report import CheckReport
 from densevision.draw.html_page import HTMLPage
@@ -104,7 +104,10 @@ def test_check__hostile_names(as_json: bool, capsys: pytest.CaptureFixture[str],
     findings: list[Finding] = context.findings
     notes = [f"note of {name}" for name in HOSTILE_NAMES]
     print_findings(
-        CheckReport("detection", "data", {HOSTILE_NAMES[0]: {HOSTILE_NAMES[1]: 1}}, findings, notes, [HOSTILE_NAMES[2]]), as_json
+        CheckReport(
+            "detection", "data", {HOSTILE_NAMES[0]: {HOSTILE_NAMES[1]: 1}}, findings, notes, [HOSTILE_NAMES[2]]
+        ),
+        as_json,
     )
     shown = capsys.readouterr().out
     assert shown and is_harmless(shown)

@@ -211,7 +211,9 @@ def test_architecture__trains_without_config(name: str) -> None:
         return
     assert torch.isfinite(torch.tensor(take_step(model.train(), task)))
     missing = [key for key, parameter in parameters.items() if parameter.grad is None]
-    broken = [key for key, parameter in parameters.items() if key not in missing and not parameter.grad.isfinite().all()]
+    broken = [
+        key for key, parameter in parameters.items() if key not in missing and not parameter.grad.isfinite().all()
+    ]
     assert not missing and not broken
 
 

@@ -1,4 +1,4 @@
-"""Hostile files: each is refused by a named error, leaves no file and opens no connection. Numbers: SECURITY.md."""
+"""Hostile files are refused with a clear error, without a file or a connection. Numbers refer to SECURITY.md."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MARK = "written-by-the-attacker"
 
 
 class Run:
-    """Unpickled, it would create a file."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -49,18 +49,18 @@ class Run:
 
 @pytest.fixture
 def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for hostile files; afterwards home and working folder are empty, and no socket was made."""
+    """A folder for hostile files; afterwards home and working folder are empty, and no connection was tried."""
     home, work, files = (tmp_path / name for name in ("home", "work", "files"))
     for folder in (home, work, files):
         folder.mkdir()
     for name in ("HOME", "XDG_CACHE_HOME", "HF_HOME", "TORCH_HOME", "DENSEVISION_CACHE"):
         monkeypatch.setenv(name, str(home))
-    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "fonts"))  # matplotlib keeps a list of the fonts
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path / "fonts"))  # matplotlib caches fonts
     monkeypatch.chdir(work)
-    opened: list[Any] = []
+    connections: list[Any] = []
 
-    def refuse(*given: Any, **named: Any) -> None:
-        opened.append(given)
+    def refuse(*arguments: Any, **options: Any) -> None:
+        connections.append(arguments)
         raise OSError("no connection in this test")
 
     for name in ("connect", "connect_ex", "sendto"):
@@ -68,38 +68,38 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
     yield files
-    assert not opened
+    assert not connections
     assert not list(home.rglob("*")) and not list(work.rglob("*"))
     assert not list(tmp_path.rglob(f"{MARK}*"))
 
 
 @pytest.fixture(scope="module")
 def model() -> TorchPredictor:
-    settings = {"backbone.name": "mobilenetv2_050", "width": 4}
+    settings = {"arch": "depth_unet", "backbone.name": "mobilenetv2_050", "model.width": 4}
     task = load_task("depth")(load_config("depth").resolve(None, settings))
     torch.manual_seed(0)
-    return TorchPredictor(task, task.net().eval(), make_card(task.config, 3))
+    return TorchPredictor(task, task.build_model().eval(), make_card(task.config, 3))
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network as .pt2 and .xml: super-resolution needs no backbone."""
+    """A small model in all formats; super-resolution needs no backbone."""
     folder = tmp_path_factory.mktemp("exported")
     task = load_task("superres")(load_config("superres").resolve(None, {"arch": "espcn"}))
-    small = TorchPredictor(task, task.net().eval(), make_card(task.config, 3))
-    for format, suffix in (("torch", "pt2"), ("openvino", "xml"), ("onnx", "onnx")):
-        export(small, folder / f"model.{suffix}", format)
+    small = TorchPredictor(task, task.build_model().eval(), make_card(task.config, 3))
+    for export_format, suffix in (("torch", "pt2"), ("openvino", "xml"), ("onnx", "onnx")):
+        export(small, folder / f"model.{suffix}", export_format)
     return folder
 
 
-def with_card(model: TorchPredictor, file: Path, change: Callable[[dict[str, Any]], None], **fields: Any) -> Path:
+def save_with_card(model: TorchPredictor, file: Path, change: Callable[[dict[str, Any]], None], **fields: Any) -> Path:
     config = json.loads(json.dumps(model.card.config))
     change(config)
-    save_weights(file, model.net.state_dict(), model.card.changed(config=config, **fields))
+    save_weights(file, model.model.state_dict(), model.card.changed(config=config, **fields))
     return file
 
 
-def setting(dotted: str, value: Any) -> Callable[[dict[str, Any]], None]:
+def make_change(dotted: str, value: Any) -> Callable[[dict[str, Any]], None]:
     def change(config: dict[str, Any]) -> None:
         *path, leaf = dotted.split(".")
         for part in path:
@@ -128,7 +128,7 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 def test_1_card__option_of_the_backbone(name: str, guard: Path, model: TorchPredictor) -> None:
     value = None if name == "drop_rate" else OPTIONS[name]
-    file = with_card(model, guard / "a.safetensors", setting("backbone.options", {name: value}))
+    file = save_with_card(model, guard / "a.safetensors", make_change("backbone.options", {name: value}))
     with pytest.raises(WeightsError) as refusal:
         api.predict(np.zeros((32, 32, 3), np.uint8), weights=file)
     assert refusal.value.field == f"backbone.options.{name}" and refusal.value.file == file
@@ -147,7 +147,7 @@ def test_1_config__option_of_the_backbone(name: str, guard: Path) -> None:
         api.train(config=file, data="scenes:4", out=guard / MARK)
 
 
-def test_1_options__that_shape_networks_are_taken() -> None:
+def test_1_options__of_the_architecture_are_allowed() -> None:
     check_backbone_options(
         {"pad_type": "same", "drop_path_rate": 0.1, "img_size": [64, 96], "norm_layer": "layernorm2d"}
     )
@@ -169,39 +169,40 @@ def test_1_card__option_of_a_decoder(guard: Path) -> None:
 @pytest.mark.parametrize("name", ["hf-hub:some/model", "hf_hub:some/model", "local-dir:/etc", "file:///etc/hostname"])
 def test_2_card__name_of_the_backbone_is_an_address(name: str, guard: Path, model: TorchPredictor) -> None:
     with pytest.raises(WeightsError) as refusal:
-        load_torch(with_card(model, guard / "a.safetensors", setting("backbone.name", name)))
+        load_torch(save_with_card(model, guard / "a.safetensors", make_change("backbone.name", name)))
     assert refusal.value.field == "backbone.name"
 
 
 @pytest.mark.parametrize("value", [True, "/etc/hostname", "http://localhost:9/x.pth"])
 def test_2_card__pretrained_is_not_followed(value: Any, guard: Path, model: TorchPredictor) -> None:
-    loaded = load_torch(with_card(model, guard / "a.safetensors", setting("backbone.pretrained", value)))
+    loaded = load_torch(save_with_card(model, guard / "a.safetensors", make_change("backbone.pretrained", value)))
     assert loaded.task.config.backbone.pretrained is False
     loaded.configure({"evaluation.align": "median"})
     loaded.predict(np.zeros((32, 32, 3), np.uint8))
 
 
 def test_2_card__data_is_not_followed(guard: Path, model: TorchPredictor) -> None:
-    file = with_card(model, guard / "a.safetensors", setting("data.path", "/etc"))
+    file = save_with_card(model, guard / "a.safetensors", make_change("data.path", "/etc"))
     with pytest.raises(UsageError, match="give it as --data"):
         api.evaluate(file)
 
 
 def test_2_card__files_of_numbers_and_training_are_not_followed(guard: Path) -> None:
     config = {
-        "task": "translation", "width": 4, "depth": 2, "data": {"size": 64, "val": "../../x", "max_pixels": 10**15},
-        "quality": {"frechet": True, "watch": "FD", "features": {"name": "resnet18", "pretrained": "/etc/hostname"}},
+        "task": "translation", "arch": "pix2pix_unet", "model": {"width": 4, "depth": 2}, "data": {"size": 64, "val": "../../x", "max_pixels": 10**15},
+        "quality": {"frechet": True, "monitor": "FD", "features": {"name": "resnet18", "pretrained": "/etc/hostname"}},
         "loss": {"perceptual": {"weight": 1.0, "backbone": {"name": "resnet18", "pretrained": True}}},
-        "train": {"start": "/etc/hostname", "loggers": ["wandb"]},
+        "train": {"init_from": "/etc/hostname", "loggers": ["wandb"]},
     }  # fmt: skip
-    task = load_task("translation")(load_config("translation").checked({"width": 4, "depth": 2, "data": {"size": 64}}))
-    save_weights(guard / "a.safetensors", task.net().state_dict(), Card("translation", config))
+    settings = {"arch": "pix2pix_unet", "model": {"width": 4, "depth": 2}, "data": {"size": 64}}
+    task = load_task("translation")(load_config("translation").checked(settings))
+    save_weights(guard / "a.safetensors", task.build_model().state_dict(), Card("translation", config))
     followed = load_torch(guard / "a.safetensors").task.config
-    assert not followed.quality.frechet and followed.train.start is None and followed.train.loggers == ()
+    assert not followed.quality.frechet and followed.train.init_from is None and followed.train.loggers == ()
     assert followed.loss.perceptual.backbone.pretrained is False
     assert followed.data.val is None and followed.data.max_pixels <= 400_000_000
     config["data"]["sides"] = ["../../home", "b"]
-    save_weights(guard / "b.safetensors", task.net().state_dict(), Card("translation", config))
+    save_weights(guard / "b.safetensors", task.build_model().state_dict(), Card("translation", config))
     with pytest.raises(WeightsError) as refusal:
         load_torch(guard / "b.safetensors")
     assert refusal.value.field == "data.sides"
@@ -210,7 +211,7 @@ def test_2_card__files_of_numbers_and_training_are_not_followed(guard: Path) -> 
 def test_2_card__lpips_file_is_not_followed(guard: Path) -> None:
     task = load_task("superres")(load_config("superres").resolve(None, {"arch": "espcn"}))
     config = {"task": "superres", "arch": "espcn", "quality": {"lpips": "/etc/hostname"}}
-    save_weights(guard / "a.safetensors", task.net().state_dict(), Card("superres", config))
+    save_weights(guard / "a.safetensors", task.build_model().state_dict(), Card("superres", config))
     assert load_torch(guard / "a.safetensors").task.config.quality.lpips is None
 
 
@@ -226,37 +227,39 @@ def test_2_card__task_is_a_module(task: str, guard: Path) -> None:
 
 @pytest.mark.parametrize(
     ("dotted", "value"),
-    [("width", 10**9), ("backbone.channels", 10**9), ("data.size", 10**6), ("data.workers", 10**6)],
+    [("model.width", 10**9), ("backbone.channels", 10**9), ("data.size", 10**6), ("data.workers", 10**6)],
 )
 def test_3_card__absurd_size(dotted: str, value: int, guard: Path, model: TorchPredictor) -> None:
     if dotted == "data.workers":
-        file = with_card(model, guard / "a.safetensors", lambda config: None)
+        file = save_with_card(model, guard / "a.safetensors", lambda config: None)
         with pytest.raises(UsageError):
             api.load(file, overrides={dotted: value})
         return
     with pytest.raises(WeightsError) as refusal:
-        load_torch(with_card(model, guard / "a.safetensors", setting(dotted, value)))
+        load_torch(save_with_card(model, guard / "a.safetensors", make_change(dotted, value)))
     assert refusal.value.field == dotted
 
 
 @pytest.mark.parametrize(
     ("task", "name", "value"),
     [
-        ("detection", "bins", 10**9),
+        ("detection", "model.reg_max", 10**9),
         ("detection", "classes", ["x"] * 70_000),
         ("instance", "keypoint_names", ["x"] * 2000),
-        ("superres", "depth", 10**6),
+        ("superres", "model.depth", 10**6),
     ],
 )
 def test_3_card__absurd_size_of_a_head(task: str, name: str, value: Any, guard: Path) -> None:
-    save_weights(guard / "a.safetensors", {"x": torch.zeros(1)}, Card(task, {"task": task, name: value}))
+    nested: dict[str, Any] = {}
+    make_change(name, value)(nested)
+    save_weights(guard / "a.safetensors", {"x": torch.zeros(1)}, Card(task, {"task": task, **nested}))
     with pytest.raises(WeightsError) as refusal:
         load_torch(guard / "a.safetensors")
     assert refusal.value.field == name
 
 
 def test_3_card__wider_than_the_file(guard: Path, model: TorchPredictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = with_card(model, guard / "a.safetensors", setting("width", LIMITS["width"]))
+    file = save_with_card(model, guard / "a.safetensors", make_change("model.width", LIMITS["width"]))
     monkeypatch.setattr("safetensors.torch.load_file", None)
     with pytest.raises(WeightsError, match="do not fit"):
         load_torch(file)
@@ -417,7 +420,7 @@ ARCHIVES: dict[str, Callable[[dict[str, bytes]], None]] = {
 
 
 @pytest.mark.parametrize("name", ARCHIVES)
-def test_7_program__that_would_run(name: str, guard: Path, exported: Path) -> None:
+def test_7_program__hostile(name: str, guard: Path, exported: Path) -> None:
     file = _archive(exported / "model.pt2", guard / "a.pt2", ARCHIVES[name])
     with pytest.raises(WeightsError):
         api.load(file)
@@ -432,12 +435,12 @@ def test_7_program__guards_do_not_run(guard: Path, exported: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dotted", "value"), [("backbone.options", {"cache_dir": MARK}), ("width", 10**9), ("nothing", 1)]
+    ("dotted", "value"), [("backbone.options", {"cache_dir": MARK}), ("model.width", 10**9), ("nothing", 1)]
 )
-def test_8_export__card_of_a_stranger(dotted: str, value: Any, guard: Path, exported: Path) -> None:
+def test_8_export__card__untrusted(dotted: str, value: Any, guard: Path, exported: Path) -> None:
     def change(members: dict[str, bytes]) -> None:
         card = json.loads(members["archive/extra/densevision"])
-        setting(dotted, value)(card["config"])
+        make_change(dotted, value)(card["config"])
         members["archive/extra/densevision"] = json.dumps(card).encode()
 
     with pytest.raises(WeightsError) as refusal:
@@ -458,13 +461,13 @@ def test_8_export__card_of_a_stranger(dotted: str, value: Any, guard: Path, expo
         "task: depth\ndata: {size: 1000000}",
     ],
 )
-def test_9_resume__config_of_a_stranger(config: str, guard: Path) -> None:
+def test_9_resume__config__untrusted(config: str, guard: Path) -> None:
     (guard / "config.yaml").write_text(config)
     with pytest.raises(DenseVisionError):
         resume(guard, quiet=True)
 
 
-def test_9_resume__checkpoint_of_a_stranger(guard: Path, tmp_path: Path) -> None:
+def test_9_resume__checkpoint__untrusted(guard: Path, tmp_path: Path) -> None:
     (guard / "config.yaml").write_text(
         "task: superres\narch: espcn\ndata: {path: 'scenes:4'}\ntrain: {epochs: 1, batch: 1, device: cpu}"
     )
@@ -478,7 +481,7 @@ def test_9_resume__checkpoint_of_a_stranger(guard: Path, tmp_path: Path) -> None
 
 @pytest.fixture
 def secret(guard: Path) -> Path:
-    """Images and labels beside the dataset, which are nobody's business."""
+    """Images and labels beside the dataset, which it must not read."""
     for folder in ("images", "labels"):
         (guard / "secret" / folder).mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(guard / "secret" / "images" / "a.png")
@@ -536,7 +539,7 @@ def test_11_yaml__aliases_and_tags(guard: Path) -> None:
             read_yaml(guard / "a.yaml")
 
 
-def test_guard__sees_what_it_should(tmp_path: Path) -> None:
-    """The planted pickle does write where nothing stops it, so that its absence above says something."""
+def test_guard__detects_a_pickle(tmp_path: Path) -> None:
+    """The planted pickle creates a folder where nothing stops it."""
     pickle.loads(pickle.dumps(Run(tmp_path / MARK)))
     assert (tmp_path / MARK).is_dir()

@@ -26,9 +26,7 @@ class ToyDetector(Model):
 
     score_threshold, iou_threshold, max_detections = 0.05, 0.5, 20
 
-    def __init__(
-        self, num_classes: int, in_channels: int = 3, image_size: int | tuple[int, int] = 64, width: int = 16
-    ):
+    def __init__(self, num_classes: int, in_channels: int = 3, image_size: int | tuple[int, int] = 64, width: int = 16):
         super().__init__()
         self.input_spec = {"image": InputSpec(in_channels, "letterbox", image_size, multiple_of=16, minimum=32)}
         layers: list[nn.Module] = []

@@ -32,7 +32,7 @@ from densevision.datasets.scenes import Scenes
 from densevision.inference.loader import Collate
 from densevision.inference.predictor import TorchPredictor
 from densevision.io.image import read_image
-from densevision.published_weights import convert
+from densevision.published_weights import convert_weights
 from densevision.results import Instances
 from densevision.sample import Sample
 
@@ -49,7 +49,7 @@ def build_networks(folder: Path) -> tuple[nn.Module, TorchPredictor]:
     )  # as for its published weights
     reference = MaskRCNN(body, 91, box_score_thresh=SCORE_THRESHOLD).eval()
     torch.save(reference.state_dict(), folder / "torchvision.pth")
-    convert(NAME, folder / "torchvision.pth", folder / "ours.safetensors")
+    convert_weights(NAME, folder / "torchvision.pth", folder / "ours.safetensors")
     return reference, densevision.load(folder / "ours.safetensors")
 
 

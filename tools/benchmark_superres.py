@@ -27,7 +27,7 @@ from densevision import api
 from densevision.datasets.degradations import resize_bicubic
 from densevision.datasets.scenes import Scenes
 from densevision.inference.predictor import Predictor, TorchPredictor, build_without_weights
-from densevision.io.image import read_image, convert_channels
+from densevision.io.image import convert_channels, read_image
 from densevision.io.weights import Card
 from densevision.metrics.image_quality import psnr
 from densevision.tasks.superres.models.superres_model import SuperresModel

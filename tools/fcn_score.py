@@ -113,7 +113,9 @@ def compute_fcn_score(segmenter: Predictor, data: str, split: str, generate: Gen
 def main(segmenter: str, data: str, split: str, images: Path | None, generator: str | None, as_json: bool) -> None:
     try:
         if (images is None) == (generator is None):
-            raise UsageError("exactly one source of generated images is needed", hint="Give either --images or --generator.")
+            raise UsageError(
+                "exactly one source of generated images is needed", hint="Give either --images or --generator."
+            )
         generate = read_generated(images) if images else generate_from_labels(api.load(generator, "translation"))
         result = compute_fcn_score(api.load(segmenter, "semantic"), data, split, generate)
     except DenseVisionError as error:

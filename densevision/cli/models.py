@@ -4,13 +4,34 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from fnmatch import fnmatch
+from itertools import groupby
 from typing import Any
 
 import click
 
 from densevision.cli.options import json_flag
+from densevision.errors import UsageError
 from densevision.tasks import TASKS
+
+MIN_TABLE_WIDTH = 120
+"""Narrower terminals list the published weights below their license, since the names alone fill half a line."""
+LINE_WIDTH = 100
+"""Columns of the explanations of arguments."""
+TITLES = {
+    "architectures": "Architectures: --set arch=NAME, densevision.create_model(NAME)",
+    "bundled": "Bundled demo weights, used where no weights are named",
+    "published": "Published weights: --weights NAME downloads them on first use",
+}
+COLUMNS = {
+    "architectures": {"name": "name", "task": "task", "summary": "summary"},
+    "bundled": {"task": "task", "mb": "MB", "trained_on": "trained on", "license": "license"},
+    "published": {"name": "name", "task": "task", "mb": "MB", "trained_on": "trained on", "license": "license"},
+}
+"""Key of a row -> header, for each table."""
+
+Row = dict[str, Any]
 
 
 def command() -> click.Command:
@@ -29,30 +50,34 @@ def command() -> click.Command:
         from densevision.models import find_architectures
 
         if backbones:
-            from densevision.nn.backbone import list_pyramid_models
-
-            names = [name for name in list_pyramid_models() if fnmatch(name, pattern)]
-            click.echo(json.dumps(names) if as_json else "\n".join(names))
-            return
-        architectures = find_architectures(task)
-        if pattern in architectures and not as_json:
-            _explain(pattern)
-            return
-        tables = _collect(pattern, task)
-        if as_json:
-            click.echo(json.dumps(tables, ensure_ascii=False))
-            return
-        _print_tables(tables)
+            _list_backbones(pattern, as_json)
+        elif pattern in find_architectures(task) and not as_json:
+            _explain_architecture(pattern)
+        else:
+            tables = _collect_tables(pattern, task)
+            if not any(tables.values()):
+                raise UsageError("no name matches", field="PATTERN", value=pattern, hint="Use wildcards: 'yolo*'.")
+            if as_json:
+                click.echo(json.dumps(tables, ensure_ascii=False))
+            else:
+                _print_tables(tables)
 
     return models
 
 
-def _collect(pattern: str, task: str | None) -> dict[str, list[dict[str, Any]]]:
+def _list_backbones(pattern: str, as_json: bool) -> None:
+    from densevision.nn.backbone import list_pyramid_models
+
+    names = [name for name in list_pyramid_models() if fnmatch(name, pattern)]
+    click.echo(json.dumps(names) if as_json else "\n".join(names))
+
+
+def _collect_tables(pattern: str, task: str | None) -> dict[str, list[Row]]:
     from densevision.io.weights import load_card
     from densevision.models import find_architectures
     from densevision.published_weights import find_bundled_weights, list_published_weights
 
-    tables: dict[str, list[dict[str, Any]]] = {"architectures": [], "bundled": [], "published": []}
+    tables: dict[str, list[Row]] = {name: [] for name in TITLES}
     for each in TASKS if task is None else (task,):
         for name, architecture in find_architectures(each).items():
             if fnmatch(name, pattern):
@@ -70,49 +95,92 @@ def _collect(pattern: str, task: str | None) -> dict[str, list[dict[str, Any]]]:
     return tables
 
 
-def _print_tables(tables: dict[str, list[dict[str, Any]]]) -> None:
-    from rich.table import Table
-
-    from densevision.cli.printing import open_console
+def _print_tables(tables: dict[str, list[Row]]) -> None:
+    from densevision.cli.printing import build_table, open_console
 
     console = open_console()
-    columns = {
-        "architectures": ("name", "task", "summary"),
-        "bundled": ("task", "mb", "trained_on", "license"),
-        "published": ("name", "task", "mb", "license", "trained_on"),
-    }
-    titles = {
-        "architectures": "Architectures: --set arch=NAME, densevision.create_model(NAME)",
-        "bundled": "Bundled demo weights, used when no weights are named: synthetic scenes, not photographs",
-        "published": "Published weights: --weights NAME downloads them on first use",
-    }
     for kind, rows in tables.items():
         if not rows:
             continue
-        table = Table(title=titles[kind], title_justify="left")
-        for column in columns[kind]:
-            header = "MB" if column == "mb" else column.replace("_", " ")
-            table.add_column(header, no_wrap=column in ("name", "task"), overflow="fold")
-        for row in rows:
-            table.add_row(*(_format(row[column]) for column in columns[kind]))
-        console.print(table)
+        console.print(TITLES[kind])
+        if kind == "published" and console.width < MIN_TABLE_WIDTH:
+            _print_grouped(console, rows)
+        else:
+            table = build_table(console)
+            for key, header in COLUMNS[kind].items():
+                justify = "right" if key == "mb" else "left"
+                table.add_column(header, justify=justify, no_wrap=key in ("name", "task", "mb"), overflow="fold")
+            for row in rows:
+                table.add_row(*(_format_value(row, key) for key in COLUMNS[kind]))
+            console.print(table)
+        if not console.is_terminal:
+            console.print()
     console.print("Options of an architecture: densevision models NAME. Backbones: densevision models --backbones")
 
 
-def _format(value: Any) -> str:
-    return f"{value:.0f}" if isinstance(value, float) and value >= 10 else str(value)
+def _print_grouped(console: Any, rows: list[Row]) -> None:
+    """Weights of the same task, license and data below a common heading."""
+    from rich.padding import Padding
+
+    for (task, license_, data), group in groupby(rows, lambda row: (row["task"], row["license"], row["trained_on"])):
+        console.print(Padding(console.render_str(f"{task}: {license_}. Data: {data}."), (1, 0, 0, 2)))
+        for row in group:
+            console.print(f"    {row['name']:<52} {_format_value(row, 'mb'):>5} MB")
+    console.print()
 
 
-def _explain(name: str) -> None:
-    """Prints what an architecture is and which arguments its constructor takes."""
+def _format_value(row: Row, key: str) -> str:
+    value = row[key]
+    if key == "mb":
+        return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    if key == "trained_on":
+        return str(value).split(": ", 1)[0]  # the names of single files behind it are in the card
+    return str(value)
+
+
+def _explain_architecture(name: str) -> None:
+    """Prints what an architecture is, and the arguments of its constructor."""
     from densevision.models import find_architectures
 
     architecture = find_architectures()[name]
     model_class = architecture.load_class()
+    description = re.split(r"\n(?:Args|Attributes|Raises):\n", inspect.getdoc(model_class) or "")[0].strip()
     click.echo(
-        f"{name}: {architecture.summary}\n\n{inspect.getdoc(model_class) or ''}\n\nArguments (--set model.NAME=VALUE):"
+        f"{name}: {architecture.summary}\n\n{description}\n\nArguments of create_model (--set model.NAME=VALUE):"
     )
-    for parameter in architecture.parameters().values():
-        default = architecture.arguments.get(parameter.name, parameter.default)
-        shown = "" if default is inspect.Parameter.empty else f" = {default!r}"
-        click.echo(f"  {parameter.name}: {parameter.annotation}{shown}")
+    defaults = {**_collect_defaults(model_class), **architecture.arguments}
+    explanations = _collect_explanations(model_class)
+    for argument, annotation in architecture.parameters().items():
+        default = f" = {defaults[argument]!r}" if argument in defaults else ""
+        click.echo(f"  {argument}: {_format_type(annotation)}{default}")
+        text = explanations.get(argument, "")
+        if text:
+            click.echo(click.wrap_text(text, LINE_WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6))
+
+
+def _collect_explanations(model_class: type) -> dict[str, str]:
+    """What docstrings say about the constructor's arguments, including those of the base classes."""
+    explanations: dict[str, str] = {}
+    for cls in reversed(model_class.__mro__):
+        section = re.search(r"^Args:\n((?: +.*\n?|\n(?= ))+)", inspect.cleandoc(cls.__doc__ or ""), re.MULTILINE)
+        for entry in re.split(r"^    (?=\w)", section[1], flags=re.MULTILINE)[1:] if section else ():
+            argument, _, text = entry.partition(": ")
+            explanations[argument] = " ".join(text.split())
+    return explanations
+
+
+def _collect_defaults(model_class: type) -> dict[str, Any]:
+    """Defaults of the constructor's arguments, including those of the base classes that it passes arguments on to."""
+    defaults: dict[str, Any] = {}
+    for cls in reversed(model_class.__mro__):
+        parameters = inspect.signature(cls.__init__).parameters if "__init__" in vars(cls) else {}
+        defaults |= {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+    return defaults
+
+
+def _format_type(annotation: Any) -> str:
+    return (
+        annotation.__name__
+        if isinstance(annotation, type)
+        else re.sub(r"\b(?:[a-z_]+\.)+(?=[A-Z])", "", str(annotation))
+    )

@@ -18,10 +18,15 @@ MIN_COUNT = 2
 """Whole numbers from here on are counts, such as of pixels, and are printed without decimals."""
 MAX_EXAMPLES = 5
 """Names that are printed; the JSON has them all."""
+UNLIMITED_WIDTH = 100_000
+"""Columns of a console that is not a terminal: no line is wrapped."""
 
 
 def open_console(error: bool = False) -> Any:
-    """A console that prints text literally: no markup, control characters escaped, plain when not a terminal."""
+    """A console that prints text literally: no markup, and control characters escaped.
+
+    Where it is not a terminal, lines are never wrapped, so that other programs can read them.
+    """
     from rich.console import Console
     from rich.text import Text
 
@@ -30,7 +35,27 @@ def open_console(error: bool = False) -> Any:
             """Escapes every text: lines, cells and titles of tables."""
             return super().render_str(escape_control(text), **style)
 
-    return Terminal(stderr=error, markup=False, highlight=False, emoji=False)
+    console = Terminal(stderr=error, markup=False, highlight=False, emoji=False)
+    if not console.is_terminal:
+        console.width = UNLIMITED_WIDTH
+    return console
+
+
+def build_table(console: Any, title: str | None = None, **options: Any) -> Any:
+    """An empty table in the style of the console: aligned columns without lines where it is not a terminal.
+
+    Args:
+        console: Of `open_console`.
+        title: Printed above the table.
+        **options: Of `rich.table.Table`.
+    """
+    from rich import box
+    from rich.table import Table
+
+    style: dict[str, Any] = {"box": box.SIMPLE_HEAD, "pad_edge": False, "title_justify": "left"}
+    if not console.is_terminal:
+        style |= {"box": None, "padding": (0, 2, 0, 0), "show_lines": False}
+    return Table(title=title, **(options | style))
 
 
 def print_report(report: Any, as_json: bool) -> None:
@@ -38,12 +63,10 @@ def print_report(report: Any, as_json: bool) -> None:
     if as_json:
         click.echo(escape_json(report.to_json()))
         return
-    from rich.table import Table
-
     from densevision.metrics.metric_info import get_metric_info
 
     console = open_console()
-    headline = Table(title=f"{report.task}", title_justify="left")
+    headline = build_table(console, report.task)
     headline.add_column("")
     headline.add_column("value", justify="right")
     headline.add_column("meaning", overflow="fold")
@@ -52,7 +75,7 @@ def print_report(report: Any, as_json: bool) -> None:
     console.print(headline)
     for title, rows in report.tables.items():
         if rows:
-            console.print(_build_table(title, rows))
+            console.print(_build_number_table(console, title, rows))
     for name, value in report.counts.items():
         if value != []:
             console.print(f"{name}: {value}{_format_examples(report.named.get(name, []))}")
@@ -64,11 +87,9 @@ def print_comparison(comparison: Any, as_json: bool) -> None:
     if as_json:
         click.echo(escape_json(json.dumps(comparison.to_dict(), ensure_ascii=False)))
         return
-    from rich.table import Table
-
     console = open_console()
     console.print(f"baseline: {comparison.baseline.origin}\ncandidate: {comparison.candidate.origin}")
-    table = Table(title=f"{comparison.baseline.report.task}: baseline to candidate", title_justify="left")
+    table = build_table(console, f"{comparison.baseline.report.task}: baseline to candidate")
     for name in ("", "baseline", "candidate", "change", "95 % from", "to", ""):
         table.add_column(name, justify="right" if name else "left")
     for name, d in comparison.differences.items():
@@ -99,7 +120,7 @@ def print_errors(analysis: Any, as_json: bool) -> None:
 
     console = open_console()
     for title, rows in analysis.tables().items():
-        console.print(_build_table(title, rows))
+        console.print(_build_number_table(console, title, rows))
     name, ranked = analysis.evaluation.rank_images()
     shown = ", ".join(f"{image_id} ({value:.4g})" for image_id, value in ranked[:MAX_EXAMPLES])
     console.print(f"worst by {name}: {shown}")
@@ -111,16 +132,14 @@ def print_robustness(result: Any, as_json: bool) -> None:
     if as_json:
         click.echo(escape_json(json.dumps(result.to_dict(), ensure_ascii=False)))
         return
-    from rich.table import Table
-
     from densevision.evaluation.robustness import DRAWS
 
-    table = Table(title=result.evaluation.origin, title_justify="left")
+    console = open_console()
+    table = build_table(console, result.evaluation.origin)
     for name in ("", "strength", result.monitored, "95 % from", "to", "share kept"):
         table.add_column(name, justify="left" if name in ("", "strength") else "right")
     for name, strength, *numbers in result.rows():
         table.add_row(name, strength, *map(_format_number, numbers))
-    console = open_console()
     console.print(table)
     if result.note():
         console.print(result.note())
@@ -133,8 +152,6 @@ def print_findings(report: Any, as_json: bool) -> None:
     if as_json:
         click.echo(escape_json(report.to_json()))
         return
-    from rich.table import Table
-
     console = open_console()
     for split, counts in report.counts.items():
         summary = ", ".join(f"{count} {what}" for what, count in counts.items())
@@ -142,7 +159,7 @@ def print_findings(report: Any, as_json: bool) -> None:
     for note in report.notes:
         console.print(f"note: {note}")
     if report.findings:
-        table = Table(show_lines=True)
+        table = build_table(console, show_lines=True)
         for name in ("severity", "name", "count", "examples", "hint"):
             table.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
         for finding in report.findings:
@@ -196,13 +213,12 @@ def _print_protocol(console: Any, report: Any, owner: str = "") -> None:
     console.print(text, style="dim")
 
 
-def _build_table(title: str, rows: dict[str, dict[str, float]]) -> Any:
-    from rich.table import Table
-
+def _build_number_table(console: Any, title: str, rows: dict[str, dict[str, float]]) -> Any:
+    """One row per name, one column per number."""
     hidden_rows = len(rows) - MAX_EXAMPLES if "image" in title else 0
     if hidden_rows > 0:
         rows, title = dict(list(rows.items())[:MAX_EXAMPLES]), f"{title}: {MAX_EXAMPLES} of {len(rows)}"
-    table = Table(title=title, title_justify="left")
+    table = build_table(console, title)
     table.add_column("")
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
     for name in columns:

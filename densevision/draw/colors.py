@@ -35,8 +35,8 @@ COLOR_VISION = {
         [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
     ),
 }
-"""Maps of linear RGB that simulate color vision. Source: Machado et al., A Physiologically-based Model for Simulation of
-Color Vision Deficiency, TVCG 2009, severity 1."""
+"""Maps of linear RGB that simulate color vision. Source: Machado et al., A Physiologically-based Model for Simulation
+of Color Vision Deficiency, TVCG 2009, severity 1."""
 
 COLORMAPS = {"turbo": cv2.COLORMAP_TURBO, "viridis": cv2.COLORMAP_VIRIDIS, "magma": cv2.COLORMAP_MAGMA}
 
@@ -54,10 +54,10 @@ def get_class_color(index: int) -> Color:
 
 @lru_cache(maxsize=16)
 def build_palette(count: int) -> np.ndarray:
-    """Builds the first `count` class colors, (count, 3) uint8 RGB, read-only; shorter palettes are prefixes of longer ones.
+    """Builds the first `count` class colors, (count, 3) uint8 RGB, read-only; shorter palettes are prefixes.
 
     After the Okabe-Ito colors, each color is the one with the largest perceptual distance to all previous ones, in the
-    worst of three kinds of color vision. About a hundred colors are distinguishable; after some 2500 the palette repeats.
+    worst of three kinds of color vision. About a hundred colors are distinguishable; after 2500 the palette repeats.
     """
     candidates = _build_candidates()
     # Dichromats see about half of the differences: with equal weights, colors that only others distinguish go unused.

@@ -122,7 +122,9 @@ class HTMLPage:
         """
         return self._add(_render_figure(image, caption))
 
-    def add_images(self, images: Sequence[np.ndarray | str | os.PathLike[str]], captions: Sequence[str] = ()) -> HTMLPage:
+    def add_images(
+        self, images: Sequence[np.ndarray | str | os.PathLike[str]], captions: Sequence[str] = ()
+    ) -> HTMLPage:
         """Adds images side by side, as many per row as fit into the window."""
         captions = [*captions, *[""] * (len(images) - len(captions))]
         figures = "\n".join(_render_figure(image, caption) for image, caption in zip(images, captions))

@@ -42,9 +42,7 @@ Curve = tuple[np.ndarray, np.ndarray]
 """Horizontal and vertical coordinates."""
 
 
-def plot_training_curves(
-    path: str | os.PathLike[str], table: Mapping[str, Sequence[float]], x: str = "epoch"
-) -> None:
+def plot_training_curves(path: str | os.PathLike[str], table: Mapping[str, Sequence[float]], x: str = "epoch") -> None:
     """Plots the columns of a training log, one small panel per quantity, with train and val in the same panel.
 
     Args:

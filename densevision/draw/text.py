@@ -26,7 +26,13 @@ __all__ = [
 log = logging.getLogger("densevision")
 
 FALLBACK_FONTS = (
-    *("NotoSansCJK-Regular.ttc", "NotoSansCJKsc-Regular.otf", "SourceHanSans.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc"),
+    *(
+        "NotoSansCJK-Regular.ttc",
+        "NotoSansCJKsc-Regular.otf",
+        "SourceHanSans.ttc",
+        "wqy-microhei.ttc",
+        "wqy-zenhei.ttc",
+    ),
     *("DroidSansFallbackFull.ttf", "msyh.ttc", "malgun.ttf", "meiryo.ttc", "PingFang.ttc", "Arial Unicode.ttf"),
     *("NotoSansDevanagari-Regular.ttf", "NotoSansThai-Regular.ttf", "Nirmala.ttf", "LeelawUI.ttf"),
 )
@@ -124,7 +130,7 @@ def _select_font(text: str) -> str:
     unreported = sorted(missing - _reported)
     if unreported:
         _reported.update(unreported)
-        message = "no installed font has the characters %s: they are drawn as boxes; install a font such as Noto Sans CJK"
+        message = "no installed font has the characters %s, drawn as boxes: install a font such as Noto Sans CJK"
         log.warning(message, "".join(unreported))
     return font
 

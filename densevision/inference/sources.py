@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.io.image import load_image, convert_channels
+from densevision.io.image import convert_channels, load_image
 from densevision.io.natural_sort import natural_sort_key
 from densevision.io.video import is_video, read_video
 from densevision.sample import InputSpec, Sample

@@ -144,6 +144,7 @@ class ImageHeader:
         size: (height, width) as stored.
         orientation: EXIF orientation, 1 to 8; of a PNG only if its EXIF precedes the pixels, as the standard asks.
         samples: Samples per pixel, where the format allows more than four.
+        transparent_gray: Stored value of the pixels that are transparent in a gray PNG (its tRNS chunk), or None.
     """
 
     file_format: str
@@ -151,6 +152,7 @@ class ImageHeader:
     size: tuple[int, int]
     orientation: int
     samples: int = 1
+    transparent_gray: int | None = None
 
 
 @contextmanager
@@ -219,7 +221,11 @@ def read_header(path: str | os.PathLike[str]) -> ImageHeader:
             hint = "Convert it to PNG, JPEG, WebP, BMP or TIFF."
             raise DataError("unsupported image format", file=path, value=image.format, hint=hint)
         width, height = image.size
-        return ImageHeader(image.format, image.mode, (height, width), read_orientation(image))
+        is_gray_png = image.format == "PNG" and image.mode in ("1", "L", "I", "I;16")
+        transparency = image.info.get("transparency") if is_gray_png else None
+        transparent_gray = transparency if isinstance(transparency, int) else None
+        size, orientation = (height, width), read_orientation(image)
+        return ImageHeader(image.format, image.mode, size, orientation, transparent_gray=transparent_gray)
 
 
 def decode_image(path: str | os.PathLike[str], header: ImageHeader) -> np.ndarray:

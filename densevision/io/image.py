@@ -81,9 +81,12 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
     """
     header = _read_header(path)
     _check_pixel_count(path, header, max_pixels)
-    if header.file_format == "TIFF":
-        return tiff.decode_tiff(path)
-    return decode.apply_orientation(decode.decode_image(path, header), header.orientation)
+    pixels = _decode_upright(path, header)
+    if header.transparent_gray is None:
+        return pixels
+    is_opaque = pixels != header.transparent_gray * _get_gray_factor(path, header)
+    white = pixels.dtype.type(np.iinfo(pixels.dtype).max)
+    return np.concatenate([np.repeat(pixels, 3, axis=2), is_opaque * white], axis=2)
 
 
 def read_image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
@@ -127,7 +130,7 @@ def read_index_mask(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
     if header.mode in ("P", "1"):
         return _read_palette_indices(path, header)
     is_raw = header.file_format == "PPM" and is_pnm(path)
-    mask = read_pnm(path, is_raw=True) if is_raw else read_image(path, max_pixels)
+    mask = read_pnm(path, is_raw=True) if is_raw else _decode_upright(path, header)
     if mask.shape[2] != 1 or mask.dtype.kind != "u":
         hint = "Save masks as single-channel PNG, gray or with a palette; or map colors to classes with data.colors."
         value = f"{mask.shape[2]} channels of {mask.dtype}"
@@ -242,8 +245,8 @@ def to_display(image: np.ndarray) -> np.ndarray:
 def write_image(path: str | os.PathLike[str], image: np.ndarray, metadata: ImageMetadata | None = None) -> None:
     """Writes an image atomically; the suffix selects the format.
 
-    PNG and TIFF support uint8 and uint16, the others uint8. JPEG is written with quality 95; WebP is lossless, with gray
-    as RGB. JPEG and BMP do not support alpha: drop it with `to_rgb` first.
+    PNG and TIFF support uint8 and uint16, the others uint8. JPEG is written with quality 95; WebP is lossless, with
+    gray as RGB. JPEG and BMP do not support alpha: drop it with `to_rgb` first.
 
     Args:
         path: Ends in .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff.
@@ -305,6 +308,12 @@ def _read_header(path: str | os.PathLike[str]) -> decode.ImageHeader:
     return decode.read_header(path)
 
 
+def _decode_upright(path: str | os.PathLike[str], header: decode.ImageHeader) -> np.ndarray:
+    if header.file_format == "TIFF":
+        return tiff.decode_tiff(path)
+    return decode.apply_orientation(decode.decode_image(path, header), header.orientation)
+
+
 def _check_pixel_count(path: str | os.PathLike[str], header: decode.ImageHeader, max_pixels: int) -> None:
     height, width = header.size
     hint = "Increase max_pixels if the image is meant to be so large."
@@ -312,7 +321,9 @@ def _check_pixel_count(path: str | os.PathLike[str], header: decode.ImageHeader,
         problem = f"{height * width:,} pixels ({width} x {height}) are more than the limit of {max_pixels:,}"
         raise DataError(problem, file=path, hint=hint)
     if height * width * header.samples > _SAMPLES_PER_PIXEL * max_pixels:
-        problem = f"{height * width:,} pixels of {header.samples} samples are more than {_SAMPLES_PER_PIXEL} x max_pixels"
+        problem = (
+            f"{height * width:,} pixels of {header.samples} samples are more than {_SAMPLES_PER_PIXEL} x max_pixels"
+        )
         raise DataError(problem, file=path, hint=hint)
     decode.check_compression_ratio(path, header)
 

@@ -1,4 +1,4 @@
-"""Progress bars of long reads: the caller installs a bar for a block, readers report to it. Without one, none is shown."""
+"""Progress bars of long reads: a caller installs a bar for a block, and readers report to it."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def decode_tiff(path: str | os.PathLike[str]) -> np.ndarray:
     """Decodes the first page of a TIFF to (H, W, N), upright, as uint8, uint16 or float32.
 
     Raises:
-        DataError: The file is corrupt or truncated, has an unsupported number type, or its compression needs imagecodecs.
+        DataError: The file is corrupt or truncated, its number type is unsupported, or it needs imagecodecs.
     """
     with _open_first_page(path) as page:
         _check_dtype(path, page)
@@ -97,9 +97,7 @@ def _is_exact_with_opencv(page: TiffPage) -> bool:
     """Contiguous gray and color; OpenCV applies the four orientations that do not swap the sides."""
     is_contiguous = page.samplesperpixel == 1 or page.planarconfig == PLANARCONFIG.CONTIG
     layouts = (_GRAY, _RGB, (PHOTOMETRIC.YCBCR, 3)) if page.bitspersample == 8 else (_GRAY, _RGB, _RGBA)
-    return (
-        is_contiguous and page.bitspersample >= 8 and _get_layout(page) in layouts and _get_orientation(page) <= 4
-    )
+    return is_contiguous and page.bitspersample >= 8 and _get_layout(page) in layouts and _get_orientation(page) <= 4
 
 
 def _is_exact_with_pillow(page: TiffPage) -> bool:

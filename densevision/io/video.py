@@ -120,7 +120,7 @@ class VideoReader(Iterator[np.ndarray]):
             raise DataError(f"the stream breaks after frame {self.position} of {total}", file=self.path, hint=hint)
 
     def _count_missing_frames(self) -> int:
-        """Frames between the last one and the stated end; also by time, because counts at uneven rates are estimates."""
+        """Frames between the last one and the stated end; also by time, as counts at uneven rates are estimates."""
         if self.count is None:
             return 0
         by_count = max(0, self.count - self.position)
@@ -138,7 +138,8 @@ class VideoWriter:
     """Context manager that writes frames to an MP4 file (MPEG-4), atomically.
 
     The first frame defines the size. The lossy codec stores color for pairs of pixels, so an odd side is padded by a
-    copy of its last row or column. MPEG-4 supports rates with two or three decimals: others are rounded, with a warning.
+    copy of its last row or column. MPEG-4 supports rates with two or three decimals: others are rounded, with a
+    warning.
 
     Args:
         path: Ends in .mp4.

@@ -18,7 +18,7 @@ import numpy as np
 from densevision.metrics.coco_columns import ImageArrays
 from densevision.metrics.coco_protocol import CocoScores
 from densevision.metrics.curves import extract_curves, extract_metrics
-from densevision.ops.masks import RLE, compute_areas, compute_boxes, encode_window, crop_to_box
+from densevision.ops.masks import RLE, compute_areas, compute_boxes, crop_to_box, encode_window
 
 BAND_WIDTH = 0.02
 """Width of the boundary band as a share of the image's diagonal."""

@@ -137,7 +137,10 @@ def warp(mask: RLE, matrix: np.ndarray, size: Size) -> RLE:
 
 
 def extract_polygons(mask: RLE) -> list[np.ndarray]:
-    """Extracts the outlines of the parts of a mask, (points, 2) float32 xy each, a quarter pixel inside; without holes."""
+    """Extracts the outlines of the parts of a mask, (points, 2) float32 xy each; holes are lost.
+
+    The points are a quarter pixel inside the mask, so that `encode_polygons` restores it.
+    """
     pixels, corner = crop_to_box(mask)
     if not pixels.size:
         return []

@@ -36,9 +36,8 @@ def paste_mask(mask: np.ndarray, box: np.ndarray, size: Size, threshold: float =
 def paste_mask_torchvision(mask: np.ndarray, box: np.ndarray, size: Size, threshold: float = 0.5) -> RLE:
     """Pastes a mask exactly as torchvision's `paste_masks_in_image` does, over whole pixels.
 
-    It pads the mask by a cell of zeros on each side, expands the box accordingly, truncates it to whole pixels, of which
-    the last one is included, and interpolates the cells over them with PyTorch, whose rounding decides midway between
-    cells.
+    It pads the mask by a cell of zeros on each side, expands the box accordingly, truncates it to whole pixels, the
+    last one included, and interpolates the cells over them with PyTorch, whose rounding decides midway between cells.
 
     Args:
         mask: (R, R) in [0, 1].

@@ -62,7 +62,9 @@ class Detections(Result):
             object.__setattr__(self, "areas", _compute_box_areas(self.boxes.astype(np.float64)))
 
     @classmethod
-    def from_arrays(cls: type[D], boxes: Any, labels: Any, names: Sequence[str], size: tuple[int, int], **fields: Any) -> D:
+    def from_arrays(
+        cls: type[D], boxes: Any, labels: Any, names: Sequence[str], size: tuple[int, int], **fields: Any
+    ) -> D:
         """Builds a record from any array-likes; scores are 1 by default."""
         boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
         scores = np.asarray(fields.pop("scores", np.ones(len(boxes))), np.float32)
@@ -96,7 +98,7 @@ class Detections(Result):
         return replace(self, **fields)
 
     def warp(self: D, matrix: np.ndarray, size: tuple[int, int]) -> D:
-        """Replaces the boxes by boxes around the warped ones, clipped to the canvas; those almost outside are dropped."""
+        """Computes boxes around the warped ones, clipped to the canvas; those almost outside are dropped."""
         warped = warp_boxes(self.boxes, matrix)
         clipped = warped.clip(0, (size[1], size[0]) * 2)
         area, visible_area = _compute_box_areas(warped), _compute_box_areas(clipped)

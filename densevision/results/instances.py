@@ -137,7 +137,7 @@ class Instances(Detections):
         return entries
 
     def to_yolo(self) -> str:
-        """Converts to YOLO lines: class, then x y of an outline as fractions of the image; one line per part of a mask."""
+        """Converts to YOLO lines: class, then x y of an outline in fractions of the image; one line per mask part."""
         if self.masks is None:
             return super().to_yolo()
         lines = []

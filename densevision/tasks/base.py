@@ -26,7 +26,7 @@ from torch import nn
 
 from densevision.errors import UsageError
 from densevision.metrics.metric import Metric
-from densevision.nn.model import EncoderHead, Model, Tensors
+from densevision.nn.model import Model, Tensors
 from densevision.nn.skip_init import SkipInit
 from densevision.ops.fields import resize_to_original
 from densevision.ops.view import View
@@ -96,9 +96,6 @@ class Task(ABC, Generic[C, R]):
         Raises:
             UsageError: The architecture has no such option.
         """
-        if not self.models:
-            encoder = self.encoder()
-            return EncoderHead(encoder, self.head(encoder.channels, encoder.strides), self.input_spec)
         backbone = self.config.backbone
         offered = {
             "encoder": backbone.name,
@@ -107,12 +104,6 @@ class Task(ABC, Generic[C, R]):
             **self.model_arguments(),
         }
         return self.architecture.build(offered, self.config.model)
-
-    def encoder(self) -> nn.Module:
-        from densevision.nn.backbone import Backbone
-
-        backbone = self.config.backbone
-        return Backbone(backbone.name, backbone.channels, **backbone.plain_options())
 
     @cached_property
     def meta_model(self) -> Model:

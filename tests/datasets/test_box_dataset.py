@@ -153,4 +153,6 @@ def test_table__consists_of_arrays():
     table = build_boxes_table([("a", (9, 9), [])])
     assert isinstance(table, BoxTable) and replace(table).boxes is table.boxes
     kinds = {name: type(value) for name, value in vars(table).items()}
-    assert {kind for name, kind in kinds.items() if name not in ("names", "ids", "files")} == {np.ndarray}
+    assert {kind for name, kind in kinds.items() if name not in ("names", "ids", "files", "orientations")} == {
+        np.ndarray
+    }

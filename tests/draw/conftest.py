@@ -39,7 +39,7 @@ def make_font() -> Callable[[Path, str], str]:
         builder.setupGlyphOrder(list(pens))
         builder.setupCharacterMap({ord(character): "block"})
         builder.setupGlyf({name: pen.glyph() for name, pen in pens.items()})
-        builder.setupHorizontalMetrics({name: (1000, 0) for name in pens})
+        builder.setupHorizontalMetrics(dict.fromkeys(pens, (1000, 0)))
         builder.setupHorizontalHeader(ascent=800, descent=-200)
         builder.setupNameTable({"familyName": "Block Test", "styleName": "Regular"})
         builder.setupOS2()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from densevision.draw import colors
-from densevision.draw.colors import get_class_color, build_palette, apply_colormap, vary_shade, choose_text_color
+from densevision.draw.colors import apply_colormap, build_palette, choose_text_color, get_class_color, vary_shade
 
 
 def test_get_class_color__first_twelve_are_fixed():

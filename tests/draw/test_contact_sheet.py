@@ -34,7 +34,10 @@ def test_make_contact_sheet__image_of_the_column_width_is_copied():
 
 def test_make_contact_sheet__captions_are_below_and_do_not_move_the_images():
     images = [_fill(30, 40, (9, 9, 9))] * 3
-    plain, named = make_contact_sheet(images, width=400), make_contact_sheet(images, ["one", "a long name " * 30], width=400)
+    plain, named = (
+        make_contact_sheet(images, width=400),
+        make_contact_sheet(images, ["one", "a long name " * 30], width=400),
+    )
     assert len(named) > len(plain)
     assert (named == 50).all(2).any()
     assert (named[:2] == 255).all() and (named[:, :2] == 255).all() and (named[:, -2:] == 255).all()

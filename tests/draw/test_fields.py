@@ -7,15 +7,15 @@ import pytest
 
 from densevision.draw import canvas as canvas_module
 from densevision.draw import fields
-from densevision.draw.colors import INVALID_COLOR, get_class_color, build_palette, apply_colormap
+from densevision.draw.colors import INVALID_COLOR, apply_colormap, build_palette, get_class_color
 from densevision.draw.fields import (
+    build_flow_wheel,
     draw_arrows,
     draw_depth,
     draw_flow,
     draw_occlusion,
     draw_semantic,
     flow_to_rgb,
-    build_flow_wheel,
 )
 from densevision.draw.legends import _compute_ticks, draw_class_legend
 
@@ -77,7 +77,9 @@ def test_draw_flow__invalid_pixels_are_gray_and_do_not_set_the_limit():
 def test_draw_flow__explicit_limit_fixes_the_colors():
     slow, fast = np.full((2, 4, 4), 1.0), np.full((2, 4, 4), 1.0)
     fast[:, 0, 0] = 3
-    np.testing.assert_array_equal(draw_flow(slow, limit=5, legend=False)[1:], draw_flow(fast, limit=5, legend=False)[1:])
+    np.testing.assert_array_equal(
+        draw_flow(slow, limit=5, legend=False)[1:], draw_flow(fast, limit=5, legend=False)[1:]
+    )
     assert (draw_flow(slow, legend=False)[1:] != draw_flow(fast, legend=False)[1:]).any()
 
 

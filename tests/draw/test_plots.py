@@ -12,7 +12,14 @@ import pytest
 from PIL import Image
 
 from densevision.draw import text
-from densevision.draw.plots import plot_bars, _parse_column, plot_confusion_matrix, plot_training_curves, plot_f1_curves, plot_pr_curves
+from densevision.draw.plots import (
+    _parse_column,
+    plot_bars,
+    plot_confusion_matrix,
+    plot_f1_curves,
+    plot_pr_curves,
+    plot_training_curves,
+)
 
 X = np.linspace(0, 1, 101)
 
@@ -122,7 +129,7 @@ def _read_legend(monkeypatch, plot, path, classes) -> list[str]:
 @pytest.mark.parametrize("plot", [plot_pr_curves, plot_f1_curves])
 def test_plot_class_curves__legend_shows_names_with_underscore(plot, tmp_path, monkeypatch):
     names = ["_background_", "class 0", "$5", "人"]
-    legend = _read_legend(monkeypatch, plot, tmp_path / "plot.png", {name: (X, X) for name in names})
+    legend = _read_legend(monkeypatch, plot, tmp_path / "plot.png", dict.fromkeys(names, (X, X)))
     assert legend[:4] == ["_background_", "class 0", r"\$5", "人"]
 
 

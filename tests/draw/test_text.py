@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densevision.draw import text
-from densevision.draw.text import find_fonts, shorten_text, compute_line_height, measure_text_width, draw_text
+from densevision.draw.text import compute_line_height, draw_text, find_fonts, measure_text_width, shorten_text
 
 
 def test_shorten_text__fits_and_keeps_the_beginning():

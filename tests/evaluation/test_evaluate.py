@@ -47,7 +47,7 @@ def test_evaluate__two_processes_equal_one(weights: Path, tmp_path: Path) -> Non
 def test_evaluate__equals_predict_and_metric(weights: Path) -> None:
     model = load_torch(weights)
     options = {"score_threshold": 0.001, "precision": "float32"}
-    report = densevision.evaluate(model, task="detection", **options)
+    report = densevision.evaluate("detection", weights=model, **options)
     samples, metric = model.task.open_dataset("val"), AveragePrecision(model.task.config.classes)
     for index in range(len(samples)):
         sample = samples[index]
@@ -56,7 +56,7 @@ def test_evaluate__equals_predict_and_metric(weights: Path) -> None:
 
 
 def test_report__protocol(weights: Path, tmp_path: Path) -> None:
-    report = densevision.evaluate(weights, out=tmp_path, precision="float32")
+    report = densevision.evaluate(data="scenes:20:5", weights=weights, out=tmp_path, precision="float32")
     written = json.loads((tmp_path / "report.json").read_text())
     assert written == json.loads(report.to_json())
     assert set(written) >= {"task", "metrics", "protocol", "counts"}
@@ -74,7 +74,7 @@ def test_losses__repeatable(weights: Path) -> None:
 
 
 def test_report__page_of_a_model(weights: Path, tmp_path: Path) -> None:
-    report = densevision.evaluate(weights, data="scenes:20:5", report=tmp_path, precision="float32")
+    report = densevision.evaluate(data="scenes:20:5", weights=weights, report=tmp_path, precision="float32")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert (
         f"densevision detection evaluate --weights {weights} --data scenes:20:5 --split val --precision float32" in page

@@ -1,4 +1,4 @@
-"""Corrupt images of every supported format: an error with the file name or an image, as with Pillow, in bounded memory."""
+"""Corrupt images of every format: an error with the file name or an image, as with Pillow, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from densevision.errors import DataError
-from densevision.io.image import read_image_size, read_image, read_index_mask
+from densevision.io.image import read_image, read_image_size, read_index_mask
 
 PIXELS = 4_000_000
 SEED = 20
@@ -115,7 +115,7 @@ def _pillow_refuses(path: Path) -> bool:
 
 
 def _run_mutations(name: str, rounds: int, folder: Path) -> list[str]:
-    """What went unexpected in so many mutations of one file; any error but a DataError is raised."""
+    """Mutations of a file that were read although Pillow refuses them; errors other than DataError are raised."""
     rng, path, unexpected = random.Random(f"{SEED} {name}"), folder / f"corrupt{Path(name).suffix}", []
     for index in range(rounds):
         path.write_bytes(_mutate(FILES[name], rng, name.endswith(".png")))

@@ -21,11 +21,11 @@ from PIL import Image
 from densevision.errors import DataError, DenseVisionError, UsageError
 from densevision.io import decode
 from densevision.io.image import (
-    load_image,
-    read_image_size,
-    read_image,
-    read_index_mask,
     convert_channels,
+    load_image,
+    read_image,
+    read_image_size,
+    read_index_mask,
     to_display,
     to_rgb,
     to_unit_float,
@@ -114,6 +114,20 @@ def test_read_image__palette_with_transparency_is_rgba(suffix: str, tmp_path: Pa
     assert result.shape == (HEIGHT, WIDTH, 4)
     np.testing.assert_array_equal(result[..., 3] == 0, np.asarray(image) == 3)
     np.testing.assert_array_equal(result[..., :3], np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_read_image__gray_png_with_a_transparent_value_is_rgba(depth: int, tmp_path: Path) -> None:
+    values = RNG.integers(0, 2**depth, (6, 16))
+    value, white = int(values[2, 3]), 65535 if depth == 16 else 255
+    bits = (values[..., None] >> np.arange(depth)[::-1] & 1).astype(np.uint8)
+    data = png(16, 6, depth, 0, np.packbits(bits.reshape(6, -1), axis=1).tobytes(), b"tRNS" + value.to_bytes(2, "big"))
+    (tmp_path / "a.png").write_bytes(data)
+    result = read_image(tmp_path / "a.png")
+    assert result.shape == (6, 16, 4) and result.dtype == (np.uint16 if depth == 16 else np.uint8)
+    np.testing.assert_array_equal(result[..., 3], np.where(values == value, 0, white))
+    np.testing.assert_array_equal(result[..., 0], values * (white // (2**depth - 1)))
+    np.testing.assert_array_equal(read_index_mask(tmp_path / "a.png"), values)
 
 
 @pytest.mark.realdata
@@ -236,7 +250,7 @@ def test_read_image__tiff_lzw_rgba_of_opencv(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["P", "CMYK"])
 def test_read_image__tiff_that_no_decoder_reads_exactly_is_refused(mode: str, tmp_path: Path) -> None:
     Image.fromarray(NOISE[..., :3]).convert(mode).save(tmp_path / "a.tif", tiffinfo={274: 6})
-    with pytest.raises(DataError, match="PALETTE|SEPARATED"):
+    with pytest.raises(DataError, match=r"PALETTE|SEPARATED"):
         read_image(tmp_path / "a.tif")
 
 
@@ -616,7 +630,9 @@ def test_load_image__other_file_types_are_named(data: bytes, kind: str, tmp_path
             load_image(source)
 
 
-@pytest.mark.parametrize("address", ["https://example.com/a.jpg", Path("http://example.com/a.jpg"), "s3://bucket/a.png"])
+@pytest.mark.parametrize(
+    "address", ["https://example.com/a.jpg", Path("http://example.com/a.jpg"), "s3://bucket/a.png"]
+)
 def test_load_image__web_addresses_are_refused_with_a_hint(address: str | Path) -> None:
     with pytest.raises(DataError, match="Download"):
         load_image(address)
@@ -638,7 +654,9 @@ def test_read_image__netpbm_maximum_is_white(name: str, tmp_path: Path) -> None:
         data = header + values.astype(">u2" if maximum > 255 else "u1").tobytes()
     (tmp_path / name).write_bytes(data)
     result = to_unit_float(read_image(tmp_path / name))
-    np.testing.assert_allclose(result, values.reshape(result.shape) / maximum, atol=0.5 / 255 if maximum < 256 else 1e-5)
+    np.testing.assert_allclose(
+        result, values.reshape(result.shape) / maximum, atol=0.5 / 255 if maximum < 256 else 1e-5
+    )
     if not name.startswith("c"):
         np.testing.assert_array_equal(read_index_mask(tmp_path / name), values)
 

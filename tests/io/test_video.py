@@ -42,7 +42,7 @@ def parse_boxes(data: bytes) -> dict[bytes, bytes]:
 
 
 def move_index_to_front(data: bytes) -> bytes:
-    """Moves the index of an MP4 to its front, as streaming servers do, so that a truncated file has a readable beginning."""
+    """Moves the index of an MP4 to its front, as streaming servers do: a truncated file has a readable beginning."""
     parts = parse_boxes(data)
     index = bytearray(parts.pop(b"moov"))
     table = index.find(b"stco") + 8

@@ -139,3 +139,17 @@ def test_metric__luma_rounded_or_float():
     assert rounded.compute()["PSNR_Y_crop0"] == math.inf and rounded.protocol["luma"] == "rounded"
     assert exact.compute()["PSNR_Yfloat_crop0"] == pytest.approx(20 * math.log10(255 / (65.481 / 255)))
     assert exact.protocol["luma"] == "float"
+
+
+def test_metric__exact_images_are_counted_and_left_out_of_the_mean():
+    metric, truth = ImageMetric(), np.full((16, 16, 3), 100, np.uint8)
+    metric.update(Image.from_source(truth), Image.from_source(truth), "exact")
+    assert metric.compute()["PSNR_RGB_crop0"] == math.inf
+    metric.update(Image.from_source(truth + 5), Image.from_source(truth), "other")
+    expected = 20 * math.log10(255 / 5)
+    assert metric.compute()["PSNR_RGB_crop0"] == pytest.approx(expected)
+    assert metric.compute()["SSIM_RGB_crop0"] == pytest.approx(np.mean([1.0, metric.values["other"][1]]))
+    assert metric.counts() == {"images": 2, "exact images": 1, "images without SSIM": 0}
+    weights = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]])  # resamples of "exact" and "other"
+    resampled = metric.per_image().compute_weighted(weights)["PSNR_RGB_crop0"]
+    assert resampled[0] == math.inf and resampled[1:] == pytest.approx([expected, expected])

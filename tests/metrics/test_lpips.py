@@ -79,7 +79,7 @@ def test_superres_metric__with_lpips_weights(tmp_path: Path):
     inside = [image[:1, :, 2:-2, 2:-2] for image in make_pair()]
     assert table["noisy"]["LPIPS"] == pytest.approx(float(load_lpips(path)(*inside)), rel=1e-4)
     assert metric.compute()["LPIPS"] == pytest.approx(table["noisy"]["LPIPS"] / 2)
-    assert metric.counts() == {"images": 2, "images without SSIM": 0} and path in metric.protocol["LPIPS"]
+    assert metric.counts()["images"] == 2 and path in metric.protocol["LPIPS"]
     assert list(Superres(SuperresConfig()).build_metric().compute()) == ["PSNR_Y_crop2", "SSIM_Y_crop2"]
 
 

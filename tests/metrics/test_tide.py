@@ -74,7 +74,7 @@ def random_pair(seed: int, masks: bool) -> tuple[Detections, Detections]:
     for side_boxes, labels, scores in sides:
         more = {"masks": tuple(map(make_mask, side_boxes))} if masks else {}
         kind = Instances if masks else Detections
-        records.append(kind.of(side_boxes, labels, NAMES, SIZE, scores=scores, **more))
+        records.append(kind.from_arrays(side_boxes, labels, NAMES, SIZE, scores=scores, **more))
     return records[0], records[1]
 
 

@@ -96,7 +96,7 @@ def test_paste_mask_torchvision__equals_torchvision(seed, binary):
     box = np.sort(rng.random((2, 2)) * (width, height), 0).ravel().astype(np.float32)
     mask = cv2.GaussianBlur(rng.random((28, 28), np.float32), (0, 0), 3)
     mask = (mask - mask.min()) / np.ptp(mask)
-    mask = (mask > 0.5).astype(np.float32) if binary else mask  # binary masks are one half between two cells
+    mask = (mask > 0.5).astype(np.float32) if binary else mask  # binary masks are 0.5 between two cells
     torchvision_masks = paste_masks_in_image(torch.tensor(mask)[None, None], torch.tensor(box)[None], (height, width))
     result = masks.decode(paste_mask_torchvision(mask, box, (height, width)))
     assert np.array_equal(result, torchvision_masks[0, 0].numpy() > 0.5)
@@ -114,7 +114,9 @@ def test_paste_mask__memory_of_many_masks():
     import tracemalloc
 
     tracemalloc.start()
-    runs = [paste_mask(np.ones((28, 28)), np.array([5.0 * i, 10, 5.0 * i + 900, 900]), (4000, 6000)) for i in range(300)]
+    runs = [
+        paste_mask(np.ones((28, 28)), np.array([5.0 * i, 10, 5.0 * i + 900, 900]), (4000, 6000)) for i in range(300)
+    ]
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(runs) == 300

@@ -39,7 +39,9 @@ def test_sample_along_flow__equals_opencv_remap() -> None:
     flow = rng.normal(0, 6, (2, 20, 30)).astype(np.float32)
     x, y = flow[0] + np.arange(30, dtype=np.float32), flow[1] + np.arange(20, dtype=np.float32)[:, None]
     expected = cv2.remap(image, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    sampled, is_inside = sample_along_flow(torch.from_numpy(image.transpose(2, 0, 1))[None], torch.from_numpy(flow)[None])
+    sampled, is_inside = sample_along_flow(
+        torch.from_numpy(image.transpose(2, 0, 1))[None], torch.from_numpy(flow)[None]
+    )
     # OpenCV rounds positions to 1/32 of a pixel.
     np.testing.assert_allclose(sampled[0].permute(1, 2, 0).numpy(), expected, atol=2 / 32)
     np.testing.assert_array_equal(is_inside[0].numpy(), (x >= -0.5) & (x < 29.5) & (y >= -0.5) & (y < 19.5))

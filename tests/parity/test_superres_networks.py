@@ -106,7 +106,9 @@ def test_nafnet__equals_spandrel():
 
     from densevision.tasks.superres.models.nafnet import NAFNet
 
-    reference = randomize(ReferenceNAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1, 1, 3], dec_blk_nums=[1, 1, 1, 1]))
+    reference = randomize(
+        ReferenceNAFNet(width=8, middle_blk_num=1, enc_blk_nums=[1, 1, 1, 3], dec_blk_nums=[1, 1, 1, 1])
+    )
     model = NAFNet(width=8, depth=3).eval()
     model.load_state_dict(rename_nafnet(reference.state_dict()))
     image = make_image((32, 48))  # sides that need no padding: the reference pads with zeros

@@ -46,7 +46,9 @@ def test_warp__nothing_known_stays_so() -> None:
 
 
 def test_metric__focal_length_times_baseline_over_disparity() -> None:
-    record = DepthMap.from_arrays(np.array([[4.0, 0.0]]), kind="disparity", unit="px", camera=Camera(720.0, baseline=0.5))
+    record = DepthMap.from_arrays(
+        np.array([[4.0, 0.0]]), kind="disparity", unit="px", camera=Camera(720.0, baseline=0.5)
+    )
     found = record.metric()
     assert found.depth[0, 0] == 90 and found.unit == "m"
     np.testing.assert_array_equal(found.valid, [[True, False]])

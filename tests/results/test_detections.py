@@ -43,15 +43,20 @@ def test_to_yolo__equals_the_boxes(detections: Detections, tmp_path) -> None:
     rows = np.array([line.split() for line in (tmp_path / "a.txt").read_text().splitlines()], float)
     assert rows[:, 0].tolist() == [1, 0] and rows[:, 5].tolist() == [0.25, 0.75]
     centers, sides = rows[:, 1:3] * (100, 80), rows[:, 3:5] * (100, 80)
-    np.testing.assert_allclose(np.concatenate([centers - sides / 2, centers + sides / 2], 1), detections.boxes, atol=1e-4)
+    np.testing.assert_allclose(
+        np.concatenate([centers - sides / 2, centers + sides / 2], 1), detections.boxes, atol=1e-4
+    )
 
 
 def test_to_supervision__arrays_and_names(detections: Detections, monkeypatch) -> None:
     """The package is not a dependency: a stand-in records the arguments."""
     monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=lambda **arguments: arguments))
-    given = detections.to_supervision()
+    arguments = detections.to_supervision()
     assert arguments["xyxy"].shape == (2, 4) and arguments["class_id"].tolist() == [1, 0]
-    assert arguments["data"]["class_name"].tolist() == ["star", "disk"] and arguments["confidence"].tolist() == [0.25, 0.75]
+    assert arguments["data"]["class_name"].tolist() == ["star", "disk"] and arguments["confidence"].tolist() == [
+        0.25,
+        0.75,
+    ]
 
 
 def test_save__json_and_drawing(detections: Detections, tmp_path) -> None:
@@ -110,7 +115,7 @@ def test_repr__counts_classes(detections: Detections) -> None:
 
 def test_getitem__mask_slice_index_and_array(detections: Detections) -> None:
     for key, labels in [([True, False], [1]), (slice(1, None), [0]), (0, [1]), (-1, [0]), ([1, 0], [0, 1]), ([], [])]:
-        key = np.asarray(key, bool if key == [True, False] else int) if isinstance(key, list) else key
-        assert detections[key].labels.tolist() == labels
+        index = np.array(key, dtype=None if key else int) if isinstance(key, list) else key
+        assert detections[index].labels.tolist() == labels
     both = Detections.concatenate([detections, detections[1:]])
     assert both.labels.tolist() == [1, 0, 0] and both.areas.tolist() == [800, 99 * 77.5, 99 * 77.5]

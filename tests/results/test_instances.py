@@ -1,4 +1,4 @@
-"""The make_instances of objects: picking, joining, moving, writing."""
+"""Instances: selection, concatenation, warping, conversion and drawing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from densevision.results import Instances
 SKELETON = Skeleton(("nose", "left_hand", "right_hand"), ((0, 1), (0, 2)))
 
 
-def make_instances(points: bool = False) -> Instances:
+def make_instances(with_keypoints: bool = False) -> Instances:
     masks = np.zeros((2, 20, 30), bool)
     masks[0, 2:8, 3:10] = True
     masks[1, 10:19, 12:28] = True
@@ -30,7 +30,7 @@ def make_instances(points: bool = False) -> Instances:
 
 
 def test_getitem__selects_masks_with_boxes():
-    single = make_instances(points=True)[1]
+    single = make_instances(with_keypoints=True)[1]
     assert len(single) == len(single.masks) == len(single.keypoints) == 1
     assert single.dense()[0, 12, 15]
     assert len(make_instances()[np.zeros(2, bool)].masks) == 0
@@ -38,7 +38,7 @@ def test_getitem__selects_masks_with_boxes():
 
 
 def test_warp__masks_boxes_and_keypoints():
-    warped = make_instances(points=True).warp(np.array([[-1.0, 0, 30], [0, 1, 0]]), (20, 30))
+    warped = make_instances(with_keypoints=True).warp(np.array([[-1.0, 0, 30], [0, 1, 0]]), (20, 30))
     assert warped.boxes[0].tolist() == [20, 2, 27, 8]
     assert np.array_equal(warped.dense(), make_instances().dense()[..., ::-1])
     assert warped.keypoints[0].tolist() == [[25, 3, 2], [22, 6, 1], [26, 6, 2]], "left becomes right"
@@ -51,7 +51,7 @@ def test_warp__clipped_object_has_the_box_of_its_remaining_mask():
 
 
 def test_warp__round_trip():
-    there = make_instances().warp(np.array([[3.0, 0, 7], [0, 2.0, 5]]), (60, 120))
+    warped = make_instances().warp(np.array([[3.0, 0, 7], [0, 2.0, 5]]), (60, 120))
     restored = warped.warp(np.array([[1 / 3, 0, -7 / 3], [0, 0.5, -2.5]]), (20, 30))
     assert np.array_equal(restored.dense(), make_instances().dense())
     assert np.allclose(restored.boxes, make_instances().boxes, atol=1e-4)
@@ -67,7 +67,7 @@ def test_crop_objects__image_and_alpha():
 
 
 def test_save__all_formats(tmp_path):
-    instances = make_instances(points=True)
+    instances = make_instances(with_keypoints=True)
     entry = instances.to_coco(7)[0]
     assert entry["segmentation"]["size"] == [20, 30] and len(entry["keypoints"]) == 9
     json.dumps(instances.to_dict(), allow_nan=False)
@@ -97,7 +97,9 @@ def test_to_supervision__has_masks():
 
 
 def test_instances__empty():
-    empty = Instances.from_arrays([], [], ("a",), (1, 1), masks=(), keypoints=np.zeros((0, 3, 3), np.float32), skeleton=SKELETON)
+    empty = Instances.from_arrays(
+        [], [], ("a",), (1, 1), masks=(), keypoints=np.zeros((0, 3, 3), np.float32), skeleton=SKELETON
+    )
     assert empty.dense().shape == (0, 1, 1)
     assert empty.to_polygons() == [] and empty.to_coco() == [] and empty.to_yolo() == ""
     assert len(empty.warp(np.eye(2, 3) * 2, (2, 2))) == 0

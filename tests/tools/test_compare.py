@@ -136,12 +136,12 @@ def test_weights__are_told_by_network_and_file(tmp_path: Path, tool) -> None:
         image = np.random.default_rng(number).integers(0, 255, (24, 24, 3)).astype(np.uint8)
         write_image(tmp_path / "data/val" / f"{number}.png", image)
         write_image(tmp_path / "data/train" / f"{number}.png", image)
-    model = build_without_weights("superres", {"width": 8, "depth": 1, "scale": 2})
+    model = build_without_weights("superres", {"model.width": 8, "model.depth": 1, "scale": 2})
     for name in ("a", "b"):
         model.save(tmp_path / f"{name}.safetensors")
     sides = (tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     code, out, err = tool("compare", "superres", *sides, "--data", tmp_path / "data", "--json")
+    assert code == 0, err
     found = json.loads(out)
-    assert code == 0 and not err
     assert "superres edsr" in found["one"] and "mobilenet" not in found["one"]
     assert str(sides[0]) in found["one"] and str(sides[1]) in found["other"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,8 @@ class DepthSet:
     def __init__(
         self, config: DepthConfig, frames: Sequence[DepthFrame], needs_pseudo_target: bool, notes: Sequence[str] = ()
     ):
-        self.config, self.frames, self.notes = config, list(frames), tuple(notes)
+        self.config, self.frames = config, list(frames)
+        self.notes: Sequence[str] = tuple(notes)
         self.needs_pseudo_target = needs_pseudo_target
 
     def __len__(self) -> int:
@@ -148,7 +150,7 @@ class SceneDepth:
         channels = self.config.backbone.channels
         images = {name: convert_channels(getattr(scene, attribute), channels) for name, attribute in names.items()}
         is_disparity = self.config.output == "disparity"
-        kind = {"kind": "disparity", "unit": "px"} if is_disparity else {"kind": "metric", "unit": "m"}
+        kind: dict[str, Any] = {"kind": "disparity", "unit": "px"} if is_disparity else {"kind": "metric", "unit": "m"}
         numbers = scene.disparity if is_disparity else scene.depth
         truth = DepthMap.from_arrays(numbers, camera=camera, source=images["image"], **kind)
         return Sample(images, truth, index, scene.name)

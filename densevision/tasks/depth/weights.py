@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,7 +124,7 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
 def make_config(name: str) -> DepthConfig:
     """The config of published weights: disparity up to scale and shift, or with "metric" in the name, meters."""
     arch = SIZES[name.rpartition("-")[2]][0]
-    config = {
+    config: dict[str, Any] = {
         "arch": arch,
         "output": "disparity",
         "backbone": {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)},

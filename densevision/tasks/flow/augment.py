@@ -63,7 +63,7 @@ def recolor_pair(config: FlowAugment, sample: Sample, rng: np.random.Generator) 
     """Changes the colors of both images alike, or of each independently."""
     if rng.random() >= config.asymmetric:
         return recolor(config, sample, rng)
-    images = {}
+    images: dict[str, np.ndarray] = {}
     for name, image in sample.images.items():
         images |= recolor(config, replace(sample, images={name: image}), rng).images
     return replace(sample, images=images)

@@ -63,7 +63,8 @@ class FlowSet:
     """
 
     def __init__(self, pairs: Sequence[FlowPair], channels: int, max_pixels: int, notes: Sequence[str] = ()):
-        self.pairs, self.channels, self.max_pixels, self.notes = list(pairs), channels, max_pixels, tuple(notes)
+        self.pairs, self.channels, self.max_pixels = list(pairs), channels, max_pixels
+        self.notes: Sequence[str] = tuple(notes)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -112,7 +113,7 @@ class SceneFlow:
 
 def list_pairs(config: FlowConfig, split: str) -> tuple[list[FlowPair], list[str]]:
     """Lists the files of a split, with notes on how they were chosen."""
-    root = Path(config.data.path)
+    root = Path(config.data.path or "")
     if not root.is_dir():
         raise DataError("no such folder", file=root, hint="Give a dataset's folder, or scenes.")
     name = getattr(config.data, split)

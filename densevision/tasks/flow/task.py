@@ -60,7 +60,7 @@ class Flow(Task[FlowConfig, FlowField]):
         if "criterion" not in parameters and config.loss != LossConfig():
             hint = "Use the architecture's own options: model.gamma, model.max_flow."
             raise UsageError(f"has no effect on arch {config.arch}", field="loss", value=config.loss.plain(), hint=hint)
-        fields = {"channels": config.backbone.channels}
+        fields: dict[str, Any] = {"channels": config.backbone.channels}
         if "encoder" in self.architecture.arguments:
             fields["name"] = config.backbone.name
             if "encoder_options" not in parameters:

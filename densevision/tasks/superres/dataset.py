@@ -14,7 +14,7 @@ from densevision.datasets.image_pairs import ImagePairs, has_no_split_folders
 from densevision.datasets.scenes import Scenes
 from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import DataError, UsageError
-from densevision.io.image import read_image, convert_channels
+from densevision.io.image import convert_channels, read_image
 from densevision.io.image_files import compute_relative_names, read_usable_size
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.view import Size

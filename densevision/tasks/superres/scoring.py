@@ -101,4 +101,6 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
         has_luma = read_image(first).shape[2] <= MAX_LUMA_CHANNELS
         return CroppingMetrics([ImageMetric(*protocol) for protocol in PROTOCOLS if has_luma or protocol[0] == "RGB"])
 
-    return score_folders(truth, predictions, IMAGE_SUFFIXES, (Image.from_source, Image.from_source), build_metric, on_error, ENDINGS)
+    return score_folders(
+        truth, predictions, IMAGE_SUFFIXES, (Image.from_source, Image.from_source), build_metric, on_error, ENDINGS
+    )

@@ -36,7 +36,7 @@ ALIKE = Check(
     "Check the files: there is nothing to translate, and a network learns to copy.",
 )
 BLANK = Check(
-    "answer-blank",
+    "target-blank",
     "warning",
     "a target of a single color",
     "Check whether the image failed to load or to render where it was made.",

@@ -125,9 +125,7 @@ def _find_two_folders(root: Path, split: str, named: str | None, sides: tuple[st
     return None if named is not None or has_splits else _match_sides(root, "", sides)
 
 
-def _match_sides(
-    root: Path, word: str, sides: tuple[str, str], pattern: str = "{side}"
-) -> tuple[Path, Path] | None:
+def _match_sides(root: Path, word: str, sides: tuple[str, str], pattern: str = "{side}") -> tuple[Path, Path] | None:
     a, b = (_find_case_insensitive(root, pattern.format(word=word, side=side)) for side in sides)
     return None if a is None or b is None else (a, b)
 

@@ -49,7 +49,9 @@ class TranslationMetric:
             "SSIM": "Gaussian window of 11, sigma 1.5, K 0.01 and 0.03, inside the image",
             "mean": "of the images' values; exact images have no finite PSNR and are counted instead",
         }
-        return protocol | ({"FD": f"Frechet distance of features of {self.feature_space}"} if self.feature_space else {})
+        return protocol | (
+            {"FD": f"Frechet distance of features of {self.feature_space}"} if self.feature_space else {}
+        )
 
     def update(self, prediction: Image, truth: Image, image_id: int | str) -> None:
         """Adds the prediction and the ground truth of one image."""

@@ -33,5 +33,11 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
         DataError: There is nothing to compare.
     """
     return score_folders(
-        truth, predictions, IMAGE_SUFFIXES, (Image.from_source, Image.from_source), lambda *_: TranslationMetric(), on_error, ENDINGS
+        truth,
+        predictions,
+        IMAGE_SUFFIXES,
+        (Image.from_source, Image.from_source),
+        lambda *_: TranslationMetric(),
+        on_error,
+        ENDINGS,
     )

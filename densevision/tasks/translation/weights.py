@@ -91,7 +91,9 @@ def read_generator(file: Path) -> tuple[TranslationConfig, dict[str, Tensor]]:
     elif _is_kernel(published.get("model.1.weight")):
         config = _infer_resnet(published)
     else:
-        hint = "U-Net and ResNet generators of pytorch-CycleGAN-and-pix2pix are supported; their files end in _net_G.pth."
+        hint = (
+            "U-Net and ResNet generators of pytorch-CycleGAN-and-pix2pix are supported; their files end in _net_G.pth."
+        )
         raise WeightsError("no generator of a known layout", file=file, value=next(iter(published), ""), hint=hint)
     # Instance norms of old files have statistics, which they do not use.
     ignored = r"\.(running_mean|running_var|num_batches_tracked)$" if config.norm == "instance" else None

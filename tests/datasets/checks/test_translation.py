@@ -59,7 +59,7 @@ FAULTS: dict[str, Callable[[Path], object]] = {
     "pair-misaligned": lambda root: change_image(root, lambda image: np.roll(image, (4, -6), (0, 1))),
     "pair-swapped": swap,
     "pair-alike": lambda root: write_image(root / "train/B/3.png", read_image(root / "train/A/3.png")),
-    "answer-blank": lambda root: change_image(root, np.zeros_like),
+    "target-blank": lambda root: change_image(root, np.zeros_like),
     "partner-missing": lambda root: (root / "train/B/3.png").unlink(),
     "partner-size": lambda root: change_image(root, lambda image: image[:-2]),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -20,15 +19,15 @@ from densevision.errors import DataError, UsageError
 from densevision.io.image import read_index_mask, write_image
 from densevision.ops.masks import decode, encode, encode_polygons
 
-PROGRAM = Path(__file__).parents[3] / "tools" / "convert_dataset.py"
-
-
 def run_program(*arguments: object) -> Result:
-    """Runs tools/convert_dataset.py."""
-    spec = importlib.util.spec_from_file_location("convert_dataset", PROGRAM)
-    program = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(program)
-    return CliRunner().invoke(program.main, [str(argument) for argument in arguments])
+    """Runs `densevision convert` in this process; errors give the exit code of the command line."""
+    from densevision.cli.main import root
+    from densevision.errors import DenseVisionError
+
+    done = CliRunner().invoke(root, ["convert", *map(str, arguments)])
+    if isinstance(done.exception, DenseVisionError):
+        done.exit_code = done.exception.exit_code
+    return done
 
 
 def image(seed: int) -> np.ndarray:

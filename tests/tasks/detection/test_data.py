@@ -10,8 +10,8 @@ import pytest
 from densevision.datasets.scenes import CLASSES
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
-from densevision.tasks.detection.config import DetectionConfig
 from densevision.sample import InputSpec
+from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.dataset import augment, canvas_size, open_split, read_classes
 
 LETTERBOX = InputSpec(3, "letterbox", 64, multiple_of=32)

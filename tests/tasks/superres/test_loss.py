@@ -25,7 +25,11 @@ def batch() -> tuple[torch.Tensor, dict[str, torch.Tensor], np.ndarray]:
     for row, truth in enumerate(target_records):
         height, width = truth.shape[:2]
         difference[row, :, :height, :width] = prediction[row, :, :height, :width] - truth.transpose(2, 0, 1)
-    return torch.from_numpy(prediction), stack_image_targets([Image.from_source(truth) for truth in target_records], 3), difference
+    return (
+        torch.from_numpy(prediction),
+        stack_image_targets([Image.from_source(truth) for truth in target_records], 3),
+        difference,
+    )
 
 
 def test_pixel_criterion__equals_the_formulas():

@@ -160,7 +160,9 @@ def test_spandrel__predicts_tiles_trains_and_saves_like_other_models(name: str, 
     assert tiled.shape == (3 * expected.shape[0], 2 * expected.shape[1], 3)
 
     predictor.save(tmp_path / "ours.safetensors")
-    np.testing.assert_array_equal(api.load(tmp_path / "ours.safetensors").predict(image, precision="float32").image, whole)
+    np.testing.assert_array_equal(
+        api.load(tmp_path / "ours.safetensors").predict(image, precision="float32").image, whole
+    )
 
     config = predictor.task.config.changed(data__path="scenes:2:0", data__crop=16, degrade__noise=(0.1, 0.1))
     task = Superres(config)

@@ -319,7 +319,7 @@ def test_check__finds_planted_faults(tmp_path: Path):
         "image-broken": ["broken.png"],
         "leak": ["copy.png"],
         "pair-alike": ["alike.png"],
-        "answer-blank": ["blank.png"],
+        "target-blank": ["blank.png"],
     }
 
     def found() -> dict[str, list[str]]:

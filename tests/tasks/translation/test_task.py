@@ -221,7 +221,17 @@ def test_train__two_processes_equal_one(tmp_path: Path):
         chosen = {**options, "train.devices": devices, "train.batch": batch}
         arguments = [part for name, value in chosen.items() for part in ("--set", f"{name}={json.dumps(value)}")]
         out = tmp_path / f"devices{devices}"
-        command = [sys.executable, "-m", "densevision", "translation", "train", *arguments, "--out", str(out), "--quiet"]
+        command = [
+            sys.executable,
+            "-m",
+            "densevision",
+            "translation",
+            "train",
+            *arguments,
+            "--out",
+            str(out),
+            "--quiet",
+        ]
         process = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
         assert process.returncode == 0, process.stderr[-2000:]
         weights.append(load_file(out / "last.safetensors"))

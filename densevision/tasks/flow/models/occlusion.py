@@ -53,7 +53,7 @@ class OcclusionRefiner(nn.Module):
 
 
 def _gather_evidence(flow: Tensor, first: Tensor, second: Tensor) -> tuple[Tensor, ...]:
-    """(B, H, W) each, about the size of 1: color difference, other splat_counts, distance outside, and whether outside."""
+    """(B, H, W) each, about the size of 1: color difference, other arrivals, distance outside, and whether outside."""
     height, width = flow.shape[2:]
     fetched, inside = sample_along_flow(torch.cat([second, splat_count(flow)], 1), flow)
     colors, splat_counts = fetched[:, :-1], fetched[:, -1] - 1

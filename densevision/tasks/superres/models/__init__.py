@@ -21,9 +21,7 @@ MODELS: dict[str, Architecture] = {
     "fsrcnn": Architecture(f"{_PACKAGE}.fsrcnn:FSRCNN", "FSRCNN: small features, one transposed convolution"),
     "espcn": Architecture(f"{_PACKAGE}.espcn:ESPCN", "ESPCN: three convolutions and a pixel shuffle"),
     "vdsr": Architecture(f"{_PACKAGE}.vdsr:VDSR", "VDSR: twenty convolutions that add detail, for any scale"),
-    "nafnet": Architecture(
-        f"{_PACKAGE}.nafnet:NAFNet", "NAFNet: restores images at scale 1", defaults={"scale": 1}
-    ),
+    "nafnet": Architecture(f"{_PACKAGE}.nafnet:NAFNet", "NAFNet: restores images at scale 1", defaults={"scale": 1}),
     "superres_unet": Architecture(
         f"{_PACKAGE}.unet:SuperresUNet", "a U-Net on any timm backbone", {"encoder": "mobilenetv2_100"}
     ),

@@ -75,9 +75,7 @@ class RRDB(SuperresModel):
         factor = UNSHUFFLE_FACTORS.get(scale, 1)
         steps = compute_steps(scale * factor)
         radius = (2 + 15 * depth + len(steps) + 2) * factor
-        super().__init__(
-            scale, in_channels, radius=radius, multiple_of=factor, residual=residual, criterion=criterion
-        )
+        super().__init__(scale, in_channels, radius=radius, multiple_of=factor, residual=residual, criterion=criterion)
         self.factor, self.steps = factor, tuple(steps)
         self.first = conv3x3(in_channels * factor**2, width)
         self.blocks = nn.Sequential(*(ResidualDenseBlock(width) for _ in range(depth)))

@@ -40,9 +40,7 @@ class SuperresUNet(SuperresModel):
         residual: bool = False,
         criterion: nn.Module | None = None,
     ):
-        super().__init__(
-            scale, in_channels, multiple_of=DEEPEST_STRIDE, residual=residual, criterion=criterion
-        )
+        super().__init__(scale, in_channels, multiple_of=DEEPEST_STRIDE, residual=residual, criterion=criterion)
         self.encoder = Backbone(encoder, in_channels, **(encoder_options or {}))
         self.decoder = UNetDecoder(self.encoder.channels, width)
         self.tail = nn.Sequential(ShuffleTail(width, scale), conv3x3(width, in_channels))

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BuildNorm", "ImageBatchNorm", "Norm", "NoisyDropout", "get_norm", "init_weights"]
+__all__ = ["BuildNorm", "ImageBatchNorm", "NoisyDropout", "Norm", "get_norm", "init_weights"]
 
 Norm = Literal["batch", "instance"]
 BuildNorm = Callable[[int], nn.Module]

@@ -1,0 +1,129 @@
+"""Published weights: downloaded only when named, verified, converted, cached."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from densevision import published_weights as module
+from densevision.errors import UsageError, WeightsError
+from densevision.io.weights import Card, PublishedWeights, load_card, save_weights
+from densevision.published_weights import convert_weights, describe_bundled_weights, resolve_weights
+
+CONTENT = b"PK\x03\x04 weights of another project" * 1000
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Keeps the test output clean."""
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A local server with one file."""
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "model.pth").write_bytes(CONTENT)
+    handler = partial(QuietHandler, directory=str(tmp_path / "served"))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/model.pth"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def published(address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PublishedWeights:
+    """One published model, whose converter writes a small file."""
+    digest = hashlib.sha256(CONTENT).hexdigest()[:8]
+    weights = PublishedWeights("acme/model", "detection", address, digest, "MIT", 0.1, "photographs")
+
+    def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
+        assert file.read_bytes().startswith(CONTENT)
+        save_weights(out, {"x": torch.zeros(1)}, weights.card({}))
+
+    own = SimpleNamespace(PUBLISHED=(weights,), convert=convert)
+    monkeypatch.setenv("DENSEVISION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(module, "_weights_module", lambda task: own if task == "detection" else None)
+    return weights
+
+
+def test_resolve_weights__downloads_converts_and_caches(published: PublishedWeights, tmp_path: Path) -> None:
+    path = resolve_weights("acme/model", "detection")
+    assert load_card(path).source == "acme/model" and path.is_relative_to(tmp_path / "cache")
+    assert load_card(path).data["source"] == "photographs"
+    (tmp_path / "served" / "model.pth").unlink()
+    assert resolve_weights("acme/model", "detection") == path
+
+
+def test_resolve_weights__other_content_is_refused(published: PublishedWeights, tmp_path: Path) -> None:
+    (tmp_path / "served" / "model.pth").write_bytes(CONTENT + b"!")
+    with pytest.raises(WeightsError):
+        resolve_weights("acme/model", "detection")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
+
+
+def test_resolve_weights__missing_on_the_server(published: PublishedWeights, tmp_path: Path) -> None:
+    (tmp_path / "served" / "model.pth").unlink()
+    with pytest.raises(WeightsError) as error:
+        resolve_weights("acme/model", "detection")
+    assert "404" in str(error.value) and "convert-weights" in str(error.value)
+
+
+def test_resolve_weights__unknown_name_suggests_the_nearest(published: PublishedWeights) -> None:
+    with pytest.raises(WeightsError) as error:
+        resolve_weights("acme/modle", "detection")
+    assert "'acme/model'" in str(error.value)
+
+
+def test_resolve_weights__suggests_only_names_of_the_task() -> None:
+    with pytest.raises(WeightsError) as error:
+        resolve_weights("torchvision/raft_larg", "flow")
+    assert "'torchvision/raft_large'" in str(error.value) and "resnet" not in str(error.value)
+    with pytest.raises(WeightsError) as error:
+        resolve_weights("runs/7/bset.safetensors", None)
+    assert len(str(error.value)) < 200
+
+
+def test_resolve_weights__neither_weights_nor_task() -> None:
+    with pytest.raises(UsageError):
+        resolve_weights(None, None)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"junk" * 50])
+@pytest.mark.parametrize("name", ["realesrgan/x4plus", "torchvision/fcn_resnet50", "torchvision/raft_small"])
+def test_convert_weights__not_a_checkpoint(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "junk.pth").write_bytes(content)
+    with pytest.raises(WeightsError) as error:
+        convert_weights(name, tmp_path / "junk.pth", tmp_path / "out.safetensors")
+    assert "https://" in str(error.value)
+
+
+def test_convert_weights__unknown_name(published: PublishedWeights, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        convert_weights("acme/none", tmp_path / "a", tmp_path / "b")
+
+
+def test_convert_weights__other_file_does_not_claim_to_be_the_published_one(
+    published: PublishedWeights, tmp_path: Path
+) -> None:
+    for name, content in (("same.pth", CONTENT), ("other.pth", CONTENT + b"!")):
+        (tmp_path / name).write_bytes(content)
+        convert_weights("acme/model", tmp_path / name, tmp_path / f"{name}.safetensors")
+    assert load_card(tmp_path / "same.pth.safetensors").data["source"] == "photographs"
+    assert "not verified" in load_card(tmp_path / "other.pth.safetensors").data["source"]
+
+
+def test_describe_bundled_weights__data_scope_metrics_and_license() -> None:
+    card = Card("detection", {}, data={"path": "scenes"}, metrics={"metrics": {"AP": 0.5}}, license="Apache-2.0")
+    text = describe_bundled_weights(card)
+    assert all(part in text for part in ("detection", "scenes", "not photographs", "AP 0.500", "Apache-2.0"))
