@@ -265,12 +265,12 @@ def evaluate(
         result.report.write(Path(out) / "report.json")
         result.metric.plots(Path(out) / "plots")
     if report is not None:
-        from densevision.evaluation.report_page import command_line, write_report
+        from densevision.evaluation.report_page import format_command, write_report
 
         name = weights if isinstance(weights, (str, os.PathLike)) else None
         settings = [f"{option}={value}" for option, value in (overrides or {}).items()]
         flags = {"weights": name, "data": data, "split": split, "set": settings, **options, "report": report}
-        write_report(result, Path(report), command_line(result.report.task, "evaluate", flags))
+        write_report(result, Path(report), format_command(result.report.task, "evaluate", flags))
     return result.report
 
 
@@ -504,7 +504,7 @@ def _read(path: Path, task: str | None) -> Predictor:
     open_file = find_opener(path, task)
     if open_file is not None and task is not None:
         config, model = open_file(path)
-        card = Card(task=task, config=config.plain(), source=str(path), license="as its publisher says")
+        card = Card(task=task, config=config.to_dict(), source=str(path), license="as its publisher says")
         return TorchPredictor(load_task(task)(config), model.eval(), card)
     if path.suffix in (".onnx", ".xml", ".pt2"):
         from densevision.export.exported_predictor import load_exported

@@ -61,10 +61,10 @@ class Config(BaseModel):
         values = read_yaml(file) if file else {}
         for name, value in (settings or {}).items():
             _set_option(values, name, value)
-        return cls.checked(values, file)
+        return cls.from_dict(values, file)
 
     @classmethod
-    def checked(cls: type[C], values: Mapping[str, Any], file: str | Path | None = None) -> C:
+    def from_dict(cls: type[C], values: Mapping[str, Any], file: str | Path | None = None) -> C:
         """Validates plain data.
 
         Raises:
@@ -79,36 +79,36 @@ class Config(BaseModel):
         except UsageError as error:
             raise error if file is None else convert_error(error, UsageError, file) from None
 
-    def changed(self: C, **settings: Any) -> C:
-        """Returns a copy with other values of options; `__` replaces the dot: `changed(train__epochs=3)`."""
-        values = self.plain()
+    def replace(self: C, **settings: Any) -> C:
+        """Returns a copy with other values of options; `__` replaces the dot: `replace(train__epochs=3)`."""
+        values = self.to_dict()
         for name, value in settings.items():
             _set_option(values, name.replace("__", "."), value)
-        return type(self).checked(values)
+        return type(self).from_dict(values)
 
-    def given(self) -> set[str]:
+    def list_given(self) -> set[str]:
         """Dotted names of the options that were given explicitly."""
         names: set[str] = set()
         for name in self.model_fields_set:
             value = getattr(self, name)
-            names |= {f"{name}.{inner}" for inner in value.given()} if isinstance(value, Config) else {name}
+            names |= {f"{name}.{inner}" for inner in value.list_given()} if isinstance(value, Config) else {name}
         return names
 
-    def plain(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The config as plain data for YAML and JSON."""
         return self.model_dump(mode="json")
 
     def to_yaml(self) -> str:
         """The config as YAML, in the order of its fields."""
-        return yaml.safe_dump(self.plain(), sort_keys=False, allow_unicode=True, width=120)
+        return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=120)
 
     @classmethod
-    def leaves(cls, prefix: str = "") -> Iterator[FieldInfo]:
+    def iterate_options(cls, prefix: str = "") -> Iterator[FieldInfo]:
         """Yields every option with its dotted name, type, default and help."""
         for name, field in cls.model_fields.items():
             section = _get_section(field.annotation)
             if section is not None:
-                yield from section.leaves(f"{prefix}{name}.")
+                yield from section.iterate_options(f"{prefix}{name}.")
             else:
                 default = field.get_default(call_default_factory=True)
                 yield FieldInfo(prefix + name, _type_name(field.annotation), default, field.description or "")

@@ -97,7 +97,7 @@ class _FirstSamples:
 
 def _show_task(page: HTMLPage, task: str, seed: int, out: Path) -> None:
     predictor = api.load(find_bundled_weights(task), task)
-    predictor.task.config = predictor.task.config.changed(data__path=f"scenes:{5 * MAX_SCENES}:{seed}", data__val=None)
+    predictor.task.config = predictor.task.config.replace(data__path=f"scenes:{5 * MAX_SCENES}:{seed}", data__val=None)
     samples = predictor.task.open_dataset("val")
     page.add_heading(task)
     page.add_text(f"{TASKS[task]}\n{describe_bundled_weights(predictor.card)}")

@@ -55,7 +55,7 @@ class BackboneConfig(Config):
         check_backbone_options(options)
         return options
 
-    def plain_options(self) -> dict[str, Any]:
+    def to_options(self) -> dict[str, Any]:
         """Keyword arguments of `densevision.nn.backbone.Backbone`: all options but name and channels."""
         return {name: getattr(self, name) for name in type(self).model_fields if name not in ("name", "channels")}
 

@@ -39,7 +39,7 @@ def test_yaml__round_trip() -> None:
     config = Outer.resolve(None, {"inner.epochs": 3})
     import yaml
 
-    assert Outer.checked(yaml.safe_load(config.to_yaml())) == config
+    assert Outer.from_dict(yaml.safe_load(config.to_yaml())) == config
 
 
 @pytest.mark.parametrize(
@@ -98,4 +98,4 @@ def test_parse_setting__without_equals() -> None:
 
 
 def test_leaves__every_field_has_help() -> None:
-    assert all(option.help for option in TrainConfig.leaves())
+    assert all(option.help for option in TrainConfig.iterate_options())

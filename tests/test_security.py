@@ -95,7 +95,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def save_with_card(model: TorchPredictor, file: Path, change: Callable[[dict[str, Any]], None], **fields: Any) -> Path:
     config = json.loads(json.dumps(model.card.config))
     change(config)
-    save_weights(file, model.model.state_dict(), model.card.changed(config=config, **fields))
+    save_weights(file, model.model.state_dict(), model.card.replace(config=config, **fields))
     return file
 
 
@@ -184,7 +184,7 @@ def test_2_card__pretrained_is_not_followed(value: Any, guard: Path, model: Torc
 def test_2_card__data_is_not_followed(guard: Path, model: TorchPredictor) -> None:
     file = save_with_card(model, guard / "a.safetensors", make_change("data.path", "/etc"))
     with pytest.raises(UsageError, match="give it as --data"):
-        api.evaluate(file)
+        api.evaluate(weights=file)
 
 
 def test_2_card__files_of_numbers_and_training_are_not_followed(guard: Path) -> None:
@@ -195,7 +195,7 @@ def test_2_card__files_of_numbers_and_training_are_not_followed(guard: Path) -> 
         "train": {"init_from": "/etc/hostname", "loggers": ["wandb"]},
     }  # fmt: skip
     settings = {"arch": "pix2pix_unet", "model": {"width": 4, "depth": 2}, "data": {"size": 64}}
-    task = load_task("translation")(load_config("translation").checked(settings))
+    task = load_task("translation")(load_config("translation").from_dict(settings))
     save_weights(guard / "a.safetensors", task.build_model().state_dict(), Card("translation", config))
     followed = load_torch(guard / "a.safetensors").task.config
     assert not followed.quality.frechet and followed.train.init_from is None and followed.train.loggers == ()
@@ -297,7 +297,7 @@ def test_4_backbone__file_that_the_caller_names(guard: Path, tmp_path: Path) -> 
 
     torch.save({"x": Run(tmp_path / MARK)}, guard / "a.pth")
     with pytest.raises(WeightsError):
-        Backbone(BackboneConfig(name="resnet18", pretrained=str(guard / "a.pth")))
+        Backbone("resnet18", pretrained=str(guard / "a.pth"))
 
 
 # -- 5, 6: ONNX and OpenVINO --------------------------------------------------------------------------------------

@@ -62,8 +62,8 @@ def _run(program: str, folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in dropped}
     environment |= {"HOME": str(home), "PYTHONPATH": str(Path(densevision.__file__).parents[1])}
     call = [*_isolated(), *_traced(trace), sys.executable, "-c", program, str(out)]
-    answer = subprocess.run(call, env=environment, cwd=folder, capture_output=True, text=True)
-    assert answer.returncode == 0, answer.stderr[-2000:]
+    process = subprocess.run(call, env=environment, cwd=folder, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr[-2000:]
     assert [str(path.relative_to(home)) for path in home.rglob("*")] == []
     if trace.exists():
         assert [line for line in trace.read_text().splitlines() if "AF_INET" in line] == []
@@ -88,5 +88,5 @@ def test_import__sets_the_switches() -> None:
         "import densevision, os; assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\ntry: import openvino_telemetry\n"
     )
     program += "except ImportError: print('off')"
-    answer = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
-    assert answer.stdout.strip() == "off"
+    process = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert process.stdout.strip() == "off"

@@ -90,7 +90,7 @@ def measure_inference(
         "seconds_per_image": shortest,
         "times_faster_float32": shortest["torchvision"] / shortest["float32"],
         "times_faster_auto": shortest["torchvision"] / shortest["auto"],
-        "auto_is": model.precision(model.options.changed(precision="auto")),
+        "auto_is": model.precision(model.options.replace(precision="auto")),
         "float32_against_torchvision": _compare([(one["torchvision"], one["float32"]) for one in results]),
         "runs": seconds,
     }

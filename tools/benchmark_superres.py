@@ -82,7 +82,7 @@ def _build(settings: dict[str, Any]) -> TorchPredictor:
         with torch.no_grad():
             last.weight.mul_(DETAIL_STD / network.upscale(torch.rand(1, 3, 32, 32)).std())
             torch.nn.init.zeros_(cast(torch.Tensor, last.bias))
-    model.card = Card(task="superres", config=model.task.config.plain(), license="none needed")
+    model.card = Card(task="superres", config=model.task.config.to_dict(), license="none needed")
     return model
 
 

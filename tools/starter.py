@@ -28,10 +28,10 @@ def main(weights: str, license: str, source: str | None) -> None:
     trained.save(path, half=True)
     shipped = load_torch(path)
     report = api.evaluate(shipped, quiet=False)
-    card = trained.card.changed(license=license, metrics={"metrics": report.metrics, "protocol": report.protocol})
+    card = trained.card.replace(license=license, metrics={"metrics": report.metrics, "protocol": report.protocol})
     if source is not None:  # folders of one machine mean nothing on others
-        shipped.task.config = shipped.task.config.changed(data__path=None, data__train=None, data__val=None)
-        card = card.changed(data={"source": source}, config=shipped.task.config.plain())
+        shipped.task.config = shipped.task.config.replace(data__path=None, data__train=None, data__val=None)
+        card = card.replace(data={"source": source}, config=shipped.task.config.to_dict())
     TorchPredictor(shipped.task, shipped.model, card).save(path, half=True)
     if path.stat().st_size > LARGEST:
         path.unlink()

@@ -173,8 +173,9 @@ def _collect_defaults(model_class: type) -> dict[str, Any]:
     """Defaults of the constructor's arguments, including those of the base classes that it passes arguments on to."""
     defaults: dict[str, Any] = {}
     for cls in reversed(model_class.__mro__):
-        parameters = inspect.signature(cls.__init__).parameters if "__init__" in vars(cls) else {}
-        defaults |= {name: each.default for name, each in parameters.items() if each.default is not each.empty}
+        if "__init__" in vars(cls):
+            parameters = inspect.signature(vars(cls)["__init__"]).parameters
+            defaults |= {name: each.default for name, each in parameters.items() if each.default is not each.empty}
     return defaults
 
 

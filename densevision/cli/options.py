@@ -83,7 +83,7 @@ def select_given(options: dict[str, Any]) -> dict[str, Any]:
 def describe_config(config: type[TaskConfig]) -> str:
     """Every option of a task's config with default and help, for the end of a help page."""
     lines = ["\b", "Config options (--set NAME=VALUE, or YAML):"]
-    for option in config.leaves():
+    for option in config.iterate_options():
         if option.name != "task":
             first_paragraph = option.help.split("\n\n")[0]
             lines.append(

@@ -175,7 +175,7 @@ def print_findings(report: Any, as_json: bool) -> None:
         console.print("cleaned copy: no changes")
 
 
-class _StandardErrorHandler(logging.StreamHandler):  # type: ignore[type-arg]
+class _StandardErrorHandler(logging.StreamHandler):
     """Writes to whatever the standard error is at the moment, which tests and notebooks replace."""
 
     def emit(self, record: logging.LogRecord) -> None:

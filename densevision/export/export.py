@@ -109,7 +109,7 @@ def export(
     options = _widen_options(task, predictor.options)
     samples = [*make_trial_samples(task.input_spec), *_open_images(images, task)]
     accepted = TOLERANCES[half] if tolerance is None else replace(TOLERANCES[half], absolute=tolerance, relative=0.0)
-    card = predictor.card.changed(config=task.config.plain()).to_json()
+    card = predictor.card.replace(config=task.config.to_dict()).to_json()
     reference = ExportProgram(predictor, options, decode)
     program = trace_program(
         ExportProgram(predictor, options, decode, half and export_format != "openvino"), task.input_spec

@@ -46,7 +46,7 @@ def read_card_config(card: Card, file: str | Path) -> TaskConfig:
         check_limits(card.config)
         if card.classes is not None:
             check_limits({"classes": card.classes})
-        return load_config(card.task).checked(strip_references(card.config), file)
+        return load_config(card.task).from_dict(strip_references(card.config), file)
     except UsageError as error:
         raise convert_error(error, WeightsError, file) from None
     except RecursionError:

@@ -62,7 +62,7 @@ def check_options(predictor: Predictor, options: Mapping[str, Any]) -> PredictOp
         if name not in supported and value != PredictOptions.model_fields[name].default:
             hint = f"Supported: {', '.join(sorted(supported))}."
             raise UsageError(f"is not supported by {task.name}", field=name, value=value, hint=hint)
-    merged = PredictOptions.checked({**predictor.options.model_dump(), **given})
+    merged = PredictOptions.from_dict({**predictor.options.model_dump(), **given})
     if merged.tile is None and "overlap" in given:
         raise UsageError("has no effect without tile", field="overlap", value=merged.overlap)
     for transform in merged.tta:

@@ -81,7 +81,7 @@ class Predictor(ABC):
                 problem = f"has no effect on trained weights of {self.task.name}"
                 raise UsageError(problem, field=name, value=value, hint="Leave it out, or train with it.")
         changes = {name.replace(".", "__"): value for name, value in settings.items()}
-        self.task = type(self.task)(self.task.config.changed(**changes))
+        self.task = type(self.task)(self.task.config.replace(**changes))
 
     def predict(self, source: Any, **options: Any) -> Any:
         """Predicts a source; the same as `densevision.predict(source, weights=...)`."""
@@ -99,7 +99,7 @@ class TorchPredictor(Predictor):
 
     def __init__(self, task: Task, model: Model, card: Card, options: PredictOptions | None = None):
         super().__init__(task, card, options)
-        self.model = model.to(memory_format=torch.channels_last)
+        self.model = model.to(memory_format=getattr(model, "memory_format", torch.channels_last))
         self._evaluation_mode = EvaluationMode()
 
     def configure(self, settings: Mapping[str, Any]) -> None:
@@ -111,8 +111,8 @@ class TorchPredictor(Predictor):
         previous = self.task
         super().configure(settings)
         config = self.task.config
-        before = previous.config.plain()
-        if config.changed(data=before["data"], train=before["train"]) == previous.config:
+        before = previous.config.to_dict()
+        if config.replace(data=before["data"], train=before["train"]) == previous.config:
             return
         try:
             self.model = _build_with_weights(self.task, self.model.state_dict()).eval()
@@ -173,7 +173,7 @@ def build_without_weights(task: str, settings: Mapping[str, Any]) -> TorchPredic
     """
     config = load_config(task).resolve(None, settings)
     built_task = load_task(task)(config)
-    card = Card(task=task, config=config.plain(), license="none needed")
+    card = Card(task=task, config=config.to_dict(), license="none needed")
     return TorchPredictor(built_task, built_task.build_model().eval(), card)
 
 
@@ -208,7 +208,7 @@ def _build_with_weights(task: Task, tensors: Mapping[str, Tensor]) -> Model:
     model = copy.deepcopy(task.meta_model)
     model.load_state_dict(tensors, strict=True, assign=True)
     if any(buffer.is_meta for buffer in model.buffers()):  # neither in the state dict nor computed by the constructor
-        buffers = dict(type(task)(task.config.changed(backbone__pretrained=False)).build_model().named_buffers())
+        buffers = dict(type(task)(task.config.replace(backbone__pretrained=False)).build_model().named_buffers())
         for name, buffer in list(model.named_buffers()):
             if buffer.is_meta:
                 owner, _, leaf = name.rpartition(".")

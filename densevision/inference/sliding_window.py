@@ -60,7 +60,7 @@ def choose_tile(task: Task, size: Size, options: PredictOptions) -> PredictOptio
         _warn_about_seams(tile, radius, seamless_tile)
     elif seamless_tile > tile:
         tile = seamless_tile
-    return options.changed(tile=tile)
+    return options.replace(tile=tile)
 
 
 @lru_cache(maxsize=64)  # one warning for all images
@@ -297,7 +297,7 @@ def _crop_sample(sample: Sample, window: Window) -> Sample:
 def _average_tta_views(predictor: Predictor, sample: Sample, options: PredictOptions) -> Tensors:
     """Averages the maps of the views that `tta` asks for: (1, C, H, W) on the pixels of the image."""
     total: Tensors = {}
-    tta_views = list(make_tta_views(sample, options.changed(tile=None)))
+    tta_views = list(make_tta_views(sample, options.replace(tile=None)))
     for tta_view in tta_views:
         inputs, (view,) = prepare_inputs([tta_view.sample], predictor.task.input_spec)
         size = sample.size if tta_view.turns % 2 == 0 else sample.size[::-1]

@@ -279,7 +279,7 @@ def decode_pillow(path: str | os.PathLike[str]) -> np.ndarray:
 def convert_pillow_image(image: Image.Image) -> np.ndarray:
     """Converts a Pillow image to (H, W, C): gray, RGB or RGBA as uint8, uint16 gray, or float32 gray.
 
-    Bilevel images become 0 and 255; palettes, CMYK and YCbCr become RGB, with alpha where there is transparency. A
+    Bilevel images become 0 and 255; palettes, CMYK and YCbCr become RGB. Images with transparency become RGBA. A
     fourth channel of unknown meaning is kept.
 
     Raises:
@@ -293,7 +293,7 @@ def convert_pillow_image(image: Image.Image) -> np.ndarray:
             extent = f"{values.min()} to {values.max()}"
             raise DataError("integers beyond 16 bits", value=extent, hint="Scale them to uint16 or float32.")
         return values.astype(np.uint16)[..., None]
-    if image.mode in ("1", "L"):
+    if image.mode in ("1", "L") and not image.has_transparency_data:
         return np.array(image.convert("L"))[..., None]
     mode = "RGBX" if image.mode == "RGBX" else "RGBA" if image.has_transparency_data else "RGB"
     if image.mode == mode:

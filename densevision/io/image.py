@@ -127,7 +127,7 @@ def read_index_mask(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
     if header.file_format in ("JPEG", "MPO"):
         hint = "Save masks as PNG: JPEG changes the class indices."
         raise DataError("a mask with lossy compression", file=path, value=header.file_format, hint=hint)
-    if header.mode in ("P", "1"):
+    if header.mode in ("P", "1") or header.file_format == "GIF":
         return _read_palette_indices(path, header)
     is_raw = header.file_format == "PPM" and is_pnm(path)
     mask = read_pnm(path, is_raw=True) if is_raw else _decode_upright(path, header)

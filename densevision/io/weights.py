@@ -56,7 +56,7 @@ class Card:
     source: str | None = None
     schema: int = SCHEMA
 
-    def changed(self, **fields: Any) -> Card:
+    def replace(self, **fields: Any) -> Card:
         """Returns a copy with other values in the named fields."""
         return dataclasses.replace(self, **fields)
 

@@ -120,7 +120,7 @@ class Backbone(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        config = BackboneConfig.checked({"name": name, "channels": in_channels, **options})
+        config = BackboneConfig.from_dict({"name": name, "channels": in_channels, **options})
         info = introspect_backbone(config)
         strides = list(PYRAMID_STRIDES) if info.plain else [stage.stride for stage in info.stages]
         levels = [i for i, stride in enumerate(strides) if (shallowest or 1) <= stride <= (deepest or strides[-1])]

@@ -74,7 +74,7 @@ class EomtNetwork(nn.Module):
         encoder_options: Mapping[str, Any] | None = None,
     ):
         super().__init__()
-        config = BackboneConfig.checked({"name": encoder, "channels": in_channels, **(encoder_options or {})})
+        config = BackboneConfig.from_dict({"name": encoder, "channels": in_channels, **(encoder_options or {})})
         self.encoder = _create_encoder(config, image_size, patch_size)
         width, depth = self.encoder.embed_dim, len(self.encoder.blocks)
         if not 0 < num_blocks <= depth:

@@ -31,7 +31,7 @@ class PerceptualLoss(nn.Module):
 
     def __init__(self, backbone: BackboneConfig, strides: Sequence[int]):
         super().__init__()
-        network = Backbone(backbone.name, backbone.channels, **backbone.plain_options(), deepest=max(strides))
+        network = Backbone(backbone.name, backbone.channels, **backbone.to_options(), deepest=max(strides))
         self.backbone = network.requires_grad_(False).eval()
         available = self.backbone.strides[1:]
         if missing := [stride for stride in strides if stride not in available]:

@@ -100,7 +100,7 @@ class Task(ABC, Generic[C, R]):
         offered = {
             "encoder": backbone.name,
             "in_channels": backbone.channels,
-            "encoder_options": backbone.plain_options(),
+            "encoder_options": backbone.to_options(),
             **self.model_arguments(),
         }
         return self.architecture.build(offered, self.config.model)
@@ -108,7 +108,7 @@ class Task(ABC, Generic[C, R]):
     @cached_property
     def meta_model(self) -> Model:
         """The model without weights, which takes no memory: its input sizes, shapes and postprocessing."""
-        blank_task = type(self)(self.config.changed(backbone__pretrained=False))
+        blank_task = type(self)(self.config.replace(backbone__pretrained=False))
         with SkipInit():
             return blank_task.build_model()
 

@@ -44,8 +44,9 @@ class Architecture:
         for cls in self.load_class().__mro__:
             if "__init__" not in vars(cls):
                 continue
-            hints, has_more = get_type_hints(cls.__init__), False
-            for name, parameter in list(inspect.signature(cls.__init__).parameters.items())[1:]:
+            constructor = vars(cls)["__init__"]
+            hints, has_more = get_type_hints(constructor), False
+            for name, parameter in list(inspect.signature(constructor).parameters.items())[1:]:
                 has_more |= parameter.kind is inspect.Parameter.VAR_KEYWORD
                 if parameter.kind is not inspect.Parameter.VAR_KEYWORD:
                     types.setdefault(name, hints.get(name, Any))

@@ -49,7 +49,7 @@ class ModelBench:
         """Builds the model with the same initial weights each time."""
         seed_everything(0)
         backbone = self.task.config.backbone
-        encoder_options = {**backbone.plain_options(), "pretrained": False}
+        encoder_options = {**backbone.to_options(), "pretrained": False}
         offered = {"in_channels": backbone.channels, "encoder_options": encoder_options, **self.task.model_arguments()}
         return self.architecture.build(offered, self.arguments)
 
@@ -148,7 +148,9 @@ def check_gradients(bench: ModelBench) -> None:
     parameters = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     missing = [name for name, weight in parameters.items() if weight.grad is None]
     assert not missing, f"no gradient: {missing[:5]}"
-    broken = [name for name, weight in parameters.items() if not weight.grad.isfinite().all()]
+    broken = [
+        name for name, weight in parameters.items() if weight.grad is not None and not weight.grad.isfinite().all()
+    ]
     assert not broken, f"gradient not finite: {broken[:5]}"
 
 

@@ -122,13 +122,15 @@ def check_config_round_trip(bench: TaskBench) -> None:
     """YAML preserves the config."""
     import yaml
 
-    restored = type(bench.config).checked(yaml.safe_load(bench.config.to_yaml()))
+    restored = type(bench.config).from_dict(yaml.safe_load(bench.config.to_yaml()))
     assert restored == bench.config, "config -> YAML -> config changes it"
 
 
 def check_help(bench: TaskBench) -> None:
     """Every option has a help text."""
-    names = [option.name for option in type(bench.config).leaves() if not option.help and option.name != "task"]
+    names = [
+        option.name for option in type(bench.config).iterate_options() if not option.help and option.name != "task"
+    ]
     assert not names, f"options without help: {names}"
 
 
@@ -162,7 +164,9 @@ def check_gradients(bench: TaskBench) -> None:
         parameters = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
         missing = [name for name, weight in parameters.items() if weight.grad is None]
         assert not missing, f"no gradient: {missing[:5]} (and {max(0, len(missing) - 5)} more)"
-        broken = [name for name, weight in parameters.items() if not weight.grad.isfinite().all()]
+        broken = [
+            name for name, weight in parameters.items() if weight.grad is not None and not weight.grad.isfinite().all()
+        ]
         assert not broken, f"gradient not finite: {broken[:5]}"
 
 
@@ -314,7 +318,7 @@ def check_by_image(bench: TaskBench) -> None:
     metric, predictor = bench.task.build_metric(), bench.build_predictor()
     for index in range(min(4, len(bench.samples))):
         sample = bench.samples[index]
-        (result,) = predictor.predict_batch([sample], bench.task.evaluation_options().changed(precision="float32"))
+        (result,) = predictor.predict_batch([sample], bench.task.evaluation_options().replace(precision="float32"))
         metric.update(result if index % 2 else sample.truth, sample.truth, index)
     images, expected = metric.per_image(), metric.compute()
     numbers = images.compute_weighted(np.ones((1, len(images.ids))))
@@ -355,7 +359,7 @@ def check_dataset_checks(bench: TaskBench) -> None:
     checks = bench.import_sibling("checks")
     assert getattr(checks, "CHECKS", None), f"{checks.__name__}.CHECKS is missing"
     assert callable(getattr(checks, "check", None)), f"{checks.__name__}.check is missing"
-    config = bench.config.changed(data__path="/missing/dataset")
+    config = bench.config.replace(data__path="/missing/dataset")
     _assert_clear_error(
         lambda: check_dataset(bench.task.name, config, checks.check, None, hide_progress), f"{checks.__name__}.check"
     )

@@ -44,7 +44,7 @@ def autoscale_defaults(config: C, given: Set[str], images: int) -> tuple[C, dict
     }
     changes = {name: value for name, value in adapted.items() if name not in given and value != current[name]}
     settings = {name.replace(".", "__"): value for name, value in changes.items()}
-    return (config.changed(**settings) if settings else config), changes
+    return (config.replace(**settings) if settings else config), changes
 
 
 def count_cores() -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 __all__ = ["build_average"]
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
 def build_average(model: nn.Module, decay: float) -> AveragedModel:
@@ -18,7 +18,7 @@ def build_average(model: nn.Module, decay: float) -> AveragedModel:
     """
 
     @torch.no_grad()
-    def update(averages: Sequence[Tensor], values: Sequence[Tensor], count: Tensor | int) -> None:
+    def update(averages: Tensors, values: Tensors, count: Tensor | int) -> None:
         if averages[0].is_floating_point():
             torch._foreach_lerp_(averages, values, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
         else:

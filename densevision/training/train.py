@@ -71,7 +71,7 @@ def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False
     folder = RunFolder.create(out, config.task)
     task_class = load_task(config.task)
     seed_everything(config.train.seed)
-    given = config.given()
+    given = config.list_given()
     config = task_class.infer_from_data(config)
     with progress_context(hide_progress if quiet else show_progress):
         samples = task_class(config).open_dataset("train")
@@ -82,7 +82,7 @@ def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False
     if config.train.batch == "auto":
         batch_size = find_batch_size(task_class(config), samples, pick_device(config.train.device))
         log.info("train.batch=auto: using %d", batch_size)
-        config = config.changed(train__batch=batch_size)
+        config = config.replace(train__batch=batch_size)
     folder.write_config(config)
     os.environ[RUN_VARIABLE] = str(folder.path.resolve())
     return _fit(folder, task_class(config), quiet, samples)
@@ -123,7 +123,7 @@ def make_card(config: TaskConfig, images: int) -> Card:
     """
     return Card(
         task=config.task,
-        config=config.plain(),
+        config=config.to_dict(),
         classes=getattr(config, "classes", None),
         data={"path": config.data.path, "train": config.data.train, "images": images},
         license="as the training data and the pretrained weights allow",
@@ -167,7 +167,7 @@ def _fit(folder: RunFolder, task: Task, quiet: bool, training: SampleSet | None 
 def _build_model(task: Task, is_resumed: bool) -> Model:
     """Builds the model with its first weights; all weights of a resumed run come from its checkpoint."""
     if is_resumed:
-        return type(task)(task.config.changed(backbone__pretrained=False)).build_model()
+        return type(task)(task.config.replace(backbone__pretrained=False)).build_model()
     model = task.build_model()
     weights = task.config.train.init_from
     if weights is not None:

@@ -132,7 +132,7 @@ class EpochEnd:
         loop = self.loop
         if self.config.train.strategy == "fsdp" and self.fabric.world_size > 1:
             if self._full_model is None:
-                self._full_model = type(self.task)(self.config.changed(backbone__pretrained=False)).build_model()
+                self._full_model = type(self.task)(self.config.replace(backbone__pretrained=False)).build_model()
                 self._full_model.to(self.fabric.device).requires_grad_(False)
             options = StateDictOptions(full_state_dict=True)
             state = get_model_state_dict(loop.fabric_module, options=options)
@@ -148,7 +148,7 @@ class EpochEnd:
 
     def _validate(self, model: Model) -> dict[str, float]:
         train = self.config.train
-        options = self.task.evaluation_options().changed(device=str(self.fabric.device), batch=train.batch)
+        options = self.task.evaluation_options().replace(device=str(self.fabric.device), batch=train.batch)
         predictor = TorchPredictor(self.task, model, self.card)
         # Images of many sizes would be compiled one by one.
         context = torch.compiler.set_stance("force_eager") if train.compile else contextlib.nullcontext()
@@ -178,7 +178,7 @@ class EpochEnd:
         evaluation = self.evaluation
         report = evaluation.report if evaluation is not None else None
         metrics = {} if report is None else {"metrics": report.metrics, "protocol": report.protocol}
-        predictor = TorchPredictor(self.task, model, self.card.changed(metrics=metrics))
+        predictor = TorchPredictor(self.task, model, self.card.replace(metrics=metrics))
         if is_best or not self.folder.best.exists():
             predictor.save(self.folder.best)
             if evaluation is not None:

@@ -44,13 +44,13 @@ def test_help__names_tasks_and_commands(capsys) -> None:
 @pytest.mark.parametrize("task", TASKS)
 def test_help__train_names_every_option(task: str, capsys) -> None:
     text = printed(capsys, task, "train", "--help")
-    assert all(f"{option.name}=" in text for option in load_config(task).leaves() if option.name != "task")
+    assert all(f"{option.name}=" in text for option in load_config(task).iterate_options() if option.name != "task")
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_help__train_ends_no_text_in_the_middle(task: str, capsys) -> None:
     lines = printed(capsys, task, "train", "--help").splitlines()
-    names = tuple(f"    {option.name}=" for option in load_config(task).leaves())
+    names = tuple(f"    {option.name}=" for option in load_config(task).iterate_options())
     broken = [line for line in lines if line.startswith(names) and "  " in line.strip() and line[-1] not in ".`:"]
     assert not broken
 

@@ -26,8 +26,8 @@ from densevision.sample import Sample
 STILL = AugmentConfig(
     mosaic=0.0, scale=(1.0, 1.0), translate=0.0, flip=0.0, hue=0.0, saturation=0.0, value=0.0, blur=0.0, gray=0.0
 )
-GEOMETRY = STILL.changed(scale=[0.5, 1.5], rotate=30.0, translate=0.2, shear=15.0, flip=0.5, flip_vertical=0.5)
-COLORS = STILL.changed(hue=0.1, saturation=0.7, value=0.4, blur=0.5, noise=0.5, jpeg=0.5, gray=0.2)
+GEOMETRY = STILL.replace(scale=[0.5, 1.5], rotate=30.0, translate=0.2, shear=15.0, flip=0.5, flip_vertical=0.5)
+COLORS = STILL.replace(hue=0.1, saturation=0.7, value=0.4, blur=0.5, noise=0.5, jpeg=0.5, gray=0.2)
 FILL = 0.5
 
 
@@ -52,7 +52,7 @@ def extent(image, low):
 
 @pytest.mark.parametrize("seed", range(12))
 def test_affine__box_follows_the_image(seed):
-    config = GEOMETRY.changed(scale=[0.8, 1.2], translate=0.05, rotate=20.0)
+    config = GEOMETRY.replace(scale=[0.8, 1.2], translate=0.05, rotate=20.0)
     sample = rectangle()
     matrix = random_affine(config, np.random.default_rng(seed), sample.size, (120, 120))
     warped = warp_sample(sample, matrix, (120, 120), 0.0)
@@ -64,7 +64,7 @@ def test_affine__box_follows_the_image(seed):
 def test_affine__inverse_restores_the_image(seed):
     rng = np.random.default_rng(seed)
     image = cv2.GaussianBlur(rng.integers(0, 255, (60, 80, 3), dtype=np.uint8), (0, 0), 4)
-    matrix = random_affine(GEOMETRY.changed(scale=[1.0, 1.3], translate=0.0), rng, (60, 80), (200, 200))
+    matrix = random_affine(GEOMETRY.replace(scale=[1.0, 1.3], translate=0.0), rng, (60, 80), (200, 200))
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     warped = warp_antialiased(image, matrix, (200, 200), 0.0)
     back = warp_antialiased(warped, inverse, (60, 80), 0.0)
@@ -81,8 +81,8 @@ def test_affine__without_jitter_is_the_letterbox():
 def test_affine__flips_are_exact():
     sample = rectangle((64, 64), (4, 8, 20, 30))
     for config, flipped, box in (
-        (STILL.changed(flip=1.0), np.s_[:, ::-1], [44, 8, 60, 30]),
-        (STILL.changed(flip_vertical=1.0), np.s_[::-1], [4, 34, 20, 56]),
+        (STILL.replace(flip=1.0), np.s_[:, ::-1], [44, 8, 60, 30]),
+        (STILL.replace(flip_vertical=1.0), np.s_[::-1], [4, 34, 20, 56]),
     ):
         warped = augment_sample(config, [sample], 0, np.random.default_rng(0), (64, 64), FILL)
         np.testing.assert_array_equal(warped.images["image"], sample.images["image"][flipped])
@@ -90,14 +90,14 @@ def test_affine__flips_are_exact():
 
 
 def test_affine__options_are_independent():
-    configs = GEOMETRY, GEOMETRY.changed(rotate=0.0)
+    configs = GEOMETRY, GEOMETRY.replace(rotate=0.0)
     one, other = (random_jitter(config, np.random.default_rng(3), (100, 100)) for config in configs)
     assert abs(np.linalg.det(one[:, :2])) == pytest.approx(abs(np.linalg.det(other[:, :2])))
 
 
 def test_jitter__stays_in_its_ranges():
     rng = np.random.default_rng(0)
-    config = STILL.changed(scale=[0.5, 1.5], translate=0.1, flip=0.5)
+    config = STILL.replace(scale=[0.5, 1.5], translate=0.1, flip=0.5)
     matrices = np.array([random_jitter(config, rng, (100, 200)) for _ in range(500)])
     scales = np.abs(matrices[:, 0, 0])
     assert scales.min() >= 0.5 and scales.max() <= 1.5 and np.median(scales) < 1
@@ -146,7 +146,7 @@ def test_warp__every_image_of_a_sample():
 def test_mosaic__boxes_match_their_rectangles(seed):
     values = (60, 110, 160, 210)
     samples = [rectangle((60, 80), (20, 12, 50, 40), value, label=i % 2) for i, value in enumerate(values)]
-    config = GEOMETRY.changed(rotate=0.0, shear=0.0, scale=[0.5, 0.9])
+    config = GEOMETRY.replace(rotate=0.0, shear=0.0, scale=[0.5, 0.9])
     result = mosaic(config, samples, np.random.default_rng(seed), (160, 160), 0.0)
     image, truth = result.images["image"][..., 0], result.truth
     assert image.shape == (160, 160) and truth.size == (160, 160) and len(truth) >= 1
@@ -162,7 +162,7 @@ def test_mosaic__boxes_match_their_rectangles(seed):
 
 def test_mosaic__rotated_rectangles_are_enclosed():
     samples = [rectangle((60, 80), (20, 12, 50, 40), 200) for _ in range(4)]
-    result = mosaic(GEOMETRY.changed(scale=[0.5, 0.7]), samples, np.random.default_rng(5), (200, 200), 0.0)
+    result = mosaic(GEOMETRY.replace(scale=[0.5, 0.7]), samples, np.random.default_rng(5), (200, 200), 0.0)
     y, x = np.nonzero(result.images["image"][..., 0] > 100)
     inside = np.zeros(len(x), bool)
     for x1, y1, x2, y2 in result.truth.boxes:
@@ -200,7 +200,7 @@ def test_mixup__blends_and_keeps_all_objects():
 
 def test_augment_sample__disable_mixing():
     samples = [rectangle((64, 64), (4, 4, 30, 30)) for _ in range(5)]
-    config = STILL.changed(mosaic=1.0, mixup=1.0)
+    config = STILL.replace(mosaic=1.0, mixup=1.0)
     rng = np.random.default_rng(0)
     assert len(augment_sample(config, samples, 0, rng, (64, 64), FILL, disable_mixing=True).truth) == 1
     assert len(augment_sample(config, samples, 0, rng, (64, 64), FILL).truth) > 1
@@ -227,7 +227,7 @@ def test_recolor__any_dtype_and_channels(dtype, channels):
 
 def test_recolor__value_scales_any_number_of_channels():
     for channels in (1, 3, 5):
-        sample, config = Sample({"image": np.full((8, 8, channels), 100, np.uint8)}), STILL.changed(value=0.4)
+        sample, config = Sample({"image": np.full((8, 8, channels), 100, np.uint8)}), STILL.replace(value=0.4)
         images = [recolor(config, sample, np.random.default_rng(seed)).images["image"] for seed in range(60)]
         levels = np.array([image[0, 0, 0] for image in images])
         assert all((image == image[0, 0, 0]).all() for image in images)
@@ -247,7 +247,7 @@ def random_colors(dtype):
 def test_recolor__hue_rotates_by_one_angle(dtype, seed):
     """Python's own color conversion tells the angle; saturation and value (HSV) stay."""
     sample, before = random_colors(dtype)
-    changed = recolor(STILL.changed(hue=0.3), sample, np.random.default_rng(seed)).images["image"]
+    changed = recolor(STILL.replace(hue=0.3), sample, np.random.default_rng(seed)).images["image"]
     hsv = np.array([colorsys.rgb_to_hsv(*color) for color in before.reshape(-1, 3).tolist()])
     white = 1 if dtype == np.float32 else np.iinfo(dtype).max
     shift = np.median([(colorsys.rgb_to_hsv(*color)[0] - h) % 1 for color, (h, _, _) in
@@ -271,7 +271,7 @@ def test_recolor__saturation_and_value_as_in_torchvision(dtype, option):
     white = 1 if dtype == np.float32 else np.iinfo(dtype).max
     selected = []
     for seed in range(8):
-        changed = recolor(STILL.changed(**{option: 0.5}), sample, np.random.default_rng(seed)).images["image"] / white
+        changed = recolor(STILL.replace(**{option: 0.5}), sample, np.random.default_rng(seed)).images["image"] / white
         errors = np.abs(candidates - changed).max((1, 2, 3))
         assert errors.min() <= (0.005 if dtype == np.uint8 else 0.002)
         selected.append(factors[errors.argmin()])
@@ -281,7 +281,7 @@ def test_recolor__saturation_and_value_as_in_torchvision(dtype, option):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
 def test_recolor__gray_as_in_torchvision(dtype):
     sample, before = random_colors(dtype)
-    changed = recolor(STILL.changed(gray=1.0), sample, np.random.default_rng(0)).images["image"]
+    changed = recolor(STILL.replace(gray=1.0), sample, np.random.default_rng(0)).images["image"]
     expected = F.rgb_to_grayscale(torch.from_numpy(before).permute(2, 0, 1), 3).permute(1, 2, 0).numpy()
     white = 1 if dtype == np.float32 else np.iinfo(dtype).max
     np.testing.assert_allclose(changed / white, expected, atol=0.004 if dtype == np.uint8 else 5e-4)
@@ -296,7 +296,7 @@ def test_recolor__blur_is_gaussian(dtype, channels):
     image[15, 15] = white
     deviations = []
     for seed in range(12):
-        output = recolor(STILL.changed(blur=1.0), Sample({"image": image}), np.random.default_rng(seed)).images["image"]
+        output = recolor(STILL.replace(blur=1.0), Sample({"image": image}), np.random.default_rng(seed)).images["image"]
         response = output[..., -1] / float(white)
         assert response.sum() == pytest.approx(1, abs=0.1 if dtype == np.uint8 else 0.01)
         deviations.append(np.sqrt((response.sum(0) * (np.arange(31) - 15) ** 2).sum() / response.sum()))
@@ -310,7 +310,7 @@ def test_recolor__noise_has_its_standard_deviation(dtype, channels):
     image = np.full((64, 64, channels), white // 2 if dtype != np.float32 else 0.5, dtype)
     deviations = []
     for seed in range(12):
-        output = recolor(STILL.changed(noise=1.0), Sample({"image": image}), np.random.default_rng(seed)).images[
+        output = recolor(STILL.replace(noise=1.0), Sample({"image": image}), np.random.default_rng(seed)).images[
             "image"
         ]
         difference = (output.astype(np.float64) - image) / white
@@ -326,7 +326,7 @@ def test_recolor__jpeg_as_in_pillow(channels):
     """Some documented quality of Pillow's encoder gives the same image, to few levels."""
     rng = np.random.default_rng(0)
     image = cv2.GaussianBlur(rng.integers(0, 256, (48, 48, channels), np.uint8), (0, 0), 2).reshape(48, 48, channels)
-    output = recolor(STILL.changed(jpeg=1.0), Sample({"image": image}), rng).images["image"]
+    output = recolor(STILL.replace(jpeg=1.0), Sample({"image": image}), rng).images["image"]
     errors = []
     for quality in range(40, 96):
         buffer = io.BytesIO()
@@ -339,14 +339,14 @@ def test_recolor__jpeg_as_in_pillow(channels):
 def test_recolor__options_are_independent():
     """Switching noise on does not change the blur and the colors."""
     sample, _ = random_colors(np.uint16)
-    configs = COLORS.changed(noise=0.0, blur=1.0), COLORS.changed(noise=1.0, blur=1.0)
+    configs = COLORS.replace(noise=0.0, blur=1.0), COLORS.replace(noise=1.0, blur=1.0)
     images = [recolor(config, sample, np.random.default_rng(3)).images["image"] / 65535 for config in configs]
     assert 0 < np.abs(images[0] - images[1]).std() < 0.06
 
 
 def test_recolor__hue_keeps_gray_and_defaults_keep_everything():
     gray = Sample({"image": np.full((8, 8, 3), 90, np.uint8)})
-    turned = recolor(STILL.changed(hue=0.5, saturation=1.0), gray, np.random.default_rng(0)).images["image"]
+    turned = recolor(STILL.replace(hue=0.5, saturation=1.0), gray, np.random.default_rng(0)).images["image"]
     np.testing.assert_allclose(turned, 90, atol=1)
     assert recolor(STILL, gray, np.random.default_rng(0)).images["image"] is gray.images["image"]
 
@@ -357,7 +357,7 @@ def test_recolor__probabilities_are_independent():
     gray = np.repeat(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
     counts = np.zeros((2, 2), int)
     for seed in range(200):
-        config = STILL.changed(gray=0.5, blur=0.5)
+        config = STILL.replace(gray=0.5, blur=0.5)
         changed = recolor(config, Sample({"image": image}), np.random.default_rng(seed)).images["image"]
         is_gray = np.ptp(changed, 2).max() == 0
         is_blurred = np.abs(changed.astype(int) - (gray if is_gray else image)).max() > 1
@@ -377,7 +377,7 @@ def test_recolor__images_of_one_sample_change_identically():
 class AugmentedDataset(Dataset):
     """All augmentations, seeded by (seed, index)."""
 
-    config = GEOMETRY.changed(mosaic=0.5, mixup=0.5, hue=0.1, saturation=0.7, value=0.4, blur=0.5, noise=0.5, jpeg=0.5)
+    config = GEOMETRY.replace(mosaic=0.5, mixup=0.5, hue=0.1, saturation=0.7, value=0.4, blur=0.5, noise=0.5, jpeg=0.5)
 
     def __init__(self):
         rng = np.random.default_rng(0)
@@ -409,5 +409,5 @@ def test_config__invalid_values():
     unfit = {"scale": [1.5, 0.5]}, {"mosaic": 0.0, "close_mosaic_epochs": 3}, {"hue": 0.7}, {"flip": 1.5}, {"shear": 90}
     for settings in unfit:
         with pytest.raises(UsageError):
-            AugmentConfig.checked(settings)
-    assert isinstance(STILL, Config) and AugmentConfig.checked(GEOMETRY.plain()) == GEOMETRY
+            AugmentConfig.from_dict(settings)
+    assert isinstance(STILL, Config) and AugmentConfig.from_dict(GEOMETRY.to_dict()) == GEOMETRY

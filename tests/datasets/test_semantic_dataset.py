@@ -411,7 +411,7 @@ def test_binary__values_0_and_255(tmp_path: Path) -> None:
     for split in ("train", "val"):
         with pytest.raises(DataError, match=r"255 means unknown.*data\.values=\[0,255\]"):
             open_split(plain, split)
-    labels = open_split(plain.changed(data__values=(0, 255)), "train")[0].truth.labels
+    labels = open_split(plain.replace(data__values=(0, 255)), "train")[0].truth.labels
     assert (labels[:, :8] == 0).all() and (labels[:, 8:] == 1).all()
 
 

@@ -20,7 +20,7 @@ from densevision.run_config import PredictOptions
 
 def evaluate_weights(weights: Path) -> dict:
     model = load_torch(weights)
-    options = model.task.evaluation_options().changed(precision="float32")
+    options = model.task.evaluation_options().replace(precision="float32")
     return evaluate(model, model.task.open_dataset("val"), options, losses=True).report.to_dict()
 
 

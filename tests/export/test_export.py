@@ -146,7 +146,7 @@ def registered_tasks():
 def build(task_class: type[Task] = Spots, name: str = "spots") -> TorchPredictor:
     torch.manual_seed(0)
     task = task_class(SpotsConfig())
-    card = Card(name, task.config.plain(), ("spot",), license="none")
+    card = Card(name, task.config.to_dict(), ("spot",), license="none")
     return TorchPredictor(task, task.build_model().eval(), card)
 
 

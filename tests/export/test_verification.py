@@ -69,7 +69,7 @@ def test_comparison__missing_row_counts_on_either_side():
     assert compare(outputs, empty) == compare(empty, outputs) == {"boxes": math.inf, "labels": math.inf}
 
 
-def test_comparison__strays_are_ignored_up_to_their_fraction():
+def test_comparison__outliers_are_ignored_up_to_their_fraction():
     outputs, others = make_boxes(40), make_boxes(40, shift=1e-3)
     others["valid"][0, 3] = False
     assert compare(outputs, others, Tolerance(outlier_fraction=0.01))["boxes"] > 30

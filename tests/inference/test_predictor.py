@@ -23,8 +23,8 @@ SETTINGS = {"arch": "depth_unet", "backbone.name": "mobilenetv2_050", "model.wid
 def file(tmp_path: Path) -> Path:
     """Weights whose backbone started from a file that no longer exists."""
     task = load_task("depth")(load_config("depth").resolve(None, SETTINGS))
-    config = task.config.changed(backbone__pretrained="missing.safetensors")
-    card = replace(make_card(task.config, 0), config=config.plain())
+    config = task.config.replace(backbone__pretrained="missing.safetensors")
+    card = replace(make_card(task.config, 0), config=config.to_dict())
     TorchPredictor(task, task.build_model(), card).save(tmp_path / "a.safetensors")
     return tmp_path / "a.safetensors"
 

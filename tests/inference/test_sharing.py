@@ -1,4 +1,4 @@
-"""Models that threads, forked and spawned processes share answer as a single thread does."""
+"""Models that threads, forked and spawned processes share process as a single thread does."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ def weights() -> dict[str, Path]:
     return found
 
 
-def answer(task: str, weights: dict[str, Path]) -> np.ndarray:
+def predict(task: str, weights: dict[str, Path]) -> np.ndarray:
     result = densevision.predict(IMAGE, weights=weights[task], device="cpu", precision="float32")
     return result.labels if task == "semantic" else result.depth
 
 
 def test_predict__eight_threads_and_two_files(weights: dict[str, Path]) -> None:
-    expected = {task: answer(task, weights) for task in TASKS}
+    expected = {task: predict(task, weights) for task in TASKS}
     turns = [TASKS[number % 2] for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        for task, found in zip(turns, pool.map(lambda task: answer(task, weights), turns)):
+        for task, found in zip(turns, pool.map(lambda task: predict(task, weights), turns)):
             np.testing.assert_array_equal(found, expected[task])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore")
 def test_predict__fork_while_threads_load_and_answer(weights: dict[str, Path]) -> None:
-    expected, stop = answer("depth", weights), threading.Event()
+    expected, stop = predict("depth", weights), threading.Event()
     threads_before = torch.get_num_threads()
     torch.set_num_threads(1)  # a forked child has no other threads of OpenMP
 
     def busy() -> None:
         while not stop.is_set():
             for task in TASKS:
-                answer(task, weights)
+                predict(task, weights)
 
     threads = [threading.Thread(target=busy) for _ in range(2)]
     for thread in threads:
@@ -69,7 +69,7 @@ def test_predict__fork_while_threads_load_and_answer(weights: dict[str, Path]) -
             child = os.fork()
             if child == 0:
                 try:
-                    os._exit(0 if np.array_equal(answer("depth", weights), expected) else 3)
+                    os._exit(0 if np.array_equal(predict("depth", weights), expected) else 3)
                 finally:
                     os._exit(4)
             deadline = time.monotonic() + 60
@@ -102,7 +102,7 @@ def test_predict__spawned_processes(weights: dict[str, Path], tmp_path: Path) ->
     environment = {**os.environ, "PYTHONPATH": str(Path(densevision.__file__).parents[1])}
     subprocess.run([sys.executable, script, str(weights["depth"]), out], check=True, env=environment)
     for found in np.load(out):
-        np.testing.assert_allclose(found, answer("depth", weights), rtol=1e-5)
+        np.testing.assert_allclose(found, predict("depth", weights), rtol=1e-5)
 
 
 def test_load_once__one_load_for_all_threads(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_load_once__one_load_for_all_threads(weights: dict[str, Path], monkeypat
     monkeypatch.setattr(api, "load", slow)
     monkeypatch.setattr(api, "_loaded", {})
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: answer("depth", weights), range(8)))
+        list(pool.map(lambda _: predict("depth", weights), range(8)))
     assert len(loads) == 1
 
 

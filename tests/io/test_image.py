@@ -130,6 +130,17 @@ def test_read_image__gray_png_with_a_transparent_value_is_rgba(depth: int, tmp_p
     np.testing.assert_array_equal(read_index_mask(tmp_path / "a.png"), values)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_read_image__gray_with_transparency_equals_pillow(suffix: str, tmp_path: Path) -> None:
+    gray = Image.fromarray(NOISE[..., 0])
+    gray.save(tmp_path / f"a{suffix}", transparency=int(NOISE[0, 0, 0]))
+    with Image.open(tmp_path / f"a{suffix}") as opened:
+        expected = np.asarray(opened.convert("RGBA"))
+        np.testing.assert_array_equal(load_image(opened), expected)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), expected)
+    np.testing.assert_array_equal(read_index_mask(tmp_path / f"a{suffix}"), NOISE[..., 0])
+
+
 @pytest.mark.realdata
 def test_read_image__photos_equal_pillow(real_data: Path) -> None:
     files = sorted((real_data / "data" / "coco128").rglob("*.jpg"))[:24]

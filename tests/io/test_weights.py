@@ -126,14 +126,14 @@ def test_weights__state_dict_of_a_network(tmp_path: Path) -> None:
 
 def test_card__values_that_json_does_not_know(tmp_path: Path) -> None:
     metrics = {"AP": float("nan"), "count": np.int64(3), "mean": np.float32(0.5), "sizes": (1, 2), 7: None}
-    save_weights(tmp_path / "a", {}, CARD.changed(metrics=metrics))
+    save_weights(tmp_path / "a", {}, CARD.replace(metrics=metrics))
     assert load_card(tmp_path / "a").metrics == {"AP": None, "count": 3, "mean": 0.5, "sizes": [1, 2], "7": None}
 
 
 def test_card__says_which_version_made_it() -> None:
     card = Card(task="depth", config={})
     assert card.versions["densevision"] == __version__ and card.schema == SCHEMA
-    assert card.changed(license="MIT").license == "MIT" and card.license == ""
+    assert card.replace(license="MIT").license == "MIT" and card.license == ""
 
 
 def test_load_card__needs_no_torch(tmp_path: Path) -> None:

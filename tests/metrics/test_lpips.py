@@ -68,7 +68,7 @@ def test_lpips__small_and_unknown_images_are_nan(tmp_path: Path):
 
 def test_superres_metric__with_lpips_weights(tmp_path: Path):
     path = str(write_features("alex", tmp_path))
-    config = SuperresConfig.checked({"quality": {"lpips": path}})
+    config = SuperresConfig.from_dict({"quality": {"lpips": path}})
     metric, other = Superres(config).build_metric(), Superres(config).build_metric()
     one, two = (Image.from_source(np.ascontiguousarray(image[0].permute(1, 2, 0).numpy()), 2) for image in make_pair())
     metric.update(one, one, "same")
@@ -96,4 +96,4 @@ def test_load_lpips__other_files(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"part\.safetensors"):
         load_lpips(str(tmp_path / "part.safetensors"))
     with pytest.raises(UsageError, match=r"quality\.lpips"):
-        SuperresConfig.checked({"quality": {"lpips": "a.pth"}, "backbone": {"channels": 4}})
+        SuperresConfig.from_dict({"quality": {"lpips": "a.pth"}, "backbone": {"channels": 4}})

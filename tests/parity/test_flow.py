@@ -26,7 +26,7 @@ def reference(name: str) -> torch.nn.Module:
 
 
 def ours(name: str, tensors: dict[str, torch.Tensor], **settings) -> torch.nn.Module:
-    config = FlowConfig.checked({"arch": name, "model": {"occlusion": False, **settings}})
+    config = FlowConfig.from_dict({"arch": name, "model": {"occlusion": False, **settings}})
     net = Flow(config).build_model().eval()
     net.load_state_dict(rename_tensors(tensors), strict=True)
     return net

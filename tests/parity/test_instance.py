@@ -110,7 +110,7 @@ def make_pair(
     config["data"] = {"size": 96}
     config["decode"] = {**config.get("decode", {}), "max_detections": max_detections}
     config["model"] |= FEWER_PROPOSALS
-    task = Instance(InstanceConfig.checked(config))
+    task = Instance(InstanceConfig.from_dict(config))
     model = task.build_model()
     file = Path("state.pth")
     tensors = torchvision_weights.convert_state_dict(model, state, kind, file, "", is_exact=False)

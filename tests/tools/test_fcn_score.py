@@ -11,4 +11,4 @@ def test_help__a_line_for_each_example(tool) -> None:
 
 def test_images__neither_given_nor_made(tool) -> None:
     code, _, err = tool("fcn_score", "--segmenter", "a", "--data", "b")
-    assert code == 2 and "which images? Give either" in err
+    assert code == 2 and "--generator" in err

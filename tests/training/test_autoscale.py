@@ -32,9 +32,9 @@ def test_autoscale__follows_the_number_of_images(
     images: int, epochs: int, batch: int, workers: int, four_cores: None
 ) -> None:
     config = DetectionConfig()
-    adapted, changes = autoscale.autoscale_defaults(config, config.given(), images)
+    adapted, changes = autoscale.autoscale_defaults(config, config.list_given(), images)
     assert (adapted.train.epochs, adapted.train.batch, adapted.data.workers) == (epochs, batch, workers)
-    assert adapted == config.changed(**{name.replace(".", "__"): value for name, value in changes.items()})
+    assert adapted == config.replace(**{name.replace(".", "__"): value for name, value in changes.items()})
     assert set(changes) <= {"train.epochs", "train.batch", "data.workers"}
 
 
@@ -42,8 +42,8 @@ def test_autoscale__keeps_explicit_options(four_cores: None) -> None:
     config = DetectionConfig.resolve(
         None, {"train.epochs": 100, "train.batch": 16, "data.workers": 0, "arch": "yolo_s"}
     )
-    assert config.given() >= {"train.epochs", "train.batch", "data.workers", "arch"}
-    assert autoscale.autoscale_defaults(config, config.given(), 118_287) == (config, {})
+    assert config.list_given() >= {"train.epochs", "train.batch", "data.workers", "arch"}
+    assert autoscale.autoscale_defaults(config, config.list_given(), 118_287) == (config, {})
 
 
 def test_autoscale__keeps_batch_auto(four_cores: None) -> None:
@@ -56,10 +56,10 @@ def test_workers__follow_the_machine(method: str, cores: int, workers: int, monk
     monkeypatch.setattr(autoscale, "count_cores", lambda: cores)
     monkeypatch.setattr(autoscale.multiprocessing, "get_start_method", lambda: method)
     config = DetectionConfig()
-    assert autoscale.autoscale_defaults(config, config.given(), 5000)[0].data.workers == workers
+    assert autoscale.autoscale_defaults(config, config.list_given(), 5000)[0].data.workers == workers
 
 
 def test_given__names_explicit_options() -> None:
-    assert TrainConfig().given() == set()
-    assert TrainConfig.checked({"lr": 1e-3}).given() == {"lr"}
-    assert "train.lr" not in DetectionConfig.resolve(None, {"train.epochs": 3}).given()
+    assert TrainConfig().list_given() == set()
+    assert TrainConfig.from_dict({"lr": 1e-3}).list_given() == {"lr"}
+    assert "train.lr" not in DetectionConfig.resolve(None, {"train.epochs": 3}).list_given()

@@ -70,7 +70,7 @@ def train(
     ]
     defaults = {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant", "warmup_epochs": 0.0}
     defaults |= {"grad_clip_norm": 0.0, "lr": 0.1, "weight_decay": 0.0, "epochs": 1}
-    config = TrainConfig.checked({**defaults, **settings})
+    config = TrainConfig.from_dict({**defaults, **settings})
     task = task or Line()
     fabric = Fabric(accelerator="cpu", devices=1, plugins=plugins)
     fabric.launch()

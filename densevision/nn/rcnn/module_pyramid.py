@@ -39,7 +39,7 @@ class ModulePyramid(nn.Module):
 
     def __init__(self, name: str, in_channels: int, modules: Sequence[str], **options: Any):
         super().__init__()
-        config = BackboneConfig.checked({"name": name, "channels": in_channels, **options})
+        config = BackboneConfig.from_dict({"name": name, "channels": in_channels, **options})
         check_backbone_config(config)
         for option in ("freeze", "output_stride"):
             if value := getattr(config, option):
@@ -83,7 +83,7 @@ def _remove_classifier(network: nn.Module) -> nn.Module:
 def _measure(config: BackboneConfig, arguments: dict[str, Any], names: Sequence[str]) -> tuple[list[int], list[int]]:
     """Channels and strides of the image and of each level, measured on the meta device."""
     with torch.device("meta"):
-        network = _remove_classifier(create_network(config.changed(pretrained=False), arguments)).eval()
+        network = _remove_classifier(create_network(config.replace(pretrained=False), arguments)).eval()
         modules = dict(network.named_modules())
         if missing := [name for name in names if name not in modules]:
             hint = f"Its modules include {', '.join(list(modules)[1:60:8])}."

@@ -179,14 +179,14 @@ class DepthConfig(TaskConfig):
     loss: LossConfig = LossConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
 
-    def changed(self, **settings: Any) -> DepthConfig:
+    def replace(self, **settings: Any) -> DepthConfig:
         """Replaces settings; `camera` does not apply to another dataset, unless it is set together with it."""
-        config = super().changed(**settings)
+        config = super().replace(**settings)
         if not {"data", "data__camera"}.isdisjoint(settings):
             return config
         inherited = self.data.camera if config.data.path == self.data.path else ()
         fields = tuple(name for name in CAMERA_FIELDS if name in inherited or f"camera__{name}" in settings)
-        return config if fields == config.data.camera else super(DepthConfig, config).changed(data__camera=fields)
+        return config if fields == config.data.camera else super(DepthConfig, config).replace(data__camera=fields)
 
     @property
     def is_stereo(self) -> bool:

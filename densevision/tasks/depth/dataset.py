@@ -169,11 +169,11 @@ def infer_camera(config: DepthConfig) -> DepthConfig:
             zoom = config.data.resize_factor(size)
             focal, baseline = stated.focal or camera.focal * zoom, stated.baseline or camera.baseline
             offset = stated.offset or camera.offset * zoom or None
-            config = config.changed(camera__focal=focal, camera__baseline=baseline, camera__offset=offset)
+            config = config.replace(camera__focal=focal, camera__baseline=baseline, camera__offset=offset)
     if config.is_stereo and config.output == "metric" and None in (config.camera.focal, config.camera.baseline):
         problem = "metric depth from stereo pairs needs their focal length and baseline"
         hint = "Set camera.focal (pixels) and camera.baseline (meters), or output=disparity."
-        raise DataError(problem, file=config.data.path, field="camera", value=config.camera.plain(), hint=hint)
+        raise DataError(problem, file=config.data.path, field="camera", value=config.camera.to_dict(), hint=hint)
     return config
 
 

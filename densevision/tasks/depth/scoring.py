@@ -48,7 +48,7 @@ def open_files(
         DataError: There is nothing to compare, or the first prediction cannot be read; with "skip", if none can.
         UsageError: The camera has no focal length or baseline, or nothing is a disparity in pixels.
     """
-    rules = {"align": "auto"} if config is None else config.evaluation.plain()
+    rules = {"align": "auto"} if config is None else config.evaluation.to_dict()
     scale, offset = (None, 0.0) if config is None else (config.data.scale, config.data.offset)
     camera = None if config is None else _make_camera(config.camera)
     read_prediction, read_truth = (
@@ -72,7 +72,7 @@ def _make_camera(config: CameraConfig) -> Camera | None:
         return None
     if config.focal is None or config.baseline is None:
         problem = "disparities are converted to meters by focal length and baseline"
-        raise UsageError(problem, field="camera", value=config.plain(), hint="Set camera.focal and camera.baseline.")
+        raise UsageError(problem, field="camera", value=config.to_dict(), hint="Set camera.focal and camera.baseline.")
     return Camera(config.focal, baseline=config.baseline, offset=config.offset or 0.0)
 
 

@@ -118,7 +118,7 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.backbone.mean, config.backbone.std))
     tensors |= {"encoder.mean": mean, "encoder.std": std}
     tensors = check_state_dict(tensors, expected, weights.name, file, _HINT)
-    save_weights(out, tensors, weights.card(config.plain()))
+    save_weights(out, tensors, weights.card(config.to_dict()))
 
 
 def make_config(name: str) -> DepthConfig:
@@ -134,7 +134,7 @@ def make_config(name: str) -> DepthConfig:
     if "-metric-" in name:
         max_depth = METRIC_DATA[name.split("-")[-2]][0]
         config |= {"output": "metric", "max_depth": max_depth, "loss": {"silog": 1.0, "silog_variance": 0.5}}
-    return DepthConfig.checked(config)
+    return DepthConfig.from_dict(config)
 
 
 def _join_query_key_value(published: Tensors) -> Tensors:

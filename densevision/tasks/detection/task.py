@@ -70,7 +70,7 @@ class Detection(Task[DetectionConfig, Detections]):
         if config.classes is not None:
             return config
         names, ids = data.read_classes(config)
-        return config.changed(classes=names, category_ids=ids)
+        return config.replace(classes=names, category_ids=ids)
 
     def open_dataset(self, split: str) -> SampleSet:
         """The images of a split with their boxes."""

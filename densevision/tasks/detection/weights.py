@@ -94,7 +94,7 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     """
     publisher = weights.name.partition("/")[0]
     config, tensors = _CONVERTERS[publisher](weights, file)
-    save_weights(out, tensors, weights.card(config.plain(), config.classes))
+    save_weights(out, tensors, weights.card(config.to_dict(), config.classes))
 
 
 def _convert_torchvision(weights: PublishedWeights, file: Path) -> tuple[DetectionConfig, dict[str, Tensor]]:
@@ -107,7 +107,7 @@ def _convert_torchvision(weights: PublishedWeights, file: Path) -> tuple[Detecti
     backbone = torchvision_weights.infer_backbone(state)
     count = len(state["roi_heads.box_predictor.cls_score.weight"])
     names = _coco_categories()[1:]
-    config = DetectionConfig.checked(
+    config = DetectionConfig.from_dict(
         {
             "arch": "faster_rcnn",
             "model": model,
@@ -157,7 +157,7 @@ def _convert_one_stage(
     names = _coco_categories()
     ids = [row for row, name in enumerate(names) if row and name != "N/A"]
     is_coco = len(ids) == count
-    config = DetectionConfig.checked(
+    config = DetectionConfig.from_dict(
         {
             "arch": arch,
             "backbone": {"channels": channels},

@@ -59,7 +59,7 @@ class Flow(Task[FlowConfig, FlowField]):
         config, parameters = self.config, self.architecture.parameters()
         if "criterion" not in parameters and config.loss != LossConfig():
             hint = "Use the architecture's own options: model.gamma, model.max_flow."
-            raise UsageError(f"has no effect on arch {config.arch}", field="loss", value=config.loss.plain(), hint=hint)
+            raise UsageError(f"has no effect on arch {config.arch}", field="loss", value=config.loss.to_dict(), hint=hint)
         fields: dict[str, Any] = {"channels": config.backbone.channels}
         if "encoder" in self.architecture.arguments:
             fields["name"] = config.backbone.name
@@ -69,7 +69,7 @@ class Flow(Task[FlowConfig, FlowField]):
         if not is_timm and config.backbone != BackboneConfig(**fields):
             names = ", ".join(fields)
             problem = f"has no effect on arch {config.arch}, apart from {names}"
-            raise UsageError(problem, field="backbone", value=config.backbone.plain(), hint="Use arch raft_timm.")
+            raise UsageError(problem, field="backbone", value=config.backbone.to_dict(), hint="Use arch raft_timm.")
         return super().build_model()
 
     def open_dataset(self, split: str) -> SampleSet:

@@ -77,12 +77,12 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     from densevision.tasks.flow.task import Flow
 
     arch = "raft_small" if "small" in weights.name else "raft_large"
-    config = FlowConfig.checked({"arch": arch, "model": {"occlusion": False}})
+    config = FlowConfig.from_dict({"arch": arch, "model": {"occlusion": False}})
     with torch.device("meta"):
         expected = Flow(config).build_model().state_dict()
     tensors = rename_tensors(_read_checkpoint(weights, file))
     tensors = check_state_dict(tensors, expected, weights.name, file, f"Is it {weights.name}? Small and large differ.")
-    save_weights(out, tensors, weights.card(config.plain()))
+    save_weights(out, tensors, weights.card(config.to_dict()))
 
 
 def rename_tensors(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -44,12 +44,12 @@ def infer_from_data(config: InstanceConfig) -> InstanceConfig:
         source = next(iter(_detect(config).splits.values()))
         is_scenes = isinstance(source, SceneSource)
         names, ids = (CLASSES, tuple(range(1, len(CLASSES) + 1))) if is_scenes else source.classes()
-        config = config.changed(classes=names, category_ids=ids)
+        config = config.replace(classes=names, category_ids=ids)
     if config.has_keypoints and config.keypoint_names is None:
         skeleton = _read_skeleton(config)
-        config = config.changed(keypoint_names=skeleton.names, skeleton_edges=skeleton.edges)
+        config = config.replace(keypoint_names=skeleton.names, skeleton_edges=skeleton.edges)
     if config.has_keypoints and config.sigmas is None:
-        config = config.changed(sigmas=get_default_sigmas(len(config.keypoint_names or ())))
+        config = config.replace(sigmas=get_default_sigmas(len(config.keypoint_names or ())))
     return config
 
 

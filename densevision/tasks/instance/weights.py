@@ -58,10 +58,10 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     from densevision.tasks.instance.task import Instance
 
     state = torchvision_weights.read_state_dict(file, weights.name)
-    config = InstanceConfig.checked(infer_config(state))
+    config = InstanceConfig.from_dict(infer_config(state))
     model = Instance(config).meta_model
     tensors = torchvision_weights.convert_state_dict(model, state, weights.name, file, weights.sha256, is_exact=True)
-    save_weights(out, tensors, weights.card(config.plain(), config.classes))
+    save_weights(out, tensors, weights.card(config.to_dict(), config.classes))
 
 
 def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -48,9 +48,9 @@ def complete_config(config: SemanticConfig) -> SemanticConfig:
         DataError: The dataset is not recognized, or neither it nor the config names the classes.
     """
     if config.classes is None:
-        config = config.changed(classes=read_class_names(config))
+        config = config.replace(classes=read_class_names(config))
     if isinstance(config.loss.class_weights, str):
-        config = config.changed(loss__class_weights=_compute_class_weights(config))
+        config = config.replace(loss__class_weights=_compute_class_weights(config))
     return config
 
 

@@ -121,7 +121,7 @@ def read_encoding(truth: Path, config: SemanticConfig | None = None) -> tuple[tu
     if not names:
         option = "mode" if config.mode == "multilabel" else "data.unknown"
         raise UsageError("has no effect on files without class names", field=option, hint="Set classes as well.")
-    config.changed(classes=names)  # refuses another number of codes than of classes
+    config.replace(classes=names)  # refuses another number of codes than of classes
     if codes is None and not data.unknown and names == file_names:
         return file_names, encoding
     return names, LabelEncoding(len(names), data.values, data.colors, data.unknown, data.unknown_colors)

@@ -209,16 +209,16 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     if count is None:
         raise WeightsError(f"does not hold {weights.name}", file=file, hint=_HINT)
     classes = tuple(entry.classes) if count == len(entry.classes) else tuple(map(str, range(count)))
-    config = SemanticConfig.checked({**entry.config, "classes": classes})
+    config = SemanticConfig.from_dict({**entry.config, "classes": classes})
     if config.loss.auxiliary and not any(name.startswith("auxiliary.") for name in tensors):
-        config = config.changed(loss__auxiliary=0.0)
+        config = config.replace(loss__auxiliary=0.0)
     if entry.layout == "eomt":
         config = _read_eomt_sizes(config, tensors)
     model = Semantic(config).build_model()
     expected = model.state_dict()
     tensors |= {name: expected[name] for name in _CONSTANTS if name in expected}
     tensors = check_state_dict(tensors, expected, weights.name, file, _HINT)
-    save_weights(out, tensors, weights.card(config.plain(), classes))
+    save_weights(out, tensors, weights.card(config.to_dict(), classes))
 
 
 def _rename(tensors: Mapping[str, Tensor], entry: _Published) -> dict[str, Tensor]:
@@ -248,4 +248,4 @@ def _read_eomt_sizes(config: SemanticConfig, tensors: Mapping[str, Tensor]) -> S
     for option, name in (("num_queries", "network.queries.weight"), ("num_blocks", "network.mask_probabilities")):
         if name in tensors:
             options[option] = len(tensors[name])
-    return config.changed(model=options)
+    return config.replace(model=options)

@@ -87,7 +87,7 @@ def infer_splits(config: SuperresConfig) -> SuperresConfig:
         return config
     has_splits = config.data.train is None and Path(path).is_dir() and not has_no_split_folders(Path(path))
     if config.data.val is None and not has_splits:
-        config = config.changed(data__val=HELD_OUT)
+        config = config.replace(data__val=HELD_OUT)
     if find_pairs(config, "train", LabelIssues("skip")).inputs is not None:
         _check_no_degradation(config)
     return config
@@ -286,7 +286,7 @@ def _check_no_degradation(config: SuperresConfig) -> None:
 
 def _describe_degradation(config: SuperresConfig, split: str) -> tuple[str, ...]:
     """A note about how inputs are degraded, unless they are only downscaled."""
-    ranges = {name: limits for name, limits in config.degrade.plain().items() if name != "chain" and limits is not None}
+    ranges = {name: limits for name, limits in config.degrade.to_dict().items() if name != "chain" and limits is not None}
     description = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items())
     note = f"{split}: inputs are generated from the images: {description or config.degrade.chain}"
     return (note,) if config.degrade.is_random else ()

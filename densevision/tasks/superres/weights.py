@@ -128,9 +128,9 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     Raises:
         WeightsError: The file holds no state dict, or that of another network; unknown names are listed.
     """
-    config = SuperresConfig.checked(_SETTINGS[weights.name])
+    config = SuperresConfig.from_dict(_SETTINGS[weights.name])
     tensors, _ = _convert_tensors(read_state_dict(file, HINT), config, weights.name, file)
-    save_weights(out, tensors, weights.card(config.plain()))
+    save_weights(out, tensors, weights.card(config.to_dict()))
 
 
 def open_file(file: Path) -> tuple[SuperresConfig, Model]:
@@ -143,7 +143,7 @@ def open_file(file: Path) -> tuple[SuperresConfig, Model]:
     settings = infer_settings(published)
     if settings is None:
         return _open_with_spandrel(published, file)
-    config = SuperresConfig.checked(settings)
+    config = SuperresConfig.from_dict(settings)
     tensors, model = _convert_tensors(published, config, config.arch, file)
     model.load_state_dict(tensors, strict=True)
     return config, model
@@ -195,7 +195,7 @@ def _open_with_spandrel(published: Mapping[str, Tensor], file: Path) -> tuple[Su
     except WeightsError as error:
         raise convert_error(error, WeightsError, file) from None
     channels = descriptor.input_channels
-    config = SuperresConfig.checked(
+    config = SuperresConfig.from_dict(
         {
             "arch": "spandrel",
             "model": describe_network(descriptor.model),

@@ -76,7 +76,7 @@ def infer_splits(config: TranslationConfig) -> TranslationConfig:
     data = config.data
     if data.path is None or parse_scene_splits(data.path) is not None or data.val is not None:
         return config
-    return config.changed(data__val=HELD_OUT) if data.train is not None or has_no_val_split(config) else config
+    return config.replace(data__val=HELD_OUT) if data.train is not None or has_no_val_split(config) else config
 
 
 class FileReader:

@@ -108,7 +108,7 @@ class Translation(Task[TranslationConfig, Image]):
             model.check_batch_size(1)
         depth = getattr(model, "depth", None)
         if depth is not None:
-            config = config.changed(model={**config.model, "depth": depth})
+            config = config.replace(model={**config.model, "depth": depth})
         return data.infer_splits(config)
 
     def open_dataset(self, split: str) -> SampleSet:
@@ -195,7 +195,7 @@ class Translation(Task[TranslationConfig, Image]):
 def _build_feature_extractor(config: str) -> ExtractFeatures:
     """A function to the spatial mean of the deepest features of a timm model, which is built once."""
     options = BackboneConfig.model_validate_json(config)
-    backbone = Backbone(options.name, options.channels, **options.plain_options()).eval()
+    backbone = Backbone(options.name, options.channels, **options.to_options()).eval()
 
     def extract_features(image: np.ndarray) -> np.ndarray:
         """(H, W, C) float32 in [0, 1] to (D,) float64."""

@@ -58,7 +58,7 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
         WeightsError: The file holds no generator of this project; unknown names are listed.
     """
     config, tensors = read_generator(file)
-    save_weights(out, tensors, weights.card(config.plain()))
+    save_weights(out, tensors, weights.card(config.to_dict()))
 
 
 def open_file(file: Path) -> tuple[TranslationConfig, Model]:
@@ -111,7 +111,7 @@ def read_generator(file: Path) -> tuple[TranslationConfig, dict[str, Tensor]]:
 def get_published_names(config: TranslationConfig) -> dict[str, str]:
     """Our names of modules -> the published ones, for the generator of a config with `model.depth`.
 
-    >>> get_published_names(TranslationConfig.checked({"model": {"depth": 7}}))["downs.1.convolution"]
+    >>> get_published_names(TranslationConfig.from_dict({"model": {"depth": 7}}))["downs.1.convolution"]
     'model.model.1.model.1'
     """
     depth = config.model["depth"]
@@ -183,7 +183,7 @@ def _build_config(
     arch: str, model: dict[str, Any], first: Tensor, outputs: int, size: int, is_instance: bool
 ) -> TranslationConfig:
     """The config of a generator with this first convolution; only those before instance norms have biases."""
-    return TranslationConfig.checked(
+    return TranslationConfig.from_dict(
         {
             "arch": arch,
             "model": {**model, "width": first.shape[0]},

@@ -218,11 +218,11 @@ def test_camera__of_the_config_is_not_that_of_other_data(tmp_path: Path) -> None
     own = DepthConfig.resolve(None, {**LEARNED, "data.path": str(tmp_path), "data.val": "."})
     assert open_split(own, "val")[0].truth.camera == Camera(230.4, baseline=0.15)
     learned = DepthConfig.resolve(None, LEARNED)
-    moved = learned.changed(data__path=str(tmp_path), data__val=".")
+    moved = learned.replace(data__path=str(tmp_path), data__val=".")
     assert moved.camera == learned.camera and open_split(moved, "val")[0].truth.camera is None
-    known = moved.changed(camera__focal=700.0)
+    known = moved.replace(camera__focal=700.0)
     assert open_split(known, "val")[0].truth.camera == Camera(700.0)
-    known = learned.changed(data__path=str(tmp_path), data__val=".", camera__focal=700.0, camera__baseline=0.5)
+    known = learned.replace(data__path=str(tmp_path), data__val=".", camera__focal=700.0, camera__baseline=0.5)
     assert open_split(known, "val")[0].truth.camera == Camera(700.0, baseline=0.5)
 
 
@@ -249,7 +249,7 @@ def test_camera__offset_of_a_pair_is_learned_and_answered(tmp_path: Path) -> Non
     for shorter in ({}, {"data.shorter": 48, "data.size": 48}):
         config = Depth.infer_from_data(DepthConfig.resolve(None, {**pairs, **shorter}))
         task, zoom = Depth(config), 2 if shorter else 1
-        assert config.camera.plain() == {"focal": 90.0 * zoom, "baseline": 0.2, "offset": 4.0 * zoom}
+        assert config.camera.to_dict() == {"focal": 90.0 * zoom, "baseline": 0.2, "offset": 4.0 * zoom}
         view = task.input_spec["image"].view(SIZE)
         said = torch.full((1, 1, *view.size), 5.0 * zoom)
         (answer,) = task.to_results({"depth": said}, [view], PredictOptions())
@@ -261,13 +261,13 @@ def test_camera__offset_of_a_pair_is_learned_and_answered(tmp_path: Path) -> Non
 def test_camera__of_the_config_lends_no_baseline_to_other_data(tmp_path: Path) -> None:
     disparities(tmp_path)
     (tmp_path / "intrinsics.txt").write_text("50 0 15.5\n0 50 11.5\n0 0 1\n")
-    moved = DepthConfig.resolve(None, LEARNED).changed(data__path=str(tmp_path), data__val=".")
+    moved = DepthConfig.resolve(None, LEARNED).replace(data__path=str(tmp_path), data__val=".")
     assert open_split(moved, "val")[0].truth.camera == Camera(50.0, (16, 12))
 
 
 def test_camera__meters_are_not_compared_with_disparities_of_an_unknown_one(tmp_path: Path) -> None:
     disparities(tmp_path)
-    moved = DepthConfig.resolve(None, LEARNED).changed(data__path=str(tmp_path), data__val=".")
+    moved = DepthConfig.resolve(None, LEARNED).replace(data__path=str(tmp_path), data__val=".")
     truth = open_split(moved, "val")[0].truth
     with pytest.raises(UsageError, match="calibration is missing"):
         DepthMetric().update(DepthMap.from_arrays(np.ones(SIZE)), truth, 0)

@@ -46,7 +46,7 @@ def test_zoom__halves_what_the_network_says_of_meters() -> None:
 
 
 def replace_scale(scale: float) -> DepthAugment:
-    return PLAIN.changed(scale=(scale, scale))
+    return PLAIN.replace(scale=(scale, scale))
 
 
 def test_focal__of_another_camera_scales_meters_back() -> None:

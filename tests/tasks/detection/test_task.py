@@ -86,13 +86,13 @@ def test_class_tensors__are_those_that_depend_on_the_number_of_classes(arch):
 
 @pytest.mark.parametrize("arch", ["yolo_n", "yolo_s", "yolo_m", "yolo_l", "faster_rcnn", "dfine_n"])
 def test_config__backbone_of_the_architecture_unless_named(arch):
-    assert DetectionConfig.checked({"arch": arch}).backbone.name == MODELS[arch].arguments["encoder"]
-    assert DetectionConfig.checked({"arch": arch, "backbone": {"name": "resnet18"}}).backbone.name == "resnet18"
+    assert DetectionConfig.from_dict({"arch": arch}).backbone.name == MODELS[arch].arguments["encoder"]
+    assert DetectionConfig.from_dict({"arch": arch, "backbone": {"name": "resnet18"}}).backbone.name == "resnet18"
 
 
 def test_config__canvas_of_the_architecture_unless_given():
     sizes = {
-        arch: DetectionConfig.checked({"arch": arch}).data.size for arch in ("yolo_s", "yolox_nano", "faster_rcnn")
+        arch: DetectionConfig.from_dict({"arch": arch}).data.size for arch in ("yolo_s", "yolox_nano", "faster_rcnn")
     }
     assert sizes == {"yolo_s": 640, "yolox_nano": 416, "faster_rcnn": 800}
     assert DetectionConfig.resolve(None, {"arch": "yolox_nano", "data.size": 320}).data.size == 320
@@ -100,7 +100,7 @@ def test_config__canvas_of_the_architecture_unless_given():
 
 def test_config__round_trip():
     config = DetectionConfig.resolve(None, FASTER_RCNN)
-    assert DetectionConfig.checked(config.plain()) == config
+    assert DetectionConfig.from_dict(config.to_dict()) == config
 
 
 @pytest.mark.parametrize(
@@ -128,10 +128,10 @@ def test_build_model__options_without_effect_are_errors(base, settings, field):
 
 def test_config__unknown_architecture_and_ids_without_classes():
     with pytest.raises(UsageError) as error:
-        DetectionConfig.checked({"arch": "yolo_xs"})
+        DetectionConfig.from_dict({"arch": "yolo_xs"})
     assert error.value.field == "arch" and "yolo_" in error.value.hint
     with pytest.raises(UsageError, match="category_ids"):
-        DetectionConfig.checked({"category_ids": (1, 2)})
+        DetectionConfig.from_dict({"category_ids": (1, 2)})
 
 
 def test_build_model__without_classes_is_an_error():
@@ -143,7 +143,7 @@ def test_build_model__without_classes_is_an_error():
 @pytest.mark.parametrize("file", sorted(Path("configs/detection").glob("*.yaml")), ids=lambda file: file.stem)
 def test_config_files__are_valid(file):
     config = DetectionConfig.resolve(file)
-    Detection(config.changed(classes=("a",), backbone__pretrained=False)).input_spec
+    Detection(config.replace(classes=("a",), backbone__pretrained=False)).input_spec
 
 
 # -- data and losses --------------------------------------------------------------------------------------------------

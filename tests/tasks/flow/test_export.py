@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.export, pytest.mark.slow]
 def test_onnx__answers_images_of_other_sizes_alike(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
-    task = Flow(FlowConfig.checked({"arch": "raft_tiny", "model": {"iterations": 3}}))
+    task = Flow(FlowConfig.from_dict({"arch": "raft_tiny", "model": {"iterations": 3}}))
     model = TorchPredictor(task, task.build_model().eval(), make_card(task.config, 0))
     exported = load_exported(export(model, tmp_path / "flow.onnx"), "flow")
     rng = np.random.default_rng(0)

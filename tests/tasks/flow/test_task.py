@@ -43,7 +43,7 @@ def test_variants__have_the_published_numbers_of_parameters():
     counts = {}
     for preset in ("tiny", "small", "large"):
         with torch.device("meta"):
-            net = Flow(FlowConfig.checked({"arch": f"raft_{preset}", "model": {"occlusion": False}})).build_model()
+            net = Flow(FlowConfig.from_dict({"arch": f"raft_{preset}", "model": {"occlusion": False}})).build_model()
         counts[preset] = sum(weight.numel() for weight in net.parameters())
     assert counts["small"] == 990_162 and counts["large"] == 5_257_536 and counts["tiny"] < 1_000_000
 
@@ -59,7 +59,7 @@ def test_variants__have_the_published_numbers_of_parameters():
 )
 def test_options_without_effect__are_refused(settings):
     with pytest.raises(UsageError):
-        FlowConfig.checked(settings)
+        FlowConfig.from_dict(settings)
 
 
 @pytest.mark.parametrize("config_file", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

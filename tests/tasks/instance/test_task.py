@@ -212,7 +212,7 @@ def test_config__options_without_effect_are_errors(settings):
 def test_build_model__options_without_effect_are_errors(settings, field):
     config = InstanceConfig.resolve(None, {**TINY, "classes": ["a"], **settings})
     if config.has_keypoints:
-        config = config.changed(keypoint_names=("a",))
+        config = config.replace(keypoint_names=("a",))
     with pytest.raises(UsageError) as error:
         Instance(config).build_model()
     assert error.value.field == field
@@ -256,4 +256,4 @@ def test_score__of_files_equals_the_metric(tmp_path):
 def test_config_files__are_valid(file):
     config = InstanceConfig.resolve(file)
     keypoints = {"keypoint_names": ("a",)} if config.has_keypoints else {}
-    Instance(config.changed(classes=("a",), backbone__pretrained=False, **keypoints)).input_spec
+    Instance(config.replace(classes=("a",), backbone__pretrained=False, **keypoints)).input_spec

@@ -68,7 +68,7 @@ def test_color__that_is_not_in_the_palette(dataset: Path) -> None:
     write_image(dataset / "train/masks/a.png", make_mask(RED, (0, 9, 255)))
     with pytest.raises(DataError, match=r"a\.png: pixel \(20, 0\): .*not in the palette \(got \(0, 9, 255\)\)"):
         open_split(colored, "train")[0]
-    fixed = open_split(colored.changed(data__on_error="fix"), "train")
+    fixed = open_split(colored.replace(data__on_error="fix"), "train")
     np.testing.assert_array_equal(fixed[0].truth.labels, make_mask(0, 255))
     assert any("a.png" in note for note in fixed.notes)
 

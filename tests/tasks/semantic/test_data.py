@@ -43,7 +43,7 @@ def test_configs__are_valid(file: Path) -> None:
     assert config.data.path and not config.data.path.startswith("..")
     assert isinstance(config.backbone.pretrained, bool)
     with torch.device("meta"):
-        Semantic(config.changed(classes=tuple("abcdefghijk"), backbone__pretrained=False)).build_model()
+        Semantic(config.replace(classes=tuple("abcdefghijk"), backbone__pretrained=False)).build_model()
 
 
 def test_scenes__class_maps_in_every_mode() -> None:

@@ -151,6 +151,6 @@ def test_class_weights__by_hand() -> None:
 
 def test_config__options_without_effect_are_refused() -> None:
     with pytest.raises(UsageError, match="tversky"):
-        LossConfig.checked({"tversky_alpha": 0.5})
+        LossConfig.from_dict({"tversky_alpha": 0.5})
     with pytest.raises(UsageError, match="weight"):
-        LossConfig.checked({"cross_entropy": 0.0})
+        LossConfig.from_dict({"cross_entropy": 0.0})

@@ -156,7 +156,7 @@ def test_config__options_without_effect_are_refused(settings: dict, field: str) 
 
 
 def test_config__sets_classes_mode_losses_and_encoder() -> None:
-    config = SemanticConfig.checked(
+    config = SemanticConfig.from_dict(
         {
             "arch": "unet",
             "model": {"decoder_options": SMALL["unet"]},
@@ -185,4 +185,4 @@ def test_config__sets_classes_mode_losses_and_encoder() -> None:
 )
 def test_sizes__beyond_memory_are_refused(arch: str, options: dict) -> None:
     with pytest.raises(UsageError, match=next(iter(options))):
-        Semantic(SemanticConfig.checked({"arch": arch, "classes": ("a", "b"), "model": options})).build_model()
+        Semantic(SemanticConfig.from_dict({"arch": arch, "classes": ("a", "b"), "model": options})).build_model()

@@ -93,7 +93,7 @@ def test_tiles__equal_the_whole_image_for_a_small_receptive_field() -> None:
     image = np.random.default_rng(0).integers(0, 256, (300, 420, 3), np.uint8)
     options = PredictOptions(probabilities=True, precision="float32")
     whole = predictor.predict_batch([Sample({"image": image})], options)[0]
-    tiled = predict_blended(predictor, Sample({"image": image}), options.changed(tile=160, overlap=0.4))
+    tiled = predict_blended(predictor, Sample({"image": image}), options.replace(tile=160, overlap=0.4))
     np.testing.assert_allclose(tiled.probabilities, whole.probabilities, atol=1e-3)
     assert (tiled.labels == whole.labels).mean() > 0.999
 
@@ -108,7 +108,7 @@ def test_tta_flip__of_a_mirrored_image_is_mirrored() -> None:
 
 
 def test_ideal_outputs__unknown_pixels_have_equal_logits() -> None:
-    task, truth = Semantic(SemanticConfig.checked({"classes": NAMES})), make_record()
+    task, truth = Semantic(SemanticConfig.from_dict({"classes": NAMES})), make_record()
     outputs = task.ideal_outputs([truth])
     assert (outputs["logits"][0, :, :3] == 0).all()
     (again,) = task.decode(outputs, [View(truth.size, truth.size)])

@@ -98,13 +98,13 @@ def test_residual__adds_the_bicubic_enlargement():
 )
 def test_model__refuses_options_that_it_has_not(values: dict[str, Any], field: str):
     with pytest.raises(UsageError) as caught:
-        Superres(SuperresConfig.checked(values)).build_model()
+        Superres(SuperresConfig.from_dict(values)).build_model()
     assert caught.value.field == field
 
 
 def test_arch__sets_what_it_needs():
-    assert SuperresConfig.checked({"arch": "nafnet"}).scale == 1
-    assert SuperresConfig.checked({"arch": "superres_unet"}).backbone.name == "mobilenetv2_100"
+    assert SuperresConfig.from_dict({"arch": "nafnet"}).scale == 1
+    assert SuperresConfig.from_dict({"arch": "superres_unet"}).backbone.name == "mobilenetv2_100"
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_arch__sets_what_it_needs():
 )
 def test_input_spec__padding_does_not_change_the_output(name: str, scale: int, multiple: int):
     image = make_image(33, 50, 3)
-    config = SuperresConfig.checked({"arch": name, "scale": scale, "model": SMALL[name]})
+    config = SuperresConfig.from_dict({"arch": name, "scale": scale, "model": SMALL[name]})
     torch.manual_seed(0)
     task = Superres(config)
     model = task.build_model().eval()
@@ -164,7 +164,7 @@ def test_spandrel__predicts_tiles_trains_and_saves_like_other_models(name: str, 
         api.load(tmp_path / "ours.safetensors").predict(image, precision="float32").image, whole
     )
 
-    config = predictor.task.config.changed(data__path="scenes:2:0", data__crop=16, degrade__noise=(0.1, 0.1))
+    config = predictor.task.config.replace(data__path="scenes:2:0", data__crop=16, degrade__noise=(0.1, 0.1))
     task = Superres(config)
     samples = task.open_dataset("train")
     batch = Collate(task)([task.augment(samples, index, np.random.default_rng(index), 0) for index in range(2)])
@@ -190,13 +190,13 @@ def test_spandrel__built_from_options_and_trained(tmp_path: Path):
 @pytest.mark.parametrize("name", ["Compact", "SAFMN", "SwinIR"])
 def test_spandrel__exports(name: str, tmp_path: Path):
     pytest.importorskip("spandrel")
-    config = SuperresConfig.checked({"arch": "spandrel", "model": {"architecture": name, "options": SPANDREL[name]}})
+    config = SuperresConfig.from_dict({"arch": "spandrel", "model": {"architecture": name, "options": SPANDREL[name]}})
     task = Superres(config)
     torch.manual_seed(0)
     from densevision.inference.predictor import TorchPredictor
     from densevision.io.weights import Card
 
-    predictor = TorchPredictor(task, task.build_model().eval(), Card(task="superres", config=config.plain()))
+    predictor = TorchPredictor(task, task.build_model().eval(), Card(task="superres", config=config.to_dict()))
     exported = api.load(api.export("superres", predictor, out=tmp_path / "x.onnx"), "superres")
     image = make_image(37, 45, 3)
     first, second = (one.predict(image, precision="float32").image for one in (predictor, exported))
@@ -216,7 +216,7 @@ def test_spandrel__exports(name: str, tmp_path: Path):
 def test_spandrel__refuses_wrong_options(model: dict[str, Any], field: str):
     pytest.importorskip("spandrel")
     with pytest.raises(UsageError) as caught:
-        Superres(SuperresConfig.checked({"arch": "spandrel", "model": model})).build_model()
+        Superres(SuperresConfig.from_dict({"arch": "spandrel", "model": model})).build_model()
     assert caught.value.field == field
 
 

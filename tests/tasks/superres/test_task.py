@@ -47,9 +47,9 @@ QUICK_EXPORTS = (("bicubic", 4), ("rrdb", 2))
 def build(arch: str = "edsr_baseline", scale: int = 2, *, depth: int = 2, **settings: Any) -> TorchPredictor:
     torch.manual_seed(0)
     model = {"width": 8, "depth": depth} if arch in SIZED else {}
-    config = SuperresConfig.checked({"arch": arch, "scale": scale, "model": model, **settings})
+    config = SuperresConfig.from_dict({"arch": arch, "scale": scale, "model": model, **settings})
     task = Superres(config)
-    return TorchPredictor(task, task.build_model().eval(), Card(task="superres", config=config.plain()))
+    return TorchPredictor(task, task.build_model().eval(), Card(task="superres", config=config.to_dict()))
 
 
 def make_noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
@@ -248,7 +248,7 @@ def test_export__takes_a_single_image(tmp_path: Path):
 )
 def test_config__refuses_options_without_effect(values: dict[str, Any], words: str):
     with pytest.raises(UsageError, match=words):
-        SuperresConfig.checked(values)
+        SuperresConfig.from_dict(values)
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/superres").glob("*.yaml")), ids=lambda file: file.stem)

@@ -67,7 +67,7 @@ def test_model__refuses_options_that_it_has_not(settings: dict[str, Any], field:
 def test_depth__follows_from_the_size_and_is_recorded(size: int, depth: int):
     config = Translation.infer_from_data(TranslationConfig.resolve(None, {"data.size": size}))
     assert config.model == {"depth": depth}
-    assert Translation.infer_from_data(config.changed(data__size=2 * size)).model == {"depth": depth}
+    assert Translation.infer_from_data(config.replace(data__size=2 * size)).model == {"depth": depth}
 
 
 @pytest.mark.parametrize(("size", "layers"), [(256, 5), (128, 4), (64, 3)])
@@ -85,7 +85,7 @@ def test_train__defaults_are_the_papers():
 
 def test_infer_from_data__refuses_a_single_value_for_batch_norms():
     def infer(**values: Any) -> TranslationConfig:
-        config = TranslationConfig.checked({"arch": "pix2pix_timm", "data": {"size": 32}, **values})
+        config = TranslationConfig.from_dict({"arch": "pix2pix_timm", "data": {"size": 32}, **values})
         return Translation.infer_from_data(config)
 
     with pytest.raises(UsageError) as caught:
@@ -98,7 +98,7 @@ def test_infer_from_data__refuses_a_single_value_for_batch_norms():
 @pytest.mark.parametrize("file", sorted((ROOT / "configs/translation").glob("*.yaml")), ids=lambda file: file.stem)
 def test_configs__build_their_models(file: Path):
     config = TranslationConfig.resolve(file)
-    model = Translation(Translation.infer_from_data(config.changed(data__path="scenes"))).meta_model
+    model = Translation(Translation.infer_from_data(config.replace(data__path="scenes"))).meta_model
     assert config.data.path is None or ".." not in config.data.path
     if file.stem == "scenes":
         assert sum(weight.numel() for weight in model.parameters()) < 2.9e6

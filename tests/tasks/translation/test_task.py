@@ -39,7 +39,7 @@ def build(**settings: Any) -> TorchPredictor:
     values = {name.replace("__", "."): value for name, value in settings.items()}
     config = TranslationConfig.resolve(None, {**TINY, **values})
     task = Translation(Translation.infer_from_data(config))
-    return TorchPredictor(task, task.build_model().eval(), Card(task="translation", config=task.config.plain()))
+    return TorchPredictor(task, task.build_model().eval(), Card(task="translation", config=task.config.to_dict()))
 
 
 def make_noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
@@ -159,7 +159,7 @@ def test_metric__frechet_distance_of_mean_colors():
 def test_metric__frechet_distance_of_a_backbone(real_data: Path):
     weights = real_data / "weights/mobilenetv2_100.safetensors"
     features = {"name": "mobilenetv2_100", "pretrained": str(weights)}
-    task = Translation(TranslationConfig.checked({"quality": {"frechet": True, "features": features}}))
+    task = Translation(TranslationConfig.from_dict({"quality": {"frechet": True, "features": features}}))
     rng = np.random.default_rng(3)
     same, other = task.build_metric(), task.build_metric()
     for number in range(3):

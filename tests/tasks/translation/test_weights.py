@@ -21,7 +21,7 @@ from densevision.tasks.translation.weights import get_published_names
 def make_published() -> dict[str, Tensor]:
     """A small U-Net generator under its published names."""
     torch.manual_seed(0)
-    config = TranslationConfig.checked({"model": {"depth": 5, "width": 2}})
+    config = TranslationConfig.from_dict({"model": {"depth": 5, "width": 2}})
     names = get_published_names(config)
     published = {}
     for name, tensor in Translation(config).build_model().state_dict().items():

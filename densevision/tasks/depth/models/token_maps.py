@@ -47,7 +47,7 @@ class TokenMaps(nn.Module):
 
     def __init__(self, name: str, in_channels: int = 3, blocks: Sequence[int] | None = None, **options: Any):
         super().__init__()
-        config = BackboneConfig.checked({"name": name, "channels": in_channels, **options})
+        config = BackboneConfig.from_dict({"name": name, "channels": in_channels, **options})
         self.network = _create_transformer(config)
         depth = len(self.network.blocks)
         self.blocks = tuple(blocks or (depth * quarter // 4 for quarter in (1, 2, 3, 4)))
@@ -103,7 +103,7 @@ class TokenMaps(nn.Module):
             return patches
         prefix = torch.cat(extra, 1)
         prefix = prefix + network.pos_embed[:, :prefix_count] if prefix_count else prefix
-        return torch.cat([prefix.to(patches.dtype).expand(len(patches), -1, -1), patches], 1)
+        return torch.cat([prefix.to(patches.dtype).expand(patches.shape[0], -1, -1), patches], 1)
 
     def _freeze(self, quarters: int) -> None:
         """Freezes the embeddings and the blocks up to the end of so many quarters."""

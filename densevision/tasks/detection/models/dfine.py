@@ -98,6 +98,8 @@ class DFine(Model):
     uses_nms = False
     iou_threshold = 0.7
     """IoU above which boxes of different tiles are taken for the same object."""
+    memory_format = torch.contiguous_format
+    """Rounding as in other implementations: the selection of queries depends on it where scores are nearly equal."""
 
     def __init__(
         self,

@@ -70,7 +70,7 @@ class SmpModel(SegmentationModel):
         criterion: Criterion | None = None,
         encoder_options: Mapping[str, Any] | None = None,
     ):
-        config = BackboneConfig.checked({"name": encoder, "channels": in_channels, **(encoder_options or {})})
+        config = BackboneConfig.from_dict({"name": encoder, "channels": in_channels, **(encoder_options or {})})
         _check_encoder(config)
         options = _check_options(architecture, decoder_options or {})
         super().__init__(make_input_spec(in_channels, input_size, multiple_of=32), num_classes, mode, criterion)
@@ -99,7 +99,7 @@ def _check_encoder(config: BackboneConfig) -> None:
 
     name = config.name
     if name.startswith(TIMM_PREFIX):
-        check_backbone_config(config.changed(name=name.removeprefix(TIMM_PREFIX)))
+        check_backbone_config(config.replace(name=name.removeprefix(TIMM_PREFIX)))
     elif name not in encoders:
         hint = did_you_mean(name, encoders)
         raise UsageError("smp has no such encoder", field="backbone.name", value=name, hint=hint)
