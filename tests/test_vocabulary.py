@@ -17,8 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 IDENTIFIER_WORDS = """
 alone answer answers arrivals basis believed centre centres colour colours continued counterparts critic decodes
-glossary grey guided heeded heeds judge judged judgement keeper learnt licence likeness looks meant mend mended mends optimiser
-perfect picture pictures rehearsal rehearse rehearsed semblance steering stilled stray strays suited suppressed
+glossary grey guided heeded heeds judge judged judgement keeper learnt licence likeness looks meant mend mended mends
+optimiser perfect picture pictures rehearsal rehearse rehearsed semblance steering stilled stray strays suited suppressed
 survivors told truths unanswered unheeded unmeant unreturned untold watch witness witnesses zoo
 """.split()
 """Words that name nothing in this field, which has terms for what they stood for: image, prediction, hint, monitor,

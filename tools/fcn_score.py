@@ -4,8 +4,8 @@
     python tools/fcn_score.py --segmenter semantic.safetensors --data camvid --images generated/
     python tools/fcn_score.py --segmenter semantic.safetensors --data scenes:100:1 --generator translation.safetensors
 
-Generated images have the names of the dataset's images; or a generator makes them from the ground-truth labels, drawn in
-the classes' colors like the scenes of `translation`. The score of the real images is the upper bound.
+Generated images have the names of the dataset's images; or a generator makes them from the ground-truth labels, drawn
+in the classes' colors like the scenes of `translation`. The score of the real images is the upper bound.
 
 Source: Isola et al., Image-to-Image Translation with Conditional Adversarial Networks, CVPR 2017, section 3.2.
 """

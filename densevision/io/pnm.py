@@ -1,8 +1,8 @@
 """PGM and PPM images (netpbm), binary and plain, with any maximum value.
 
-Written by netpbm, ImageMagick, OpenCV and most cameras' tools with a maximum of 255 or 65535; sensor tools state the range
-of their converter, such as 1023 or 4095, and some write plain text. Decoders differ: OpenCV ignores the maximum, and
-fails on plain files without a final newline.
+Written by netpbm, ImageMagick, OpenCV and most cameras' tools with a maximum of 255 or 65535; sensor tools state the
+range of their converter, such as 1023 or 4095, and some write plain text. Decoders differ: OpenCV ignores the maximum,
+and fails on plain files without a final newline.
 
 Source: netpbm's manual pages pgm(5) and ppm(5).
 """

@@ -208,7 +208,7 @@ def warp_image(
 def to_opencv_matrix(matrix: np.ndarray) -> np.ndarray:
     """Converts an affine map (2, 3) from corner coordinates to those of OpenCV, whose origin is the center of a pixel.
 
-    >>> pixel_map(np.array([[2.0, 0, 0], [0, 1, 0]]))
+    >>> to_opencv_matrix(np.array([[2.0, 0, 0], [0, 1, 0]]))
     array([[2. , 0. , 0.5],
            [0. , 1. , 0. ]])
     """

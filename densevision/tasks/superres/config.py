@@ -148,8 +148,8 @@ class QualityConfig(Config):
     color: Literal["Y", "RGB"] = "Y"
     """`Y` compares the luma, as super-resolution papers do; `RGB` all channels. Alpha is left out."""
     luma: Literal["rounded", "float"] = "rounded"
-    """With `Y`: `rounded` to 8-bit levels like MATLAB's rgb2ycbcr, or `float` like BasicSR and EDSR-PyTorch; they differ
-    by up to 0.4 dB."""
+    """With `Y`: `rounded` to 8-bit levels like MATLAB's rgb2ycbcr, or `float` like BasicSR and EDSR-PyTorch; they
+    differ by up to 0.4 dB."""
     crop: int | None = Field(None, ge=0)
     """Width of the border that is left out; by default the scale, and 0 at scale 1."""
     lpips: str | None = None

@@ -39,8 +39,8 @@ class TranslationData(DataConfig):
     """Folder of validation pairs below `path`; `held-out` is a tenth of the training pairs."""
     layout: Literal["auto", "side-by-side", "folders", "images"] = "auto"
     """`side-by-side`: A and B are the halves of one image; `folders`: images of the same name in two folders;
-    `images`: single images, from which `derive` makes the input. `auto`: folders, if those of `sides` exist; else images
-    if `derive` is set, and side-by-side otherwise."""
+    `images`: single images, from which `derive` makes the input. `auto`: folders, if those of `sides` exist; else
+    images if `derive` is set, and side-by-side otherwise."""
     sides: tuple[str, str] = SIDES
     """Names of the folders that contain A and B, such as `[night, day]`; case-insensitive."""
     direction: Literal["AtoB", "BtoA"] = "AtoB"
@@ -50,7 +50,7 @@ class TranslationData(DataConfig):
     size: Count = 128
     """Side of a training sample, and of the image in prediction, see `inference.resize`."""
     resize: Count | None = None
-    """Side to which a training image is resized before a square of `size` is cropped; 286 / 256 of `size` by default."""
+    """Side to which a training image is resized before a square of `size` is cropped; by default 286 / 256 of it."""
     flip: bool = True
     """Flip half of the training samples horizontally."""
     cache: int = Field(2000, ge=0)

@@ -177,7 +177,8 @@ def test_spandrel__predicts_tiles_trains_and_saves_like_other_models(name: str, 
 def test_spandrel__built_from_options_and_trained(tmp_path: Path):
     pytest.importorskip("spandrel")
     overrides = {
-        "arch": "spandrel", "model.architecture": "SPAN", "data.crop": 16, "train.epochs": 1, "train.precision": "float32",
+        "arch": "spandrel", "model.architecture": "SPAN", "data.crop": 16, "train.epochs": 1,
+        "train.precision": "float32",
         "model.options": {"num_in_ch": 3, "num_out_ch": 3, "feature_channels": 4, "upscale": 2},
     }  # fmt: skip
     run = api.train("superres", "scenes:4:0", overrides=overrides, out=tmp_path / "run", quiet=True)

@@ -77,7 +77,7 @@ class NoisyDropout(nn.Module):
         self.register_buffer("mask", mask, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) to the same shape; the mask of evaluation is the same for all images and tiled over large ones."""
+        """(B, C, H, W) to the same shape; in evaluation all images share one mask, which is tiled over large ones."""
         if self.training:
             return F.dropout(x, self.rate)
         if self.mask is None:
