@@ -229,7 +229,11 @@ def train(
             hint = "Leave out data, config, overrides and out."
             raise UsageError("a resumed run keeps its own config", field="resume", hint=hint)
         return training.resume(resume, quiet, task).path
-    return training.train(resolve_config(task, data, config, overrides), out, quiet).path
+    run_config = resolve_config(task, data, config, overrides)
+    init_from = run_config.train.init_from
+    if init_from is not None and not Path(init_from).exists():  # a name of published weights
+        run_config = run_config.replace(train__init_from=str(resolve_weights(init_from, run_config.task)))
+    return training.train(run_config, out, quiet).path
 
 
 def evaluate(
@@ -415,8 +419,8 @@ def export(
     Raises:
         ExportError: The model cannot be exported, or the exported one differs.
     """
-    from densevision.export.export import SUFFIXES
-    from densevision.export.export import export as write
+    from densevision.exporting.export import SUFFIXES
+    from densevision.exporting.export import export as write
 
     predictor = _copy(weights, task)
     predictor.configure(overrides or {})
@@ -507,7 +511,7 @@ def _read(path: Path, task: str | None) -> Predictor:
         card = Card(task=task, config=config.to_dict(), source=str(path), license="as its publisher says")
         return TorchPredictor(load_task(task)(config), model.eval(), card)
     if path.suffix in (".onnx", ".xml", ".pt2"):
-        from densevision.export.exported_predictor import load_exported
+        from densevision.exporting.exported_predictor import load_exported
 
         return load_exported(path, task)
     return load_torch(path, task)

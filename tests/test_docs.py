@@ -100,7 +100,7 @@ def test_commands__name_existing_configs(page: Path) -> None:
 
 
 def test_public_names__are_documented_functions_and_classes() -> None:
-    import densevision.export.export
+    import densevision.exporting.export
 
     for name in densevision.__all__:
         value = getattr(densevision, name)

@@ -23,7 +23,7 @@ from densevision import api
 from densevision.datasets.depth_layouts import read_file_list
 from densevision.datasets.format_detection import detect_format
 from densevision.errors import DataError, DenseVisionError, UsageError, WeightsError
-from densevision.export.export import export
+from densevision.exporting.export import export
 from densevision.inference.predictor import TorchPredictor, load_torch
 from densevision.io.checkpoint import read_state_dict
 from densevision.io.label_issues import LabelIssues

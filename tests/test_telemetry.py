@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.export, pytest.mark.skipif(sys.platform != "linux", re
 RUNTIMES = """
 import sys, time
 import densevision
-from densevision.export.exported_predictor import runtime
+from densevision.exporting.exported_predictor import runtime
 from densevision.errors import WeightsError
 import numpy as np, onnx
 from onnx import TensorProto, helper

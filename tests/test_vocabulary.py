@@ -18,8 +18,8 @@ ROOT = Path(__file__).parent.parent
 IDENTIFIER_WORDS = """
 alone answer answers arrivals basis believed centre centres colour colours continued counterparts critic decodes
 glossary grey guided heeded heeds judge judged judgement keeper learnt licence likeness looks meant mend mended mends
-optimiser perfect picture pictures rehearsal rehearse rehearsed semblance steering stilled stray strays suited suppressed
-survivors told truths unanswered unheeded unmeant unreturned untold watch witness witnesses zoo
+optimiser perfect picture pictures rehearsal rehearse rehearsed semblance steering stilled stray strays suited
+suppressed survivors told truths unanswered unheeded unmeant unreturned untold watch witness witnesses zoo
 """.split()
 """Words that name nothing in this field, which has terms for what they stood for: image, prediction, hint, monitor,
 supported options, discriminator, bundled weights. And British spellings."""
@@ -83,7 +83,12 @@ def list_documents() -> list[Path]:
 
 def list_files() -> list[Path]:
     folders = ("densevision", "tools", "tests", "configs", "docs")
-    return sorted(path for folder in folders for path in (ROOT / folder).rglob("*") if "__pycache__" not in path.parts)
+    return sorted(
+        path
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    )
 
 
 @pytest.mark.parametrize("folder", ["densevision", "tools"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from densevision.inference.card_config import read_card_config
 from densevision.inference.device import autocast, pick_device, pick_precision
 from densevision.inference.sharing import EvaluationMode, ForkSafeLock
 from densevision.io.weights import Card, check_task, load_card, load_shapes, load_weights, save_weights
+from densevision.nn.class_matching import match_classes
 from densevision.nn.model import Model, Tensors
 from densevision.results import Result
 from densevision.run_config import PredictOptions
@@ -24,6 +26,8 @@ from densevision.tasks import load_config, load_task
 from densevision.tasks.base import Task
 
 __all__ = ["Predictor", "TorchPredictor", "build_without_weights", "load_matching_weights", "load_torch"]
+
+log = logging.getLogger("densevision")
 
 _MISMATCH = "the tensors do not fit the model that the card describes"
 
@@ -177,10 +181,19 @@ def build_without_weights(task: str, settings: Mapping[str, Any]) -> TorchPredic
     return TorchPredictor(built_task, built_task.build_model().eval(), card)
 
 
-def load_matching_weights(model: Model, path: str | Path, task: str) -> list[str]:
+def load_matching_weights(
+    model: Model, path: str | Path, task: str, classes: Sequence[str] | None = None
+) -> list[str]:
     """Loads the tensors of a weights file that fit a model: all, or all but the head of other classes.
 
-    Of another task's weights it takes the backbone only.
+    Of another task's weights it takes the backbone only. Where both name their classes, these are matched by name, not
+    by position, and a log message says so.
+
+    Args:
+        model: The model; its other tensors keep their values.
+        path: A densevision weights file.
+        task: The model's task.
+        classes: Names of the model's classes.
 
     Returns:
         Names of the model's tensors that were not loaded.
@@ -190,6 +203,10 @@ def load_matching_weights(model: Model, path: str | Path, task: str) -> list[str
     """
     tensors, card = load_weights(path)
     prefix = "" if card.task == task else "encoder."
+    if not prefix and classes is not None and card.classes is not None:
+        tensors, message = match_classes(model, tensors, card.classes, classes)
+        if message is not None:
+            log.warning("%s: %s", path, message)
     state = model.state_dict()
     matching = {
         name: tensor

@@ -17,7 +17,7 @@ from torch import nn
 
 from densevision.datasets.checks.report import check_dataset
 from densevision.errors import DenseVisionError
-from densevision.export.export import export
+from densevision.exporting.export import export
 from densevision.inference.loader import Collate
 from densevision.inference.predict import predict
 from densevision.inference.predictor import TorchPredictor, load_torch
@@ -257,9 +257,8 @@ def check_flips(bench: TaskBench) -> None:
     if "flip" in bench.task.tta_transforms and bench.task.merge_strategy == "blend":
         mirrored = {name: np.ascontiguousarray(image[:, ::-1]) for name, image in sample.images.items()}
         result, other = (_predict(predictor, each, tta=("flip",)) for each in (source, _to_source(Sample(mirrored))))
-        width = result.size[1]
-        restored = other.warp(np.array([[-1.0, 0, width], [0, 1, 0]]), result.size)
-        _assert_same_values(result, restored, "flip of a mirrored image")
+        restored = other.warp(np.array([[-1.0, 0, size[1]], [0, 1, 0]]), size)
+        _assert_same_values(result.warp(np.eye(2, 3), size), restored, "flip of a mirrored image")
 
 
 def check_weights_round_trip(bench: TaskBench) -> None:

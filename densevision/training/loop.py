@@ -175,6 +175,8 @@ class TrainingLoop:
         Returns:
             The sum of all losses.
         """
+        if isinstance(self.model, Model):
+            self.model.on_progress(self.counters.steps / self.schedule.total_steps)
         group = self.config.accumulate_grad_batches
         is_last = index + 1 == self.steps_per_epoch
         is_step = is_last or (index + 1) % group == 0

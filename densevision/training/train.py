@@ -171,7 +171,8 @@ def _build_model(task: Task, is_resumed: bool) -> Model:
     model = task.build_model()
     weights = task.config.train.init_from
     if weights is not None:
-        skipped = load_matching_weights(model, weights, task.name)
+        classes = getattr(task.config, "classes", None)
+        skipped = load_matching_weights(model, weights, task.name, classes)
         if skipped:
             log.warning("%d tensors are not loaded from %s: %s", len(skipped), weights, ", ".join(skipped[:5]))
     return model

@@ -11,6 +11,8 @@ from torch import nn
 
 from densevision.errors import WeightsError
 from densevision.inference.predictor import TorchPredictor, load_matching_weights
+from densevision.io.weights import Card, save_weights
+from densevision.models import create_model
 from densevision.tasks import load_config, load_task
 from densevision.tasks.base import Task
 from densevision.training.train import make_card
@@ -67,3 +69,18 @@ def test_load_matching_weights__refuses_other_models(weights: Path) -> None:
     with pytest.raises(WeightsError) as error:
         load_matching_weights(nn.Linear(3, 4), weights, "semantic")
     assert error.value.file == weights
+
+
+def test_load_matching_weights__classes_are_matched_by_name_not_by_position(tmp_path: Path) -> None:
+    names, reordered = ("cat", "dog", "bird"), ("bird", "cat", "dog")
+    model = create_model("yolo_n", num_classes=3, encoder="resnet10t")
+    card = Card("detection", {}, classes=names)
+    save_weights(tmp_path / "a.safetensors", model.state_dict(), card)
+    other = create_model("yolo_n", num_classes=3, encoder="resnet10t")
+    load_matching_weights(other, tmp_path / "a.safetensors", "detection", reordered)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before, after = (each.eval()(image=image)["logits"] for each in (model, other))
+    order = [names.index(name) for name in reordered]
+    torch.testing.assert_close(after, before[..., order])
+    assert not torch.allclose(after, before)

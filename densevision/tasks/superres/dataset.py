@@ -286,7 +286,8 @@ def _check_no_degradation(config: SuperresConfig) -> None:
 
 def _describe_degradation(config: SuperresConfig, split: str) -> tuple[str, ...]:
     """A note about how inputs are degraded, unless they are only downscaled."""
-    ranges = {name: limits for name, limits in config.degrade.to_dict().items() if name != "chain" and limits is not None}
+    options = config.degrade.to_dict()
+    ranges = {name: limits for name, limits in options.items() if name != "chain" and limits is not None}
     description = ", ".join(f"{name} {low:g} to {high:g}" for name, (low, high) in ranges.items())
     note = f"{split}: inputs are generated from the images: {description or config.degrade.chain}"
     return (note,) if config.degrade.is_random else ()

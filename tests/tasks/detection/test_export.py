@@ -10,8 +10,8 @@ import pytest
 import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.errors import UsageError
-from densevision.export.export import SUFFIXES, export
-from densevision.export.exported_predictor import ExportedPredictor, OpenVinoPredictor, load_exported
+from densevision.exporting.export import SUFFIXES, export
+from densevision.exporting.exported_predictor import ExportedPredictor, OpenVinoPredictor, load_exported
 from densevision.inference.predictor import TorchPredictor
 from densevision.published_weights import find_bundled_weights
 from densevision.results import Detections

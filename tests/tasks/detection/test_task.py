@@ -190,7 +190,7 @@ def test_predict__follows_the_thresholds(base):
 
 
 def test_export__raw_outputs_need_postprocessing(tmp_path):
-    from densevision.export.export import export
+    from densevision.exporting.export import export
 
     task = make_task(FASTER_RCNN)
     with pytest.raises(UsageError):

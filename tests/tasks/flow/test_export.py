@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from densevision.errors import UsageError
-from densevision.export.export import export
-from densevision.export.exported_predictor import load_exported
+from densevision.exporting.export import export
+from densevision.exporting.exported_predictor import load_exported
 from densevision.inference.predictor import TorchPredictor
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.task import Flow

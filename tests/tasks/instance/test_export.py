@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from densevision.datasets.scenes import Scenes
-from densevision.export.export import export
-from densevision.export.exported_predictor import load_exported
+from densevision.exporting.export import export
+from densevision.exporting.exported_predictor import load_exported
 from densevision.inference.loader import Collate
 from densevision.inference.predictor import TorchPredictor
 from densevision.results import Instances

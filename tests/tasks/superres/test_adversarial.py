@@ -83,7 +83,8 @@ def test_resume__equals_an_uninterrupted_run(
             assert torch.equal(state["exp_avg"], second[name]["state"][key]["exp_avg"])
 
 
-@pytest.mark.parametrize("kind", ["relativistic", pytest.param("vanilla", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["relativistic", "vanilla"])
 def test_train__two_processes_equal_one(kind: str, images: Path, tmp_path: Path):
     """SGD keeps rounding differences small, where Adam would amplify them."""
     settings = {**RUN, "train.epochs": 2, "loss.adversarial.kind": kind, "train.optimizer": "sgd", "train.lr": 0.02}

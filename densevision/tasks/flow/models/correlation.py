@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
 
@@ -39,7 +40,7 @@ def correlate(first: Tensor, second: Tensor, levels: int, radius: int, kind: Cor
         kind: `all_pairs`, `on_demand`, or `auto`: all pairs if the volume takes at most a quarter of the device's
             memory, and in exported graphs.
     """
-    with torch.autocast(first.device.type, enabled=False):
+    with disable_autocast(first.device):
         if kind == "auto":
             kind = "all_pairs" if torch.compiler.is_exporting() or _fits_memory(first) else "on_demand"
         correlation = AllPairsCorrelation if kind == "all_pairs" else OnDemandCorrelation
@@ -81,7 +82,7 @@ class Correlation(ABC):
         Returns:
             (B, levels * (2 * radius + 1)^2, H, W) float32, 0 for cells outside; level by level, column by column.
         """
-        with torch.autocast(matches.device.type, enabled=False):
+        with disable_autocast(matches.device):
             points = matches.detach().float().flatten(2).transpose(1, 2)
             samples = [self._sample(points / 2**level, level) for level in range(len(self.sizes))]
             return torch.cat(samples, 2).transpose(1, 2).unflatten(2, tuple(self.size))
@@ -152,6 +153,11 @@ def _multiply(first: Tensor, cells: Tensor, indices: Tensor) -> Tensor:
     """Products of (Q, D) with the rows `indices` (Q, K) of (N, D): (Q, K)."""
     gathered = cells.index_select(0, indices.flatten()).unflatten(0, indices.shape)
     return torch.bmm(gathered, first[..., None])[..., 0]
+
+
+def disable_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """A context without autocast; nothing in exported graphs, which have no autocast."""
+    return nullcontext() if torch.compiler.is_exporting() else torch.autocast(device.type, enabled=False)
 
 
 def _fits_memory(first: Tensor) -> bool:

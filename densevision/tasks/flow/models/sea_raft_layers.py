@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
+from densevision.tasks.flow.models.correlation import disable_autocast
+
 
 class TruncatedResNet(nn.Module):
     """The first three stages of ResNet-18 or -34 without max pooling, and a projection.
@@ -145,7 +147,7 @@ class AllPairsCorrelation:
         self.radius = radius
         self.volumes: list[Tensor] = []
         batch, depth, height, width = first.shape
-        with torch.autocast(first.device.type, enabled=False):
+        with disable_autocast(first.device):
             volume = first.float().flatten(2).transpose(1, 2) @ second.float().flatten(2) / math.sqrt(depth)
             volume = volume.reshape(batch * height * width, 1, height, width)
             for level in range(levels):
@@ -162,7 +164,7 @@ class AllPairsCorrelation:
             (B, levels * (2 * radius + 1)^2, h, w) float32, 0 outside the map: level by level, column by column.
         """
         batch, _, height, width = matches.shape
-        with torch.autocast(matches.device.type, enabled=False):
+        with disable_autocast(matches.device):
             centers = matches.detach().float().permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
             steps = torch.arange(-self.radius, self.radius + 1, device=matches.device, dtype=torch.float32)
             offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1)

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from densevision.config import Config
 from densevision.datasets.scenes import Scenes
 from densevision.errors import DenseVisionError, ExportError, UsageError, WeightsError
-from densevision.export import exported_predictor
-from densevision.export.export import _WRITERS, SUFFIXES, export
-from densevision.export.exported_predictor import CARD_KEY, EXPORT_KEY, load_exported
+from densevision.exporting import exported_predictor
+from densevision.exporting.export import _WRITERS, SUFFIXES, export
+from densevision.exporting.exported_predictor import CARD_KEY, EXPORT_KEY, load_exported
 from densevision.inference import card_config
 from densevision.inference.predictor import TorchPredictor
 from densevision.io.weights import SCHEMA, Card

@@ -77,7 +77,7 @@ class ExportMetadata:
         inputs: Input -> its size rule, the fields of `densevision.sample.InputSpec`: how an image is resized and placed
             on the canvas, and the fill value around it.
         images: Number of images on which the file was compared with PyTorch.
-        differences: Output -> the largest difference from PyTorch; see `densevision.export.verification`.
+        differences: Output -> the largest difference from PyTorch; see `densevision.exporting.verification`.
         outputs: Output -> its format, where it is a list of detections.
         classes: Class names in the order of the labels.
         layout: Layout of the image inputs.

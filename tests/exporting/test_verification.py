@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from densevision.export.verification import (
+from densevision.exporting.verification import (
     TRIAL_SIZES,
     OutputComparison,
     Tolerance,

@@ -21,7 +21,7 @@ from torch import nn
 from torch.export import Dim, ExportedProgram
 
 from densevision.errors import DenseVisionError, ExportError, UsageError, did_you_mean
-from densevision.export.exported_predictor import (
+from densevision.exporting.exported_predictor import (
     CARD_KEY,
     EXPORT_KEY,
     OUTPUT_FORMATS,
@@ -32,7 +32,7 @@ from densevision.export.exported_predictor import (
     import_runtime,
     resolve_decode_options,
 )
-from densevision.export.verification import OutputComparison, Tolerance, make_trial_samples, split_batches
+from densevision.exporting.verification import OutputComparison, Tolerance, make_trial_samples, split_batches
 from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sources import open_source
 from densevision.io.atomic_write import atomic_write
