@@ -91,6 +91,8 @@ LIMITS: dict[str, int] = {
     "box_hidden": 65_536,
 }
 """Option name, in any section -> maximum number in it."""
+UNLIMITED = ("data.scale",)
+"""Options that share a name with a limited one but are no size: steps per unit in depth files."""
 LIST_LENGTHS: dict[str, int] = {
     "keypoint_names": 1024, "skeleton_edges": 4096, "sigmas": 1024, "mean": 1024, "std": 1024, "hidden": 16,
     "strides": 16, "levels": 16, "sizes": 64, "ratios": 64, "points": 16, "box_hidden": 16, "encoder_strides": 16,
@@ -122,7 +124,7 @@ def check_limits(values: Any, path: str = "") -> None:
             raise _limit_error(path, f"{len(values)} entries", limit)
         for value in values:
             check_limits(value, path)
-    elif isinstance(values, (int, float)) and name in LIMITS and values > LIMITS[name]:
+    elif isinstance(values, (int, float)) and name in LIMITS and values > LIMITS[name] and path not in UNLIMITED:
         raise _limit_error(path, values, LIMITS[name])
 
 

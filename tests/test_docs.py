@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -99,11 +101,11 @@ def test_commands__name_existing_configs(page: Path) -> None:
     assert not missing
 
 
-def test_public_names__are_documented_functions_and_classes() -> None:
-    import densevision.exporting.export
-
+def test_public_names__are_not_hidden_by_submodules() -> None:
+    for module in pkgutil.iter_modules(densevision.__path__):
+        if module.name != "__main__":
+            import_module(f"densevision.{module.name}")
     for name in densevision.__all__:
         value = getattr(densevision, name)
         if name not in ("TASKS", "__version__"):
-            assert callable(value), f"densevision.{name} is {value!r}"
-            assert value.__doc__
+            assert callable(value) and value.__doc__, f"densevision.{name} is {value!r}"

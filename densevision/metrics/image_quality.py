@@ -155,7 +155,7 @@ class ImageScores(ImageSums):
         names: The scores' names.
     """
 
-    def __init__(self, rows: Mapping[int | str, Mapping[str, float]], names: Iterable[str]):
+    def __init__(self, rows: Mapping[Any, Mapping[str, float]], names: Iterable[str]):
         self.names = tuple(names)
         blank = blank_mean(self.names) | {f"exact {name}": 0.0 for name in self.names}
         columns = {str(image_id): _split_scores(scores) for image_id, scores in rows.items()}

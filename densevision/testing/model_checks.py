@@ -162,8 +162,12 @@ def check_postprocess(bench: ModelBench) -> None:
     with SkipInit():
         blank = bench.build()
     bench.task.__dict__["meta_model"] = blank
-    predictions = bench.task.postprocess(outputs, bench.task.evaluation_options())
-    assert all(not value.is_meta for value in predictions.values()), "postprocess uses parameters of the model"
+    problem = "postprocess uses parameters of the model"
+    try:
+        predictions = bench.task.postprocess(outputs, bench.task.evaluation_options())
+    except RuntimeError as error:  # tensors on the meta device mixed with others
+        raise AssertionError(f"{problem}: {error}") from error
+    assert all(not value.is_meta for value in predictions.values()), problem
 
 
 def check_state_dict(bench: ModelBench) -> None:
@@ -182,7 +186,10 @@ def check_export(bench: ModelBench) -> None:
     model = bench.build().eval()
     inputs = {name: value[:1] for name, value in bench.batch.inputs.items()}
     with torch.no_grad():
-        program = torch.export.export(model, (), kwargs=inputs, strict=False)
+        try:
+            program = torch.export.export(model, (), kwargs=inputs, strict=False)
+        except Exception as error:  # whatever the code of the model raises under tracing
+            raise AssertionError(f"torch.export cannot trace the model: {error}") from error
         outputs, others = model(**inputs), program.module()(**inputs)
     for name, value in outputs.items():
         assert torch.allclose(value.float(), others[name].float(), atol=1e-4), f"{name} differs after torch.export"

@@ -20,7 +20,7 @@ from torch import nn
 import densevision
 from densevision import api
 from densevision.inference.sharing import EvaluationMode, ForkSafeLock
-from densevision.published_weights import bundled_weights
+from densevision.published_weights import find_bundled_weights
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
 TASKS = ("semantic", "depth")
@@ -29,10 +29,10 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Path]:
-    found = {task: bundled_weights(task) for task in TASKS}
-    if None in found.values():
-        pytest.skip("the starter weights are not part of this checkout")
-    return found
+    files = {task: find_bundled_weights(task) for task in TASKS}
+    if None in files.values():
+        pytest.skip("the bundled weights are not part of this checkout")
+    return files
 
 
 def predict(task: str, weights: dict[str, Path]) -> np.ndarray:
@@ -44,11 +44,11 @@ def test_predict__eight_threads_and_two_files(weights: dict[str, Path]) -> None:
     expected = {task: predict(task, weights) for task in TASKS}
     turns = [TASKS[number % 2] for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
-        for task, found in zip(turns, pool.map(lambda task: predict(task, weights), turns)):
-            np.testing.assert_array_equal(found, expected[task])
+        for task, values in zip(turns, pool.map(lambda task: predict(task, weights), turns)):
+            np.testing.assert_array_equal(values, expected[task])
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore")
 def test_predict__fork_while_threads_load_and_answer(weights: dict[str, Path]) -> None:
     expected, stop = predict("depth", weights), threading.Event()
@@ -101,11 +101,11 @@ def test_predict__spawned_processes(weights: dict[str, Path], tmp_path: Path) ->
     out = tmp_path / "out.npy"
     environment = {**os.environ, "PYTHONPATH": str(Path(densevision.__file__).parents[1])}
     subprocess.run([sys.executable, script, str(weights["depth"]), out], check=True, env=environment)
-    for found in np.load(out):
-        np.testing.assert_allclose(found, predict("depth", weights), rtol=1e-5)
+    for values in np.load(out):
+        np.testing.assert_allclose(values, predict("depth", weights), rtol=1e-5)
 
 
-def test_load_once__one_load_for_all_threads(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predict__threads_share_one_load(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     loads, real = [], api.load
 
     def slow(*arguments: object) -> object:
@@ -114,14 +114,14 @@ def test_load_once__one_load_for_all_threads(weights: dict[str, Path], monkeypat
         return real(*arguments)
 
     monkeypatch.setattr(api, "load", slow)
-    monkeypatch.setattr(api, "_loaded", {})
+    monkeypatch.setattr(api, "_cache", {})
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: predict("depth", weights), range(8)))
     assert len(loads) == 1
 
 
-class Watched(nn.Module):
-    """Fails where it computes in training mode."""
+class EvaluationOnly(nn.Module):
+    """Fails in training mode."""
 
     def forward(self) -> None:
         for _ in range(20):
@@ -130,12 +130,12 @@ class Watched(nn.Module):
 
 
 def test_evaluation_mode__training_returns_after_the_last_thread() -> None:
-    net, mode = Watched().train(), EvaluationMode()
+    net, mode = EvaluationOnly().train(), EvaluationMode()
 
     def use(number: int) -> None:
         time.sleep(0.002 * (number % 5))
-        with mode(net, CPU) as held:
-            held()
+        with mode(net, CPU) as model:
+            model()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(use, range(40)))
@@ -143,7 +143,7 @@ def test_evaluation_mode__training_returns_after_the_last_thread() -> None:
 
 
 def test_evaluation_mode__another_device_waits() -> None:
-    net, mode, order = Watched().eval(), EvaluationMode(), []
+    net, mode, order = EvaluationOnly().eval(), EvaluationMode(), []
 
     def other() -> None:
         with mode(net, torch.device("meta")):
@@ -158,10 +158,10 @@ def test_evaluation_mode__another_device_waits() -> None:
     assert order == ["first", "other"]
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore")
 def test_locks__free_in_a_forked_child() -> None:
-    lock, mode, net, held, release = ForkSafeLock(), EvaluationMode(), Watched(), threading.Event(), threading.Event()
+    lock, mode, net, held, release = ForkSafeLock(), EvaluationMode(), EvaluationOnly(), threading.Event(), threading.Event()
 
     def hold() -> None:
         with lock, mode(net, CPU):

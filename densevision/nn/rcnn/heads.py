@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -89,15 +90,14 @@ class MaskHead(nn.Module):
         self.upsample = nn.ConvTranspose2d(channels, channels, 2, stride=2)
         self.predictor = nn.Conv2d(channels, num_classes + 1, 1)
         for layer in (self.upsample, self.predictor):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
+            _init_conv(layer)
 
     def forward(self, features: Tensor, labels: Tensor) -> Tensor:
         """(N, in_channels, R, R) and classes (N,), 0 for background, to logits (N, 2 R, 2 R) of their masks."""
         x = F.relu(self.upsample(self.convs(features)), inplace=True)
         # Only the mask of one class is needed, so the last convolution computes no other.
-        weight = self.predictor.weight.flatten(1)[labels]
-        return torch.einsum("nchw,nc->nhw", x, weight).float() + self.predictor.bias[labels][:, None, None]
+        weight, bias = self.predictor.weight.flatten(1)[labels], cast(Tensor, self.predictor.bias)[labels]
+        return torch.einsum("nchw,nc->nhw", x, weight).float() + bias[:, None, None]
 
 
 class KeypointHead(nn.Module):
@@ -120,8 +120,7 @@ class KeypointHead(nn.Module):
         self.resolution = resolution
         self.convs = _make_convs(in_channels, channels, num_convs, None)
         self.upsample = nn.ConvTranspose2d(channels, num_keypoints, 4, stride=2, padding=1)
-        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
-        nn.init.zeros_(self.upsample.bias)
+        _init_conv(self.upsample)
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, in_channels, R, R) to logits (N, num_keypoints, 4 R, 4 R)."""
@@ -134,7 +133,11 @@ def _make_convs(in_channels: int, channels: int, count: int, norm: NormLayer) ->
     layers = nn.Sequential(*(Conv2dNormActivation(*pair, 3, norm_layer=norm) for pair in pairwise(widths)))
     for layer in layers.modules():
         if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+            _init_conv(layer)
     return layers
+
+
+def _init_conv(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)

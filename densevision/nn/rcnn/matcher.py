@@ -29,16 +29,16 @@ class GroundTruth(NamedTuple):
         labels: (N,) classes from 0.
         crowd: (M, 4) crowd regions.
         is_labeled: Whether the rest of the image is background.
-        masks: (N, H, W) bool on the canvas.
-        keypoints: (N, K, 3) x, y and visibility.
+        masks: (N, H, W) bool on the canvas; empty without masks.
+        keypoints: (N, K, 3) x, y and visibility; empty without keypoints.
     """
 
     boxes: Tensor
     labels: Tensor
     crowd: Tensor
     is_labeled: bool = True
-    masks: Tensor | None = None
-    keypoints: Tensor | None = None
+    masks: Tensor = torch.empty(0)
+    keypoints: Tensor = torch.empty(0)
 
 
 def unpack_targets(targets: dict[str, Tensor]) -> list[GroundTruth]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
@@ -37,6 +38,9 @@ class ModulePyramid(nn.Module):
         UsageError: An option is not supported, or a module does not exist or gives no such features.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, in_channels: int, modules: Sequence[str], **options: Any):
         super().__init__()
         config = BackboneConfig.from_dict({"name": name, "channels": in_channels, **options})
@@ -49,7 +53,7 @@ class ModulePyramid(nn.Module):
         self.names = tuple(modules)
         self.channels, self.strides = _measure(config, arguments, self.names)
         self.network = _remove_classifier(create_network(config, arguments))
-        defaults = timm.get_pretrained_cfg(name)
+        defaults = cast(PretrainedCfg, timm.get_pretrained_cfg(name))
         self.register_buffer("mean", expand_per_channel("mean", config.mean, defaults.mean, in_channels))
         self.register_buffer("std", expand_per_channel("std", config.std, defaults.std, in_channels))
 
@@ -68,7 +72,7 @@ def _run_modules(network: nn.Module, x: Tensor, names: Sequence[str]) -> list[Te
     # Hooks that live as long as the call: permanent ones would be lost or shared when the module is copied.
     handles = [network.get_submodule(name).register_forward_hook(make_hook(name)) for name in names]
     try:
-        network.forward_features(x)
+        network.forward_features(x)  # type: ignore[operator]
     finally:
         for handle in handles:
             handle.remove()
@@ -76,7 +80,7 @@ def _run_modules(network: nn.Module, x: Tensor, names: Sequence[str]) -> list[Te
 
 
 def _remove_classifier(network: nn.Module) -> nn.Module:
-    network.prune_intermediate_layers([len(network.feature_info) - 1], prune_norm=True)
+    network.prune_intermediate_layers([len(network.feature_info) - 1], prune_norm=True)  # type: ignore
     return network
 
 

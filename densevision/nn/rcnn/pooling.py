@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -34,7 +35,7 @@ def pool(levels: Sequence[Tensor], strides: Sequence[int], rois: Tensor, resolut
     if torch.compiler.is_exporting():
         # A graph of fixed shapes pools every box from every level, and keeps one.
         pooled = (_roi_align(level, rois, stride, resolution) for level, stride in zip(levels, strides))
-        return sum(part * (level_of_roi == i)[:, None, None, None] for i, part in enumerate(pooled))
+        return reduce(torch.add, (part * (level_of_roi == i)[:, None, None, None] for i, part in enumerate(pooled)))
     align = roi_align_cpu if rois.device.type == "cpu" else _roi_align
     shape = (rois.shape[0], resolution, resolution, levels[0].shape[1])
     result = levels[0].new_zeros(shape, dtype=torch.float32)

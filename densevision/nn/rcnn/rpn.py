@@ -95,7 +95,7 @@ class RPN(nn.Module):
         self.cls_logits = nn.Conv2d(channels, anchors.num_per_cell, 1)
         self.bbox_pred = nn.Conv2d(channels, 4 * anchors.num_per_cell, 1)
         for layer in self.modules():
-            if isinstance(layer, nn.Conv2d):
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
                 nn.init.normal_(layer.weight, std=0.01)
                 nn.init.zeros_(layer.bias)
 

@@ -9,9 +9,10 @@ ICCV 2017. Layers, order and rounding are torchvision's, so that its weights giv
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
@@ -242,6 +243,7 @@ class TwoStageDetector(Model):
             "box": box_weight,
         }
         self.norm = nn.BatchNorm2d if norm == "batch" else None
+        self.encoder: Backbone | ModulePyramid
         options, deepest = dict(encoder_options or {}), max(encoder_strides)
         if encoder_modules is None:
             self.encoder = Backbone(encoder, in_channels, **options, deepest=deepest)
@@ -354,7 +356,7 @@ def _make_input_spec(
     max_size = image_size * 5 // 3 if max_size is None else max_size
     if max_size < image_size:
         raise UsageError(f"must not be below the shorter side of {image_size}", field="model.max_size", value=max_size)
-    mean = options.get("mean") or timm.get_pretrained_cfg(encoder).mean
+    mean = options.get("mean") or cast(PretrainedCfg, timm.get_pretrained_cfg(encoder)).mean
     image = InputSpec(
         channels,
         "shortest",

@@ -66,7 +66,7 @@ def canvas_size(spec: InputSpec, original: Size | None = None) -> Size:
         spec: The model's input. Under the rule "shortest", images keep their aspect ratio; else all have one size.
         original: Size of the image; square if None.
     """
-    size = (spec.size, spec.size) if isinstance(spec.size, int) else spec.size
+    size = (spec.size, spec.size) if isinstance(spec.size, int) else (spec.size or original or (1, 1))
     if spec.how == "shortest":
         return spec.view(original or size).content
     height, width = (-(-side // spec.multiple_of) * spec.multiple_of for side in size)

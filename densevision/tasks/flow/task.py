@@ -59,7 +59,9 @@ class Flow(Task[FlowConfig, FlowField]):
         config, parameters = self.config, self.architecture.parameters()
         if "criterion" not in parameters and config.loss != LossConfig():
             hint = "Use the architecture's own options: model.gamma, model.max_flow."
-            raise UsageError(f"has no effect on arch {config.arch}", field="loss", value=config.loss.to_dict(), hint=hint)
+            raise UsageError(
+                f"has no effect on arch {config.arch}", field="loss", value=config.loss.to_dict(), hint=hint
+            )
         fields: dict[str, Any] = {"channels": config.backbone.channels}
         if "encoder" in self.architecture.arguments:
             fields["name"] = config.backbone.name

@@ -57,7 +57,8 @@ def check(config: InstanceConfig, context: CheckContext) -> None:
 
     dataset = detect_instance_format(config.data.path or "", config.data.train, config.data.val)
     context.notes += dataset.notes
-    scanner, counts, names = ImageScanner(context), {}, ()
+    scanner, counts = ImageScanner(context), {}
+    names: tuple[str, ...] = ()
     issues = SplitIssues()
     for split, source in dataset.splits.items():
         if isinstance(source, SceneSource):

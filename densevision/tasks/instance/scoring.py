@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from densevision.metrics.coco_files import detect_iou_types, score_files
 from densevision.metrics.coco_predictions import add_unlabeled, open_coco_results, strip_other_geometry
 from densevision.metrics.scoring import OnError, Scoring, refuse_skip
 from densevision.ops.skeleton import get_default_sigmas
+from densevision.results import Instances
 
 __all__ = ["open_files", "score"]
 
@@ -33,7 +34,8 @@ def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[st
         is_own = predictions.is_dir()  # records are scored as in `evaluate`, result files as in pycocotools
         files = {kind: strip_other_geometry(results, kind) if is_own else results for kind in detect_iou_types(results)}
         scored = {kind: score_files(truth, file, kind) for kind, file in files.items()}
-    metrics, tables = {}, {}
+    metrics: dict[str, float] = {}
+    tables: dict[str, Any] = {}
     for kind, part in scored.items():
         metrics |= {f"{kind}/{name}": value for name, value in part["metrics"].items()}
         tables |= {f"{kind} {name}": table for name, table in part["tables"].items()}
@@ -51,9 +53,10 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
     with open_coco_results(predictions, truth) as (results, _):
         kinds = tuple(detect_iou_types(results))
         records = read_coco_records(truth, results, kinds)
-    ground_truths = [record for _, record in records.values()]
+    ground_truths = [cast(Instances, record) for _, record in records.values()]
     names = ground_truths[0].names if ground_truths else ()
     has_keypoints = "keypoints" in kinds
-    count = max((record.keypoints.shape[1] for record in ground_truths), default=0) if has_keypoints else 0
+    counts = [record.keypoints.shape[1] for record in ground_truths if record.keypoints is not None]
+    count = max(counts, default=0) if has_keypoints else 0
     metric = InstanceMetric(names, kinds, get_default_sigmas(count) if count else ())
     return Scoring(metric, list(records), records.__getitem__, make_report=lambda: score(truth, predictions))

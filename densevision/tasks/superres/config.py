@@ -20,9 +20,9 @@ TASK_ARGUMENTS = {"scale": "scale", "in_channels": "backbone.channels", "criteri
 class SuperresData(DataConfig):
     """Where the images come from, and what a training step sees of them."""
 
-    train: str | tuple[str, ...] | None = None
+    train: str | tuple[str, ...] | None = None  # type: ignore[assignment]
     """Folder or folders of training images below `path`; by default those with a usual name."""
-    val: str | tuple[str, ...] | None = None
+    val: str | tuple[str, ...] | None = None  # type: ignore[assignment]
     """Folder or folders of validation images below `path`; `held-out` is a tenth of the training images."""
     crop: Count = 48
     """Side of a training sample, in pixels of the input."""

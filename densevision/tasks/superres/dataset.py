@@ -166,7 +166,8 @@ class RestorationSet:
     """
 
     def __init__(self, reader: Reader, config: SuperresConfig, split: str, notes: Sequence[str] = ()):
-        self.reader, self.config, self.notes = reader, config, tuple(notes)
+        self.reader, self.config = reader, config
+        self.notes: Sequence[str] = tuple(notes)
         self.repeat = config.data.repeat if split == "train" else 1
         self.free_bytes = config.data.cache * 10**6
         self.cache: dict[int, Pair] = {}

@@ -158,7 +158,8 @@ class PairSet:
     """
 
     def __init__(self, reader: Reader, config: TranslationConfig, notes: Sequence[str] = ()):
-        self.reader, self.config, self.notes = reader, config, tuple(notes)
+        self.reader, self.config = reader, config
+        self.notes: Sequence[str] = tuple(notes)
         self.free_bytes = config.data.cache * 10**6
         self.cache: dict[int, ImagePair] = {}
 

@@ -105,7 +105,8 @@ def _list_pairs(config: TranslationConfig, split: str, issues: LabelIssues) -> P
 
 def _list_folder_pairs(root: Path, folders: tuple[Path, Path], data: TranslationData, issues: LabelIssues) -> Pairs:
     """The images of the same name and size of two folders."""
-    pairs, excluded = [], []
+    pairs: list[tuple[Path, Path]] = []
+    excluded: list[tuple[Path, Path]] = []
     for pair in _match_files(*folders, data.sides, issues):
         (pairs if _have_same_size(*pair, data, issues) else excluded).append(pair)
     a, b = (os.path.relpath(folder, root) for folder in folders)

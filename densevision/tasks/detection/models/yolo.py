@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -204,7 +204,7 @@ class YoloHead(nn.Module):
         self.neck = PAN([channels[level] for level in self.levels], width, depth)
         self.classify = Branch(width, num_classes)
         self.regress = Branch(width, 4 * reg_max)
-        nn.init.constant_(self.classify.predict.bias, math.log(PRIOR / (1 - PRIOR)))
+        nn.init.constant_(cast(Tensor, self.classify.predict.bias), math.log(PRIOR / (1 - PRIOR)))
 
     def forward(self, image: Sequence[Tensor]) -> Tensors:
         """The encoder's levels of an image to the outputs of `YOLO.forward`."""
@@ -234,7 +234,7 @@ class Branch(nn.Module):
         """Levels (B, width, H, W) to (B, A, outputs), level by level, row by row."""
         rows = []
         for x, norms in zip(levels, self.norms):
-            for conv, norm in zip(self.convs, norms):
+            for conv, norm in zip(self.convs, cast(nn.ModuleList, norms)):
                 x = nn.functional.silu(norm(conv(x)), inplace=True)
             rows.append(self.predict(x).flatten(2))
         return torch.cat(rows, 2).transpose(1, 2)

@@ -58,6 +58,9 @@ class YOLOX(Model):
         max_candidates: Most (anchor point, class) pairs per image that enter the suppression.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         num_classes: int = 80,
@@ -216,7 +219,7 @@ class ConvNormAct(nn.Module):
         super().__init__()
         padding = (kernel_size - 1) // 2
         self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=False)
-        self.bn = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03)
+        self.bn: nn.Module = nn.BatchNorm2d(out_channels, eps=1e-3, momentum=0.03)
         self.act = nn.SiLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -305,10 +308,12 @@ class CSPDarknet(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, in_channels, H, W) to the levels of strides 8, 16 and 32."""
-        levels = [self.dark3(self.dark2(self.stem(image)))]
-        levels.append(self.dark4(levels[-1]))
-        levels.append(self.dark5(levels[-1]))
-        return levels
+        x = self.stem(image)
+        levels = []
+        for i in range(2, 6):
+            x = self.get_submodule(f"dark{i}")(x)
+            levels.append(x)
+        return levels[1:]
 
 
 class PAFPN(nn.Module):

@@ -38,7 +38,7 @@ def convert_state_dict(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def has_folded_batch_norms(model: nn.Module) -> bool:
     """Whether every batch norm only adds its bias, as in checkpoints made from a deployed network."""
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms: list[Any] = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     return bool(norms) and all(
         bool((norm.running_mean == 0).all() and ((norm.running_var + norm.eps - 1).abs() < 1e-6).all())
         for norm in norms
@@ -56,7 +56,7 @@ def unfold_batch_norms(model: nn.Module, images: Tensor | Iterable[Tensor]) -> N
         model: Takes `image`; it stays in the mode that it is in.
         images: (B, C, H, W) as the model takes them, or batches of them; a hundred images or more.
     """
-    moments: dict[nn.BatchNorm2d, list[Tensor]] = {}
+    moments: dict[Any, list[Tensor]] = {}
 
     def measure(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
         x = inputs[0].double().transpose(0, 1).flatten(1)

@@ -6,6 +6,7 @@ Source: spandrel (MIT), https://github.com/chaiNNer-org/spandrel.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Mapping
 from importlib import import_module
@@ -74,6 +75,11 @@ class Spandrel(SuperresModel):
         )
         self.network: nn.Module = descriptor.model
         self.multiple_of = requirements.multiple_of
+        # Windowed networks pad to multiples of their windows by themselves, in ways that cannot be exported.
+        self.export_multiple_of = math.lcm(requirements.multiple_of, *_list_windows(options or {}))
+        for module in self.network.modules():
+            if hasattr(module, "input_resolution"):  # Swin: a mask of the nominal size, or one computed for any size
+                module.input_resolution = (0, 0)
         self.is_square = requirements.square
         self.takes_batches = architecture not in SINGLE_IMAGE_ARCHITECTURES
         # Some architectures return several tensors or take noise levels. spandrel keeps the adapter of each for itself,
@@ -104,7 +110,7 @@ class Spandrel(SuperresModel):
         By gathering, and with sides written as multiples, because an export must know that later layers halve them
         evenly.
         """
-        multiple = self.multiple_of
+        multiple = self.export_multiple_of if torch.compiler.is_exporting() else self.multiple_of
         sides = [(length + multiple - 1) // multiple * multiple for length in image.shape[-2:]]
         if self.is_square:
             sides = [torch.sym_max(*sides)] * 2
@@ -200,6 +206,15 @@ def _check_options(options: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, (list, tuple)) else (value,)
         if limit is not None and any(isinstance(number, (int, float)) and number > limit for number in numbers):
             raise UsageError(f"is above the limit of {limit}", field=f"model.options.{name}", value=value)
+
+
+def _list_windows(options: Mapping[str, Any]) -> list[int]:
+    """Window sizes among the options."""
+    windows: list[int] = []
+    for name, value in options.items():
+        if "window" in name or "split" in name:
+            windows += [item for item in (value if isinstance(value, (list, tuple)) else (value,)) if type(item) is int]
+    return [window for window in windows if window > 0]
 
 
 def _is_plain(value: Any) -> bool:
