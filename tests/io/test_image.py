@@ -625,7 +625,7 @@ def make_zip() -> bytes:
     ("data", "kind"),
     [
         (make_zip(), "ZIP"),
-        (gzip.compress(b"anything"), "archive"),
+        (gzip.compress(b"anything", mtime=0), "archive"),
         (b"%PDF-1.7\n%text", "PDF"),
         (b"<!DOCTYPE html>\n<html>404</html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "LFS"),

@@ -95,8 +95,8 @@ class TwoStageHead(nn.Module):
         objectness, rpn_box = self.rpn.losses(outputs, target_records)
         proposals = self.rpn.propose(outputs, image_sizes, is_training=True)
         samples = self.sampler(proposals.boxes, proposals.valid, target_records)
-        predictions = self.box(self._pool(pyramid, samples.rois, self.box.resolution))
-        class_loss, box_loss = box_losses(*predictions, samples, target_records)
+        logits, deltas = self.box(self._pool(pyramid, samples.rois, self.box.resolution))
+        class_loss, box_loss = box_losses(logits, deltas, samples, target_records)
         losses = {"objectness": objectness, "rpn_box": rpn_box, "class": class_loss, "box": box_loss}
         return losses | self._detail_losses(pyramid, samples.objects(), target_records)
 

@@ -62,10 +62,11 @@ def open_split(config: SuperresConfig, split: str) -> RestorationSet:
         raise UsageError("no data is given", field="data.path", hint="Set a folder of images, or scenes.")
     issues = LabelIssues(config.data.on_error)
     scenes = parse_scene_splits(config.data.path)
+    notes: tuple[str, ...] = ()
     if scenes is not None:
         side = max(SCENE_SIDE, config.data.crop * config.scale) // config.scale * config.scale
         reader: Reader = SceneReader(Scenes.of(scenes[split], (side, side)), config)
-        is_generated, notes = True, ()
+        is_generated = True
     else:
         pairs = _select_usable(find_pairs(config, split, issues), config, split, issues)
         reader, is_generated, notes = FileReader(pairs, config), pairs.inputs is None, pairs.notes

@@ -60,7 +60,7 @@ class Translation(Task[TranslationConfig, Image]):
         return {"PSNR": float("inf"), "SSIM": 1.0}.get(self.config.quality.monitor, 0.0)
 
     @property
-    def supported_options(self) -> frozenset[str]:  # type: ignore[override]
+    def supported_options(self) -> frozenset[str]:
         """Tiles only where images keep their size."""
         return frozenset({"tta"} if self.config.inference.resize else {"tile", "overlap", "tta"})
 

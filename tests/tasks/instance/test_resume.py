@@ -1,9 +1,9 @@
-"""Resuming equals never having stopped, although the losses sample anchors and proposals by chance."""
+"""Resuming equals never having stopped, although the losses sample anchors and proposals at random."""
 
 from __future__ import annotations
 
 import pytest
-from densevision.training.checkpointer import ValidationCallback
+from densevision.training.validation import EpochEnd
 from safetensors.torch import load_file
 
 from densevision import train
@@ -28,20 +28,19 @@ TINY = {
 }
 
 
-def test_resume__draws_the_same_samples(tmp_path, monkeypatch):
-    train("instance", "scenes:8:7", set=TINY, out=tmp_path / "whole", quiet=True)
-    saved = ValidationCallback.on_train_epoch_end
+def test_resume__samples_the_same_anchors_and_proposals(tmp_path, monkeypatch):
+    train("instance", "scenes:8:7", overrides=TINY, out=tmp_path / "complete", quiet=True)
+    end_epoch = EpochEnd.__call__
 
-    def interrupted(self, trainer, module):
-        saved(self, trainer, module)
-        if trainer.current_epoch == 0:
-            raise KeyboardInterrupt
+    def end_and_interrupt(self: EpochEnd, row: dict[str, float]) -> bool:
+        end_epoch(self, row)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(ValidationCallback, "on_train_epoch_end", interrupted)
-        with pytest.raises(DenseVisionError, match="interrupted after 1"):
-            train("instance", "scenes:8:7", set=TINY, out=tmp_path / "cut", quiet=True)
-    train(resume=tmp_path / "cut", quiet=True)
-    first, second = (load_file(tmp_path / run / "last.safetensors") for run in ("whole", "cut"))
+        patch.setattr(EpochEnd, "__call__", end_and_interrupt)
+        with pytest.raises(DenseVisionError):
+            train("instance", "scenes:8:7", overrides=TINY, out=tmp_path / "resumed", quiet=True)
+    train(resume=tmp_path / "resumed", quiet=True)
+    first, second = (load_file(tmp_path / run / "last.safetensors") for run in ("complete", "resumed"))
     assert first.keys() == second.keys()
     assert all(first[name].equal(second[name]) for name in first)

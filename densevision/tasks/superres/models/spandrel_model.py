@@ -111,7 +111,7 @@ class Spandrel(SuperresModel):
         evenly.
         """
         multiple = self.export_multiple_of if torch.compiler.is_exporting() else self.multiple_of
-        sides = [(length + multiple - 1) // multiple * multiple for length in image.shape[-2:]]
+        sides: list[Any] = [(length + multiple - 1) // multiple * multiple for length in image.shape[-2:]]
         if self.is_square:
             sides = [torch.sym_max(*sides)] * 2
         for axis, side in zip((2, 3), sides):
