@@ -190,7 +190,8 @@ def test_2_card__data_is_not_followed(guard: Path, model: TorchPredictor) -> Non
 
 def test_2_card__files_of_numbers_and_training_are_not_followed(guard: Path) -> None:
     config = {
-        "task": "translation", "arch": "pix2pix_unet", "model": {"width": 4, "depth": 2}, "data": {"size": 64, "val": "../../x", "max_pixels": 10**15},
+        "task": "translation", "arch": "pix2pix_unet", "model": {"width": 4, "depth": 2},
+        "data": {"size": 64, "val": "../../x", "max_pixels": 10**15},
         "quality": {"frechet": True, "monitor": "FD", "features": {"name": "resnet18", "pretrained": "/etc/hostname"}},
         "loss": {"perceptual": {"weight": 1.0, "backbone": {"name": "resnet18", "pretrained": True}}},
         "train": {"init_from": "/etc/hostname", "loggers": ["wandb"]},

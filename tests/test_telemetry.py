@@ -35,7 +35,8 @@ EXPORTS = """
 import sys, densevision, numpy as np
 for form in ("onnx", "openvino"):
     model = densevision.load(task="depth")
-    file = densevision.export(model, sys.argv[1] + "/depth" + {"onnx": ".onnx", "openvino": ".xml"}[form], export_format=form)
+    out = sys.argv[1] + "/depth" + {"onnx": ".onnx", "openvino": ".xml"}[form]
+    file = densevision.export(weights=model, out=out, export_format=form)
     densevision.predict(np.zeros((64, 64, 3), np.uint8), weights=file)
 """
 

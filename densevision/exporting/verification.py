@@ -36,8 +36,8 @@ class Tolerance:
         absolute: Accepted absolute difference.
         relative: Accepted difference as a fraction of the output's largest magnitude.
         score_tie: Scores that differ by less than this may change places.
-        outlier_fraction: Fraction of the rows, the worst ones, that is ignored: rounding decides where a score or overlap
-            lies exactly on a threshold.
+        outlier_fraction: Fraction of the rows, the worst ones, that is ignored: rounding decides where a score or an
+            overlap lies exactly on a threshold.
     """
 
     absolute: float = 1e-3

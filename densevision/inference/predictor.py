@@ -181,9 +181,7 @@ def build_without_weights(task: str, settings: Mapping[str, Any]) -> TorchPredic
     return TorchPredictor(built_task, built_task.build_model().eval(), card)
 
 
-def load_matching_weights(
-    model: Model, path: str | Path, task: str, classes: Sequence[str] | None = None
-) -> list[str]:
+def load_matching_weights(model: Model, path: str | Path, task: str, classes: Sequence[str] | None = None) -> list[str]:
     """Loads the tensors of a weights file that fit a model: all, or all but the head of other classes.
 
     Of another task's weights it takes the backbone only. Where both name their classes, these are matched by name, not

@@ -199,9 +199,9 @@ def _check_expression(text: str, path: Path) -> None:
     for node in ast.walk(tree):
         is_allowed = isinstance(node, _NODES)
         if isinstance(node, ast.Call):
-            is_allowed = isinstance(node.func, ast.Name) and node.func.id in _SYMPY
+            is_allowed = isinstance(node.func, ast.Name) and (node.func.id in _SYMPY or _is_small_power(node))
         elif isinstance(node, ast.Name):
-            is_allowed = node.id in _SYMPY or _SYMBOL.fullmatch(node.id) is not None
+            is_allowed = node.id in (*_SYMPY, "Pow") or _SYMBOL.fullmatch(node.id) is not None
         elif isinstance(node, ast.Constant):
             value = node.value
             is_name = isinstance(value, str) and (_SYMBOL.fullmatch(value) or _NUMBER.fullmatch(value))
@@ -209,6 +209,24 @@ def _check_expression(text: str, path: Path) -> None:
         if not is_allowed:
             raise _make_refusal(path, "expression", text)
 
+
+def _is_small_power(call: ast.Call) -> bool:
+    """Whether a call is `Pow(x, Integer(n))` with a small n and no power within x, so that numbers stay small."""
+    if not (isinstance(call.func, ast.Name) and call.func.id == "Pow" and len(call.args) == 2):
+        return False
+    base, exponent = call.args
+    if any(isinstance(node, ast.Name) and node.id == "Pow" for node in ast.walk(base)):
+        return False
+    if not (isinstance(exponent, ast.Call) and isinstance(exponent.func, ast.Name) and exponent.func.id == "Integer"):
+        return False
+    try:
+        return abs(int(ast.literal_eval(exponent.args[0]))) <= MAX_EXPONENT
+    except (ValueError, IndexError, TypeError, SyntaxError):
+        return False
+
+
+MAX_EXPONENT = 4
+"""Largest power of a symbolic size."""
 
 _NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?")
 

@@ -54,31 +54,3 @@ class Model(nn.Module):
     def ideal_outputs(self, targets: Tensors, size: tuple[int, int]) -> Tensors:
         """Computes the outputs of a perfect model for targets on a canvas of (height, width): inverts `postprocess`."""
         raise NotImplementedError
-
-
-class EncoderHead(Model):
-    """encoder -> features -> head -> dict of tensors.
-
-    Every input of kind `image` passes through the encoder; the head gets the features (or the tensor, for other kinds)
-    under the name of the input. Since heads take features, one encoder pass can serve several heads.
-
-    Args:
-        encoder: Maps an image to a list of levels; level 0 is the image itself.
-        head: Maps features to a dict of tensors, with one keyword argument per input.
-        input_spec: Size rule of each input.
-    """
-
-    def __init__(self, encoder: nn.Module, head: nn.Module, input_spec: dict[str, InputSpec]):
-        super().__init__()
-        self.encoder = encoder
-        self.head = head
-        self.input_spec = input_spec
-        self.image_inputs = tuple(name for name, spec in input_spec.items() if spec.kind == "image")
-
-    def features(self, **inputs: Tensor) -> dict[str, Any]:
-        """Computes name -> list of levels (level 0 is the image itself), or the tensor where it is no image."""
-        return {name: self.encoder(x) if name in self.image_inputs else x for name, x in inputs.items()}
-
-    def forward(self, **inputs: Any) -> Tensors:
-        """Runs encoder and head on (B, C, H, W) float RGB images in [0, 1]."""
-        return self.head(**self.features(**inputs))

@@ -1,7 +1,7 @@
 """The contract between a task and the rest of the package: Task. Read this first.
 
-    Sample -> to_inputs -> Model -> outputs -> postprocess -> predictions -> Task.to_results -> [Result]
-    (dataset)  (View)                          (tensors, exportable)         (original pixels, real units)
+    Sample -> prepare_inputs -> Model -> outputs -> postprocess -> predictions -> Task.to_results -> [Result]
+    (dataset)  (View)                             (tensors, exportable)          (original pixels, real units)
 
 A `Model` (densevision.nn.model) is a network with its losses and its postprocessing. A `Task` declares everything else:
 result type, dataset, targets, metric, supported options, how tiles and TTA views are merged.

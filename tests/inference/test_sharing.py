@@ -161,7 +161,13 @@ def test_evaluation_mode__another_device_waits() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore")
 def test_locks__free_in_a_forked_child() -> None:
-    lock, mode, net, held, release = ForkSafeLock(), EvaluationMode(), EvaluationOnly(), threading.Event(), threading.Event()
+    lock, mode, net, held, release = (
+        ForkSafeLock(),
+        EvaluationMode(),
+        EvaluationOnly(),
+        threading.Event(),
+        threading.Event(),
+    )
 
     def hold() -> None:
         with lock, mode(net, CPU):

@@ -170,7 +170,7 @@ def test_load__truncated_at_any_length(load, tmp_path: Path) -> None:
     data = (tmp_path / "a.safetensors").read_bytes()
     for length in [1, 7, 8, *range(9, len(data), 37), len(data) - 1]:
         (tmp_path / "a.safetensors").write_bytes(data[:length])
-        with pytest.raises(WeightsError, match=r"a\.safetensors: (truncated|not safetensors, or cut off)"):
+        with pytest.raises(WeightsError, match=r"a\.safetensors: (truncated|not safetensors)"):
             load(tmp_path / "a.safetensors")
 
 
@@ -178,7 +178,7 @@ def test_load__truncated_at_any_length(load, tmp_path: Path) -> None:
 @pytest.mark.parametrize("zipped", [True, False])
 def test_load__pickle(load, zipped: bool, tmp_path: Path) -> None:
     torch.save({"a": torch.ones(2)}, tmp_path / "model.safetensors", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(WeightsError, match=r"PyTorch checkpoint, not safetensors.*tools/convert\.py"):
+    with pytest.raises(WeightsError, match=r"PyTorch checkpoint, not safetensors.*convert-weights"):
         load(tmp_path / "model.safetensors")
 
 
@@ -194,7 +194,7 @@ def test_load__not_safetensors(load, data: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize("metadata", [None, {"format": "pt"}])
 def test_load__foreign_safetensors(load, metadata: dict | None, tmp_path: Path) -> None:
     safetensors.torch.save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors", metadata)
-    with pytest.raises(WeightsError, match=r"without a densevision card.*tools/convert\.py"):
+    with pytest.raises(WeightsError, match=r"without a densevision card.*convert-weights"):
         load(tmp_path / "a.safetensors")
 
 
@@ -205,7 +205,7 @@ def test_load__foreign_safetensors(load, metadata: dict | None, tmp_path: Path) 
     ids=range(5),
 )
 def test_load__damaged_head(load, header: bytes, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="head of the file is damaged"):
+    with pytest.raises(WeightsError, match="damaged"):
         load(raw(tmp_path / "a.safetensors", header))
 
 

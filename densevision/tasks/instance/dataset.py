@@ -24,7 +24,6 @@ from densevision.ops.view import Size
 from densevision.results import Instances
 from densevision.sample import InputSpec, Sample, SampleSet
 from densevision.tasks.instance.config import InstanceConfig
-from densevision.tasks.instance.postprocess import make_skeleton
 
 __all__ = ["augment", "canvas_size", "infer_from_data", "make_empty", "open_split"]
 
@@ -144,6 +143,8 @@ def _open_files(
     config: InstanceConfig, source: FileBoxSource | LabelmeSource, detection_notes: Sequence[str]
 ) -> InstanceDataset:
     issues = LabelIssues(config.data.on_error)
+    from densevision.tasks.instance.postprocess import make_skeleton  # imports torch, which checks do without
+
     skeleton = make_skeleton(config)
     limit, notes = config.data.max_pixels, list(detection_notes)
     if isinstance(source, LabelmeSource):

@@ -53,10 +53,10 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
     with open_coco_results(predictions, truth) as (results, _):
         kinds = tuple(detect_iou_types(results))
         records = read_coco_records(truth, results, kinds)
-    ground_truths = [cast(Instances, record) for _, record in records.values()]
-    names = ground_truths[0].names if ground_truths else ()
+    target_records = [cast(Instances, record) for _, record in records.values()]
+    names = target_records[0].names if target_records else ()
     has_keypoints = "keypoints" in kinds
-    counts = [record.keypoints.shape[1] for record in ground_truths if record.keypoints is not None]
+    counts = [record.keypoints.shape[1] for record in target_records if record.keypoints is not None]
     count = max(counts, default=0) if has_keypoints else 0
     metric = InstanceMetric(names, kinds, get_default_sigmas(count) if count else ())
     return Scoring(metric, list(records), records.__getitem__, make_report=lambda: score(truth, predictions))

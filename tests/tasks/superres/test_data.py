@@ -117,7 +117,7 @@ def test_pairs__need_no_degradation(tmp_path: Path):
     trained = config(tmp_path, scale=1, degrade__motion=(3.0, 5.0))
     with pytest.raises(UsageError, match="degrade: has no effect: the data contains the inputs"):
         infer_splits(trained)
-    samples = open_split(trained, "val")  # weights trained on generated inputs can be evaluated on given ones
+    samples = open_split(trained, "val")  # weights trained on generated inputs can be evaluated on predictions ones
     assert "not generated" in samples.notes[0] and np.array_equal(samples[0].images["image"], image())
 
 
@@ -171,8 +171,8 @@ def test_rescale__downscales_before_cropping(tmp_path: Path):
         sample = halved.crop(0, np.random.default_rng(seed))
         steps = np.diff(sample.truth.image[4:12, 4:12, 0].astype(int), axis=1)
         assert sample.truth.image.shape == (16, 16, 3) and (steps == 4).all()
-        wanted = degradations.resize_bicubic(sample.truth.image, (8, 8))[2:6, 2:6].astype(int)
-        assert np.abs(sample.images["image"][2:6, 2:6] - wanted).max() <= 1
+        expected = degradations.resize_bicubic(sample.truth.image, (8, 8))[2:6, 2:6].astype(int)
+        assert np.abs(sample.images["image"][2:6, 2:6] - expected).max() <= 1
     mixed = open_split(config(tmp_path, data__rescale=[0.5, 1.0], data__flip_and_rotate=False), "train")
     slopes = {int(np.diff(mixed.crop(0, np.random.default_rng(seed)).truth.image[8, 4:12, 0].astype(int)).sum())
               for seed in range(8)}  # fmt: skip
@@ -248,45 +248,45 @@ def test_score__images_of_any_tool(tmp_path: Path):
     folder(tmp_path / "truth", "a.png", "b.png")
     for name, seed in (("a", 0), ("b", 1)):
         write_image(
-            tmp_path / "given" / f"{name}.bmp", np.clip(image(seed=seed).astype(int) + 2, 0, 255).astype(np.uint8)
+            tmp_path / "predictions" / f"{name}.bmp", np.clip(image(seed=seed).astype(int) + 2, 0, 255).astype(np.uint8)
         )
-    found = score(tmp_path / "truth", tmp_path / "given")
-    assert 41 < found["metrics"]["PSNR_RGB_crop0"] < 43 and found["counts"]["images"] == 2
-    assert "PSNR_Y_crop2" in found["metrics"]
-    (tmp_path / "given" / "b.bmp").unlink()
-    found = score(tmp_path / "truth", tmp_path / "given")
-    assert found["counts"]["images"] == 1 and found["named"] == {"images without prediction": ["b"]}
+    report = score(tmp_path / "truth", tmp_path / "predictions")
+    assert 41 < report["metrics"]["PSNR_RGB_crop0"] < 43 and report["counts"]["images"] == 2
+    assert "PSNR_Y_crop2" in report["metrics"]
+    (tmp_path / "predictions" / "b.bmp").unlink()
+    report = score(tmp_path / "truth", tmp_path / "predictions")
+    assert report["counts"]["images"] == 1 and report["named"] == {"images without prediction": ["b"]}
 
 
 def test_score__ground_truth_is_cropped_like_in_evaluation(tmp_path: Path):
-    given, truth = (
-        folder(tmp_path / "given", "a.png", size=(39, 45)),
+    predictions, truth = (
+        folder(tmp_path / "predictions", "a.png", size=(39, 45)),
         folder(tmp_path / "truth", "a.png", size=(41, 47)),
     )
-    found = score(truth, given)
+    report = score(truth, predictions)
     same = folder(tmp_path / "same", "a.png")
     write_image(same / "a.png", image(41, 47)[:39, :45])
-    wanted = score(same, given)
-    assert found["metrics"] == wanted["metrics"] and found["counts"]["cropped truths"] == 1
-    assert "size" in found["protocol"] and "cropped truths" not in wanted["counts"]
+    expected = score(same, predictions)
+    assert report["metrics"] == expected["metrics"] and report["counts"]["cropped truths"] == 1
+    assert "size" in report["protocol"] and "cropped truths" not in expected["counts"]
     for size in ((38, 45), (39, 44), (20, 23), (42, 48)):  # of no divisor; of two; a half; larger
-        folder(given, "a.png", size=size)
+        folder(predictions, "a.png", size=size)
         with pytest.raises(DataError, match="differ in height or width"):
-            score(truth, given)
+            score(truth, predictions)
 
 
 def test_score__matches_names_like_datasets(tmp_path: Path):
     truth = folder(tmp_path / "truth", "0801.png", "b_HR.png", "c.png")
-    given = folder(tmp_path / "given", "0801x2.png", "b_LR.png", "c.png", "c_LR.png")
-    found = score(truth, given)
-    assert found["counts"]["images"] == 3 and len(found["named"]["predictions without truth"]) == 1
-    assert found["metrics"]["PSNR_RGB_crop0"] == float("inf")
+    predictions = folder(tmp_path / "predictions", "0801x2.png", "b_LR.png", "c.png", "c_LR.png")
+    report = score(truth, predictions)
+    assert report["counts"]["images"] == 3 and len(report["named"]["predictions without truth"]) == 1
+    assert report["metrics"]["PSNR_RGB_crop0"] == float("inf")
 
 
 def test_score__no_luma_for_many_channels(tmp_path: Path):
-    for name in ("truth", "given"):
+    for name in ("truth", "predictions"):
         (tmp_path / name).mkdir()
         tifffile.imwrite(
             tmp_path / name / "a.tif", np.zeros((20, 20, 5), np.uint8), photometric="minisblack", planarconfig="contig"
         )
-    assert set(score(tmp_path / "truth", tmp_path / "given")["metrics"]) == {"PSNR_RGB_crop0", "SSIM_RGB_crop0"}
+    assert set(score(tmp_path / "truth", tmp_path / "predictions")["metrics"]) == {"PSNR_RGB_crop0", "SSIM_RGB_crop0"}

@@ -295,8 +295,8 @@ def test_score__files_of_any_tool(tmp_path: Path):
     for number in range(2):
         write_image(tmp_path / "truth" / f"{number}.png", np.full((16, 16, 3), 100, np.uint8))
         write_image(tmp_path / "given" / f"{number}.bmp", np.full((16, 16, 3), 100 + 10 * number, np.uint8))
-    found = score(tmp_path / "truth", tmp_path / "given")
-    assert found["metrics"]["L1"] == pytest.approx(5 / 255) and found["counts"]["images"] == 2
+    report = score(tmp_path / "truth", tmp_path / "given")
+    assert report["metrics"]["L1"] == pytest.approx(5 / 255) and report["counts"]["images"] == 2
     write_image(tmp_path / "given" / "1.bmp", np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(DataError, match="differ in height or width"):
         score(tmp_path / "truth", tmp_path / "given")
@@ -306,8 +306,8 @@ def test_score__ignores_alpha_and_side_suffixes(tmp_path: Path):
     clear = np.concatenate([image(1), np.full((SIDE, SIDE, 1), 9, np.uint8)], 2)
     write_image(tmp_path / "truth" / "1_B.png", image(0)), write_image(tmp_path / "given" / "1_A.png", clear)
     write_image(tmp_path / "plain" / "1_B.png", image(1))
-    found, wanted = (score(tmp_path / "truth", tmp_path / name) for name in ("given", "plain"))
-    assert found["metrics"] == wanted["metrics"] and found["protocol"]["alpha"] == "left out"
+    report, expected = (score(tmp_path / "truth", tmp_path / name) for name in ("given", "plain"))
+    assert report["metrics"] == expected["metrics"] and report["protocol"]["alpha"] == "left out"
 
 
 def test_check__finds_planted_faults(tmp_path: Path):
@@ -322,14 +322,14 @@ def test_check__finds_planted_faults(tmp_path: Path):
         "target-blank": ["blank.png"],
     }
 
-    def found() -> dict[str, list[str]]:
+    def list_findings() -> dict[str, list[str]]:
         findings = api.check("translation", tmp_path).findings
         return {finding.check.name: [Path(place.file).name for place in finding.locations] for finding in findings}
 
-    assert not planted.keys() & found().keys()
+    assert not planted.keys() & list_findings().keys()
     write_image(tmp_path / "train" / "odd.png", image(20, 40, 81))
     write_image(tmp_path / "train" / "alike.png", join_halves(image(21), image(21)))
     write_image(tmp_path / "train" / "blank.png", join_halves(image(22), np.full((SIDE, SIDE, 3), 9, np.uint8)))
     (tmp_path / "train" / "broken.png").write_bytes(b"no image")
     (tmp_path / "val" / "copy.png").write_bytes((tmp_path / "train" / "0.png").read_bytes())
-    assert found().items() >= planted.items()
+    assert list_findings().items() >= planted.items()
