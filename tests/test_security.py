@@ -493,7 +493,7 @@ def secret(guard: Path) -> Path:
 
 
 @pytest.mark.parametrize("lines", ["path: ../secret\ntrain: images", "train: ../secret/images", "train: {}/images"])
-def test_10_yaml__found_in_a_folder_stays_in_it(lines: str, secret: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_10_yaml__detected_in_a_folder_stays_in_it(lines: str, secret: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = secret.parent / "set"
     (folder / "data.yaml").write_text(f"names: [a]\n{lines.format(secret)}\n")
     with pytest.raises(DataError, match="leads out of the folder"):

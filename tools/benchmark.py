@@ -80,8 +80,8 @@ def speed() -> dict[str, Any]:
     figures: dict[str, Any] = {}
     for task in TASKS:
         command = ["densevision", task, "benchmark", "--json", "--size", "320"]
-        answer = subprocess.run(command, check=True, capture_output=True, text=True)
-        figures[f"{task}/predict"] = json.loads(answer.stdout)
+        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        figures[f"{task}/predict"] = json.loads(result.stdout)
         with tempfile.TemporaryDirectory() as folder:
             settings = ["--set", "train.epochs=2", "--set", "train.batch=8", "--data", "scenes:24:0", "--quiet"]
             subprocess.run(
@@ -115,9 +115,9 @@ def check(images: int = 10_000) -> dict[str, Any]:
         boxes = _jpegs(Path(folder), images)
         command = ["densevision", "detection", "check", folder, "--json"]
         start = time.perf_counter()
-        answer = subprocess.run(command, capture_output=True, text=True)
+        result = subprocess.run(command, capture_output=True, text=True)
         seconds = time.perf_counter() - start
-        report = json.loads(answer.stdout)
+        report = json.loads(result.stdout)
         found = {finding["name"]: finding["count"] for finding in report["findings"]}
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"images": images, "boxes": boxes, "cores": cores, "check_s": seconds, "found": found}
@@ -147,12 +147,12 @@ def _peak(path: Path, stream: bool) -> float:
     program = (
         "import resource, sys, densevision\n"
         f"options = dict(task='detection', max_pixels=200_000_000)\n"
-        f"answer = densevision.predict({str(path)!r}, **options)\n"
-        + ("sum(len(result) for result in answer)\n" if stream else "len(answer)\n")
+        f"result = densevision.predict({str(path)!r}, **options)\n"
+        + ("sum(len(each) for each in result)\n" if stream else "len(result)\n")
         + "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
     )
-    answer = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    return float(answer.stdout.split()[-1])
+    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return float(result.stdout.split()[-1])
 
 
 def _video(folder: Path, frames: int) -> Path:
@@ -206,7 +206,11 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
     paths = folder / "truth.json", folder / "predictions.json"
     paths[0].write_text(json.dumps({"images": images, "annotations": target_records, "categories": categories}))
     paths[1].write_text(json.dumps(predictions))
-    return str(paths[0]), str(paths[1]), {"images": 5000, "truths": len(target_records), "predictions": len(predictions)}
+    return (
+        str(paths[0]),
+        str(paths[1]),
+        {"images": 5000, "truths": len(target_records), "predictions": len(predictions)},
+    )
 
 
 PARTS = {"start": start, "score": score, "speed": speed, "memory": memory, "check": check}

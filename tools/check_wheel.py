@@ -47,8 +47,8 @@ def check_contents(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert any(name.endswith("configs/detection/coco.yaml") for name in names), "no configs in the wheel"
     assert any(name.endswith("bundled_weights/detection.safetensors") for name in names), "no weights in the wheel"
-    stray = [name for name in names if not name.startswith("densevision")]
-    assert not stray, f"in the wheel, but not of the package: {stray[:5]}"
+    unexpected = [name for name in names if not name.startswith("densevision")]
+    assert not unexpected, f"in the wheel, but not of the package: {unexpected[:5]}"
 
 
 def make_environment(folder: Path, reuse: bool) -> Path:

@@ -169,7 +169,9 @@ def draw_side_by_side(
     captions.append("truth")
     for caption, prediction in (("prediction", example.prediction), *others):
         panels.append(prediction.overlay_for_comparison(example.truth, canvas))
-        captions.append(f"{caption}, scores from {COMPARISON_THRESHOLD:g}" if isinstance(prediction, Detections) else caption)
+        captions.append(
+            f"{caption}, scores from {COMPARISON_THRESHOLD:g}" if isinstance(prediction, Detections) else caption
+        )
         errors = compute_error_map(prediction, example.truth)
         if errors is not None:
             panels.append(draw_errors(errors.values, errors.known, errors.limit))

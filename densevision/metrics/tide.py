@@ -96,7 +96,9 @@ class TideErrors:
             (truth if error.kind == "Miss" else prediction, error)
             for error in find_errors(prediction, truth, self.iou_type)
         ]
-        shown = [(side, error) for side, error in rows if side is truth or side.scores[error.row] >= COMPARISON_THRESHOLD]
+        shown = [
+            (side, error) for side, error in rows if side is truth or side.scores[error.row] >= COMPARISON_THRESHOLD
+        ]
         boxes = np.array([side.boxes[error.row] for side, error in shown], np.float32).reshape(-1, 4)
         labels = np.array([kinds.index(error.kind) for _, error in shown], np.int64)
         scores = np.array([side.scores[error.row] for side, error in shown], np.float32)

@@ -157,9 +157,7 @@ def video(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(("task", "scale"), [("detection", 1), ("superres", 2)])
-def test_predict__video_gives_a_video(
-    task: str, scale: int, video: Path, tmp_path: Path, capsys
-) -> None:
+def test_predict__video_gives_a_video(task: str, scale: int, video: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     lines = printed(capsys, task, "predict", str(video), "--save", "mp4", "--save", "png", "--out", str(out))
     assert lines.splitlines()[-1] == str(out / "clip.mp4")

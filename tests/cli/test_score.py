@@ -167,7 +167,15 @@ def test_options__without_effect_on_files_are_refused(task: str, capsys) -> None
 
 
 def score_semantic(capsys, root: Path, *settings: str) -> dict:
-    command = ["semantic", "score", "--truth", str(root / "truth"), "--predictions", str(root / "predictions"), "--json"]
+    command = [
+        "semantic",
+        "score",
+        "--truth",
+        str(root / "truth"),
+        "--predictions",
+        str(root / "predictions"),
+        "--json",
+    ]
     code, out, err = run_command(capsys, *command, *(word for setting in settings for word in ("--set", setting)))
     return json.loads(out) if code == 0 else {"error": err, "code": code}
 
@@ -214,7 +222,7 @@ def test_semantic__names_of_masks(tmp_path: Path, capsys) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm"])
-def test_depth__scale_is_that_of_integers_alone(suffix: str, tmp_path: Path, capsys) -> None:
+def test_depth__scale_is_that_of_integers_only(suffix: str, tmp_path: Path, capsys) -> None:
     """KITTI's truth in steps of 1/256 m, and a network's answers in meters."""
     meters = np.random.default_rng(0).uniform(1, 80, SIZE).round(1)
     write_depth(tmp_path / "truth/0.png", meters, scale=256)
@@ -239,7 +247,7 @@ def test_semantic__white_foreground_is_not_taken_for_unknown(settings: tuple[str
 
 
 @pytest.mark.parametrize("values", [(), ("data.values=[0,255]",)], ids=str)
-def test_semantic__binary_answers_may_be_white(values: tuple[str, ...], tmp_path: Path, capsys) -> None:
+def test_semantic__binary_predictions_may_be_white(values: tuple[str, ...], tmp_path: Path, capsys) -> None:
     write_image(tmp_path / "truth/0.png", (255 if values else 1) * FOREGROUND)
     for white in (1, 255):
         write_image(tmp_path / "predictions/0.png", white * FOREGROUND)

@@ -143,7 +143,7 @@ def test_other_json__is_ignored_and_noted(content, tmp_path):
         assert sum("train_log.json" in note for note in detected.notes) == 1
 
 
-def test_other_json__alone_is_named(tmp_path):
+def test_other_json__only_is_named(tmp_path):
     text(tmp_path / "notes.json", '{"a": 1}')
     with pytest.raises(DataError, match=r"Not COCO JSON: notes\.json"):
         detect_format(str(tmp_path))

@@ -127,7 +127,7 @@ def test_comparison__tied_scores_may_change_the_rows(seed: int):
         ("row", 1.0),
     ],
 )
-def test_comparison__faults_are_found_despite_ties(fault: str, score_spread: float):
+def test_comparison__faults_are_detected_despite_ties(fault: str, score_spread: float):
     logits, boxes, labels = make_candidates(0, score_spread)
     expected, wrong = detect(logits, boxes, labels), None
     if fault == "boxes":

@@ -55,7 +55,7 @@ def test_sample_key__seeds_differ() -> None:
     assert len(set(draws)) == 9
 
 
-def test_make_training_loader__leaves_the_global_generator_alone() -> None:
+def test_make_training_loader__leaves_the_global_generator_only() -> None:
     settings = {"arch": "yolo_n", "data.path": "scenes:4:0", "data.size": 64, "train.batch": 2}
     task = Detection(Detection.infer_from_data(DetectionConfig.resolve(None, settings)))
     loader = make_training_loader(task, task.open_dataset("train"), 0)

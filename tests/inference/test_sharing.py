@@ -50,7 +50,7 @@ def test_predict__eight_threads_and_two_files(weights: dict[str, Path]) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 @pytest.mark.filterwarnings("ignore")
-def test_predict__fork_while_threads_load_and_answer(weights: dict[str, Path]) -> None:
+def test_predict__fork_while_threads_load_and_prediction(weights: dict[str, Path]) -> None:
     expected, stop = predict("depth", weights), threading.Event()
     threads_before = torch.get_num_threads()
     torch.set_num_threads(1)  # a forked child has no other threads of OpenMP

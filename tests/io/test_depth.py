@@ -106,7 +106,7 @@ def test_shape__two_dimensions(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 7), (7, 1, 1), (1, 1, 1), (5, 7, 1), (1, 5, 7)])
-def test_npy__one_channel_leaves_one_row_or_column_alone(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_npy__one_channel_leaves_one_row_or_column_only(shape: tuple[int, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones(shape))
     wanted = shape[:2] if shape[2] == 1 else shape[1:]
     assert read_depth(tmp_path / "a.npy").depth.shape == depth_size(tmp_path / "a.npy") == wanted
@@ -137,7 +137,7 @@ def test_damaged__is_an_error_of_the_data_in_our_own_words(suffix: str, tmp_path
 
 
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm", ".png"])
-def test_size__is_told_by_the_header(numbers: tuple[np.ndarray, np.ndarray], suffix: str, tmp_path: Path) -> None:
+def test_size__is_reported_by_the_header(numbers: tuple[np.ndarray, np.ndarray], suffix: str, tmp_path: Path) -> None:
     write_depth(tmp_path / f"a{suffix}", numbers[0])
     assert depth_size(tmp_path / f"a{suffix}") == (5, 7)
     (tmp_path / f"a{suffix}").write_bytes((tmp_path / f"a{suffix}").read_bytes()[:20])

@@ -102,9 +102,13 @@ def test_metric__images_too_small_are_counted():
 
 def test_metric__different_sizes_or_channels():
     with pytest.raises(DataError):
-        ImageMetric().update(Image.from_source(np.zeros((4, 4, 3), np.uint8)), Image.from_source(np.zeros((4, 5, 3), np.uint8)), 0)
+        ImageMetric().update(
+            Image.from_source(np.zeros((4, 4, 3), np.uint8)), Image.from_source(np.zeros((4, 5, 3), np.uint8)), 0
+        )
     with pytest.raises(DataError):
-        ImageMetric().update(Image.from_source(np.zeros((4, 4), np.uint8)), Image.from_source(np.zeros((4, 4, 3), np.uint8)), 0)
+        ImageMetric().update(
+            Image.from_source(np.zeros((4, 4), np.uint8)), Image.from_source(np.zeros((4, 4, 3), np.uint8)), 0
+        )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -114,7 +118,11 @@ def test_metric__alpha_is_ignored(channels: int, color: str):
     plain, clear = ImageMetric(color), ImageMetric(color)
     plain.update(Image.from_source(other), Image.from_source(one), 0)
     opaque = np.full((*one.shape[:2], 1), 255, np.uint8)
-    clear.update(Image.from_source(np.concatenate([other, opaque], 2)), Image.from_source(np.concatenate([one, opaque // 3], 2)), 0)
+    clear.update(
+        Image.from_source(np.concatenate([other, opaque], 2)),
+        Image.from_source(np.concatenate([one, opaque // 3], 2)),
+        0,
+    )
     assert clear.compute() == plain.compute() and clear.protocol["alpha"] == "left out"
     mixed = ImageMetric(color)
     mixed.update(Image.from_source(np.concatenate([other, opaque], 2)), Image.from_source(one), 0)

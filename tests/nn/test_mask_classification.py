@@ -23,7 +23,7 @@ def make_labels() -> torch.Tensor:
     return labels
 
 
-def make_perfect(targets: MaskTargets, order: list[int], num_classes: int = 4) -> MaskPrediction:
+def make_exact(targets: MaskTargets, order: list[int], num_classes: int = 4) -> MaskPrediction:
     """Query `order[i]` shows segment i; the other queries show nothing."""
     batch, _, height, width = len(targets.masks), None, *targets.known.shape[1:]
     masks = torch.full((batch, len(order) + 1, height, width), -20.0)
@@ -55,13 +55,13 @@ def test_labels_to_targets__one_segment_per_class():
 def test_match__finds_the_permutation(criterion):
     targets = labels_to_targets(make_labels())
     order = [3, 1, 0, 2]
-    for (queries, segments), count in zip(criterion.match(make_perfect(targets, order), targets), (3, 4)):
+    for (queries, segments), count in zip(criterion.match(make_exact(targets, order), targets), (3, 4)):
         assert {int(s): int(q) for q, s in zip(queries, segments)} == dict(enumerate(order[:count]))
 
 
-def test_losses__of_perfect_predictions_are_zero(criterion):
+def test_losses__of_exact_predictions_are_zero(criterion):
     targets = labels_to_targets(make_labels())
-    losses = criterion([make_perfect(targets, [0, 1, 2, 3])] * 2, targets)
+    losses = criterion([make_exact(targets, [0, 1, 2, 3])] * 2, targets)
     assert losses["class"] < 1e-4
     # Points between two pixels of different segments are neither.
     assert losses["mask"] / 2 < 5 * 1.0 and losses["dice"] / 2 < 5 * 0.1

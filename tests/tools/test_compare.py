@@ -131,7 +131,7 @@ def test_files__that_one_side_lacks_are_named_and_not_compared(folders: Path, to
         assert row.pop("verdict") == whole[name].pop("verdict") and row == pytest.approx(whole[name], nan_ok=True)
 
 
-def test_weights__are_told_by_network_and_file(tmp_path: Path, tool) -> None:
+def test_weights__are_reported_by_network_and_file(tmp_path: Path, tool) -> None:
     for number in range(2):
         image = np.random.default_rng(number).integers(0, 255, (24, 24, 3)).astype(np.uint8)
         write_image(tmp_path / "data/val" / f"{number}.png", image)

@@ -65,7 +65,11 @@ def test_boxes__protocol_counts_and_whole_numbers(boxes, tool) -> None:
     assert told["counts"]["images"] == 2 and told["protocol"] and told["versions"]["densevision"]
     printed = tool("errors", "detection", found, "--truth", truth)[1]
     (row,) = (line for line in printed.splitlines() if "duplicate" in line)
-    assert re.split(r"│|\s{2,}", row.strip(" │"))[1].strip() == "0" and "protocol: {" in printed and "counts: images 2" in printed
+    assert (
+        re.split(r"│|\s{2,}", row.strip(" │"))[1].strip() == "0"
+        and "protocol: {" in printed
+        and "counts: images 2" in printed
+    )
 
 
 def test_equal_images__have_a_page(tool, tmp_path: Path) -> None:
@@ -74,7 +78,7 @@ def test_equal_images__have_a_page(tool, tmp_path: Path) -> None:
     assert code == 0 and "Protocol" in (tmp_path / "page/index.html").read_text(), err
 
 
-def test_broken_files__are_skipped_where_that_is_asked_for(tool, tmp_path: Path) -> None:
+def test_broken_files__are_skipped_where_that_is_requested_for(tool, tmp_path: Path) -> None:
     for name in ("a", "b"):
         for folder in ("truth", "found"):
             write_image(tmp_path / folder / f"{name}.png", np.zeros((20, 30, 1), np.uint8))

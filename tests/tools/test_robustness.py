@@ -77,6 +77,18 @@ def test_kept__errors_in_pixels_of_scaled_images_are_as_large_as_they_were() -> 
 
 
 def test_table__stands_with_its_protocol(images: Path, tool) -> None:
-    command = ("robustness", "superres", "--weights", "bicubic", "--data", images, "--limit", 1, "--only", "darkness", "--quiet")
+    command = (
+        "robustness",
+        "superres",
+        "--weights",
+        "bicubic",
+        "--data",
+        images,
+        "--limit",
+        1,
+        "--only",
+        "darkness",
+        "--quiet",
+    )
     code, out, err = tool(*command)
     assert code == 0 and "200 resamples" in out and "protocol: {" in out and "counts: images 1" in out and not err

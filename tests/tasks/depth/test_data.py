@@ -101,7 +101,7 @@ def test_nyu__millimetres_and_its_own_split(tmp_path: Path) -> None:
     assert opened(tmp_path)[0].truth.depth[0, 0] == 2.5
 
 
-def test_nyu__what_validates_is_said_alone_or_not_at_all(tmp_path: Path) -> None:
+def test_nyu__what_validates_is_said_only_or_not_at_all(tmp_path: Path) -> None:
     for part in ("kitchen", "office", "test/bathroom"):
         image(tmp_path / "a" / part / "rgb_00045.jpg")
         put(tmp_path / "a" / part / "sync_depth_00045.png", 2500)
@@ -239,7 +239,7 @@ def test_camera__of_the_config_is_that_of_the_canvas(tmp_path: Path) -> None:
     assert camera.warp(view.matrix, SIZE).focal == 100
 
 
-def test_camera__offset_of_a_pair_is_learned_and_answered(tmp_path: Path) -> None:
+def test_camera__offset_of_a_pair_is_learned_and_predicted(tmp_path: Path) -> None:
     """Middlebury's doffs: meters of a network that learned from pairs are those of the truth's own calibration."""
     for eye in ("im0", "im1"):
         image(tmp_path / "Bike" / f"{eye}.png")
@@ -514,7 +514,7 @@ def test_score__disparity_as_meters_by_the_stated_camera(tmp_path: Path) -> None
 
 
 @pytest.mark.realdata
-def test_real_data__by_the_configs_alone(real_data: Path) -> None:
+def test_real_data__by_the_configs_only(real_data: Path) -> None:
     root = Path(__file__).parents[3] / "configs" / "depth"
     rooms = DepthConfig.resolve(root / "7scenes.yaml", {"data.path": str(real_data / "data/depth_7scenes")})
     train, val = (open_split(rooms, split) for split in ("train", "val"))

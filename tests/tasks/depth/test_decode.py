@@ -28,7 +28,7 @@ def config(**settings) -> DepthConfig:
     return DepthConfig.resolve(None, {name.replace("__", "."): value for name, value in settings.items()})
 
 
-def answered(task: Depth, depth: torch.Tensor, size: tuple[int, int], **options) -> DepthMap:
+def predicted(task: Depth, depth: torch.Tensor, size: tuple[int, int], **options) -> DepthMap:
     view = task.input_spec["image"].view(size)
     chosen = PredictOptions(**options)
     (record,) = task.to_results({"depth": depth.expand(1, 1, *view.size)}, [view], chosen)
@@ -51,26 +51,26 @@ def replace_scale(scale: float) -> DepthAugment:
 
 def test_focal__of_another_camera_scales_meters_back() -> None:
     task = Depth(config(camera__focal=100.0))
-    record = answered(task, torch.tensor(2.0), (64, 64), focal_length=200.0)
+    record = predicted(task, torch.tensor(2.0), (64, 64), focal_length=200.0)
     np.testing.assert_allclose(record.depth, 4.0)
     assert record.camera.focal == 200 and record.max == 20
-    assert answered(task, torch.tensor(2.0), (64, 64)).depth[0, 0] == 2
+    assert predicted(task, torch.tensor(2.0), (64, 64)).depth[0, 0] == 2
 
 
-def test_shorter__answers_in_the_images_own_size_and_pixels() -> None:
+def test_shorter__predictions_in_the_images_own_size_and_pixels() -> None:
     task = Depth(config(output="disparity", data__shorter=64, data__size=64, camera__focal=50.0))
-    record = answered(task, torch.tensor(8.0), (128, 160))
+    record = predicted(task, torch.tensor(8.0), (128, 160))
     assert record.size == (128, 160) and record.unit == "px"
     np.testing.assert_allclose(record.depth, 16.0)
     assert record.camera.focal == pytest.approx(100.0)
 
 
-def test_pairs__metric_answers_use_focal_length_and_baseline() -> None:
+def test_pairs__metric_predictions_use_focal_length_and_baseline() -> None:
     task = Depth(config(**{**{name.replace(".", "__"): value for name, value in PAIRS.items()}}))
-    record = answered(task, torch.tensor(10.0), (64, 96))
+    record = predicted(task, torch.tensor(10.0), (64, 96))
     assert (record.kind, record.unit) == ("metric", "m")
     np.testing.assert_allclose(record.depth, 200 * 0.5 / 10, rtol=1e-5)
-    np.testing.assert_allclose(answered(task, torch.tensor(10.0), (64, 96), focal_length=400.0).depth, 20, rtol=1e-5)
+    np.testing.assert_allclose(predicted(task, torch.tensor(10.0), (64, 96), focal_length=400.0).depth, 20, rtol=1e-5)
 
 
 def test_pairs__missing_calibration_is_named(tmp_path) -> None:
@@ -84,7 +84,7 @@ def test_pairs__missing_calibration_is_named(tmp_path) -> None:
         Depth.infer_from_data(DepthConfig.resolve(None, settings))
 
 
-def test_mirror__each_look_counts_where_it_knows_better() -> None:
+def test_mirror__each_view_counts_where_it_knows_better() -> None:
     pairs = config(output="disparity", **{name.replace(".", "__"): value for name, value in PAIRS.items()})
     view = View((8, 100), (8, 100))
     ramp = torch.arange(100.0).expand(1, 1, 8, 100)
@@ -132,4 +132,4 @@ def test_stack__sizes_and_absent_target_records() -> None:
 def test_focal__with_tiles_of_resized_windows_is_refused() -> None:
     task = Depth(config(camera__focal=100.0, data__shorter=64, data__size=64))
     with pytest.raises(UsageError, match="zoom"):
-        answered(task, torch.tensor(2.0), (64, 64), focal_length=200.0, tile=64)
+        predicted(task, torch.tensor(2.0), (64, 64), focal_length=200.0, tile=64)

@@ -24,7 +24,7 @@ def pair(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return (truth * np.exp(rng.normal(0, 0.2, SHAPE))).astype(np.float32), truth.astype(np.float32)
 
 
-def judged(result: DepthMap, truth: DepthMap, **rules) -> dict[str, float]:
+def evaluated(result: DepthMap, truth: DepthMap, **rules) -> dict[str, float]:
     metric = DepthMetric(Protocol(**rules))
     metric.update(result, truth, 0)
     return metric.compute()
@@ -32,7 +32,7 @@ def judged(result: DepthMap, truth: DepthMap, **rules) -> dict[str, float]:
 
 def test_numbers__equal_scikit_learn_and_the_formulas() -> None:
     answer, truth = pair()
-    found = judged(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth))
+    found = evaluated(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth))
     a, t = (array.astype(np.float64).ravel() for array in (answer, truth))
     log = np.log(a / t)
     wanted = {
@@ -51,8 +51,8 @@ def test_unknown_pixels__count_nowhere() -> None:
     answer, truth = pair()
     valid = np.random.default_rng(1).random(SHAPE) < 0.5
     spoilt = np.where(valid, answer, 1e6)
-    kept = judged(DepthMap.from_arrays(answer[valid][None]), DepthMap.from_arrays(truth[valid][None]))
-    assert judged(DepthMap.from_arrays(spoilt), DepthMap.from_arrays(truth, valid)) == pytest.approx(kept)
+    kept = evaluated(DepthMap.from_arrays(answer[valid][None]), DepthMap.from_arrays(truth[valid][None]))
+    assert evaluated(DepthMap.from_arrays(spoilt), DepthMap.from_arrays(truth, valid)) == pytest.approx(kept)
 
 
 def test_average__is_over_images() -> None:
@@ -82,7 +82,7 @@ def test_merge__order_changes_nothing() -> None:
 def test_median__forgives_a_factor() -> None:
     truth = pair()[1]
     relative = DepthMap.from_arrays(truth * 37, kind="relative", unit="")
-    found = judged(relative, DepthMap.from_arrays(truth), align="median")
+    found = evaluated(relative, DepthMap.from_arrays(truth), align="median")
     assert found["AbsRel/median"] == pytest.approx(0, abs=1e-6)
 
 
@@ -90,14 +90,14 @@ def test_median__forgives_a_factor() -> None:
 def test_lstsq__forgives_factor_and_offset_of_disparity(factor: float, offset: float) -> None:
     truth = pair()[1]
     answer = DepthMap.from_arrays(factor / truth + offset + 5, kind="disparity", unit="")
-    assert judged(answer, DepthMap.from_arrays(truth), align="lstsq")["AbsRel/lstsq"] < 1e-3
+    assert evaluated(answer, DepthMap.from_arrays(truth), align="lstsq")["AbsRel/lstsq"] < 1e-3
 
 
 def test_lstsq__equals_polyfit() -> None:
     answer, truth = pair()
     slope, intercept = np.polyfit(answer.ravel().astype(float), truth.ravel().astype(float), 1)
-    wanted = judged(DepthMap.from_arrays(slope * answer.astype(float) + intercept), DepthMap.from_arrays(truth))
-    found = judged(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth), align="lstsq")
+    wanted = evaluated(DepthMap.from_arrays(slope * answer.astype(float) + intercept), DepthMap.from_arrays(truth))
+    found = evaluated(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth), align="lstsq")
     assert found["AbsRel/lstsq"] == pytest.approx(wanted["AbsRel"], rel=1e-4)
 
 
@@ -116,9 +116,9 @@ def test_by_distance__rows_hold_the_pixels_between_their_edges() -> None:
     assert [row["AbsRel"] for row in rows] == pytest.approx([relative[place == row].mean() for row in range(len(rows))])
 
 
-def test_range__truth_beyond_is_left_out_and_answers_are_clipped() -> None:
+def test_range__truth_beyond_is_left_out_and_predictions_are_clipped() -> None:
     truth, answer = np.array([[1.0, 5.0, 90.0]]), np.array([[1.0, 500.0, 1.0]])
-    found = judged(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth), max_depth=80.0)
+    found = evaluated(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth), max_depth=80.0)
     assert found["AbsRel/80m"] == pytest.approx((0 + 75 / 5) / 2)
 
 
@@ -139,14 +139,14 @@ def test_crop__what_lies_outside_does_not_count() -> None:
     truth = np.full((375, 1242), 2.0)
     answer = np.full_like(truth, 9.0)
     answer[153:371, 44:1197] = 2.0
-    assert judged(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth), crop="garg")["AbsRel/garg"] == 0
+    assert evaluated(DepthMap.from_arrays(answer), DepthMap.from_arrays(truth), crop="garg")["AbsRel/garg"] == 0
 
 
 def test_disparity__end_point_error_and_outliers_by_hand() -> None:
     truth = np.array([[10.0, 100.0, 100.0, 50.0]])
     answer = truth + np.array([[4.0, 4.0, 6.0, 1.5]])
     kind = {"kind": "disparity", "unit": "px"}
-    found = judged(DepthMap.from_arrays(answer, **kind), DepthMap.from_arrays(truth, **kind))
+    found = evaluated(DepthMap.from_arrays(answer, **kind), DepthMap.from_arrays(truth, **kind))
     assert found["EPE"] == pytest.approx(15.5 / 4)
     # Four pixels are more than 5 % of ten, but less of a hundred.
     assert found["D1"] == 0.5 and (found["bad1"], found["bad2"], found["bad3"]) == (1, 0.75, 0.75)
@@ -158,10 +158,10 @@ def test_disparity__against_meters_through_the_camera() -> None:
     camera = Camera(720.0, baseline=0.5)
     truth = DepthMap.from_arrays(np.array([[9.0, 36.0]]), camera=camera)
     answer = DepthMap.from_arrays(np.array([[40.0, 10.0]]), kind="disparity", unit="px")
-    assert judged(answer, truth)["RMSE"] == pytest.approx(0)
+    assert evaluated(answer, truth)["RMSE"] == pytest.approx(0)
 
 
-def test_left_open__is_judged_as_far_and_counted() -> None:
+def test_left_open__is_evaluated_as_far_and_counted() -> None:
     metric = DepthMetric(Protocol(max_depth=10.0))
     metric.update(
         DepthMap.from_arrays(np.zeros((1, 2)), np.zeros((1, 2), bool)), DepthMap.from_arrays(np.full((1, 2), 5.0)), 0
@@ -176,7 +176,7 @@ def test_left_open__does_not_steer_the_alignment(kind: str, align: str) -> None:
     told = np.arange(64) >= 40
     numbers = np.where(told, 3 / truth if kind == "disparity" else 3 * truth, 0)
     answer = DepthMap.from_arrays(numbers, told & (numbers > 0), kind=kind, unit="")
-    found = judged(answer, DepthMap.from_arrays(truth), align=align)
+    found = evaluated(answer, DepthMap.from_arrays(truth), align=align)
     assert found[f"delta1/{align}"] == pytest.approx(24 / 64)
 
 
@@ -194,20 +194,20 @@ def test_disparity__from_a_pair_whose_principal_points_differ(align: str) -> Non
     camera, disparity = Camera(720.0, baseline=0.5, offset=12.0), rng.uniform(1, 60, (8, 8))
     depth = 720 * 0.5 / (disparity + 12)
     truth = DepthMap.from_arrays(disparity, kind="disparity", unit="px", camera=camera)
-    found = judged(DepthMap.from_arrays(depth), truth, align=align)
+    found = evaluated(DepthMap.from_arrays(depth), truth, align=align)
     suffix = "" if align == "none" else "/lstsq"
     assert found[f"RMSE{suffix}"] == pytest.approx(0, abs=1e-5)
-    found = judged(truth, DepthMap.from_arrays(depth, camera=camera), align=align)
+    found = evaluated(truth, DepthMap.from_arrays(depth, camera=camera), align=align)
     assert found[f"RMSE{suffix}"] == pytest.approx(0, abs=1e-5)
-    assert judged(truth, truth, align=align)[f"EPE{suffix}"] == pytest.approx(0, abs=1e-4)
+    assert evaluated(truth, truth, align=align)[f"EPE{suffix}"] == pytest.approx(0, abs=1e-4)
 
 
 def test_without_unit__needs_alignment() -> None:
     answer = DepthMap.from_arrays(np.ones((2, 2)), kind="disparity", unit="")
     with pytest.raises(UsageError, match="lstsq"):
-        judged(answer, DepthMap.from_arrays(np.ones((2, 2))))
+        evaluated(answer, DepthMap.from_arrays(np.ones((2, 2))))
 
 
 def test_sizes__must_agree() -> None:
     with pytest.raises(DataError, match="size"):
-        judged(DepthMap.from_arrays(np.ones((2, 2))), DepthMap.from_arrays(np.ones((2, 3))))
+        evaluated(DepthMap.from_arrays(np.ones((2, 2))), DepthMap.from_arrays(np.ones((2, 3))))

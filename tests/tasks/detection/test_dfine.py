@@ -314,7 +314,7 @@ def outputs_of(scores: list[list[float]], boxes: list[list[float]]) -> dict[str,
 EQUAL = outputs_of([[0.9, 0.1, 0.6], [0.8, 0.2, 0.3]], [[0.5, 0.5, 0.5, 0.5], [0.95, 0.5, 0.2, 0.5]])
 
 
-def test_postprocess__strongest_pairs_in_pixels_and_nothing_suppressed():
+def test_postprocess__strongest_pairs_in_pixels_and_nothing_removed():
     result = model().postprocess(EQUAL, score_threshold=0.25, max_detections=5)
     torch.testing.assert_close(result["scores"], torch.tensor([[0.9, 0.8, 0.6, 0.3, 0.2]]))
     assert result["labels"].tolist() == [[0, 0, 2, 2, 1]]

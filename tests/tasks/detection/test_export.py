@@ -1,4 +1,4 @@
-"""The starter detector in other runtimes: same boxes, same scores, on images of any size."""
+"""The bundled detector in other runtimes: the same detections on images of any size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def runtimes(onnx) -> dict[str, ExportedPredictor]:
     """The same graph under ONNX Runtime and under OpenVINO, which reads it as it does for its own files."""
     openvino = pytest.importorskip("openvino")
     first = load_exported(onnx, "detection")
-    second = OpenVinoPredictor(first.task, first.card, first.stamp, openvino.Core().read_model(str(onnx)))
+    second = OpenVinoPredictor(first.task, first.card, first.metadata, openvino.Core().read_model(str(onnx)))
     return {"onnx": first, "openvino": second}
 
 
@@ -46,57 +46,58 @@ def images() -> list[np.ndarray]:
     return [Scenes(1, seed, size)[0].image for seed, size in enumerate(sizes)]
 
 
-def assert_alike(ours: list[Detections], theirs: list[Detections]) -> int:
-    for one, other in zip(ours, theirs, strict=True):
+def assert_same(results: list[Detections], exported: list[Detections]) -> int:
+    for one, other in zip(results, exported, strict=True):
         np.testing.assert_array_equal(other.labels, one.labels)
         np.testing.assert_allclose(other.boxes, one.boxes, atol=TOLERANCE, rtol=0)
         np.testing.assert_allclose(other.scores, one.scores, atol=TOLERANCE, rtol=0)
-    return sum(map(len, ours))
+    return sum(map(len, results))
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_answers__equal_pytorchs_on_twenty_sizes(runtime, model, runtimes, images):
+def test_predictions__equal_pytorchs_on_twenty_sizes(runtime, model, runtimes, images):
     assert len({image.shape for image in images}) == 20
-    ours = model.predict(images, score_threshold=0.05, precision="float32")
-    assert assert_alike(ours, runtimes[runtime].predict(images, score_threshold=0.05)) > 100
+    results = model.predict(images, score_threshold=0.05, precision="float32")
+    assert assert_same(results, runtimes[runtime].predict(images, score_threshold=0.05)) > 100
     few = {"max_detections": 3}
-    assert_alike(model.predict(images[:4], **few, precision="float32"), runtimes[runtime].predict(images[:4], **few))
+    assert_same(model.predict(images[:4], **few, precision="float32"), runtimes[runtime].predict(images[:4], **few))
 
 
 @pytest.mark.realdata
 @pytest.mark.parametrize("runtime", ["onnx", "openvino"])
-def test_answers__equal_pytorchs_on_photographs(runtime, model, runtimes, real_data):
+def test_predictions__equal_pytorchs_on_photographs(runtime, model, runtimes, real_data):
     photographs = sorted(str(file) for file in (real_data / "data" / "bccd").rglob("*.jpg"))[:4]
     low = {"score_threshold": 0.02}
-    ours = model.predict(photographs, **low, precision="float32")
-    assert assert_alike(ours, runtimes[runtime].predict(photographs, **low)) > 10
+    results = model.predict(photographs, **low, precision="float32")
+    assert assert_same(results, runtimes[runtime].predict(photographs, **low)) > 10
 
 
-def test_evaluation__gives_the_same_numbers(model, onnx):
+def test_evaluate__same_metrics(model, onnx):
     options = {"data": "scenes:8:3", "set": {"data.val": None}}
-    numbers = [
-        densevision.evaluate(each, **options, precision="float32").metrics for each in (model, load_exported(onnx))
+    metrics = [
+        densevision.evaluate(weights=each, **options, precision="float32").metrics
+        for each in (model, load_exported(onnx))
     ]
-    assert numbers[0]["AP"] > 0
-    assert numbers[1] == pytest.approx(numbers[0], abs=1e-6, nan_ok=True)
+    assert metrics[0]["AP"] > 0
+    assert metrics[1] == pytest.approx(metrics[0], abs=1e-6, nan_ok=True)
 
 
-def test_options__that_suppression_went_by_are_fixed(runtimes, images):
+def test_predict__options_of_the_suppression_are_fixed(runtimes, images):
     for option, value in (("iou_threshold", 0.4), ("class_agnostic", True), ("classes", ("moon",))):
-        with pytest.raises(UsageError, match=f"holds {option}"):
+        with pytest.raises(UsageError, match=option):
             runtimes["onnx"].predict(images[0], **{option: value})
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", SUFFIXES)
-def test_half__stays_near(form, model, tmp_path, images):
-    half = load_exported(export(model, tmp_path / f"half{SUFFIXES[form]}", form, half=True))
+@pytest.mark.parametrize("export_format", SUFFIXES)
+def test_half__about_as_many_detections(export_format, model, tmp_path, images):
+    half = load_exported(export(model, tmp_path / f"half{SUFFIXES[export_format]}", export_format, half=True))
     counts = [len(result) for result in half.predict(images)]
     assert np.abs(np.subtract(counts, [len(result) for result in model.predict(images)])).mean() < 0.5
 
 
 @pytest.mark.slow
-def test_raw__takes_every_option(model, tmp_path, images):
+def test_raw__supports_every_option(model, tmp_path, images):
     raw = load_exported(export(model, tmp_path / "raw.onnx", decode=False))
     options = {"iou_threshold": 0.4, "class_agnostic": True, "classes": ("moon", "disk"), "score_threshold": 0.02}
-    assert assert_alike(model.predict(images, **options, precision="float32"), raw.predict(images, **options)) > 20
+    assert assert_same(model.predict(images, **options, precision="float32"), raw.predict(images, **options)) > 20

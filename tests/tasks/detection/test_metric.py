@@ -23,7 +23,7 @@ GROUND_TRUTHS = [
 ]
 
 
-def test_metric__is_perfect_where_the_answer_is_the_truth_in_any_order_and_shards():
+def test_metric__is_exact_where_the_prediction_is_the_truth_in_any_order_and_shards():
     shards = [DetectionMetric(NAMES) for _ in range(2)]
     for number in (2, 0, 1):
         shards[number % 2].update(GROUND_TRUTHS[number], GROUND_TRUTHS[number], number)
@@ -33,7 +33,7 @@ def test_metric__is_perfect_where_the_answer_is_the_truth_in_any_order_and_shard
     assert shards[1].counts()["truths"] == 4
 
 
-def test_metric__halves_the_class_that_is_half_found():
+def test_metric__halves_the_class_that_is_half_detected():
     metric = DetectionMetric(NAMES)
     truth = record([[0, 0, 10, 10], [40, 40, 60, 60], [20, 20, 90, 90]], [0, 0, 1])
     metric.update(truth[[0, 2]], truth, 0)

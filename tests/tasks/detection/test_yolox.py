@@ -158,7 +158,7 @@ def test_match__a_hopeless_ground_truth_still_takes_its_cheapest_anchor():
     assert iou.tolist() == [0, 0, 0]
 
 
-def test_match__two_target_records_in_one_place_are_told_apart_by_class():
+def test_match__two_target_records_in_one_place_are_reported_apart_by_class():
     ious = torch.full((2, 2), 0.9)
     scores = torch.tensor([[0.9, 0.1], [0.1, 0.9]])
     near = torch.ones(2, 2, dtype=torch.bool)
@@ -190,7 +190,7 @@ def test_assign__an_analytic_canvas():
     assert (matched[1] == -1).all()
 
 
-def test_loss__vanishes_for_a_perfect_network():
+def test_loss__vanishes_for_a_exact_network():
     anchors = anchor_points([torch.zeros(1, 1, 64 // stride, 64 // stride) for stride in (8, 16, 32)], (8, 16, 32))
     targets = make_targets([[[16.0, 16, 48, 48]]], [[1]])
     perfect = [3 * 8 + 3, 64 + 1 * 4 + 2, 64 + 16 + 3]
@@ -319,7 +319,7 @@ def test_postprocess__class_mask_selects_and_several_classes_per_anchor_are_poss
     assert masked["labels"][0][masked["valid"][0]].tolist() == [0, 1]
 
 
-def test_fuse__keeps_the_outputs_and_leaves_the_original_alone():
+def test_fuse__keeps_the_outputs_and_leaves_the_original_only():
     model = make_model().double()
     before = copy.deepcopy(model.state_dict())
     fused = model.fuse()

@@ -35,14 +35,14 @@ def by_definition(first: torch.Tensor, second: torch.Tensor, matches: torch.Tens
 
 
 @pytest.mark.parametrize("kind", ["all_pairs", "on_demand"])
-def test_look_up__is_the_product_of_features_read_between_cells(kind):
+def test_view_up__is_the_product_of_features_read_between_cells(kind):
     first, second, matches = maps()
     found = correlate(first, second, LEVELS, RADIUS, kind)(matches)
     torch.testing.assert_close(found, by_definition(first, second, matches), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("block_bytes", [1, 4096, 1 << 26])
-def test_blocks__of_any_length_answer_and_learn_as_the_volume(monkeypatch, block_bytes):
+def test_blocks__of_any_length_prediction_and_learn_as_the_volume(monkeypatch, block_bytes):
     monkeypatch.setattr(correlation, "BLOCK_BYTES", block_bytes)
     answers, gradients = [], []
     for kind in ("all_pairs", "on_demand"):

@@ -218,7 +218,7 @@ def test_plain_folders__a_missing_frame_is_not_replaced_by_the_one_after(tmp_pat
     assert numbers_of(open_split(config(tmp_path), "train")) == [(4, 5)]
 
 
-def test_plain_folders__sequences_in_one_folder_are_told_apart_by_their_names(tmp_path):
+def test_plain_folders__sequences_in_one_folder_are_reported_apart_by_their_names(tmp_path):
     for place, name in enumerate(("scene1", "scene2")):
         for number in (0, 1):
             frame(tmp_path / f"{name}_{number}.png", 10 * place + number)
@@ -285,7 +285,7 @@ def test_sizes_that_differ__are_named(tmp_path):
         open_split(config(tmp_path), "val")
 
 
-def test_bad_pairs__are_counted_and_named_where_that_is_asked_for(tmp_path):
+def test_bad_pairs__are_counted_and_named_where_that_is_requested_for(tmp_path):
     for folder in "abc":
         frame(tmp_path / f"train/{folder}/1.png")
         frame(tmp_path / f"train/{folder}/2.png")
@@ -327,7 +327,7 @@ def shrink(path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("fault", [spoil, shrink])
-def test_bad_truth__leaves_its_pair_out_where_that_is_asked_for(tmp_path, build, pattern, fault):
+def test_bad_truth__leaves_its_pair_out_where_that_is_requested_for(tmp_path, build, pattern, fault):
     """Files cut short and files of another size, of motion and of what goes with it."""
     build(tmp_path)
     everything = config(tmp_path, **{"data.on_error": "skip", "data.train": "."})
@@ -355,7 +355,7 @@ def test_spring__pairs_run_forwards_and_backwards(tmp_path):
     assert layout.name == "Spring" and sorted(steps) == [(1, 2), (2, 1), (2, 3), (3, 2)]
 
 
-def test_nothing_there__is_told(tmp_path):
+def test_nothing_there__is_reported(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         open_split(config(tmp_path / "absent"), "train")
     with pytest.raises(DataError, match="no pair of frames"):
@@ -399,7 +399,7 @@ def test_augmented_pair__still_fits_its_truth():
 
 
 @pytest.mark.realdata
-def test_real_data__by_config_alone(real_data):
+def test_real_data__by_config_only(real_data):
     middlebury = config(real_data / "data/flow_middlebury")
     assert [len(open_split(middlebury, split)) for split in ("train", "val")] == [4, 1]
     assert open_split(middlebury, "val")[0].truth.size == (388, 584)

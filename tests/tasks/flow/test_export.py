@@ -17,7 +17,7 @@ from densevision.training.train import make_card
 pytestmark = [pytest.mark.export, pytest.mark.slow]
 
 
-def test_onnx__answers_images_of_other_sizes_alike(tmp_path):
+def test_onnx__predictions_images_of_other_sizes_alike(tmp_path):
     pytest.importorskip("onnxruntime")
     torch.manual_seed(0)
     task = Flow(FlowConfig.from_dict({"arch": "raft_tiny", "model": {"iterations": 3}}))

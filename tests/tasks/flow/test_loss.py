@@ -148,7 +148,7 @@ def test_stack__pads_and_tells_what_is_known():
     assert not targets["occlusion_valid"][:2].any() and targets["occlusion_valid"][2].sum() == truth().valid.sum()
 
 
-def test_unreturned__is_what_the_other_image_does_not_show():
+def test_forward_backward__is_what_the_other_image_does_not_show():
     """A square moves right by 8 over a still ground: it hides the ground that it comes to lie on."""
     forward, backward = torch.zeros(2, 1, 2, 32, 48)
     forward[:, 0, 8:24, 8:24] = 8
@@ -158,7 +158,7 @@ def test_unreturned__is_what_the_other_image_does_not_show():
     assert torch.equal(find_inconsistent(forward, backward)[0], hidden)
 
 
-def test_unreturned__leaves_the_image():
+def test_forward_backward__leaves_the_image():
     flow = torch.full((1, 2, 10, 10), 0.0)
     flow[:, 0] = 3
     lost = find_inconsistent(flow, -flow)[0]

@@ -138,7 +138,7 @@ def test_order_and_shards__change_no_bit():
     assert parts[1].compute() == whole.compute() and parts[1].counts() == whole.counts()
 
 
-def test_pixels_left_open__are_judged_as_standing_still():
+def test_pixels_left_open__are_evaluated_as_standing_still():
     _, truth = pair(8)
     metric = FlowMetric()
     metric.update(FlowField.from_arrays(truth.flow, np.zeros(truth.size, bool)), truth, 0)

@@ -43,7 +43,7 @@ def kitti(root: Path) -> Path:
     return root / "training/flow_occ"
 
 
-def test_sintel__both_passes_of_the_tree_answer_the_truth(tmp_path):
+def test_sintel__both_passes_of_the_tree_prediction_the_truth(tmp_path):
     truth = sintel(tmp_path / "sintel")
     for rendering, error in (("clean", 1), ("final", 3)):
         for name in NAMES:
@@ -57,7 +57,7 @@ def test_sintel__both_passes_of_the_tree_answer_the_truth(tmp_path):
     assert score(truth, tmp_path / "sub/clean")["metrics"]["EPE_noc"] == 1
 
 
-def test_kitti__the_tree_answers_the_truth_and_what_is_hidden_is_known(tmp_path):
+def test_kitti__the_tree_predictions_the_truth_and_what_is_hidden_is_known(tmp_path):
     truth = kitti(tmp_path / "kitti")
     for number in (0, 1):
         still(tmp_path / f"sub/flow/00000{number}_10.png", 1, 4)
@@ -67,7 +67,7 @@ def test_kitti__the_tree_answers_the_truth_and_what_is_hidden_is_known(tmp_path)
         assert report["metrics"]["EPE_noc"] == 1 and report["metrics"]["EPE_occ"] == 4
 
 
-def test_occlusion__is_judged_where_it_lies_beside_the_answers_too(tmp_path):
+def test_occlusion__is_evaluated_where_it_lies_beside_the_predictions_too(tmp_path):
     truth = sintel(tmp_path / "sintel")
     for name in NAMES:
         still(tmp_path / f"sub/flow/{name}.flo")
@@ -76,7 +76,7 @@ def test_occlusion__is_judged_where_it_lies_beside_the_answers_too(tmp_path):
     assert score(truth, tmp_path / "sub")["metrics"]["F1_occ"] == pytest.approx(2 / 3)
 
 
-def test_files_alone__say_nothing_of_what_is_hidden(tmp_path):
+def test_files_only__say_nothing_of_what_is_hidden(tmp_path):
     for folder in ("truth", "sub"):
         still(tmp_path / folder / "a.flo")
     numbers = score(tmp_path / "truth", tmp_path / "sub")["metrics"]

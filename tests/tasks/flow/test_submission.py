@@ -57,7 +57,7 @@ def test_kitti__sixteen_bits_under_the_first_frames_name(tmp_path):
     assert flow[:, 0, 0].tolist() == [1, -2] and valid.all()
 
 
-def test_nothing_to_submit__is_told(tmp_path):
+def test_nothing_to_submit__is_reported(tmp_path):
     for submit in (submit_sintel, submit_kitti):
         with pytest.raises(DataError, match="test set"):
             list(submit(Constant(), tmp_path, tmp_path / "out"))

@@ -34,7 +34,7 @@ def frames(count: int, size: tuple[int, int] = (40, 56)) -> list[np.ndarray]:
     return [rng.integers(0, 256, (*size, 3), np.uint8) for _ in range(count)]
 
 
-def test_task__is_found_by_name():
+def test_task__is_detected_by_name():
     assert load_task("flow") is Flow and load_config("flow") is FlowConfig
 
 
@@ -117,7 +117,7 @@ def test_canvas__continues_the_edges_around_the_middle():
     assert rows[:4].tolist() == [0, 0, 0, 1] and rows[-4:].tolist() == [386, 387, 387, 387]
 
 
-def test_iterations__change_the_answer():
+def test_iterations__change_the_prediction():
     flow = model()
     pair = tuple(frames(2))
     one, two, three = (flow.predict(pair, iterations=number).flow for number in (1, 2, 3))
@@ -160,7 +160,7 @@ def test_consistency__finds_occlusion_for_any_model():
     assert set(np.unique(found.occluded)) <= {False, True} and found.occlusion.shape == (40, 56)
 
 
-def test_tiles_and_looks__give_one_field_of_the_images_size():
+def test_tiles_and_views__give_one_field_of_the_images_size():
     flow, pair = model(), tuple(frames(2, (150, 210)))
     for options in ({"tile": 128}, {"tta": ("flip",)}, {"tta": ("scale",)}):
         result = flow.predict(pair, **options)
@@ -175,7 +175,7 @@ def test_fields__turn_round_in_a_mirror_and_shrink_with_the_image():
     assert postprocess.to_image_space(answers, view, mirrored=True)["flow"][0, :, 0, 0].tolist() == [-2, 3]
 
 
-def test_flip__answers_a_mirrored_pair_with_mirrored_flow():
+def test_flip__predictions_a_mirrored_pair_with_mirrored_flow():
     """The mean over both looks is the same for a pair and for its mirror image, mirrored back."""
     flow, pair = model(), frames(2, (128, 128))
     one = flow.predict(tuple(pair), tta=("flip",), precision="float32").flow
@@ -185,7 +185,7 @@ def test_flip__answers_a_mirrored_pair_with_mirrored_flow():
     np.testing.assert_allclose(other.flow[:, :, ::-1] * np.array([-1, 1]).reshape(2, 1, 1), one, atol=1e-3)
 
 
-def test_smallest_images__are_answered():
+def test_smallest_images__are_predicted():
     """Below the network's least side the canvas continues the edges; nothing is refused."""
     assert model().predict(tuple(frames(2, (1, 1)))).flow.shape == (2, 1, 1)
 

@@ -1,4 +1,4 @@
-"""The whole network with two stages as one ONNX graph: images of any size, the same objects as PyTorch's."""
+"""The complete two-stage network as one ONNX graph: the same objects as PyTorch's on images of any size."""
 
 from __future__ import annotations
 
@@ -42,18 +42,18 @@ SIZES = ((96, 96), (61, 137), (150, 80), (33, 200), (24, 24))
 
 @pytest.fixture(scope="module")
 def model() -> TorchPredictor:
-    """Random weights with norms that fit them, and a last layer that tells one proposal from another."""
+    """Random weights with norms that fit them, and last layers whose outputs differ between proposals."""
     torch.manual_seed(0)
     task = Instance(Instance.infer_from_data(InstanceConfig.resolve(None, TINY)))
-    net, samples = task.build_model(), task.open_dataset("train")
-    for module in net.modules():
+    network, samples = task.build_model(), task.open_dataset("train")
+    for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0
     with torch.no_grad():
-        net.train()(**Collate(task)([samples[index] for index in range(4)]).inputs)
-        for layer in (net.head.box.cls_score, net.head.box.bbox_pred):
+        network.train()(**Collate(task)([samples[index] for index in range(4)]).inputs)
+        for layer in (network.head.box.cls_score, network.head.box.bbox_pred):
             layer.weight.mul_(100)
-    return TorchPredictor(task, net.eval(), make_card(task.config, 1))
+    return TorchPredictor(task, network.eval(), make_card(task.config, 1))
 
 
 @pytest.fixture(scope="module")
@@ -62,24 +62,24 @@ def file(model, tmp_path_factory) -> Path:
     return export(model, tmp_path_factory.mktemp("exports") / "instance.onnx")
 
 
-def assert_alike(ours: list[Instances], theirs: list[Instances]) -> int:
-    for one, other in zip(ours, theirs, strict=True):
+def assert_same(results: list[Instances], exported: list[Instances]) -> int:
+    for one, other in zip(results, exported, strict=True):
         np.testing.assert_array_equal(other.labels, one.labels)
         np.testing.assert_allclose(other.boxes, one.boxes, atol=0.01)
         np.testing.assert_allclose(other.scores, one.scores, atol=1e-4)
-        unequal = (one.dense() != other.dense()).sum()
-        assert unequal <= 0.001 * one.dense().sum() + 1
-    return sum(map(len, ours))
+        differing = (one.dense() != other.dense()).sum()
+        assert differing <= 0.001 * one.dense().sum() + 1
+    return sum(map(len, results))
 
 
-def test_onnx__objects_equal_pytorchs_on_any_size(model, file):
+def test_onnx__objects_equal_pytorchs_for_any_size(model, file):
     images = [Scenes(1, seed, size)[0].image for seed, size in enumerate(SIZES)]
     options = {"score_threshold": model.task.config.decode.eval_score_threshold}
-    ours = model.predict(images, **options, precision="float32")
-    assert assert_alike(ours, load_exported(file, "instance").predict(images, **options)) > 10
+    results = model.predict(images, **options, precision="float32")
+    assert assert_same(results, load_exported(file, "instance").predict(images, **options)) > 10
 
 
-def test_onnx__is_one_graph_of_free_batch_and_canvas(file):
+def test_onnx__one_graph_with_free_batch_and_canvas(file):
     import onnx
 
     graph = onnx.load(file, load_external_data=False).graph

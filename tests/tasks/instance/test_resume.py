@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from densevision.training.validation import EpochEnd
 from safetensors.torch import load_file
 
 from densevision import train
 from densevision.errors import DenseVisionError
+from densevision.training.validation import EpochEnd
 
 TINY = {
     "data.size": 64,
