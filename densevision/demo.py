@@ -66,7 +66,7 @@ def run_demo(out: Path, seed: int | None = None, report_progress: Callable[[str]
     seed = int(time.time()) % 1_000_000 if seed is None else seed
     page = HTMLPage(f"densevision {__version__}")
     page.add_text(
-        f"Scenes of seed {seed}, rendered for this page, with exact ground truth. The predictions are those of the bundled "
+        f"Scenes of seed {seed}, rendered for this page, with exact ground truth. Predictions come from the bundled "
         "demo weights, which were trained on other synthetic scenes."
     )
     for task in TASKS:
@@ -113,8 +113,9 @@ def _show_task(page: HTMLPage, task: str, seed: int, out: Path) -> None:
 
 
 def _draw_sheet(predictor: Predictor, samples: SampleSet) -> np.ndarray:
-    drawn, captions = [], []
-    for sample, result in predict_samples(model, (samples[index] for index in range(len(samples))), model.options):
+    images, captions = [], []
+    items = (samples[index] for index in range(len(samples)))
+    for sample, result in predict_samples(predictor, items, predictor.options):
         image = next(iter(sample.images.values()))
         canvas = to_display(image)
         images += [canvas, sample.truth.overlay(canvas), result.overlay_for_comparison(sample.truth, canvas)]
@@ -132,8 +133,8 @@ def _show_training(page: HTMLPage, seed: int, out: Path) -> None:
     last = run.read_rows()[-1]
     page.add_heading("A detector trained from scratch")
     page.add_text(
-        f"{TRAINING['train.epochs']} epochs over {IMAGE_COUNTS['train']} images of one class in {seconds:.0f} s, from random "
-        f"weights; evaluated on {IMAGE_COUNTS['val']} others."
+        f"{TRAINING['train.epochs']} epochs over {IMAGE_COUNTS['train']} images of one class in {seconds:.0f} s, from "
+        f"random weights; evaluated on {IMAGE_COUNTS['val']} others."
     )
     shown = ("train/loss", "val/loss", "AP", "AP50", "images_per_second")
     page.add_numbers({name: float(last[name]) for name in shown})

@@ -186,7 +186,8 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
         boxes, labels = np.concatenate([corners, sides], 1), rng.choice(classes, count)
         for box, label in zip(boxes.tolist(), labels.tolist()):
             area = box[2] * box[3] * 0.7
-            target_records.append({"id": len(target_records) + 1, "image_id": image, "category_id": label, "bbox": box, "area": area,
+            target_records.append({"id": len(target_records) + 1, "image_id": image, "category_id": label, "bbox": box,
+                                   "area": area,
                            "iscrowd": int(rng.random() < 0.01)})  # fmt: skip
         for hit in rng.random(100) < 0.35:
             if hit and count:

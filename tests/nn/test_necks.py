@@ -46,7 +46,7 @@ def test_pan__number_of_parameters() -> None:
     def size(width: int, depth: int) -> int:
         return sum(parameter.numel() for parameter in PAN([8, 8, 8], width, depth).parameters())
 
-    # Each further block of the four stages is two 3x3 convolutions of half the width, and its channels in the last convolution.
+    # Each further block of the four stages is two 3x3 convolutions of half the width, and its channels in the last one.
     block = 2 * (9 * 8 * 8 + 2 * 8) + 8 * 16
     assert size(16, 2) - size(16, 1) == 4 * block
     assert size(32, 1) > 3 * size(16, 1)
