@@ -73,7 +73,7 @@ def test_predictions__equal_pytorchs_on_photographs(runtime, model, runtimes, re
 
 
 def test_evaluate__same_metrics(model, onnx):
-    options = {"data": "scenes:8:3", "set": {"data.val": None}}
+    options = {"data": "scenes:8:3", "overrides": {"data.val": None}}
     metrics = [
         densevision.evaluate(weights=each, **options, precision="float32").metrics
         for each in (model, load_exported(onnx))
