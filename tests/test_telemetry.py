@@ -17,16 +17,16 @@ pytestmark = [pytest.mark.export, pytest.mark.skipif(sys.platform != "linux", re
 RUNTIMES = """
 import sys, time
 import densevision
-from densevision.exporting.exported_predictor import runtime
+from densevision.exporting.exported_predictor import import_runtime
 from densevision.errors import WeightsError
 import numpy as np, onnx
 from onnx import TensorProto, helper
 value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
 graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])
 model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
-session = runtime("onnxruntime", WeightsError).InferenceSession(model, providers=["CPUExecutionProvider"])
+session = import_runtime("onnxruntime", WeightsError).InferenceSession(model, providers=["CPUExecutionProvider"])
 assert session.run(None, {"x": np.ones(1, np.float32)})[0][0] == -1
-core = runtime("openvino", WeightsError).Core()
+core = import_runtime("openvino", WeightsError).Core()
 assert core.compile_model(core.read_model(model), "CPU")(np.ones(1, np.float32))[0][0] == -1
 import openvino.tools.ovc
 time.sleep(1)

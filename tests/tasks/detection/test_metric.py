@@ -1,4 +1,4 @@
-"""The detector's numbers: perfect where the answer is the truth, whatever the order, and drawn."""
+"""COCO's metrics of boxes: perfect predictions, shards, tables, plots."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from densevision.tasks.detection.metrics import DetectionMetric
 NAMES = ("a", "b")
 
 
-def record(boxes, labels, scores=None, **more) -> Detections:
+def record(boxes, labels, scores=None, **fields) -> Detections:
     scores = np.ones(len(boxes)) if scores is None else scores
-    return Detections.from_arrays(boxes, labels, NAMES, (100, 100), scores=scores, **more)
+    return Detections.from_arrays(boxes, labels, NAMES, (100, 100), scores=scores, **fields)
 
 
 GROUND_TRUTHS = [
@@ -28,8 +28,8 @@ def test_metric__is_exact_where_the_prediction_is_the_truth_in_any_order_and_sha
     for number in (2, 0, 1):
         shards[number % 2].update(GROUND_TRUTHS[number], GROUND_TRUTHS[number], number)
     shards[1].merge(shards[0])
-    numbers = shards[1].compute()
-    assert numbers["AP"] == pytest.approx(1) and numbers["AR100"] == pytest.approx(1)
+    metrics = shards[1].compute()
+    assert metrics["AP"] == pytest.approx(1) and metrics["AR100"] == pytest.approx(1)
     assert shards[1].counts()["truths"] == 4
 
 
@@ -43,11 +43,11 @@ def test_metric__halves_the_class_that_is_half_detected():
     assert metric.compute()["AP50"] == pytest.approx((1 + 51 / 101) / 2)
 
 
-def test_metric__names_its_protocol():
+def test_metric__protocol():
     assert DetectionMetric(NAMES).protocol["max_detections"] == [1, 10, 100]
 
 
-def test_plots__are_written_whatever_there_is_to_draw(tmp_path):
+def test_plots__written_for_any_number_of_objects(tmp_path):
     for number, target_records in enumerate((GROUND_TRUTHS, GROUND_TRUTHS[1:2], [])):
         metric = DetectionMetric(NAMES)
         for position, truth in enumerate(target_records):

@@ -38,6 +38,8 @@ from densevision.tasks.detection.models.hybrid_encoder import HybridEncoder, fus
 
 __all__ = ["DFine"]
 
+MULTIPLE = 32
+"""The sides of the canvas are multiples of this."""
 CERTAIN = 20.0
 """Logit of a score that is 1, and with the other sign 0, to eight digits."""
 
@@ -134,9 +136,9 @@ class DFine(Model):
         if len(points) != len(strides):
             raise ValueError(f"points needs one number per stride; points={tuple(points)}, strides={tuple(strides)}")
         canvas = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
-        if any(side % 32 for side in canvas):
-            raise ValueError(f"image_size must be multiples of 32; image_size={image_size}")
-        self.input_spec = {"image": InputSpec(channels=in_channels, how="stretch", size=canvas)}
+        if any(side % MULTIPLE for side in canvas):
+            raise ValueError(f"image_size must be multiples of {MULTIPLE}; image_size={image_size}")
+        self.input_spec = {"image": InputSpec(in_channels, "stretch", canvas, multiple_of=MULTIPLE)}
         self.num_classes = num_classes
         self.num_denoising, self.label_noise, self.box_noise = num_denoising, label_noise, box_noise
         self.freeze_norm, self.freeze_stem = freeze_norm, freeze_stem

@@ -140,8 +140,8 @@ class InstanceEomt(Model):
         if class_agnostic:
             classes = classes * (classes == classes.amax(2, keepdim=True))
         count, num_classes = outputs["mask_logits"].shape[1], classes.shape[2]
-        kept = min(limit, count * num_classes)
-        scores, places = classes.flatten(1).topk(kept, 1)
+        limit = min(limit, count * num_classes)
+        scores, places = classes.flatten(1).topk(limit, 1)
         queries, labels = places // num_classes, places % num_classes
         logits = outputs["mask_logits"].float()
         logits = logits.gather(1, queries[:, :, None, None].expand(-1, -1, *logits.shape[2:]))
