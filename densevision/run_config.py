@@ -35,7 +35,8 @@ class BackboneConfig(Config):
     name: str = "mobilenetv2_100"
     """Name of a timm model; `densevision models` lists those that give feature pyramids."""
     pretrained: bool | str = False
-    """`true` downloads timm's pretrained weights, a path loads that file, `false` uses random weights."""
+    """`true` takes timm's pretrained weights, a path loads that file, `false` uses random weights. By default, training
+    takes timm's if they are cached or can be downloaded under a permissive license, and says so."""
     channels: Count = 3
     """Number of channels of the input image."""
     mean: tuple[float, ...] | None = None

@@ -15,6 +15,9 @@ ROOT = Path(__file__).parent.parent
 
 # Two test processes run at once (setup.cfg): more threads of torch would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Runs start from timm's pretrained backbones where these can be had; tests do not depend on network and cache.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_CACHE"] = str(ROOT / "no-cache")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from densevision.escaping import escape_control
 
-__all__ = ["Progress", "hide_progress", "show_progress"]
+__all__ = ["Progress", "hide_progress", "make_bar", "show_progress"]
 
 T = TypeVar("T")
 Progress = Callable[[Iterable[Any], str], Iterable[Any]]
@@ -20,10 +20,25 @@ def hide_progress(items: Iterable[T], title: str) -> Iterable[T]:
 
 def show_progress(items: Iterable[T], title: str) -> Iterator[T]:
     """Yields the items behind a bar on the standard error stream, which disappears at the end."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     total = len(items) if isinstance(items, Sized) else None
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with make_bar(*columns) as progress:
         yield from progress.track(items, total=total, description=escape_control(title))
+
+
+def make_bar(*columns: Any) -> Any:
+    """A `rich` progress bar on the standard error stream, which disappears at the end.
+
+    Pipes and files, which cannot show it, get nothing.
+
+    Args:
+        *columns: Columns of `rich.progress`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    is_visible = console.is_terminal or console.is_jupyter
+    return Progress(*columns, console=console, transient=True, disable=not is_visible)

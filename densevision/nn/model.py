@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -17,13 +17,19 @@ class Model(nn.Module):
     Images are (B, C, H, W) float RGB in [0, 1]; a model normalizes them itself, so that exported files need no other
     preprocessing. Subclasses are plain modules: constructor arguments instead of config objects.
 
+    Inputs and thresholds are keyword arguments that each subclass names: `forward(self, image)`, or
+    `postprocess(self, outputs, score_threshold)`. The base declares them as `*args: Any, **kwargs: Any`, which the
+    typing specification reads as "any parameters", so that type checkers accept every such override.
+
     Attributes:
         input_spec: Size rule of each input, by the name under which `forward` takes it.
     """
 
     input_spec: dict[str, InputSpec]
+    has_timm_encoder: ClassVar[bool] = True
+    """Whether an argument `encoder` of the constructor names a timm model."""
 
-    def forward(self, **inputs: Tensor) -> Tensors:
+    def forward(self, *args: Any, **inputs: Any) -> Tensors:
         """Runs the network; keys, types and ranks of the outputs are equal in training and evaluation."""
         raise NotImplementedError
 
@@ -44,7 +50,7 @@ class Model(nn.Module):
         Override it for schedules inside the model, such as the annealing of masked attention.
         """
 
-    def postprocess(self, outputs: Tensors, **thresholds: Any) -> Tensors:
+    def postprocess(self, outputs: Tensors, *args: Any, **thresholds: Any) -> Tensors:
         """Converts outputs to predictions on the canvas, by tensor operations that can be exported.
 
         It must not use parameters: it is also called on a copy of the model without weights.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import timm
 import torch
-from timm.models import load_state_dict
+from timm.models import PretrainedCfg, load_state_dict
 from torch import Tensor, nn
 
 from densevision.errors import WeightsError
 from densevision.limits import check_backbone_options
 from densevision.nn.frozen_batch_norm import freeze_batch_norm
+from densevision.nn.timm_weights import find_cached_file, get_repository
 from densevision.run_config import BackboneConfig
 
 __all__ = ["FROZEN_BATCH_NORM", "build_network", "create_network"]
@@ -56,8 +58,10 @@ def create_network(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Modu
         return _load_file(config.name, arguments, config.pretrained)
     if not config.pretrained:
         return build_network(config.name, arguments)
+    cached = find_cached_file(get_repository(config.name))
+    source = {} if cached is None else {"pretrained_cfg_overlay": {"file": cached}}  # needs no answer of the hub
     try:
-        return build_network(config.name, arguments, pretrained=True)
+        return build_network(config.name, arguments, pretrained=True, **source)
     except Exception as error:  # network, hub, cache and files raise anything; the model itself has been built before
         problem = f"timm's weights of {config.name} are not available: {_shorten(error)}"
         raise WeightsError(problem, field="backbone.pretrained", value=True, hint=_ALTERNATIVES) from error
@@ -66,7 +70,8 @@ def create_network(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Modu
 def _load_file(name: str, arguments: dict[str, Any], file: str) -> nn.Module:
     """Lets timm adapt the file to the model (input channels, positions, patches), and loads every key of it."""
     tensors = _read_tensors(name, file)
-    classifiers = timm.get_pretrained_cfg(name).classifier or ()
+    published = timm.get_pretrained_cfg(name) or PretrainedCfg()
+    classifiers: str | Sequence[str] = published.classifier or ()
     classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
     rows = [len(tensors[f"{layer}.weight"]) for layer in classifiers if f"{layer}.weight" in tensors]
     # timm loads strictly only where the classifier fits, so the model takes the number of classes of the file.
@@ -78,7 +83,8 @@ def _load_file(name: str, arguments: dict[str, Any], file: str) -> nn.Module:
         detail = _describe_difference(name, arguments, tensors) or _shorten(error)
         problem = f"not the weights of timm's {name}: {detail}"
         raise WeightsError(problem, file=file, hint=_FILE_HINT.format(name=name)) from error
-    network.pretrained_cfg = network.default_cfg = None  # holds another copy of the file
+    for config in ("pretrained_cfg", "default_cfg"):  # they hold another copy of the file
+        setattr(network, config, None)
     return network
 
 

@@ -47,10 +47,6 @@ class Task(ABC, Generic[C, R]):
     Result: ClassVar[type[Result]]
     models: ClassVar[Mapping[str, Architecture]] = {}
     """The architectures by name; `config.arch` selects one."""
-    monitor: ClassVar[tuple[str, str]]
-    """The metric that selects the best weights, and whether to "max" or "min" it."""
-    best_possible_value: ClassVar[float] = 1.0
-    """Value of the monitored metric when the prediction equals the ground truth."""
     tta_transforms: ClassVar[frozenset[str]] = frozenset({"flip", "scale"})
     """The supported kinds of test-time augmentation, where `tta` is supported."""
     merge_strategy: ClassVar[Literal["nms", "blend"]] = "nms"
@@ -66,6 +62,16 @@ class Task(ABC, Generic[C, R]):
 
     def __init__(self, config: C):
         self.config = config
+
+    @property
+    @abstractmethod
+    def monitor(self) -> tuple[str, str]:
+        """The metric that selects the best weights, and whether to "max" or "min" it."""
+
+    @property
+    def best_possible_value(self) -> float:
+        """Value of the monitored metric when the prediction equals the ground truth."""
+        return 1.0
 
     @property
     def supported_options(self) -> frozenset[str]:
@@ -104,6 +110,12 @@ class Task(ABC, Generic[C, R]):
             **self.model_arguments(),
         }
         return self.architecture.build(offered, self.config.model)
+
+    @property
+    def timm_backbone(self) -> str | None:
+        """The timm model whose weights `backbone.pretrained: true` loads; None where the architecture has none."""
+        has_encoder = "encoder" in self.architecture.parameters() and self.architecture.load_class().has_timm_encoder
+        return self.config.backbone.name if has_encoder else None
 
     @cached_property
     def meta_model(self) -> Model:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from densevision.escaping import escape_control
-from densevision.inference.progress import Progress, hide_progress, show_progress
+from densevision.inference.progress import Progress, hide_progress, make_bar, show_progress
 
 __all__ = ["TrainingProgress", "format_duration"]
 
@@ -23,6 +23,7 @@ class TrainingProgress:
 
     def __init__(self, epochs: int, quiet: bool = False):
         self.epochs, self.quiet = epochs, quiet
+        self._best = ""
         self.start(0)
 
     def start(self, finished_epochs: int) -> None:
@@ -40,12 +41,12 @@ class TrainingProgress:
         if self.quiet:
             yield lambda loss: None
             return
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
         text, loss_text = TextColumn("{task.description}"), TextColumn("loss {task.fields[loss]:.4g}")
-        columns = (text, BarColumn(), MofNCompleteColumn(), loss_text, TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        best = TextColumn(self._best, markup=False)
+        columns = (text, BarColumn(), MofNCompleteColumn(), loss_text, best, TimeRemainingColumn())
+        with make_bar(*columns) as progress:
             task = progress.add_task(f"epoch {epoch + 1}/{self.epochs}", total=steps, loss=float("nan"))
             yield lambda loss: progress.update(task, advance=1, loss=loss)
 
@@ -64,6 +65,7 @@ class TrainingProgress:
         parts = [_format_values(values)]
         if metric is not None and best is not None:
             parts.append(f"best {best[0]:.4g} in epoch {best[1] + 1}")
+            self._best = f"best {metric[0]} {best[0]:.4g}"
         finished = epoch + 1 - self._first_epoch
         left = (time.monotonic() - self._start) / finished * (self.epochs - epoch - 1)
         if left > 0:

@@ -34,6 +34,7 @@ from densevision.training.loggers import build_loggers, check_loggers
 from densevision.training.loop import TrainingLoop
 from densevision.training.preview import draw_batches, draw_curves
 from densevision.training.progress import TrainingProgress
+from densevision.training.starting_weights import choose_starting_weights
 from densevision.training.validation import EpochEnd
 from densevision.yaml_files import read_yaml
 
@@ -51,7 +52,7 @@ class Interrupted(DenseVisionError):
     exit_code = 130
 
 
-def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False) -> RunFolder:
+def train(config: TaskConfig, out: str | os.PathLike[str] | None = None, quiet: bool = False) -> RunFolder:
     """Trains from a config into a new run folder.
 
     Args:
@@ -75,20 +76,22 @@ def train(config: TaskConfig, out: str | Path | None = None, quiet: bool = False
     config = task_class.infer_from_data(config)
     with progress_context(hide_progress if quiet else show_progress):
         samples = task_class(config).open_dataset("train")
+    report = TrainingProgress(config.train.epochs, quiet).print
     config, changes = autoscale_defaults(config, given, len(samples))
     if changes:
         values = ", ".join(f"{name}={value}" for name, value in changes.items())
-        log.info("defaults for %d samples and %d cores: %s", len(samples), count_cores(), values)
+        report(f"defaults for {len(samples)} samples and {count_cores()} cores: {values}")
     if config.train.batch == "auto":
         batch_size = find_batch_size(task_class(config), samples, pick_device(config.train.device))
-        log.info("train.batch=auto: using %d", batch_size)
+        report(f"train.batch=auto: using {batch_size}")
         config = config.replace(train__batch=batch_size)
+    config = choose_starting_weights(task_class(config), config, given, report)
     folder.write_config(config)
     os.environ[RUN_VARIABLE] = str(folder.path.resolve())
     return _fit(folder, task_class(config), quiet, samples)
 
 
-def resume(path: str | Path, quiet: bool = False, task: str | None = None) -> RunFolder:
+def resume(path: str | os.PathLike[str], quiet: bool = False, task: str | None = None) -> RunFolder:
     """Continues a run from its last finished epoch; the weights equal those of an uninterrupted run.
 
     Args:
@@ -110,7 +113,7 @@ def resume(path: str | Path, quiet: bool = False, task: str | None = None) -> Ru
         raise UsageError(problem, file=folder.config, field="task", value=task_name, hint=hint)
     config = load_config(task_name).resolve(folder.config)
     if not folder.checkpoint.exists():
-        log.info("the run has finished no epoch: starting from the beginning")
+        TrainingProgress(0, quiet).print("the run has finished no epoch: starting from the beginning")
     return _fit(folder, load_task(task_name)(config), quiet)
 
 

@@ -74,6 +74,11 @@ class Flow(Task[FlowConfig, FlowField]):
             raise UsageError(problem, field="backbone", value=config.backbone.to_dict(), hint="Use arch raft_timm.")
         return super().build_model()
 
+    @property
+    def timm_backbone(self) -> str | None:
+        """That of the architectures whose encoder is a timm model."""
+        return super().timm_backbone if "encoder" in self.architecture.arguments else None
+
     def open_dataset(self, split: str) -> SampleSet:
         """The pairs of a split with their flow."""
         return dataset.open_split(self.config, split)

@@ -55,6 +55,7 @@ class SmpModel(SegmentationModel):
     """
 
     may_have_image_size = True
+    has_timm_encoder = False
     mean: Tensor
     std: Tensor
 
