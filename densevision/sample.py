@@ -28,33 +28,33 @@ class InputSpec:
 
     Attributes:
         channels: Channels of the image.
-        how: How an image is fitted to the canvas; see `ops.view.fit`.
+        mode: How an image is fitted to the canvas; see `ops.view.fit_view`.
         size: Target of `letterbox`, `shortest` and `cover`: a side, or (height, width).
-        longest: Maximum of the longer side under `shortest`.
+        max_size: Maximum of the longer side with `shortest`.
         multiple_of: Each side of the canvas is a multiple of this.
-        minimum: Minimum side of the canvas.
-        whole: `letterbox` makes a canvas of `size` even where the image needs less.
+        min_side: Minimum side of the canvas.
+        full_size: `letterbox` makes a canvas of `size` even where the image needs less.
         fill: Value in [0, 1] of the canvas outside of the image, one or one per channel; `edge` repeats the edge.
         interpolation: Interpolation of resizing; `auto` is area averaging to shrink, linear to enlarge.
-        floats: Convert the image to floats before it is resized and filled, so that nothing is rounded.
+        as_float: Convert the image to floats before it is resized and filled, so that nothing is rounded.
         kind: `image` is an image; `size` is the (height, width) that the image covers on the canvas.
     """
 
     channels: int = 3
-    how: Fit = "pad"
+    mode: Fit = "pad"
     size: int | Size | None = None
-    longest: int | None = None
+    max_size: int | None = None
     multiple_of: int = 1
-    minimum: int = 1
-    whole: bool = False
+    min_side: int = 1
+    full_size: bool = False
     fill: float | tuple[float, ...] | Literal["edge"] = 0.0
     interpolation: Interpolation = "auto"
-    floats: bool = False
+    as_float: bool = False
     kind: Literal["image", "size"] = "image"
 
     def view(self, original: Size) -> View:
         """The view of an image of this (height, width)."""
-        return fit_view(original, self.how, self.size, self.longest, self.multiple_of, self.minimum, self.whole)
+        return fit_view(original, self.mode, self.size, self.max_size, self.multiple_of, self.min_side, self.full_size)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,8 @@ class SampleSet(Protocol):
         notes: What was skipped or fixed while reading: one line per kind, with counts and names.
     """
 
-    notes: Sequence[str]
+    @property
+    def notes(self) -> Sequence[str]: ...
 
     def __len__(self) -> int: ...
 
@@ -163,7 +164,7 @@ def warp_ground_truth(sample: Sample, view: View) -> Result | None:
 
 def _fit_to_canvas(image: np.ndarray, spec: InputSpec, view: View | None = None) -> np.ndarray:
     image = convert_channels(image, spec.channels)
-    image = to_unit_float(image) if spec.floats or image.dtype.kind == "f" else image
+    image = to_unit_float(image) if spec.as_float or image.dtype.kind == "f" else image
     view = view if view is not None and view.original == image.shape[:2] else spec.view(image.shape[:2])
     if spec.fill == "edge":
         return view.image_to_network(image, "edge", spec.interpolation)

@@ -28,7 +28,7 @@ class ToyDetector(Model):
 
     def __init__(self, num_classes: int, in_channels: int = 3, image_size: int | tuple[int, int] = 64, width: int = 16):
         super().__init__()
-        self.input_spec = {"image": InputSpec(in_channels, "letterbox", image_size, multiple_of=16, minimum=32)}
+        self.input_spec = {"image": InputSpec(in_channels, "letterbox", image_size, multiple_of=16, min_side=32)}
         layers: list[nn.Module] = []
         for channels in (in_channels, width, width):
             layers += [nn.Conv2d(channels, width, 3, 2, 1), nn.ReLU()]

@@ -73,7 +73,7 @@ Writer = Callable[[Path, dict[str, str]], None]
 
 def export(
     predictor: Predictor,
-    out: str | Path | None = None,
+    out: str | os.PathLike[str] | None = None,
     export_format: str = "onnx",
     decode: bool = True,
     half: bool = False,
@@ -268,7 +268,7 @@ def _make_example(specs: Mapping[str, InputSpec]) -> Tensors:
     """Makes inputs for tracing whose axes all differ, so that none is taken for another."""
     inputs = {}
     for name, spec in specs.items():
-        cells = math.ceil(max(spec.minimum, 64) / spec.multiple_of)
+        cells = math.ceil(max(spec.min_side, 64) / spec.multiple_of)
         height, width = ((cells + extra) * spec.multiple_of for extra in (1, 2))
         inputs[name] = torch.rand(2, spec.channels, height, width)
     sizes = [inputs[name].shape[2:] for name, spec in specs.items() if spec.kind == "image"]
@@ -287,9 +287,9 @@ def _make_dynamic_shapes(specs: Mapping[str, InputSpec]) -> dict[str, dict[int, 
         if spec.kind == "size":
             shapes[name] = {0: batch, 1: Dim.STATIC}
             continue
-        rule = (spec.multiple_of, spec.minimum)
+        rule = (spec.multiple_of, spec.min_side)
         if rule not in canvases:
-            min_cells, suffix = math.ceil(spec.minimum / spec.multiple_of), str(len(canvases) or "")
+            min_cells, suffix = math.ceil(spec.min_side / spec.multiple_of), str(len(canvases) or "")
             cells = (Dim(f"{side}{suffix}", min=min_cells) for side in ("rows", "columns"))
             height, width = (side if spec.multiple_of == 1 else spec.multiple_of * side for side in cells)
             canvases[rule] = height, width

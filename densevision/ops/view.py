@@ -122,9 +122,9 @@ def fit_view(
     original: Size,
     mode: Fit,
     size: int | Size | None = None,
-    longest: int | None = None,
+    max_size: int | None = None,
     multiple_of: int = 1,
-    minimum: int = 1,
+    min_side: int = 1,
     full_size: bool = True,
 ) -> View:
     """Computes the view of an image under a size rule.
@@ -135,25 +135,25 @@ def fit_view(
             `letterbox`: scale the image to fit into `size`, centered on the canvas.
             `letterbox_top_left`: the same at the top left, truncated to whole pixels, as in YOLOX.
             `stretch`: scale both sides to `size`, whatever the aspect ratio.
-            `shortest`: scale the shorter side to `size`, the longer one to at most `longest`, truncated to whole
+            `shortest`: scale the shorter side to `size`, the longer one to at most `max_size`, truncated to whole
             pixels, as in torchvision.
             `closest`: scale by whichever of the factors that bring a side to `size` is closer to 1, then round each
             side to the nearest multiple, as in DPTImageProcessor of transformers.
             `pad`, `center`: keep the scale.
             The rest of the canvas is padded: on all sides for `letterbox` and `center`, else at the right and bottom.
         size: Side or (height, width) of the canvas.
-        longest: Maximum of the longer side with `shortest`.
+        max_size: Maximum of the longer side with `shortest`.
         multiple_of: Each side of the canvas is rounded up to this; with `closest` to the nearest.
-        minimum: Minimum side of the canvas.
+        min_side: Minimum side of the canvas.
         full_size: For the letterbox modes, use a canvas of `size` instead of the smallest one that holds the image.
 
     Raises:
         ValueError: The mode needs a size.
     """
-    content = _compute_content_size(original, mode, size, longest, multiple_of)
+    content = _compute_content_size(original, mode, size, max_size, multiple_of)
     is_letterbox = mode in ("letterbox", "letterbox_top_left")
     min_size = _to_size(size) if is_letterbox and full_size and size is not None else content
-    height, width = (max(minimum, math.ceil(max(pair) / multiple_of) * multiple_of) for pair in zip(min_size, content))
+    height, width = (max(min_side, math.ceil(max(pair) / multiple_of) * multiple_of) for pair in zip(min_size, content))
     is_centered = mode in ("letterbox", "center")
     offset = ((width - content[1]) // 2, (height - content[0]) // 2) if is_centered else (0, 0)
     scale = (content[1] / original[1], content[0] / original[0])
@@ -161,7 +161,7 @@ def fit_view(
 
 
 def _compute_content_size(
-    original: Size, mode: Fit, size: int | Size | None, longest: int | None, multiple_of: int
+    original: Size, mode: Fit, size: int | Size | None, max_size: int | None, multiple_of: int
 ) -> Size:
     """Size of the scaled image on the canvas, (height, width)."""
     if mode in ("pad", "center"):
@@ -178,7 +178,7 @@ def _compute_content_size(
     if mode in ("letterbox", "letterbox_top_left"):
         ratio = min(target[0] / height, target[1] / width)
     else:
-        ratio = min(target[0] / min(height, width), (longest or math.inf) / max(height, width))
+        ratio = min(target[0] / min(height, width), (max_size or math.inf) / max(height, width))
     to_pixels = math.floor if mode in ("shortest", "letterbox_top_left") else round
     return max(1, to_pixels(height * ratio)), max(1, to_pixels(width * ratio))
 

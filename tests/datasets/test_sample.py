@@ -9,7 +9,7 @@ from densevision.errors import DataError
 from densevision.sample import InputSpec, Sample, prepare_inputs
 
 SPECS = (
-    InputSpec(3, "shortest", size=73, interpolation="linear", floats=True),
+    InputSpec(3, "shortest", size=73, interpolation="linear", as_float=True),
     InputSpec(3, "letterbox", size=(73, 91)),
 )
 

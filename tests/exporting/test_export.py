@@ -42,7 +42,7 @@ class SpotDetector(Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_spec = {"image": InputSpec(how="letterbox", size=96, multiple_of=32, minimum=32)}
+        self.input_spec = {"image": InputSpec(mode="letterbox", size=96, multiple_of=32, min_side=32)}
         self.encoder = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.SiLU(), nn.Conv2d(8, 8, 3, 2, 1))
         self.head = nn.Conv2d(8, 5, 1)
         nn.init.normal_(self.encoder[0].weight, std=0.5)

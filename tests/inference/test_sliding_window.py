@@ -144,7 +144,7 @@ def test_predict_blended__equals_the_whole_image_with_a_known_receptive_field(ra
 
 def test_predict_blended__rotated_views_come_back_upright() -> None:
     sample = make_sample(50, 70)
-    model = LocalMean(how="pad", multiple_of=1)
+    model = LocalMean(mode="pad", multiple_of=1)
     result = predict_blended(model, sample, PredictOptions(tta=("flip", "rotate")))
     np.testing.assert_allclose(result.values, to_floats(sample), atol=1e-5)
     assert len(model.sizes) == 8 and set(model.sizes) == {(50, 70), (70, 50)}
@@ -167,7 +167,7 @@ def test_predict_blended__enlarged_output() -> None:
 
 def test_predict_blended__windows_are_resized_for_the_model() -> None:
     ramp = np.broadcast_to(np.linspace(0, 255, 200)[None, :, None], (200, 200, 3)).astype(np.uint8)
-    model = LocalMean(how="letterbox", multiple_of=1)
+    model = LocalMean(mode="letterbox", multiple_of=1)
     result = predict_blended(model, Sample({"image": ramp}), PredictOptions(tile=100, tta=("scale",)))
     np.testing.assert_allclose(result.values[0], ramp[..., 0] / 255, atol=0.02)
 

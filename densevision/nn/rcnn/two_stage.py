@@ -363,11 +363,11 @@ def _make_input_spec(
         image_size,
         max_size,
         multiple_of=MULTIPLE,
-        minimum=2 * MULTIPLE,
+        min_side=2 * MULTIPLE,
         # Zero after normalization, as the padding inside the network.
         fill=tuple(mean) if len(mean) == channels else sum(mean) / len(mean),
         interpolation="linear",
-        floats=True,
+        as_float=True,
     )
     return {"image": image, "size": InputSpec(kind="size")}
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from densevision.datasets.augment import augment_sample
-from densevision.datasets.box_dataset import BoxDataset, SceneBoxDataset, remap_classes
+from densevision.datasets.box_dataset import BoxDataset, SceneBoxDataset, read_image_size, remap_classes
 from densevision.datasets.box_sources import ClassList, FileBoxSource
 from densevision.datasets.format_detection import DetectedFormat, detect_format
 from densevision.datasets.scenes import CLASSES, Scenes
@@ -67,7 +67,7 @@ def canvas_size(spec: InputSpec, original: Size | None = None) -> Size:
         original: Size of the image; square if None.
     """
     size = (spec.size, spec.size) if isinstance(spec.size, int) else (spec.size or original or (1, 1))
-    if spec.how == "shortest":
+    if spec.mode == "shortest":
         return spec.view(original or size).content
     height, width = (-(-side // spec.multiple_of) * spec.multiple_of for side in size)
     return height, width
@@ -78,7 +78,7 @@ def augment(
 ) -> Sample:
     """A training sample on its canvas; the last epochs are without mosaic and mixup."""
     is_plain = epoch >= config.train.epochs - config.augment.close_mosaic_epochs
-    canvas = canvas_size(spec, dataset.size(index))
+    canvas = canvas_size(spec, read_image_size(dataset, index))
     return augment_sample(config.augment, dataset, index, rng, canvas, FILL, is_plain)
 
 

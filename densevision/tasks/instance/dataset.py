@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from densevision.datasets.augment import augment_sample
-from densevision.datasets.box_dataset import remap_classes
+from densevision.datasets.box_dataset import read_image_size, remap_classes
 from densevision.datasets.box_sources import CocoSource, FileBoxSource
 from densevision.datasets.copy_paste import copy_paste
 from densevision.datasets.format_detection import DetectedFormat
@@ -73,7 +73,7 @@ def augment(
 ) -> Sample:
     """A training sample on its canvas; the last epochs are without mosaic and mixup."""
     is_plain = epoch >= config.train.epochs - config.augment.close_mosaic_epochs
-    canvas = canvas_size(config, spec, dataset.size(index))
+    canvas = canvas_size(config, spec, read_image_size(dataset, index))
     sample = augment_sample(config.augment, dataset, index, rng, canvas, FILL, is_plain)
     if rng.random() >= config.augment.copy_paste:
         return sample
@@ -94,10 +94,10 @@ def canvas_size(config: InstanceConfig, spec: InputSpec, original: Size) -> Size
     """
     canvas = config.data.canvas
     if canvas is None:
-        return spec.view(original).content if spec.how == "shortest" else spec.view(original).size
+        return spec.view(original).content if spec.mode == "shortest" else spec.view(original).size
     size = (canvas, canvas) if isinstance(canvas, int) else canvas
     if spec.view(size).content != size:
-        hint = f"Its shorter side must be data.size, and none above {spec.longest}." if spec.longest else None
+        hint = f"Its shorter side must be data.size, and none above {spec.max_size}." if spec.max_size else None
         raise UsageError("the model would scale this canvas", field="data.canvas", value=canvas, hint=hint)
     return size
 

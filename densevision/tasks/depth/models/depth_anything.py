@@ -60,9 +60,9 @@ class DepthAnything(DepthModel):
         decoder = DPTDecoder(tokens.channels, tokens.strides, width, reassemble_channels)
         patch = tokens.strides[-1]
         if image_size is None:
-            spec = InputSpec(in_channels, "pad", multiple_of=patch, minimum=2 * patch, fill="edge")
+            spec = InputSpec(in_channels, "pad", multiple_of=patch, min_side=2 * patch, fill="edge")
         elif resize == "closest":
             spec = InputSpec(in_channels, "closest", image_size, multiple_of=patch, interpolation="bicubic")
         else:
-            spec = InputSpec(in_channels, "shortest", image_size, multiple_of=patch, minimum=2 * patch, fill="edge")
+            spec = InputSpec(in_channels, "shortest", image_size, multiple_of=patch, min_side=2 * patch, fill="edge")
         super().__init__(tokens, decoder, [decoder.conv3], spec, target_kind, max_depth, criterion)

@@ -100,4 +100,4 @@ def pyramid_input_spec(in_channels: int, image_size: int | None) -> InputSpec:
     """Size rule of encoders that are pyramids: images as they are, or with their shorter side resized."""
     fit: Fit = "pad" if image_size is None else "shortest"
     multiple = PYRAMID_MULTIPLE
-    return InputSpec(in_channels, fit, image_size, multiple_of=multiple, minimum=2 * multiple, fill="edge")
+    return InputSpec(in_channels, fit, image_size, multiple_of=multiple, min_side=2 * multiple, fill="edge")

@@ -85,7 +85,7 @@ class YOLO(Model):
         super().__init__()
         multiple = max(STRIDES)
         # At least two cells per side: an exported graph takes a side of one for a constant.
-        spec = InputSpec(in_channels, "letterbox", image_size, multiple_of=multiple, minimum=2 * multiple, fill=FILL)
+        spec = InputSpec(in_channels, "letterbox", image_size, multiple_of=multiple, min_side=2 * multiple, fill=FILL)
         self.input_spec = {"image": spec}
         self.encoder = Backbone(encoder, in_channels, **(encoder_options or {}))
         self.head = YoloHead(self.encoder.channels, self.encoder.strides, num_classes, width, depth, reg_max)

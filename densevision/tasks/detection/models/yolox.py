@@ -58,6 +58,7 @@ class YOLOX(Model):
         max_candidates: Most (anchor point, class) pairs per image that enter the suppression.
     """
 
+    backbone_name = "backbone"
     mean: Tensor
     std: Tensor
 
@@ -101,10 +102,10 @@ class YOLOX(Model):
         self.input_spec = {
             "image": InputSpec(
                 channels=in_channels,
-                how="letterbox_top_left",
+                mode="letterbox_top_left",
                 size=image_size,
                 multiple_of=max(STRIDES),
-                whole=True,
+                full_size=True,
                 fill=FILL,
                 interpolation="linear",
             )

@@ -113,8 +113,8 @@ class RAFT(Model):
         self.is_shared = shared_encoder
         self.criterion = criterion or FlowCriterion()
         # The coarsest scale of the correlation needs two cells.
-        minimum = 2 * stride * 2 ** (correlation_levels - 1)
-        spec = InputSpec(in_channels, "center", multiple_of=stride, minimum=minimum, fill="edge")
+        min_side = 2 * stride * 2 ** (correlation_levels - 1)
+        spec = InputSpec(in_channels, "center", multiple_of=stride, min_side=min_side, fill="edge")
         self.input_spec = {"first": spec, "second": spec}
 
         if encoder is None:

@@ -6,7 +6,7 @@ Source: Wang, Lipson and Deng, SEA-RAFT: Simple, Efficient, Accurate RAFT for Op
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import timm
@@ -95,8 +95,8 @@ class SeaRaft(Model):
         self.max_flow = max_flow
         self.min_log_scale = min_log_scale
         self.max_log_scale = max_log_scale
-        self.minimum = STRIDE * 2 ** (correlation_levels - 1)
-        spec = InputSpec(in_channels, "center", multiple_of=STRIDE, minimum=self.minimum, fill="edge")
+        self.min_side = STRIDE * 2 ** (correlation_levels - 1)
+        spec = InputSpec(in_channels, "center", multiple_of=STRIDE, min_side=self.min_side, fill="edge")
         self.input_spec = {"first": spec, "second": spec}
 
         width = hidden_channels
@@ -200,7 +200,7 @@ class SeaRaft(Model):
             flow = flow + change
             yield flow, mixture, state
 
-    def _upsample(self, flow: Tensor, mixture: Tensor, state: Tensor, size: tuple[int, int]) -> Tensors:
+    def _upsample(self, flow: Tensor, mixture: Tensor, state: Tensor, size: Sequence[int]) -> Tensors:
         """Convex combinations of the nine cells around each pixel (RAFT, section 3.3), cropped to the image."""
         field = torch.cat([STRIDE * flow, mixture], 1)
         batch, channels, height, width = field.shape
@@ -216,7 +216,7 @@ class SeaRaft(Model):
     def _pad(self, image: Tensor) -> Tensor:
         padding: list[int] = []
         for side in (image.shape[-1], image.shape[-2]):
-            total = max(self.minimum, side + -side % STRIDE) - side
+            total = max(self.min_side, side + -side % STRIDE) - side
             padding += [total // 2, total - total // 2]
         return F.pad(image, padding, mode="replicate") if any(padding) else image
 

@@ -39,7 +39,7 @@ class TruncatedResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-                nn.init.zeros_(module.bias)
+                nn.init.zeros_(module.get_parameter("bias"))
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, in_channels, H, W) to (B, out_channels, H / 8, W / 8)."""

@@ -44,6 +44,8 @@ class InstanceEomt(Model):
     iou_threshold = 0.7
     """IoU above which boxes of different tiles are taken for the same object."""
 
+    backbone_name = "network.encoder"
+
     def __init__(
         self,
         num_classes: int = 80,
@@ -71,7 +73,9 @@ class InstanceEomt(Model):
         )
         self.score_threshold, self.max_detections = score_threshold, max_detections
         self.criterion = MaskClassificationLoss(num_points=num_points)
-        self.input_spec = {"image": InputSpec(in_channels, "letterbox", image_size, multiple_of=patch_size, whole=True)}
+        self.input_spec = {
+            "image": InputSpec(in_channels, "letterbox", image_size, multiple_of=patch_size, full_size=True)
+        }
 
     @property
     def class_tensors(self) -> dict[str, ClassRows]:

@@ -6,9 +6,10 @@ Source: Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentati
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
+from timm.models.mobilenetv3 import MobileNetV3
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
@@ -73,11 +74,12 @@ class DilatedEncoder(Backbone):
         if not self.is_mobilenetv3:
             levels = super().forward(image)
             return levels[self.shallow], levels[-1]
+        network = cast(MobileNetV3, self.network)
         x = (image - self.mean) / self.std
-        x = self.network.bn1(self.network.conv_stem(x))
+        x = network.bn1(network.conv_stem(x))
         shallow = x
-        for stage, blocks in enumerate(self.network.blocks):
-            for position, block in enumerate(blocks):
+        for stage, blocks in enumerate(network.blocks):
+            for position, block in enumerate(blocks.children()):
                 x = block(x)
                 if (stage, position) == (_MOBILENETV3_SHALLOW_STAGE, 0):
                     shallow = x
@@ -88,16 +90,17 @@ class DilatedEncoder(Backbone):
 def set_norm_eps(network: nn.Module, eps: float) -> None:
     """Changes the epsilon of every batch norm in place, and its weight so that the outputs in evaluation stay."""
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight *= ((module.running_var + eps) / (module.running_var + module.eps)).sqrt()
+        if isinstance(module, nn.BatchNorm2d) and module.running_var is not None:
+            module.weight.mul_(((module.running_var + eps) / (module.running_var + module.eps)).sqrt())
             module.eps = eps
 
 
 def _dilate_mobilenetv3(network: nn.Module, output_stride: int) -> None:
     """Replaces strides beyond `output_stride` by dilation, from the block with the stride on, as torchvision does."""
     stride, dilation = 2, 1
-    for block in (block for stage in network.blocks for block in stage if hasattr(block, "conv_dw")):
-        conv = block.conv_dw
+    for name, conv in network.named_modules():
+        if not (isinstance(conv, nn.Conv2d) and name.endswith(".conv_dw")):
+            continue
         if conv.stride[0] > 1 and stride >= output_stride:
             dilation *= 2
             conv.stride = (1, 1)

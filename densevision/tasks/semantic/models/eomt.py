@@ -45,6 +45,8 @@ class SemanticEomt(Model):
         encoder_options: Fields of `densevision.run_config.BackboneConfig`, such as `pretrained` and `options`.
     """
 
+    backbone_name = "network.encoder"
+
     def __init__(
         self,
         num_classes: int = 150,
@@ -79,7 +81,7 @@ class SemanticEomt(Model):
                 "shortest",
                 shorter,
                 multiple_of=patch_size,
-                minimum=patch_size,
+                min_side=patch_size,
                 fill=self.network.fill,
             )
         }

@@ -122,14 +122,12 @@ class ClassicFCN(SegmentationModel):
             nn.Dropout2d(dropout),
         )
         self.scores = nn.ModuleList([nn.Conv2d(width, outputs, 1), *(nn.Conv2d(c, outputs, 1) for c in others)])
-        self.upsample = nn.ModuleList(
-            nn.ConvTranspose2d(outputs, outputs, 4, stride=2, padding=1, bias=False) for _ in others
-        )
+        upsample = [nn.ConvTranspose2d(outputs, outputs, 4, stride=2, padding=1, bias=False) for _ in others]
+        self.upsample = nn.ModuleList(upsample)
         self.auxiliary = FCNHead(channels[-2], outputs) if auxiliary else None
-        for score in self.scores[1:]:
-            nn.init.zeros_(score.weight)
-            nn.init.zeros_(score.bias)
-        for layer in self.upsample:
+        for parameter in self.scores[1:].parameters():
+            nn.init.zeros_(parameter)
+        for layer in upsample:
             _init_bilinear(layer)
 
     def forward(self, image: Tensor) -> Tensors:

@@ -109,11 +109,11 @@ class SegmentationModel(Model):
 
 
 def make_input_spec(
-    in_channels: int, image_size: CanvasSize | None = None, multiple_of: int = 1, minimum: int = 1
+    in_channels: int, image_size: CanvasSize | None = None, multiple_of: int = 1, min_side: int = 1
 ) -> InputSpec:
     """The size rule of an image that is stretched to a size, or padded to a multiple where none is given."""
     if image_size is None:
-        minimum = max(minimum, multiple_of)
-        return InputSpec(in_channels, "pad", multiple_of=multiple_of, minimum=minimum, fill=GRAY)
+        min_side = max(min_side, multiple_of)
+        return InputSpec(in_channels, "pad", multiple_of=multiple_of, min_side=min_side, fill=GRAY)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     return InputSpec(in_channels, "stretch", size, fill=GRAY)

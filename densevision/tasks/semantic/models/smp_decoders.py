@@ -37,7 +37,7 @@ class DecoderSpec:
         width: From all arguments to the channels of the decoder's output.
         kernel_size: Of the classifier.
         output_stride: Stride of the deepest level unless the encoder options name one; None keeps the encoder's.
-        minimum: Smallest side of the canvas, in cells of the deepest level.
+        min_cells: Smallest side of the canvas, in cells of the deepest level.
         pools_globally: It has batch norm on features pooled to single cells, which needs two images in training.
         needs_stride_2: It cannot do without a level of stride 2.
         initializes_itself: smp leaves the initialization to the decoder's own modules.
@@ -50,7 +50,7 @@ class DecoderSpec:
     width: Callable[[Arguments], int]
     kernel_size: int = 3
     output_stride: int | None = None
-    minimum: int = 1
+    min_cells: int = 1
     pools_globally: bool = False
     needs_stride_2: bool = False
     initializes_itself: bool = False
@@ -137,7 +137,7 @@ DECODERS: Mapping[str, DecoderSpec] = {
         lambda c, s: {"encoder_channels": c, "encoder_depth": DEPTH, "decoder_channels": 32},
         lambda a: a["decoder_channels"],
         output_stride=16,
-        minimum=8,  # it halves its deepest level three times
+        min_cells=8,  # it halves its deepest level three times
         pools_globally=True,
     ),
     "upernet": DecoderSpec(
@@ -210,7 +210,7 @@ class SmpDecoderModel(SegmentationModel):
             encoder_options["output_stride"] = spec.output_stride
         backbone = Backbone(encoder, in_channels, deepest=spec.deepest, **encoder_options)
         stride = backbone.strides[-1]
-        super().__init__(make_input_spec(in_channels, None, 32, spec.minimum * stride), num_classes, mode, criterion)
+        super().__init__(make_input_spec(in_channels, None, 32, spec.min_cells * stride), num_classes, mode, criterion)
         self.min_train_batch = 2 if spec.pools_globally else 1
         self.is_dpt = spec.is_dpt
         self.lacks_stride_2 = 2 not in backbone.strides

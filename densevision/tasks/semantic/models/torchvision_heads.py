@@ -168,7 +168,7 @@ class DeepLabHead(nn.Module):
         """(B, in_channels, h, w) to (B, width, 1, 1)."""
         conv, norm, activation = self.pooling
         x = conv(x.mean((2, 3), keepdim=True))
-        if norm.training and len(x) == 1:
+        if isinstance(norm, nn.BatchNorm2d) and norm.training and len(x) == 1:
             # One image has one value per channel, which has no variance: its norm uses the running statistics.
             x = F.batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
             return activation(x)

@@ -69,7 +69,7 @@ class Spandrel(SuperresModel):
         super().__init__(
             descriptor.scale,
             descriptor.input_channels,
-            minimum=max(requirements.minimum, 1),
+            min_side=max(requirements.minimum, 1),
             residual=residual,
             criterion=criterion,
         )

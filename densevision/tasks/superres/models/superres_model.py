@@ -25,7 +25,7 @@ class SuperresModel(Model):
         in_channels: Channels of the image.
         radius: Pixels of the input around an output pixel that influence it; None if unknown or unlimited.
         multiple_of: The sides of the canvas are padded to multiples of this.
-        minimum: Smallest side of the canvas.
+        min_side: Smallest side of the canvas.
         residual: Add the network's output to the bicubic enlargement of the image.
         criterion: (B, C, H, W) prediction and targets to named losses; the mean absolute difference by default.
 
@@ -40,7 +40,7 @@ class SuperresModel(Model):
         *,
         radius: int | None = None,
         multiple_of: int = 1,
-        minimum: int = 1,
+        min_side: int = 1,
         residual: bool = False,
         criterion: nn.Module | None = None,
     ):
@@ -49,7 +49,7 @@ class SuperresModel(Model):
         self.residual = residual
         self.receptive_field_radius = max(radius, BICUBIC_RADIUS) if residual and radius is not None else radius
         self.criterion = criterion or PixelCriterion()
-        spec = InputSpec(in_channels, multiple_of=multiple_of, minimum=minimum, fill="edge")
+        spec = InputSpec(in_channels, multiple_of=multiple_of, min_side=min_side, fill="edge")
         self.input_spec = {"image": spec}
 
     def upscale(self, image: Tensor) -> Tensor:

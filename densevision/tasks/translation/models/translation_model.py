@@ -42,10 +42,10 @@ class TranslationModel(Model):
         super().__init__()
         self.multiple_of = multiple_of
         self.criterion = criterion or L1Criterion()
-        spec = InputSpec(in_channels, minimum=MIN_SIDE, fill="edge")
+        spec = InputSpec(in_channels, min_side=MIN_SIDE, fill="edge")
         if resize:
             longest = MAX_ASPECT_RATIO * image_size
-            spec = InputSpec(in_channels, "shortest", image_size, longest, minimum=MIN_SIDE, fill="edge")
+            spec = InputSpec(in_channels, "shortest", image_size, longest, min_side=MIN_SIDE, fill="edge")
         self.input_spec = {"image": spec}
 
     def generate(self, image: Tensor) -> Tensor:
