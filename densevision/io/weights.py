@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -102,10 +103,15 @@ class PublishedWeights:
         name: What a person types, e.g. "torchvision/raft_large".
         task: The task that they are for.
         address: Where they are downloaded from.
-        sha256: Start of the file's hash, in hexadecimal, as its publisher states it.
-        license: The terms.
+        sha256: Start of the file's hash, in hexadecimal; empty where no hash is known, so that a download cannot be
+            verified.
+        license: The terms, which begin with the name of the license.
         megabytes: Size of the download.
         trained_on: What they were trained on.
+        parameters: Parameters of the model, in millions.
+        metric: Name and value of the metric that their publisher states, if any.
+        measured: What this project measured with the published file itself; empty where it measured nothing.
+        file_sha256: Hash of the file that is at hand, once there is one.
     """
 
     name: str
@@ -115,6 +121,21 @@ class PublishedWeights:
     license: str
     megabytes: float
     trained_on: str
+    parameters: float = 0.0
+    metric: tuple[str, float] | None = None
+    measured: str = ""
+    file_sha256: str = ""
+
+    @property
+    def short_license(self) -> str:
+        """The name of the license alone, with "NC" where it forbids commercial use."""
+        name = re.split(r"[;:(]| code", self.license)[0].strip().removesuffix("-Clause")
+        return f"{name} NC" if "not for commercial" in self.license and "NC" not in name else name
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether the file at hand is the published one, by its hash."""
+        return bool(self.sha256) and self.file_sha256.startswith(self.sha256.lower())
 
     def card(self, config: dict[str, Any], classes: Sequence[str] | None = None) -> Card:
         """What these weights say of themselves once they are converted.
@@ -127,7 +148,12 @@ class PublishedWeights:
             task=self.task,
             config=config,
             classes=None if classes is None else tuple(classes),
-            data={"source": self.trained_on},
+            data={
+                "source": self.trained_on,
+                "file": self.address,
+                "file_sha256": self.file_sha256,
+                "is_verified": self.is_verified,
+            },
             license=self.license,
             source=self.name,
         )

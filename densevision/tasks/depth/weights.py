@@ -30,39 +30,51 @@ METRIC_DATA = {
 }
 """Metric variant -> largest depth in meters, training data."""
 SIZES = {
-    "small": ("depth_anything", FREE, 99.2),
-    "base": ("depth_anything_base", NON_COMMERCIAL, 390.0),
-    "large": ("depth_anything_large", NON_COMMERCIAL, 1341.4),
+    "small": ("depth_anything", FREE, 99.2, 24.7),
+    "base": ("depth_anything_base", NON_COMMERCIAL, 390.0, 97.2),
+    "large": ("depth_anything_large", NON_COMMERCIAL, 1341.4, 334.1),
 }
-"""Size -> architecture, license, megabytes."""
+"""Size -> architecture, license, megabytes, millions of parameters."""
 _RELATIVE = {
     "small": (
         "Depth-Anything-V2-Small-hf/resolve/main/model.safetensors",
         "3152477ce0d8d6978d76b995120de97cb5b928701fd0f817769f59e249a16b70",
+        0.053,
     ),
     "base": (
         "Depth-Anything-V2-Base/resolve/main/depth_anything_v2_vitb.pth",
         "0d2b7002e62d39d655571c371333340bd88f67ab95050c03591555aa05645328",
+        0.049,
     ),
     "large": (
         "Depth-Anything-V2-Large/resolve/main/depth_anything_v2_vitl.pth",
         "a7ea19fa0ed99244e67b624c72b8580b7e9553043245905be58796a608eb9345",
+        0.045,
     ),
 }
-"""Size -> file and its SHA-256."""
+"""Size -> file, its SHA-256, and AbsRel on NYU Depth V2 after alignment (table 2 of the paper)."""
 
 
 def _list_published() -> Iterator[PublishedWeights]:
-    for size, (file, sha256) in _RELATIVE.items():
-        _, license_name, megabytes = SIZES[size]
-        name = f"depth-anything/v2-{size}"
-        yield PublishedWeights(name, "depth", f"{HUB}/{file}", sha256, license_name, megabytes, TRAINED_ON)
+    for size, (file, sha256, abs_rel) in _RELATIVE.items():
+        _, license_name, megabytes, parameters = SIZES[size]
+        yield PublishedWeights(
+            f"depth-anything/v2-{size}",
+            "depth",
+            f"{HUB}/{file}",
+            sha256,
+            license_name,
+            megabytes,
+            TRAINED_ON,
+            parameters,
+            ("NYU AbsRel", abs_rel),
+        )
     for variant, (_, data) in METRIC_DATA.items():
-        for size, (_, license_name, megabytes) in SIZES.items():
+        for size, (_, license_name, megabytes, parameters) in SIZES.items():
             file = f"Depth-Anything-V2-Metric-{variant.title()}-{size.title()}-hf/resolve/main/model.safetensors"
             name = f"depth-anything/v2-metric-{variant}-{size}"
-            # No hash is known for these files: their cards say that they are not verified.
-            yield PublishedWeights(name, "depth", f"{HUB}/{file}", "", license_name, megabytes, data)
+            # Their publisher states no metric of these files, and no hash of them is known.
+            yield PublishedWeights(name, "depth", f"{HUB}/{file}", "", license_name, megabytes, data, parameters)
 
 
 PUBLISHED = tuple(_list_published())

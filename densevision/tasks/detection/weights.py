@@ -28,16 +28,38 @@ MOBILENET_320 = "torchvision/fasterrcnn_mobilenet_v3_large_320_fpn"
 """The weights with fewer proposals and smaller images, which do not follow from the tensors."""
 
 _TORCHVISION = (
-    ("fasterrcnn_resnet50_fpn", "_coco", "258fb6c6", 159.7),
-    ("fasterrcnn_resnet50_fpn_v2", "_coco", "dd69338a", 167.1),
-    ("fasterrcnn_mobilenet_v3_large_fpn", "", "fb6a3cc7", 74.2),
-    ("fasterrcnn_mobilenet_v3_large_320_fpn", "", "907ea3f9", 74.2),
+    ("fasterrcnn_resnet50_fpn", "_coco", "258fb6c6", 159.7, 41.8, 37.0),
+    ("fasterrcnn_resnet50_fpn_v2", "_coco", "dd69338a", 167.1, 43.7, 46.7),
+    ("fasterrcnn_mobilenet_v3_large_fpn", "", "fb6a3cc7", 74.2, 19.4, 32.8),
+    ("fasterrcnn_mobilenet_v3_large_320_fpn", "", "907ea3f9", 74.2, 19.4, 22.8),
 )
-_YOLOX_MEGABYTES = {"nano": 7.7, "tiny": 40.7, "s": 72.1, "m": 203.1, "l": 434.4, "x": 793.0}
+"""Name, ending of the file, start of its SHA-256, megabytes, millions of parameters, COCO AP."""
+_VAL, _TEST = "COCO AP", "COCO AP, test"
+_YOLOX = {
+    "nano": (7.7, 0.9, (_VAL, 25.8), (_VAL, 25.3)),
+    "tiny": (40.7, 5.1, (_VAL, 32.8), (_VAL, 32.8)),
+    "s": (72.1, 9.0, (_VAL, 40.5), (_TEST, 39.6)),
+    "m": (203.1, 25.3, (_VAL, 46.9), (_TEST, 46.4)),
+    "l": (434.4, 54.2, (_VAL, 49.7), (_TEST, 50.0)),
+    "x": (793.0, 99.1, (_VAL, 51.1), (_TEST, 51.2)),
+}
+"""Size -> megabytes, millions of parameters, COCO AP of version 0.1.1 and of the legacy version 0.1.0."""
+_YOLOX_MEASURED = {"yolox/nano-legacy": "AP 0.346 on the 64 images of COCO128 val"}
 _YOLOX_ADDRESS = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_{}.pth"
 _YOLOX_LEGACY_ADDRESS = "https://github.com/Megvii-BaseDetection/storage/releases/download/0.0.1/yolox_{}.pth"
-_DFINE_MEGABYTES = {"nano": 15.3, "small": 41.6, "medium": 78.5, "large": 125.6, "xlarge": 250.6}
-_DFINE_ADDRESS = "https://github.com/Peterande/storage/releases/download/dfinev1.0/dfine_{}_coco.pth"
+_DFINE = {
+    "nano": (15.3, 3.8, "n_coco", 42.8),
+    "small": (41.6, 10.3, "s_coco", 48.5),
+    "medium": (78.5, 19.6, "m_coco", 52.3),
+    "large": (125.6, 31.3, "l_coco", 54.0),
+    "xlarge": (250.6, 62.7, "x_coco", 55.8),
+    "small-obj365": (41.6, 10.3, "s_obj2coco", 50.7),
+    "medium-obj365": (78.5, 19.6, "m_obj2coco", 55.1),
+    "large-obj365": (126.1, 31.3, "l_obj2coco_e25", 57.3),
+    "xlarge-obj365": (250.6, 62.7, "x_obj2coco", 59.3),
+}
+"""Size and data -> megabytes, millions of parameters, part of the file's name, COCO AP."""
+_DFINE_ADDRESS = "https://github.com/Peterande/storage/releases/download/dfinev1.0/dfine_{}.pth"
 
 PUBLISHED = (
     *(
@@ -49,8 +71,10 @@ PUBLISHED = (
             license=TORCHVISION_LICENSE,
             megabytes=megabytes,
             trained_on="COCO train2017",
+            parameters=parameters,
+            metric=(_VAL, average_precision),
         )
-        for name, ending, digest, megabytes in _TORCHVISION
+        for name, ending, digest, megabytes, parameters, average_precision in _TORCHVISION
     ),
     *(
         PublishedWeights(
@@ -61,21 +85,26 @@ PUBLISHED = (
             license=YOLOX_LICENSE,
             megabytes=megabytes,
             trained_on="COCO train2017",
+            parameters=parameters,
+            metric=metrics[bool(suffix)],
+            measured=_YOLOX_MEASURED.get(f"yolox/{size}{suffix}", ""),
         )
         for suffix, address in (("", _YOLOX_ADDRESS), ("-legacy", _YOLOX_LEGACY_ADDRESS))
-        for size, megabytes in _YOLOX_MEGABYTES.items()
+        for size, (megabytes, parameters, *metrics) in _YOLOX.items()
     ),
     *(
         PublishedWeights(
             name=f"dfine/{size}",
             task="detection",
-            address=_DFINE_ADDRESS.format(size[0]),
+            address=_DFINE_ADDRESS.format(file),
             sha256="",
             license=DFINE_LICENSE,
             megabytes=megabytes,
-            trained_on="COCO train2017",
+            trained_on="Objects365, then COCO train2017" if size.endswith("obj365") else "COCO train2017",
+            parameters=parameters,
+            metric=(_VAL, average_precision),
         )
-        for size, megabytes in _DFINE_MEGABYTES.items()
+        for size, (megabytes, parameters, file, average_precision) in _DFINE.items()
     ),
 )
 """Weights that `convert` knows."""

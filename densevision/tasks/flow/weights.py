@@ -1,4 +1,4 @@
-"""Published RAFT weights of torchvision and princeton-vl."""
+"""Published weights: RAFT of torchvision and princeton-vl, SEA-RAFT of its authors and of ptlflow."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ LICENSE = "BSD-3-Clause; the training data has terms of its own"
 _CT = "FlyingChairs, FlyingThings3D"
 _SINTEL = f"{_CT}, Sintel, KITTI, HD1K"
 _KITTI = f"{_SINTEL}; then KITTI 2015"
+_SINTEL_TRAIN, _SINTEL_TEST, _KITTI_TEST = "Sintel clean EPE, train", "Sintel clean EPE, test", "KITTI 2015 Fl, test"
 
 _TORCHVISION = (
-    ("raft_large", "raft_large_C_T_SKHT_V2-ff5fadd5", 20.1, _SINTEL),
-    ("raft_large_c_t_v1", "raft_large_C_T_V1-22a6c225", 20.1, _CT),
-    ("raft_large_c_t", "raft_large_C_T_V2-1bb1363a", 20.1, _CT),
-    ("raft_large_sintel_v1", "raft_large_C_T_SKHT_V1-0b8c9e55", 20.1, _SINTEL),
-    ("raft_large_sintel", "raft_large_C_T_SKHT_V2-ff5fadd5", 20.1, _SINTEL),
-    ("raft_large_kitti_v1", "raft_large_C_T_SKHT_K_V1-4a6a5039", 20.1, _KITTI),
-    ("raft_large_kitti", "raft_large_C_T_SKHT_K_V2-b5c70766", 20.1, _KITTI),
-    ("raft_small", "raft_small_C_T_V2-01064c6d", 3.8, _CT),
-    ("raft_small_c_t_v1", "raft_small_C_T_V1-ad48884c", 3.8, _CT),
+    ("raft_large", "raft_large_C_T_SKHT_V2-ff5fadd5", _SINTEL, (_SINTEL_TEST, 1.819)),
+    ("raft_large_c_t_v1", "raft_large_C_T_V1-22a6c225", _CT, (_SINTEL_TRAIN, 1.4411)),
+    ("raft_large_c_t", "raft_large_C_T_V2-1bb1363a", _CT, (_SINTEL_TRAIN, 1.3822)),
+    ("raft_large_sintel_v1", "raft_large_C_T_SKHT_V1-0b8c9e55", _SINTEL, (_SINTEL_TEST, 1.94)),
+    ("raft_large_sintel", "raft_large_C_T_SKHT_V2-ff5fadd5", _SINTEL, (_SINTEL_TEST, 1.819)),
+    ("raft_large_kitti_v1", "raft_large_C_T_SKHT_K_V1-4a6a5039", _KITTI, (_KITTI_TEST, 5.1)),
+    ("raft_large_kitti", "raft_large_C_T_SKHT_K_V2-b5c70766", _KITTI, (_KITTI_TEST, 5.19)),
+    ("raft_small", "raft_small_C_T_V2-01064c6d", _CT, (_SINTEL_TRAIN, 1.9901)),
+    ("raft_small_c_t_v1", "raft_small_C_T_V1-ad48884c", _CT, (_SINTEL_TRAIN, 2.1231)),
 )
-"""Name, file (its last part is the start of its SHA-256), megabytes, training data. V1 was trained by princeton-vl."""
+"""Name, file (its last part is the start of its SHA-256), training data, metric. V1 was trained by princeton-vl."""
 
 _PRINCETON = (
     ("raft-chairs", "FlyingChairs"),
@@ -42,22 +43,86 @@ _PRINCETON = (
 )
 """Name in princeton-vl's archive of models, training data."""
 
+_SEA_RAFT_DATA = {
+    "chairs": "TartanAir, FlyingChairs",
+    "things": f"TartanAir, {_CT}",
+    "sintel": f"TartanAir, {_SINTEL}",
+    "kitti": f"TartanAir, {_KITTI}",
+}
+"""Stage of SEA-RAFT's training -> its data."""
+_SPRING = f"TartanAir, {_SINTEL}; then Spring"
+_SEA_RAFT: dict[str, tuple[float, float, str, float | None]] = {
+    "s": (8.5, 34.0, "d6a75e47f2630ba6c354ce84a322e24c3d9def668a6956f340a054b9a3211908", 0.377),
+    "m": (19.6, 78.8, "", 0.363),
+    "l": (19.6, 78.8, "", None),
+}
+"""Size -> millions of parameters, megabytes, SHA-256, EPE on Spring (the paper). L is M with more iterations."""
+_PTLFLOW = {
+    ("s", "chairs"): "6980249f",
+    ("s", "things"): "a15c1713",
+    ("s", "sintel"): "bb63371a",
+    ("s", "kitti"): "3a96c1cc",
+    ("m", "chairs"): "1cb7b11e",
+    ("m", "things"): "ac45dd7f",
+    ("m", "sintel"): "f8bb7e3f",
+    ("m", "kitti"): "e51f7603",
+}
+"""Size and stage of the authors' weights in ptlflow's format -> start of the SHA-256."""
+
 _ARCHIVE = "https://dl.dropboxusercontent.com/s/4j4z58wuv8o0mfz/models.zip"
 
 
 def _torchvision() -> Iterable[PublishedWeights]:
-    for name, file, megabytes, data in _TORCHVISION:
-        address = f"https://download.pytorch.org/models/{file}.pth"
-        yield PublishedWeights(f"torchvision/{name}", "flow", address, file.rsplit("-", 1)[1], LICENSE, megabytes, data)
+    for name, file, data, metric in _TORCHVISION:
+        yield PublishedWeights(
+            name=f"torchvision/{name}",
+            task="flow",
+            address=f"https://download.pytorch.org/models/{file}.pth",
+            sha256=file.rsplit("-", 1)[1],
+            license=LICENSE,
+            megabytes=3.8 if "small" in name else 20.1,
+            trained_on=data,
+            parameters=1.0 if "small" in name else 5.3,
+            metric=metric,
+        )
 
 
 def _princeton() -> Iterable[PublishedWeights]:
     for name, data in _PRINCETON:
         # The publisher states no hash of the archive.
-        yield PublishedWeights(f"princeton-vl/{name}", "flow", _ARCHIVE, "", LICENSE, 81.0, data)
+        parameters = 1.0 if "small" in name else 5.3
+        yield PublishedWeights(f"princeton-vl/{name}", "flow", _ARCHIVE, "", LICENSE, 81.0, data, parameters)
 
 
-PUBLISHED: tuple[PublishedWeights, ...] = (*_torchvision(), *_princeton())
+def _sea_raft() -> Iterable[PublishedWeights]:
+    for size, (parameters, megabytes, sha256, error) in _SEA_RAFT.items():
+        folder = f"Tartan-C-T-TSKH-spring540x960-{'S' if size == 's' else 'M'}"
+        yield PublishedWeights(
+            name=f"sea-raft/{size}",
+            task="flow",
+            address=f"https://huggingface.co/MemorySlices/{folder}/resolve/main/model.safetensors",
+            sha256=sha256,
+            license=LICENSE,
+            megabytes=megabytes,
+            trained_on=_SPRING,
+            parameters=parameters,
+            metric=None if error is None else ("Spring EPE, test", error),
+        )
+    for (size, stage), digest in _PTLFLOW.items():
+        parameters, megabytes, *_ = _SEA_RAFT[size]
+        yield PublishedWeights(
+            name=f"sea-raft/{size}-{stage}",
+            task="flow",
+            address=f"https://github.com/hmorimitsu/ptlflow/releases/download/weights1/sea_raft_{size}-{stage}-{digest}.ckpt",
+            sha256=digest,
+            license=LICENSE,
+            megabytes=megabytes,
+            trained_on=_SEA_RAFT_DATA[stage],
+            parameters=parameters,
+        )
+
+
+PUBLISHED: tuple[PublishedWeights, ...] = (*_torchvision(), *_princeton(), *_sea_raft())
 """Weights that `convert` converts."""
 
 
@@ -72,15 +137,18 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     Raises:
         WeightsError: The file is not a state dict of this network.
     """
-    import torch
-
+    from densevision.tasks.flow.models.sea_raft import convert_state_dict
     from densevision.tasks.flow.task import Flow
 
-    arch = "raft_small" if "small" in weights.name else "raft_large"
-    config = FlowConfig.from_dict({"arch": arch, "model": {"occlusion": False}})
-    with torch.device("meta"):
-        expected = Flow(config).build_model().state_dict()
-    tensors = rename_tensors(_read_checkpoint(weights, file))
+    is_sea_raft = weights.name.startswith("sea-raft/")
+    if is_sea_raft:
+        config = FlowConfig.from_dict({"arch": f"sea_raft_{weights.name.split('/')[1][0]}"})
+    else:
+        arch = "raft_small" if "small" in weights.name else "raft_large"
+        config = FlowConfig.from_dict({"arch": arch, "model": {"occlusion": False}})
+    expected = Flow(config).meta_model.state_dict()
+    published = _read_checkpoint(weights, file)
+    tensors = convert_state_dict(published) if is_sea_raft else rename_tensors(published)
     tensors = check_state_dict(tensors, expected, weights.name, file, f"Is it {weights.name}? Small and large differ.")
     save_weights(out, tensors, weights.card(config.to_dict()))
 

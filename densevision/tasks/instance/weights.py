@@ -33,11 +33,13 @@ PUBLISHED = tuple(
         license=LICENSE,
         megabytes=megabytes,
         trained_on="COCO train2017",
+        parameters=parameters,
+        metric=metric,
     )
-    for name, digest, megabytes in (
-        ("maskrcnn_resnet50_fpn", "bf2d0c1e", 169.8),
-        ("maskrcnn_resnet50_fpn_v2", "73cbd019", 177.2),
-        ("keypointrcnn_resnet50_fpn", "fc266e95", 226.1),
+    for name, digest, megabytes, parameters, metric in (
+        ("maskrcnn_resnet50_fpn", "bf2d0c1e", 169.8, 44.4, ("COCO mask AP", 34.6)),
+        ("maskrcnn_resnet50_fpn_v2", "73cbd019", 177.2, 46.4, ("COCO mask AP", 41.8)),
+        ("keypointrcnn_resnet50_fpn", "fc266e95", 226.1, 59.1, ("COCO keypoint AP", 65.0)),
     )
 )
 """Weights that `convert` knows."""

@@ -33,8 +33,18 @@ _REAL_IMAGES = "DIV2K, Flickr2K and OutdoorSceneTraining with second-order degra
 HINT = "Give a file written by torch.save(network.state_dict(), FILE)."
 
 
-def _describe(name: str, url: str, sha256: str, license_name: str, megabytes: float, data: str) -> PublishedWeights:
-    return PublishedWeights(name, "superres", url, sha256, license_name, megabytes, data)
+def _describe(
+    name: str,
+    url: str,
+    sha256: str,
+    license_name: str,
+    megabytes: float,
+    data: str,
+    parameters: float,
+    psnr: float | None = None,
+) -> PublishedWeights:
+    metric = None if psnr is None else ("DIV2K PSNR", psnr)
+    return PublishedWeights(name, "superres", url, sha256, license_name, megabytes, data, parameters, metric)
 
 
 PUBLISHED: tuple[PublishedWeights, ...] = (
@@ -45,6 +55,7 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         "BSD-3-Clause",
         67,
         _REAL_IMAGES,
+        16.7,
     ),
     _describe(
         "realesrgan/x2plus",
@@ -53,6 +64,7 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         "BSD-3-Clause",
         67,
         _REAL_IMAGES,
+        16.7,
     ),
     _describe(
         "realesrgan/general-x4v3",
@@ -61,6 +73,7 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         "BSD-3-Clause",
         4.9,
         _REAL_IMAGES,
+        1.2,
     ),
     _describe(
         "realesrgan/animevideov3",
@@ -69,13 +82,14 @@ PUBLISHED: tuple[PublishedWeights, ...] = (
         "BSD-3-Clause",
         2.5,
         "frames of animated videos with second-order degradations",
+        0.6,
     ),
-    _describe("edsr/baseline_x2", f"{_EDSR}/edsr_baseline_x2-1bc95232.pt", "1bc95232", "MIT", 5.5, "DIV2K"),
-    _describe("edsr/baseline_x3", f"{_EDSR}/edsr_baseline_x3-abf2a44e.pt", "abf2a44e", "MIT", 6.2, "DIV2K"),
-    _describe("edsr/baseline_x4", f"{_EDSR}/edsr_baseline_x4-6b446fab.pt", "6b446fab", "MIT", 6.1, "DIV2K"),
-    _describe("edsr/large_x2", f"{_EDSR}/edsr_x2-0edfb8a3.pt", "0edfb8a3", "MIT", 163, "DIV2K"),
-    _describe("edsr/large_x3", f"{_EDSR}/edsr_x3-ea3ef2c6.pt", "ea3ef2c6", "MIT", 175, "DIV2K"),
-    _describe("edsr/large_x4", f"{_EDSR}/edsr_x4-4f62e9ef.pt", "4f62e9ef", "MIT", 172, "DIV2K"),
+    _describe("edsr/baseline_x2", f"{_EDSR}/edsr_baseline_x2-1bc95232.pt", "1bc95232", "MIT", 5.5, "DIV2K", 1.4, 34.61),
+    _describe("edsr/baseline_x3", f"{_EDSR}/edsr_baseline_x3-abf2a44e.pt", "abf2a44e", "MIT", 6.2, "DIV2K", 1.6, 30.92),
+    _describe("edsr/baseline_x4", f"{_EDSR}/edsr_baseline_x4-6b446fab.pt", "6b446fab", "MIT", 6.1, "DIV2K", 1.5, 28.95),
+    _describe("edsr/large_x2", f"{_EDSR}/edsr_x2-0edfb8a3.pt", "0edfb8a3", "MIT", 163, "DIV2K", 40.7, 35.03),
+    _describe("edsr/large_x3", f"{_EDSR}/edsr_x3-ea3ef2c6.pt", "ea3ef2c6", "MIT", 175, "DIV2K", 43.7, 31.26),
+    _describe("edsr/large_x4", f"{_EDSR}/edsr_x4-4f62e9ef.pt", "4f62e9ef", "MIT", 172, "DIV2K", 43.1, 29.25),
 )
 
 _SETTINGS: dict[str, dict[str, Any]] = {

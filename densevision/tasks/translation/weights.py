@@ -34,9 +34,10 @@ HINT = "Give a file written by torch.save(netG.state_dict(), FILE)."
 
 
 def _describe(name: str, folder: str, megabytes: float, trained_on: str) -> PublishedWeights:
-    # The publisher states no hashes.
+    # The publisher states neither hashes nor metrics.
     address = f"{folder}/{name.split('/')[1]}.pth"
-    return PublishedWeights(name, "translation", address, "", _LICENSE, megabytes, trained_on)
+    parameters = 54.4 if folder == _PAIRED else 11.4
+    return PublishedWeights(name, "translation", address, "", _LICENSE, megabytes, trained_on, parameters)
 
 
 PUBLISHED: tuple[PublishedWeights, ...] = (
