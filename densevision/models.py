@@ -53,8 +53,8 @@ def create_model(name: str, *, pretrained: str | os.PathLike[str] | None = None,
 
     Args:
         name: A name of `list_models()`.
-        pretrained: Weights to start from: a densevision weights file, or a name that `densevision models` lists, which
-            is downloaded. Tensors of other shapes, such as the head for other classes, keep their initial values; a log
+        pretrained: Weights to start from: a densevision weights file, a name that `densevision models` lists, or
+            `hf://owner/name`; names are downloaded. Tensors of other shapes, such as the head for other classes, keep their initial values; a log
             message names them.
         **arguments: Arguments of the model's constructor, such as `num_classes`, `in_channels` or `encoder`.
 

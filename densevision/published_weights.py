@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, WeightsError
 from densevision.io.download import download
+from densevision.io.hub import WEIGHTS_FILE, apply_mirror, download_model, is_hub_address, parse_hub_address
 from densevision.io.weights import Card, PublishedWeights, has_card, load_card
 from densevision.tasks import TASKS, check_task_name
 
@@ -33,7 +34,7 @@ __all__ = [
     "find_bundled_weights",
     "find_opener",
     "get_cache_folder",
-    "list_published_weights",
+    "list_weights",
     "resolve_weights",
 ]
 
@@ -46,11 +47,21 @@ MAX_SUGGESTIONS = 3
 log = logging.getLogger(__name__)
 
 
-def list_published_weights(task: str | None = None) -> dict[str, PublishedWeights]:
-    """Published weights by name.
+def list_weights(task: str | None = None) -> dict[str, PublishedWeights]:
+    """Weights that others published, by the names that `weights`, `pretrained` and `train.init_from` take.
 
     Args:
         task: Only those of this task.
+
+    Returns:
+        Name -> license, size, number of parameters, metric and address. Nothing is downloaded.
+
+    Raises:
+        UsageError: There is no such task.
+
+    Example:
+        >>> list_weights("detection")["yolox/s"].metric
+        ('COCO AP', 40.5)
     """
     tasks = TASKS if task is None else (check_task_name(task),)
     return {weights.name: weights for each in tasks for weights in getattr(_weights_module(each), "PUBLISHED", ())}
@@ -65,10 +76,12 @@ def find_bundled_weights(task: str) -> Path | None:
 def resolve_weights(weights: str | os.PathLike[str] | None, task: str | None) -> Path:
     """The file that a `weights` argument means: a path, a name, or the bundled weights when it is None.
 
-    A name is downloaded and converted on first use, because it was asked for, and kept in the cache folder.
+    A folder means the `model.safetensors` or `best.safetensors` in it: a pushed model, or a run. A name is downloaded
+    and converted on first use, because it was asked for, and kept in the cache folder. `hf://owner/name[@revision]` is
+    a densevision model on the Hugging Face Hub, in the cache of huggingface_hub.
 
     Raises:
-        UsageError: Neither weights nor a task is given.
+        UsageError: Neither weights nor a task is given, or an address on the Hub is written wrongly.
         WeightsError: There is no such file or name, or the download fails or is not the published file.
     """
     if weights is None:
@@ -78,12 +91,14 @@ def resolve_weights(weights: str | os.PathLike[str] | None, task: str | None) ->
         if path is None:
             raise WeightsError(f"there are no bundled weights for {task}", hint="Give weights=, a file or a name.")
         return path
+    if is_hub_address(weights):
+        return download_model(parse_hub_address(os.fspath(weights)))[0]
     if Path(weights).exists():
-        return Path(weights)
-    published = list_published_weights()
+        return _find_in_folder(Path(weights)) if Path(weights).is_dir() else Path(weights)
+    published = list_weights()
     if str(weights) in published:
         return _fetch(published[str(weights)])
-    names = [*list_published_weights(task), *_list_builtin_models(task)]
+    names = [*list_weights(task), *_list_builtin_models(task)]
     hint = _suggest(str(weights), names)
     raise WeightsError("there is no such file and no such name", value=str(weights), hint=hint)
 
@@ -95,7 +110,7 @@ def find_builtin_model(name: str | os.PathLike[str] | None, task: str | None) ->
         name: The `weights` argument; an existing file of this name comes first.
         task: Only models of this task.
     """
-    if name is None or Path(name).exists():
+    if name is None or is_hub_address(name) or Path(name).exists():
         return None
     for owner in TASKS if task is None else (check_task_name(task),):
         overrides = getattr(_weights_module(owner), "BUILT_IN", {}).get(str(name))
@@ -120,7 +135,7 @@ def describe_bundled_weights(card: Card) -> str:
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[:2] if value is not None)
     data = card.data.get("path") or card.data.get("source") or "unknown data"
     scope = " (synthetic shapes only, not photographs)" if str(data).startswith("scenes") else ""
-    names = list(list_published_weights(card.task))[:MAX_SUGGESTIONS]
+    names = [name for name, weights in list_weights(card.task).items() if weights.address][:MAX_SUGGESTIONS]
     others = f"; for photographs: --weights {' or '.join(names)}" if scope and names else ""
     return (
         f"bundled demo weights for {card.task}: trained on {data}{scope}; {numbers or 'no metrics'}; "
@@ -131,10 +146,11 @@ def describe_bundled_weights(card: Card) -> str:
 def convert_weights(name: str, file: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
     """Converts a downloaded checkpoint of another project into a densevision weights file.
 
-    A file whose hash is not the published one is converted too, but its card does not claim to be the published model.
+    A file whose hash is not the published one, or of which no hash is known, is converted too; a log message and the
+    card say that it is not verified.
 
     Args:
-        name: A name of `list_published_weights()`, which says what architecture the file holds.
+        name: A name of `list_weights()`, which says what architecture the file holds.
         file: The checkpoint.
         out: The safetensors file to write.
 
@@ -142,13 +158,15 @@ def convert_weights(name: str, file: str | os.PathLike[str], out: str | os.PathL
         UsageError: There is no such name.
         WeightsError: The file does not hold what the name says.
     """
-    published = list_published_weights()
+    published = list_weights()
     if name not in published:
         raise UsageError("there are no such weights", value=name, hint=_suggest(name, published))
     weights = published[name]
     _check_magic_bytes(Path(file), weights)
-    if not weights.sha256 or not _compute_sha256(Path(file)).startswith(weights.sha256.lower()):
-        log.warning("%s: cannot be verified as the published %s; the card says so", file, name)
+    weights = replace(weights, file_sha256=_compute_sha256(Path(file)))
+    if not weights.is_verified:
+        reason = "is not that of the published file" if weights.sha256 else "is all that is known: no hash is published"
+        log.warning("%s is not verified as %s; its SHA-256 %s %s", file, name, weights.file_sha256, reason)
         weights = replace(weights, trained_on=f"unknown: not verified as the published {name}")
     _weights_module(weights.task).convert(weights, Path(file), Path(out))  # type: ignore[union-attr]
 
@@ -165,17 +183,30 @@ def _fetch(weights: PublishedWeights) -> Path:
     if converted.exists():
         load_card(converted)
         return converted
+    hint = (
+        f"Download it elsewhere and run: densevision convert-weights {weights.name} FILE OUT; "
+        "or leave out the name to use the bundled demo weights."
+    )
+    if not weights.address:
+        raise WeightsError("not offered for PyTorch by its publisher", value=weights.name, hint=hint)
     checkpoint = get_cache_folder() / "downloads" / f"{stem}--{weights.address.rsplit('/', 1)[-1]}"
     if not checkpoint.exists():
-        size = f"{weights.megabytes:.0f} MB"
-        log.warning("downloading %s: %s, license %s, from %s", weights.name, size, weights.license, weights.address)
-        hint = (
-            f"Download it elsewhere and run: densevision convert-weights {weights.name} FILE OUT; "
-            "or leave out the name to use the bundled demo weights."
-        )
-        download(weights.address, checkpoint, weights.sha256, hint=hint)
+        address = apply_mirror(weights.address)
+        size = f"{weights.megabytes:.0f} MB" if weights.megabytes >= 10 else f"{weights.megabytes:.1f} MB"
+        caveat = "" if weights.sha256 else "; no hash of it is known, so it cannot be verified"
+        log.warning("downloading %s: %s, license %s, from %s%s", weights.name, size, weights.license, address, caveat)
+        download(address, checkpoint, weights.sha256, hint=hint)
     convert_weights(weights.name, checkpoint, converted)
     return converted
+
+
+def _find_in_folder(folder: Path) -> Path:
+    """The weights in a folder that `push` or `train` wrote."""
+    for name in (WEIGHTS_FILE, "best.safetensors"):
+        if (folder / name).is_file():
+            return folder / name
+    hint = "Give a weights file, a run folder, or a folder of `densevision push`."
+    raise WeightsError(f"a folder without {WEIGHTS_FILE} or best.safetensors", file=folder, hint=hint)
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:

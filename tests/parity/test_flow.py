@@ -12,7 +12,7 @@ from torchvision.models import optical_flow
 
 from densevision.errors import WeightsError
 from densevision.io.weights import load_card
-from densevision.published_weights import convert_weights, list_published_weights
+from densevision.published_weights import convert_weights, list_weights
 from densevision.tasks.flow.config import FlowConfig
 from densevision.tasks.flow.task import Flow
 from densevision.tasks.flow.weights import PUBLISHED, rename_tensors
@@ -87,7 +87,7 @@ def test_names__cover_every_published_file():
     mine = {weights.address: weights.sha256 for weights in PUBLISHED if weights.name.startswith("torchvision/")}
     assert published == set(mine)
     assert all(address.endswith(f"-{digest}.pth") for address, digest in mine.items())
-    assert {weights.name for weights in PUBLISHED} <= set(list_published_weights())
+    assert {weights.name for weights in PUBLISHED} <= set(list_weights())
 
 
 def test_convert__of_an_archive_picks_its_member(tmp_path):

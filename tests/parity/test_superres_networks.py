@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision import api
-from densevision.published_weights import convert_weights, list_published_weights
+from densevision.published_weights import convert_weights, list_weights
 from densevision.run_config import PredictOptions
 from densevision.tasks.superres import weights as superres_weights
 
@@ -38,7 +38,7 @@ def convert_and_run(name: str, state: dict[str, Tensor], folder: Path, wrapper: 
     torch.save({wrapper: state} if wrapper else state, folder / "published.pth")
     convert_weights(name, folder / "published.pth", folder / "converted.safetensors")
     predictor = api.load(folder / "converted.safetensors", "superres")
-    assert predictor.card.license == list_published_weights()[name].license
+    assert predictor.card.license == list_weights()[name].license
     return predictor.predict_tensors({"image": make_image()}, PredictOptions(precision="float32"))["image"]
 
 
