@@ -16,20 +16,27 @@ from densevision.telemetry import disable_telemetry
 from densevision.version import __version__
 
 if TYPE_CHECKING:
-    from densevision.api import check, evaluate, export, load, predict, score, train
+    from densevision.api import check, evaluate, export, load, predict, score, train, tune
     from densevision.datasets.conversion import convert_dataset
+    from densevision.file_info import info
     from densevision.models import create_model, list_models
-    from densevision.published_weights import convert_weights
+    from densevision.opened_dataset import open_dataset
+    from densevision.published_weights import convert_weights, list_weights
+    from densevision.publishing import push
     from densevision.results import DepthMap, Detections, FlowField, Image, Instances, Result, SemanticMap
+    from densevision.system_checks import doctor
 
 disable_telemetry()
 logging.getLogger("densevision").addFilter(escape_record)  # messages name files and labels
 
 _MODULES = {
-    "densevision.api": ("check", "evaluate", "export", "load", "predict", "score", "train"),
+    "densevision.api": ("check", "evaluate", "export", "load", "predict", "score", "train", "tune"),
     "densevision.datasets.conversion": ("convert_dataset",),
+    "densevision.file_info": ("info",),
     "densevision.models": ("create_model", "list_models"),
-    "densevision.published_weights": ("convert_weights",),
+    "densevision.opened_dataset": ("open_dataset",),
+    "densevision.published_weights": ("convert_weights", "list_weights"),
+    "densevision.publishing": ("push",),
     "densevision.results": (
         "DepthMap",
         "Detections",
@@ -39,6 +46,7 @@ _MODULES = {
         "Result",
         "SemanticMap",
     ),
+    "densevision.system_checks": ("doctor",),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -61,13 +69,19 @@ __all__ = [
     "convert_dataset",
     "convert_weights",
     "create_model",
+    "doctor",
     "evaluate",
     "export",
+    "info",
     "list_models",
+    "list_weights",
     "load",
+    "open_dataset",
     "predict",
+    "push",
     "score",
     "train",
+    "tune",
 ]
 
 

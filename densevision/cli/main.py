@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import sys
 from importlib import import_module
@@ -9,6 +10,7 @@ from typing import Any
 
 import click
 
+from densevision.cli.suggestions import suggest_option
 from densevision.errors import DenseVisionError, did_you_mean
 from densevision.escaping import escape_control
 from densevision.tasks import TASKS
@@ -16,12 +18,13 @@ from densevision.version import __version__
 
 VERBS = {
     "train": "Train a model, or resume a run.",
+    "tune": "Search for the best options of a training.",
     "predict": "Run inference on images, folders or videos.",
     "evaluate": "Evaluate weights on a dataset.",
     "score": "Score prediction files against ground-truth files.",
     "export": "Export weights to ONNX, OpenVINO or torch.export, and verify the result.",
     "check": "Check a dataset for problems.",
-    "info": "Show information about a weights file.",
+    "info": "Show what a weights file, exported model or run folder is.",
     "benchmark": "Measure the speed and memory of prediction.",
     "analyze": "Analyze which kinds of errors occur and what they cost.",
     "compare": "Compare two models or prediction files, with confidence intervals.",
@@ -30,10 +33,13 @@ VERBS = {
 TASK_VERBS = {"flow": {"submit": "Write files for the test servers of Sintel and KITTI."}}
 """Verbs that a single task has."""
 COMMANDS = {
+    "doctor": "Check whether this machine can run densevision.",
     "demo": "Run every task on fresh synthetic scenes and write one page.",
     "models": "List architectures, weights and backbones.",
+    "info": "Show what a weights file, exported model or run folder is.",
     "convert": "Convert a dataset into another format.",
     "convert-weights": "Convert published weights of other projects.",
+    "push": "Publish trained weights on the Hugging Face Hub or in a folder.",
 }
 
 
@@ -109,8 +115,12 @@ def run(arguments: list[str] | None = None) -> None:
     try:
         code = root.main(arguments, prog_name="densevision", standalone_mode=False)
     except click.ClickException as error:
-        error.message = escape_control(error.message)
-        error.show()
+        if isinstance(error, click.NoSuchOption):
+            error.message = f"No such option '{error.option_name}'. {suggest_option(error)}".rstrip()
+            error.possibilities = None
+        message = io.StringIO()
+        error.show(message)
+        click.echo(escape_control(message.getvalue()), err=True, nl=False)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
