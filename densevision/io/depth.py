@@ -7,6 +7,7 @@ Hypersim). Negative numbers are errors: DispNet and FlyingThings3D store dispari
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import tokenize
@@ -16,16 +17,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import tifffile
 
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io.atomic_write import atomic_write, write_bytes
+from densevision.io.flow import read_array
 from densevision.io.image import read_image, read_image_size, write_image
 from densevision.io.image_files import is_complete_file
 from densevision.io.pfm import read_pfm, read_pfm_header, write_pfm
+from densevision.io.pnm import is_pnm, read_pnm
 
 __all__ = [
     "SATURATED",
@@ -50,7 +53,6 @@ _NUMPY_ERRORS = (
     *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
 )
 """What NumPy and its archives raise for damaged files."""
-_PGM_HEADER = re.compile(rb"(P[25])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s")
 _DISPARITY_WORDS = {"disp", "disps", "disparity", "disparities"}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -258,21 +260,9 @@ def _read_image(path: Path, allow_8bit: bool = False) -> DepthFile:
 
 
 def _read_pgm(path: Path) -> np.ndarray:
-    """(H, W, 1) numbers as they are stored, whatever the header's maximum: uint8 up to 255, else uint16."""
-    height, width = read_image_size(path)
-    data = path.read_bytes()
-    header = _PGM_HEADER.match(data)
-    if header is None or (int(header[3]), int(header[2])) != (height, width):
-        return read_image(path)  # another format under this suffix
-    dtype = np.dtype(np.uint8 if int(header[4]) < 256 else ">u2")
-    if header[1] == b"P2":
-        numbers = np.array(data[header.end() :].split()[: height * width], np.int64)
-    else:
-        numbers = np.frombuffer(data[header.end() : header.end() + height * width * dtype.itemsize], dtype)
-    if numbers.size != height * width or numbers.max() > int(header[4]):
-        problem = f"{height * width} numbers of at most {int(header[4])} expected"
-        raise DataError(problem, file=path, value=numbers.size, hint=_EXPORT_AGAIN)
-    return numbers.astype(dtype.newbyteorder("=")).reshape(height, width, 1)
+    """The numbers as they are stored, whatever the header's maximum; of another format under this suffix, its own."""
+    read_image_size(path)
+    return read_pnm(path, is_raw=True) if is_pnm(path) else read_image(path)
 
 
 def _png_size(path: Path) -> tuple[int, int]:
@@ -309,32 +299,57 @@ def _write_pfm(path: Path, numbers: np.ndarray, known: np.ndarray) -> int:
 
 
 def _read_npy(path: Path) -> DepthFile:
-    with _numpy_errors(path):
-        return _all_valid(_drop_channel_axis(np.load(path, allow_pickle=False), path))
+    return _all_valid(_drop_channel_axis(read_array(path), path))
 
 
 def _npy_size(path: Path) -> tuple[int, int]:
-    with _numpy_errors(path):
-        return _drop_channel_axis(np.load(path, mmap_mode="r", allow_pickle=False), path).shape
+    return _drop_channel_axis(read_array(path, mapped=True), path).shape
 
 
 def _read_npz(path: Path) -> DepthFile:
-    with _numpy_errors(path), open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
+    with _open_npz(path) as archive:
         names = archive.files
-        file = _all_valid(_drop_channel_axis(archive[_find_depth_key(archive, path)], path))
-        valid = archive["valid"].astype(bool) if "valid" in names else file.valid
-        kind, unit = (str(archive[word]) if word in names else None for word in ("kind", "unit"))
+        file = _all_valid(_drop_channel_axis(_read_member(archive, _find_depth_key(archive, path)), path))
+        valid = _read_member(archive, "valid").astype(bool) if "valid" in names else file.valid
+        kind, unit = (str(_read_member(archive, word)) if word in names else None for word in ("kind", "unit"))
     if valid.shape != file.depth.shape:
         raise DataError("valid and depth differ in size", file=path, field="valid", value=valid.shape)
     return DepthFile(file.depth, valid, kind, unit)
 
 
 def _npz_size(path: Path) -> tuple[int, int]:
-    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with _numpy_errors(path), open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
-        with archive.zip.open(f"{_find_depth_key(archive, path)}.npy") as member:
-            shape, _, dtype = headers[np.lib.format.read_magic(member)](member)
+    with _open_npz(path) as archive:
+        shape, dtype = _read_member_header(archive, _find_depth_key(archive, path))
         return _drop_channel_axis(np.broadcast_to(np.zeros((), dtype), shape), path).shape
+
+
+@contextmanager
+def _open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    with _numpy_errors(path), open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
+        yield archive
+
+
+def _read_member(archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+    """Reads an array of an archive. NumPy takes the memory that the header states, so the header is checked before."""
+    _read_member_header(archive, name)
+    return archive[name]
+
+
+def _read_member_header(archive: np.lib.npyio.NpzFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+    """Shape and type of an array of an archive.
+
+    Raises:
+        ValueError: The member has another size, or objects.
+    """
+    headers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    members = cast(zipfile.ZipFile, archive.zip)
+    member_name = name if name in members.namelist() else f"{name}.npy"
+    with members.open(member_name) as member:
+        shape, _, dtype = headers[np.lib.format.read_magic(member)](member)
+        stated = member.tell() + math.prod(shape) * dtype.itemsize
+    if stated != members.getinfo(member_name).file_size or dtype.hasobject:
+        raise ValueError("an array of another size than its header states")
+    return shape, dtype
 
 
 def _find_depth_key(archive: np.lib.npyio.NpzFile, path: Path) -> str:

@@ -18,6 +18,8 @@ POLYGONS, RUN_LENGTHS = 0, 1
 """How a mask is stored: as the polygons of its parts, or as compressed run lengths."""
 MIN_CERTAIN_AREA = 4.0
 """A polygon of a smaller area, in pixels, may contain no pixel center."""
+MAX_RUN_BITS = 60
+"""Bits of a compressed run length; decoders in C overflow beyond 64."""
 STEPS_PER_PIXEL = 100
 """Coordinates with two decimals, as most files have, are stored as integers of half the size."""
 
@@ -145,11 +147,15 @@ def _count_pixels(text: str) -> int:
             return -1
         value |= (bits & 31) << shift
         shift += 5
+        if shift > MAX_RUN_BITS:
+            return -1
         if not bits & 32:
             if bits & 16:
                 value -= 1 << shift
             # From the third run on, the text holds the difference to the run before the previous one.
             value += counts[-2] if len(counts) > 4 else 0
+            if value < 0:  # decoders would write before the start of the mask
+                return -1
             counts.append(value)
             total += value
             value = shift = 0

@@ -33,6 +33,8 @@ RLE = dict[str, Any]
 
 _MAX_MASKS_PER_CALL = 255
 """pycocotools counts the masks of a call in a byte."""
+_MAX_COORDINATE = 1e12
+"""Larger coordinates lose their differences when a polygon is cut."""
 
 
 def encode(mask: np.ndarray) -> RLE:
@@ -73,13 +75,37 @@ def encode_polygons(polygons: Sequence[np.ndarray], size: Size) -> RLE:
     """Encodes the union of polygons.
 
     Args:
-        polygons: (points, 2) xy in pixels each.
+        polygons: (points, 2) xy in pixels each, at least three points. What lies far outside of the image is cut off:
+            pycocotools takes memory for every pixel of an outline.
         size: (height, width).
     """
-    flat = [np.asarray(polygon, np.float64).ravel().tolist() for polygon in polygons]
+    cut = [_cut_to_surroundings(np.asarray(polygon, np.float64).reshape(-1, 2), size) for polygon in polygons]
+    flat = [polygon.ravel().tolist() for polygon in cut if len(polygon)]
     if not flat:
         return encode_empty(size)
     return _decode_counts(coco_mask.merge(coco_mask.frPyObjects(flat, *map(int, size))))
+
+
+def _cut_to_surroundings(polygon: np.ndarray, size: Size) -> np.ndarray:
+    """The part of a polygon in the image and its eight neighbors of equal size; unchanged if that is all of it.
+
+    Source: Sutherland and Hodgman, "Reentrant polygon clipping", 1974.
+    """
+    sides = np.array(size[::-1], np.float64)
+    if (polygon >= -sides).all() and (polygon <= 2 * sides).all():
+        return polygon
+    polygon = polygon.clip(-_MAX_COORDINATE, _MAX_COORDINATE)
+    for axis in (0, 1):
+        for sign, bound in ((1, -sides[axis]), (-1, 2 * sides[axis])):
+            points: list[np.ndarray] = []
+            for start, end in zip(polygon, np.roll(polygon, -1, 0)):
+                before, after = sign * (start[axis] - bound), sign * (end[axis] - bound)
+                if before >= 0:
+                    points.append(start)
+                if (before >= 0) != (after >= 0):
+                    points.append(start + (end - start) * (before / (before - after)))
+            polygon = np.array(points, np.float64).reshape(-1, 2)
+    return polygon
 
 
 def encode_empty(size: Size) -> RLE:

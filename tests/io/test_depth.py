@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError, UsageError
-from densevision.io.depth import depth_size, read_depth, write_depth, write_points
+from densevision.io.depth import depth_size, read_depth, read_numbers, write_depth, write_points
 
 
 @pytest.fixture
@@ -190,3 +192,28 @@ def test_pgm__numbers_are_raw_whatever_the_maximum(maximum: int, is_plain: bool,
         body = numbers.astype(">u2" if maximum > 255 else "u1").tobytes()
     (tmp_path / "a.pgm").write_bytes(header + body)
     np.testing.assert_array_equal(read_depth(tmp_path / "a.pgm", 1, allow_8bit=True).depth, numbers)
+
+
+def test_npz__header_of_another_size_takes_no_memory(tmp_path: Path) -> None:
+    """NumPy would take the 40 TB that the header states."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f4", "fortran_order": False, "shape": (10**7, 10**6)})
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("depth.npy", stream.getvalue() + bytes(64))
+    with pytest.raises(DataError) as refusal:
+        read_numbers(tmp_path / "a.npz")
+    assert refusal.value.file == tmp_path / "a.npz"
+
+
+def test_npz__member_that_is_no_array(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", depth=np.ones((2, 3), np.float32))
+    with zipfile.ZipFile(tmp_path / "a.npz", "a") as archive:
+        archive.writestr("valid.npy", b"yes")
+    with pytest.raises(DataError):
+        read_numbers(tmp_path / "a.npz")
+
+
+def test_pgm__odd_number_of_bytes_of_16_bits(tmp_path: Path) -> None:
+    (tmp_path / "a.pgm").write_bytes(b"P5 2 2 65535\n" + bytes(7))
+    with pytest.raises(DataError):
+        read_numbers(tmp_path / "a.pgm", allow_8bit=True)

@@ -121,3 +121,26 @@ def test_paste_mask__memory_of_many_masks():
     tracemalloc.stop()
     assert len(runs) == 300
     assert peak < 100 * 2**20
+
+
+def test_encode_polygons__far_points_cost_no_memory_and_equal_the_clipped_polygon():
+    """A line of pixels per step along a side of 1e15 pixels would take petabytes."""
+    size = (20, 30)
+    far = np.array([[5, 5], [1e15, 5], [1e15, 15], [5, 15]], np.float64)
+    expected = np.zeros(size, bool)
+    expected[5:15, 5:] = True
+    np.testing.assert_array_equal(masks.decode(masks.encode_polygons([far], size)), expected)
+    triangle = np.array([[-90, 10], [20, -500], [20, 500]], np.float64)
+    direct = coco.decode(coco.merge(coco.frPyObjects([triangle.ravel().tolist()], *size)))
+    np.testing.assert_array_equal(masks.decode(masks.encode_polygons([triangle], size)), direct)
+    outside = far + (0, 1e15)
+    assert not masks.decode(masks.encode_polygons([outside], size)).any()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_encode_polygons__cut_equals_pycocotools(seed):
+    rng = np.random.default_rng(seed)
+    polygon = rng.normal(15, 60, (int(rng.integers(3, 9)), 2))
+    mask = masks.decode(masks.encode_polygons([polygon], (20, 30)))
+    direct = coco.decode(coco.merge(coco.frPyObjects([polygon.ravel().tolist()], 20, 30))).astype(bool)
+    assert (mask != direct).mean() <= 0.01
