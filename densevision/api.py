@@ -7,8 +7,9 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from densevision.config import set_option
 from densevision.datasets.checks.report import CheckReport, check_dataset
 from densevision.errors import UsageError, WeightsError
 from densevision.evaluation.report import Report
@@ -16,6 +17,7 @@ from densevision.evaluation.result import EvaluationResult
 from densevision.inference.card_config import list_ignored_settings
 from densevision.inference.predictor import Predictor, TorchPredictor, build_without_weights, load_torch
 from densevision.inference.sharing import ForkSafeLock
+from densevision.io.hub import find_hub_address, is_hub_address
 from densevision.io.weights import Card, check_task, load_card
 from densevision.metrics.scoring import OnError
 from densevision.published_weights import (
@@ -30,6 +32,9 @@ from densevision.sample import SampleSet
 from densevision.tasks import check_task_name, load_check, load_config, load_task
 from densevision.yaml_files import read_yaml
 
+if TYPE_CHECKING:
+    from densevision.training.tune import TuneResult
+
 __all__ = [
     "check",
     "evaluate",
@@ -42,6 +47,7 @@ __all__ = [
     "resolve_config",
     "score",
     "train",
+    "tune",
 ]
 
 PathLike = str | os.PathLike[str]
@@ -231,9 +237,67 @@ def train(
         return training.resume(resume, quiet, task).path
     run_config = resolve_config(task, data, config, overrides)
     init_from = run_config.train.init_from
-    if init_from is not None and not Path(init_from).exists():  # a name of published weights
+    if init_from is not None and (is_hub_address(init_from) or not Path(init_from).is_file()):  # a name, or a folder
         run_config = run_config.replace(train__init_from=str(resolve_weights(init_from, run_config.task)))
     return training.train(run_config, out, quiet).path
+
+
+def tune(
+    task: str | None = None,
+    data: PathLike | None = None,
+    *,
+    config: PathLike | None = None,
+    overrides: Overrides = None,
+    search: Overrides = None,
+    trials: int = 20,
+    seed: int | None = None,
+    prune: bool | None = None,
+    out: PathLike | None = None,
+    resume: PathLike | None = None,
+    quiet: bool = False,
+) -> TuneResult:
+    """Searches for the best options of a training with Optuna (extra `tune`).
+
+    Each trial is a run of its own. A trial whose monitored metric is below the median of the others at the same epoch
+    is stopped early. The study can be interrupted and resumed at any moment with the same result.
+
+    Args:
+        task: A name in `TASKS`; the config may name it instead.
+        data: A dataset, or `scenes[:COUNT[:SEED]]`.
+        config: A YAML file, or the name of a shipped one; its section `tune`, which `train` refuses, holds ranges.
+        overrides: Dotted names to values, which are the same in all trials.
+        search: Dotted names to ranges, `{"low": 1e-4, "high": 1e-2, "log": True}`, or lists of choices; added to those
+            of the config. By default learning rate, weight decay and warm-up.
+        trials: Trials in total.
+        seed: Seed of the search, 0 by default; `train.seed` is that of the trainings.
+        prune: Stop weak trials early, as is the default.
+        out: Folder of the study; runs/<task>/tune-<number> by default.
+        resume: Folder of a study to continue; of the other arguments only `trials` and `quiet` apply.
+        quiet: Suppress progress bars and log messages.
+
+    Returns:
+        The best trial; `.config` is the winner's config as a file, for `train`.
+
+    Raises:
+        UsageError: The space or an option is wrong, or Optuna is not installed.
+        DataError: The dataset cannot be read.
+    """
+    from densevision.training.progress import TrainingProgress
+    from densevision.training.tune import Study, create_study
+
+    report = TrainingProgress(0, quiet).print
+    if resume is not None:
+        if data or config or overrides or search or out or seed is not None or prune is not None:
+            hint = "Leave out all but trials and quiet."
+            raise UsageError("a resumed study keeps its own options", field="resume", hint=hint)
+        return Study.open(Path(resume)).run(trials, quiet, report)
+    values = {} if config is None else read_yaml(find_config(config))
+    space = {**(values.pop("tune", None) or {}), **(search or {})}
+    values["task"] = check_task_name(str(task or values.get("task")))
+    for name, value in {**(overrides or {}), **({"data.path": os.fspath(data)} if data else {})}.items():
+        set_option(values, name, value)
+    study = create_study(values, space, seed or 0, prune is not False, out)
+    return study.run(trials, quiet, report)
 
 
 def evaluate(
@@ -499,6 +563,9 @@ def _open(weights: PathLike | None, task: str | None) -> Predictor:
     path = resolve_weights(weights, task)
     predictor = _read(path, task)
     predictor.file = path
+    address = find_hub_address(path)
+    if address is not None:  # what is recorded names the commit
+        predictor.card = predictor.card.replace(source=str(address))
     if weights is None and logging.getLogger("densevision").level <= logging.INFO:  # --quiet keeps other warnings
         log.warning("%s", describe_bundled_weights(predictor.card))
     return predictor

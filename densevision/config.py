@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from densevision.errors import UsageError, convert_error, did_you_mean
 from densevision.yaml_files import read_yaml
 
+__all__ = ["Config", "Count", "FieldInfo", "Fraction", "NonNegative", "Positive", "set_option"]
+
 C = TypeVar("C", bound="Config")
 
 Count = Annotated[int, Field(ge=1)]
@@ -60,7 +62,7 @@ class Config(BaseModel):
         """
         values = read_yaml(file) if file else {}
         for name, value in (settings or {}).items():
-            _set_option(values, name, value)
+            set_option(values, name, value)
         return cls.from_dict(values, file)
 
     @classmethod
@@ -83,7 +85,7 @@ class Config(BaseModel):
         """Returns a copy with other values of options; `__` replaces the dot: `replace(train__epochs=3)`."""
         values = self.to_dict()
         for name, value in settings.items():
-            _set_option(values, name.replace("__", "."), value)
+            set_option(values, name.replace("__", "."), value)
         return type(self).from_dict(values)
 
     def list_given(self) -> set[str]:
@@ -118,7 +120,12 @@ def _to_tuple(value: Any) -> Any:
     return tuple(map(_to_tuple, value)) if isinstance(value, list) else value
 
 
-def _set_option(values: dict[str, Any], name: str, value: Any) -> None:
+def set_option(values: dict[str, Any], name: str, value: Any) -> None:
+    """Sets an option in nested plain data by its dotted name.
+
+    Raises:
+        UsageError: A part of the name is a value, not a section.
+    """
     *path, leaf = name.split(".")
     for part in path:
         inner = values.setdefault(part, {})

@@ -15,6 +15,21 @@ import click
 if TYPE_CHECKING:
     from densevision.run_config import TaskConfig
 
+__all__ = [
+    "data_option",
+    "describe_config",
+    "describe_invocation",
+    "folder_or_none",
+    "json_flag",
+    "parse_settings",
+    "predict_options",
+    "quiet_flag",
+    "report_option",
+    "select_given",
+    "set_option",
+    "weights_option",
+]
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 json_flag = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -31,7 +46,7 @@ PREDICT_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels"})
 """Options of prediction that every task supports."""
 
 
-def _parse_settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
+def parse_settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
     if not texts:  # configs are imported where they are used: `score` needs none, and starts sooner without
         return {}
     from densevision.yaml_files import parse_setting
@@ -44,7 +59,7 @@ set_option = click.option(
     "overrides",
     metavar="NAME=VALUE",
     multiple=True,
-    callback=_parse_settings,
+    callback=parse_settings,
     help="Override a config option, e.g. train.epochs=3; repeatable.",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
+from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from densevision.escaping import escape_control
@@ -31,7 +32,7 @@ def show_progress(items: Iterable[T], title: str) -> Iterator[T]:
 def make_bar(*columns: Any) -> Any:
     """A `rich` progress bar on the standard error stream, which disappears at the end.
 
-    Pipes and files, which cannot show it, get nothing.
+    Pipes and files, which cannot show it, get nothing; neither do notebooks without ipywidgets (extra `notebook`).
 
     Args:
         *columns: Columns of `rich.progress`.
@@ -40,5 +41,5 @@ def make_bar(*columns: Any) -> Any:
     from rich.progress import Progress
 
     console = Console(stderr=True)
-    is_visible = console.is_terminal or console.is_jupyter
+    is_visible = console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
     return Progress(*columns, console=console, transient=True, disable=not is_visible)

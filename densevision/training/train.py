@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
@@ -35,7 +34,8 @@ from densevision.training.loop import TrainingLoop
 from densevision.training.preview import draw_batches, draw_curves
 from densevision.training.progress import TrainingProgress
 from densevision.training.starting_weights import choose_starting_weights
-from densevision.training.validation import EpochEnd
+from densevision.training.unfolding import unfold_model_norms
+from densevision.training.validation import EpochEnd, OnValidation
 from densevision.yaml_files import read_yaml
 
 __all__ = ["Interrupted", "make_card", "resume", "train"]
@@ -52,13 +52,19 @@ class Interrupted(DenseVisionError):
     exit_code = 130
 
 
-def train(config: TaskConfig, out: str | os.PathLike[str] | None = None, quiet: bool = False) -> RunFolder:
+def train(
+    config: TaskConfig,
+    out: str | os.PathLike[str] | None = None,
+    quiet: bool = False,
+    on_validation: OnValidation | None = None,
+) -> RunFolder:
     """Trains from a config into a new run folder.
 
     Args:
         config: All options of the run.
         out: The folder; numbered under runs/<task>/ by default.
         quiet: Print no progress.
+        on_validation: Called with epoch, from 1, and monitored value; stops the run where it returns True.
 
     Raises:
         UsageError: The config names no dataset, or the folder already holds a run.
@@ -88,16 +94,22 @@ def train(config: TaskConfig, out: str | os.PathLike[str] | None = None, quiet: 
     config = choose_starting_weights(task_class(config), config, given, report)
     folder.write_config(config)
     os.environ[RUN_VARIABLE] = str(folder.path.resolve())
-    return _fit(folder, task_class(config), quiet, samples)
+    return _fit(folder, task_class(config), quiet, samples, on_validation)
 
 
-def resume(path: str | os.PathLike[str], quiet: bool = False, task: str | None = None) -> RunFolder:
+def resume(
+    path: str | os.PathLike[str],
+    quiet: bool = False,
+    task: str | None = None,
+    on_validation: OnValidation | None = None,
+) -> RunFolder:
     """Continues a run from its last finished epoch; the weights equal those of an uninterrupted run.
 
     Args:
         path: Folder of the run.
         quiet: Print no progress.
         task: Refuse runs of any other task.
+        on_validation: As for `train`.
 
     Raises:
         DataError: The folder holds no run, or its checkpoint is damaged.
@@ -114,7 +126,7 @@ def resume(path: str | os.PathLike[str], quiet: bool = False, task: str | None =
     config = load_config(task_name).resolve(folder.config)
     if not folder.checkpoint.exists():
         TrainingProgress(0, quiet).print("the run has finished no epoch: starting from the beginning")
-    return _fit(folder, load_task(task_name)(config), quiet)
+    return _fit(folder, load_task(task_name)(config), quiet, on_validation=on_validation)
 
 
 def make_card(config: TaskConfig, images: int) -> Card:
@@ -134,7 +146,13 @@ def make_card(config: TaskConfig, images: int) -> Card:
     )
 
 
-def _fit(folder: RunFolder, task: Task, quiet: bool, training: SampleSet | None = None) -> RunFolder:
+def _fit(
+    folder: RunFolder,
+    task: Task,
+    quiet: bool,
+    training: SampleSet | None = None,
+    on_validation: OnValidation | None = None,
+) -> RunFolder:
     config = task.config
     is_resumed = folder.checkpoint.exists()
     if get_launch_rank() > 0:
@@ -152,9 +170,12 @@ def _fit(folder: RunFolder, task: Task, quiet: bool, training: SampleSet | None 
             draw_batches(folder.batches, task, loader)
         seed_everything(config.train.seed)
         model = _build_model(task, is_resumed)
+        if not is_resumed:
+            unfold_model_norms(task, model, training, fabric.device)
         loop = TrainingLoop(fabric, task, model, config.train, len(loader), task.monitor[1] == "max")
         progress = TrainingProgress(config.train.epochs, quiet)
-        end_epoch = EpochEnd(loop, task, folder, make_card(config, len(training)), validation, progress)
+        card = make_card(config, len(training))
+        end_epoch = EpochEnd(loop, task, folder, card, validation, progress, on_validation)
         if is_resumed:
             check_checkpoint(folder, loop.module, len(training))
             end_epoch.load()

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
@@ -26,9 +27,12 @@ from densevision.training.loop import TrainingLoop
 from densevision.training.preview import EXAMPLES, draw_predictions
 from densevision.training.progress import TrainingProgress, format_duration
 
-__all__ = ["BestTracker", "EpochEnd"]
+__all__ = ["BestTracker", "EpochEnd", "OnValidation"]
 
 log = logging.getLogger("densevision")
+
+OnValidation = Callable[[int, float], bool]
+"""Takes the epoch, from 1, and the monitored value; returns whether to stop the run."""
 
 
 @dataclass
@@ -66,6 +70,7 @@ class EpochEnd:
         card: The card of the weights.
         validation: The validation split.
         progress: Prints the progress.
+        on_validation: Called after each validation.
     """
 
     def __init__(
@@ -76,7 +81,9 @@ class EpochEnd:
         card: Card,
         validation: SampleSet,
         progress: TrainingProgress,
+        on_validation: OnValidation | None = None,
     ):
+        self.on_validation = on_validation
         self.loop, self.task, self.folder, self.card = loop, task, folder, card
         self.validation, self.progress = validation, progress
         self.config: TaskConfig = task.config
@@ -104,17 +111,19 @@ class EpochEnd:
         row = {**row, "memory_mb": measure_peak_megabytes(self.fabric.device)}
         model = self._get_full_model()
         is_validated = epoch % train.validate_every == 0 or epoch == train.epochs
-        is_best = False
+        is_best = is_stopped = False
         if is_validated:
             row |= self._validate(model)
             is_best = self._update_best(row, epoch - 1)
+            if self.on_validation is not None:
+                is_stopped = self.on_validation(epoch, row[self.task.monitor[0]])
         if self.fabric.is_global_zero:
             self._write_weights(model, is_best, is_validated)
             self.folder.add_row(row)
         self.fabric.log_dict({name: value for name, value in row.items() if math.isfinite(value)}, step=epoch)
         self._report(row, epoch - 1, is_validated)
         self.save()
-        return self.is_stale or self._is_out_of_time()
+        return is_stopped or self.is_stale or self._is_out_of_time()
 
     def save(self) -> None:
         """Writes the checkpoint."""
