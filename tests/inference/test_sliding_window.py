@@ -44,10 +44,10 @@ class LocalMean:
     merge_strategy, needs_global_alignment = "blend", False
     to_image_space, restore_metadata = Task.to_image_space, Task.restore_metadata
 
-    def __init__(self, receptive_field_radius: int = 0, scale: int = 1, how: str = "pad", multiple_of: int = 32):
+    def __init__(self, receptive_field_radius: int = 0, scale: int = 1, mode: str = "pad", multiple_of: int = 32):
         self.receptive_field_radius, self.scale, self.sizes = receptive_field_radius, scale, []
-        size = None if how == "pad" else 64
-        self.input_spec = {"image": InputSpec(3, how, size, multiple_of=multiple_of)}
+        size = None if mode == "pad" else 64
+        self.input_spec = {"image": InputSpec(3, mode, size, multiple_of=multiple_of)}
         self.task = self
 
     def predict_tensors(self, inputs: dict[str, torch.Tensor], options: PredictOptions) -> dict[str, torch.Tensor]:
