@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 from densevision.errors import UsageError, did_you_mean
 
+__all__ = ["LIMITS", "MAX_LIST_LENGTH", "OptionType", "check_backbone_options", "check_decoder_options", "check_limits"]
+
 MAX_SIDE = 8192
 """Maximum side in pixels of a network's canvas: three channels of float32 take 805 MB."""
 MAX_LIST_LENGTH = 65_535

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+__all__ = ["disable_telemetry"]
+
 
 def disable_telemetry() -> None:
     """Turns off the telemetry of ONNX Runtime and OpenVINO in this process and its children.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from configparser import ConfigParser
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import grimp
 
 from densevision.tasks import TASKS
 
@@ -26,6 +29,14 @@ def test_layers__keep_every_task_from_its_neighbors() -> None:
     layers = config["importlinter:contract:layers"]["layers"].split("\n")
     (tasks,) = (layer for layer in layers if "|" in layer)
     assert tasks.split(" | ") == [f"densevision.tasks.{task}" for task in TASKS]
+
+
+def test_modules__no_import_circle() -> None:
+    # Also imports inside functions: a circle that is cut at run time is a circle for the reader.
+    graph = grimp.build_graph("densevision", exclude_type_checking_imports=True, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert len(imports) > 100
+    TopologicalSorter(imports).prepare()  # CycleError names the modules of a circle
 
 
 def test_start__no_torch() -> None:

@@ -10,6 +10,8 @@ import click
 from densevision.cli.options import json_flag
 from densevision.escaping import escape_control
 
+__all__ = ["command"]
+
 
 def command() -> click.Command:
     """Builds the command."""

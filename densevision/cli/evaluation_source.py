@@ -12,6 +12,8 @@ from densevision.cli.options import folder_or_none, quiet_flag, set_option
 if TYPE_CHECKING:
     from densevision.evaluation.result import EvaluationResult
 
+__all__ = ["evaluate_source", "evaluation_source_options"]
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

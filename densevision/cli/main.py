@@ -16,6 +16,8 @@ from densevision.escaping import escape_control
 from densevision.tasks import TASKS
 from densevision.version import __version__
 
+__all__ = ["COMMANDS", "TASK_VERBS", "VERBS", "LazyGroup", "RootGroup", "TaskGroup", "root", "run", "run_tool"]
+
 VERBS = {
     "train": "Train a model, or resume a run.",
     "tune": "Search for the best options of a training.",
@@ -63,9 +65,13 @@ class LazyGroup(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Suggests the nearest name for an unknown one."""
-        if args and not args[0].startswith("-") and args[0] not in self.summaries:
+        if args and not args[0].startswith("-") and not self.has_command(args[0]):
             raise click.UsageError(f"No such command '{args[0]}'. {did_you_mean(args[0], self.summaries)}", ctx)
         return super().resolve_command(ctx, args)
+
+    def has_command(self, name: str) -> bool:
+        """Whether there is a command of this name, without importing it."""
+        return name in self.summaries
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands from the table, so that help imports none of them."""
@@ -84,7 +90,11 @@ class TaskGroup(LazyGroup):
 
 
 class RootGroup(LazyGroup):
-    """Tasks, and the commands that belong to none."""
+    """Tasks, and the commands that belong to none. Help lists the tasks of this package; those of others work too."""
+
+    def has_command(self, name: str) -> bool:
+        """Whether there is a task or a command of this name."""
+        return super().has_command(name) or name in TASKS
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """A task's verbs, or a command."""
@@ -96,7 +106,7 @@ class RootGroup(LazyGroup):
 
 root = RootGroup(
     "densevision",
-    {**TASKS, **COMMANDS},
+    {**TASKS.built_in, **COMMANDS},
     "densevision.cli",
     help="Dense prediction from one command line. Every task has the same verbs: see densevision TASK --help.",
     params=[click.Option(["--debug"], is_flag=True, help="Show tracebacks.")],

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from densevision.io.video import VideoWriter
     from densevision.results.base import Result
 
+__all__ = ["PredictionWriter"]
+
 VIDEO = "mp4"
 """The format that is one file for all predictions."""
 

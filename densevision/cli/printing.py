@@ -12,6 +12,18 @@ import click
 
 from densevision.escaping import escape_control, escape_json
 
+__all__ = [
+    "build_table",
+    "configure_logging",
+    "open_console",
+    "print_comparison",
+    "print_errors",
+    "print_findings",
+    "print_report",
+    "print_robustness",
+    "warn_about_skipped",
+]
+
 SKIPPED = ("images without prediction", "predictions without truth", "broken files")
 """Counts of what is left out of a score; see `metrics.scoring`."""
 MIN_COUNT = 2
@@ -63,7 +75,7 @@ def print_report(report: Any, as_json: bool) -> None:
     if as_json:
         click.echo(escape_json(report.to_json()))
         return
-    from densevision.metrics.metric_info import get_metric_info
+    from densevision.tasks import get_metric_info
 
     console = open_console()
     headline = build_table(console, report.task)
@@ -71,7 +83,7 @@ def print_report(report: Any, as_json: bool) -> None:
     headline.add_column("value", justify="right")
     headline.add_column("meaning", overflow="fold")
     for name, value in report.metrics.items():
-        headline.add_row(name, _format_number(value), get_metric_info(name).text)
+        headline.add_row(name, _format_number(value), get_metric_info(report.task, name).text)
     console.print(headline)
     for title, rows in report.tables.items():
         if rows:

@@ -11,6 +11,8 @@ from densevision.io.json_writer import dump_json
 from densevision.io.weights import Card
 from densevision.run_folder import collect_versions
 
+__all__ = ["add_provenance", "add_versions", "flatten"]
+
 MAX_NAMES = 20
 """Names that a page lists of each kind; the JSON has them all."""
 CARD_FIELDS = ("task", "classes", "data", "source", "license", "versions")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from densevision.errors import WeightsError
 
+__all__ = ["check_onnx"]
+
 _MESSAGES: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},

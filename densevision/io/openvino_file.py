@@ -7,6 +7,8 @@ from pathlib import Path
 
 from densevision.errors import WeightsError
 
+__all__ = ["check_openvino"]
+
 _HINT = "Pass the .xml that `densevision TASK export` wrote, with its .bin beside it."
 _MAX_BYTES = 256 << 20
 _OPERATOR_SETS = re.compile(r"opset\d{1,2}|experimental")

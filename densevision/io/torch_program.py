@@ -21,6 +21,8 @@ import torch
 
 from densevision.errors import WeightsError
 
+__all__ = ["sanitize_archive"]
+
 _MEMBERS = re.compile(
     r"(archive_format|archive_version|byteorder|\.data/(version|serialization_id)|models/model\.json"
     r"|data/(weights|constants)/(model_(weights|constants)_config\.json|(weight|tensor)_\d+)"

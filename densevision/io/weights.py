@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+__all__ = [
+    "SCHEMA",
+    "Card",
+    "PublishedWeights",
+    "check_task",
+    "has_card",
+    "load_card",
+    "load_shapes",
+    "load_weights",
+    "save_weights",
+]
+
 SCHEMA = 1
 """Version of the card's fields that this code writes, and the newest that it reads."""
 

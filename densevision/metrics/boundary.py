@@ -20,6 +20,15 @@ from densevision.metrics.coco_protocol import CocoScores
 from densevision.metrics.curves import extract_curves, extract_metrics
 from densevision.ops.masks import RLE, compute_areas, compute_boxes, crop_to_box, encode_window
 
+__all__ = [
+    "BAND_WIDTH",
+    "describe_boundary_protocol",
+    "extract_boundary_band",
+    "get_metric_definitions",
+    "match_boundaries",
+    "score_boundaries",
+]
+
 BAND_WIDTH = 0.02
 """Width of the boundary band as a share of the image's diagonal."""
 

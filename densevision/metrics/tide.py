@@ -7,30 +7,21 @@ costs; the single errors are located here, so that they can be drawn.
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.metric import Tables
-from densevision.results import Detections, Instances
+from densevision.metrics.tide_kinds import BACKGROUND_IOU, FOREGROUND_IOU, KINDS, compute_ious
+from densevision.metrics.tidecv_costs import TidecvCosts
+from densevision.results import Detections
 from densevision.results.detections import COMPARISON_THRESHOLD
 
-__all__ = ["KINDS", "ObjectError", "TideConvention", "TideErrors", "compute_ious", "find_errors"]
+__all__ = ["ObjectError", "TideConvention", "TideErrors", "find_errors"]
 
 TideConvention = Literal["coco", "tidecv"]
 
-KINDS = {
-    "Cls": "classification: right place, wrong class",
-    "Loc": "localisation: right class, place half right",
-    "Both": "both: wrong class, place half right",
-    "Dupe": "duplicate: the object was found already",
-    "Bkg": "background: nothing is there",
-    "Miss": "missed: no prediction comes near",
-}
-"""TIDE's kinds of errors -> row titles."""
-FOREGROUND_IOU, BACKGROUND_IOU = 0.5, 0.1
-"""Minimum IoU of a correct localization, and IoU up to which a prediction is background."""
 MAX_DETECTIONS = 100
 """Predictions per image and class that count, by descending score."""
 
@@ -58,8 +49,6 @@ class TideErrors:
     """
 
     def __init__(self, names: tuple[str, ...], iou_type: str = "bbox", convention: TideConvention = "coco"):
-        from densevision.metrics.tidecv_costs import TidecvCosts
-
         self.iou_type = iou_type
         self.precision = AveragePrecision(names, iou_type)
         self.counts: Counter[str] = Counter()
@@ -151,21 +140,6 @@ def _sort_predictions(prediction: Detections) -> np.ndarray:
     return np.array(rows, np.int64)
 
 
-def compute_ious(prediction: Detections, truth: Detections, order: np.ndarray, iou_type: str) -> np.ndarray:
-    """(N, M) IoU by COCO's rules: for crowd regions, intersection over the prediction's area."""
-    from pycocotools import mask as mask_api
-
-    if not len(order) or not len(truth):
-        return np.zeros((len(order), len(truth)))
-    sides: list[Any]
-    if iou_type == "segm" and isinstance(prediction, Instances) and isinstance(truth, Instances):
-        predicted_masks, true_masks = prediction.masks or (), truth.masks or ()
-        sides = [[_to_bytes(predicted_masks[row]) for row in order], [_to_bytes(mask) for mask in true_masks]]
-    else:
-        sides = [_to_xywh(prediction.boxes[order]), _to_xywh(truth.boxes)]
-    return np.asarray(mask_api.iou(*sides, truth.crowd.astype(np.uint8).tolist()))
-
-
 def _match(overlaps: np.ndarray, same_class: np.ndarray, crowd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The object that each prediction takes, or -1; and which predictions are ignored in a crowd region."""
     matches, ignored = np.full(len(overlaps), -1), np.zeros(len(overlaps), bool)
@@ -178,11 +152,3 @@ def _match(overlaps: np.ndarray, same_class: np.ndarray, crowd: np.ndarray) -> t
         else:
             ignored[row] = bool((own_class & crowd & (ious >= FOREGROUND_IOU)).any())
     return matches, ignored
-
-
-def _to_xywh(boxes: np.ndarray) -> np.ndarray:
-    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], 1).astype(np.float64)
-
-
-def _to_bytes(mask: dict[str, Any]) -> dict[str, Any]:
-    return {"size": mask["size"], "counts": mask["counts"].encode("ascii")}

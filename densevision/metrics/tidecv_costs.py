@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from densevision.metrics.matches import average_precision
-from densevision.metrics.tide import BACKGROUND_IOU, FOREGROUND_IOU, KINDS, compute_ious
+from densevision.metrics.tide_kinds import BACKGROUND_IOU, FOREGROUND_IOU, KINDS, compute_ious
 from densevision.results import Detections
 
 __all__ = ["TidecvCosts"]

@@ -14,6 +14,15 @@ import torch.nn.functional as F
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+__all__ = [
+    "MaskClassificationLoss",
+    "MaskPrediction",
+    "MaskTargets",
+    "labels_to_targets",
+    "pad_targets",
+    "sample_points",
+]
+
 IGNORE_INDEX = 255
 
 

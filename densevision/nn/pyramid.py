@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+__all__ = ["SimpleFeaturePyramid"]
+
 
 class SimpleFeaturePyramid(nn.Module):
     """Makes levels of several strides of one feature map.

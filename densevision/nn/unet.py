@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = ["UNetDecoder"]
+
 
 class UNetDecoder(nn.Module):
     """Upsamples from the deepest level, joins with each next level, and convolves twice; level 0 is the image.

@@ -35,6 +35,8 @@ from densevision.run_config import PredictOptions, TaskConfig
 from densevision.sample import Batch, InputSpec, Sample, SampleSet
 from densevision.tasks.registry import Architecture, find_architecture
 
+__all__ = ["Task"]
+
 R = TypeVar("R", bound=Result)
 C = TypeVar("C", bound=TaskConfig)
 

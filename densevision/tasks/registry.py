@@ -16,6 +16,8 @@ from densevision.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from densevision.nn.model import Model
 
+__all__ = ["Architecture", "find_architecture"]
+
 
 @dataclass(frozen=True)
 class Architecture:

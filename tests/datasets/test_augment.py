@@ -383,7 +383,7 @@ class AugmentedDataset(Dataset):
         rng = np.random.default_rng(0)
         truth = rectangle((30, 40), (5, 5, 20, 20)).truth
         images = [rng.integers(0, 255, (30, 40, 3), dtype=np.uint8) for _ in range(6)]
-        self.samples = [Sample({"image": image}, truth, id) for id, image in enumerate(images)]
+        self.samples = [Sample({"image": image}, truth, index) for index, image in enumerate(images)]
 
     def __len__(self):
         return len(self.samples)

@@ -18,13 +18,15 @@ from densevision.config import Config
 from densevision.datasets.scenes import Scenes
 from densevision.errors import DenseVisionError, ExportError, UsageError, WeightsError
 from densevision.exporting import exported_predictor
-from densevision.exporting.export import _WRITERS, SUFFIXES, export
-from densevision.exporting.exported_predictor import CARD_KEY, EXPORT_KEY, load_exported
+from densevision.exporting.export import SUFFIXES, export
+from densevision.exporting.exported_predictor import load_exported
+from densevision.exporting.metadata import CARD_KEY, EXPORT_KEY
+from densevision.exporting.writers import WRITERS
 from densevision.inference import card_config
 from densevision.inference.predictor import TorchPredictor
 from densevision.io.weights import SCHEMA, Card
 from densevision.nn.model import Model
-from densevision.ops.nms import nms_dense
+from densevision.ops.nms import batched_nms
 from densevision.results import Detections
 from densevision.run_config import PredictOptions, TaskConfig
 from densevision.sample import InputSpec
@@ -62,7 +64,7 @@ class SpotDetector(Model):
         sides = outputs["rows"].gather(1, order[..., None].expand(-1, -1, 5))[..., :4].abs() * 30
         anchors = outputs["anchors"][order]
         boxes = torch.cat([anchors - sides[..., :2], anchors + sides[..., 2:] + 1], -1)
-        keep = nms_dense(boxes, scores >= score_threshold, iou_threshold)
+        keep = batched_nms(boxes, scores >= score_threshold, iou_threshold)
         rank = torch.arange(24)
         order = torch.where(keep, rank, rank + 24).topk(max_detections, largest=False).indices
         return {
@@ -77,11 +79,11 @@ class Difference(Model):
 
     def __init__(self) -> None:
         super().__init__()
-        self.input_spec = {"image": InputSpec(multiple_of=8), "next": InputSpec(multiple_of=8)}
+        self.input_spec = {"image": InputSpec(multiple_of=8), "second": InputSpec(multiple_of=8)}
         self.encoder = nn.Conv2d(3, 2, 3, 1, 1)
 
-    def forward(self, image: Tensor, next: Tensor, iterations: int) -> dict[str, Tensor]:
-        return {"flow": self.encoder(image) - iterations * self.encoder(next)}
+    def forward(self, image: Tensor, second: Tensor, iterations: int) -> dict[str, Tensor]:
+        return {"flow": self.encoder(image) - iterations * self.encoder(second)}
 
 
 class SpotsDecode(Config):
@@ -249,8 +251,8 @@ def test_export__half_precision(name, model, tmp_path, images):
 def test_export__several_inputs_by_name(name, tmp_path):
     model = build(Shift, "shift")
     exported = load_exported(export(model, tmp_path / f"shift{SUFFIXES[name]}", name))
-    inputs = {"image": torch.rand(1, 3, 40, 56), "next": torch.rand(1, 3, 40, 56)}
-    swapped = {"next": inputs["next"], "image": inputs["image"]}
+    inputs = {"image": torch.rand(1, 3, 40, 56), "second": torch.rand(1, 3, 40, 56)}
+    swapped = {"second": inputs["second"], "image": inputs["image"]}
     options = PredictOptions(precision="float32")
     expected = model.predict_tensors(inputs, options)["flow"]
     torch.testing.assert_close(exported.predict_tensors(swapped, options)["flow"], expected)
@@ -283,7 +285,7 @@ FULL = Path("/dev/full")
 def test_export__full_disk():
     program = torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),))
     with pytest.raises(OSError, match="No space left"):
-        _WRITERS["torch"](program, [], False)(FULL, {})
+        WRITERS["torch"](program, [], False)(FULL, {})
 
 
 @pytest.mark.slow

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densevision.metrics.tide import KINDS, ObjectError, TideErrors, find_errors
+from densevision.metrics.tide import ObjectError, TideErrors, find_errors
+from densevision.metrics.tide_kinds import KINDS
 from densevision.metrics.tidecv_costs import TidecvCosts
 from densevision.ops.masks import encode
 from densevision.results import Detections, Instances

@@ -9,6 +9,8 @@ import click
 from densevision.cli.evaluation_source import evaluate_source, evaluation_source_options
 from densevision.cli.options import describe_invocation, folder_or_none, json_flag
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb for one task."""

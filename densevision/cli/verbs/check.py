@@ -8,6 +8,8 @@ import click
 
 from densevision.cli.options import json_flag, quiet_flag, set_option
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb for one task."""

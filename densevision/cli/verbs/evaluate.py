@@ -17,6 +17,8 @@ from densevision.cli.options import (
     weights_option,
 )
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb for one task."""

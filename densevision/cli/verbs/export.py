@@ -9,6 +9,8 @@ import click
 from densevision.cli.options import quiet_flag, set_option, weights_option
 from densevision.escaping import escape_control
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb for one task."""

@@ -12,6 +12,8 @@ import click
 from densevision.cli.options import json_flag, predict_options, quiet_flag, select_given, set_option, weights_option
 from densevision.escaping import escape_control
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb for one task."""

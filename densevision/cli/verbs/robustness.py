@@ -16,6 +16,8 @@ from densevision.cli.options import (
     weights_option,
 )
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb for one task."""

@@ -9,6 +9,8 @@ import click
 
 from densevision.escaping import escape_control
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb."""

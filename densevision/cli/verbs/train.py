@@ -11,6 +11,8 @@ from densevision.cli.options import data_option, describe_config, quiet_flag, se
 from densevision.escaping import escape_control
 from densevision.tasks import load_config
 
+__all__ = ["command"]
+
 
 def command(task: str) -> click.Command:
     """Builds the verb for one task."""

@@ -9,6 +9,8 @@ import numpy as np
 from densevision.errors import UsageError
 from densevision.results.depth_map import DepthMap
 
+__all__ = ["DEFAULT_FAR", "Alignment", "Comparison", "fit_line", "make_comparable"]
+
 DEFAULT_FAR = 1e4
 """Meters: depth of pixels without a prediction, or infinitely far ones, if the protocol has no maximum depth."""
 

@@ -13,6 +13,8 @@ from densevision.ops.view import Size
 from densevision.sample import Sample
 from densevision.tasks.depth.config import DepthAugment
 
+__all__ = ["augment_sample", "random_crop"]
+
 ERASED_FRACTION = (0.1, 0.4)
 """Smallest and largest side of an erased rectangle relative to the crop's."""
 

@@ -11,6 +11,8 @@ from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.run_config import ColorConfig, DataConfig, TaskConfig
 from densevision.tasks.depth.models import MODELS
 
+__all__ = ["CameraConfig", "DepthAugment", "DepthConfig", "DepthData", "EvaluationConfig", "LossConfig"]
+
 SUPERVISED_LOSSES = ("silog", "l1", "log_l1", "berhu", "ssi", "ssi_gradient")
 """Losses against ground truth."""
 STEREO_LOSSES = ("photometric", "consistency")

@@ -24,6 +24,8 @@ from densevision.sample import Sample, SampleSet
 from densevision.tasks.depth.config import DepthConfig, DepthData
 from densevision.tasks.depth.sgbm import match_stereo
 
+__all__ = ["DepthSet", "SceneDepth", "infer_camera", "list_frames", "open_split", "remove_labels"]
+
 _LAYOUT_HINT = (
     "Put images and depth into rgb/ and depth/, pairs into left/ and right/, or use a known dataset's layout."
 )

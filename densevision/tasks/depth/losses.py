@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+__all__ = ["DepthCriterion", "berhu_loss", "l1_loss", "silog_loss", "smoothness_loss", "ssi_gradient_loss", "ssi_loss"]
+
 Tensors = dict[str, Tensor]
 
 GRADIENT_SCALES = 4

@@ -15,9 +15,31 @@ from typing import Any, Literal
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.metrics.metric_info import MetricInfo
 from densevision.metrics.per_image import Columns, ImageSums, blank_mean, means, ratio, split_mean
 from densevision.results.depth_map import DepthMap
 from densevision.tasks.depth.align import DEFAULT_FAR, Alignment, make_comparable
+
+__all__ = ["DepthMetric", "Protocol", "disparity_sums"]
+
+METRIC_INFO = {
+    "delta1": MetricInfo("share of pixels within a factor of 1.25"),
+    "delta2": MetricInfo("share of pixels within 1.25²"),
+    "delta3": MetricInfo("share of pixels within 1.25³"),
+    "AbsRel": MetricInfo("mean relative error of depth", False),
+    "SqRel": MetricInfo("mean squared error over depth [m]", False),
+    "RMSE": MetricInfo("root mean squared error [m]", False),
+    "RMSElog": MetricInfo("root mean squared error of log depth", False),
+    "log10": MetricInfo("mean difference of log10 depth", False),
+    "SILog": MetricInfo("100 x scale-invariant log error", False),
+    "EPE": MetricInfo("mean error of disparity [px]", False),
+    "D1": MetricInfo("share of disparities off by > 3 px and > 5 %", False),
+    "bad1": MetricInfo("share of disparities off by > 1 px", False),
+    "bad2": MetricInfo("share of disparities off by > 2 px", False),
+    "bad3": MetricInfo("share of disparities off by > 3 px", False),
+    "medRel": MetricInfo("median relative error of disparity", False),
+}
+"""Metric -> what it measures."""
 
 DEPTH = ("AbsRel", "SqRel", "RMSE", "RMSElog", "log10", "SILog", "delta1", "delta2", "delta3")
 DISPARITY = ("EPE", "D1", "bad1", "bad2", "bad3")

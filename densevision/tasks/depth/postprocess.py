@@ -17,6 +17,8 @@ from densevision.run_config import PredictOptions
 from densevision.sample import InputSpec
 from densevision.tasks.depth.config import DepthConfig
 
+__all__ = ["align_to_reference", "to_image_space", "to_results"]
+
 Tensors = dict[str, Tensor]
 Upsampling = Literal["bilinear", "bicubic"]
 

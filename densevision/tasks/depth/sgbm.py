@@ -8,6 +8,8 @@ import numpy as np
 from densevision.io.image import convert_channels
 from densevision.results.depth_map import Camera, DepthMap
 
+__all__ = ["match_stereo"]
+
 SUBPIXELS = 16
 """Fractions of a pixel in OpenCV's disparities, and the multiple that the search range must be of."""
 BLOCK_SIZE = 5

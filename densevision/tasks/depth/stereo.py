@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from densevision.ops.warp import sample_along_flow
 from densevision.tasks.depth.losses import smoothness_loss
 
+__all__ = ["StereoCriterion", "compute_ssim", "find_occlusion", "photometric_difference"]
+
 Tensors = dict[str, Tensor]
 
 SSIM_CONSTANTS = (0.01**2, 0.03**2)

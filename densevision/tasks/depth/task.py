@@ -24,6 +24,8 @@ from densevision.tasks.depth.models.depth_model import DepthModel
 from densevision.tasks.depth.stereo import StereoCriterion
 from densevision.tasks.depth.units import collate_targets
 
+__all__ = ["TASK", "Depth", "build_criterion"]
+
 
 class Depth(Task[DepthConfig, DepthMap]):
     """Estimates the depth of every pixel of one image."""

@@ -17,6 +17,8 @@ from densevision.errors import DataError
 from densevision.results.depth_map import DepthMap
 from densevision.tasks.depth.config import DepthConfig
 
+__all__ = ["collate_targets", "convert_to_target"]
+
 Tensors = dict[str, Tensor]
 
 

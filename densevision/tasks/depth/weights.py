@@ -18,6 +18,8 @@ from densevision.io.weights import PublishedWeights, save_weights
 from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.task import Depth
 
+__all__ = ["convert", "make_config"]
+
 Tensors = dict[str, Tensor]
 
 HUB = "https://huggingface.co/depth-anything"

@@ -16,6 +16,8 @@ from densevision.ops.view import Size
 from densevision.sample import Sample
 from densevision.tasks.flow.config import FlowAugment
 
+__all__ = ["augment_sample", "erase", "random_crop", "recolor_pair"]
+
 
 def augment_sample(config: FlowAugment, sample: Sample, rng: np.random.Generator, crop: Size) -> Sample:
     """Augments a training pair.

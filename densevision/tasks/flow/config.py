@@ -11,6 +11,8 @@ from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.run_config import ColorConfig, DataConfig, TaskConfig
 from densevision.tasks.flow.models import MODELS
 
+__all__ = ["FlowAugment", "FlowConfig", "FlowData", "LossConfig"]
+
 
 class FlowData(DataConfig):
     """Where frame pairs come from, and what a training step sees of them."""

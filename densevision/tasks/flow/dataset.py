@@ -19,6 +19,8 @@ from densevision.results import FlowField
 from densevision.sample import Sample, SampleSet
 from densevision.tasks.flow.config import FlowConfig
 
+__all__ = ["FlowSet", "SceneFlow", "list_pairs", "open_split"]
+
 _DIRECTION_SUFFIX = r"/(into_(future|past)/\w+|flow_[FB]W_\w+)$"
 """Suffix of a scene's name in FlyingThings3D and Spring for each direction and camera."""
 SCENE_MARGIN = 1.5

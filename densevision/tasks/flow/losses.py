@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from densevision.ops.warp import get_bilinear_neighbors, pixel_grid
 from densevision.results import FlowField
 
+__all__ = ["FlowCriterion", "collate_targets", "flow_loss", "matching_loss", "occlusion_loss", "visibility_loss"]
+
 Tensors = dict[str, Tensor]
 
 DistanceKind = Literal["l1", "robust"]

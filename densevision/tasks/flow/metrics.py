@@ -14,8 +14,28 @@ from typing import Any, ClassVar
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.metrics.metric_info import MetricInfo
 from densevision.metrics.per_image import Columns, ImageSums, blank_mean, means, ratio, split_mean
 from densevision.results import FlowField
+
+__all__ = ["FlowMetric", "angular_error", "compute_lengths", "end_point_error"]
+
+METRIC_INFO = {
+    "EPE": MetricInfo("mean end-point error [px]", False),
+    "EPE_images": MetricInfo("mean over images of their EPE [px]", False),
+    "1px": MetricInfo("share of pixels off by > 1 px", False),
+    "3px": MetricInfo("share of pixels off by > 3 px", False),
+    "5px": MetricInfo("share of pixels off by > 5 px", False),
+    "Fl": MetricInfo("share of pixels off by > 3 px and > 5 %", False),
+    "AAE": MetricInfo("mean angular error [°]", False),
+    "s0-10": MetricInfo("EPE where motion is below 10 px", False),
+    "s10-40": MetricInfo("EPE where motion is 10 to 40 px", False),
+    "s40+": MetricInfo("EPE where motion is 40 px and more", False),
+    "EPE_occ": MetricInfo("EPE of occluded pixels", False),
+    "EPE_noc": MetricInfo("EPE of pixels visible in both images", False),
+    "F1_occ": MetricInfo("F1 of occluded pixels"),
+}
+"""Metric -> what it measures."""
 
 OUTLIER_PIXELS, OUTLIER_FRACTION = 3.0, 0.05
 """KITTI's outliers have an error above 3 pixels and above 5 % of the true motion."""

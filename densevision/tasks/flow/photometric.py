@@ -16,6 +16,8 @@ from densevision.ops.warp import sample_along_flow
 from densevision.tasks.flow.losses import occlusion_loss, visibility_loss
 from densevision.tasks.flow.models.occlusion import find_inconsistent
 
+__all__ = ["PhotometricCriterion", "census_distance", "photometric_losses", "smoothness_loss"]
+
 Tensors = dict[str, Tensor]
 
 SOFT_SIGN, SOFT_HAMMING = 0.81, 0.1

@@ -10,6 +10,8 @@ from densevision.ops.fields import resize_to_original
 from densevision.ops.view import View
 from densevision.results import FlowField
 
+__all__ = ["to_image_space", "to_results"]
+
 Tensors = dict[str, Tensor]
 
 

@@ -14,6 +14,8 @@ from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results import FlowField
 from densevision.tasks.flow.metrics import FlowMetric
 
+__all__ = ["open_files", "score"]
+
 SUBMISSION_FOLDERS = ("clean", "final", "flow")
 """Folders of submissions to Sintel and KITTI, which their ground truth does not have."""
 

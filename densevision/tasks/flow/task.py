@@ -26,6 +26,8 @@ from densevision.tasks.flow.models import MODELS
 from densevision.tasks.flow.photometric import PhotometricCriterion
 from densevision.tasks.flow.warm_start import project_forward
 
+__all__ = ["TASK", "Flow", "build_criterion"]
+
 MAP_NAMES = ("flow", "occlusion")
 """Predictions that become part of the record."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+__all__ = ["project_forward"]
+
 
 def project_forward(flow: np.ndarray, stride: int) -> np.ndarray:
     """Moves each cell's motion to the cell that it leads to.

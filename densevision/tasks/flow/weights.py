@@ -15,6 +15,8 @@ from densevision.tasks.flow.config import FlowConfig
 if TYPE_CHECKING:
     from torch import Tensor
 
+__all__ = ["PUBLISHED", "convert", "rename_tensors"]
+
 LICENSE = "BSD-3-Clause; the training data has terms of its own"
 _CT = "FlyingChairs, FlyingThings3D"
 _SINTEL = f"{_CT}, Sintel, KITTI, HD1K"

@@ -11,6 +11,16 @@ from densevision.config import Config, Count, Fraction, NonNegative
 from densevision.run_config import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig
 from densevision.tasks.superres.models import MODELS
 
+__all__ = [
+    "HELD_OUT",
+    "AdversarialConfig",
+    "DegradeConfig",
+    "LossConfig",
+    "QualityConfig",
+    "SuperresConfig",
+    "SuperresData",
+]
+
 HELD_OUT = "held-out"
 """Name of the validation split that is a tenth of the training images."""
 TASK_ARGUMENTS = {"scale": "scale", "in_channels": "backbone.channels", "criterion": "loss"}

@@ -30,6 +30,8 @@ from densevision.tasks.superres.models import MODELS
 from densevision.tasks.superres.models.superres_model import SuperresModel
 from densevision.tasks.superres.training_modules import TrainingModules
 
+__all__ = ["TASK", "Superres"]
+
 
 class Superres(Task[SuperresConfig, Image]):
     """Enlarges or restores an image."""
@@ -45,7 +47,7 @@ class Superres(Task[SuperresConfig, Image]):
     tile_size = 384
 
     @property
-    def monitor(self) -> tuple[str, str]:  # type: ignore[override]
+    def monitor(self) -> tuple[str, str]:
         """PSNR under the config's protocol."""
         quality = self.config.quality
         return quality_metric_names(quality.color, self.config.crop, quality.luma)[0], "max"

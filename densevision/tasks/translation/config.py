@@ -11,6 +11,19 @@ from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.run_config import BackboneConfig, DataConfig, PerceptualConfig, TaskConfig, TrainConfig
 from densevision.tasks.translation.models import MODELS
 
+__all__ = [
+    "HELD_OUT",
+    "SIDES",
+    "AdversarialConfig",
+    "InferenceConfig",
+    "LossConfig",
+    "QualityConfig",
+    "TranslationConfig",
+    "TranslationData",
+    "TranslationTrain",
+    "compute_patch_side",
+]
+
 SIDES = ("A", "B")
 """Usual names of the folders of the two kinds of image."""
 RESIZE_FACTOR = 286 / 256

@@ -44,17 +44,17 @@ def coco(tmp_path: Path) -> Path:
     hole[10:20, 10:20] = False
     for split, ids in (("train", range(1, 5)), ("val", range(1, 3))):
         images, annotations = [], []
-        for id in ids:
-            name = f"{split}{id}.png"
-            write_image(root / "images" / split / name, image(id))
-            images.append({"id": id, "file_name": name, "width": 64, "height": 48})
+        for image_id in ids:
+            name = f"{split}{image_id}.png"
+            write_image(root / "images" / split / name, image(image_id))
+            images.append({"id": image_id, "file_name": name, "width": 64, "height": 48})
             for category in (3, 7, 3):
                 x, y = (round(float(value), 2) for value in rng.uniform(1, 20, 2))
                 width, height = (round(float(value), 2) for value in rng.uniform(8, 24, 2))
                 corners = [x, y, x + width, y, x + width, y + height, x, y + height]
                 outline = [round(value, 2) for value in corners]
                 annotations.append(
-                    {"image_id": id, "category_id": category, "bbox": [x, y, width, height], "iscrowd": 0,
+                    {"image_id": image_id, "category_id": category, "bbox": [x, y, width, height], "iscrowd": 0,
                      "area": round(width * height, 2), "segmentation": [outline]}
                 )  # fmt: skip
         annotations[0].update(segmentation=encode(hole), area=float(hole.sum()), iscrowd=1, bbox=[5.0, 5.0, 45.0, 35.0])

@@ -240,7 +240,8 @@ def test_score__of_files_equals_the_metric(tmp_path):
         images.append({"id": index, "height": truth.size[0], "width": truth.size[1]})
         for entry, area in zip(truth.to_coco(index), truth.areas):
             target_records.append({**entry, "id": len(target_records) + 1, "area": float(area), "iscrowd": 0})
-    categories = [{"id": id, "name": name} for id, name in zip(task.config.category_ids, task.config.classes)]
+    classes = zip(task.config.category_ids, task.config.classes)
+    categories = [{"id": category, "name": name} for category, name in classes]
     content = {"images": images, "annotations": target_records, "categories": categories}
     (tmp_path / "truth.json").write_text(json.dumps(content))
     (tmp_path / "results.json").write_text(json.dumps(results))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from densevision.tasks.registry import Architecture
 
+__all__ = ["MODELS"]
+
 _PACKAGE = "densevision.tasks.depth.models"
 
 MODELS: dict[str, Architecture] = {

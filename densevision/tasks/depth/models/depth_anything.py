@@ -12,6 +12,8 @@ from densevision.tasks.depth.models.depth_model import DepthModel, TargetKind
 from densevision.tasks.depth.models.dpt import DPTDecoder
 from densevision.tasks.depth.models.token_maps import TokenMaps
 
+__all__ = ["DepthAnything"]
+
 
 class DepthAnything(DepthModel):
     """DPT on token maps of four transformer blocks.

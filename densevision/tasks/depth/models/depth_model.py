@@ -14,6 +14,8 @@ from densevision.ops.view import Fit
 from densevision.sample import InputSpec
 from densevision.tasks.depth.losses import DepthCriterion
 
+__all__ = ["DepthModel", "TargetKind", "pyramid_input_spec"]
+
 TargetKind = Literal["metric", "relative", "disparity"]
 
 INITIAL_FRACTION = 0.2

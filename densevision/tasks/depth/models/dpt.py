@@ -16,6 +16,8 @@ from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
 from densevision.tasks.depth.models.depth_model import DepthModel, TargetKind, pyramid_input_spec
 
+__all__ = ["DPTDecoder", "DepthDPT", "FeatureFusionBlock", "Reassemble", "ResidualConvUnit"]
+
 LEVEL_SCALES = (4, 2, 1, 0.5)
 """Sides of the four levels that are made of token maps, relative to the grid of patches."""
 OUTPUT_CHANNELS = 32

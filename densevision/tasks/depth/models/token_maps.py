@@ -16,6 +16,8 @@ from densevision.nn.backbone import expand_per_channel
 from densevision.nn.pretrained import build_network, create_network
 from densevision.run_config import BackboneConfig
 
+__all__ = ["TokenMaps"]
+
 
 class TokenMaps(nn.Module):
     """Tokens of four blocks of a ViT after its last norm, laid out as maps at the stride of its patches.

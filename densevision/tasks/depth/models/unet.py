@@ -16,6 +16,8 @@ from densevision.nn.model import Tensors
 from densevision.tasks.depth.models.depth_model import DepthModel, TargetKind, pyramid_input_spec
 from densevision.tasks.depth.stereo import StereoCriterion
 
+__all__ = ["DepthUNet", "UNetDecoder"]
+
 STEREO_SCALES = 4
 MIN_CHANNELS, MAX_CHANNELS = 8, 256
 

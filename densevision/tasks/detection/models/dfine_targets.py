@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+__all__ = ["Assignment", "BoxTargets", "box_targets", "overlap", "to_centers", "to_corners"]
+
 EPSILON = 1e-9
 """Least area that is divided by, of a canvas of area 1: far below that of a pixel."""
 

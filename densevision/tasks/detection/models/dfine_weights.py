@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+__all__ = ["arguments_of", "check_state_dict", "convert_state_dict"]
+
 COMMON_RULES = (
     (r"\.embedder\.", ".stem."),
     (r"\.convolution\.", ".conv."),

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import box_iou
 
+__all__ = ["assign", "decode_boxes", "encode_boxes", "iou_loss", "match_simota", "yolox_losses"]
+
 Tensors = dict[str, Tensor]
 
 CENTER_RADIUS = 1.5

@@ -6,6 +6,8 @@ from typing import Any
 
 from densevision.tasks.registry import Architecture
 
+__all__ = ["MODELS"]
+
 _RAFT = "densevision.tasks.flow.models.raft:RAFT"
 _SEA_RAFT = "densevision.tasks.flow.models.sea_raft:SeaRaft"
 

@@ -21,6 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+__all__ = [
+    "AllPairsCorrelation",
+    "Correlation",
+    "CorrelationKind",
+    "OnDemandCorrelation",
+    "correlate",
+    "disable_autocast",
+]
+
 CorrelationKind = Literal["auto", "all_pairs", "on_demand"]
 
 MEMORY_FRACTION = 0.25

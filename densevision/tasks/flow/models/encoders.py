@@ -11,6 +11,16 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+__all__ = [
+    "BottleneckBlock",
+    "ConvEncoder",
+    "InstanceNorm",
+    "RaftEncoder",
+    "ResidualBlock",
+    "conv_norm_relu",
+    "no_norm",
+]
+
 STRIDE = 8
 """Pixels per cell of the features of the published networks."""
 

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from densevision.ops.warp import pixel_grid, sample_along_flow, splat_count
 
+__all__ = ["OcclusionRefiner", "find_inconsistent"]
+
 RELATIVE_TOLERANCE, ABSOLUTE_TOLERANCE = 0.01, 0.5
 """Allowed squared round-trip error: a fraction of both flows' squared lengths, and squared pixels."""
 LOGIT_SCALE, COLOR_SCALE, MAX_OUTSIDE = 5.0, 5.0, 4.0

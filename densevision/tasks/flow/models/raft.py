@@ -22,6 +22,8 @@ from densevision.tasks.flow.models.occlusion import OcclusionRefiner, find_incon
 from densevision.tasks.flow.models.update_block import MotionEncoder, PredictionHead, UpdateBlock
 from densevision.tasks.flow.models.upsample import BilinearUpsampler, ConvexUpsampler
 
+__all__ = ["RAFT", "State"]
+
 CERTAIN_LOGIT = 20.0
 """Logit of pixels that are certainly occluded; its negative of certainly visible ones."""
 

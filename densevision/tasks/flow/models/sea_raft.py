@@ -24,6 +24,8 @@ from densevision.tasks.flow.models.sea_raft_layers import (
     laplace_mixture_nll,
 )
 
+__all__ = ["SIZES", "SeaRaft", "convert_state_dict"]
+
 STRIDE = 8
 """Pixels per cell of the flow that is refined."""
 NEIGHBORS = 9

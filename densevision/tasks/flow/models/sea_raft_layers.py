@@ -15,6 +15,15 @@ from torch import Tensor, nn
 
 from densevision.tasks.flow.models.correlation import disable_autocast
 
+__all__ = [
+    "AllPairsCorrelation",
+    "MotionEncoder",
+    "ResidualBlock",
+    "TruncatedResNet",
+    "UpdateBlock",
+    "laplace_mixture_nll",
+]
+
 
 class TruncatedResNet(nn.Module):
     """The first three stages of ResNet-18 or -34 without max pooling, and a projection.

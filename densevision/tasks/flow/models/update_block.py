@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = ["ConvGRU", "MotionEncoder", "PredictionHead", "UpdateBlock"]
+
 Step = Callable[[Tensor, Tensor], Tensor]
 """(hidden state, motion features) -> hidden state."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = ["BilinearUpsampler", "ConvexUpsampler"]
+
 NEIGHBORS = 9
 LOGIT_SCALE = 0.25
 """Factor of the logits, which balances their gradients with those of the flow."""
