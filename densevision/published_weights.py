@@ -11,7 +11,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from importlib import import_module
 from importlib.resources import files
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +20,7 @@ from densevision.errors import UsageError, WeightsError
 from densevision.io.download import download
 from densevision.io.hub import WEIGHTS_FILE, apply_mirror, download_model, is_hub_address, parse_hub_address
 from densevision.io.weights import Card, PublishedWeights, has_card, load_card
-from densevision.tasks import TASKS, check_task_name
+from densevision.tasks import TASKS, check_task_name, import_task_module
 
 if TYPE_CHECKING:
     from densevision.nn.model import Model
@@ -130,17 +129,27 @@ def find_opener(path: Path, task: str | None) -> Callable[[Path], tuple[TaskConf
 
 
 def describe_bundled_weights(card: Card) -> str:
-    """One line about bundled weights: training data, what they cannot do, metrics, license."""
+    """One line about bundled weights: training data, what they cannot do, metrics, license, and alternatives."""
     metrics = card.metrics.get("metrics", {})
     numbers = ", ".join(f"{name} {value:.3f}" for name, value in list(metrics.items())[:2] if value is not None)
-    data = card.data.get("path") or card.data.get("source") or "unknown data"
-    scope = " (synthetic shapes only, not photographs)" if str(data).startswith("scenes") else ""
-    names = [name for name, weights in list_weights(card.task).items() if weights.address][:MAX_SUGGESTIONS]
-    others = f"; for photographs: --weights {' or '.join(names)}" if scope and names else ""
+    data = str(card.data.get("path") or card.data.get("source") or "unknown data").split(": ", 1)[0]
+    is_synthetic = data.startswith("scenes")
+    scope = " (synthetic shapes only, not photographs)" if is_synthetic else ""
+    names = [f"{each.name} ({each.megabytes:.0f} MB, {each.short_license})" for each in _pick_alternatives(card.task)]
+    others = f"; trained on real images: --weights {' or '.join(names)}" if is_synthetic and names else ""
+    license_ = card.license.split("; ", 1)[0]
     return (
         f"bundled demo weights for {card.task}: trained on {data}{scope}; {numbers or 'no metrics'}; "
-        f"license {card.license}{others}"
+        f"license {license_}{others}"
     )
+
+
+def _pick_alternatives(task: str) -> list[PublishedWeights]:
+    """The smallest published weights of each publisher or model, those that permit commercial use first."""
+    weights = [each for each in list_weights(task).values() if each.address]
+    weights.sort(key=lambda each: ("NC" in each.short_license, each.megabytes))
+    families = {each.name.split("/")[0]: each for each in reversed(weights)}
+    return [each for each in weights if each in families.values()][:MAX_SUGGESTIONS]
 
 
 def convert_weights(name: str, file: str | os.PathLike[str], out: str | os.PathLike[str]) -> None:
@@ -195,8 +204,13 @@ def _fetch(weights: PublishedWeights) -> Path:
         size = f"{weights.megabytes:.0f} MB" if weights.megabytes >= 10 else f"{weights.megabytes:.1f} MB"
         caveat = "" if weights.sha256 else "; no hash of it is known, so it cannot be verified"
         log.warning("downloading %s: %s, license %s, from %s%s", weights.name, size, weights.license, address, caveat)
-        download(address, checkpoint, weights.sha256, hint=hint)
-    convert_weights(weights.name, checkpoint, converted)
+        download(address, checkpoint, weights.sha256, hint=hint, max_bytes=int(weights.megabytes * 2e6 + 1e8))
+    try:
+        convert_weights(weights.name, checkpoint, converted)
+    except WeightsError:
+        if not weights.sha256:  # not what was asked for, such as the page of a proxy: ask again the next time
+            checkpoint.unlink()
+        raise
     return converted
 
 
@@ -243,8 +257,8 @@ def _list_builtin_models(task: str | None) -> list[str]:
 
 def _weights_module(task: str) -> ModuleType | None:
     try:
-        return import_module(f"densevision.tasks.{task}.weights")
+        return import_task_module(task, "weights")
     except ModuleNotFoundError as error:
-        if error.name != f"densevision.tasks.{task}.weights":
+        if error.name is None or not error.name.endswith(f"{task}.weights"):
             raise
         return None

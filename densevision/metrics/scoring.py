@@ -27,7 +27,7 @@ R = TypeVar("R")
 OnError = Literal["fail", "skip"]
 MISSING_PREDICTIONS, UNLABELED = "images without prediction", "predictions without truth"
 BROKEN_FILES = "broken files"
-FORMAT_ENDINGS = (".kitti", ".depth")
+FORMAT_ENDINGS = (".kitti", ".depth", ".labels")
 """Inner endings of file names that state the number format and are not part of the image's name."""
 PREFETCH = 4
 """Pairs that are read ahead."""

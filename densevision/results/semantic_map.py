@@ -42,7 +42,7 @@ class SemanticMap(Result):
     probabilities: np.ndarray | None = None
     multilabel: bool = False
 
-    save_methods: ClassVar[Mapping[str, str]] = {".png": "_save_labels", ".npy": "_save_npy"}
+    save_methods: ClassVar[Mapping[str, str]] = {".labels.png": "_save_labels", ".npy": "_save_npy"}
     row_axes: ClassVar[Mapping[str, int]] = {"labels": 0, "probabilities": 1}
 
     @classmethod
@@ -122,7 +122,7 @@ class SemanticMap(Result):
         return labels
 
     def _save_labels(self, path: Path) -> None:
-        """Writes a PNG of class numbers with a color palette; multilabel maps as 16-bit gray."""
+        """Writes a PNG of class indices with a color palette; multilabel maps as 16-bit gray."""
         from densevision.draw.colors import build_palette
         from densevision.io.image import write_image
 

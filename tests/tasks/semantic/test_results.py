@@ -14,7 +14,7 @@ import torch
 from densevision.errors import DataError, UsageError
 from densevision.inference.predictor import TorchPredictor
 from densevision.inference.sliding_window import predict_blended
-from densevision.io.image import read_index_mask
+from densevision.io.image import read_image, read_index_mask
 from densevision.ops.view import View
 from densevision.results import SemanticMap
 from densevision.run_config import PredictOptions
@@ -50,12 +50,14 @@ def test_save__png_holds_labels_and_json_runs(multilabel: bool, tmp_path: Path) 
     from pycocotools import mask as coco_mask
 
     truth = make_record(multilabel=multilabel)
-    np.testing.assert_array_equal(read_index_mask(truth.save(tmp_path / "a.png")), truth.labels)
+    np.testing.assert_array_equal(read_index_mask(truth.save(tmp_path / "a.labels.png")), truth.labels)
     segments = json.loads(truth.save(tmp_path / "a.json").read_text())["segments"]
     for entry in segments:
         mask = coco_mask.decode(entry["segmentation"]).astype(bool)
         np.testing.assert_array_equal(mask, truth.mask(entry["category_id"] - 1))
     assert truth.draw().shape == (20, 30, 3)
+    drawn = read_image(truth.save(tmp_path / "b.png"))
+    np.testing.assert_array_equal(drawn, truth.draw())
 
 
 def test_warp__takes_the_nearest_label_and_unknown_outside() -> None:
@@ -144,13 +146,13 @@ def test_score__of_files_without_torch(tmp_path: Path) -> None:
     truth = make_record()
     prediction = np.where(truth.labels == 2, 1, truth.labels)
     for folder, labels in (("truth", truth.labels), ("predictions", prediction)):
-        SemanticMap(labels=labels, names=NAMES, size=truth.size).save(tmp_path / folder / "a.png")
+        SemanticMap(labels=labels, names=NAMES, size=truth.size).save(tmp_path / folder / "a.labels.png")
     (tmp_path / "classes.txt").write_text("\n".join(NAMES))
     report = score(tmp_path / "truth", tmp_path / "predictions")
     assert report["tables"]["per class"]["car"]["IoU"] == 0 and report["tables"]["per class"]["sky"]["IoU"] == 1
     assert report["counts"]["unknown pixels"] == 90
     code = "import sys, densevision.tasks.semantic.scoring; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    (tmp_path / "predictions" / "a.png").unlink()
+    (tmp_path / "predictions" / "a.labels.png").unlink()
     with pytest.raises(DataError, match="no prediction"):
         score(tmp_path / "truth", tmp_path / "predictions")
