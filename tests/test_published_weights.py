@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+import torchvision
 
 from densevision import published_weights as module
 from densevision.errors import UsageError, WeightsError
 from densevision.io.weights import Card, PublishedWeights, load_card, save_weights
-from densevision.published_weights import convert_weights, describe_bundled_weights, resolve_weights
+from densevision.models import create_model
+from densevision.published_weights import convert_weights, describe_bundled_weights, list_weights, resolve_weights
 
 CONTENT = b"PK\x03\x04 weights of another project" * 1000
 
@@ -106,6 +110,74 @@ def test_convert_weights__not_a_checkpoint(name: str, content: bytes, tmp_path: 
     with pytest.raises(WeightsError) as error:
         convert_weights(name, tmp_path / "junk.pth", tmp_path / "out.safetensors")
     assert "https://" in str(error.value)
+
+
+@pytest.mark.parametrize("has_hash", [True, False])
+def test_resolve_weights__says_whether_a_download_can_be_verified(
+    has_hash: bool, published: PublishedWeights, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_hash:
+        own = module._weights_module("detection")
+        own.PUBLISHED = (replace(published, sha256=""),)
+    with caplog.at_level(logging.WARNING):
+        path = resolve_weights("acme/model", "detection")
+    shown = caplog.records[0].getMessage()
+    assert "MIT" in shown and "0.1 MB" in shown and published.address in shown
+    assert ("cannot be verified" in shown) == (not has_hash)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    assert any(digest in record.getMessage() for record in caplog.records) == (not has_hash)
+    data = load_card(path).data
+    assert data["file_sha256"] == digest and data["is_verified"] == has_hash and data["file"] == published.address
+
+
+def test_resolve_weights__mirror_of_the_hub(
+    published: PublishedWeights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, _, name = published.address.rpartition("/")
+    own = module._weights_module("detection")
+    own.PUBLISHED = (replace(published, address=f"https://huggingface.co/{name}"),)
+    monkeypatch.setenv("HF_ENDPOINT", mirror)
+    assert load_card(resolve_weights("acme/model", "detection")).data["is_verified"]
+
+
+def test_resolve_weights__folders(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError):
+        resolve_weights(tmp_path, None)
+    (tmp_path / "best.safetensors").touch()
+    assert resolve_weights(tmp_path, None) == tmp_path / "best.safetensors"
+
+
+def test_resolve_weights__not_offered_by_its_publisher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DENSEVISION_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError) as error:
+        resolve_weights("google/deeplabv3_mobilenetv2_voc", "semantic")
+    assert "convert-weights" in str(error.value)
+
+
+def test_list_weights__figures_of_torchvision() -> None:
+    published = {}
+    for each in (torchvision.models.get_model_weights(name) for name in torchvision.models.list_models()):
+        published |= {weights.url: weights.meta for weights in each}
+    checked = 0
+    for weights in list_weights().values():
+        meta = published.get(weights.address)
+        if meta is None:
+            continue
+        values = [value for metrics in meta["_metrics"].values() for value in metrics.values()]
+        assert weights.parameters == pytest.approx(meta["num_params"] / 1e6, abs=0.05)
+        assert weights.megabytes == pytest.approx(meta["_file_size"], abs=0.05)
+        assert weights.metric is not None and weights.metric[1] in values
+        checked += 1
+    assert checked >= 20
+
+
+@pytest.mark.parametrize("name", ["yolox/nano", "yolox/s-legacy", "dfine/nano", "dfine/small-obj365"])
+def test_list_weights__parameters_are_those_of_the_model(name: str) -> None:
+    size = name.partition("/")[2]
+    arch = f"yolox_{size.replace('-', '_')}" if name.startswith("yolox") else f"dfine_{size[0]}"
+    model = create_model(arch, num_classes=80)
+    count = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    assert list_weights()[name].parameters == pytest.approx(count, abs=0.05)
 
 
 def test_convert_weights__unknown_name(published: PublishedWeights, tmp_path: Path) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import textwrap
 from fnmatch import fnmatch
-from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,13 @@ from densevision.cli.options import json_flag
 from densevision.errors import UsageError
 from densevision.tasks import TASKS
 
-MIN_TABLE_WIDTH = 120
-"""Narrower terminals list the published weights below their license, since the names alone fill half a line."""
+if TYPE_CHECKING:
+    from densevision.io.weights import PublishedWeights
+
+__all__ = ["command"]
+
+WIDE = 140
+"""Columns of a terminal from which on the tables of published weights say what was measured, and the training data."""
 LINE_WIDTH = 100
 """Columns of the explanations of arguments."""
 TITLES = {
@@ -27,9 +32,23 @@ TITLES = {
 COLUMNS = {
     "architectures": {"name": "name", "task": "task", "summary": "summary"},
     "bundled": {"task": "task", "mb": "MB", "trained_on": "trained on", "license": "license"},
-    "published": {"name": "name", "task": "task", "mb": "MB", "trained_on": "trained on", "license": "license"},
+    "published": {
+        "name": "name",
+        "task": "task",
+        "parameters": "M",
+        "mb": "MB",
+        "metric": "published metric",
+        "measured": "measured here",
+        "license": "license",
+        "trained_on": "trained on",
+    },
 }
 """Key of a row -> header, for each table."""
+NUMBERS = ("parameters", "mb", "value")
+LEGEND = (
+    "M: millions of parameters. *: measured here with the published file. NC: not for commercial use.\n"
+    "License in full, training data and address of weights: densevision models NAME"
+)
 
 Row = dict[str, Any]
 
@@ -48,11 +67,14 @@ def command() -> click.Command:
     @json_flag
     def models(pattern: str, task: str | None, backbones: bool, as_json: bool) -> None:
         from densevision.models import find_architectures
+        from densevision.published_weights import list_weights
 
         if backbones:
             _list_backbones(pattern, as_json)
         elif pattern in find_architectures(task) and not as_json:
             _explain_architecture(pattern)
+        elif pattern in list_weights(task) and not as_json:
+            _explain_weights(list_weights()[pattern])
         else:
             tables = _collect_tables(pattern, task)
             if not any(tables.values()):
@@ -75,7 +97,7 @@ def _list_backbones(pattern: str, as_json: bool) -> None:
 def _collect_tables(pattern: str, task: str | None) -> dict[str, list[Row]]:
     from densevision.io.weights import load_card
     from densevision.models import find_architectures
-    from densevision.published_weights import find_bundled_weights, list_published_weights
+    from densevision.published_weights import find_bundled_weights, list_weights
 
     tables: dict[str, list[Row]] = {name: [] for name in TITLES}
     for each in TASKS if task is None else (task,):
@@ -88,11 +110,28 @@ def _collect_tables(pattern: str, task: str | None) -> dict[str, list[Row]]:
             row = {"task": each, "mb": round(path.stat().st_size / 1e6, 1), "license": card.license}
             data = card.data.get("path") or card.data.get("source")
             tables["bundled"].append({**row, "trained_on": data, "metrics": card.metrics.get("metrics", {})})
-        for name, weights in list_published_weights(each).items():
-            if fnmatch(name, pattern):
-                row = {"name": name, "task": each, "mb": weights.megabytes, "license": weights.license}
-                tables["published"].append({**row, "trained_on": weights.trained_on, "address": weights.address})
+        for name, weights in list_weights(each).items():
+            if fnmatch(name, pattern) and weights.address:
+                tables["published"].append(_describe_weights(weights))
     return tables
+
+
+def _describe_weights(weights: PublishedWeights) -> Row:
+    name, value = weights.metric or (None, None)
+    return {
+        "name": weights.name,
+        "task": weights.task,
+        "parameters": weights.parameters,
+        "mb": weights.megabytes,
+        "metric": name,
+        "value": value,
+        "measured": weights.measured,
+        "license": weights.license,
+        "short_license": weights.short_license,
+        "trained_on": weights.trained_on,
+        "address": weights.address,
+        "sha256": weights.sha256,
+    }
 
 
 def _print_tables(tables: dict[str, list[Row]]) -> None:
@@ -103,39 +142,77 @@ def _print_tables(tables: dict[str, list[Row]]) -> None:
         if not rows:
             continue
         console.print(TITLES[kind])
-        if kind == "published" and console.width < MIN_TABLE_WIDTH:
-            _print_grouped(console, rows)
-        else:
-            table = build_table(console)
-            for key, header in COLUMNS[kind].items():
-                justify = "right" if key == "mb" else "left"
-                table.add_column(header, justify=justify, no_wrap=key in ("name", "task", "mb"), overflow="fold")
-            for row in rows:
-                table.add_row(*(_format_value(row, key) for key in COLUMNS[kind]))
-            console.print(table)
+        if kind == "published" and console.is_terminal:
+            _print_groups(console, rows)
+            continue
+        table = build_table(console)
+        for key, header in COLUMNS[kind].items():
+            justify = "right" if key in NUMBERS else "left"
+            table.add_column(header, justify=justify, no_wrap=key in ("name", "task", "mb"), overflow="fold")
+        for row in rows:
+            table.add_row(*(_format_value(row, key) for key in COLUMNS[kind]))
+        console.print(table)
         if not console.is_terminal:
             console.print()
     console.print("Options of an architecture: densevision models NAME. Backbones: densevision models --backbones")
 
 
-def _print_grouped(console: Any, rows: list[Row]) -> None:
-    """Weights of the same task, license and data below a common heading."""
-    from rich.padding import Padding
+def _print_groups(console: Any, rows: list[Row]) -> None:
+    """A table for all weights of a task that state the same metric, so that their values can be compared."""
+    from rich.table import Table
 
-    for (task, license_, data), group in groupby(rows, lambda row: (row["task"], row["license"], row["trained_on"])):
-        console.print(Padding(console.render_str(f"{task}: {license_}. Data: {data}."), (1, 0, 0, 2)))
+    groups: dict[tuple[str, str | None], list[Row]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["metric"]), []).append(row)
+    columns = {"name": "name", "parameters": "M", "mb": "MB", "value": "", "short_license": "license"}
+    if console.width >= WIDE:
+        columns |= {"measured": "measured here", "trained_on": "trained on"}
+    for (task, metric), group in groups.items():
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+        for key, header in columns.items():
+            title = (metric or "").split(",")[0].split(" ")[-1] + " " if key == "value" else header
+            is_text = key in ("measured", "trained_on")
+            table.add_column(title, justify="right" if key in NUMBERS else "left", no_wrap=not is_text, overflow="fold")
+        decimals = max((len(f"{row['value']:.3f}".rstrip("0").partition(".")[2]) for row in group if metric), default=0)
         for row in group:
-            console.print(f"    {row['name']:<52} {_format_value(row, 'mb'):>5} MB")
-    console.print()
+            value = f"{row['value']:.{max(decimals, 1)}f}" if metric else "-"
+            cells = row | {"value": value + ("*" if row["measured"] else " ")}
+            table.add_row(*(_format_value(cells, key) for key in columns))
+        console.print(f"\n{task}: {metric or 'no metric is published'}")
+        console.print(table)
+    console.print(f"\n{LEGEND}\n")
+
+
+def _explain_weights(weights: PublishedWeights) -> None:
+    """Prints everything that is known about published weights."""
+    metric = "none" if weights.metric is None else f"{weights.metric[0]} {weights.metric[1]:g}"
+    hash_text = weights.sha256 or "none is known: a download cannot be verified, and its card says so"
+    lines = {
+        "task": weights.task,
+        "size": f"{weights.megabytes:g} MB, {weights.parameters:g} million parameters",
+        "license": weights.license,
+        "trained on": weights.trained_on,
+        "published metric": metric,
+        "measured here": weights.measured or "no",
+        "address": weights.address or "none: its publisher offers no file for PyTorch",
+        "SHA-256": hash_text,
+        "use": f"densevision {weights.task} predict IMAGE --weights {weights.name}",
+    }
+    click.echo(f"{weights.name}\n")
+    for title, text in lines.items():
+        indents = {"initial_indent": f"  {title + ':':<18}", "subsequent_indent": " " * 20}
+        click.echo(textwrap.fill(text, LINE_WIDTH, break_long_words=False, break_on_hyphens=False, **indents))
 
 
 def _format_value(row: Row, key: str) -> str:
-    value = row[key]
-    if key == "mb":
-        return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
+    value = row.get(key)
+    if key in ("mb", "parameters"):
+        return f"{value:.0f}" if row[key] >= 100 or (key == "mb" and row[key] >= 10) else f"{value:.1f}"
+    if key == "metric":
+        return "-" if value is None else f"{value} {row['value']:g}"
     if key == "trained_on":
         return str(value).split(": ", 1)[0]  # the names of single files behind it are in the card
-    return str(value)
+    return str(value) or "-"
 
 
 def _explain_architecture(name: str) -> None:

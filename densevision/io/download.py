@@ -19,7 +19,8 @@ from densevision.io.atomic_write import atomic_write
 __all__ = ["download", "is_offline"]
 
 ATTEMPTS = 3
-"""Attempts at a download that fails for a reason that may pass: time-outs, broken connections, errors of the server."""
+"""Attempts in a row without any progress, at a download that fails for a reason that may pass: time-outs, broken
+connections, errors of the server."""
 BLOCK = 1 << 20
 OFFLINE_VARIABLES = ("DENSEVISION_OFFLINE", "HF_HUB_OFFLINE")
 """Environment variables that forbid every download."""
@@ -31,13 +32,18 @@ class _DownloadError(Exception):
     """A failed attempt; `may_pass` says whether another one may succeed."""
 
     def __init__(self, error: Exception):
-        super().__init__(str(error) or type(error).__name__)
-        is_refusal = isinstance(error, urllib.error.HTTPError) and error.code < 500
-        self.may_pass = not is_refusal and not isinstance(error.args[0] if error.args else None, _ForbiddenRedirect)
+        if isinstance(error, http.client.IncompleteRead):
+            text = f"the connection ended {error.expected or 0:,} bytes too early"
+        else:
+            is_plain = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
+            text = str(error.reason if is_plain else error).strip().replace("\n", " ")
+        super().__init__(text or type(error).__name__)
+        is_refusal = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
+        self.may_pass = not is_refusal and not isinstance(error.args[0] if error.args else None, _WrongContent)
 
 
-class _ForbiddenRedirect(str):
-    """Reason of a `URLError` for a redirect that is not followed."""
+class _WrongContent(str):
+    """Reason of a `URLError` that trying again does not change."""
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -46,7 +52,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         scheme, before = urlsplit(newurl).scheme, urlsplit(req.full_url).scheme
         if scheme not in ("http", "https") or (before == "https" and scheme != "https"):
-            raise urllib.error.URLError(_ForbiddenRedirect(f"it redirects to {newurl}, which is not followed"))
+            raise urllib.error.URLError(_WrongContent(f"it redirects to {newurl}, which is not followed"))
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -55,10 +61,18 @@ def is_offline() -> bool:
     return any(os.environ.get(name, "").lower() in ("1", "true", "yes", "on") for name in OFFLINE_VARIABLES)
 
 
-def download(address: str, path: Path, sha256: str = "", timeout: float = 60.0, hint: str | None = None) -> str:
+def download(
+    address: str,
+    path: Path,
+    sha256: str = "",
+    timeout: float = 60.0,
+    hint: str | None = None,
+    max_bytes: int | None = None,
+) -> str:
     """Downloads a file and verifies it before it appears under its name.
 
-    Several processes may download the same file at once: each writes its own temporary file.
+    A connection that breaks is resumed where it broke, if the server still has the same file. Several processes may
+    download the same file at once: each writes its own temporary file.
 
     Args:
         address: An http or https URL.
@@ -66,6 +80,7 @@ def download(address: str, path: Path, sha256: str = "", timeout: float = 60.0, 
         sha256: Start of its hash in hexadecimal; not verified when empty.
         timeout: Seconds without any data after which the connection counts as broken.
         hint: What a person can do instead, for messages.
+        max_bytes: Size from which on it cannot be the right file; no limit if None.
 
     Returns:
         The SHA-256 of the file.
@@ -79,38 +94,79 @@ def download(address: str, path: Path, sha256: str = "", timeout: float = 60.0, 
     if is_offline():
         names = " or ".join(OFFLINE_VARIABLES)
         raise WeightsError(f"cannot download: {names} is set", value=address, hint=hint)
-    for attempt in range(1, ATTEMPTS + 1):
-        try:
-            return _download_once(address, path, sha256, timeout)
-        except _DownloadError as error:
-            if attempt == ATTEMPTS or not error.may_pass:
-                raise WeightsError(f"cannot download: {error}", value=address, hint=hint) from None
-            log.info("download failed (%s), attempt %d of %d", error, attempt + 1, ATTEMPTS)
-            time.sleep(0.1 * 2**attempt)
-    raise AssertionError("unreachable")
-
-
-def _download_once(address: str, path: Path, sha256: str, timeout: float) -> str:
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
-        digest = hashlib.sha256()
-        try:
-            _stream(address, timeout, stream, digest)
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-            raise _DownloadError(error) from None
-        if not digest.hexdigest().startswith(sha256.lower()):
+        transfer = _Transfer(address, stream, timeout, max_bytes)
+        failures = 0
+        while True:
+            received = transfer.received
+            try:
+                transfer.run()
+                break
+            except _DownloadError as error:
+                failures = 1 if transfer.received > received else failures + 1
+                if failures == ATTEMPTS or not error.may_pass:
+                    raise WeightsError(f"cannot download: {error}", value=address, hint=hint) from None
+                log.info("download failed after %d bytes (%s), trying again", transfer.received, error)
+                time.sleep(0.1 * 2**failures)
+        digest = transfer.digest.hexdigest()
+        if not digest.startswith(sha256.lower()):
             problem = "the downloaded file is not the published one: its SHA-256 differs"
-            hint = f"Expected {sha256}, got {digest.hexdigest()}."
-            raise WeightsError(problem, value=address, hint=hint)
-    return digest.hexdigest()
+            raise WeightsError(problem, value=address, hint=f"Expected {sha256}, got {digest}.")
+    return digest
 
 
-def _stream(address: str, timeout: float, stream: BinaryIO, digest: Any) -> None:
-    received = 0
-    with urllib.request.build_opener(_SafeRedirects).open(address, timeout=timeout) as response:
-        expected = response.headers.get("Content-Length")
+class _Transfer:
+    """A file on its way, over one connection or several.
+
+    Attributes:
+        received: Bytes of it so far.
+        digest: The SHA-256 of these bytes.
+    """
+
+    def __init__(self, address: str, stream: BinaryIO, timeout: float, max_bytes: int | None):
+        self.address, self.stream, self.timeout, self.max_bytes = address, stream, timeout, max_bytes
+        self.received, self.digest = 0, hashlib.sha256()
+        self.version: str | None = None
+
+    def run(self) -> None:
+        """Receives what is missing over one connection.
+
+        Raises:
+            _DownloadError: It failed, or the server sends something else than a plain file.
+        """
+        request = urllib.request.Request(self.address, headers={"Accept-Encoding": "identity"})
+        if self.received and self.version:
+            request.add_header("Range", f"bytes={self.received}-")
+            request.add_header("If-Range", self.version)
+        try:
+            with urllib.request.build_opener(_SafeRedirects).open(request, timeout=self.timeout) as response:
+                self._receive(response)
+        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
+            raise _DownloadError(error) from None
+
+    def _receive(self, response: http.client.HTTPResponse) -> None:
+        is_resumed = response.status == 206
+        if is_resumed and not response.headers.get("Content-Range", "").startswith(f"bytes {self.received}-"):
+            self._restart()
+            raise http.client.HTTPException("the server sends another part than the one that is missing")
+        if not is_resumed:
+            self._restart()
+        self.version = response.headers.get("ETag") or response.headers.get("Last-Modified")
+        encoding = response.headers.get("Content-Encoding", "identity")
+        if encoding != "identity":
+            raise urllib.error.URLError(_WrongContent(f"the server sends the file encoded as {encoding}"))
+        length = response.headers.get("Content-Length")
+        expected = None if length is None else self.received + int(length)
         while block := response.read(BLOCK):
-            digest.update(block)
-            stream.write(block)
-            received += len(block)
-    if expected is not None and received != int(expected):
-        raise http.client.IncompleteRead(b"", int(expected) - received)
+            self.digest.update(block)
+            self.stream.write(block)
+            self.received += len(block)
+            if self.max_bytes is not None and self.received > self.max_bytes:
+                raise urllib.error.URLError(_WrongContent(f"the server sends more than {self.max_bytes:,} bytes"))
+        if expected is not None and self.received != expected:
+            raise http.client.IncompleteRead(b"", expected - self.received)
+
+    def _restart(self) -> None:
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.received, self.digest = 0, hashlib.sha256()

@@ -8,8 +8,9 @@ import re
 import pytest
 
 from densevision.cli.main import run
+from densevision.io.weights import PublishedWeights
 from densevision.models import list_models
-from densevision.published_weights import list_published_weights
+from densevision.published_weights import list_weights
 from densevision.tasks import TASKS
 
 
@@ -26,23 +27,49 @@ def terminal_width(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     return request.param
 
 
-def test_names_and_licenses__complete_at_every_width(terminal_width: int, capsys: pytest.CaptureFixture[str]) -> None:
+def list_downloads() -> dict[str, PublishedWeights]:
+    return {name: weights for name, weights in list_weights().items() if weights.address}
+
+
+def test_table__names_sizes_metrics_and_licenses_at_every_width(
+    terminal_width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = run_models(capsys)
-    words = set(text.split())
-    assert {*list_models(), *list_published_weights()} <= words
+    assert set(list_models()) <= set(text.split())
     assert "…" not in text and max(map(len, text.splitlines())) <= terminal_width
-    for task in TASKS:  # wrapped in a column or below a heading, a license keeps its words
-        text = run_models(capsys, "--task", task)
-        licenses = {weights.license for weights in list_published_weights(task).values()}
-        assert {word.rstrip(".") for license_ in licenses for word in license_.split()} <= {
-            word.rstrip(".") for word in text.split()
-        }
+    rows = {line.split()[0]: line.split() for line in text.splitlines() if "/" in line}
+    for name, weights in list_downloads().items():
+        parameters, megabytes, value, *license_name = rows[name][1:]
+        assert float(parameters) == pytest.approx(weights.parameters, abs=0.5)
+        assert float(megabytes) == pytest.approx(weights.megabytes, abs=0.51)
+        assert value.endswith("*") == bool(weights.measured)
+        assert value == "-" if weights.metric is None else float(value.rstrip("*")) == round(weights.metric[1], 3)
+        assert " ".join(license_name).startswith(weights.short_license)
+
+
+def test_table__compares_only_values_of_the_same_metric(
+    terminal_width: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metric = None
+    for line in run_models(capsys, "--task", "flow").splitlines():
+        if line.startswith("flow: "):
+            metric = line.removeprefix("flow: ")
+        if (weights := list_weights().get(line.split()[0] if line.split() else "")) is not None:
+            assert metric == (weights.metric[0] if weights.metric else "no metric is published")
+
+
+def test_name_of_weights__shows_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, weights in list_weights().items():
+        text = " ".join(run_models(capsys, name).split())
+        for part in (weights.license, weights.trained_on, weights.address, weights.sha256, weights.measured):
+            assert part in text
+        assert ("cannot be verified" in text) == (not weights.sha256)
 
 
 def test_plain__one_line_per_row_without_lines(capsys: pytest.CaptureFixture[str]) -> None:
     lines = run_models(capsys).splitlines()
     rows = {line.split()[0]: line for line in lines if line.strip()}
-    for name, weights in list_published_weights().items():
+    for name, weights in list_downloads().items():
         assert weights.license in rows[name] and rows[name].split()[1] == weights.task
     assert not re.search(r"[\u2500-\u257f]", "".join(lines))
 
@@ -50,7 +77,8 @@ def test_plain__one_line_per_row_without_lines(capsys: pytest.CaptureFixture[str
 def test_json__holds_every_name(capsys: pytest.CaptureFixture[str]) -> None:
     tables = json.loads(run_models(capsys, "--json"))
     assert sorted(row["name"] for row in tables["architectures"]) == list_models()
-    assert {row["name"] for row in tables["published"]} == set(list_published_weights())
+    assert {row["name"] for row in tables["published"]} == set(list_downloads())
+    assert all(row["parameters"] > 0 and row["mb"] > 0 and row["trained_on"] for row in tables["published"])
     assert [row["task"] for row in tables["bundled"]] == list(TASKS)
     assert all(row["license"] for table in ("bundled", "published") for row in tables[table])
 
