@@ -5,9 +5,13 @@ from __future__ import annotations
 import hashlib
 import http.server
 import logging
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -152,6 +156,19 @@ def test_resolve_weights__not_offered_by_its_publisher(tmp_path: Path, monkeypat
     with pytest.raises(WeightsError) as error:
         resolve_weights("google/deeplabv3_mobilenetv2_voc", "semantic")
     assert "convert-weights" in str(error.value)
+
+
+def test_list_weights__loads_no_torch() -> None:
+    program = "import sys, densevision; assert len(densevision.list_weights()) > 50 and 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_guide__names_the_weights_without_a_hash() -> None:
+    guide = (Path(__file__).parents[1] / "docs" / "guides" / "published_weights.md").read_text(encoding="utf-8")
+    paragraph = next(part for part in guide.split("\n\n") if part.startswith("`yolox/*`"))
+    patterns = re.findall(r"`(.*?)`", paragraph)
+    for name, weights in list_weights().items():
+        assert any(fnmatch(name, pattern) for pattern in patterns) == (not weights.sha256), name
 
 
 def test_list_weights__figures_of_torchvision() -> None:

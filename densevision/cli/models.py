@@ -59,7 +59,7 @@ def command() -> click.Command:
     @click.command(
         "models",
         help="List architectures and weights: names, sizes, licenses, published metrics. PATTERN selects names by "
-        "wildcards; the full name of an architecture explains its options.",
+        "wildcards, or is a task; the full name of an architecture explains its options, that of weights everything known.",
     )
     @click.argument("pattern", default="*")
     @click.option("--task", type=click.Choice(list(TASKS)), help="Only models of this task.")
@@ -69,6 +69,8 @@ def command() -> click.Command:
         from densevision.models import find_architectures
         from densevision.published_weights import list_weights
 
+        if task is None and pattern in TASKS:
+            task, pattern = pattern, "*"
         if backbones:
             _list_backbones(pattern, as_json)
         elif pattern in find_architectures(task) and not as_json:

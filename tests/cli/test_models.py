@@ -89,6 +89,11 @@ def test_pattern__selects_names(capsys: pytest.CaptureFixture[str]) -> None:
     assert "yolox_nano" in names and "yolox/nano" in names and all(name.startswith("yolox") for name in names)
 
 
+def test_pattern__is_a_task(capsys: pytest.CaptureFixture[str]) -> None:
+    tables = json.loads(run_models(capsys, "depth", "--json"))
+    assert {row["task"] for table in tables.values() for row in table} == {"depth"} and tables["published"]
+
+
 def test_pattern__without_match(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as error:
         run(["models", "no-such-name*"])

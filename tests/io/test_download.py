@@ -27,7 +27,6 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ATTEMPTS", 2)
     for name in (*module.OFFLINE_VARIABLES, "http_proxy", "HTTP_PROXY", "https_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
@@ -37,8 +36,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_download__right_file_or_error(
     fault: str, server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if fault == "busy-twice":
-        monkeypatch.setattr(module, "ATTEMPTS", 3)
+    if fault in faults.ERRORS:
+        monkeypatch.setattr(module, "ATTEMPTS", 2)
     result = faults.run_case(fault, server, tmp_path)
     assert result["as_expected"], result
 

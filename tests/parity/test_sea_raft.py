@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import densevision
 from densevision.tasks.flow.models.sea_raft import SIZES, SeaRaft, convert_state_dict
 
 pytestmark = pytest.mark.parity
@@ -50,6 +51,20 @@ def test_flow__equals_ptlflow(size):
     assert expected.std() > 0.1
     assert outputs["flow"].shape == (1, 2, 128, 192) and outputs["mixture"].shape == (1, 4, 128, 192)
     torch.testing.assert_close(outputs["flow"], expected, atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["sea-raft/s", "sea-raft/s-kitti"])
+def test_published_name__converts_and_predicts(name, tmp_path):
+    reference = build_reference("s")
+    torch.save({"state_dict": reference.state_dict()}, tmp_path / "published.ckpt")
+    densevision.convert_weights(name, tmp_path / "published.ckpt", tmp_path / "ours.safetensors")
+    first, second = make_pair(128, 160)
+    pair = [image[0].permute(1, 2, 0).numpy() for image in (first, second)]
+    result = densevision.predict(pair, weights=tmp_path / "ours.safetensors", precision="float32")
+    result = result[0] if isinstance(result, list) else result
+    with torch.inference_mode():
+        expected = run_reference(reference, first, second)["flows"][0, 0]
+    torch.testing.assert_close(torch.from_numpy(result.flow), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(131, 150), (150, 129)])

@@ -1,4 +1,4 @@
-"""Depth Anything V2, as published by its authors and for the transformers library.
+"""Depth Anything V2, as published by its authors and for the transformers library. No torch here.
 
 Published weights run their publisher's preprocessing, see `models.depth_anything`.
 """
@@ -8,19 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from densevision.io.checkpoint import Rules, check_state_dict, read_state_dict, rename_state_dict
 from densevision.io.weights import PublishedWeights, save_weights
 from densevision.tasks.depth.config import DepthConfig
-from densevision.tasks.depth.task import Depth
 
-__all__ = ["convert", "make_config"]
+if TYPE_CHECKING:
+    from torch import Tensor
 
-Tensors = dict[str, Tensor]
+__all__ = ["PUBLISHED", "convert", "make_config"]
 
 HUB = "https://huggingface.co/depth-anything"
 FREE, NON_COMMERCIAL = "Apache-2.0", "CC-BY-NC-4.0: not for commercial use"
@@ -123,12 +120,15 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     Raises:
         WeightsError: The file is not a state dict of this network.
     """
+    import torch
+
+    from densevision.tasks.depth.task import Depth
+
     config = make_config(weights.name)
     published = _join_query_key_value(read_state_dict(file, _HINT))
     rules = AUTHORS_RULES if any(name.startswith("pretrained.") for name in published) else TRANSFORMERS_RULES
     tensors = rename_state_dict(published, rules, UNUSED)
-    with torch.device("meta"):
-        expected = Depth(config).build_model().state_dict()
+    expected = Depth(config).meta_model.state_dict()
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (config.backbone.mean, config.backbone.std))
     tensors |= {"encoder.mean": mean, "encoder.std": std}
     tensors = check_state_dict(tensors, expected, weights.name, file, _HINT)
@@ -151,8 +151,10 @@ def make_config(name: str) -> DepthConfig:
     return DepthConfig.from_dict(config)
 
 
-def _join_query_key_value(published: Tensors) -> Tensors:
+def _join_query_key_value(published: dict[str, Tensor]) -> dict[str, Tensor]:
     """Joins query, key and value, as transformers names them before and since version 5, into timm's matrix."""
+    import torch
+
     joined = {name: tensor for name, tensor in published.items() if not QUERY_KEY_VALUE.search(name)}
     for name in published:
         for names in (("attention.query", "attention.key", "attention.value"), ("q_proj", "k_proj", "v_proj")):

@@ -1,22 +1,20 @@
-"""Segmentation weights that others published, and how they become weights files of densevision."""
+"""Segmentation weights that others published, and how they become weights files of densevision. No torch here."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from densevision.errors import WeightsError
 from densevision.io.checkpoint import check_state_dict, read_state_dict
 from densevision.io.weights import PublishedWeights, save_weights
-from densevision.nn import eomt
 from densevision.tasks.semantic.class_names import ADE20K_NAMES, CITYSCAPES_NAMES, VOC_NAMES
 from densevision.tasks.semantic.config import SemanticConfig
-from densevision.tasks.semantic.models import torchvision_layout
-from densevision.tasks.semantic.task import Semantic
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["PUBLISHED", "convert"]
 
@@ -24,6 +22,8 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 GOOGLE = {"mean": (128 / 255,) * 3, "std": (128 / 255,) * 3}
 """(x - 128) / 128 of pixels from 0 to 255, as Google's 8-bit networks are fed."""
+TORCHVISION_SIDE = 520
+"""Shorter side that torchvision's `SemanticSegmentation` transform scales images to."""
 _HINT = "Give the file that its publisher offers, or what torch.save(model.state_dict(), FILE) writes."
 _CONSTANTS = ("encoder.mean", "encoder.std")
 """Buffers that follow from the config and that other projects do not store."""
@@ -76,6 +76,7 @@ def _torchvision(
         {
             "arch": arch,
             "backbone": {"name": encoder, **IMAGENET},
+            "model": {"shorter_side": TORCHVISION_SIDE},
             "loss": {"auxiliary": 0.5 if auxiliary else 0.0},
         },
         VOC_NAMES,
@@ -256,6 +257,8 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     Raises:
         WeightsError: The file is not a state dict of this network.
     """
+    from densevision.tasks.semantic.task import Semantic
+
     entry = _BY_NAME[weights.name]
     tensors = _rename(read_state_dict(file, _HINT), entry)
     count = _count_classes(tensors, entry.layout)
@@ -275,6 +278,9 @@ def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
 
 
 def _rename(tensors: Mapping[str, Tensor], entry: _Published) -> dict[str, Tensor]:
+    from densevision.nn import eomt
+    from densevision.tasks.semantic.models import torchvision_layout
+
     if entry.layout == "torchvision":
         return torchvision_layout.convert_state_dict(tensors)
     if entry.layout == "eomt":
