@@ -1,0 +1,1 @@
+"""The opacity of the foreground in every pixel."""
