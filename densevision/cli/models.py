@@ -59,7 +59,7 @@ def command() -> click.Command:
     @click.command(
         "models",
         help="List architectures and weights: names, sizes, licenses, published metrics. PATTERN selects names by "
-        "wildcards, or is a task; the full name of an architecture explains its options, that of weights everything known.",
+        "wildcards, or is a task; the full name of an architecture explains its options, that of weights what is known.",
     )
     @click.argument("pattern", default="*")
     @click.option("--task", type=click.Choice(list(TASKS)), help="Only models of this task.")
