@@ -55,7 +55,8 @@ class LocalMean:
         self.sizes.append(tuple(x.shape[-2:]))
         radius = self.receptive_field_radius
         if radius:
-            x = F.avg_pool2d(x, 2 * radius + 1, 1, radius, count_include_pad=True)
+            for window, padding in (((2 * radius + 1, 1), (radius, 0)), ((1, 2 * radius + 1), (0, radius))):
+                x = F.avg_pool2d(x, window, 1, padding, count_include_pad=True)
         return {"values": x.repeat_interleave(self.scale, -1).repeat_interleave(self.scale, -2)}
 
     def output_size(self, size: tuple[int, int]) -> tuple[int, int]:

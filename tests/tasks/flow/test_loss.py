@@ -190,6 +190,7 @@ def test_photometric__learns_without_truth(occlusion):
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in net.parameters())
 
 
+@pytest.mark.slow
 def test_refiner__learns_what_is_hidden_from_where_the_flow_leads():
     """Cells that know nothing, and the true flow of scenes: what is hidden is found on scenes that were not learned."""
     torch.manual_seed(0)

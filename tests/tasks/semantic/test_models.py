@@ -25,11 +25,11 @@ SMALL = {
     "segformer": {"segmentation_channels": 16},
     "dpt": {"fusion_channels": 16, "intermediate_channels": [8, 8, 8, 8]},
 }
-STAGES_OF_4 = "convnext_atto"
+STAGES_OF_4 = "test_convnext"
 """An encoder whose first level has stride 4."""
 
 
-def build(name: str, encoder: str = "resnet18", **options) -> Model:
+def build(name: str, encoder: str = "test_resnet", **options) -> Model:
     torch.manual_seed(0)
     small = {"decoder_options": SMALL[name]} if name in SMALL else {"width": 16} if name[-1] == "s" else {}
     return MODELS[name].build({"num_classes": 3, "encoder": encoder}, {**small, **options})
@@ -69,7 +69,7 @@ def test_auxiliary__in_training_and_evaluation(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["fcn32s", "unet", "lraspp"])
 def test_binary__is_one_logit(name: str) -> None:
-    encoder = "mobilenetv3_large_100" if name == "lraspp" else "resnet18"
+    encoder = "mobilenetv3_large_100" if name == "lraspp" else "test_resnet"
     model = build(name, encoder, num_classes=2, mode="binary").eval()
     logits = model(image=torch.rand(1, 3, 64, 64))["logits"]
     assert logits.shape == (1, 2, 64, 64) and (logits[:, 0] == 0).all()
