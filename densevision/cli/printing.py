@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import sys
+from itertools import accumulate
 from typing import Any
 
 import click
@@ -30,6 +31,10 @@ MIN_COUNT = 2
 """Whole numbers from here on are counts, such as of pixels, and are printed without decimals."""
 MAX_EXAMPLES = 5
 """Names that are printed; the JSON has them all."""
+COLUMN_GAP = 3
+"""Characters between two columns of a table."""
+MAX_LOCATIONS = 3
+"""Places of a finding that are printed."""
 UNLIMITED_WIDTH = 100_000
 """Columns of a console that is not a terminal: no line is wrapped."""
 
@@ -160,7 +165,7 @@ def print_robustness(result: Any, as_json: bool) -> None:
 
 
 def print_findings(report: Any, as_json: bool) -> None:
-    """Prints the findings of a dataset check as JSON or as a table."""
+    """Prints the findings of a dataset check as JSON or as lines."""
     if as_json:
         click.echo(escape_json(report.to_json()))
         return
@@ -170,16 +175,15 @@ def print_findings(report: Any, as_json: bool) -> None:
         console.print(f"{split}: {summary}")
     for note in report.notes:
         console.print(f"note: {note}")
-    if report.findings:
-        table = build_table(console, show_lines=True)
-        for name in ("severity", "name", "count", "examples", "hint"):
-            table.add_column(name, justify="right" if name == "count" else "left", overflow="fold")
-        for finding in report.findings:
-            examples = [*map(str, finding.locations[:3]), *(["..."] if finding.count > 3 else [])]
-            texts = (finding.severity, finding.check.name, str(finding.count), "\n".join(examples), finding.check.hint)
-            table.add_row(*texts, style="red" if finding.severity == "error" else None)
-        console.print(table)
-    else:
+    for finding in report.findings:
+        style = "red" if finding.severity == "error" else None
+        line = f"{finding.severity}: {finding.check.name} ({finding.count}): {finding.check.hint}"
+        console.print(line, style=style, soft_wrap=True)
+        for location in finding.locations[:MAX_LOCATIONS]:
+            console.print(f"    {location}", soft_wrap=True)
+        if finding.count > MAX_LOCATIONS:
+            console.print(f"    ... and {finding.count - MAX_LOCATIONS} more")
+    if not report.findings:
         console.print("no problems found")
     for change in report.changes if report.changes is not None else ():
         console.print(f"cleaned copy: {change}")
@@ -230,14 +234,28 @@ def _build_number_table(console: Any, title: str, rows: dict[str, dict[str, floa
     hidden_rows = len(rows) - MAX_EXAMPLES if "image" in title else 0
     if hidden_rows > 0:
         rows, title = dict(list(rows.items())[:MAX_EXAMPLES]), f"{title}: {MAX_EXAMPLES} of {len(rows)}"
-    table = build_table(console, title)
-    table.add_column("")
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    for name in columns:
-        table.add_column(name, justify="right")
-    for name, row in rows.items():
-        table.add_row(name, *(_format_number(row.get(column, math.nan)) for column in columns))
+    cells = {name: [_format_number(row.get(column, math.nan)) for column in columns] for name, row in rows.items()}
+    widths = [
+        max([len(column), *(len(row[i]) for row in cells.values())]) + COLUMN_GAP for i, column in enumerate(columns)
+    ]
+    name_width = min(max(map(len, rows), default=0), console.width // 2 - COLUMN_GAP)  # longer names are folded
+    shown = _count_fitting(widths, console.width - name_width - COLUMN_GAP)
+    if shown < len(columns):
+        title = f"{title} (hidden: {', '.join(columns[shown:])}; widen the terminal, or use --json)"
+    table = build_table(console, title)
+    table.add_column("", overflow="fold")
+    for name in columns[:shown]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, row in cells.items():
+        table.add_row(name, *row[:shown])
     return table
+
+
+def _count_fitting(widths: list[int], room: int) -> int:
+    """How many of the first columns fit into so many characters; at least one."""
+    used = list(accumulate(widths))
+    return max(1, sum(width <= room for width in used))
 
 
 def _format_examples(names: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,35 @@ def test_format_number__not_finite(value: float, text: str) -> None:
     from densevision.cli.printing import _format_number
 
     assert _format_number(value) == text
+
+
+@pytest.mark.parametrize(("columns", "is_complete"), [(60, False), (80, False), (200, True)])
+def test_tables__lose_columns_but_neither_digits_nor_names(
+    columns: int, is_complete: bool, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rich draws for a terminal of so many columns."""
+    truth, predictions = write_truth_and_prediction("detection", tmp_path)
+    name = "a class with a long name"
+    truth.write_text(truth.read_text().replace('"name": "a"', f'"name": "{name}"'))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(columns))
+    run(["detection", "score", "--truth", str(truth), "--predictions", str(predictions)])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+    assert max(map(len, lines)) <= columns
+    (row,) = (line for line in lines if name in line)
+    assert "…" not in row
+    values = row.replace(name, "").split()
+    header = next(line for line in lines[lines.index(row) - 2 :: -1] if "AP50" in line).split()
+    assert len(values) == len(header)
+    assert (len(header) == 12) == is_complete
+    assert all(value == "-" or len(value) >= 6 for value in values)
+
+
+def test_tables__of_a_pipe_are_plain_and_complete(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    truth, predictions = write_truth_and_prediction("detection", tmp_path)
+    run(["detection", "score", "--truth", str(truth), "--predictions", str(predictions)])
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    assert text.isascii() or "─" not in text
+    (header,) = (line for line in text.splitlines() if line.split()[:3] == ["AP", "AP50", "AP75"])
+    assert len(header.split()) == 12
