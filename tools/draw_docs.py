@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from densevision import api
 from densevision.draw.contact_sheet import make_contact_sheet
 from densevision.inference.predict import predict_samples
-from densevision.io.image import to_display, write_image
+from densevision.io.image import to_display
 from densevision.published_weights import find_bundled_weights
 from densevision.tasks import TASKS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "images"
 SEED = 2024
 ROWS = 2
+WIDTH, JPEG_QUALITY = 1200, 80
 
 
 def main() -> None:
     for task in TASKS:
-        write_image(FOLDER / f"{task}.jpg", draw_task(task))
+        picture = cv2.cvtColor(draw_task(task), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(FOLDER / f"{task}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
 def draw_task(task: str) -> np.ndarray:
@@ -34,7 +37,7 @@ def draw_task(task: str) -> np.ndarray:
         canvas = to_display(next(iter(sample.images.values())))
         images += [canvas, sample.truth.overlay(canvas), result.overlay_for_comparison(sample.truth, canvas)]
         captions += ["input", "ground truth", "prediction"]
-    return make_contact_sheet(images, captions, columns=3)
+    return make_contact_sheet(images, captions, columns=3, width=WIDTH)
 
 
 if __name__ == "__main__":
