@@ -13,7 +13,7 @@ import yaml
 
 from densevision.errors import UsageError
 
-__all__ = ["parse_setting", "read_yaml"]
+__all__ = ["parse_setting", "parse_yaml", "read_yaml"]
 
 MAX_VALUES = 1_000_000
 IMPLICIT_TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "int", "timestamp", "value"))
@@ -42,10 +42,27 @@ def read_yaml(file: str | Path, text_keys: Container[str] = ()) -> dict[str, Any
         UsageError: The file is missing, is not a mapping, or has tags that would build Python objects.
     """
     try:
-        with open(file, encoding="utf-8") as stream:
-            values = _construct(stream.read(), text_keys)
+        text = Path(file).read_text("utf-8")
     except OSError as failure:
         raise UsageError("cannot be read", file=file, hint=f"{os.strerror(failure.errno or 0)}.") from None
+    except UnicodeDecodeError as failure:
+        raise UsageError(f"is not valid YAML: {failure}", file=file) from None
+    return parse_yaml(text, file, text_keys)
+
+
+def parse_yaml(text: str, file: str | Path, text_keys: Container[str] = ()) -> dict[str, Any]:
+    """Parses a YAML mapping of plain data; see `read_yaml`.
+
+    Args:
+        text: The YAML.
+        file: The file that holds it, for messages.
+        text_keys: Keys below which scalars stay text.
+
+    Raises:
+        UsageError: The text is not a mapping, or has tags that would build Python objects.
+    """
+    try:
+        values = _construct(text, text_keys)
     except yaml.constructor.ConstructorError as failure:
         hint = "Only plain YAML is supported: mappings, lists, numbers, strings."
         raise UsageError(
@@ -53,7 +70,7 @@ def read_yaml(file: str | Path, text_keys: Container[str] = ()) -> dict[str, Any
         ) from None
     except RecursionError:
         raise UsageError("is nested too deeply", file=file) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as failure:
+    except yaml.YAMLError as failure:
         problem = str(getattr(failure, "problem", None) or failure)
         raise UsageError(f"is not valid YAML: {problem}", file=file, field=_get_line(failure)) from None
     if values is None:

@@ -514,14 +514,14 @@ def test_10_coco__file_name_leads_out(secret: Path) -> None:
 
 
 def test_10_labelme__image_path_leads_out(secret: Path) -> None:
-    from densevision.datasets.formats.labelme import read_labelme
+    from densevision.datasets.object_sources import ObjectSource
 
     shape = {"label": "a", "points": [[0, 0], [4, 4]], "shape_type": "rectangle"}
     (secret.parent / "set" / "a.json").write_text(
         json.dumps({"shapes": [shape], "imagePath": "../secret/images/a.png"})
     )
     with pytest.raises(DataError):
-        read_labelme(secret.parent / "set", ["a"], LabelIssues("fail"))
+        ObjectSource("labelme", secret.parent / "set", secret.parent / "set").read(LabelIssues("fail"), 10**6)
 
 
 def test_10_lists__lead_out(secret: Path) -> None:

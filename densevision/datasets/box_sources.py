@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from densevision.datasets.formats import coco, voc, yolo
+from densevision.datasets.object_sources import ObjectSource
 from densevision.datasets.splits import SceneSource, select_split
-from densevision.io.box_table import BoxTable, StringArray
+from densevision.io.box_table import BoxTable, ClassList, StringArray
 from densevision.io.image_files import ImageSelector
 from densevision.io.label_issues import LabelIssues
 
-__all__ = ["BoxSource", "ClassList", "CocoSource", "FileBoxSource", "VocSource", "YoloSource", "build_selector"]
-
-
-class ClassList(NamedTuple):
-    """Class names and their category ids in the dataset."""
-
-    names: tuple[str, ...]
-    ids: tuple[int, ...]
+__all__ = [
+    "BoxSource",
+    "ClassList",
+    "CocoSource",
+    "FileBoxSource",
+    "ObjectSource",
+    "VocSource",
+    "YoloSource",
+    "build_selector",
+]
 
 
 @dataclass(frozen=True)
@@ -65,23 +67,33 @@ class YoloSource:
 
 @dataclass(frozen=True)
 class VocSource:
-    """An image set of a Pascal VOC dataset, or all its images; `part` is "train" or "val" if it must be divided."""
+    """An image set of a Pascal VOC dataset, or all its images.
+
+    Attributes:
+        folder: The dataset.
+        split: Name of a list in ImageSets/Main; None reads every XML.
+        part: "train" or "val" if the images must be divided.
+        labels, images: The folders of XML files and images, relative to `folder`.
+    """
 
     folder: Path
     split: str | None
     part: str | None = None
+    labels: str = voc.LABEL_FOLDER
+    images: str | None = None
 
     def classes(self) -> ClassList:
         """Returns names, with ids that count from 1."""
-        names = voc.read_class_names(self.folder)
+        names = voc.read_class_names(self.folder, self.labels)
         return ClassList(names, tuple(range(1, len(names) + 1)))
 
     def read(self, issues: LabelIssues, max_pixels: int) -> BoxTable:
         """Reads the table of this split."""
-        return voc.read_voc(self.folder, self.split, issues, max_pixels, build_selector(self.part))
+        folders = self.labels, self.images
+        return voc.read_voc(self.folder, self.split, issues, max_pixels, build_selector(self.part), *folders)
 
 
-FileBoxSource = CocoSource | YoloSource | VocSource
+FileBoxSource = CocoSource | YoloSource | VocSource | ObjectSource
 BoxSource = FileBoxSource | SceneSource
 
 

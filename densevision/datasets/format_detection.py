@@ -1,17 +1,19 @@
-"""Detects the format of a detection dataset: COCO JSON, YOLO txt, Pascal VOC XML, or procedural scenes."""
+"""Detects the format of a dataset of objects: COCO, YOLO, Pascal VOC, formats of labeling programs, or scenes."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from densevision.datasets.box_sources import BoxSource, CocoSource, VocSource, YoloSource
 from densevision.datasets.formats import coco, voc, yolo
-from densevision.datasets.splits import HOLD_OUT_NOTE, parse_scene_splits
+from densevision.datasets.object_sources import FORMATS, ObjectSource, detect_objects
+from densevision.datasets.splits import HOLD_OUT_NOTE, SPLIT_NAMES, parse_scene_splits
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io.image_files import IMAGE_SUFFIXES, list_files, localize_name
 from densevision.yaml_files import read_yaml
@@ -19,14 +21,21 @@ from densevision.yaml_files import read_yaml
 __all__ = ["DetectedFormat", "detect_format", "find_image_folder"]
 
 EXPECTED = (
-    "Expected: a data.yaml (YOLO); annotations/*.json with images (COCO); Annotations/*.xml with JPEGImages (Pascal "
-    "VOC); images, labels and classes.txt (YOLO); or scenes[:COUNT[:SEED]]."
+    "Expected: a data.yaml or obj.names (YOLO); annotations/*.json with images, or _annotations.coco.json in splits "
+    "(COCO); Annotations/*.xml with JPEGImages, or XML beside the images (Pascal VOC); images, labels and classes.txt "
+    f"(YOLO); {', '.join(FORMATS)}; or scenes[:COUNT[:SEED]]. Or export from the labeling program as COCO; "
+    "`densevision convert` turns every format above into COCO, YOLO or others."
 )
 OTHER_ANNOTATIONS = ("panoptic", "captions", "stuff", "person_keypoints", "image_info")
 """Prefixes of COCO files that do not hold boxes of all classes."""
+VOC_FOLDERS = ((".", "."), ("labels", "data"), ("labels", "images"), ("annotations", "images"), (".", "images"))
+"""Folders of XML files and images, besides those of Pascal VOC."""
 PROBED_FILES = 50
 """Images of a JSON that are looked up to find its image folder."""
 
+
+SPLIT_JSON = ("annotations", "labels", "result")
+"""Names of COCO JSON files in the folders of splits, besides Roboflow's."""
 
 S = TypeVar("S")
 
@@ -64,13 +73,13 @@ def detect_format(path: str, train: str | None = None, val: str | None = None) -
         raise DataError("there is no such file or folder", file=path, hint=EXPECTED)
     if root.is_file():
         return _detect_file(root, split_names)
-    for detect in (_detect_yolo_yaml, _detect_voc, _detect_coco, _detect_yolo_folders):
+    for detect in DETECTORS:
         detected = detect(root, split_names)
         if detected is not None:
             return detected
     others = ", ".join(file.name for file in _list_json_files(root)[1])
     hint = f"Not COCO JSON: {others}. {EXPECTED}" if others else EXPECTED
-    raise DataError("unknown format of a detection dataset", file=path, value=_list_content(root), hint=hint)
+    raise DataError("unknown format of a dataset of objects", file=path, value=_list_content(root), hint=hint)
 
 
 def _hold_out(build_source: Callable[[str], BoxSource], notes: tuple[str, ...] = ()) -> DetectedFormat[BoxSource]:
@@ -80,6 +89,8 @@ def _hold_out(build_source: Callable[[str], BoxSource], notes: tuple[str, ...] =
 def _detect_file(file: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource]:
     if file.suffix in (".yaml", ".yml"):
         return _build_yolo_splits(yolo.read_data_yaml(file), split_names)
+    if objects := detect_objects(file, split_names):
+        return _build_object_splits(objects)
     if file.suffix == ".json":
         fields = [f"data.{split}" for split, name in split_names.items() if name]
         if fields:
@@ -108,10 +119,51 @@ def _is_data_yaml(file: Path) -> bool:
     return "names" in values and any(split in values for split in yolo.SPLIT_KEYS)
 
 
+def _detect_objects(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
+    objects = detect_objects(root, split_names)
+    return _build_object_splits(objects) if objects else None
+
+
+def _build_object_splits(objects: dict[str, ObjectSource]) -> DetectedFormat[BoxSource]:
+    if "val" in objects:
+        return DetectedFormat(dict(objects))
+    source = objects.get("train") or objects[""]
+    return _hold_out(lambda part: replace(source, part=part))
+
+
+def _detect_darknet(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
+    """Detects images with YOLO labels beside them, and lists of names: obj.names, classes.txt or _darknet.labels."""
+    lists = [file for folder in (root, root / "train") for name in yolo.NAME_LISTS for file in list_files(folder, name)]
+    if not lists:
+        return None
+    splits: dict[str, tuple[str, ...]] = {}
+    for split in ("train", "val"):
+        for word in (f"obj_{yolo.SPLIT_KEYS[split][0]}_data", *yolo.SPLIT_KEYS[split]):
+            if (root / f"{word}.txt").is_file():
+                splits[split] = (f"{word}.txt",)
+            elif split not in splits and _has_labels_beside_images(root / word):
+                splits[split] = (word,)
+    if not splits and (root / "images.txt").is_file():
+        splits["train"] = ("images.txt",)
+    if not splits and _has_labels_beside_images(root):
+        splits["train"] = (".",)
+    if not splits:
+        return None
+    names = yolo.read_name_list(lists[0])
+    return _build_yolo_splits(yolo.YoloDataset(lists[0], root, names, tuple(range(len(names))), splits), split_names)
+
+
+def _has_labels_beside_images(folder: Path) -> bool:
+    labels = list_files(folder, "*.txt") if folder.is_dir() else []
+    return any(label.with_suffix(suffix).is_file() for label in labels for suffix in IMAGE_SUFFIXES)
+
+
 def _detect_yolo_folders(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
     if not (root / "images").is_dir() or not (root / "labels").is_dir():
         return None
-    lists = [file for file in (root / "classes.txt", root / "labels" / "classes.txt") if file.is_file()]
+    lists = [
+        file for folder in (root, root / "labels") for name in yolo.NAME_LISTS for file in list_files(folder, name)
+    ]
     if not lists:
         problem = "there are images and labels, but no class names"
         hint = "Write them into classes.txt, one per line, or write a data.yaml."
@@ -163,6 +215,31 @@ def _detect_voc(root: Path, split_names: dict[str, str | None]) -> DetectedForma
     return DetectedFormat(dict(splits))
 
 
+def _detect_voc_folders(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
+    """Detects XML files beside the images, in the folders of the splits or in one folder, or in labels beside data."""
+    splits = {}
+    for split, name in split_names.items():
+        for word in (name,) if name else SPLIT_NAMES[split]:
+            if (folders := _find_voc_folders(root / word)) is not None:
+                splits[split] = VocSource(root, None, None, *(os.path.join(word, folder) for folder in folders))
+                break
+    if "train" not in splits:
+        folders = _find_voc_folders(root)
+        return None if folders is None else _hold_out(lambda part: VocSource(root, None, part, *folders))
+    if "val" not in splits:
+        return _hold_out(lambda part: replace(splits["train"], part=part))
+    return DetectedFormat(dict(splits))
+
+
+def _find_voc_folders(folder: Path) -> tuple[str, str] | None:
+    """Returns the folders of XML files and images below a folder."""
+    for labels, images in VOC_FOLDERS:
+        files = list_files(folder / labels, "*.xml") if (folder / images).is_dir() else []
+        if files and voc.is_annotation(files[0]):
+            return labels, images
+    return None
+
+
 def _detect_coco(root: Path, split_names: dict[str, str | None]) -> DetectedFormat[BoxSource] | None:
     files, others = _list_json_files(root)
     if not files and not any(name and name.endswith(".json") for name in split_names.values()):
@@ -187,7 +264,7 @@ def _detect_coco(root: Path, split_names: dict[str, str | None]) -> DetectedForm
 
 def _list_json_files(root: Path) -> tuple[list[Path], list[Path]]:
     """Lists the JSON files of a folder: those of COCO, and others that do not belong to the dataset."""
-    patterns = ("annotations/*.json", "*.json", "*/_annotations.coco.json")
+    patterns = ("annotations/*.json", "*.json", "*/_annotations.coco*.json", *(f"*/{name}.json" for name in SPLIT_JSON))
     paths = {path for pattern in patterns for path in list_files(root, pattern)}
     candidates = sorted(path for path in paths if not path.name.startswith(OTHER_ANNOTATIONS))
     files = [path for path in candidates if coco.is_coco(path)]
@@ -238,7 +315,7 @@ def find_image_folder(file: Path) -> Path:
     ]
     folders = [folder for folder in (base / "images", base, *subfolders) if folder.is_dir()]
     names = coco.list_first_files(file, PROBED_FILES)
-    counts = [sum((folder / localize_name(name, folder)).is_file() for name in names) for folder in folders]
+    counts = [sum(os.path.isfile(folder / localize_name(name, folder)) for name in names) for folder in folders]
     best = [folder for folder, count in zip(folders, counts) if count == max(counts)]
     return max(best, key=lambda folder: len(_split_words(folder.name) & _split_words(file.stem)))
 
@@ -257,3 +334,10 @@ def _list_content(root: Path) -> str:
         for suffix, count in suffixes.most_common(5)
     ]
     return ", ".join([*folders[:8], *files]) or "an empty folder"
+
+
+DETECTORS = (
+    *(_detect_yolo_yaml, _detect_voc, _detect_objects, _detect_coco),
+    *(_detect_voc_folders, _detect_yolo_folders, _detect_darknet),
+)
+"""Functions that detect one format each, in order of preference."""

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import nan
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from densevision.io.label_issues import IssueKind, LabelIssues
 
-__all__ = ["BoxTable", "RecordBuffer", "RecordLocator", "StringArray", "build_table"]
+__all__ = ["BoxTable", "ClassList", "RecordBuffer", "RecordLocator", "StringArray", "build_table"]
 
 OVERSHOOT = 1.0
 """Pixels by which a box may extend beyond its image: rounding and 1-based corners do so, and such boxes are kept."""
@@ -92,6 +92,13 @@ class RecordBuffer:
     def array(self) -> np.ndarray:
         """Returns the boxes added so far, (M,) of RECORD; nothing can be added while the array is in use."""
         return np.frombuffer(self.data, RECORD)
+
+
+class ClassList(NamedTuple):
+    """Class names and their category ids in the dataset."""
+
+    names: tuple[str, ...]
+    ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +217,7 @@ def _check_block(
         return rows[keep[rows]]
 
     report(IssueKind.BOX_NOT_FINITE, ~np.isfinite(boxes).all(1))
-    rows = report(IssueKind.BOX_REVERSED, (boxes[:, 2:] < boxes[:, :2]).any(1))
+    rows = report(IssueKind.BOX_REVERSED, np.asarray((boxes[:, 2:] < boxes[:, :2]).any(1)))
     boxes[rows] = np.sort(boxes[rows].reshape(-1, 2, 2), 1).reshape(-1, 4)
     with np.errstate(over="ignore"):
         rounded = boxes.astype(np.float32)  # sides must stay positive in the precision of the table

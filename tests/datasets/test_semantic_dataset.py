@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densevision.datasets.instance_sources import detect_instance_format, read_instance_table
+from densevision.datasets.format_detection import detect_format
+from densevision.datasets.instance_sources import read_instance_table
 from densevision.datasets.mask_layouts import CocoMaskSource, MaskFolderSource, detect_mask_format
 from densevision.datasets.semantic_dataset import build_binary_lookup, build_label_lookup
 from densevision.errors import DataError
@@ -298,7 +299,7 @@ def test_instances__faults_are_treated_as_by_the_task_instance(fault: str, tmp_p
         expected[4:8, 4:8] = 2
         np.testing.assert_array_equal(samples[0].truth.labels, expected)
         assert any(kind.problem in note for note in samples.notes)
-        source = detect_instance_format(str(tmp_path)).splits["train"]
+        source = detect_format(str(tmp_path)).splits["train"]
         issues = LabelIssues(policy)
         table = read_instance_table(source, source.read(issues, 10**6), True, None, issues)
         assert len(table.boxes.boxes) == 1 and any(issue is kind for issue, _ in issues.counts)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from densevision.datasets.conversion import convert_dataset
-from densevision.datasets.formats.labelme import read_class_names, read_labelme
-from densevision.datasets.instance_sources import LabelmeSource, detect_instance_format
+from densevision.datasets.format_detection import detect_format
+from densevision.datasets.object_sources import ObjectSource
 from densevision.errors import DataError
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.masks import decode
@@ -45,7 +45,10 @@ def write(
 
 def read_masks(folder: Path, on_error: str = "fail") -> tuple[list[np.ndarray], np.ndarray, LabelIssues]:
     issues = LabelIssues(on_error)
-    table, masks = read_labelme(folder, read_class_names(folder), issues)
+    source = ObjectSource("labelme", folder, folder)
+    table = source.read(issues, 10**6)
+    masks, keep = source.read_masks(table, issues)
+    assert keep.all()
     return [decode(masks.mask(row, SIZE)).astype(bool) for row in range(len(masks))], table.boxes, issues
 
 
@@ -89,7 +92,7 @@ def test_shapes__lines_and_points_are_skipped_and_counted(tmp_path: Path) -> Non
         shape("point", [[30, 20]], "tip"),
     ]
     folder = write(tmp_path, [shape("polygon", CORNERS), *lines])
-    assert read_class_names(folder) == ("cell",)
+    assert ObjectSource("labelme", folder, folder).classes().names == ("cell",)
     masks, _, issues = read_masks(folder)
     assert len(masks) == 1 and issues.counts == {(IssueKind.SHAPE_WITHOUT_AREA, "skipped"): 3}
 
@@ -112,10 +115,10 @@ def test_paths__of_other_computers_next_to_the_file(path: str, tmp_path: Path) -
 def test_paths__images_in_a_sibling_folder(path: str, tmp_path: Path) -> None:
     root = tmp_path / "root"
     labels = write(root / "json", [shape("polygon", CORNERS)], path, images=root / "images")
-    source = detect_instance_format(str(root)).splits["train"]
-    assert isinstance(source, LabelmeSource) and source.labels == labels and source.folder == root
-    table = source.read_instance_table(("cell",), LabelIssues("fail"), 10**6)
-    assert table.boxes.files[0] == "images/a.png" and len(table.boxes.boxes) == 1
+    source = detect_format(str(root)).splits["train"]
+    assert isinstance(source, ObjectSource) and source.labels == labels and source.folder == root
+    table = source.read(LabelIssues("fail"), 10**6)
+    assert table.files[0] == "images/a.png" and len(table.boxes) == 1
     convert_dataset(root, tmp_path / "coco", "coco")
     assert (tmp_path / "coco/images/train/a.png").is_file()
 
@@ -126,7 +129,7 @@ def test_paths__outside_the_dataset_are_refused(path: str, tmp_path: Path) -> No
     labels = write(root / "json", [shape("polygon", CORNERS)], path, name="b")
     Image.new("RGB", (64, 48)).save(tmp_path / "a.png")
     issues = LabelIssues("skip")
-    table, _ = read_labelme(labels, ("cell",), issues, root=root)
+    table = ObjectSource("labelme", labels, root).read(issues, 10**6)
     assert not len(table) and sum(issues.counts.values()) == 1
 
 
@@ -135,7 +138,7 @@ def test_folder__other_json_files_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, [shape("polygon", CORNERS)], "b.png", "b")
     (folder / "0_project.json").write_text('{"name": "demo"}')
     (folder / "._a.json").write_bytes(b"\0\5\26\7")
-    assert isinstance(detect_instance_format(str(folder)).splits["train"], LabelmeSource)
+    assert detect_format(str(folder)).splits["train"].format_name == "labelme"
     masks, _, issues = read_masks(folder)
     assert len(masks) == 2 and issues.counts == {(IssueKind.FILE_IGNORED, "skipped"): 1}
 

@@ -16,13 +16,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from densevision.datasets.box_sources import CocoSource, FileBoxSource, VocSource, YoloSource
+from densevision.datasets.box_sources import CocoSource, FileBoxSource, ObjectSource, VocSource, YoloSource
 from densevision.datasets.checks.fixes import FixPlan
 from densevision.datasets.formats import labelme
 from densevision.datasets.formats.coco import to_whole_number
 from densevision.datasets.formats.orientation import restore_labels
-from densevision.datasets.formats.voc import CORNERS, parse_list_line, parse_stated_size
+from densevision.datasets.formats.voc import CORNERS, parse_list_line, parse_stated_size, parse_xml
 from densevision.datasets.formats.yolo import NON_LABEL_FILES, get_label_path
+from densevision.errors import UsageError
 from densevision.io.atomic_write import write_bytes, write_text
 from densevision.io.box_table import BoxTable
 from densevision.io.image import read_image_size
@@ -201,19 +202,19 @@ class VocEdit(_BoxEdit):
 
     def apply(self, plan: FixPlan) -> None:
         """Rewrites annotations and lists, and excludes unused files."""
-        root = self.source.folder
+        root, label_folder = self.source.folder, self.source.folder / self.source.labels
         names = {Path(name).stem: name for name in self.boxes if self.has_image(plan, root, name)}
-        labeled = {file.stem for file in (root / "Annotations").glob("*.xml")}
+        labeled = {file.stem for file in label_folder.glob("*.xml")}
         lists = [root / "ImageSets" / "Main" / f"{split}.txt" for split in sorted(filter(None, self.splits))]
         listed = {parse_list_line(line, labeled) for path in lists for line in read_lines(path)} - {""}
         if None in self.splits:
             listed |= labeled
         for stem in sorted(listed - names.keys()):
-            plan.exclude(root / "Annotations" / f"{stem}.xml", WITHOUT_IMAGE)
+            plan.exclude(label_folder / f"{stem}.xml", WITHOUT_IMAGE)
         for path in lists:
             rewrite_list(path, lambda line: not line.strip() or parse_list_line(line, labeled) in names, plan)
         for stem, name in names.items():
-            _rewrite_annotation(root / "Annotations" / f"{stem}.xml", self.sizes[name], self.boxes[name], plan)
+            _rewrite_annotation(label_folder / f"{stem}.xml", self.sizes[name], self.boxes[name], plan)
 
 
 class LabelmeEdit:
@@ -241,15 +242,39 @@ class LabelmeEdit:
                 _rewrite_json(file, content | {"shapes": shapes}, plan, "rewritten without shapes that give no object")
 
 
-def get_box_edit(plan: FixPlan, source: FileBoxSource) -> CocoEdit | YoloEdit | VocEdit:
+class UnsupportedEdit:
+    """Refuses to write a copy of a dataset whose labels are read only."""
+
+    def __init__(self, source: ObjectSource):
+        self.source = source
+
+    def add_table(self, table: BoxTable) -> None:
+        """Does nothing: there is no copy to prepare."""
+
+    def apply(self, plan: FixPlan) -> None:
+        """Raises.
+
+        Raises:
+            UsageError: Always.
+        """
+        hint = "Convert the dataset: `densevision convert SOURCE OUT --to coco --on-error fix` fixes labels as well."
+        problem = f"does not rewrite labels of the format {self.source.format_name}"
+        raise UsageError(problem, field="--fix", value=str(self.source.labels), hint=hint)
+
+
+def get_box_edit(plan: FixPlan, source: FileBoxSource) -> CocoEdit | YoloEdit | VocEdit | LabelmeEdit | UnsupportedEdit:
     """Returns the edit of a source's files; splits in the same files share it."""
+    if isinstance(source, ObjectSource):
+        if source.format_name == "labelme":
+            return plan.get_edit(source.labels, lambda: LabelmeEdit(source.labels, source.folder))
+        return plan.get_edit(source.labels, lambda: UnsupportedEdit(source))
     if isinstance(source, CocoSource):
         return plan.get_edit(source.file, lambda: CocoEdit(source))
     if isinstance(source, YoloSource):
         yolo_edit = plan.get_edit(source.dataset.file, lambda: YoloEdit(source))
         yolo_edit.entries.update(source.entries)
         return yolo_edit
-    voc_edit = plan.get_edit(source.folder, lambda: VocEdit(source))
+    voc_edit = plan.get_edit(source.folder / source.labels, lambda: VocEdit(source))
     voc_edit.splits.add(source.split)
     return voc_edit
 
@@ -330,8 +355,8 @@ def _fix_line(line: str, box: np.ndarray, scale: tuple[int, int, int, int], has_
 
 def _rewrite_annotation(path: Path, size: Size, boxes: BoxesByOrigin, plan: FixPlan) -> None:
     """Rewrites a Pascal VOC annotation if anything changes."""
-    tree = ElementTree.parse(path)
-    root, is_changed = tree.getroot(), False
+    root, is_changed = parse_xml(path), False
+    assert root is not None  # it was read before
     if parse_stated_size(root) not in (None, size):
         for name, side in zip(("height", "width"), size):
             next(root.iterfind(f"size/{name}")).text = str(side)

@@ -78,7 +78,8 @@ def _build_coco_object(objects: ObjectSplit, image: int, row: int) -> dict[str, 
 def write_yolo(splits: dict[str, ObjectSplit], out: Path, report: ConversionReport) -> None:
     """Writes data.yaml, images/<split> and labels/<split>; polygons if there are masks, boxes otherwise.
 
-    Classes are numbered from 0 without gaps, as Ultralytics requires.
+    Classes are numbered from 0 without gaps, as Ultralytics requires. A line is always one object, so crowd regions are
+    left out, and coordinates are clipped to the image, because training programs refuse labels that extend beyond.
     """
     categories = collect_categories(splits)
     numbers = {name: number for number, name in enumerate(categories)}
@@ -86,12 +87,12 @@ def write_yolo(splits: dict[str, ObjectSplit], out: Path, report: ConversionRepo
         claimed: dict[str, str] = {}
         for image in range(len(objects.boxes)):
             name = claim_image_name(objects, image, claimed)
-            rows = objects.rows(image)
+            rows = [row for row in objects.rows(image) if not objects.boxes.crowd[row]]
             lines = [f"{numbers[objects.name(row)]} {_format_yolo_shape(objects, image, row, report)}" for row in rows]
             label = out / "labels" / split / f"{os.path.splitext(name)[0]}.txt"
             write_text(label, "".join(f"{line}\n" for line in lines))
             _copy_image(objects, image, out / "images" / split / name)
-        report.add("crowd flags", int(objects.boxes.crowd.sum()))
+        report.add("crowd regions", int(objects.boxes.crowd.sum()))
         _count_ids_and_areas(objects, report)
     count_category_ids(categories.values(), 0, report)
     content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(categories))}
@@ -101,11 +102,15 @@ def write_yolo(splits: dict[str, ObjectSplit], out: Path, report: ConversionRepo
 def _format_yolo_shape(objects: ObjectSplit, image: int, row: int, report: ConversionReport) -> str:
     boxes, (height, width) = objects.boxes, objects.size(image)
     if objects.masks is None:
-        x1, y1, x2, y2 = boxes.boxes[row].astype(float).tolist()
+        limits = (width, height, width, height)
+        x1, y1, x2, y2 = np.clip(boxes.boxes[row].astype(float), 0, limits).tolist()
+        report.add("parts of boxes outside the image", int([x1, y1, x2, y2] != boxes.boxes[row].astype(float).tolist()))
         values = [(x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height]
     else:
         polygon = join_polygons(get_polygons(objects, image, row, report), report)
-        values = (polygon.astype(np.float64) / (width, height)).ravel().tolist()
+        clipped = np.clip(polygon.astype(np.float64), 0, (width, height))
+        report.add("parts of polygons outside the image", int((clipped != polygon).any()))
+        values = (clipped / (width, height)).ravel().tolist()
         bounds = np.concatenate([polygon.min(0), polygon.max(0)])
         report.add("boxes that differ from their polygons", int(np.abs(bounds - boxes.boxes[row]).max() > TOLERANCE))
     return " ".join(f"{value:.9g}" for value in values)

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from densevision.datasets.box_sources import BoxSource, CocoSource, FileBoxSource, VocSource, YoloSource
+from densevision.datasets.box_sources import BoxSource, CocoSource, FileBoxSource, ObjectSource, VocSource, YoloSource
 from densevision.datasets.conversion.report import ConversionReport
+from densevision.datasets.format_detection import detect_format
 from densevision.datasets.formats import voc
 from densevision.datasets.formats.yolo import get_label_path
-from densevision.datasets.instance_sources import LabelmeSource, detect_instance_format, read_instance_table
+from densevision.datasets.instance_sources import read_instance_table
 from densevision.datasets.splits import HOLD_OUT_NOTE, SceneSource
 from densevision.errors import DataError, UsageError
 from densevision.io.box_table import BoxTable
@@ -91,7 +92,7 @@ def read_splits(path: str, masks: bool | None, on_error: OnError, report: Conver
     Raises:
         DataError: The format is unknown, or a label is invalid and the policy is `fail`.
     """
-    detected = detect_instance_format(path)
+    detected = detect_format(path)
     # Notes end in the training option that selects another file, which does not exist here.
     report.notes += [note.partition("; data.")[0] for note in detected.notes if note != HOLD_OUT_NOTE]
     sources = dict(detected.splits)
@@ -116,15 +117,11 @@ def read_splits(path: str, masks: bool | None, on_error: OnError, report: Conver
     return splits
 
 
-def _read_split(source: FileBoxSource | LabelmeSource, masks: bool | None, issues: LabelIssues) -> ObjectSplit:
-    if isinstance(source, LabelmeSource):
-        table = source.read_instance_table(source.classes().names, issues, MAX_INT32)
-        boxes, segmentations = table.boxes, table.masks if masks is not False else None
-    else:
-        boxes, segmentations = source.read(issues, MAX_INT32), None
-        if masks or (masks is None and _has_masks(source, boxes)):
-            table = read_instance_table(source, boxes, True, None, issues)
-            boxes, segmentations = table.boxes, table.masks
+def _read_split(source: FileBoxSource, masks: bool | None, issues: LabelIssues) -> ObjectSplit:
+    boxes, segmentations = source.read(issues, MAX_INT32), None
+    if masks or (masks is None and _has_masks(source, boxes)):
+        table = read_instance_table(source, boxes, True, None, issues)
+        boxes, segmentations = table.boxes, table.masks
     folder = Path(source.folder)
     stated_areas = np.full(len(boxes.labels), np.nan)
     if isinstance(source, CocoSource):
@@ -142,6 +139,8 @@ def _has_masks(source: FileBoxSource, boxes: BoxTable) -> bool:
     has_keypoints = isinstance(source, YoloSource) and source.dataset.keypoints > 0
     if isinstance(source, VocSource) or has_keypoints or not len(boxes.labels):
         return False
+    if isinstance(source, ObjectSource):
+        return source.read_objects(LabelIssues("skip")).has_masks
     if isinstance(source, CocoSource):
         entries = (entry for key, _, entry in stream_json(source.file) if key == "annotations")
         return any(isinstance(entry, dict) and entry.get("segmentation") for entry in entries)
@@ -150,7 +149,7 @@ def _has_masks(source: FileBoxSource, boxes: BoxTable) -> bool:
     return any(len(line.split()) > BOX_LINE_WORDS for line in lines)
 
 
-def _has_test_split(sources: Iterable[BoxSource | LabelmeSource]) -> bool:
+def _has_test_split(sources: Iterable[BoxSource]) -> bool:
     """Whether a dataset has a test split besides these sources."""
     for source in sources:
         if isinstance(source, YoloSource):
@@ -167,12 +166,14 @@ def _has_test_split(sources: Iterable[BoxSource | LabelmeSource]) -> bool:
     return True
 
 
-def _shorten_names(source: FileBoxSource | LabelmeSource, boxes: BoxTable) -> Iterator[str]:
+def _shorten_names(source: FileBoxSource, boxes: BoxTable) -> Iterator[str]:
     prefixes = ["JPEGImages", "images"] if isinstance(source, VocSource) else []
     if isinstance(source, YoloSource):
         prefixes = [*sorted((os.path.normpath(entry) for entry in source.entries), key=len, reverse=True), "images"]
-    if isinstance(source, LabelmeSource):
+    if isinstance(source, ObjectSource) and source.labels.is_dir():
         prefixes = [os.path.relpath(source.labels, source.folder), "images"]
+    elif isinstance(source, ObjectSource):
+        prefixes = [os.path.relpath(source.labels.parent, source.folder), "images", "data"]
     for row in range(len(boxes)):
         name = boxes.files[row]
         prefix = next((prefix for prefix in prefixes if name.startswith(os.path.join(prefix, ""))), "")

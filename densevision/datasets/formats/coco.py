@@ -1,10 +1,18 @@
-"""COCO JSON: images, categories, and annotations with boxes."""
+"""COCO JSON: images, categories, and annotations with boxes.
+
+COCO names one JSON per split `instances_*`; CVAT writes `annotations/instances_default.json`, Roboflow
+`_annotations.coco.json` in the folder of each split, Label Studio `result.json` with paths that begin with `images/`
+(or `images\\` on Windows), FiftyOne `labels.json` beside `data`, labelme2coco and others a file of any name. Roboflow
+adds a category 0 without objects, the name of the project, of which all other categories are a kind: it is left out.
+Ids may have gaps and be whole floats; `area`, `iscrowd`, `segmentation`, `width` and `height` may be missing.
+"""
 
 from __future__ import annotations
 
 import os
 import struct
 from array import array
+from collections.abc import Container
 from math import nan
 from pathlib import Path
 from typing import Any
@@ -19,6 +27,7 @@ from densevision.io.json_stream import stream_json
 from densevision.io.label_issues import IssueKind, LabelIssues
 
 __all__ = [
+    "drop_placeholder",
     "is_coco",
     "is_integer",
     "list_first_files",
@@ -57,7 +66,8 @@ def read_coco(
         DataError: The file is not COCO JSON, or something is wrong and the policy is `fail`.
     """
     source = _read_lists(Path(file), issues)
-    names, ids = parse_categories(source.categories, source.path)
+    categories = drop_placeholder(source.categories, set(source.records.array()["label"].tolist()), issues)
+    names, ids = parse_categories(categories, source.path)
     files = StringArray.of(
         source.files if folder is None else (localize_name(name, Path(folder)) for name in source.files)
     )
@@ -86,8 +96,36 @@ def read_categories(file: str | os.PathLike[str]) -> tuple[tuple[str, ...], tupl
     Raises:
         DataError: The file is not JSON, or its categories are invalid.
     """
-    entries = [entry for key, index, entry in stream_json(file) if key == "categories" and index is not None]
-    return parse_categories(entries, Path(file))
+    entries, used = [], set()
+    for key, index, entry in stream_json(file):
+        if key == "categories" and index is not None:
+            entries.append(entry)
+        elif key == "annotations" and index is not None and isinstance(entry, dict):
+            segments = entry.get("segments_info")  # of panoptic JSON
+            for item in segments if isinstance(segments, list) else [entry]:
+                category_id = to_whole_number(item.get("category_id")) if isinstance(item, dict) else None
+                used.update([category_id] if is_integer(category_id) else [])
+    return parse_categories(drop_placeholder(entries, used), Path(file))
+
+
+def drop_placeholder(categories: list[Any], used_ids: Container[int], issues: LabelIssues | None = None) -> list[Any]:
+    """Leaves out the category that Roboflow adds: id 0, without objects, and the super category of all others.
+
+    Args:
+        categories: The entries of a JSON.
+        used_ids: Category ids of its annotations.
+        issues: Gets a note if a category is left out.
+    """
+    entries = [entry for entry in categories if isinstance(entry, dict)]
+    first = next((entry for entry in entries if entry.get("id") == 0), None)
+    others = [entry for entry in entries if entry is not first]
+    if first is None or not others or 0 in used_ids or first.get("supercategory") not in (None, "none", ""):
+        return categories
+    if not all(entry.get("supercategory") == first.get("name") for entry in others):
+        return categories
+    if issues is not None:
+        issues.add_note(f"category 0, {first.get('name')}, is only the super category of the others and left out")
+    return [entry for entry in categories if entry is not first]
 
 
 def is_coco(file: str | os.PathLike[str]) -> bool:

@@ -10,7 +10,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from densevision.datasets.formats.coco import LISTS, is_integer, parse_categories, read_categories, to_whole_number
+from densevision.datasets.formats.coco import (
+    LISTS,
+    drop_placeholder,
+    is_integer,
+    parse_categories,
+    read_categories,
+    to_whole_number,
+)
 from densevision.datasets.formats.coco_objects import parse_segmentation
 from densevision.errors import DataError
 from densevision.io.image import read_image
@@ -190,7 +197,9 @@ def read_coco_masks(file: str | os.PathLike[str], folder: Path | None, issues: L
         DataError: The file is not such a JSON, or an entry is invalid and the policy is `fail`.
     """
     reader = _Reader(Path(file), folder is not None, issues)
-    names, ids = parse_categories(reader.categories, reader.file)
+    used_ids = {to_whole_number(entry.get("category_id")) for _, _, entry in reader.annotations}
+    categories = drop_placeholder(reader.categories, used_ids, issues) if folder is None else reader.categories
+    names, ids = parse_categories(categories, reader.file)
     first_class = 0 if folder is not None else 1
     class_by_id = {category: position + first_class for position, category in enumerate(ids)}
     rows = reader.resolve(class_by_id)

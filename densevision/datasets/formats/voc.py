@@ -1,4 +1,11 @@
-"""Pascal VOC: one XML per image in Annotations, images in JPEGImages, splits in ImageSets/Main."""
+"""Pascal VOC: one XML per image in Annotations, images in JPEGImages, splits in ImageSets/Main.
+
+LabelImg writes XML files beside the images or into a folder of their own, Roboflow beside the images of each split,
+FiftyOne into `labels` beside `data`, CVAT and Datumaro into Annotations with `labelmap.txt` and the list `default`.
+Label Studio writes into Annotations with the images in `images`. Corners count from 1 as in Pascal VOC, although some
+programs write them from 0; `difficult` objects are ignored by evaluation. The encoding that the XML states is used:
+labelers on Chinese Windows write GB 2312.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +26,22 @@ from densevision.io.lines import read_lines
 from densevision.io.progress import track_progress
 from densevision.ops.view import Size
 
-__all__ = ["CORNERS", "list_splits", "parse_list_line", "parse_stated_size", "read_class_names", "read_voc"]
+__all__ = [
+    "CORNERS",
+    "IMAGE_FOLDERS",
+    "LABEL_FOLDER",
+    "is_annotation",
+    "list_splits",
+    "parse_list_line",
+    "parse_stated_size",
+    "parse_xml",
+    "read_class_names",
+    "read_voc",
+]
 
+LABEL_FOLDER = "Annotations"
 IMAGE_FOLDERS = ("JPEGImages", "images")
+_DECLARATION = re.compile(rb"""\A\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["'][^>]*?\?>""")
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _INTEGER = re.compile("[0-9]{1,9}")
 
@@ -32,6 +52,8 @@ def read_voc(
     issues: LabelIssues,
     max_pixels: int = MAX_INT32,
     select: ImageSelector | None = None,
+    labels: str = LABEL_FOLDER,
+    images: str | None = None,
 ) -> BoxTable:
     """Reads a VOC folder into arrays.
 
@@ -39,43 +61,47 @@ def read_voc(
     `difficult` become crowd, which evaluation ignores. Category ids are 1, 2, ... in the order of names.
 
     Args:
-        root: The folder with Annotations and JPEGImages (or images).
+        root: The dataset.
         split: Name of a list in ImageSets/Main; None reads every XML.
         issues: Reports problems.
         max_pixels: Larger images count as broken.
         select: Selects a part of the images; all by default.
+        labels: The folder of the XML files, relative to `root`.
+        images: The folder of the images, relative to `root`; JPEGImages or images by default.
 
     Raises:
         DataError: There is no such split, or something is wrong and the policy is `fail`.
     """
     root = Path(root)
-    folder = next((root / name for name in IMAGE_FOLDERS if (root / name).is_dir()), root / IMAGE_FOLDERS[0])
-    images = _index_by_stem(folder, issues)
-    names = read_class_names(root)
-    stems = _list_stems(root, split, images, issues)
-    files = StringArray.of(os.path.join(folder.name, images[stem]) for stem in stems)
+    if images is None:
+        images = next((name for name in IMAGE_FOLDERS if (root / name).is_dir()), IMAGE_FOLDERS[0])
+    files_by_stem = _index_by_stem(root / images, issues)
+    names = read_class_names(root, labels)
+    label_folder = root / labels
+    stems = _list_stems(root, label_folder, split, files_by_stem, issues)
+    files = StringArray.of(os.path.normpath(os.path.join(images, files_by_stem[stem])) for stem in stems)
     selected = select(files) if select is not None else np.ones(len(files), bool)
 
     def locate_image(row: int) -> tuple[str, str]:
-        return _get_label_path(root, stems[row]), "filename"
+        return _get_label_path(label_folder, stems[row]), "filename"
 
     sizes = measure_images(files, root, selected, issues, max_pixels, locate_image)
     stated, records = np.zeros_like(sizes), RecordBuffer()
     for row in track_progress(np.flatnonzero(sizes[:, 0]).tolist(), "reading labels"):
-        size = _read_labels(_get_label_path(root, stems[row]), row, names, records, issues)
+        size = _read_labels(_get_label_path(label_folder, stems[row]), row, names, records, issues)
         if size is None:
             sizes[row] = 0
         else:
             stated[row] = size
     array = records.array()
     orientations = find_label_orientations(files, root, stated, sizes, lambda: (array["box"], array["image"]), issues)
-    _check_sizes(root, stems, np.where(orientations[:, None] >= 5, stated[:, ::-1], stated), sizes, issues)
+    _check_sizes(label_folder, stems, np.where(orientations[:, None] >= 5, stated[:, ::-1], stated), sizes, issues)
     array["box"] = orient_boxes(array["box"], orientations[array["image"]], sizes[array["image"]])
 
     def locate(row: int) -> tuple[str, str, list[float]]:
         x1, y1, x2, y2 = array["box"][row].tolist()
         return (
-            _get_label_path(root, stems[array["image"][row]]),
+            _get_label_path(label_folder, stems[array["image"][row]]),
             f"object {array['origin'][row]}",
             [x1 + 1, y1 + 1, x2, y2],
         )
@@ -85,7 +111,7 @@ def read_voc(
     return build_table(files, sizes, ids, array, names, category_ids, issues, locate, orientations)
 
 
-def read_class_names(root: Path) -> tuple[str, ...]:
+def read_class_names(root: Path, labels: str = LABEL_FOLDER) -> tuple[str, ...]:
     """Reads the class names from labels.txt or classes.txt, otherwise collects them from the XML files of all splits.
 
     Raises:
@@ -95,13 +121,13 @@ def read_class_names(root: Path) -> tuple[str, ...]:
         if list_file.is_file():
             return tuple(line.strip() for line in read_lines(list_file) if line.strip())
     names: set[str] = set()
-    for file in list_files(root / "Annotations", "*.xml"):
-        annotation = _parse_xml(file)
+    for file in list_files(root / labels, "*.xml"):
+        annotation = parse_xml(file)
         if annotation is not None:
             names |= {name.strip() for item in annotation.iter("object") if (name := item.findtext("name"))}
     if not names:
         hint = "Check that this is a Pascal VOC dataset."
-        raise DataError("no XML names an object", file=root / "Annotations", hint=hint)
+        raise DataError("no XML names an object", file=root / labels, hint=hint)
     return tuple(sorted(names))
 
 
@@ -131,8 +157,8 @@ def parse_stated_size(annotation: ElementTree.Element) -> Size | None:
     return (height, width) if height and width else None
 
 
-def _get_label_path(root: Path, stem: str) -> str:
-    return str(root / "Annotations" / f"{stem}.xml")
+def _get_label_path(label_folder: Path, stem: str) -> str:
+    return str(label_folder / f"{stem}.xml")
 
 
 def _index_by_stem(folder: Path, issues: LabelIssues) -> dict[str, str]:
@@ -144,14 +170,16 @@ def _index_by_stem(folder: Path, issues: LabelIssues) -> dict[str, str]:
     return images
 
 
-def _list_stems(root: Path, split: str | None, images: dict[str, str], issues: LabelIssues) -> list[str]:
+def _list_stems(
+    root: Path, label_folder: Path, split: str | None, images: dict[str, str], issues: LabelIssues
+) -> list[str]:
     """Lists the names without suffix of a split that have both an XML and an image."""
-    labeled = [file.stem for file in list_files(root / "Annotations", "*.xml")]
+    labeled = [file.stem for file in list_files(label_folder, "*.xml")]
     if split is None:
         for stem in sorted(images.keys() - set(labeled)):
             issues.warn(IssueKind.LABELS_MISSING, root / images[stem], action=SKIPPED)
         for stem in (stem for stem in labeled if stem not in images):
-            issues.add(IssueKind.IMAGE_ABSENT, _get_label_path(root, stem), None, stem)
+            issues.add(IssueKind.IMAGE_ABSENT, _get_label_path(label_folder, stem), None, stem)
         return [stem for stem in labeled if stem in images]
     labeled_stems, stems = set(labeled), []
     file = root / "ImageSets" / "Main" / f"{split}.txt"
@@ -170,19 +198,34 @@ def _list_stems(root: Path, split: str | None, images: dict[str, str], issues: L
     return list(dict.fromkeys(stems))
 
 
-def _parse_xml(file: str | Path) -> ElementTree.Element | None:
+def parse_xml(file: str | Path) -> ElementTree.Element | None:
+    """Parses an XML file in the encoding that it states; None if it is malformed."""
     try:
-        return ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, ValueError, OSError):
+        data = Path(file).read_bytes()
+        declaration = _DECLARATION.match(data)
+        if declaration is None:
+            return ElementTree.fromstring(data)
+        # The parser itself knows no encodings of several bytes per character besides UTF-8 and UTF-16.
+        text = data.decode(declaration[1].decode("ascii"))
+        return ElementTree.fromstring(text[text.index("?>") + 2 :])
+    except (ElementTree.ParseError, ValueError, LookupError, OSError):
         return None
 
 
-def _check_sizes(root: Path, stems: list[str], stated: np.ndarray, sizes: np.ndarray, issues: LabelIssues) -> None:
+def is_annotation(file: str | Path) -> bool:
+    """Whether an XML file is an annotation of one image."""
+    document = parse_xml(file)
+    return document is not None and document.tag == "annotation"
+
+
+def _check_sizes(
+    label_folder: Path, stems: list[str], stated: np.ndarray, sizes: np.ndarray, issues: LabelIssues
+) -> None:
     """Reports images whose size differs from the stated one; size 0 if an image is skipped."""
     for row in np.flatnonzero(sizes.all(1) & stated.all(1) & (stated != sizes).any(1)).tolist():
         (height, width), (file_height, file_width) = stated[row].tolist(), sizes[row].tolist()
         file, value = (
-            _get_label_path(root, stems[row]),
+            _get_label_path(label_folder, stems[row]),
             f"{width} x {height}, the file has {file_width} x {file_height}",
         )
         if not issues.add(IssueKind.IMAGE_SIZE, file, "size", value, f"{stems[row]}.xml"):
@@ -193,7 +236,7 @@ def _read_labels(
     file: str, image: int, names: Sequence[str], records: RecordBuffer, issues: LabelIssues
 ) -> Size | None:
     """Adds the boxes of one XML; returns the stated size, (0, 0) if it is missing, or None if the image is skipped."""
-    annotation = _parse_xml(file)
+    annotation = parse_xml(file)
     subject = os.path.basename(file)
     if annotation is None or annotation.tag != "annotation":
         issues.add(IssueKind.FILE_MALFORMED, file, None, None if annotation is None else f"<{annotation.tag}>")

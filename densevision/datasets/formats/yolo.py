@@ -1,4 +1,12 @@
-"""YOLO txt: a data.yaml with classes and splits; label files in `labels` folders that mirror `images` folders."""
+"""YOLO txt: a data.yaml with classes and splits; label files in `labels` folders that mirror `images` folders.
+
+Ultralytics and Roboflow write a data.yaml, Roboflow with a superfluous `../` in its paths and polygons for masks; CVAT
+writes one whose lists name images as `data/images/...`, or for YOLO 1.1 `obj.names` with `train.txt` and labels beside
+the images in `obj_train_data`; FiftyOne writes `dataset.yaml`, or `obj.names` with `images.txt` and `data`; Label
+Studio writes images, labels, `classes.txt` and a `notes.json` that is not needed; LabelImg writes labels and
+`classes.txt` beside the images; Roboflow's Darknet export has `_darknet.labels`. Lines hold a box, a polygon, or the
+four corners of a turned box, which is read as a polygon.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +36,7 @@ from densevision.io.progress import track_progress
 from densevision.yaml_files import read_yaml
 
 __all__ = [
+    "NAME_LISTS",
     "NON_LABEL_FILES",
     "SPLIT_KEYS",
     "YoloDataset",
@@ -44,7 +53,11 @@ SPLIT_KEYS = {"train": ("train",), "val": ("val", "valid", "validation"), "test"
 TEXT_KEYS = ("names", "path", *(key for keys in SPLIT_KEYS.values() for key in keys))
 """Keys of a data.yaml whose values are text, even if they look like numbers."""
 NAMES_HINT = "Write the class names as `names: [cat, dog]` or `names: {0: cat, 1: dog}`."
-NON_LABEL_FILES = ("classes.txt", "labels.txt", "readme.txt")
+NAME_LISTS = ("obj.names", "classes.txt", "*.names", "_darknet.labels")
+"""Lists of class names in datasets without a data.yaml, as glob patterns."""
+CVAT_PREFIX = "data/"
+"""What CVAT puts before the paths in its lists of images."""
+NON_LABEL_FILES = ("classes.txt", "labels.txt", "readme.txt", "readme.dataset.txt", "readme.roboflow.txt")
 """Text files in label folders that are not label files."""
 
 
@@ -88,7 +101,7 @@ def read_data_yaml(file: str | os.PathLike[str], boundary: Path | None = None) -
         raise DataError(failure.problem, file=file, field=failure.field, hint=failure.hint) from None
     path = values.get("path") or "."
     root = file.parent / str(path)
-    if not root.is_dir():
+    if not os.path.isdir(root):
         hint = "Correct it, or remove it to use the folder of this file."
         raise DataError("there is no such folder", file=file, field="path", value=path, hint=hint)
     splits = {}
@@ -115,7 +128,7 @@ def _check_boundary(boundary: Path, file: Path, root: Path, splits: dict[str, tu
         raise DataError("leads out of the folder", file=file, field="path", value=str(root), hint=hint)
     for split, entries in splits.items():
         for entry in entries:
-            path = next((root / text for text in _list_variants(entry) if (root / text).exists()), None)
+            path = next((root / text for text in _list_variants(entry) if os.path.exists(root / text)), None)
             # An absolute path is refused even if it does not exist, to reveal nothing about other folders.
             if (path is None and os.path.isabs(entry)) or (path is not None and not _is_below(path, boundary)):
                 raise DataError("leads out of the folder", file=file, field=split, value=entry, hint=hint)
@@ -161,13 +174,13 @@ def read_yolo(
     label_count = 0
     for row in track_progress(np.flatnonzero(sizes[:, 0]).tolist(), "reading labels"):
         label = dataset.root / get_label_path(files[row])
-        if label.is_file():
+        if os.path.isfile(label):
             label_count += 1
             _read_labels(label, row, sizes[row].tolist(), dataset, records, issues)
         else:
             issues.warn(IssueKind.LABELS_MISSING, dataset.root / files[row])
     # A held-out part may consist of images without objects; the dataset as a whole must have labels.
-    if not label_count and not any((dataset.root / get_label_path(name)).is_file() for name in files):
+    if not label_count and not any(os.path.isfile(dataset.root / get_label_path(name)) for name in files):
         example = get_label_path(files[0])
         hint = f"The label file of {files[0]} would be {example}."
         raise DataError(f"no label file for any of {len(files)} images", file=dataset.root, hint=hint)
@@ -243,7 +256,7 @@ def _list_images(dataset: YoloDataset, entries: Sequence[str], issues: LabelIssu
     images: dict[str, None] = {}
     for entry in entries:
         path = _resolve_entry(dataset, entry)
-        if path.is_dir():
+        if os.path.isdir(path):
             folder = os.path.relpath(path, dataset.root)
             names = [os.path.normpath(os.path.join(folder, name)) for name in list_images(path, issues)]
             _report_unmatched_labels(dataset, folder, names, issues)
@@ -257,7 +270,7 @@ def _resolve_entry(dataset: YoloDataset, entry: str) -> Path:
     """Returns the path of an entry; a leading `../` is dropped if needed, as common exports have a superfluous one."""
     for text in _list_variants(entry):
         path = dataset.root / text
-        if path.exists():
+        if os.path.exists(path):
             if not _is_below(path, dataset.file.parent):
                 log.warning("%s leads out of its own folder: %s is read", dataset.file, os.path.abspath(path))
             return path
@@ -278,6 +291,8 @@ def _read_image_list(dataset: YoloDataset, path: Path, issues: LabelIssues) -> I
             continue
         base = path.parent if name.startswith(("./", ".\\")) else dataset.root
         name = localize_name(name, base)
+        if name.startswith(CVAT_PREFIX) and not os.path.isfile(base / name):
+            name = name.removeprefix(CVAT_PREFIX)
         relative = os.path.relpath(os.path.join(base, name), dataset.root)
         if is_inside(relative) or issues.add(IssueKind.NAME_ESCAPES, path, f"line {number}", name, name):
             yield relative

@@ -9,19 +9,19 @@ import numpy as np
 
 from densevision.datasets.box_sources import CocoSource, FileBoxSource
 from densevision.datasets.checks import catalog
-from densevision.datasets.checks.box_edits import LabelmeEdit, get_box_edit
+from densevision.datasets.checks.box_edits import get_box_edit
 from densevision.datasets.checks.boxes import BOX_CHECKS, check_boxes, check_classes
 from densevision.datasets.checks.catalog import make_check
 from densevision.datasets.checks.context import CheckContext, SplitIssues
 from densevision.datasets.checks.image_scanner import ImageScanner
 from densevision.datasets.checks.objects import KEYPOINT_CHECKS, MASK_CHECKS, check_keypoints, check_masks, read_areas
+from densevision.datasets.format_detection import detect_format
 from densevision.datasets.splits import SceneSource
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.tasks.instance.config import InstanceConfig
 
 if TYPE_CHECKING:
     from densevision.datasets.instance_dataset import InstanceTable
-    from densevision.datasets.instance_sources import LabelmeSource
 
 __all__ = ["CHECKS", "check"]
 
@@ -53,9 +53,7 @@ def check(config: InstanceConfig, context: CheckContext) -> None:
     Raises:
         DataError: The dataset is not recognized, or cannot be read at all.
     """
-    from densevision.datasets.instance_sources import detect_instance_format
-
-    dataset = detect_instance_format(config.data.path or "", config.data.train, config.data.val)
+    dataset = detect_format(config.data.path or "", config.data.train, config.data.val)
     context.notes += dataset.notes
     scanner, counts = ImageScanner(context), {}
     names: tuple[str, ...] = ()
@@ -84,19 +82,14 @@ def check(config: InstanceConfig, context: CheckContext) -> None:
 
 
 def _read_objects(
-    config: InstanceConfig, source: FileBoxSource | LabelmeSource, issues: LabelIssues, context: CheckContext
+    config: InstanceConfig, source: FileBoxSource, issues: LabelIssues, context: CheckContext
 ) -> InstanceTable:
     """The usable objects of a split; problems with the others are added to the issues."""
     from densevision.datasets.formats.coco_objects import read_skeleton
-    from densevision.datasets.instance_sources import LabelmeSource, read_instance_table
+    from densevision.datasets.instance_sources import read_instance_table
 
     limit = config.data.max_pixels
-    if isinstance(source, LabelmeSource):
-        objects = source.read_instance_table(source.classes().names, issues, limit)
-        edit = context.fix_plan.get_edit(source.labels, lambda: LabelmeEdit(source.labels, source.folder))
-        edit.add_table(objects.boxes)
-    else:
-        skeleton = read_skeleton(source.file) if config.has_keypoints and isinstance(source, CocoSource) else None
-        objects = read_instance_table(source, source.read(issues, limit), config.has_masks, skeleton, issues)
-        get_box_edit(context.fix_plan, source).add_table(objects.boxes)
+    skeleton = read_skeleton(source.file) if config.has_keypoints and isinstance(source, CocoSource) else None
+    objects = read_instance_table(source, source.read(issues, limit), config.has_masks, skeleton, issues)
+    get_box_edit(context.fix_plan, source).add_table(objects.boxes)
     return objects

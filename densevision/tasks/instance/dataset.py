@@ -11,10 +11,10 @@ from densevision.datasets.augment import augment_sample
 from densevision.datasets.box_dataset import read_image_size, remap_classes
 from densevision.datasets.box_sources import CocoSource, FileBoxSource
 from densevision.datasets.copy_paste import copy_paste
-from densevision.datasets.format_detection import DetectedFormat
+from densevision.datasets.format_detection import DetectedFormat, detect_format
 from densevision.datasets.formats.coco_objects import read_skeleton
 from densevision.datasets.instance_dataset import InstanceDataset, SceneInstanceDataset, take_first_images
-from densevision.datasets.instance_sources import LabelmeSource, detect_instance_format, read_instance_table
+from densevision.datasets.instance_sources import read_instance_table
 from densevision.datasets.scenes import CLASSES, Scenes
 from densevision.datasets.splits import SceneSource, get_split
 from densevision.errors import DataError, UsageError
@@ -119,7 +119,7 @@ def make_empty(config: InstanceConfig, size: Size) -> Instances:
 def _detect(config: InstanceConfig) -> DetectedFormat:
     if config.data.path is None:
         raise UsageError("no dataset given", field="data.path", hint="Give the folder of a dataset, or scenes.")
-    return detect_instance_format(config.data.path, config.data.train, config.data.val)
+    return detect_format(config.data.path, config.data.train, config.data.val)
 
 
 def _read_skeleton(config: InstanceConfig) -> Skeleton:
@@ -139,24 +139,19 @@ def _no_keypoints(config: InstanceConfig) -> DataError:
     return DataError("this dataset has no keypoints", file=config.data.path, field="keypoints", hint=hint)
 
 
-def _open_files(
-    config: InstanceConfig, source: FileBoxSource | LabelmeSource, detection_notes: Sequence[str]
-) -> InstanceDataset:
+def _open_files(config: InstanceConfig, source: FileBoxSource, detection_notes: Sequence[str]) -> InstanceDataset:
     issues = LabelIssues(config.data.on_error)
     from densevision.tasks.instance.postprocess import make_skeleton  # imports torch, which checks do without
 
     skeleton = make_skeleton(config)
     limit, notes = config.data.max_pixels, list(detection_notes)
-    if isinstance(source, LabelmeSource):
-        table = source.read_instance_table(config.classes or source.classes().names, issues, limit)
-    else:
-        boxes = source.read(issues, limit)
-        boxes = boxes if config.data.max_images is None else take_first_images(boxes, config.data.max_images)
-        if config.classes is not None:
-            boxes, removed = remap_classes(boxes, config.classes, config.category_ids)
-            if removed:
-                notes.append(f"{removed} objects of other classes than {', '.join(config.classes)}, left out")
-        table = read_instance_table(source, boxes, config.has_masks, skeleton, issues)
+    boxes = source.read(issues, limit)
+    boxes = boxes if config.data.max_images is None else take_first_images(boxes, config.data.max_images)
+    if config.classes is not None:
+        boxes, removed = remap_classes(boxes, config.classes, config.category_ids)
+        if removed:
+            notes.append(f"{removed} objects of other classes than {', '.join(config.classes)}, left out")
+    table = read_instance_table(source, boxes, config.has_masks, skeleton, issues)
     notes += issues.notes
     if not len(table.boxes):
         hint = "See which images were skipped, and why."

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from densevision.datasets.checks import catalog
-from densevision.datasets.checks.box_edits import CocoImagesEdit, LabelmeEdit, get_box_edit, rewrite_list
+from densevision.datasets.checks.box_edits import CocoImagesEdit, get_box_edit, rewrite_list
 from densevision.datasets.checks.boxes import check_classes
 from densevision.datasets.checks.catalog import Check, make_check
 from densevision.datasets.checks.context import CheckContext, SplitIssues
@@ -115,7 +116,7 @@ def check(config: SemanticConfig, context: CheckContext) -> None:
         if isinstance(source, SceneSource):
             context.set_counts(split, scenes=source.count)
         elif isinstance(source, CocoMaskSource):
-            context.fix_plan.get_edit(source.file, lambda source=source: CocoImagesEdit(source.file, source.images))
+            context.fix_plan.get_edit(source.file, partial(CocoImagesEdit, source.file, source.images))
             masks = source.read(issues)
             names, counts[split] = _check_drawn(context, scanner, split, masks, source.images)
         elif isinstance(source, ObjectMaskSource):
@@ -137,14 +138,7 @@ def check(config: SemanticConfig, context: CheckContext) -> None:
 
 def _plan_edits(plan: FixPlan, source: ObjectMaskSource, objects: ObjectMasks) -> None:
     """Prepares the label files for images and objects that a fixed copy leaves out."""
-    from densevision.datasets.instance_sources import LabelmeSource
-
-    labels = source.source
-    if isinstance(labels, LabelmeSource):
-        edit = plan.get_edit(labels.labels, lambda: LabelmeEdit(labels.labels, labels.folder))
-    else:
-        edit = get_box_edit(plan, labels)
-    edit.add_table(objects.table.boxes)
+    get_box_edit(plan, source.source).add_table(objects.table.boxes)
 
 
 def _check_folders(

@@ -1,4 +1,4 @@
-"""Class maps drawn from objects: COCO layouts, labelme and YOLO polygons, as the task instance reads them."""
+"""Class maps drawn from objects, in every format that the task instance reads."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from densevision.datasets.box_sources import FileBoxSource
+from densevision.datasets.format_detection import detect_format
 from densevision.datasets.formats.coco_masks import BACKGROUND
 from densevision.datasets.instance_dataset import InstanceTable
-from densevision.datasets.instance_sources import LabelmeSource, detect_instance_format, read_instance_table
+from densevision.datasets.instance_sources import read_instance_table
 from densevision.io.label_issues import LabelIssues
 from densevision.ops.masks import decode
 
@@ -68,7 +69,7 @@ class ObjectMasks:
 class ObjectMaskSource:
     """One split of a dataset of objects, not read yet."""
 
-    source: FileBoxSource | LabelmeSource
+    source: FileBoxSource
 
     def names(self) -> tuple[str, ...]:
         """The background, then the classes of the objects."""
@@ -81,17 +82,14 @@ class ObjectMaskSource:
             DataError: The format holds no masks, or a label is invalid under `on_error: fail`.
         """
         source, names = self.source, self.names()
-        if isinstance(source, LabelmeSource):
-            table = source.read_instance_table(names[1:], issues, max_pixels)
-        else:
-            table = read_instance_table(source, source.read(issues, max_pixels), True, None, issues)
+        table = read_instance_table(source, source.read(issues, max_pixels), True, None, issues)
         file = getattr(source, "file", source.folder)
         return ObjectMasks(Path(file), Path(source.folder), names, table)
 
 
 def detect_object_format(path: str, train: str | None = None, val: str | None = None) -> dict[str, ObjectMaskSource]:
-    """Detects the splits of a dataset of objects; see `datasets.instance_sources.detect_instance_format`."""
+    """Detects the splits of a dataset of objects; see `datasets.format_detection.detect_format`."""
     return {
         split: ObjectMaskSource(source)  # type: ignore[arg-type]
-        for split, source in detect_instance_format(path, train, val).splits.items()
+        for split, source in detect_format(path, train, val).splits.items()
     }

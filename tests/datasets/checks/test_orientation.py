@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from densevision.datasets.format_detection import detect_format
-from densevision.datasets.instance_sources import LabelmeSource, detect_instance_format, read_instance_table
+from densevision.datasets.instance_sources import read_instance_table
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable
 from densevision.io.label_issues import IssueKind, LabelIssues
@@ -199,9 +199,8 @@ def test_labelme__stored_and_upright_labels(is_stored: bool, tmp_path: Path, che
         shape = {"label": "thing", "points": [[x1, y1], [x2, y2]], "shape_type": "rectangle"}
         content = {"imagePath": path.name, "imageHeight": height, "imageWidth": width, "shapes": [shape]}
         path.with_suffix(".json").write_text(json.dumps(content))
-    source = detect_instance_format(str(tmp_path / "data")).splits["train"]
-    assert isinstance(source, LabelmeSource)
-    table = source.read_instance_table(("thing",), LabelIssues(), 10**6)
+    source = detect_format(str(tmp_path / "data")).splits["train"]
+    table = read_instance_table(source, source.read(LabelIssues(), 10**6), True, None, LabelIssues())
     assert_boxes_are_red(tmp_path / "data", table.boxes)
     for row, name in enumerate(table.boxes.files):
         red = find_red(tmp_path / "data" / name)
