@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
-from densevision.tasks import TASKS, check_task_name
+from densevision.tasks import TASKS, check_task_name, import_task_module
 from densevision.tasks.registry import Architecture
 
 if TYPE_CHECKING:
@@ -87,4 +86,4 @@ def _load_pretrained(model: Model, name: str, pretrained: str | os.PathLike[str]
 
 
 def _get_registry(task: str) -> dict[str, Architecture]:
-    return import_module(f"densevision.tasks.{task}.models").MODELS
+    return import_task_module(task, "models").MODELS

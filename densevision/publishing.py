@@ -182,12 +182,13 @@ def _make_front_matter(card: Card, title: str) -> dict[str, Any]:
 
 
 def _describe_metrics(card: Card) -> str:
-    from densevision.metrics.metric_info import get_metric_info
+    from densevision.tasks import get_metric_info
 
     metrics = card.metrics.get("metrics", {})
     if not metrics:
         return "## Metrics\n\nThe weights state none.\n"
-    rows = [f"| {name} | {_format(value)} | {get_metric_info(name).text} |" for name, value in metrics.items()]
+    texts = {name: get_metric_info(card.task, name).text for name in metrics}
+    rows = [f"| {name} | {_format(value)} | {texts[name]} |" for name, value in metrics.items()]
     protocol = [f"- {name}: {_format(value)}" for name, value in card.metrics.get("protocol", {}).items()]
     table = "\n".join(["| metric | value | meaning |", "|---|---|---|", *rows])
     return (

@@ -17,10 +17,10 @@ from densevision.evaluation.report_page import draw_example
 from densevision.evaluation.result import EvaluationResult, draw_side_by_side
 from densevision.io.json_writer import to_json_value, write_json
 from densevision.metrics.bootstrap import DRAWS, LEVEL, Difference, ImageSubset, compare_paired
-from densevision.metrics.metric_info import get_metric_info
 from densevision.metrics.per_image import PerImageStats
 from densevision.metrics.scoring import OnError
 from densevision.run_folder import collect_versions
+from densevision.tasks import get_metric_info
 
 __all__ = ["Comparison", "compare"]
 
@@ -57,7 +57,8 @@ class Comparison:
         difference = self.differences[name]
         if not difference.is_significant:
             return ""
-        return "better" if (difference.change > 0) == get_metric_info(name).higher_is_better else "worse"
+        info = get_metric_info(self.baseline.report.task, name)
+        return "better" if (difference.change > 0) == info.higher_is_better else "worse"
 
     @property
     def has_same_setup(self) -> bool:
@@ -76,7 +77,7 @@ class Comparison:
 
     @property
     def _sign(self) -> int:
-        return 1 if get_metric_info(self.ranked_by).higher_is_better else -1
+        return 1 if get_metric_info(self.baseline.report.task, self.ranked_by).higher_is_better else -1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; numbers that are not finite are None."""
@@ -196,7 +197,7 @@ def compare(
     with np.errstate(invalid="ignore"):
         change = second_columns[ranked_by] - first_columns[ranked_by]
     defined = [(image_id, float(value)) for image_id, value in zip(first.ids, change) if not math.isnan(value)]
-    sign = 1 if get_metric_info(ranked_by).higher_is_better else -1
+    sign = 1 if get_metric_info(baseline.report.task, ranked_by).higher_is_better else -1
     changes = dict(sorted(defined, key=lambda pair: sign * pair[1]))
     comparison = Comparison(baseline, candidate, differences, ranked_by, changes, draws, seed, tuple(unmatched))
     if out is not None:

@@ -21,7 +21,7 @@ from densevision.evaluation.result import EvaluationResult, Example, draw_side_b
 from densevision.io.atomic_write import write_text
 from densevision.io.json_writer import write_json
 from densevision.metrics.bootstrap import DRAWS, LEVEL, Interval, compute_intervals
-from densevision.metrics.metric_info import get_metric_info
+from densevision.tasks import get_metric_info
 
 __all__ = ["format_command", "write_report"]
 
@@ -85,7 +85,7 @@ def _add_metrics(page: HTMLPage, evaluation: EvaluationResult, intervals: Mappin
     rows = []
     for name, value in evaluation.report.metrics.items():
         interval = intervals.get(name, Interval(math.nan, math.nan))
-        info = get_metric_info(name)
+        info = get_metric_info(evaluation.report.task, name)
         rows.append([name, value, "↑" if info.higher_is_better else "↓", *interval, info.text])
     page.add_table(rows, ("", "value", "", f"{LEVEL:.0%} from", "to", "meaning"))
     page.add_text(

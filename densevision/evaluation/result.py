@@ -17,11 +17,10 @@ from densevision.io.image import read_image, to_display
 from densevision.io.image_files import list_images
 from densevision.io.weights import Card
 from densevision.metrics.metric import Metric
-from densevision.metrics.metric_info import get_metric_info
 from densevision.metrics.scoring import OnError, Scoring
 from densevision.results import Detections, Result
 from densevision.results.detections import COMPARISON_THRESHOLD
-from densevision.tasks import get_scoring_options, load_files
+from densevision.tasks import get_metric_info, get_scoring_options, load_files
 
 __all__ = ["EvaluationResult", "Example", "draw_side_by_side", "iterate_examples", "score_detailed"]
 
@@ -77,7 +76,7 @@ class EvaluationResult:
             return name, []
         values = columns[name]
         rows = np.flatnonzero(~np.isnan(values))
-        sign = 1 if get_metric_info(name).higher_is_better else -1
+        sign = 1 if get_metric_info(self.report.task, name).higher_is_better else -1
         rows = rows[np.argsort(sign * values[rows], kind="stable")]
         return name, [(images.ids[row], float(values[row])) for row in rows]
 

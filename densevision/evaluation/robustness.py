@@ -20,10 +20,10 @@ from densevision.inference.predictor import Predictor
 from densevision.inference.progress import Progress, hide_progress
 from densevision.io.json_writer import to_json_value, write_json
 from densevision.metrics.bootstrap import LEVEL, Interval, compute_intervals
-from densevision.metrics.metric_info import get_metric_info
 from densevision.run_config import PredictOptions
 from densevision.run_folder import collect_versions
 from densevision.sample import SampleSet
+from densevision.tasks import get_metric_info
 
 __all__ = ["DRAWS", "Robustness", "Step", "measure_robustness"]
 
@@ -82,7 +82,7 @@ class Robustness:
             step: One of its steps.
         """
         clean, value = self.clean.metrics[self.monitored], step.metrics[self.monitored]
-        info = get_metric_info(self.monitored)
+        info = get_metric_info(self.evaluation.report.task, self.monitored)
         if name == SCALE and PIXEL_UNIT in info.text:
             value /= step.strength
         numerator, denominator = (value, clean) if info.higher_is_better else (clean, value)
@@ -90,7 +90,8 @@ class Robustness:
 
     def note(self) -> str:
         """A remark on retention under scaling; empty if none is needed."""
-        if SCALE not in self.steps or PIXEL_UNIT not in get_metric_info(self.monitored).text:
+        info = get_metric_info(self.evaluation.report.task, self.monitored)
+        if SCALE not in self.steps or PIXEL_UNIT not in info.text:
             return ""
         return (
             f"Under {SCALE}, {self.monitored} is in pixels of the scaled images; its retention is in those of the "
@@ -145,7 +146,7 @@ class Robustness:
         page.add_text(self.evaluation.origin)
         page.add_heading(f"{self.monitored} under corruption")
         header = ("", "strength", self.monitored, f"{LEVEL:.0%} from", "to", "retention")
-        page.add_table(self.rows(), header, get_metric_info(self.monitored).text)
+        page.add_table(self.rows(), header, get_metric_info(self.evaluation.report.task, self.monitored).text)
         page.add_text(
             f"Intervals come from {DRAWS} resamples of the images; the seed of noise and blur is {self.seed}. "
             f"{self.note()}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import io
 import logging
 import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
@@ -22,17 +21,14 @@ from torch.export import Dim, ExportedProgram
 
 from densevision.errors import DenseVisionError, ExportError, UsageError, did_you_mean
 from densevision.exporting.exported_predictor import (
-    CARD_KEY,
-    EXPORT_KEY,
-    OUTPUT_FORMATS,
-    OUTPUT_SUFFIX,
     PREDICTOR_BY_SUFFIX,
     ExportedPredictor,
-    ExportMetadata,
     import_runtime,
     resolve_decode_options,
 )
+from densevision.exporting.metadata import CARD_KEY, EXPORT_KEY, OUTPUT_FORMATS, ExportMetadata
 from densevision.exporting.verification import OutputComparison, Tolerance, make_trial_samples, split_batches
+from densevision.exporting.writers import WRITERS, describe_error
 from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sources import open_source
 from densevision.io.atomic_write import atomic_write
@@ -40,7 +36,6 @@ from densevision.nn.model import Tensors
 from densevision.run_config import PredictOptions
 from densevision.sample import InputSpec, Sample, prepare_inputs
 from densevision.tasks.base import Task
-from densevision.telemetry import disable_telemetry
 
 __all__ = ["SUFFIXES", "ExportProgram", "compare_outputs", "export", "trace_program"]
 
@@ -68,7 +63,7 @@ processors that can, by 0.014."""
 MAX_IMAGES = 32
 """Maximum number of the caller's images that are compared."""
 
-Writer = Callable[[Path, dict[str, str]], None]
+_PLAIN_OPTIONS = ("score_threshold", "iou_threshold", "max_detections")
 
 
 def export(
@@ -114,15 +109,15 @@ def export(
     program = trace_program(
         ExportProgram(predictor, options, decode, half and export_format != "openvino"), task.input_spec
     )
-    write = _WRITERS[export_format](program, list(task.input_spec), half)
+    write = WRITERS[export_format](program, list(task.input_spec), half)
     metadata = _make_metadata(predictor, options, decode, half, program)
     with _write_atomically(path) as temporary, _make_folder(path) as folder:
         trial = Path(folder) / path.name
-        write(trial, {CARD_KEY: card, EXPORT_KEY: metadata.to_json()})
+        write(trial, {CARD_KEY: card, EXPORT_KEY: metadata.to_json(), **metadata.to_texts()})
         comparison = compare_outputs(reference, _reopen(trial, predictor, metadata), samples, accepted)
         _check_differences(comparison, half, path)
         metadata = replace(metadata, images=len(samples), differences=comparison.compute_differences())
-        write(temporary, {CARD_KEY: card, EXPORT_KEY: metadata.to_json()})
+        write(temporary, {CARD_KEY: card, EXPORT_KEY: metadata.to_json(), **metadata.to_texts()})
     return path
 
 
@@ -173,7 +168,7 @@ def trace_program(program: ExportProgram, specs: Mapping[str, InputSpec]) -> Exp
     except DenseVisionError:
         raise
     except Exception as error:  # whatever the code of the model raises under tracing
-        raise ExportError(f"torch.export cannot trace this model: {_describe_error(error)}") from error
+        raise ExportError(f"torch.export cannot trace this model: {describe_error(error)}") from error
     for module in graph.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # paths of this machine, of no use elsewhere
@@ -202,7 +197,7 @@ def compare_outputs(
             outputs = exported.run(inputs, "cpu")
         except Exception as error:  # the errors of the runtimes share no base class
             sizes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
-            raise ExportError(f"the exported file does not run: {_describe_error(error)}", value=sizes) from error
+            raise ExportError(f"the exported file does not run: {describe_error(error)}", value=sizes) from error
         comparison.add(expected, outputs)
     return comparison
 
@@ -253,6 +248,7 @@ def _make_metadata(
     predictor: TorchPredictor, options: PredictOptions, decode: bool, half: bool, program: ExportedProgram
 ) -> ExportMetadata:
     task = predictor.task
+    used = resolve_decode_options(task, predictor.options) if decode else {}
     outputs = {name: OUTPUT_FORMATS[name] for name in program.call_spec.out_spec.context if name in OUTPUT_FORMATS}
     return ExportMetadata(
         decoded=decode,
@@ -261,6 +257,7 @@ def _make_metadata(
         inputs={name: asdict(spec) for name, spec in task.input_spec.items()},
         outputs=outputs if decode else {},
         classes=predictor.card.classes or getattr(task.config, "classes", None),
+        predict_options={name: used[name] for name in _PLAIN_OPTIONS if used.get(name) is not None},
     )
 
 
@@ -304,7 +301,7 @@ def _reopen(path: Path, predictor: TorchPredictor, metadata: ExportMetadata) -> 
         opened, _ = predictor_class.open(path)
         return predictor_class(predictor.task, predictor.card, metadata, opened)  # type: ignore[call-arg]
     except Exception as error:  # the errors of the runtimes share no base class
-        raise ExportError(f"the runtime cannot open the exported file: {_describe_error(error)}") from error
+        raise ExportError(f"the runtime cannot open the exported file: {describe_error(error)}") from error
 
 
 def _check_differences(comparison: OutputComparison, half: bool, path: Path) -> None:
@@ -318,92 +315,6 @@ def _check_differences(comparison: OutputComparison, half: bool, path: Path) -> 
             raise ExportError(problem, file=path, field=name, value=difference, hint=hint)
     if comparison.is_empty:
         log.warning("%s: no objects were detected in the verification images; pass images with objects", path.name)
-
-
-def _onnx_program(program: ExportedProgram, names: list[str]) -> torch.onnx.ONNXProgram:
-    disable_telemetry()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            graph = torch.onnx.export(
-                program,
-                input_names=names,
-                output_names=[
-                    f"{name}{OUTPUT_SUFFIX}" if name in names else name for name in program.call_spec.out_spec.context
-                ],
-                dynamo=True,
-                verbose=False,
-            )
-    except Exception as error:  # the exporter wraps all errors
-        raise ExportError(f"torch.onnx cannot convert this model: {_describe_error(error)}") from error
-    assert graph is not None
-    for node in graph.model.graph.all_nodes():
-        node.metadata_props.clear()  # the origin of the node in PyTorch: larger than the graph, of no use elsewhere
-    _name_axes(graph.model.graph)
-    return graph
-
-
-_AXIS_NAMES = {0: "batch", 2: "height", 3: "width"}
-
-
-def _name_axes(graph: Any) -> None:
-    """Names the dynamic axes of images batch, height and width, in the inputs and in outputs that share them."""
-    names: dict[str, str] = {}
-    for value in graph.inputs:
-        names |= {str(value.shape[axis]): name for axis, name in _AXIS_NAMES.items() if axis < len(value.shape)}
-    for value in (*graph.inputs, *graph.outputs):
-        for axis, size in enumerate(value.shape):
-            value.shape[axis] = names.get(str(size), size)
-
-
-def _make_onnx_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
-    graph = _onnx_program(program, names)
-
-    def write(path: Path, texts: dict[str, str]) -> None:
-        graph.model.metadata_props.update(texts)
-        try:
-            graph.save(path, external_data=False)
-        except ValueError as error:
-            hint = "A single ONNX file holds at most 2 GB: try half, or another format."
-            raise ExportError(f"cannot be written as one file: {_describe_error(error)}", hint=hint) from error
-
-    return write
-
-
-def _make_openvino_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
-    openvino = import_runtime("openvino", ExportError)
-    graph = _onnx_program(program, names)
-    try:
-        network = openvino.Core().read_model(graph.model_proto.SerializeToString())
-    except (RuntimeError, ValueError) as error:
-        raise ExportError(f"OpenVINO cannot read this model: {_describe_error(error)}") from error
-
-    def write(path: Path, texts: dict[str, str]) -> None:
-        for key, text in texts.items():
-            network.set_rt_info(text, [CARD_KEY, key])
-        try:
-            openvino.save_model(network, path, compress_to_fp16=half)
-        except RuntimeError as error:  # such as a full disk
-            raise OSError(_describe_error(error)) from error
-
-    return write
-
-
-def _make_torch_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
-    def write(path: Path, texts: dict[str, str]) -> None:
-        buffer = io.BytesIO()  # when PyTorch writes the file itself, a full disk ends the process
-        torch.export.save(program, buffer, extra_files=dict(texts))
-        with open(path, "wb") as stream:
-            stream.write(buffer.getbuffer())
-
-    return write
-
-
-_WRITERS: dict[str, Callable[[ExportedProgram, list[str], bool], Writer]] = {
-    "onnx": _make_onnx_writer,
-    "openvino": _make_openvino_writer,
-    "torch": _make_torch_writer,
-}
 
 
 @contextmanager
@@ -423,11 +334,3 @@ def _write_atomically(path: Path) -> Iterator[Path]:
 def _make_folder(path: Path) -> tempfile.TemporaryDirectory[str]:
     """Makes a hidden temporary folder beside the path."""
     return tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-")
-
-
-def _describe_error(error: BaseException) -> str:
-    """The first line of the innermost cause."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

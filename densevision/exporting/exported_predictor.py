@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import operator
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +13,7 @@ from typing import Any
 import torch
 
 from densevision.errors import DenseVisionError, UsageError, WeightsError
+from densevision.exporting.metadata import CARD_KEY, DECODE_OPTIONS, EXPORT_KEY, ExportMetadata
 from densevision.inference.card_config import read_card_config
 from densevision.inference.predictor import Predictor
 from densevision.io.onnx_file import check_onnx
@@ -28,7 +27,6 @@ from densevision.tasks.base import Task
 from densevision.telemetry import disable_telemetry
 
 __all__ = [
-    "ExportMetadata",
     "ExportedPredictor",
     "OnnxPredictor",
     "OpenVinoPredictor",
@@ -37,14 +35,6 @@ __all__ = [
     "load_exported",
     "resolve_decode_options",
 ]
-
-CARD_KEY, EXPORT_KEY = "densevision", "densevision_export"
-"""Keys of an exported file's metadata: the card of the weights, and `ExportMetadata`."""
-
-DECODE_OPTIONS = ("score_threshold", "max_detections", "iou_threshold", "class_agnostic", "classes", "iterations")
-"""Options of `predict` that the model or its postprocessing reads, so that an export fixes their values.
-
-Without postprocessing, an export fixes only those that `forward` reads."""
 
 EVALUATION_SECTIONS = ("data.", "camera.", "decode.", "evaluation.", "quality.", "boundary")
 """Prefixes of config options that concern data and evaluation, not the model."""
@@ -55,66 +45,7 @@ _IS_STRICTER = {"score_threshold": operator.gt, "max_detections": operator.lt}
 OUTPUT_SUFFIX = "_out"
 """Suffix of an output that has the name of an input: names in an ONNX graph are unique."""
 
-OUTPUT_FORMATS = {
-    "boxes": "(batch, rows, 4) float32: x1, y1, x2, y2 in pixels of the network's input canvas",
-    "scores": "(batch, rows) float32 in [0, 1], in descending order",
-    "labels": "(batch, rows) int64: index into `classes`",
-    "valid": "(batch, rows) bool: true for detections, false for padding",
-}
-"""Output -> its format, as it is written into exported files."""
-
 _HINT = "Export the weights again."
-
-
-@dataclass(frozen=True)
-class ExportMetadata:
-    """How to use an exported file, beyond the card of its weights.
-
-    Attributes:
-        decoded: The file includes the postprocessing, not only the network.
-        options: Value of each of `DECODE_OPTIONS`.
-        half: The network computes in float16; inputs, postprocessing and outputs are float32.
-        inputs: Input -> its size rule, the fields of `densevision.sample.InputSpec`: how an image is resized and placed
-            on the canvas, and the fill value around it.
-        images: Number of images on which the file was compared with PyTorch.
-        differences: Output -> the largest difference from PyTorch; see `densevision.exporting.verification`.
-        outputs: Output -> its format, where it is a list of detections.
-        classes: Class names in the order of the labels.
-        layout: Layout of the image inputs.
-        color_order: Order of their color channels.
-        value_range: Range of their values; the network normalizes them itself.
-    """
-
-    decoded: bool
-    options: dict[str, Any]
-    half: bool
-    inputs: dict[str, dict[str, Any]]
-    images: int = 0
-    differences: dict[str, float] = field(default_factory=dict)
-    outputs: dict[str, str] = field(default_factory=dict)
-    classes: tuple[str, ...] | None = None
-    layout: str = "NCHW float32"
-    color_order: str = "RGB"
-    value_range: tuple[float, float] = (0.0, 1.0)
-
-    def to_json(self) -> str:
-        """The metadata as JSON."""
-        return json.dumps(asdict(self), allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str, file: Path) -> ExportMetadata:
-        """Reads metadata; fields that this version does not know are ignored.
-
-        Raises:
-            WeightsError: The metadata is damaged.
-        """
-        try:
-            values = json.loads(text)
-            values["options"] = {name: _to_option(values["options"].get(name)) for name in DECODE_OPTIONS}
-            values |= {name: _to_option(values[name]) for name in ("classes", "value_range")}
-            return cls(**{item.name: values[item.name] for item in fields(cls)})
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise WeightsError("the export metadata is damaged", file=file, field=EXPORT_KEY, hint=_HINT) from None
 
 
 class ExportedPredictor(Predictor):
@@ -123,6 +54,8 @@ class ExportedPredictor(Predictor):
     Attributes:
         metadata: How the file was exported.
     """
+
+    is_exported = True
 
     def __init__(self, task: Task, card: Card, metadata: ExportMetadata):
         super().__init__(task, card)
@@ -397,10 +330,6 @@ def _apply_stricter_options(outputs: Tensors, requested: dict[str, Any], fixed: 
     if requested["score_threshold"] != fixed["score_threshold"]:
         rows["valid"] = rows["valid"] & (rows["scores"] >= requested["score_threshold"])
     return rows
-
-
-def _to_option(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _make_damage_error(path: Path, error: Exception) -> WeightsError:

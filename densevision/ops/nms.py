@@ -5,84 +5,69 @@ Boxes are xyxy. Tensors have a fixed number of rows per image; a mask says which
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision import ops
 
-from densevision.ops.boxes import pairwise_iou
-
-__all__ = ["EXPORTED_ROUNDS", "batched_nms", "gather_rows", "nms_dense", "select_detections", "top_k"]
-
-EXPORTED_ROUNDS = 32
-"""Rounds of suppression in an exported graph; see `nms_dense`."""
+__all__ = ["batched_nms", "gather_rows", "nms_operator", "select_detections", "suppress_flat", "top_k"]
 
 
-def nms_dense(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor | None = None) -> Tensor:
-    """Greedy non-maximum suppression of sorted boxes, as tensor arithmetic over a batch.
+def batched_nms(
+    boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor | None = None, num_groups: int = 1
+) -> Tensor:
+    """Greedy non-maximum suppression over a batch of sorted boxes.
 
-    A box is kept if no kept, stronger box of its group overlaps it by more than the threshold. One round applies this
-    rule to all boxes at once and settles every box whose chain of stronger neighbors is no longer than the number of
-    rounds. Repeated until nothing changes, the result equals that of the sequential algorithm. An exported graph
-    cannot stop early and holds `EXPORTED_ROUNDS` rounds.
+    A box is kept if no kept, stronger box of its group overlaps it by more than the threshold. An exported graph holds
+    this as one operator; the exporter replaces it by that of the format.
 
     Args:
         boxes: (B, K, 4), strongest first.
         valid: (B, K) bool, boxes that take part.
         iou_threshold: Intersection over union above which the weaker box is suppressed.
-        groups: (B, K) integers; boxes of different groups do not suppress each other. None for one group.
+        groups: (B, K) integers from 0; boxes of different groups do not suppress each other. None for one group.
+        num_groups: Number of groups.
 
     Returns:
         (B, K) bool, the boxes that are kept.
 
     >>> row = torch.tensor([[[0.0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 7]]])
-    >>> nms_dense(row, torch.ones(1, 3, dtype=torch.bool), 0.75)
+    >>> batched_nms(row, torch.ones(1, 3, dtype=torch.bool), 0.75)
     tensor([[ True, False,  True]])
     """
-    overlaps = pairwise_iou(boxes, boxes) > iou_threshold
-    if groups is not None:
-        overlaps = overlaps & (groups[..., :, None] == groups[..., None, :])
-    overlaps_stronger = overlaps.to(boxes.dtype).tril(-1)
-    candidates = valid.to(boxes.dtype)
-    keep = candidates
-    is_exporting = torch.compiler.is_exporting()
-    for _ in range(EXPORTED_ROUNDS if is_exporting else max(1, boxes.shape[-2])):
-        overlap_counts = (overlaps_stronger @ keep[..., None])[..., 0].clamp(max=1)
-        previous, keep = keep, candidates * (1 - overlap_counts)
-        if not is_exporting and torch.equal(previous, keep):
-            break
-    return keep > 0
+    if groups is None:
+        groups = torch.zeros_like(valid, dtype=torch.int64)
+    return nms_operator(boxes.detach(), valid, float(iou_threshold), groups, num_groups)
 
 
-def batched_nms(
-    boxes: Tensor, scores: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor | None = None
-) -> Tensor:
-    """Greedy non-maximum suppression: torchvision's operator, or `nms_dense` in an exported graph.
+@torch.library.custom_op("densevision::nms", mutates_args=())
+def nms_operator(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor, num_groups: int) -> Tensor:
+    """`batched_nms` as an operator that `torch.export` keeps whole."""
+    images = zip(boxes, valid, groups)
+    return torch.stack([suppress_flat(*image[:2], iou_threshold, image[2], num_groups) for image in images])
 
-    Args:
-        boxes: (B, K, 4), strongest first.
-        scores: (B, K).
-        valid: (B, K) bool, boxes that take part.
-        iou_threshold: Intersection over union above which the weaker box is suppressed.
-        groups: (B, K) integers; boxes of different groups do not suppress each other. None for one group.
 
-    Returns:
-        (B, K) bool, the boxes that are kept.
+@nms_operator.register_fake
+def _(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor, num_groups: int) -> Tensor:
+    return torch.empty_like(valid)
+
+
+def suppress_flat(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor, num_groups: int) -> Tensor:
+    """`batched_nms` by torchvision's operator, for rows (..., K) whose groups and order are common to the whole batch.
+
+    Every group is moved to a place of its own, in double precision, so that boxes keep their overlaps.
     """
-    if torch.compiler.is_exporting():
-        return nms_dense(boxes, valid, iou_threshold, groups)
-    keep = torch.zeros_like(valid)
-    for image, mask in enumerate(valid):
-        rows = mask.nonzero()[:, 0]
-        candidates = boxes[image, rows], scores[image, rows]
-        if groups is None:
-            kept = ops.nms(*candidates, iou_threshold)
-        else:
-            kept = ops.batched_nms(*candidates, groups[image, rows], iou_threshold)
-        keep[image, rows[kept]] = True
-    return keep
+    rows = valid.flatten().nonzero()[:, 0]
+    candidates = boxes.flatten(0, -2)[rows].double()
+    images = torch.arange(valid.numel(), device=valid.device) // valid.shape[-1]
+    places = (images * num_groups + groups.flatten())[rows]
+    span = torch.cat([candidates.abs().flatten(), candidates.new_ones(1)]).amax()
+    candidates = candidates + (places * (2 * span + 1))[:, None]
+    # Positions are the scores: equal scores keep their order.
+    kept = rows[ops.nms(candidates, -rows.double(), iou_threshold)]
+    return torch.zeros_like(valid).flatten().scatter(0, kept, True).view_as(valid)
 
 
 def top_k(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -109,7 +94,7 @@ def select_detections(
     max_detections: int,
     max_candidates: int,
     class_agnostic: bool = False,
-    class_mask: Tensor | None = None,
+    class_mask: Tensor | Sequence[bool] | None = None,
 ) -> dict[str, Tensor]:
     """The detections of a dense detector: the strongest boxes that do not suppress each other.
 
@@ -129,15 +114,16 @@ def select_detections(
     Returns:
         "boxes" (B, K, 4), "scores" (B, K) strongest first, "labels" (B, K) int64, "valid" (B, K) bool.
     """
+    num_classes = 1 if class_agnostic else scores.shape[2]
     if class_mask is not None:
-        scores = scores * class_mask.to(scores)
+        scores = scores * torch.as_tensor(class_mask, dtype=scores.dtype, device=scores.device)
     count = max(max_detections, max_candidates)
     if not torch.compiler.is_exporting():  # a graph has one size for all images; here no more than needed take part
         count = min(count, max(max_detections, int((scores >= score_threshold).sum((1, 2)).max())))
     scores, rows, labels = _select_candidates(scores, count)
     boxes = decode_boxes(rows)
     candidates = (scores >= score_threshold) & (scores > 0)
-    keep = nms_dense(boxes, candidates, iou_threshold, None if class_agnostic else labels)
+    keep = batched_nms(boxes, candidates, iou_threshold, None if class_agnostic else labels, num_classes)
     rank = torch.arange(count, device=keep.device)
     order = torch.where(keep, rank, rank + count).topk(max_detections, largest=False).indices
     detections = {"boxes": boxes, "scores": scores, "labels": labels, "valid": keep}

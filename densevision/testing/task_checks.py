@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import json
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -24,6 +27,7 @@ from densevision.inference.predictor import TorchPredictor, load_torch
 from densevision.inference.progress import hide_progress
 from densevision.inference.seed import seed_everything
 from densevision.io.image import to_rgb, write_image
+from densevision.metrics.metric_info import find_metric_info
 from densevision.nn.model import Model, Tensors
 from densevision.results import Result
 from densevision.run_config import PredictOptions, TaskConfig
@@ -39,13 +43,19 @@ ODD_SIZES = ((97, 131), (64, 33), (1, 1))
 FLOAT32 = PredictOptions(precision="float32")
 
 
-def check_task(task_class: type[Task], config: TaskConfig, skip: Sequence[str] = ()) -> list[str]:
+def check_task(
+    task_class: type[Task],
+    config: TaskConfig,
+    skip: Sequence[str] = (),
+    files: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None,
+) -> list[str]:
     """Runs all checks of a task, on the CPU.
 
     Args:
         task_class: The task. Its module lies in a package with the modules `scoring` and `checks`.
         config: A config of a small model, with `data.path` set to scenes.
         skip: Names of checks to leave out, e.g. ("overfit",).
+        files: Ground truth and perfect predictions, as `score` takes them; without, only its errors are checked.
 
     Returns:
         The names of the checks that were run.
@@ -60,7 +70,7 @@ def check_task(task_class: type[Task], config: TaskConfig, skip: Sequence[str] =
             continue
         seed_everything(config.train.seed)
         try:
-            check(TaskBench(task_class, config))
+            check(TaskBench(task_class, config, files))
         except AssertionError as error:
             raise AssertionError(f"{task_class.name}: {name}: {error}") from error
         ran.append(name)
@@ -70,8 +80,8 @@ def check_task(task_class: type[Task], config: TaskConfig, skip: Sequence[str] =
 class TaskBench:
     """A task with its model and batches of its samples."""
 
-    def __init__(self, task_class: type[Task], config: TaskConfig):
-        self.task_class = task_class
+    def __init__(self, task_class: type[Task], config: TaskConfig, files: tuple[Any, Any] | None = None):
+        self.task_class, self.files = task_class, files
         self.config = task_class.infer_from_data(config)
         self.task = task_class(self.config)
         self.samples = self.task.open_dataset("train")
@@ -258,7 +268,8 @@ def check_flips(bench: TaskBench) -> None:
         mirrored = {name: np.ascontiguousarray(image[:, ::-1]) for name, image in sample.images.items()}
         result, other = (_predict(predictor, each, tta=("flip",)) for each in (source, _to_source(Sample(mirrored))))
         restored = other.warp(np.array([[-1.0, 0, size[1]], [0, 1, 0]]), size)
-        _assert_same_values(result.warp(np.eye(2, 3), size), restored, "flip of a mirrored image")
+        # Both are means of the same two predictions, so that even a nearly constant untrained model shows a difference.
+        _assert_same_values(result.warp(np.eye(2, 3), size), restored, "flip of a mirrored image", 0.0, 1e-5)
 
 
 def check_weights_round_trip(bench: TaskBench) -> None:
@@ -351,6 +362,26 @@ def check_score(bench: TaskBench) -> None:
     with tempfile.TemporaryDirectory() as folder:
         missing = Path(folder) / "missing"
         _assert_clear_error(lambda: scoring.score(missing, missing, "fail"), f"{scoring.__name__}.score")
+    if bench.files is not None:
+        report = scoring.score(*map(Path, bench.files), "fail")
+        missing_parts = {"metrics", "protocol", "counts", "named", "tables"} - report.keys()
+        assert not missing_parts, f"{scoring.__name__}.score lacks {sorted(missing_parts)}"
+        _assert_best_value(bench, report["metrics"], 1e-3)
+
+
+def check_metric_info(bench: TaskBench) -> None:
+    """Every metric has a description beside it, and the monitored one agrees with the task's direction."""
+    module, metric = bench.import_sibling("metrics"), bench.task.build_metric()
+    table = getattr(module, "METRIC_INFO", None)
+    assert table, f"{module.__name__}.METRIC_INFO is missing"
+    truth = bench.samples[0].truth
+    metric.update(truth, truth, 0)
+    unknown = [name for name in metric.compute() if not find_metric_info(table, name).text]
+    assert not unknown, f"METRIC_INFO lacks {unknown}"
+    name, direction = bench.task.monitor
+    is_maximized = find_metric_info(table, name).higher_is_better
+    assert is_maximized == (direction == "max"), f"{name} is to be {direction}imized, METRIC_INFO says otherwise"
+    assert metric.protocol, "the metric states no protocol"
 
 
 def check_dataset_checks(bench: TaskBench) -> None:
@@ -368,10 +399,6 @@ def check_command_line(bench: TaskBench) -> None:
     """The verbs of the command line work; for tasks that densevision lists."""
     if bench.task.name not in TASKS:
         return
-    from click.testing import CliRunner
-
-    from densevision.cli.main import root
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = folder / "weights.safetensors"
@@ -389,8 +416,12 @@ def check_command_line(bench: TaskBench) -> None:
         ):
             verb, *rest = arguments
             command = [bench.task.name, verb, *rest, "--weights", str(weights)]
-            result = CliRunner().invoke(root, command)
-            assert result.exit_code == 0, f"{' '.join(command)} failed: {result.exception or result.output[-200:]}"
+            _assert_exit_code(0, command)
+        missing = str(folder / "missing")
+        scored = list(map(str, bench.files or (missing, missing)))
+        options = ["--truth", scored[0], "--predictions", scored[1], "--json"]
+        _assert_exit_code(0 if bench.files else 3, [bench.task.name, "score", *options])
+        _assert_exit_code(3, [bench.task.name, "check", missing])
 
 
 CHECKS: tuple[Callable[[TaskBench], None], ...] = (
@@ -407,6 +438,7 @@ CHECKS: tuple[Callable[[TaskBench], None], ...] = (
     check_metric_of_ground_truth,
     check_by_image,
     check_empty_truth,
+    check_metric_info,
     check_score,
     check_dataset_checks,
     check_overfit,
@@ -442,8 +474,10 @@ def _assert_same_form(result: Result, other: Result) -> None:
         assert values.shape == others.shape, f"{name} of shape {values.shape} became {others.shape}"
 
 
-def _assert_same_values(result: Result, other: Result, title: str) -> None:
-    """Nearly all values are equal: rounding may decide the class of a few pixels."""
+def _assert_same_values(
+    result: Result, other: Result, title: str, relative: float = 1e-2, absolute: float = 1e-3
+) -> None:
+    """Nearly all values are equal, up to a hundredth of their spread: rounding may decide the class of a few pixels."""
     _assert_same_form(result, other)
     for name in result.row_axes:
         values, others = getattr(result, name), getattr(other, name)
@@ -451,7 +485,7 @@ def _assert_same_values(result: Result, other: Result, title: str) -> None:
             continue
         values, others = (np.asarray(each, np.float64) for each in (values, others))
         spread = np.ptp(values[np.isfinite(values)]) if np.isfinite(values).any() else 0.0
-        is_close = np.isclose(values, others, rtol=1e-2, atol=1e-2 * spread + 1e-3, equal_nan=True)
+        is_close = np.isclose(values, others, rtol=relative, atol=1e-2 * spread + absolute, equal_nan=True)
         assert is_close.mean() > 0.95, f"{name} differs in {1 - is_close.mean():.0%} of its values: {title}"
 
 
@@ -459,6 +493,18 @@ def _assert_best_value(bench: TaskBench, metrics: dict[str, float], tolerance: f
     name, _ = bench.task.monitor
     value, best = metrics[name], bench.task.best_possible_value
     assert value == best or abs(value - best) <= tolerance, f"{name} is {value}, but {best} is perfect"
+
+
+def _assert_exit_code(code: int, command: list[str]) -> None:
+    from densevision.cli.main import run
+
+    output, found = io.StringIO(), 0
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        try:
+            run(command)
+        except SystemExit as ending:
+            found = int(ending.code or 0)
+    assert found == code, f"{' '.join(command)} exits with {found}, not {code}: {output.getvalue()[-300:]}"
 
 
 def _assert_clear_error(call: Callable[[], Any], title: str) -> None:

@@ -16,8 +16,7 @@ from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.io.masks import write_palette_png
-from densevision.metrics.metric_info import get_metric_info
-from densevision.tasks import TASKS
+from densevision.tasks import TASKS, get_metric_info
 
 SIZE = (24, 32)
 NAMES = ("a", "b", "only told", "broken")
@@ -123,7 +122,7 @@ def test_names__every_metric_has_a_description(folders, capsys) -> None:
     task, truth, found = folders
     command = (task, "score", "--truth", str(truth), "--predictions", str(found), "--on-error", "skip", "--json")
     report = json.loads(run_command(capsys, *command)[1])
-    assert not [name for name in report["metrics"] if not get_metric_info(name).text]
+    assert not [name for name in report["metrics"] if not get_metric_info(task, name).text]
 
 
 def test_depth__under_a_protocol_and_a_scale__custom(tmp_path: Path, capsys) -> None:

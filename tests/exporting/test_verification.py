@@ -15,7 +15,7 @@ from densevision.exporting.verification import (
     make_trial_samples,
     split_batches,
 )
-from densevision.ops.nms import nms_dense
+from densevision.ops.nms import batched_nms
 from densevision.sample import InputSpec, prepare_inputs
 
 EXACT = Tolerance(outlier_fraction=0.0)
@@ -89,7 +89,7 @@ def detect(logits: Tensor, boxes: Tensor, labels: Tensor, count: int = 60) -> di
     """The strongest candidates after non-maximum suppression per class."""
     scores, order = logits.sigmoid().sort(descending=True, stable=True)
     boxes, labels = boxes[order], labels[order]
-    keep = nms_dense((boxes + labels[:, None] * 1e4)[None], torch.ones(1, len(boxes), dtype=torch.bool), 0.6)[0]
+    keep = batched_nms((boxes + labels[:, None] * 1e4)[None], torch.ones(1, len(boxes), dtype=torch.bool), 0.6)[0]
     rows = keep.nonzero()[:count, 0]
     valid = torch.ones(1, len(rows), dtype=torch.bool)
     return {"boxes": boxes[rows][None], "scores": scores[rows][None], "labels": labels[rows][None], "valid": valid}

@@ -1,4 +1,4 @@
-"""Batched suppression against torchvision's."""
+"""Batched suppression against its sequential definition."""
 
 from __future__ import annotations
 
@@ -6,61 +6,99 @@ import doctest
 
 import pytest
 import torch
-from torchvision.ops import batched_nms as torchvision_batched_nms
+from torch import Tensor, nn
+from torch.fx.experimental import _config as symbolic_shapes
 
+from densevision.exporting.onnx_operators import make_translation_table
 from densevision.ops import nms
-from densevision.ops.nms import batched_nms, gather_rows, nms_dense, top_k
+from densevision.ops.boxes import pairwise_iou
+from densevision.ops.nms import batched_nms, gather_rows, nms_operator, suppress_flat, top_k
 
 THRESHOLD = 0.4123
 """No overlap of boxes with small integer sides equals it, so that rounding decides nothing."""
+NUM_GROUPS = 3
 
 
-def random_boxes(count: int, seed: int, side: float = 100.0) -> torch.Tensor:
+def make_rows(seed: int, count: int = 60, batch: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Sorted boxes with integer sides, which of them take part, and their groups."""
     generator = torch.Generator().manual_seed(seed)
-    corner = torch.rand(count, 2, generator=generator) * side
-    return torch.cat([corner, corner + torch.rand(count, 2, generator=generator) * side / 2 + 1], 1)
+    corners, sides = (torch.rand(batch, count, 2, generator=generator) * side for side in (60, 30))
+    boxes = torch.cat([corners, corners + sides + 1], -1).round()
+    valid = torch.rand(batch, count, generator=generator) > 0.2
+    return boxes, valid, torch.randint(NUM_GROUPS, (batch, count), generator=generator)
+
+
+def suppress_one_by_one(boxes: Tensor, valid: Tensor, groups: Tensor) -> list[int]:
+    """The definition: from the strongest box on, drop what overlaps a kept box of the same group."""
+    kept: list[int] = []
+    for row in valid.nonzero()[:, 0].tolist():
+        others = [other for other in kept if groups[other] == groups[row]]
+        if not others or pairwise_iou(boxes[[row]], boxes[others]).max() <= THRESHOLD:
+            kept.append(row)
+    return kept
+
+
+class Suppression(nn.Module):
+    """The operator as a module that can be exported."""
+
+    def forward(self, boxes: Tensor, valid: Tensor, groups: Tensor) -> dict[str, Tensor]:
+        return {"keep": batched_nms(boxes, valid, THRESHOLD, groups, NUM_GROUPS)}
+
+
+def trace() -> torch.export.ExportedProgram:
+    rows = make_rows(0)
+    batch = {0: torch.export.Dim("batch", min=1)}
+    with symbolic_shapes.patch(backed_size_oblivious=True):
+        return torch.export.export(Suppression(), rows, dynamic_shapes=(batch,) * 3, strict=False)
 
 
 def test_examples__of_the_docstrings():
     assert doctest.testmod(nms).failed == 0
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_nms_dense__equals_greedy_suppression_with_ties(seed):
-    generator = torch.Generator().manual_seed(seed)
-    count, classes = 150, 3
-    boxes = torch.stack([random_boxes(count, 100 + seed, 60), random_boxes(count, 200 + seed, 60)]).round()
-    scores = (torch.rand(2, count, generator=generator) * 10).round() / 10  # many are equal
-    groups = torch.randint(classes, (2, count), generator=generator)
-    order = scores.sort(dim=1, descending=True, stable=True).indices
-    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
-    scores, groups = scores.gather(1, order), groups.gather(1, order)
-    valid = scores > 0.2
-    kept = nms_dense(boxes, valid, THRESHOLD, groups)
+@pytest.mark.parametrize("seed", range(10))
+def test_batched_nms__equals_the_sequential_definition(seed):
+    boxes, valid, groups = make_rows(seed)
+    kept = batched_nms(boxes, valid, THRESHOLD, groups, NUM_GROUPS)
+    alone = batched_nms(boxes, valid, THRESHOLD)
     for row in range(2):
-        rows = valid[row].nonzero()[:, 0]
-        reference = torchvision_batched_nms(boxes[row, rows], scores[row, rows], groups[row, rows], THRESHOLD)
-        assert kept[row].nonzero()[:, 0].tolist() == sorted(rows[reference].tolist())
+        assert kept[row].nonzero()[:, 0].tolist() == suppress_one_by_one(boxes[row], valid[row], groups[row])
+        one_group = torch.zeros_like(groups[row])
+        assert alone[row].nonzero()[:, 0].tolist() == suppress_one_by_one(boxes[row], valid[row], one_group)
 
 
-def test_nms_dense__chain_longer_than_the_exported_rounds():
-    start = torch.arange(100.0)[:, None] * 2
-    row = torch.cat([start, start * 0, start + 10, start * 0 + 10], 1)[None]  # each overlaps the next by 2/3
-    kept = nms_dense(row, torch.ones(1, 100, dtype=torch.bool), 0.6)
-    assert kept[0].tolist() == [position % 2 == 0 for position in range(100)]
+def test_batched_nms__large_coordinates_and_many_groups():
+    """Groups are kept apart without rounding small boxes far from the origin."""
+    boxes, valid, _ = make_rows(3)
+    groups = torch.arange(60).expand(2, -1) % 20
+    kept = batched_nms(boxes, valid, THRESHOLD, groups, 1000)
+    assert torch.equal(batched_nms(boxes + 8192, valid, THRESHOLD, groups, 1000), kept)
+    assert torch.equal(suppress_flat(boxes + 8192, valid, THRESHOLD, groups, 1000), kept)
 
 
-def test_nms_dense__without_candidates():
-    assert not nms_dense(torch.rand(1, 5, 4), torch.zeros(1, 5, dtype=torch.bool), 0.5).any()
+def test_batched_nms__without_candidates():
+    assert not batched_nms(torch.rand(1, 5, 4), torch.zeros(1, 5, dtype=torch.bool), 0.5).any()
 
 
-def test_batched_nms__equals_nms_dense():
-    boxes = torch.stack([random_boxes(80, seed, 60) for seed in range(2)])
-    scores = torch.linspace(1, 0, 80).expand(2, -1)
-    valid, groups = scores > 0.1, torch.arange(80).expand(2, -1) % 3
-    for each in (None, groups):
-        expected = nms_dense(boxes, valid, THRESHOLD, each)
-        assert torch.equal(batched_nms(boxes, scores, valid, THRESHOLD, each), expected)
+@pytest.mark.export
+def test_exported_operators__keep_the_same_boxes(tmp_path):
+    """ONNX's own operator under two runtimes, and torchvision's in a `torch.export` program."""
+    runtime, openvino = pytest.importorskip("onnxruntime"), pytest.importorskip("openvino")
+    program, path = trace(), tmp_path / "nms.onnx"
+    table = make_translation_table()
+    torch.onnx.export(program, dynamo=True, custom_translation_table=table, verbose=False).save(path)
+    flat = program.run_decompositions({nms_operator._opoverload: suppress_flat}).module()
+    session, compiled = runtime.InferenceSession(str(path)), openvino.Core().compile_model(str(path), "CPU")
+    names = [value.name for value in session.get_inputs()]
+    for seed, batch in enumerate((2, 3, 5)):
+        rows = make_rows(100 + seed, batch=batch)
+        if seed == 0:
+            rows[1][:] = False  # nothing takes part
+        expected = Suppression()(*rows)["keep"]
+        feed = {name: tensor.numpy() for name, tensor in zip(names, rows)}
+        assert session.run(None, feed)[0].tolist() == expected.tolist()
+        assert compiled(feed)[0].tolist() == expected.tolist()
+        assert torch.equal(flat(*rows)["keep"], expected)
 
 
 def test_top_k__has_a_fixed_shape():

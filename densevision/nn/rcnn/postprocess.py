@@ -77,6 +77,7 @@ def detect(
     class_deltas = gather_rows(deltas.flatten(1, 2), row * (num_classes + 1) + label + 1)
     boxes = clip_boxes(BOX_CODER.decode(class_deltas, gather_rows(proposals.boxes, row)), image_sizes)
     valid = (best > options.score_threshold) & (best > 0) & (compute_min_side(boxes) >= MIN_SIDE)
-    keep = batched_nms(boxes, best, valid, options.iou_threshold, None if options.class_agnostic else label)
+    groups = None if options.class_agnostic else label
+    keep = batched_nms(boxes, valid, options.iou_threshold, groups, 1 if options.class_agnostic else num_classes)
     best, order = top_k(torch.where(keep, best, -1.0), options.max_detections)
     return BoxDetections(gather_rows(boxes, order), best.clamp(min=0), gather_rows(label, order), best > 0)

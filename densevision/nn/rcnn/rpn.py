@@ -146,4 +146,4 @@ class RPN(nn.Module):
         boxes = clip_boxes(RPN_CODER.decode(gather_rows(deltas, rows), anchors[rows]), image_sizes)
         scores = best.sigmoid()
         valid = (compute_min_side(boxes) >= MIN_SIDE) & (scores >= self.score_thresh) & (best > -torch.inf)
-        return boxes, scores, batched_nms(boxes, scores, valid, self.nms_thresh)
+        return boxes, scores, batched_nms(boxes, valid, self.nms_thresh)

@@ -11,9 +11,13 @@ import numpy as np
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.box_confusion import BoxConfusion
 from densevision.metrics.matches import Matches
+from densevision.metrics.metric_info import COCO_INFO
 from densevision.results import Detections
 
-__all__ = ["DetectionMetric"]
+__all__ = ["METRIC_INFO", "DetectionMetric"]
+
+METRIC_INFO = COCO_INFO
+"""Metric -> what it measures."""
 
 
 class DetectionMetric:

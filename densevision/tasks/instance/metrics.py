@@ -10,10 +10,27 @@ import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.box_confusion import BoxConfusion
+from densevision.metrics.metric_info import COCO_INFO, MetricInfo
 from densevision.metrics.per_image import JoinedStats
 from densevision.results import Instances
 
-__all__ = ["InstanceMetric"]
+__all__ = ["METRIC_INFO", "InstanceMetric"]
+
+_KINDS = {"bbox": "boxes", "segm": "masks", "boundary": "masks and boundaries", "keypoints": "keypoints"}
+_KEYPOINT_INFO = {
+    "AP": MetricInfo("OKS 0.50 to 0.95, at most 20 predictions"),
+    "AP50": MetricInfo("OKS 0.50, at most 20 predictions"),
+    "AP75": MetricInfo("OKS 0.75, at most 20 predictions"),
+    "AR": MetricInfo("recall, OKS 0.50 to 0.95"),
+    "AR50": MetricInfo("recall at OKS 0.50"),
+    "AR75": MetricInfo("recall at OKS 0.75"),
+}
+METRIC_INFO = {
+    f"{kind}/{name}": MetricInfo(f"{title}: {info.text}")
+    for kind, title in _KINDS.items()
+    for name, info in (COCO_INFO | (_KEYPOINT_INFO if kind == "keypoints" else {})).items()
+}
+"""Metric -> what it measures."""
 
 
 class InstanceMetric:

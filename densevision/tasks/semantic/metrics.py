@@ -17,10 +17,22 @@ from densevision.metrics.confusion import (
     nan_mean,
 )
 from densevision.metrics.metric import Tables
+from densevision.metrics.metric_info import MetricInfo
 from densevision.metrics.per_image import Columns, ImageSums, ratio
 from densevision.results import SemanticMap
 
-__all__ = ["MultilabelMetric", "SemanticMetric"]
+__all__ = ["METRIC_INFO", "MultilabelMetric", "SemanticMetric"]
+
+METRIC_INFO = {
+    "mIoU": MetricInfo("mean over classes of intersection over union"),
+    "mAcc": MetricInfo("mean over classes of the share of correct pixels"),
+    "aAcc": MetricInfo("share of correct pixels"),
+    "fwIoU": MetricInfo("IoU, classes weighted by their pixels"),
+    "mDice": MetricInfo("mean over classes of Dice"),
+    "boundaryIoU": MetricInfo("mean IoU within 2 % of the diagonal of boundaries"),
+    "IoU": MetricInfo("intersection over union"),
+}
+"""Metric -> what it measures."""
 
 CLASS_COUNTS = ("hits", "truths", "predictions", "boundary_intersection", "boundary_union")
 """Counts of pixels per class and image from which the metrics follow."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from densevision.metrics.image_quality import ImageMetric, to_comparable
+from densevision.metrics.metric_info import IMAGE_QUALITY_INFO
 from densevision.results.image import Image
 from densevision.tasks.superres.config import QualityConfig
 
-__all__ = ["SuperresMetric"]
+__all__ = ["METRIC_INFO", "SuperresMetric"]
+
+METRIC_INFO = IMAGE_QUALITY_INFO
+"""Metric -> what it measures."""
 
 
 class SuperresMetric(ImageMetric):

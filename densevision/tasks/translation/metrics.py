@@ -12,9 +12,17 @@ import numpy as np
 from densevision.metrics.frechet import frechet_distance
 from densevision.metrics.image_quality import EXACT_IMAGES, ImageScores, psnr, ssim, to_comparable
 from densevision.metrics.metric import Tables
+from densevision.metrics.metric_info import IMAGE_QUALITY_INFO, MetricInfo
 from densevision.results.image import Image
 
-__all__ = ["ExtractFeatures", "TranslationMetric"]
+__all__ = ["METRIC_INFO", "ExtractFeatures", "TranslationMetric"]
+
+METRIC_INFO = {
+    **IMAGE_QUALITY_INFO,
+    "L1": MetricInfo("mean absolute difference, white is 1", False),
+    "FD": MetricInfo("Fréchet distance between the sets of images", False),
+}
+"""Metric -> what it measures."""
 
 NAMES = ("L1", "PSNR", "SSIM")
 ExtractFeatures = Callable[[np.ndarray], np.ndarray]

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +19,15 @@ from densevision.errors import UsageError
 from densevision.exporting.export import SUFFIXES, export
 from densevision.exporting.exported_predictor import ExportedPredictor, OpenVinoPredictor, load_exported
 from densevision.inference.predictor import TorchPredictor
+from densevision.io.image import write_image
 from densevision.published_weights import find_bundled_weights
 from densevision.results import Detections
 
 pytestmark = pytest.mark.export
 TOLERANCE = 1e-3
+PAGE = Path(__file__).parents[3] / "docs/export.md"
+"""The page with programs in plain ONNX Runtime."""
+INCLUDE_FOLDERS = ("/usr/include", "/usr/local/include", "/usr/include/onnxruntime", "/usr/local/include/onnxruntime")
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +111,86 @@ def test_raw__supports_every_option(model, tmp_path, images):
     raw = load_exported(export(model, tmp_path / "raw.onnx", decode=False))
     options = {"iou_threshold": 0.4, "class_agnostic": True, "classes": ("moon", "disk"), "score_threshold": 0.02}
     assert assert_same(model.predict(images, **options, precision="float32"), raw.predict(images, **options)) > 20
+
+
+def read_program(language: str) -> str:
+    """The program of the page in a language."""
+    (program,) = re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return program
+
+
+def assert_predicts_the_same(command: list[str], model: TorchPredictor, onnx: Path, folder: Path) -> None:
+    """The program's boxes and scores are those of `predict`, for images that are shrunk, enlarged and kept."""
+    total = 0
+    for index, size in enumerate([(411, 523), (150, 97), (192, 256)]):
+        image = folder / f"{index}.png"
+        write_image(image, Scenes(1, 20 + index, size)[0].image)
+        output = subprocess.run([*command, str(onnx), str(image)], check=True, capture_output=True, text=True).stdout
+        rows = [line.split() for line in output.splitlines()]
+        expected = model.predict(image, precision="float32")
+        assert [row[0] for row in rows] == [expected.names[label] for label in expected.labels]
+        numbers = np.array([row[1:] for row in rows], float).reshape(-1, 5)
+        np.testing.assert_allclose(numbers[:, 0], expected.scores, atol=TOLERANCE)
+        np.testing.assert_allclose(numbers[:, 1:], expected.boxes, atol=TOLERANCE, rtol=1e-5)
+        total += len(rows)
+    assert total > 5
+
+
+def test_metadata__plain_keys(onnx):
+    import onnx as library
+
+    entries = {entry.key: entry.value for entry in library.load(onnx).metadata_props}
+    assert entries["color_order"] == "RGB" and entries["value_range"] == "0 1" and entries["layout"] == "NCHW float32"
+    assert entries["resize_mode"] == "letterbox" and entries["resize_position"] == "center"
+    assert entries["input_size"] == "256 256" and entries["multiple_of"] == "32" and entries["min_side"] == "64"
+    assert float(entries["fill"]) == pytest.approx(114 / 255)
+    assert entries["box_format"] == "x1 y1 x2 y2 in pixels of the input"
+    assert entries["class_names"].split("\n") == [
+        "disk",
+        "ring",
+        "square",
+        "triangle",
+        "star",
+        "cross",
+        "heart",
+        "moon",
+    ]
+    assert float(entries["score_threshold"]) == 0.25
+
+
+def test_page__program_in_python(onnx, model, tmp_path):
+    program = tmp_path / "detect.py"
+    program.write_text(read_program("python"), encoding="utf-8")
+    assert_predicts_the_same([sys.executable, str(program)], model, onnx, tmp_path)
+
+
+def test_page__program_in_cpp(onnx, model, tmp_path):
+    """Needs a compiler, OpenCV's headers, and those of ONNX Runtime, in the folder ONNXRUNTIME_INCLUDE or installed."""
+    compiler = shutil.which("g++") or shutil.which("clang++")
+    folders = [*filter(None, [os.environ.get("ONNXRUNTIME_INCLUDE")]), *INCLUDE_FOLDERS]
+    headers = next((folder for folder in folders if (Path(folder) / "onnxruntime_cxx_api.h").exists()), None)
+    opencv = Path("/usr/include/opencv4")
+    if compiler is None or headers is None or not opencv.exists():
+        found = {"compiler": compiler, "onnxruntime_cxx_api.h": headers, "opencv4": opencv.exists()}
+        pytest.skip(f"no C++ here: {found}")
+    package = importlib.util.find_spec("onnxruntime")
+    assert package is not None and package.origin is not None
+    (library, *_) = (Path(package.origin).parent / "capi").glob("libonnxruntime.so*")
+    (tmp_path / "detect.cpp").write_text(read_program("cpp"), encoding="utf-8")
+    includes = [f"-I{headers}", f"-I{opencv}"]
+    libraries = [
+        str(library),
+        f"-Wl,-rpath,{library.parent}",
+        *(f"-lopencv_{n}" for n in ("imgcodecs", "imgproc", "core")),
+    ]
+    command = [
+        compiler,
+        "-std=c++17",
+        str(tmp_path / "detect.cpp"),
+        *includes,
+        "-o",
+        str(tmp_path / "detect"),
+        *libraries,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    assert_predicts_the_same([str(tmp_path / "detect")], model, onnx, tmp_path)

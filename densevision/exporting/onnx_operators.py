@@ -1,0 +1,33 @@
+"""Operators of the exported graph that ONNX expresses in its own way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["make_translation_table"]
+
+
+def make_translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """The translations for `torch.onnx.export`: operator -> function that builds its ONNX nodes. Needs onnxscript."""
+    from onnxscript import opset18 as op
+
+    from densevision.ops.nms import nms_operator
+
+    def nms(boxes, valid, iou_threshold: float, groups, num_groups: int):  # type: ignore[no-untyped-def]
+        """ONNX's NonMaxSuppression with one of its classes per group: the boxes stay as they are."""
+        shape = op.Shape(valid)
+        count = op.Shape(valid, start=1, end=2)
+        # Ranks are the scores, so that equal scores keep their order; a box has the score 0 in all other groups.
+        ranks = op.Cast(op.Range(op.Squeeze(count), op.Constant(value_int=0), op.Constant(value_int=-1)), to=1)
+        members = op.OneHot(groups, op.Constant(value_int=num_groups), op.Constant(value_floats=[0.0, 1.0]), axis=1)
+        scores = op.Mul(members, op.Unsqueeze(op.Mul(op.Cast(valid, to=1), ranks), op.Constant(value_ints=[1])))
+        threshold, zero = op.Constant(value_float=iou_threshold), op.Constant(value_float=0.0)
+        # (M, 3) of image, group and box
+        selected = op.NonMaxSuppression(op.Cast(boxes, to=1), scores, count, threshold, zero)
+        positions = op.Gather(selected, op.Constant(value_ints=[0, 2]), axis=1)
+        ones = op.Expand(op.Constant(value_float=1.0), op.Shape(selected, start=0, end=1))
+        kept = op.ScatterND(op.Expand(zero, shape), positions, ones)
+        return op.Greater(kept, zero)
+
+    return {nms_operator._opoverload: nms}
