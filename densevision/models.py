@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
@@ -47,14 +48,23 @@ def list_models(task: str | None = None) -> list[str]:
     return sorted(find_architectures(task))
 
 
-def create_model(name: str, *, pretrained: str | os.PathLike[str] | None = None, **arguments: Any) -> Model:
+def create_model(
+    name: str,
+    *,
+    pretrained: str | os.PathLike[str] | None = None,
+    class_names: Sequence[str] | None = None,
+    **arguments: Any,
+) -> Model:
     """Builds a model: an ordinary `torch.nn.Module` with `forward`, `loss`, `postprocess` and `input_spec`.
 
     Args:
         name: A name of `list_models()`.
         pretrained: Weights to start from: a densevision weights file, a name that `densevision models` lists, or
-            `hf://owner/name`; names are downloaded. Tensors of other shapes, such as the head for other classes, keep their initial values; a log
-            message names them.
+            `hf://owner/name`; names are downloaded. Tensors of other shapes, such as the head for other classes, keep
+            their initial values; a log message names them.
+        class_names: Names of the model's classes in order, which set `num_classes`. Rows of `pretrained` for classes of
+            the same name are moved to their place, as `train.init_from` does it; without names they are matched by
+            position.
         **arguments: Arguments of the model's constructor, such as `num_classes`, `in_channels` or `encoder`.
 
     Raises:
@@ -69,18 +79,25 @@ def create_model(name: str, *, pretrained: str | os.PathLike[str] | None = None,
     architectures = find_architectures()
     if name not in architectures:
         raise UsageError("no such model", value=name, hint=did_you_mean(name, architectures))
+    if class_names is not None:
+        num_classes = arguments.setdefault("num_classes", len(class_names))
+        if num_classes != len(class_names):
+            problem = f"is not the number of class_names, {len(class_names)}"
+            raise UsageError(problem, field="num_classes", value=num_classes, hint="Leave it out.")
     model = architectures[name].build({}, arguments)
     if pretrained is not None:
-        _load_pretrained(model, name, pretrained)
+        _load_pretrained(model, name, pretrained, class_names)
     return model
 
 
-def _load_pretrained(model: Model, name: str, pretrained: str | os.PathLike[str]) -> None:
+def _load_pretrained(
+    model: Model, name: str, pretrained: str | os.PathLike[str], class_names: Sequence[str] | None
+) -> None:
     from densevision.inference.predictor import load_matching_weights
     from densevision.published_weights import resolve_weights
 
     task = next(task for task in TASKS if name in _get_registry(task))
-    skipped = load_matching_weights(model, resolve_weights(pretrained, task), task)
+    skipped = load_matching_weights(model, resolve_weights(pretrained, task), task, class_names)
     if skipped:
         log.warning("%d tensors of %s are not in %s: %s", len(skipped), name, pretrained, ", ".join(skipped))
 

@@ -16,7 +16,8 @@ import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.errors import UsageError
 from densevision.inference.predictor import TorchPredictor
-from densevision.models import find_architectures
+from densevision.io.weights import Card, save_weights
+from densevision.models import create_model, find_architectures
 from densevision.nn.model import Model
 from densevision.tasks import TASKS, load_config, load_task
 from densevision.tasks.detection.models import MODELS
@@ -361,3 +362,25 @@ def test_new_architecture__one_file_and_one_line(tmp_path: Path, monkeypatch: py
     exported = densevision.export("detection", weights, out=tmp_path / "toy.pt2", export_format="torch")
     result = densevision.predict(image, "detection", exported, precision="float32", score_threshold=0.02)
     np.testing.assert_allclose(result.boxes, expected.boxes, atol=1e-3)
+
+
+def test_create_model__matches_pretrained_classes_by_name(tmp_path: Path) -> None:
+    names, reordered = ("cat", "dog", "bird"), ("bird", "cow", "cat", "dog")
+    model = create_model("yolo_n", class_names=names, encoder="resnet10t")
+    save_weights(tmp_path / "a.safetensors", model.state_dict(), Card("detection", {}, classes=names))
+    path = tmp_path / "a.safetensors"
+    other = create_model("yolo_n", class_names=reordered, encoder="resnet10t", pretrained=path)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before, after = (each.eval()(image=image)["logits"] for each in (model, other))
+    assert after.shape[-1] == 4
+    torch.testing.assert_close(after[..., [reordered.index(name) for name in names]], before)
+    with pytest.raises(UsageError):
+        create_model("yolo_n", class_names=names, num_classes=4)
+
+
+def test_create_model__refused_arguments_are_usage_errors() -> None:
+    with pytest.raises(UsageError):
+        create_model("sea_raft_s", encoder="vgg16")
+    with pytest.raises(UsageError):
+        create_model("fcn32s", mode="binary", num_classes=3)

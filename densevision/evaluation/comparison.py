@@ -12,10 +12,11 @@ import numpy as np
 from densevision.draw.html_page import HTMLPage
 from densevision.draw.plots import plot_histogram
 from densevision.errors import UsageError
-from densevision.evaluation.provenance import add_provenance, add_versions
+from densevision.evaluation.analysis_page import AnalysisPage
+from densevision.evaluation.provenance import add_provenance
 from densevision.evaluation.report_page import draw_example
 from densevision.evaluation.result import EvaluationResult, draw_side_by_side
-from densevision.io.json_writer import to_json_value, write_json
+from densevision.io.json_writer import to_json_value
 from densevision.metrics.bootstrap import DRAWS, LEVEL, Difference, ImageSubset, compare_paired
 from densevision.metrics.per_image import PerImageStats
 from densevision.metrics.scoring import OnError
@@ -28,8 +29,8 @@ NUM_DRAWN = 6
 """Images drawn of those that got worse, and of those that got better."""
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, repr=False)
+class Comparison(AnalysisPage):
     """The changes from one evaluation to another of the same images.
 
     Attributes:
@@ -43,6 +44,8 @@ class Comparison:
         unmatched: Images of one side only, which are not compared.
     """
 
+    file_name = "compare.json"
+
     baseline: EvaluationResult
     candidate: EvaluationResult
     differences: dict[str, Difference]
@@ -52,13 +55,20 @@ class Comparison:
     seed: int
     unmatched: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        changes = ", ".join(f"{name} {each.change:+.4g}" for name, each in self.differences.items())
+        return f"Comparison({self.baseline.origin} to {self.candidate.origin}: {changes})"
+
     def verdict(self, name: str) -> str:
         """ "better" or "worse" if the change of a metric is significant, otherwise empty."""
         difference = self.differences[name]
         if not difference.is_significant:
             return ""
-        info = get_metric_info(self.baseline.report.task, name)
-        return "better" if (difference.change > 0) == info.higher_is_better else "worse"
+        return (
+            "better"
+            if (difference.change > 0) == get_metric_info(self.baseline.report.task, name).higher_is_better
+            else "worse"
+        )
 
     @property
     def has_same_setup(self) -> bool:
@@ -109,18 +119,13 @@ class Comparison:
             }
         )
 
-    def write(self, out: Path, command: str = "") -> Path:
-        """Writes compare.json and a page: the changes with their intervals, and the images that changed most.
+    @property
+    def title(self) -> str:
+        """Title of the page."""
+        return f"{self.baseline.report.task}: comparison"
 
-        Args:
-            out: The folder.
-            command: The command that reproduces the page.
-
-        Returns:
-            Path of the page.
-        """
-        write_json(out / "compare.json", self.to_dict())
-        page = HTMLPage(f"{self.baseline.report.task}: comparison")
+    def fill_page(self, page: HTMLPage, out: Path) -> None:
+        """The changes with their intervals, and the images that changed most."""
         page.add_text(f"Baseline: {self.baseline.origin}\nCandidate: {self.candidate.origin}")
         if self.unmatched:
             page.add_text(f"Not compared, because one side lacks them: {', '.join(self.unmatched)}")
@@ -143,8 +148,6 @@ class Comparison:
         add_provenance(page, self.baseline.report, self.baseline.card, "" if self.has_same_setup else ": baseline")
         if not self.has_same_setup:
             add_provenance(page, self.candidate.report, self.candidate.card, ": candidate")
-        add_versions(page, command)
-        return page.write(out / "index.html")
 
     def _draw_images(self, page: HTMLPage, title: str, ids: list[str]) -> None:
         page.add_heading(title)

@@ -64,6 +64,9 @@ class EvaluationResult:
     origin: str
     card: Card | None = None
 
+    def __repr__(self) -> str:
+        return f"EvaluationResult({self.origin}: {self.report!r})"
+
     def rank_images(self) -> tuple[str, list[tuple[str, float]]]:
         """The first headline metric that single images have, and (image id, value) from the worst to the best.
 

@@ -64,12 +64,15 @@ class Architecture:
             options: Arguments from the user; one that the constructor does not have is an error.
 
         Raises:
-            UsageError: An option does not exist or has a wrong type.
+            UsageError: An option does not exist, has a wrong type, or is refused by the constructor.
         """
         parameters = self.parameters()
         arguments = {**self.arguments, **{name: value for name, value in offered.items() if name in parameters}}
         arguments |= self.check_options(options or {})
-        return self.load_class()(**arguments)
+        try:
+            return self.load_class()(**arguments)
+        except ValueError as error:  # of the constructor; the message names argument and value
+            raise UsageError(str(error).rstrip("."), field="model") from error
 
     def check_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Validates constructor arguments against the signature's names and types.

@@ -13,12 +13,13 @@ from densevision.datasets.checks.catalog import SEVERITIES
 from densevision.datasets.checks.context import CheckContext, Finding, Progress
 from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import UsageError
+from densevision.results.base import import_optional
 from densevision.run_config import TaskConfig
 
 __all__ = ["CheckReport", "check_dataset"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CheckReport:
     """The result of `check`.
 
@@ -37,6 +38,22 @@ class CheckReport:
     findings: list[Finding]
     notes: list[str] = field(default_factory=list)
     changes: list[str] | None = None
+
+    def __repr__(self) -> str:
+        """The findings by name and count, without their places."""
+        findings = ", ".join(f"{each.severity} {each.check.name} ({each.count})" for each in self.findings)
+        return f"CheckReport({self.task}, {self.data}: {findings or 'no problems found'})"
+
+    def to_pandas(self) -> Any:
+        """Converts to a `pandas.DataFrame` with one row per finding: severity, name, count, hint.
+
+        Raises:
+            UsageError: The package pandas is not installed.
+        """
+        pandas = import_optional("pandas", "to_pandas")
+        columns = ("severity", "name", "count", "hint")
+        rows = [(each.severity, each.check.name, each.count, each.check.hint) for each in self.findings]
+        return pandas.DataFrame(rows, columns=columns)
 
     @property
     def has_errors(self) -> bool:

@@ -65,7 +65,7 @@ class RRDB(SuperresModel):
 
     def __init__(
         self,
-        scale: int = 4,
+        scale: int = 2,
         in_channels: int = 3,
         width: int = 64,
         depth: int = 23,
