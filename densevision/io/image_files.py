@@ -109,14 +109,14 @@ def localize_name(name: str, folder: Path) -> str:
         folder: The folder to search.
     """
     is_foreign = "\\" in name or name.startswith("/") or name[1:2] == ":"
-    if not is_foreign or "\0" in name or (folder / name).is_file():
+    if not is_foreign or "\0" in name or os.path.isfile(folder / name):
         return name
     windows = PureWindowsPath(name)
     parts = PurePosixPath(name).parts if name.startswith("/") else windows.parts
     if not windows.anchor:
         return "/".join(parts) or name
     ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-    return next((end for end in ends if is_inside(end) and (folder / end).is_file()), name)
+    return next((end for end in ends if is_inside(end) and os.path.isfile(folder / end)), name)
 
 
 def compute_relative_names(paths: Sequence[Path]) -> list[str]:
@@ -156,7 +156,7 @@ def measure_images(
     sizes = np.zeros((len(files), 2), np.int32)
     for row in track_progress(np.flatnonzero(selected).tolist(), "scanning images"):
         path = folder / files[row]
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, it returns False for names that no system allows
             sizes[row] = read_usable_size(path, max_pixels, issues, files[row]) or 0
             if sizes[row, 0] and path.suffix.lower() in FRAME_SUFFIXES and (count := count_frames(path)) > 1:
                 issues.warn(IssueKind.IMAGE_FRAMES, path, None, f"{count} frames", files[row])

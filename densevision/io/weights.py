@@ -90,7 +90,7 @@ class Card:
         """
         try:
             fields = json.loads(text)
-        except (ValueError, RecursionError):
+        except (ValueError, TypeError, RecursionError):  # the header may hold a number where text is due
             fields = None
         if not isinstance(fields, dict):
             raise WeightsError("the card is not a JSON object", file=file, field=_KEY, value=text, hint=_HINT)

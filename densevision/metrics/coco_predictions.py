@@ -174,7 +174,7 @@ def _read_prediction(file: Path, category_ids: dict[str, list[int]]) -> Detectio
 
     try:
         values = json.loads(file.read_bytes())
-    except (OSError, ValueError) as failure:
+    except (OSError, ValueError, RecursionError) as failure:
         raise DataError(f"cannot be read: {failure}", file=file, hint="Predict again.") from None
     missing = [name for name in REQUIRED_FIELDS if not isinstance(values, dict) or name not in values]
     if missing:

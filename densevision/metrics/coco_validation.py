@@ -197,6 +197,9 @@ def load_json(path: Path) -> Any:
         raise DataError(f"not JSON: {failure.msg}", file=path, field=place, hint=hint) from None
     except UnicodeDecodeError:
         raise DataError("not JSON: not text in UTF-8", file=path, hint="Give a COCO json file.") from None
+    except (ValueError, RecursionError) as failure:  # a number of thousands of digits; lists in lists in lists
+        reason = "nested too deeply" if isinstance(failure, RecursionError) else str(failure)
+        raise DataError(f"not usable JSON: {reason}", file=path, hint="Give a COCO json file.") from None
 
 
 def read_bytes(path: Path) -> bytes:

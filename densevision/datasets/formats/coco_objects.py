@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 MIN_POLYGON_POINTS = 3
+MAX_COORDINATE = 1e15
+"""Larger coordinates, infinities and NaN are errors."""
 
 
 def read_masks(file: str | os.PathLike[str], table: BoxTable, issues: LabelIssues) -> tuple[Segmentations, np.ndarray]:
@@ -186,4 +188,5 @@ def check_polygons(
 
 def _is_polygon(value: Any) -> bool:
     is_numeric = isinstance(value, list) and all(type(number) in (int, float) for number in value)
-    return is_numeric and len(value) % 2 == 0 and bool(np.isfinite(value).all())
+    # Compared as Python numbers: integers of any size have no equal in NumPy.
+    return is_numeric and len(value) % 2 == 0 and all(abs(number) < MAX_COORDINATE for number in value)

@@ -1,0 +1,284 @@
+"""Label files of datasets, read by every task that they are for, under a random error policy."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import random
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from densevision.metrics.coco_files import score_files
+from densevision.ops.masks import encode
+from densevision.sample import InputSpec
+from densevision.tasks import load_config
+from fuzzing.images import FILES, SIZE
+from fuzzing.mutations import mutate_json, mutate_png, mutate_text
+from fuzzing.reader import Reader, write
+
+HEIGHT, WIDTH = SIZE
+MASK = np.add.outer(np.arange(HEIGHT) // 8, np.arange(WIDTH) // 16).astype(np.uint8)
+POLICIES = ("fail", "fix", "skip")
+SQUARE = [4, 4, 12, 4, 12, 12, 4, 12]
+RUNS = {"size": [HEIGHT, WIDTH], "counts": [100, 4, 20, 4, HEIGHT * WIDTH - 128]}
+COCO: dict[str, Any] = {
+    "info": {"year": 2020},
+    "images": [
+        {"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH},
+        {"id": 2, "file_name": "b.png", "height": HEIGHT, "width": WIDTH},
+    ],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [4, 4, 8, 8], "area": 64, "segmentation": [SQUARE],
+         "iscrowd": 0, "keypoints": [5, 5, 2, 6, 6, 1], "num_keypoints": 2},
+        {"id": 2, "image_id": 1, "category_id": 3, "bbox": [1.5, 2.5, 3, 3], "area": 9, "segmentation": RUNS,
+         "iscrowd": 1, "keypoints": [0] * 6, "num_keypoints": 0},
+        {"id": 3, "image_id": 2, "category_id": 1, "bbox": [0, 0, 5, 5], "area": 25, "segmentation": [SQUARE],
+         "iscrowd": 0, "keypoints": [5, 5, 2, 6, 6, 1], "num_keypoints": 2},
+    ],
+    "categories": [
+        {"id": 1, "name": "cat", "keypoints": ["head", "tail"], "skeleton": [[1, 2]]}, {"id": 3, "name": "dog"},
+    ],
+}  # fmt: skip
+PEOPLE = COCO | {"categories": COCO["categories"][:1], "annotations": COCO["annotations"][::2]}
+PANOPTIC: dict[str, Any] = {
+    "images": [{"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}],
+    "annotations": [
+        {"image_id": 1, "file_name": "a.png", "segments_info": [
+            {"id": 1, "category_id": 1, "area": 10, "bbox": [0, 0, 5, 5], "iscrowd": 0},
+            {"id": 2, "category_id": 2, "area": 10, "bbox": [5, 5, 5, 5], "iscrowd": 0}]},
+    ],
+    "categories": [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}],
+}  # fmt: skip
+RESULTS = [
+    {"image_id": 1, "category_id": 1, "bbox": [4, 4, 8, 8], "score": 0.9, "segmentation": encode(MASK == 0)},
+    {"image_id": 2, "category_id": 3, "bbox": [0, 0, 5, 5], "score": 0.1, "segmentation": [SQUARE]},
+]
+
+
+def save_png(image: Image.Image) -> bytes:
+    """The bytes of a PNG."""
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+LABELME: dict[str, Any] = {
+    "version": "5.0", "flags": {}, "imagePath": "a.png", "imageData": None, "imageHeight": HEIGHT,
+    "imageWidth": WIDTH,
+    "shapes": [
+        {"label": "cat", "points": [[4, 4], [12, 4], [12, 12]], "shape_type": "polygon", "group_id": None},
+        {"label": "dog", "points": [[1, 1], [9, 8]], "shape_type": "rectangle", "group_id": 1},
+        {"label": "dog", "points": [[14, 14], [16, 16]], "shape_type": "circle", "group_id": 1},
+        {"label": "cat", "points": [[2, 2], [3, 3]], "shape_type": "mask", "group_id": None,
+         "mask": base64.b64encode(save_png(Image.fromarray(np.full((2, 2), 255, np.uint8)))).decode()},
+    ],
+}  # fmt: skip
+VOC = f"""<annotation>
+<folder>JPEGImages</folder><filename>a.png</filename>
+<size><width>{WIDTH}</width><height>{HEIGHT}</height><depth>3</depth></size><segmented>0</segmented>
+<object><name>cat</name><pose>Left</pose><truncated>0</truncated><difficult>0</difficult>
+<bndbox><xmin>4</xmin><ymin>5</ymin><xmax>12</xmax><ymax>12</ymax></bndbox></object>
+<object><name>dog</name><difficult>1</difficult>
+<bndbox><xmin>1.5</xmin><ymin>1</ymin><xmax>9</xmax><ymax>20</ymax></bndbox></object>
+</annotation>
+"""
+DATA_YAML = """path: .
+train: images/train
+val: images/val
+nc: 2
+names:
+  0: cat
+  1: dog
+"""
+CONFIG_YAML = """task: detection
+arch: yolo_n
+backbone: {name: mobilenetv2_050, channels: 3}
+data:
+  path: scenes:8
+  size: 64
+train: {epochs: 3, batch: 4, lr: 1.0e-3, seed: 1}
+augment:
+  mosaic: 0.5
+"""
+
+
+def make_palette_mask() -> bytes:
+    """A mask of four classes in VOC's colors."""
+    image = Image.fromarray(MASK, "P")
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, 128, 128, 0] + [0] * 756)
+    return save_png(image)
+
+
+def images(*names: str) -> dict[str, bytes | str]:
+    """Two images per folder."""
+    return {f"{name}{stem}.png": FILES["rgb.png"] for name in names for stem in "ab"}
+
+
+def read_as(*tasks: str, file: bool = False) -> Callable[[Path, random.Random], Sequence[str]]:
+    """Opens the dataset around a file (or the file itself, if named) as one of the tasks, and reads its samples."""
+
+    def read(path: Path, rng: random.Random) -> Sequence[str]:
+        task = rng.choice(tasks)
+        root = path if file else find_root(path)
+        config = load_config(task)().replace(data__path=str(root), data__on_error=rng.choice(POLICIES))
+        spec = [InputSpec()] if task == "detection" else []
+        samples = import_module(f"densevision.tasks.{task}.dataset").open_split(config, *spec, "train")
+        for index in range(min(2, len(samples))):
+            samples[index]
+        return samples.notes
+
+    return read
+
+
+def find_root(path: Path) -> Path:
+    """The dataset of a file: the folder in which `prepare` left a mark."""
+    return next(parent for parent in path.parents if (parent / ".root").exists())
+
+
+def prepare(files: dict[str, bytes | str]) -> Callable[[Path], None]:
+    """Writes neighbors and the mark of the root."""
+    return lambda folder: write(folder, {".root": "", **files})
+
+
+def json_refuses(path: Path) -> bool:
+    """Whether Python's json cannot read a file."""
+    return _fails(lambda: json.loads(path.read_text("utf-8-sig")))
+
+
+def xml_refuses(path: Path) -> bool:
+    """Whether ElementTree cannot read a file."""
+    return _fails(lambda: ElementTree.parse(path))
+
+
+def yaml_refuses(path: Path) -> bool:
+    """Whether PyYAML's safe loader cannot read a file."""
+    return _fails(lambda: yaml.safe_load(path.read_bytes()))
+
+
+def _fails(call: Callable[[], object]) -> bool:
+    try:
+        call()
+    except Exception:
+        return True
+    return False
+
+
+def read_scores(path: Path, rng: random.Random) -> Sequence[str]:
+    """Scores predictions against the truth beside them."""
+    truth = path.parent / "truth.json" if path.name == "results.json" else path
+    score_files(truth, path.parent / "results.json", rng.choice(("bbox", "bbox", "segm")))
+    return ()
+
+
+def read_config(path: Path, rng: random.Random) -> Sequence[str]:
+    load_config("detection").resolve(path, {})
+    return ()
+
+
+READERS = [
+    Reader(
+        "coco",
+        {"annotations/instances_train.json": json.dumps(COCO).encode()},
+        read_as("detection", "instance", "semantic"),
+        prepare(images("images/")),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "coco-keypoints",
+        {"annotations/instances_train.json": json.dumps(PEOPLE).encode()},
+        read_as("instance"),
+        prepare(images("images/")),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "coco-panoptic",
+        {"annotations/panoptic_train.json": json.dumps(PANOPTIC).encode()},
+        read_as("semantic"),
+        prepare(
+            images("images/")
+            | {
+                "annotations/panoptic_train/a.png": save_png(
+                    Image.fromarray(np.dstack([1 + MASK % 2, 0 * MASK, 0 * MASK]))
+                )
+            }
+        ),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "coco-results",
+        {"results.json": json.dumps(RESULTS).encode(), "other/truth.json": json.dumps(COCO).encode()},
+        lambda path, rng: read_scores(path, rng),
+        lambda folder: write(
+            folder,
+            {"truth.json": json.dumps(COCO), "other/results.json": json.dumps(RESULTS)},
+        ),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "yolo",
+        {"labels/train/a.txt": b"0 0.5 0.5 0.25 0.25\n1 0.25 0.25 0.125 0.5\n0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n"},
+        read_as("detection"),
+        prepare(images("images/train/", "images/val/") | {"data.yaml": DATA_YAML, "labels/val/a.txt": "0 .5 .5 .2 .2"}),
+        mutate=mutate_text,
+    ),
+    Reader(
+        "yolo-polygons",
+        {"labels/train/a.txt": b"0 0.1 0.1 0.5 0.1 0.5 0.5 0.1 0.5\n1 .2 .2 .3 .2 .3 .3\n"},
+        read_as("instance", "semantic"),
+        prepare(images("images/train/", "images/val/") | {"data.yaml": DATA_YAML, "labels/train/b.txt": ""}),
+        mutate=mutate_text,
+    ),
+    Reader(
+        "yolo-yaml",
+        {"data.yaml": DATA_YAML.encode()},
+        read_as("detection", "instance"),
+        prepare(images("images/train/", "images/val/") | {"labels/train/a.txt": "0 .1 .1 .5 .1 .5 .5"}),
+        yaml_refuses,
+        mutate_text,
+    ),
+    Reader(
+        "voc",
+        {"Annotations/a.xml": VOC.encode()},
+        read_as("detection"),
+        prepare(images("JPEGImages/")),
+        xml_refuses,
+        mutate_text,
+    ),
+    Reader(
+        "voc-list",
+        {"ImageSets/Main/train.txt": b"a\nb  1\n", "ImageSets/Main/val.txt": b"b -1\n"},
+        read_as("detection"),
+        prepare(images("JPEGImages/") | {f"Annotations/{stem}.xml": VOC for stem in "ab"}),
+        None,
+        mutate_text,
+    ),
+    Reader(
+        "labelme",
+        {"a.json": json.dumps(LABELME).encode()},
+        read_as("instance", "semantic"),
+        prepare(images("")),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "masks",
+        {"masks/a.png": make_palette_mask()},
+        read_as("semantic"),
+        prepare(images("images/") | {"masks/b.png": make_palette_mask(), "classes.txt": "wall\nfloor\ncat\ndog\n"}),
+        None,
+        mutate_png,
+    ),
+    Reader("config", {"config.yaml": CONFIG_YAML.encode()}, read_config, refuses=yaml_refuses, mutate=mutate_text),
+]
