@@ -66,6 +66,7 @@ LIMITS: dict[str, int] = {
     "patch_size": 256,
     "image_size": MAX_SIDE,
     "input_size": MAX_SIDE,
+    "shorter_side": MAX_SIDE,
     "max_size": 2 * MAX_SIDE,
     "reg_max": 1024,
     "topk": 10_000,

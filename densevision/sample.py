@@ -35,7 +35,7 @@ class InputSpec:
         min_side: Minimum side of the canvas.
         full_size: `letterbox` makes a canvas of `size` even where the image needs less.
         fill: Value in [0, 1] of the canvas outside of the image, one or one per channel; `edge` repeats the edge.
-        interpolation: Interpolation of resizing; `auto` is area averaging to shrink, linear to enlarge.
+        interpolation: Interpolation of resizing; see `ops.view.View.image_to_network`.
         as_float: Convert the image to floats before it is resized and filled, so that nothing is rounded.
         kind: `image` is an image; `size` is the (height, width) that the image covers on the canvas.
     """

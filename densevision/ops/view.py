@@ -18,7 +18,7 @@ __all__ = [
     "Size",
     "View",
     "fit_view",
-    "resize_bicubic",
+    "resize_antialiased",
     "resize_image",
     "resize_linear",
     "to_opencv_matrix",
@@ -28,7 +28,7 @@ __all__ = [
 Size = tuple[int, int]
 """(height, width)."""
 Fit = Literal["letterbox", "letterbox_top_left", "stretch", "shortest", "closest", "pad", "center"]
-Interpolation = Literal["auto", "linear", "bicubic"]
+Interpolation = Literal["auto", "linear", "antialiased", "bicubic"]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class View:
             image: The image.
             fill: Value of the padding, or "edge" to replicate the edge of the image.
             interpolation: "auto" averages over areas when downscaling and is linear when upscaling; "linear" is never
-                antialiased, and for floats exactly that of PyTorch; "bicubic" is antialiased.
+                antialiased, and for floats exactly that of PyTorch; "antialiased" is linear, and "bicubic" cubic, with
+                the antialiasing of torchvision and Pillow.
 
         Returns:
             (h, w, C) of the canvas size and the image's type.
@@ -102,8 +103,8 @@ class View:
             return image
         height, width = self.content
         if (height, width) != image.shape[:2]:
-            if interpolation == "bicubic":
-                image = resize_bicubic(image, (height, width))
+            if interpolation in ("antialiased", "bicubic"):
+                image = resize_antialiased(image, (height, width), is_cubic=interpolation == "bicubic")
             elif interpolation == "linear" and image.dtype.kind == "f":
                 image = resize_linear(image, (height, width))
             else:
@@ -243,12 +244,13 @@ def resize_linear(image: np.ndarray, size: Size) -> np.ndarray:
     return interpolate(planes, size, mode="bilinear", align_corners=False)[0].permute(1, 2, 0).numpy()
 
 
-def resize_bicubic(image: np.ndarray, size: Size) -> np.ndarray:
-    """Resizes an (H, W, C) array by antialiased bicubic interpolation, as torchvision resizes tensors.
+def resize_antialiased(image: np.ndarray, size: Size, is_cubic: bool) -> np.ndarray:
+    """Resizes an (H, W, C) array by antialiased interpolation, as torchvision resizes tensors.
 
     Args:
         image: uint8; other types are interpolated as float32 and clipped to the range of the input's type.
         size: (height, width).
+        is_cubic: Bicubic instead of bilinear.
     """
     import torch
     from torchvision.transforms.v2 import InterpolationMode
@@ -256,7 +258,8 @@ def resize_bicubic(image: np.ndarray, size: Size) -> np.ndarray:
 
     planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
     planes = planes if image.dtype == np.uint8 else planes.float()
-    resized = resize(planes, list(size), InterpolationMode.BICUBIC, antialias=True).permute(1, 2, 0).numpy()
+    mode = InterpolationMode.BICUBIC if is_cubic else InterpolationMode.BILINEAR
+    resized = resize(planes, list(size), mode, antialias=True).permute(1, 2, 0).numpy()
     if image.dtype.kind == "f":
         return resized.clip(0, 1)  # bicubic interpolation overshoots
     if image.dtype != np.uint8:
