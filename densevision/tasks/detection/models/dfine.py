@@ -138,7 +138,8 @@ class DFine(Model):
         canvas = (image_size, image_size) if isinstance(image_size, int) else (image_size[0], image_size[1])
         if any(side % MULTIPLE for side in canvas):
             raise ValueError(f"image_size must be multiples of {MULTIPLE}; image_size={image_size}")
-        self.input_spec = {"image": InputSpec(in_channels, "stretch", canvas, multiple_of=MULTIPLE)}
+        spec = InputSpec(in_channels, "stretch", canvas, multiple_of=MULTIPLE, interpolation="antialiased")
+        self.input_spec = {"image": spec}
         self.num_classes = num_classes
         self.num_denoising, self.label_noise, self.box_noise = num_denoising, label_noise, box_noise
         self.freeze_norm, self.freeze_stem = freeze_norm, freeze_stem

@@ -83,6 +83,7 @@ class SemanticEomt(Model):
                 multiple_of=patch_size,
                 min_side=patch_size,
                 fill=self.network.fill,
+                interpolation="antialiased",
             )
         }
 

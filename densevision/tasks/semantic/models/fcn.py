@@ -31,6 +31,8 @@ class FCN(SegmentationModel):
         encoder: timm model that supports dilation.
         in_channels: Channels of the image.
         auxiliary: Add a second head on the encoder's shallow map, which helps training.
+        shorter_side: Shorter side that images are scaled to, 520 for torchvision's published weights; None leaves them
+            as they are.
         mode: See `SegmentationModel`.
         criterion: Losses; cross-entropy when not given.
         encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`; `output_stride` is 8 by default.
@@ -42,11 +44,12 @@ class FCN(SegmentationModel):
         encoder: str = "resnet50",
         in_channels: int = 3,
         auxiliary: bool = False,
+        shorter_side: int | None = None,
         mode: Mode = "multiclass",
         criterion: Criterion | None = None,
         encoder_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__(make_input_spec(in_channels), num_classes, mode, criterion)
+        super().__init__(make_input_spec(in_channels, shorter_side=shorter_side), num_classes, mode, criterion)
         self.encoder = DilatedEncoder(encoder, in_channels, 8, encoder_options)
         self.head = FCNHead(self.encoder.deep_channels, self.num_outputs)
         self.auxiliary = FCNHead(self.encoder.shallow_channels, self.num_outputs) if auxiliary else None

@@ -8,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densevision.errors import UsageError
 from densevision.nn.model import Model, Tensors
+from densevision.ops.view import Interpolation
 from densevision.results.semantic_map import UNKNOWN, UNKNOWN_MULTILABEL
 from densevision.sample import InputSpec
 from densevision.tasks.semantic.losses import Mode, SegmentationCriterion, pad_labels
@@ -109,11 +111,32 @@ class SegmentationModel(Model):
 
 
 def make_input_spec(
-    in_channels: int, image_size: CanvasSize | None = None, multiple_of: int = 1, min_side: int = 1
+    in_channels: int,
+    image_size: CanvasSize | None = None,
+    multiple_of: int = 1,
+    min_side: int = 1,
+    shorter_side: int | None = None,
+    interpolation: Interpolation = "auto",
 ) -> InputSpec:
-    """The size rule of an image that is stretched to a size, or padded to a multiple where none is given."""
+    """The size rule of an image: stretched to a size, scaled by its shorter side, or padded to a multiple.
+
+    Args:
+        in_channels: Channels of the image.
+        image_size: Size to which images are stretched.
+        multiple_of: Each side of an image that is not stretched is padded to a multiple of this.
+        min_side: Minimum side of an image that is not stretched.
+        shorter_side: Shorter side to which images are scaled, as torchvision's published weights need it.
+        interpolation: Interpolation of stretching.
+
+    Raises:
+        UsageError: Both sizes are given.
+    """
+    if shorter_side is not None:
+        if image_size is not None:
+            raise UsageError("has no effect with input_size", field="model.shorter_side", value=shorter_side)
+        return InputSpec(in_channels, "shortest", shorter_side, fill=GRAY, interpolation="antialiased")
     if image_size is None:
         min_side = max(min_side, multiple_of)
         return InputSpec(in_channels, "pad", multiple_of=multiple_of, min_side=min_side, fill=GRAY)
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return InputSpec(in_channels, "stretch", size, fill=GRAY)
+    return InputSpec(in_channels, "stretch", size, fill=GRAY, interpolation=interpolation)

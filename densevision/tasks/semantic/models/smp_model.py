@@ -74,7 +74,8 @@ class SmpModel(SegmentationModel):
         config = BackboneConfig.from_dict({"name": encoder, "channels": in_channels, **(encoder_options or {})})
         _check_encoder(config)
         options = _check_options(architecture, decoder_options or {})
-        super().__init__(make_input_spec(in_channels, input_size, multiple_of=32), num_classes, mode, criterion)
+        spec = make_input_spec(in_channels, input_size, multiple_of=32, interpolation="linear")
+        super().__init__(spec, num_classes, mode, criterion)
         self.min_train_batch = 2
         network = _build(architecture, config, self.num_outputs, {**options, **config.options})
         self.encoder = network.encoder

@@ -45,6 +45,8 @@ class DeepLabV3(SegmentationModel):
         dropout: Probability that a channel of the fused map is dropped in training.
         align_corners: How the logits are interpolated to the image; see `torch.nn.functional.interpolate`.
         input_size: Size that images are stretched to; None leaves them as they are.
+        shorter_side: Shorter side that images are scaled to, 520 for torchvision's published weights; None leaves them
+            as they are.
         mode: See `SegmentationModel`.
         criterion: Losses; cross-entropy when not given.
         encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`; `output_stride` is 8 for ResNets and
@@ -63,11 +65,13 @@ class DeepLabV3(SegmentationModel):
         dropout: float = 0.5,
         align_corners: bool = False,
         input_size: CanvasSize | None = None,
+        shorter_side: int | None = None,
         mode: Mode = "multiclass",
         criterion: Criterion | None = None,
         encoder_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__(make_input_spec(in_channels, input_size), num_classes, mode, criterion)
+        spec = make_input_spec(in_channels, input_size, shorter_side=shorter_side)
+        super().__init__(spec, num_classes, mode, criterion)
         self.align_corners = align_corners
         self.encoder = DilatedEncoder(encoder, in_channels, options=encoder_options)
         shallow, deep = self.encoder.shallow_channels, self.encoder.deep_channels
@@ -101,6 +105,8 @@ class LRASPP(SegmentationModel):
         in_channels: Channels of the image.
         head_channels: Channels of the gated map.
         input_size: Size that images are stretched to; None leaves them as they are.
+        shorter_side: Shorter side that images are scaled to, 520 for torchvision's published weights; None leaves them
+            as they are.
         mode: See `SegmentationModel`.
         criterion: Losses; cross-entropy when not given.
         encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`; `output_stride` is 16 by default.
@@ -113,11 +119,13 @@ class LRASPP(SegmentationModel):
         in_channels: int = 3,
         head_channels: int = 128,
         input_size: CanvasSize | None = None,
+        shorter_side: int | None = None,
         mode: Mode = "multiclass",
         criterion: Criterion | None = None,
         encoder_options: Mapping[str, Any] | None = None,
     ):
-        super().__init__(make_input_spec(in_channels, input_size), num_classes, mode, criterion)
+        spec = make_input_spec(in_channels, input_size, shorter_side=shorter_side)
+        super().__init__(spec, num_classes, mode, criterion)
         self.encoder = DilatedEncoder(encoder, in_channels, 16, encoder_options)
         shallow, deep = self.encoder.shallow_channels, self.encoder.deep_channels
         self.head = LRASPPHead(shallow, deep, self.num_outputs, head_channels)
