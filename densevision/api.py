@@ -33,6 +33,9 @@ from densevision.tasks import check_task_name, load_check, load_config, load_tas
 from densevision.yaml_files import read_yaml
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from densevision.inference.keywords import PredictKeywords
     from densevision.training.tune import TuneResult
 
 __all__ = [
@@ -87,40 +90,45 @@ def load(weights: PathLike | None = None, task: str | None = None, overrides: Ov
 
 @overload
 def predict(
-    source: Any, task: Literal["detection"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+    source: Any, task: Literal["detection"], weights: Any = None, **options: Unpack[PredictKeywords]
 ) -> Detections: ...
 @overload
 def predict(
-    source: Any, task: Literal["semantic"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+    source: Any, task: Literal["semantic"], weights: Any = None, **options: Unpack[PredictKeywords]
 ) -> SemanticMap: ...
 @overload
 def predict(
-    source: Any, task: Literal["instance"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+    source: Any, task: Literal["instance"], weights: Any = None, **options: Unpack[PredictKeywords]
 ) -> Instances: ...
 @overload
 def predict(
-    source: Any, task: Literal["depth"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+    source: Any, task: Literal["depth"], weights: Any = None, **options: Unpack[PredictKeywords]
 ) -> DepthMap: ...
 @overload
 def predict(
-    source: Any, task: Literal["flow"], weights: Any = None, *, stream: Literal[False] = False, **options: Any
+    source: Any, task: Literal["flow"], weights: Any = None, **options: Unpack[PredictKeywords]
 ) -> FlowField: ...
 @overload
 def predict(
-    source: Any,
-    task: Literal["superres", "translation"],
-    weights: Any = None,
-    *,
-    stream: Literal[False] = False,
-    **options: Any,
+    source: Any, task: Literal["superres", "translation"], weights: Any = None, **options: Unpack[PredictKeywords]
 ) -> Image: ...
 @overload
 def predict(
-    source: Any, task: str | None = None, weights: Any = None, *, stream: Literal[True], **options: Any
+    source: Any,
+    task: str | None = None,
+    weights: Any = None,
+    *,
+    stream: Literal[True],
+    **options: Unpack[PredictKeywords],
 ) -> Iterator[Result]: ...
 @overload
 def predict(
-    source: Any, task: str | None = None, weights: Any = None, *, stream: bool = False, **options: Any
+    source: Any,
+    task: str | None = None,
+    weights: Any = None,
+    *,
+    stream: bool = False,
+    **options: Unpack[PredictKeywords],
 ) -> Any: ...
 
 
@@ -148,6 +156,7 @@ def predict(
     forward_backward: bool | None = None,
     focal_length: float | None = None,
     max_pixels: int | None = None,
+    on_error: Literal["fail", "skip"] | None = None,
     **unknown: Any,
 ) -> Any:
     """Runs inference on one image or many.
@@ -179,6 +188,7 @@ def predict(
         forward_backward: Also compute the backward flow, and mark inconsistent pixels as occluded.
         focal_length: Focal length of the images in pixels: corrects metric depth for the camera.
         max_pixels: Largest image that is decoded.
+        on_error: "fail" stops at an image that cannot be read; "skip" leaves it out with a warning.
 
     Raises:
         UsageError: An unknown option, or one that the task does not support.
@@ -236,9 +246,8 @@ def train(
             raise UsageError("a resumed run keeps its own config", field="resume", hint=hint)
         return training.resume(resume, quiet, task).path
     run_config = resolve_config(task, data, config, overrides)
-    init_from = run_config.train.init_from
-    if init_from is not None and (is_hub_address(init_from) or not Path(init_from).is_file()):  # a name, or a folder
-        run_config = run_config.replace(train__init_from=str(resolve_weights(init_from, run_config.task)))
+    if run_config.train.init_from is not None:
+        run_config = _start_from_weights(run_config, data, config, overrides)
     return training.train(run_config, out, quiet).path
 
 
@@ -328,7 +337,7 @@ def evaluate(
     Returns:
         Metrics, protocol and counts.
     """
-    result = evaluate_detailed(weights, data, task, overrides=overrides, split=split, quiet=quiet, **options)
+    result = evaluate_detailed(task, data, weights, overrides=overrides, split=split, quiet=quiet, **options)
     if out is not None:
         result.report.write(Path(out) / "report.json")
         result.metric.plots(Path(out) / "plots")
@@ -343,9 +352,9 @@ def evaluate(
 
 
 def evaluate_detailed(
-    weights: Any = None,
-    data: PathLike | None = None,
     task: str | None = None,
+    data: PathLike | None = None,
+    weights: Any = None,
     *,
     overrides: Overrides = None,
     split: Split = "val",
@@ -359,15 +368,15 @@ def evaluate_detailed(
 
     progress = hide_progress if quiet else show_progress
     with progress_context(progress):
-        opened = open_for_evaluation(weights, data, task, overrides=overrides, split=split, **options)
+        opened = open_for_evaluation(task, data, weights, overrides=overrides, split=split, **options)
     predictor, samples, predict_options = opened
     return evaluate_model(predictor, samples, predict_options, predictor.task.config.data.workers, progress)
 
 
 def open_for_evaluation(
-    weights: Any = None,
-    data: PathLike | None = None,
     task: str | None = None,
+    data: PathLike | None = None,
+    weights: Any = None,
     *,
     overrides: Overrides = None,
     split: Split = "val",
@@ -535,6 +544,31 @@ def resolve_config(
     if stated is not None and stated != task:
         raise UsageError(f"is a config for {stated}, not for {task}", file=file, field="task")
     return load_config(check_task_name(task)).resolve(file, values)
+
+
+def _start_from_weights(
+    run_config: TaskConfig, data: PathLike | None, config: PathLike | None, overrides: Overrides
+) -> TaskConfig:
+    """The config with the file that `train.init_from` names, and the architecture of these weights."""
+    from densevision.training.inherited_options import list_inherited_options
+
+    weights = str(run_config.train.init_from)
+    if is_hub_address(weights) or not Path(weights).is_file():  # a name, or a folder
+        weights = str(resolve_weights(weights, run_config.task))
+    values = {} if config is None else read_yaml(find_config(config))
+    given = {*_list_names(values), *(overrides or {})}
+    inherited = list_inherited_options(weights, run_config, given)
+    settings = {**inherited, **(overrides or {}), "train.init_from": weights}
+    return resolve_config(run_config.task, data, config, settings)
+
+
+def _list_names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of nested options."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _list_names(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
 
 
 def find_config(config: PathLike) -> Path:

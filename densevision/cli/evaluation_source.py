@@ -69,4 +69,4 @@ def evaluate_source(
         return result
     from densevision.api import evaluate_detailed
 
-    return evaluate_detailed(source, data, task, overrides=overrides, split=split or "val", quiet=quiet)
+    return evaluate_detailed(task, data, source, overrides=overrides, split=split or "val", quiet=quiet)

@@ -244,9 +244,14 @@ class ImageMetric:
         return ImageScores(rows, self.names)
 
     def tables(self) -> Tables:
-        """The values of each image."""
-        order = sorted(self.values, key=str)
-        return {"per image": {str(image_id): dict(zip(self.names, self.values[image_id])) for image_id in order}}
+        """The values of each image; "exact ..." is 1 where the PSNR is infinite, which JSON writes as null."""
+        has_exact = any(math.isinf(value) for value, *_ in self.values.values())
+        rows = {}
+        for image_id in sorted(self.values, key=str):
+            values = self.values[image_id]
+            exact = {f"exact {self.names[0]}": int(math.isinf(values[0]))} if has_exact else {}
+            rows[str(image_id)] = {**dict(zip(self.names, values)), **exact}
+        return {"per image": rows}
 
     def plots(self, folder: Path) -> None:
         """Draws nothing: two values per image need no plot."""

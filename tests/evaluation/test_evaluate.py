@@ -87,7 +87,7 @@ def test_report__page_of_a_model(weights: Path, tmp_path: Path) -> None:
 def test_examples__predictions_of_selected_images(weights: Path) -> None:
     from densevision import api
 
-    evaluation = api.evaluate_detailed(weights, precision="float32")
+    evaluation = api.evaluate_detailed(weights=weights, precision="float32")
     all_images = evaluation.metric.per_image()
     ids = all_images.ids[::-1][:3]
     examples = list(evaluation.examples(ids))

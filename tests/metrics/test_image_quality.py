@@ -161,3 +161,19 @@ def test_metric__exact_images_are_counted_and_left_out_of_the_mean():
     weights = np.array([[1.0, 0.0], [0.0, 1.0], [3.0, 2.0]])  # resamples of "exact" and "other"
     resampled = metric.per_image().compute_weighted(weights)["PSNR_RGB_crop0"]
     assert resampled[0] == math.inf and resampled[1:] == pytest.approx([expected, expected])
+
+
+def test_tables__tell_infinite_from_undefined_psnr() -> None:
+    """JSON writes both as null."""
+    metric = ImageMetric()
+    image = np.random.default_rng(0).integers(0, 256, (16, 16, 3)).astype(np.uint8)
+    other = image ^ 1
+    for name, prediction in (("same", image), ("other", other)):
+        metric.update(Image(image=prediction, size=(16, 16)), Image(image=image, size=(16, 16)), name)
+    rows = metric.tables()["per image"]
+    name = metric.names[0]
+    assert rows["same"][name] == math.inf
+    assert (rows["same"][f"exact {name}"], rows["other"][f"exact {name}"]) == (1, 0)
+    without = ImageMetric()
+    without.update(Image(image=other, size=(16, 16)), Image(image=image, size=(16, 16)), "other")
+    assert set(without.tables()["per image"]["other"]) == set(without.names)

@@ -57,7 +57,7 @@ def command(task: str) -> click.Command:
 
         is_quiet = quiet or as_json
         configure_logging(is_quiet)
-        predictor, samples, options = api.open_for_evaluation(weights, data, task, overrides=overrides, split=split)
+        predictor, samples, options = api.open_for_evaluation(task, data, weights, overrides=overrides, split=split)
         result = measure_robustness(
             predictor,
             samples,
