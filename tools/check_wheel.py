@@ -8,8 +8,10 @@ With --system-site-packages the environment reuses installed dependencies, which
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import tarfile
 import tempfile
 import venv
 import zipfile
@@ -28,12 +30,13 @@ def main(reuse: bool) -> None:
         run(sys.executable, "-m", "build", *isolation, "--outdir", folder / "dist", ROOT, folder=folder)
         wheel = next((folder / "dist").glob("*.whl"))
         check_contents(wheel)
+        check_source(next((folder / "dist").glob("*.tar.gz")))
         python = make_environment(folder / "venv", reuse)
         run(python, "-m", "pip", "install", "--quiet", *(["--no-deps"] if reuse else []), wheel, folder=folder)
         command = [python, "-m", "densevision"]
         for verb in VERBS:
             run(*command, "detection", verb, "--help", folder=folder)
-        for verb in ("demo", "convert", "convert-weights"):
+        for verb in ("demo", "convert", "convert-weights", "info", "doctor"):
             run(*command, verb, "--help", folder=folder)
         run(*command, "models", folder=folder)
         settings = [part for setting in TINY for part in ("--set", setting)]
@@ -49,6 +52,17 @@ def check_contents(wheel: Path) -> None:
     assert any(name.endswith("bundled_weights/detection.safetensors") for name in names), "no weights in the wheel"
     unexpected = [name for name in names if not name.startswith("densevision")]
     assert not unexpected, f"in the wheel, but not of the package: {unexpected[:5]}"
+
+
+def check_source(archive: Path) -> None:
+    """The source archive has every file of the repository that the README links to or shows, and no caches."""
+    with tarfile.open(archive) as stream:
+        names = {name.split("/", 1)[-1] for name in stream.getnames()}
+    links = re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    missing = [link for link in links if not any(name == link or name.startswith(f"{link}/") for name in names)]
+    assert links and not missing, f"linked by README.md, but not in the source archive: {missing}"
+    caches = [name for name in names if "cache" in name.lower() and not name.endswith(".py")]
+    assert not caches, f"in the source archive: {caches[:5]}"
 
 
 def make_environment(folder: Path, reuse: bool) -> Path:
