@@ -39,7 +39,7 @@ def main(names: list[str]) -> None:
     for file in [EXAMPLES / f"{name}.ipynb" for name in names] or sorted(EXAMPLES.glob("*.ipynb")):
         notebook = nbformat.read(file, as_version=4)
         with tempfile.TemporaryDirectory() as folder:
-            nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": folder}}).execute()
+            nbclient.NotebookClient(notebook, timeout=3600, resources={"metadata": {"path": folder}}).execute()
         for cell in notebook.cells:
             cell.metadata = {}  # clock times
             if "outputs" in cell:
