@@ -9,6 +9,7 @@ import pickle
 import shutil
 import socket
 import struct
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -258,6 +259,21 @@ def test_3_card__absurd_size_of_a_head(task: str, name: str, value: Any, guard: 
     with pytest.raises(WeightsError) as refusal:
         load_torch(guard / "a.safetensors")
     assert refusal.value.field == name
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"depths": [8192] * 8, "num_heads": [1] * 8}, {"n_resgroups": 2000, "n_resblocks": 2000}, {"num_block": 8192 * 2}],
+)
+def test_3_card__network_of_millions_of_blocks(options: dict[str, Any], guard: Path) -> None:
+    pytest.importorskip("spandrel")
+    model = {"architecture": "SwinIR", "options": options}
+    card = Card("superres", {"task": "superres", "arch": "spandrel", "model": model})
+    save_weights(guard / "a.safetensors", {"x": torch.zeros(1)}, card)
+    start = time.process_time()
+    with pytest.raises(WeightsError) as refusal:
+        load_torch(guard / "a.safetensors")
+    assert str(refusal.value.field).startswith("model.options") and time.process_time() - start < 10
 
 
 def test_3_card__wider_than_the_file(guard: Path, model: TorchPredictor, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,10 @@ SINGLE_IMAGE_ARCHITECTURES = ("DRUNet", "DnCNN")
 MAX_WINDOW = 64
 MAX_IMAGE_SIDE = 512
 """Largest window and nominal image size among the options: tables grow with their fourth and second powers."""
+MAX_LAYERS = 10_000
+"""Largest product of the options that count blocks, each of which is built before its shape is compared with a file."""
+_COUNTS = re.compile("depth|block|blk|layer|group|stage|unit|^nb$")
+"""Names of options that count blocks, or groups of them."""
 INSTALL_HINT = "pip install 'densevision[community]'"
 _SET_DATA = torch.Tensor.data.__set__  # type: ignore[attr-defined]
 
@@ -206,6 +210,13 @@ def _check_options(options: Mapping[str, Any]) -> None:
         numbers = value if isinstance(value, (list, tuple)) else (value,)
         if limit is not None and any(isinstance(number, (int, float)) and number > limit for number in numbers):
             raise UsageError(f"is above the limit of {limit}", field=f"model.options.{name}", value=value)
+    counts = {name: _sum_integers(value) for name, value in options.items() if _COUNTS.search(name)}
+    if math.prod(max(1, count) for count in counts.values()) > MAX_LAYERS:
+        raise UsageError(f"describes more than {MAX_LAYERS:,} blocks", field="model.options", value=counts)
+
+
+def _sum_integers(value: Any) -> int:
+    return sum(item for item in (value if isinstance(value, (list, tuple)) else (value,)) if type(item) is int)
 
 
 def _list_windows(options: Mapping[str, Any]) -> list[int]:
