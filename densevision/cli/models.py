@@ -59,7 +59,7 @@ def command() -> click.Command:
     @click.command(
         "models",
         help="List architectures and weights: names, sizes, licenses, published metrics. PATTERN selects names by "
-        "wildcards, or is a task; the full name of an architecture explains its options, that of weights what is known.",
+        "wildcards, or is a task; the full name of an architecture or of weights explains it.",
     )
     @click.argument("pattern", default="*")
     @click.option("--task", type=click.Choice(list(TASKS)), help="Only models of this task.")
@@ -202,8 +202,9 @@ def _explain_weights(weights: PublishedWeights) -> None:
     }
     click.echo(f"{weights.name}\n")
     for title, text in lines.items():
-        indents = {"initial_indent": f"  {title + ':':<18}", "subsequent_indent": " " * 20}
-        click.echo(textwrap.fill(text, LINE_WIDTH, break_long_words=False, break_on_hyphens=False, **indents))
+        wrapper = textwrap.TextWrapper(LINE_WIDTH, f"  {title + ':':<18}", " " * 20)
+        wrapper.break_long_words = wrapper.break_on_hyphens = False
+        click.echo(wrapper.fill(text))
 
 
 def _format_value(row: Row, key: str) -> str:
