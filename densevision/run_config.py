@@ -313,7 +313,7 @@ class TaskConfig(Config):
         if not cls.models or not isinstance(values, dict):
             return values
         name = values.get("arch", cls.model_fields["arch"].default)
-        if name not in cls.models:
+        if not isinstance(name, str) or name not in cls.models:
             context = {"known": list(cls.models), "given": name}
             raise PydanticCustomError("no_such_arch", "no such architecture", context)
         architecture = cls.models[name]
