@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from densevision.config import set_option
 from densevision.datasets.checks.report import CheckReport, check_dataset
-from densevision.errors import UsageError, WeightsError
+from densevision.errors import DataError, UsageError, WeightsError
 from densevision.evaluation.report import Report
 from densevision.evaluation.result import EvaluationResult
 from densevision.inference.card_config import list_ignored_settings
@@ -59,6 +59,8 @@ Split = Literal["train", "val"]
 
 TRAINING_SECTIONS = ("loss.", "degrade.", "quality.", "evaluation.")
 """Sections of configs that matter for training and evaluation and change no prediction."""
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 log = logging.getLogger(__name__)
 
@@ -387,7 +389,7 @@ def open_for_evaluation(
 
     predictor = _copy(weights, task)
     # Names of splits belong to the data that the weights were trained on.
-    dataset = {"data.path": os.fspath(data), "data.train": None, "data.val": None} if data else {}
+    dataset = {"data.path": _check_dataset_path(data), "data.train": None, "data.val": None} if data else {}
     predictor.configure({**dataset, **(overrides or {})})
     if predictor.task.config.data.path is None:
         trained_on = predictor.card.config.get("data", {}).get("path")
@@ -535,7 +537,7 @@ def resolve_config(
     """
     values = dict(overrides or {})
     if data is not None:
-        values["data.path"] = os.fspath(data)
+        values["data.path"] = _check_dataset_path(data)
     file = None if config is None else find_config(config)
     stated = read_yaml(file).get("task") if file is not None else None
     task = task or stated
@@ -588,6 +590,16 @@ def find_config(config: PathLike) -> Path:
     names = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
     hint = f"Shipped configs: {', '.join(names)}." if names else None
     raise UsageError("there is no such config", file=config, hint=hint)
+
+
+def _check_dataset_path(data: PathLike) -> str:
+    """The path as text; refuses addresses and archives, which look like datasets to people, with specific words."""
+    path = os.fspath(data)
+    if "://" in path and not Path(path).exists():
+        raise DataError("addresses are not supported", file=path, hint="Download the dataset, and pass its folder.")
+    if path.lower().endswith(ARCHIVE_SUFFIXES):
+        raise DataError("is an archive, not a dataset", file=path, hint="Unpack it, and pass its folder.")
+    return path
 
 
 def _open(weights: PathLike | None, task: str | None) -> Predictor:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,11 +22,13 @@ from densevision.inference.predictor import Predictor
 from densevision.io.atomic_write import write_text
 from densevision.io.image import to_display, write_image
 from densevision.published_weights import describe_bundled_weights, find_bundled_weights
-from densevision.results import Detections
+from densevision.results import Detections, Result
 from densevision.run_folder import RunFolder, collect_versions
 from densevision.sample import Sample, SampleSet
 from densevision.tasks import TASKS
 from densevision.version import __version__
+
+__all__ = ["run_demo"]
 
 MAX_SCENES = 24
 """Scenes that each task is evaluated on."""
@@ -118,8 +120,8 @@ def _draw_sheet(predictor: Predictor, samples: SampleSet) -> np.ndarray:
     items = (samples[index] for index in range(len(samples)))
     for sample, result in predict_samples(predictor, items, predictor.options):
         image = next(iter(sample.images.values()))
-        canvas = to_display(image)
-        images += [canvas, sample.truth.overlay(canvas), result.overlay_for_comparison(sample.truth, canvas)]
+        canvas, truth = to_display(image), cast(Result, sample.truth)  # of scenes it is known
+        images += [canvas, truth.overlay(canvas), result.overlay_for_comparison(truth, canvas)]
         captions += [f"scene {sample.id}", "ground truth", "prediction"]
     return make_contact_sheet(images, captions, columns=6)
 

@@ -72,9 +72,9 @@ def push(
     card = _hide_paths(card.replace(license=license) if license else card)
     if is_hub_address(target):
         address = parse_hub_address(os.fspath(target))
-        with tempfile.TemporaryDirectory() as folder:
-            _write_files(Path(folder), weights, card, address.repository, image)
-            return str(upload_model(Path(folder), address, is_private=private))
+        with tempfile.TemporaryDirectory() as directory:
+            _write_files(Path(directory), weights, card, address.repository, image)
+            return str(upload_model(Path(directory), address, is_private=private))
     if private:
         raise UsageError("has no effect on a folder", field="private", hint="Leave it out.")
     folder = Path(target)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class RunFolder:
         return self.path / "batches"
 
     @classmethod
-    def create(cls, path: str | Path | None, task: str) -> RunFolder:
+    def create(cls, path: str | os.PathLike[str] | None, task: str) -> RunFolder:
         """Names the folder of a new run; numbered under runs/<task>/ without a path.
 
         Raises:
@@ -87,7 +88,7 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: str | Path) -> RunFolder:
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
         """Opens the folder of an existing run.
 
         Raises:

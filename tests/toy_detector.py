@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densevision.nn.model import Model, Tensors
+from densevision.nn.detector import DetectionOptions, Detector
+from densevision.nn.model import Tensors
 from densevision.ops.boxes import anchor_points
 from densevision.ops.nms import gather_rows, select_detections
 from densevision.sample import InputSpec
@@ -14,7 +15,7 @@ from densevision.sample import InputSpec
 STRIDE = 8
 
 
-class ToyDetector(Model):
+class ToyDetector(Detector):
     """Three strided convolutions; the cell at the center of an object predicts its class, offset and size.
 
     Args:
@@ -24,7 +25,7 @@ class ToyDetector(Model):
         width: Channels of the convolutions.
     """
 
-    score_threshold, iou_threshold, max_detections = 0.05, 0.5, 20
+    score_threshold, iou_threshold, max_detections, max_candidates = 0.05, 0.5, 20, 100
 
     def __init__(self, num_classes: int, in_channels: int = 3, image_size: int | tuple[int, int] = 64, width: int = 16):
         super().__init__()
@@ -55,26 +56,13 @@ class ToyDetector(Model):
             "box": (boxes - targets["boxes"][image, slot]).abs().sum() / (STRIDE * max(1, len(image))),
         }
 
-    def postprocess(
-        self,
-        outputs: Tensors,
-        score_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int | None = None,
-        class_agnostic: bool = False,
-        class_mask: Tensor | None = None,
-    ) -> Tensors:
-        """The strongest boxes after non-maximum suppression, as `YOLO.postprocess`."""
+    def select_objects(self, outputs: Tensors, options: DetectionOptions) -> Tensors:
+        """The strongest boxes after non-maximum suppression."""
         anchors = outputs["anchors"][:, :2]
         return select_detections(
             outputs["logits"].sigmoid(),
             lambda rows: decode_boxes(gather_rows(outputs["deltas"], rows), anchors[rows]),
-            self.score_threshold if score_threshold is None else score_threshold,
-            self.iou_threshold if iou_threshold is None else iou_threshold,
-            self.max_detections if max_detections is None else max_detections,
-            100,
-            class_agnostic,
-            class_mask,
+            *options,
         )
 
 

@@ -9,6 +9,8 @@ import click
 from densevision.cli.options import json_flag
 from densevision.escaping import escape_control
 
+__all__ = ["command"]
+
 
 def command() -> click.Command:
     """Builds the command."""
@@ -23,8 +25,9 @@ def command() -> click.Command:
     @json_flag
     @click.pass_context
     def doctor(ctx: click.Context, quick: bool, as_json: bool) -> None:
-        from densevision.system_checks.report import SystemFinding, format_finding
+        from densevision.system_checks.finding import SystemFinding
         from densevision.system_checks.report import doctor as run_checks
+        from densevision.system_checks.report import format_finding
 
         def print_finding(finding: SystemFinding) -> None:
             click.echo(escape_control(format_finding(finding)))

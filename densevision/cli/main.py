@@ -126,8 +126,8 @@ def run(arguments: list[str] | None = None) -> None:
         code = root.main(arguments, prog_name="densevision", standalone_mode=False)
     except click.ClickException as error:
         if isinstance(error, click.NoSuchOption):
-            error.message = f"No such option '{error.option_name}'. {suggest_option(error)}".rstrip()
-            error.possibilities = None
+            problem = f"No such option '{error.option_name}'. {suggest_option(error)}"
+            error = click.UsageError(problem.rstrip(), error.ctx)
         message = io.StringIO()
         error.show(message)
         click.echo(escape_control(message.getvalue()), err=True, nl=False)

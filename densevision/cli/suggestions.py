@@ -76,7 +76,7 @@ def suggest_option(error: click.NoSuchOption) -> str:
 def _list_settings(context: click.Context) -> list[str]:
     """Config options of the command's task by dotted name, without those that the verb refuses."""
     task = context.parent.info_name if context.parent is not None else None
-    if task not in TASKS:
+    if task is None or task not in TASKS:
         return []
     from densevision.tasks import load_config
 

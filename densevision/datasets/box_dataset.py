@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -16,9 +17,16 @@ from densevision.io.decode import CorruptImageError
 from densevision.io.image import convert_channels, read_image
 from densevision.ops.view import Size
 from densevision.results import Detections
-from densevision.sample import Sample
+from densevision.sample import Sample, SampleSet
 
-__all__ = ["BoxDataset", "SceneBoxDataset", "build_class_mapping", "remap_classes"]
+__all__ = [
+    "BoxDataset",
+    "SceneBoxDataset",
+    "SizedSamples",
+    "build_class_mapping",
+    "read_image_size",
+    "remap_classes",
+]
 
 DAMAGED_HINT = "`check --fix OUT` of this task decodes every image and writes a copy without the damaged ones."
 
@@ -130,6 +138,19 @@ class SceneBoxDataset:
         """Returns the boxes of the objects selected by `keep`, (M,) bool."""
         boxes = scene.boxes[keep]
         return Detections.from_arrays(boxes, labels[keep], self.names, scene.size, category_ids=self.ids, source=image)
+
+
+@runtime_checkable
+class SizedSamples(Protocol):
+    """A dataset that knows the sizes of its images without reading them."""
+
+    def size(self, index: int) -> Size:
+        """Returns the (height, width) of an image."""
+
+
+def read_image_size(dataset: SampleSet, index: int) -> Size:
+    """The (height, width) of an image, which is read only if the dataset does not know sizes by itself."""
+    return dataset.size(index) if isinstance(dataset, SizedSamples) else dataset[index].size
 
 
 def remap_classes(table: BoxTable, names: tuple[str, ...], ids: tuple[int, ...] | None) -> tuple[BoxTable, int]:

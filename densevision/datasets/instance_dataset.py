@@ -93,7 +93,7 @@ class SceneInstanceDataset(SceneBoxDataset):
     def truth(self, scene: Scene, labels: np.ndarray, keep: np.ndarray, image: np.ndarray) -> Instances:
         """Returns the objects selected by `keep`, (M,) bool, with their masks."""
         masks = tuple(encode(mask) for mask in scene.masks[keep])
-        return Instances.from_arrays(  # type: ignore[return-value]
+        return Instances.from_arrays(
             scene.boxes[keep],
             labels[keep],
             self.names,

@@ -13,11 +13,12 @@ import numpy as np
 from densevision.draw.html_page import HTMLPage
 from densevision.draw.plots import plot_bars
 from densevision.errors import DataError
-from densevision.evaluation.provenance import add_provenance, add_versions
+from densevision.evaluation.analysis_page import AnalysisPage
+from densevision.evaluation.provenance import add_provenance
 from densevision.evaluation.report_page import draw_example
 from densevision.evaluation.result import EvaluationResult, draw_side_by_side, iterate_examples
 from densevision.inference.progress import Progress, hide_progress
-from densevision.io.json_writer import to_json_value, write_json
+from densevision.io.json_writer import to_json_value
 from densevision.metrics.metric import Tables
 from densevision.metrics.stratified_errors import StratifiedErrors
 from densevision.metrics.tide import TideConvention, TideErrors
@@ -46,13 +47,15 @@ class ErrorAccumulator(Protocol):
 
 
 @dataclass(frozen=True)
-class ErrorAnalysis:
+class ErrorAnalysis(AnalysisPage):
     """The errors of an evaluation.
 
     Attributes:
         evaluation: The evaluation.
         errors: Accumulated errors; one for each geometry of the objects.
     """
+
+    file_name = "errors.json"
 
     evaluation: EvaluationResult
     errors: list[ErrorAccumulator]
@@ -79,19 +82,14 @@ class ErrorAnalysis:
             }
         )
 
-    def write(self, out: Path, command: str = "") -> Path:
-        """Writes errors.json, plots and a page.
+    @property
+    def title(self) -> str:
+        """Title of the page."""
+        return f"{self.evaluation.report.task}: errors"
 
-        Args:
-            out: The folder.
-            command: The command that reproduces the page.
-
-        Returns:
-            Path of the page.
-        """
-        write_json(out / "errors.json", self.to_dict())
+    def fill_page(self, page: HTMLPage, out: Path) -> None:
+        """Metrics, tables of errors, and the worst images."""
         report = self.evaluation.report
-        page = HTMLPage(f"{report.task}: errors")
         page.add_text(self.evaluation.origin)
         page.add_numbers(dict(list(report.metrics.items())[:MAX_METRICS]))
         for index, (title, rows) in enumerate(self.tables().items()):
@@ -108,8 +106,6 @@ class ErrorAnalysis:
                     captions.append(caption)
             draw_example(page, example, f"{name} {value_by_id[example.image_id]:.4g}", (panels, captions), width=2000)
         add_provenance(page, report, self.evaluation.card)
-        add_versions(page, command)
-        return page.write(out / "index.html")
 
 
 def analyze(

@@ -12,13 +12,14 @@ from densevision.datasets.corruptions import CORRUPTIONS, CorruptedDataset
 from densevision.draw.html_page import HTMLPage
 from densevision.draw.plots import plot_intervals
 from densevision.errors import UsageError, did_you_mean
+from densevision.evaluation.analysis_page import AnalysisPage
 from densevision.evaluation.evaluate import evaluate_model
-from densevision.evaluation.provenance import add_provenance, add_versions
+from densevision.evaluation.provenance import add_provenance
 from densevision.evaluation.report_page import draw_example
 from densevision.evaluation.result import EvaluationResult, Example, draw_side_by_side
 from densevision.inference.predictor import Predictor
 from densevision.inference.progress import Progress, hide_progress
-from densevision.io.json_writer import to_json_value, write_json
+from densevision.io.json_writer import to_json_value
 from densevision.metrics.bootstrap import LEVEL, Interval, compute_intervals
 from densevision.run_config import PredictOptions
 from densevision.run_folder import collect_versions
@@ -53,7 +54,7 @@ class Step(NamedTuple):
 
 
 @dataclass
-class Robustness:
+class Robustness(AnalysisPage):
     """How one model degrades.
 
     Attributes:
@@ -64,6 +65,8 @@ class Robustness:
         steps: Corruption -> steps from mild to strong.
         examples: Corruption -> one image under its last step.
     """
+
+    file_name = "robustness.json"
 
     evaluation: EvaluationResult
     monitored: str
@@ -90,8 +93,10 @@ class Robustness:
 
     def note(self) -> str:
         """A remark on retention under scaling; empty if none is needed."""
-        info = get_metric_info(self.evaluation.report.task, self.monitored)
-        if SCALE not in self.steps or PIXEL_UNIT not in info.text:
+        if (
+            SCALE not in self.steps
+            or PIXEL_UNIT not in get_metric_info(self.evaluation.report.task, self.monitored).text
+        ):
             return ""
         return (
             f"Under {SCALE}, {self.monitored} is in pixels of the scaled images; its retention is in those of the "
@@ -130,19 +135,14 @@ class Robustness:
             }
         )
 
-    def write(self, out: Path, command: str = "") -> Path:
-        """Writes robustness.json, plots and a page.
+    @property
+    def title(self) -> str:
+        """Title of the page."""
+        return f"{self.evaluation.report.task}: robustness"
 
-        Args:
-            out: The folder.
-            command: The command that reproduces the page.
-
-        Returns:
-            Path of the page.
-        """
-        write_json(out / "robustness.json", self.to_dict())
+    def fill_page(self, page: HTMLPage, out: Path) -> None:
+        """The metric under each corruption, and one image of each."""
         report = self.evaluation.report
-        page = HTMLPage(f"{report.task}: robustness")
         page.add_text(self.evaluation.origin)
         page.add_heading(f"{self.monitored} under corruption")
         header = ("", "strength", self.monitored, f"{LEVEL:.0%} from", "to", "retention")
@@ -163,8 +163,6 @@ class Robustness:
         for name, example in self.examples.items():
             draw_example(page, example, name, draw_side_by_side(example))
         add_provenance(page, report, self.evaluation.card)
-        add_versions(page, command)
-        return page.write(out / "index.html")
 
 
 def measure_robustness(

@@ -10,9 +10,11 @@ __all__ = ["make_translation_table"]
 
 def make_translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
     """The translations for `torch.onnx.export`: operator -> function that builds its ONNX nodes. Needs onnxscript."""
-    from onnxscript import opset18 as op
+    from onnxscript import opset18
 
     from densevision.ops.nms import nms_operator
+
+    op: Any = opset18  # its annotations name the tensors of a run; here operators take and give nodes of a graph
 
     def nms(boxes, valid, iou_threshold: float, groups, num_groups: int):  # type: ignore[no-untyped-def]
         """ONNX's NonMaxSuppression with one of its classes per group: the boxes stay as they are."""

@@ -35,8 +35,9 @@ class _DownloadError(Exception):
         if isinstance(error, http.client.IncompleteRead):
             text = f"the connection ended {error.expected or 0:,} bytes too early"
         else:
-            is_plain = isinstance(error, urllib.error.URLError) and not isinstance(error, urllib.error.HTTPError)
-            text = str(error.reason if is_plain else error).strip().replace("\n", " ")
+            is_status = isinstance(error, urllib.error.HTTPError)
+            cause = error.reason if isinstance(error, urllib.error.URLError) and not is_status else error
+            text = str(cause).strip().replace("\n", " ")
         super().__init__(text or type(error).__name__)
         is_refusal = isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code != 429
         self.may_pass = not is_refusal and not isinstance(error.args[0] if error.args else None, _WrongContent)

@@ -192,7 +192,8 @@ class LabelIssues:
             hint = f"{kind.hint} Or set data.on_error to {policies}."
             raise DataError(f"{kind.singular} {kind.problem}", file=file, field=field, value=value, hint=hint)
         is_fixed = self.on_error == "fix" and kind.fix_action is not None
-        self._record(kind, file, field, value, kind.fix_action if is_fixed and kind.fix_action else SKIPPED, subject)
+        action = kind.fix_action if is_fixed and kind.fix_action else SKIPPED
+        self._record(LabelIssue(kind, os.fspath(file), field, value, action), subject)
         return is_fixed
 
     def warn(
@@ -205,7 +206,7 @@ class LabelIssues:
         action: str = KEPT,
     ) -> None:
         """Counts something unusual that is allowed under every policy."""
-        self._record(kind, file, field, value, action, subject)
+        self._record(LabelIssue(kind, os.fspath(file), field, value, action), subject)
 
     def add_note(self, note: str) -> None:
         """Adds a sentence about the dataset that is not an issue of single items."""
@@ -223,19 +224,12 @@ class LabelIssues:
         ellipsis = ", ..." if len(names) > MAX_NAMES else ""
         return f"{count} {noun} {kind.problem}, {action}: {', '.join(names[:MAX_NAMES])}{ellipsis}"
 
-    def _record(
-        self,
-        kind: IssueKind,
-        file: str | os.PathLike[str],
-        field: str | None,
-        value: Any,
-        action: str,
-        subject: str | None,
-    ) -> None:
-        self.counts[kind, action] += 1
-        if self.counts[kind, action] <= self.max_examples:
-            self.examples.append(LabelIssue(kind, os.fspath(file), field, value, action))
-        names = self._names.setdefault((kind, action), [])
-        name = subject or os.path.basename(file)
+    def _record(self, issue: LabelIssue, subject: str | None) -> None:
+        key = issue.kind, issue.action
+        self.counts[key] += 1
+        if self.counts[key] <= self.max_examples:
+            self.examples.append(issue)
+        names = self._names.setdefault(key, [])
+        name = subject or os.path.basename(issue.file)
         if len(names) <= MAX_NAMES and name not in names:
             names.append(name)

@@ -1,13 +1,14 @@
-"""Encoders: any timm model as a feature pyramid, or the image itself."""
+"""Encoders: any timm model as a feature pyramid."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
+from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
@@ -18,7 +19,7 @@ from densevision.nn.pyramid import SimpleFeaturePyramid
 from densevision.nn.stages import extract_features, prune_network
 from densevision.run_config import BackboneConfig
 
-__all__ = ["PYRAMID_STRIDES", "Backbone", "Encoder", "ImageOnly", "expand_per_channel", "list_pyramid_models"]
+__all__ = ["PYRAMID_STRIDES", "Backbone", "expand_per_channel", "list_pyramid_models"]
 
 PYRAMID_STRIDES = (4, 8, 16, 32)
 """Strides of the pyramid of a plain ViT."""
@@ -37,48 +38,6 @@ _FAMILIES = (
 )
 # fmt: on
 """timm's modules whose models take images of any size and whose features keep their strides."""
-
-
-class Encoder(Protocol):
-    """What a head builds on.
-
-    Attributes:
-        channels: Channels of every level.
-        strides: Pixels of the image per cell of every level, shallow to deep. A level's height and width are the
-            image's divided by the stride and rounded up, for any image size.
-        mean: Mean that the encoder subtracts from an image in [0, 1], (1, C, 1, 1).
-        std: Standard deviation by which it then divides, (1, C, 1, 1).
-    """
-
-    channels: list[int]
-    strides: list[int]
-    mean: Tensor
-    std: Tensor
-
-    def __call__(self, image: Tensor) -> list[Tensor]:
-        """(B, C, H, W) image in [0, 1] to its levels; level 0 is the image as given."""
-
-
-class ImageOnly(nn.Module):
-    """The encoder of models without a backbone: it returns the image as the only level.
-
-    Args:
-        channels: Channels of the image.
-    """
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, channels: int = 3):
-        super().__init__()
-        self.channels = [channels]
-        self.strides = [1]
-        self.register_buffer("mean", torch.zeros(1, channels, 1, 1), persistent=False)
-        self.register_buffer("std", torch.ones(1, channels, 1, 1), persistent=False)
-
-    def forward(self, image: Tensor) -> list[Tensor]:
-        """(B, C, H, W) to a list of that one level."""
-        return [_check_channels(image, self.channels[0])]
 
 
 class Backbone(nn.Module):
@@ -142,7 +101,7 @@ class Backbone(nn.Module):
             self.channels = [config.channels, *self.pyramid.channels]
         else:
             self.channels = [config.channels, *(stage.channels for stage in self.stages)]
-        defaults = timm.get_pretrained_cfg(config.name)
+        defaults = timm.get_pretrained_cfg(config.name) or PretrainedCfg()
         self.register_buffer("mean", expand_per_channel("mean", config.mean, defaults.mean, config.channels))
         self.register_buffer("std", expand_per_channel("std", config.std, defaults.std, config.channels))
 

@@ -124,7 +124,7 @@ def _build_dilated(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Modu
         network = _build(config, arguments)
     except UsageError:
         network = None
-    if network is None or network.feature_info[-1]["reduction"] != config.output_stride:
+    if network is None or list_stages(network)[-1].stride != config.output_stride:
         raise UsageError(
             f"{config.name} cannot be dilated to this stride",
             field="backbone.output_stride",

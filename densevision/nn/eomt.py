@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from densevision.nn.backbone_info import check_backbone_config
 from densevision.nn.mask_classification import MaskPrediction
 from densevision.nn.pretrained import create_network
 from densevision.run_config import BackboneConfig
+
+__all__ = ["EomtNetwork", "UpscaleBlock", "convert_state_dict"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MASK_STRIDE = 4
@@ -145,8 +147,8 @@ class EomtNetwork(nn.Module):
         encoder = self.encoder
         patches = encoder.patch_embed(image)
         grid = (patches.shape[1], patches.shape[2])
-        prefix = [token for token in (encoder.cls_token, encoder.reg_token) if token is not None]
-        prefix = [token.expand(image.shape[0], -1, -1) for token in prefix]
+        special = (token for token in (encoder.cls_token, encoder.reg_token) if token is not None)
+        prefix = [token.expand(image.shape[0], -1, -1) for token in special]
         patches = patches.flatten(1, 2)
         positions = resample_abs_pos_embed(
             encoder.pos_embed,
@@ -223,7 +225,7 @@ class UpscaleBlock(nn.Module):
         return self.norm(self.conv2(F.gelu(self.conv1(x))))
 
 
-_TRANSFORMERS_RULES: tuple[tuple[str, str], ...] = (
+_TRANSFORMERS_RULES: tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...] = (
     (r"^embeddings\.cls_token$", "encoder.cls_token"),
     (r"^embeddings\.register_tokens$", "encoder.reg_token"),
     (r"^embeddings\.patch_embeddings\.projection\.", "encoder.patch_embed.proj."),

@@ -99,7 +99,7 @@ class _Moments:
 
 def _set_statistics(norm: nn.Module, mean: Tensor, variance: Tensor) -> None:
     """Gives a norm these statistics; scale and bias follow, so that it computes what it did."""
-    assert isinstance(norm, _BatchNorm)
+    assert isinstance(norm, _BatchNorm) and norm.running_mean is not None and norm.running_var is not None
     old_scale = norm.weight.double() * (norm.running_var.double() + norm.eps).rsqrt()
     shift = norm.bias.double() - norm.running_mean.double() * old_scale
     norm.running_mean.copy_(mean)

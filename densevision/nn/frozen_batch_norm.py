@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+from densevision.nn.padding import Pair
 
 __all__ = ["FrozenBatchNorm2d", "FusedConvBN", "freeze_batch_norm"]
 
@@ -31,10 +34,12 @@ class FrozenBatchNorm2d(nn.Module):
 
     def __init__(self, norm: _BatchNorm):
         super().__init__()
-        defaults = {"weight": torch.ones_like, "bias": torch.zeros_like}
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            value = getattr(norm, name)
-            value = defaults[name](norm.running_var) if value is None else value
+        if norm.running_mean is None or norm.running_var is None:
+            raise ValueError("a norm without running statistics cannot be frozen")
+        weight = torch.ones_like(norm.running_var) if norm.weight is None else norm.weight
+        bias = torch.zeros_like(norm.running_var) if norm.bias is None else norm.bias
+        values = {"weight": weight, "bias": bias, "running_mean": norm.running_mean, "running_var": norm.running_var}
+        for name, value in values.items():
             self.register_buffer(name, value.detach().clone())
         self.eps = norm.eps
         self.is_fused = False
@@ -63,9 +68,18 @@ class FusedConvBN(nn.Conv2d):
     """
 
     def __init__(self, conv: nn.Conv2d, norm: FrozenBatchNorm2d):
-        shape = conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups
         with torch.device("meta"):
-            super().__init__(conv.in_channels, conv.out_channels, *shape, bias=False, padding_mode=conv.padding_mode)
+            super().__init__(
+                conv.in_channels,
+                conv.out_channels,
+                cast(Pair, conv.kernel_size),
+                cast(Pair, conv.stride),
+                cast("str | Pair", conv.padding),
+                cast(Pair, conv.dilation),
+                conv.groups,
+                bias=False,
+                padding_mode=conv.padding_mode,
+            )
         self.weight = conv.weight
         self.norm = (norm,)  # a tuple, because a module must have one parent
         norm.is_fused = True

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from densevision.sample import InputSpec
 
+__all__ = ["Model", "Tensors"]
+
 Tensors = dict[str, Tensor]
 
 
@@ -28,6 +30,8 @@ class Model(nn.Module):
     input_spec: dict[str, InputSpec]
     has_timm_encoder: ClassVar[bool] = True
     """Whether an argument `encoder` of the constructor names a timm model."""
+    backbone_name: ClassVar[str] = "encoder"
+    """Name of the submodule that is pretrained: other tasks take it over, and it has a learning rate of its own."""
 
     def forward(self, *args: Any, **inputs: Any) -> Tensors:
         """Runs the network; keys, types and ranks of the outputs are equal in training and evaluation."""

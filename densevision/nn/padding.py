@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from timm.layers import Conv2dSame
 from torch import Tensor, nn
+
+__all__ = ["Pair", "SameConv2d", "use_integer_padding"]
+
+Pair = tuple[int, int]
 
 
 class SameConv2d(nn.Conv2d):
@@ -17,12 +23,12 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride)); odd rows and columns of padding come last."""
-        padding = []
+        padding: list[int] = []
         for size, kernel, stride, dilation in zip(x.shape[-2:], self.kernel_size, self.stride, self.dilation):
             kernel_extent = (kernel - 1) * dilation + 1
             total = kernel_extent - stride + -size % stride
             if kernel_extent < stride:
-                total = torch.sym_max(total, 0)
+                total = cast(int, torch.sym_max(total, 0))
             padding = [total // 2, total - total // 2, *padding]
         x = F.pad(x, padding)
         return F.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -40,9 +46,9 @@ def _convert(conv: Conv2dSame) -> SameConv2d:
     same = SameConv2d(
         conv.in_channels,
         conv.out_channels,
-        conv.kernel_size,
-        conv.stride,
-        dilation=conv.dilation,
+        cast(Pair, conv.kernel_size),
+        cast(Pair, conv.stride),
+        dilation=cast(Pair, conv.dilation),
         groups=conv.groups,
         bias=conv.bias is not None,
         device="meta",

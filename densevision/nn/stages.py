@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ class Stage(NamedTuple):
 
 def list_stages(network: nn.Module) -> list[Stage]:
     """The stages of a whole timm model from stride 2 on, shallow to deep; for a plain ViT, four equidistant blocks."""
-    infos = list(network.feature_info)
+    infos = list(cast("Sequence[dict[str, Any]]", network.feature_info))
     stages = [Stage(i, info["num_chs"], info["reduction"]) for i, info in enumerate(infos)]
     if not is_plain(stages):
         return [stage for stage in stages if stage.stride > 1]
@@ -54,9 +54,11 @@ def extract_features(network: nn.Module, x: Tensor, stages: Sequence[Stage], nor
         (B, channels, h, w) features of each stage.
     """
     positions = [stage.position for stage in stages]
-    return network.forward_intermediates(x, indices=positions, norm=norm, intermediates_only=True)
+    forward = cast("Callable[..., list[Tensor]]", network.forward_intermediates)
+    return forward(x, indices=positions, norm=norm, intermediates_only=True)
 
 
 def prune_network(network: nn.Module, stages: Sequence[Stage], norm: bool) -> None:
     """Removes, in place, the classifier and the layers behind the deepest stage; the last norm unless `norm`."""
-    network.prune_intermediate_layers([stage.position for stage in stages], prune_norm=not norm)
+    prune = cast("Callable[..., list[int]]", network.prune_intermediate_layers)
+    prune([stage.position for stage in stages], prune_norm=not norm)

@@ -17,7 +17,7 @@ __all__ = ["check_python"]
 def check_python() -> Iterator[SystemFinding]:
     """Checks the running Python."""
     version = platform.python_version()
-    required = SpecifierSet(metadata.metadata("densevision").get("Requires-Python", ""))
+    required = SpecifierSet(metadata.metadata("densevision")["Requires-Python"] or "")
     if not required.contains(version, prereleases=True):
         hint = f"Make an environment with Python {required}."
         yield SystemFinding("python", "error", f"Python {version}, but densevision requires {required}", hint)

@@ -58,9 +58,9 @@ def choose_starting_weights(task: Task, config: C, given: Set[str], report: Call
         _warn(name, weights, problem, "backbone.pretrained=true uses them.")
         return config
     if weights.file is None:
-        problem = _download(name, weights)
-        if problem is not None:
-            _warn(name, weights, problem, _describe_ways(weights))
+        failure = _download(name, weights)
+        if failure is not None:
+            _warn(name, weights, failure, _describe_ways(weights))
             return config
     report(f"the backbone {name} starts from timm's pretrained weights ({weights.describe()})")
     return config.replace(backbone__pretrained=True)

@@ -9,7 +9,7 @@ import timm
 import torch
 
 from densevision.errors import UsageError
-from densevision.nn.backbone import _FAMILIES, Backbone, ImageOnly, list_pyramid_models
+from densevision.nn.backbone import _FAMILIES, Backbone, list_pyramid_models
 
 STAGED = {
     "resnet18": {},
@@ -233,12 +233,3 @@ def test_channels_last__is_kept() -> None:
     backbone = build("mobilenetv2_050").to(memory_format=torch.channels_last)
     levels = backbone(torch.rand(2, 3, 64, 64).to(memory_format=torch.channels_last))
     assert all(level.is_contiguous(memory_format=torch.channels_last) for level in levels)
-
-
-def test_image_only__returns_the_image() -> None:
-    encoder, image = ImageOnly(), torch.rand(1, 3, 5, 7)
-    assert (encoder.channels, encoder.strides, encoder.state_dict()) == ([3], [1], {})
-    levels = encoder(image)
-    assert len(levels) == 1 and levels[0] is image
-    with pytest.raises(UsageError, match="3 channels"):
-        encoder(torch.rand(1, 4, 5, 7))

@@ -18,6 +18,7 @@ from densevision.tasks.detection.models.dfine_loss import (
     WEIGHTS,
     Assignment,
     LayerOutputs,
+    LayerPrediction,
     Prediction,
     box_losses,
     class_loss,
@@ -250,11 +251,11 @@ def layer_losses(
     return losses
 
 
-def shifted_pairs(outputs: LayerOutputs) -> list[Prediction]:
+def shifted_pairs(outputs: LayerOutputs) -> list[LayerPrediction]:
     """transformers pairs the distributions of a layer with the classes and boxes of the layer before."""
     before = [outputs.initial, *outputs.layers[:-1]]
     return [
-        Prediction(earlier.logits, earlier.boxes.clamp(0, 1), layer.corners)
+        LayerPrediction(earlier.logits, earlier.boxes.clamp(0, 1), layer.corners)
         for earlier, layer in zip(before, outputs.layers)
     ]
 
@@ -334,6 +335,6 @@ def test_training_losses__numbers_of_the_authors():
         valid[row, : len(own_boxes)] = True
     targets = BoxTargets(boxes, labels, valid, torch.zeros(2, 0, 4))
     scale = edge_scale(fixed["reference"], 32, torch.tensor([0.5]), torch.tensor([4.0]))
-    outputs = LayerOutputs([Prediction(*layer) for layer in fixed["layers"]], Prediction(*fixed["initial"]), scale)
+    outputs = LayerOutputs([LayerPrediction(*layer) for layer in fixed["layers"]], Prediction(*fixed["initial"]), scale)
     losses, _ = set_losses(outputs, Prediction(*fixed["encoder"]), targets, 4.0)
     assert {name: round(float(loss), 6) for name, loss in losses.items()} == pytest.approx(AUTHORS_LOSSES, rel=1e-4)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from densevision.datasets.checks.catalog import SEVERITIES, Check, Severity, make_check
 from densevision.datasets.checks.fixes import FixPlan
-from densevision.io.label_issues import KEPT, IssueKind, LabelIssues
+from densevision.io.label_issues import KEPT, LabelIssue, LabelIssues
 
 __all__ = ["CheckContext", "Finding", "Location", "Progress", "SplitIssues"]
 
@@ -78,19 +78,11 @@ class SplitIssues(LabelIssues):
         super().__init__("fix")
         self._reported: set[int] = set()
 
-    def _record(
-        self,
-        kind: IssueKind,
-        file: str | os.PathLike[str],
-        field: str | None,
-        value: Any,
-        action: str,
-        subject: str | None,
-    ) -> None:
-        key = hash((kind, os.fspath(file), field, repr(value)))
+    def _record(self, issue: LabelIssue, subject: str | None) -> None:
+        key = hash((issue.kind, issue.file, issue.field, repr(issue.value)))
         if key not in self._reported:
             self._reported.add(key)
-            super()._record(kind, file, field, value, action, subject)
+            super()._record(issue, subject)
 
 
 class CheckContext:

@@ -96,7 +96,8 @@ def read_categories(file: str | os.PathLike[str]) -> tuple[tuple[str, ...], tupl
     Raises:
         DataError: The file is not JSON, or its categories are invalid.
     """
-    entries, used = [], set()
+    entries: list[Any] = []
+    used: set[Any] = set()
     for key, index, entry in stream_json(file):
         if key == "categories" and index is not None:
             entries.append(entry)

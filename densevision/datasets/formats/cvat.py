@@ -115,7 +115,8 @@ def _parse_shape(shape: ElementTree.Element, field: str) -> LabeledObject | None
         angle = _read_numbers(shape, "rotation") if shape.get("rotation") else [0.0]
         if numbers is None or angle is None:
             return None
-        return LabeledObject(label, field, polygons=[ellipse_polygon(*numbers, angle[0])])
+        x, y, radius_x, radius_y = numbers
+        return LabeledObject(label, field, polygons=[ellipse_polygon(x, y, radius_x, radius_y, angle[0])])
     window = _parse_mask(shape) if shape.tag == "mask" else None
     return None if window is None else LabeledObject(label, field, windows=[window])
 

@@ -91,7 +91,7 @@ def _list_objects(objects: Any) -> list[tuple[Any, Any]]:
     if isinstance(objects, list):
         return [(entry["bbox"], next(entry[key] for key in CLASS_KEYS if key in entry)) for entry in objects]
     boxes = objects.get("bbox", [])
-    classes = next((objects[key] for key in CLASS_KEYS if key in objects), [])
+    classes: list[Any] = next((objects[key] for key in CLASS_KEYS if key in objects), [])
     if len(boxes) != len(classes):
         raise ValueError("boxes and classes differ in number")
     return list(zip(boxes, classes))

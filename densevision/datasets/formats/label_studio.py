@@ -224,7 +224,8 @@ def _parse_region(value: dict[str, Any], size: tuple[int, int], field: str) -> L
         box = (x / 100, y / 100, (x + horizontal) / 100, (y + vertical) / 100)
         return LabeledObject(label, field, box=box)
     # Angles are those of pixels, not of percents.
-    height, width = (side / 100 for side in size) if min(size) > 0 else (1.0, 1.0)
+    per_row, per_column = (side / 100 for side in size) if min(size) > 0 else (1.0, 1.0)
     build = rectangle_polygon if key == "rectanglelabels" else ellipse_polygon
-    points = np.reshape(build(x * width, y * height, horizontal * width, vertical * height, angle[0]), (-1, 2))
-    return LabeledObject(label, field, polygons=[(points / [width * 100, height * 100]).ravel().tolist()])
+    polygon = build(x * per_column, y * per_row, horizontal * per_column, vertical * per_row, angle[0])
+    points = np.reshape(polygon, (-1, 2)) / [per_column * 100, per_row * 100]
+    return LabeledObject(label, field, polygons=[points.ravel().tolist()])

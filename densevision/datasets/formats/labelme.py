@@ -172,7 +172,8 @@ def parse_polygon(shape: Any) -> list[float] | None:
         return [left, top, right, top, right, bottom, left, bottom]
     if kind == "circle" and len(points) == 2:
         radius = float(np.linalg.norm(points[1] - points[0]))
-        return ellipse_polygon(*points[0].tolist(), radius, radius)
+        x, y = points[0].tolist()
+        return ellipse_polygon(x, y, radius, radius)
     return None
 
 

@@ -101,9 +101,9 @@ def _list_datasets(folder: Path) -> list[Path]:
 
 
 def _parse_size(size: Any) -> tuple[int, int]:
-    sides = [size.get(key) for key in ("height", "width")] if isinstance(size, dict) else []
-    height, width = sides if len(sides) == 2 and all(is_integer(side, MAX_INT32) for side in sides) else (0, 0)
-    return height, width
+    if isinstance(size, dict) and all(is_integer(size.get(key), MAX_INT32) for key in ("height", "width")):
+        return size["height"], size["width"]
+    return 0, 0
 
 
 def _parse_object(entry: dict[str, Any], field: str) -> LabeledObject | None:
@@ -116,12 +116,14 @@ def _parse_object(entry: dict[str, Any], field: str) -> LabeledObject | None:
     if kind == "bitmap":
         window = _parse_bitmap(entry.get("bitmap"))
         return None if window is None else LabeledObject(label, field, windows=[window])
-    exterior = _parse_points(points.get("exterior")) if isinstance(points, dict) else None
+    if not isinstance(points, dict):
+        return None
+    exterior = _parse_points(points.get("exterior"))
     if not exterior:
         return None
     if kind == "rectangle":
         corners = np.reshape(exterior, (-1, 2))
-        x1, y1, x2, y2 = (*corners.min(0).tolist(), *corners.max(0).tolist())
+        (x1, y1), (x2, y2) = corners.min(0).tolist(), corners.max(0).tolist()
         return LabeledObject(label, field, box=(x1, y1, x2, y2))
     interior = points.get("interior") or []
     holes = [_parse_points(hole) for hole in interior] if isinstance(interior, list) else [None]

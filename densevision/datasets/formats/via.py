@@ -139,11 +139,13 @@ def _parse_region(shape: dict[str, Any], label: str | None, field: str) -> Label
         x, y, width, height = numbers
         return LabeledObject(label, field, box=(x, y, x + width, y + height))
     if kind == "circle":
-        return LabeledObject(label, field, polygons=[ellipse_polygon(*numbers, numbers[2])])
+        x, y, radius = numbers
+        return LabeledObject(label, field, polygons=[ellipse_polygon(x, y, radius, radius)])
     if kind == "ellipse":
         angle = parse_numbers([shape.get("theta", 0)])
         degrees = 0.0 if angle is None else angle[0] * 180 / 3.141592653589793
-        return LabeledObject(label, field, polygons=[ellipse_polygon(*numbers, degrees)])
+        x, y, radius_x, radius_y = numbers
+        return LabeledObject(label, field, polygons=[ellipse_polygon(x, y, radius_x, radius_y, degrees)])
     x_values, y_values = (parse_numbers(shape.get(f"all_points_{axis}")) for axis in "xy")
     if kind not in ("polygon", "polyshape") or not x_values or not y_values or len(x_values) != len(y_values):
         return None

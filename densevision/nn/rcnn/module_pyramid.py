@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
 import timm
 import torch
@@ -15,6 +15,7 @@ from densevision.errors import UsageError
 from densevision.nn.backbone import expand_per_channel
 from densevision.nn.backbone_info import check_backbone_config
 from densevision.nn.pretrained import create_network
+from densevision.nn.stages import list_stages, prune_network
 from densevision.run_config import BackboneConfig
 
 __all__ = ["ModulePyramid"]
@@ -53,7 +54,7 @@ class ModulePyramid(nn.Module):
         self.names = tuple(modules)
         self.channels, self.strides = _measure(config, arguments, self.names)
         self.network = _remove_classifier(create_network(config, arguments))
-        defaults = cast(PretrainedCfg, timm.get_pretrained_cfg(name))
+        defaults = timm.get_pretrained_cfg(name) or PretrainedCfg()
         self.register_buffer("mean", expand_per_channel("mean", config.mean, defaults.mean, in_channels))
         self.register_buffer("std", expand_per_channel("std", config.std, defaults.std, in_channels))
 
@@ -80,7 +81,7 @@ def _run_modules(network: nn.Module, x: Tensor, names: Sequence[str]) -> list[Te
 
 
 def _remove_classifier(network: nn.Module) -> nn.Module:
-    network.prune_intermediate_layers([len(network.feature_info) - 1], prune_norm=True)  # type: ignore
+    prune_network(network, list_stages(network)[-1:], norm=False)
     return network
 
 

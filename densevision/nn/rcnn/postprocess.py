@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from densevision.nn.detector import DetectionOptions
 from densevision.nn.rcnn.box_coder import BOX_CODER, clip_boxes, compute_min_side
 from densevision.nn.rcnn.rpn import Proposals
 from densevision.ops.nms import batched_nms, gather_rows, top_k
 
-__all__ = ["BoxDetections", "PostprocessOptions", "detect"]
+__all__ = ["BoxDetections", "detect"]
 
 MIN_SIDE = 1e-2
 """Shorter side in pixels below which a detection is dropped."""
-
-
-class PostprocessOptions(NamedTuple):
-    """Which boxes are detections.
-
-    Attributes:
-        score_threshold: A detection scores more than this.
-        iou_threshold: Intersection over union above which the weaker of two boxes of a class is suppressed.
-        max_detections: Number of detections K per image.
-        max_candidates: Most boxes per image that enter the suppression.
-        class_agnostic: Let boxes of different classes suppress each other.
-        class_mask: (C,) of bool or 0 and 1: the classes to detect; None for all.
-    """
-
-    score_threshold: float = 0.05
-    iou_threshold: float = 0.5
-    max_detections: int = 100
-    max_candidates: int = 1000
-    class_agnostic: bool = False
-    class_mask: Tensor | Sequence[bool] | None = None
 
 
 class BoxDetections(NamedTuple):
@@ -55,7 +35,7 @@ class BoxDetections(NamedTuple):
 
 
 def detect(
-    logits: Tensor, deltas: Tensor, proposals: Proposals, image_sizes: Tensor, options: PostprocessOptions
+    logits: Tensor, deltas: Tensor, proposals: Proposals, image_sizes: Tensor, options: DetectionOptions
 ) -> BoxDetections:
     """Decodes the box head's outputs.
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
 from densevision.nn.class_matching import ClassRows
+from densevision.nn.detector import DetectionOptions
 from densevision.nn.model import Model, Tensors
 from densevision.nn.necks import FPN
 from densevision.nn.rcnn.anchors import AnchorGenerator
@@ -26,7 +27,7 @@ from densevision.nn.rcnn.losses import box_losses, keypoint_loss, mask_loss
 from densevision.nn.rcnn.matcher import GroundTruth, ProposalSampler, Samples, unpack_targets
 from densevision.nn.rcnn.module_pyramid import ModulePyramid
 from densevision.nn.rcnn.pooling import find_occupied, make_rois, pool, scatter_to_slots
-from densevision.nn.rcnn.postprocess import BoxDetections, PostprocessOptions, detect
+from densevision.nn.rcnn.postprocess import BoxDetections, detect
 from densevision.nn.rcnn.rpn import RPN, Proposals
 from densevision.sample import InputSpec
 
@@ -70,7 +71,7 @@ class TwoStageHead(nn.Module):
         self.mask = None
         self.keypoint = None
 
-    def forward(self, levels: Sequence[Tensor], image_sizes: Tensor, options: PostprocessOptions) -> Tensors:
+    def forward(self, levels: Sequence[Tensor], image_sizes: Tensor, options: DetectionOptions) -> Tensors:
         """Runs both stages on the encoder's levels; see `TwoStageDetector.forward`."""
         pyramid = self.make_pyramid(levels)
         proposals = self.rpn.propose(self.rpn(pyramid, levels[0].shape[-2:]), image_sizes)
@@ -105,7 +106,7 @@ class TwoStageHead(nn.Module):
         return self.neck([levels[level] for level in self.levels])
 
     def _detect(
-        self, pyramid: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor, options: PostprocessOptions
+        self, pyramid: Sequence[Tensor], proposals: Proposals, image_sizes: Tensor, options: DetectionOptions
     ) -> BoxDetections:
         slots = find_occupied(proposals.valid)
         logits, deltas = self.box(self._pool(pyramid, make_rois(proposals.boxes, slots), self.box.resolution))
@@ -314,7 +315,7 @@ class TwoStageDetector(Model):
             "valid" (B, K) bool; with those heads "masks" (B, K, R, R) in [0, 1] over the box and "heatmaps"
             (B, K, num_keypoints, R, R) logits over the box.
         """
-        options = PostprocessOptions(
+        options = DetectionOptions(
             self.score_threshold if score_threshold is None else score_threshold,
             self.iou_threshold if iou_threshold is None else iou_threshold,
             self.max_detections if max_detections is None else max_detections,

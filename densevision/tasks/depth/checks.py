@@ -26,6 +26,8 @@ from densevision.tasks.depth.config import DepthConfig
 if TYPE_CHECKING:
     from densevision.datasets.depth_layouts import DepthFrame
 
+__all__ = ["ListEdit", "MapStatistics", "check", "compute_statistics"]
+
 MEDIAN_METERS = 0.05, 300.0
 """Plausible range of the median of metric depth."""
 MEDIAN_PIXELS = 0.25, 0.5
@@ -209,22 +211,20 @@ def _check_target_records(
     config: DepthConfig, context: CheckContext, split: str, frames: Sequence[DepthFrame], facts: Sequence[ImageInfo]
 ) -> None:
     data = config.data
-    rows = [row for row, frame in enumerate(frames) if frame.truth is not None]
+    maps = [(frame.truth, frame, image) for frame, image in zip(frames, facts) if frame.truth is not None]
 
-    def read(row: int) -> MapStatistics:
-        scale = data.scale or frames[row].scale
-        return compute_statistics(frames[row].truth, scale, data.offset, permits_8bit(data.scale))
+    def read(item: tuple[Path, DepthFrame, ImageInfo]) -> MapStatistics:
+        path, frame, _ = item
+        return compute_statistics(path, data.scale or frame.scale, data.offset, permits_8bit(data.scale))
 
-    for row, statistics in zip(rows, context.map_parallel(read, rows, f"{split}: depth")):
-        frame = frames[row]
-        kind = data.target_kind or frame.kind
-        for check, message in _find_failed(statistics, facts[row], kind):
-            context.add(check, frame.truth, None, message)
+    for (path, frame, image), statistics in zip(maps, context.map_parallel(read, maps, f"{split}: depth")):
+        for check, message in _find_failed(statistics, image, data.target_kind or frame.kind):
+            context.add(check, path, None, message)
             if check.fix is not None and check is not NEGATIVE:
                 _leave_out(context, frame, check)
         if statistics.negative:
-            context.fix_plan.rewrite(frame.truth, _without_negatives(frame.truth), "rewritten without negative numbers")
-    context.set_counts(split, depth_maps=len(rows))
+            context.fix_plan.rewrite(path, _without_negatives(path), "rewritten without negative numbers")
+    context.set_counts(split, depth_maps=len(maps))
 
 
 def _find_failed(statistics: MapStatistics, image: ImageInfo, kind: str) -> list[tuple[Check, str]]:
@@ -251,11 +251,14 @@ def _find_failed(statistics: MapStatistics, image: ImageInfo, kind: str) -> list
 
 def _check_pairs(context: CheckContext, split: str, frames: Sequence[DepthFrame], facts: Sequence[ImageInfo]) -> None:
     """Checks right images: files, sizes, and for some of them rectification."""
-    rows = [row for row, frame in enumerate(frames) if frame.right is not None and facts[row].fault is None]
+    pairs = [
+        (frame.right, frame, left)
+        for frame, left in zip(frames, facts)
+        if frame.right is not None and left.fault is None
+    ]
     complete = []
-    scans = context.map_parallel(lambda row: scan_image(frames[row].right), rows, f"{split}: right images")
-    for row, right in zip(rows, scans):
-        frame, left = frames[row], facts[row]
+    scans = context.map_parallel(scan_image, [path for path, _, _ in pairs], f"{split}: right images")
+    for (path, frame, left), right in zip(pairs, scans):
         if right.fault is not None:
             context.add(FAULT_CHECKS[right.fault], right.file, None, right.detail)
             _leave_out(context, frame, catalog.IMAGE_BROKEN)
@@ -263,21 +266,22 @@ def _check_pairs(context: CheckContext, split: str, frames: Sequence[DepthFrame]
             context.add(RIGHT_SIZE, right.file, None, f"{right.size} beside {left.size}")
             _leave_out(context, frame, RIGHT_SIZE)
         else:
-            complete.append(frame)
-    if not rows:
+            complete.append((frame.image, path))
+    if not pairs:
         return
-    context.set_counts(split, stereo_pairs=len(rows))
+    context.set_counts(split, stereo_pairs=len(pairs))
     selected = sample_evenly(complete, STEREO_PAIRS)
     offsets_of_pairs = context.map_parallel(_measure_offsets, selected, f"{split}: rectification")
-    for frame, offsets in zip(selected, offsets_of_pairs):
+    for (image, _), offsets in zip(selected, offsets_of_pairs):
         if offsets is not None and offsets.spread > MAX_ROW_OFFSET:
-            context.add(UNRECTIFIED_PAIR, frame.image, None, f"{offsets.vertical:+.1f} px over {offsets.count} points")
+            context.add(UNRECTIFIED_PAIR, image, None, f"{offsets.vertical:+.1f} px over {offsets.count} points")
         if offsets is not None and offsets.horizontal > 0.5:
-            context.add(SWAPPED, frame.image, None, f"{offsets.horizontal:+.1f} px over {offsets.count} points")
+            context.add(SWAPPED, image, None, f"{offsets.horizontal:+.1f} px over {offsets.count} points")
 
 
-def _measure_offsets(frame: DepthFrame) -> PointOffsets | None:
-    return measure_point_offsets(read_gray(frame.image), read_gray(frame.right))
+def _measure_offsets(pair: tuple[Path, Path]) -> PointOffsets | None:
+    left, right = pair
+    return measure_point_offsets(read_gray(left), read_gray(right))
 
 
 def _leave_out(context: CheckContext, frame: DepthFrame, check: Check) -> None:

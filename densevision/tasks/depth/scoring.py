@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from densevision.errors import UsageError
 from densevision.io.depth import SUFFIXES, infer_kind, permits_8bit, read_depth
@@ -14,6 +14,8 @@ from densevision.tasks.depth.metrics import DepthMetric, Protocol
 
 if TYPE_CHECKING:
     from densevision.tasks.depth.config import CameraConfig, DepthConfig
+
+__all__ = ["open_files", "score"]
 
 SUPPORTED_OPTIONS = ("evaluation", "data.scale", "data.offset", "camera")
 """Options of the config that apply to files."""
@@ -82,13 +84,14 @@ def _read(path: Path, root: Path, scale: float | None, offset: float, camera: Ca
         scale, offset = steps, 0.0
     file = read_depth(path, scale, offset, scale_floats=False, allow_8bit=permits_8bit(scale))
     folder = (root if root.is_dir() else root.parent).absolute()
-    kind = file.kind or infer_kind(path.absolute().relative_to(folder.parent))
+    named = file.kind or infer_kind(path.absolute().relative_to(folder.parent))
+    kind = cast(Literal["metric", "relative", "disparity"], named)
     unit = file.unit if file.unit is not None else {"disparity": "px", "metric": "m"}.get(kind, "")
     return DepthMap(
         depth=file.depth,
         valid=file.valid,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         unit=unit,
         camera=camera if unit == "px" else None,
-        size=file.depth.shape,  # type: ignore[arg-type]
+        size=file.depth.shape,
     )

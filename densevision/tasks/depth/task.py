@@ -38,7 +38,7 @@ class Depth(Task[DepthConfig, DepthMap]):
     merge_strategy = "blend"
 
     @property
-    def monitor(self) -> tuple[str, str]:  # type: ignore[override]
+    def monitor(self) -> tuple[str, str]:
         """The relative error under the config's protocol."""
         return f"AbsRel{self._protocol.suffix}", "min"
 

@@ -113,11 +113,6 @@ PUBLISHED = (
 def convert(weights: PublishedWeights, file: Path, out: Path) -> None:
     """Converts a state dict of the publisher's class; other numbers of classes get numbers for names.
 
-    Args:
-        weights: What the file is.
-        file: The published file, or what `torch.save` wrote of such a model's `state_dict()`.
-        out: The safetensors file to write.
-
     Raises:
         WeightsError: The file is no state dict of this network.
     """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,8 @@ from densevision.tasks.flow.config import FlowConfig
 
 if TYPE_CHECKING:
     from densevision.datasets.flow_layouts import FlowPair
+
+__all__ = ["FieldStatistics", "SplitListEdit", "check", "compute_statistics"]
 
 INVALID_FRACTION = 0.98
 """Unknown pixels of a field above which a warning is due; sparse laser scans know 15 %."""
@@ -113,11 +115,16 @@ class SplitListEdit:
 
     def apply(self, plan: FixPlan) -> None:
         """Removes the lines of left-out pairs."""
-        flows = sorted(self.root.glob("data/*_flow.flo"))
+        kept = [not plan.is_excluded(flow) for flow in sorted(self.root.glob("data/*_flow.flo"))]
         for file in (self.root / name for name in SPLIT_LISTS):
             if file.is_file():
-                kept = iter([not plan.is_excluded(flow) for flow in flows])
-                rewrite_list(file, lambda line, kept=kept: next(kept, True), plan)
+                rewrite_list(file, _keep_in_order(kept), plan)
+
+
+def _keep_in_order(kept: Sequence[bool]) -> Callable[[str], bool]:
+    """Whether each next line stays; lines beyond the last do."""
+    remaining = iter(kept)
+    return lambda line: next(remaining, True)
 
 
 def check(config: FlowConfig, context: CheckContext) -> None:
@@ -217,16 +224,19 @@ def _check_pairs(context: CheckContext, split: str, pairs: Sequence[FlowPair], f
         for frame in (pair.first, pair.second):
             context.fix_plan.exclude_together(frame, *_target_records(pair))
         first, second = facts[pair.first], facts[pair.second]
-        if first.fault is not None or second.fault is not None:
-            _leave_out(context, pair, FAULT_CHECKS[first.fault or second.fault])
+        fault = first.fault if first.fault is not None else second.fault
+        if fault is not None:
+            _leave_out(context, pair, FAULT_CHECKS[fault])
         elif first.size != second.size:
             context.add(FRAME_SIZE, pair.second, None, f"{second.size} after {first.size}")
             _leave_out(context, pair, FRAME_SIZE)
         elif pair.flow is not None:
-            complete.append(pair)
-    for pair, statistics in zip(complete, context.map_parallel(compute_statistics, complete, f"{split}: flow")):
+            complete.append((pair, pair.flow))
+    pairs = [pair for pair, _ in complete]
+    scans = context.map_parallel(compute_statistics, pairs, f"{split}: flow")
+    for (pair, flow), statistics in zip(complete, scans):
         for check, message in _find_failed(statistics):
-            context.add(check, pair.flow, None, message)
+            context.add(check, flow, None, message)
             if check.fix is not None:
                 _leave_out(context, pair, check)
 

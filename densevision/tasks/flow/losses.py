@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,16 @@ from torch import Tensor, nn
 from densevision.ops.warp import get_bilinear_neighbors, pixel_grid
 from densevision.results import FlowField
 
-__all__ = ["FlowCriterion", "collate_targets", "flow_loss", "matching_loss", "occlusion_loss", "visibility_loss"]
+__all__ = [
+    "FlowCriterion",
+    "Iterations",
+    "IterativeCriterion",
+    "collate_targets",
+    "flow_loss",
+    "matching_loss",
+    "occlusion_loss",
+    "visibility_loss",
+]
 
 Tensors = dict[str, Tensor]
 
@@ -47,7 +56,39 @@ def collate_targets(target_records: Sequence[FlowField | None]) -> Tensors:
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
-class FlowCriterion(nn.Module):
+class Iterations(NamedTuple):
+    """What an iterative network predicts in training.
+
+    Attributes:
+        steps: "flow" (B, 2, H, W), and optionally "occlusion" (B, H, W) logits, after every iteration.
+        final: The same after refinement of the last one.
+        features: (B, D, h, w) of both images, if the criterion needs them.
+        backward_flow: (B, 2, H, W) from the second image to the first, if the criterion needs it.
+    """
+
+    steps: Sequence[Tensors]
+    final: Tensors
+    features: tuple[Tensor, Tensor] | None = None
+    backward_flow: Tensor | None = None
+
+
+class IterativeCriterion(nn.Module):
+    """The base of losses over the iterations of a network: maps `Iterations`, inputs and targets to named losses.
+
+    Attributes:
+        needs_features: Whether it needs the correlated features.
+        needs_backward_flow: Whether it needs the flow from the second image to the first.
+    """
+
+    needs_features: bool = False
+    needs_backward_flow: bool = False
+
+    def compute_step_losses(self, outputs: Tensors, targets: Tensors) -> Tensors:
+        """Losses of final outputs alone, where these and the targets suffice."""
+        raise NotImplementedError("these losses need the images: use Model.compute_losses")
+
+
+class FlowCriterion(IterativeCriterion):
     """Sums over the iterations, each weighted by gamma to the number of those that follow (RAFT, eq. 7).
 
     Args:
@@ -57,8 +98,6 @@ class FlowCriterion(nn.Module):
         occlusion: Weight of the occlusion losses, where occlusion is predicted and known.
         matching: Weight of the cross-entropy of each cell's match among all cells.
     """
-
-    needs_backward_flow = False
 
     def __init__(
         self,
@@ -71,35 +110,21 @@ class FlowCriterion(nn.Module):
         super().__init__()
         self.distance: DistanceKind = distance
         self.gamma, self.max_flow, self.occlusion, self.matching = gamma, max_flow, occlusion, matching
+        self.needs_features = bool(matching)
 
-    @property
-    def needs_features(self) -> bool:
-        """Whether `forward` needs the correlated features."""
-        return bool(self.matching)
-
-    def forward(
-        self,
-        steps: Sequence[Tensors],
-        final: Tensors,
-        inputs: Tensors,
-        targets: Tensors,
-        features: tuple[Tensor, Tensor] | None = None,
-        backward_flow: Tensor | None = None,
-    ) -> Tensors:
+    def forward(self, iterations: Iterations, inputs: Tensors, targets: Tensors) -> Tensors:
         """Computes the losses of a batch.
 
         Args:
-            steps: "flow" (B, 2, H, W), and optionally "occlusion" (B, H, W) logits, after every iteration.
-            final: The same after refinement of the last one.
-            inputs: "first" and "second", unused.
+            iterations: What the network predicts, with features for the matching loss.
+            inputs: Unused.
             targets: See `collate_targets`.
-            features: (B, D, h, w) of both images, for the matching loss.
-            backward_flow: Unused.
 
         Returns:
             "flow"; "occlusion" of the iterations and "visibility" of the refined pixels, if occlusion is predicted;
             "matching", if it has a weight. Finite without any valid pixel.
         """
+        steps, final, features, _ = iterations
         weights = [self.gamma ** (len(steps) - 1 - number) for number in range(len(steps))]
         flow_losses = [self._flow_loss(step, targets) for step in steps]
         losses = {"flow": torch.stack([weight * loss for weight, loss in zip(weights, flow_losses)]).sum()}

@@ -6,14 +6,12 @@ Source: Meister, Hur and Roth, UnFlow: Unsupervised Learning of Optical Flow wit
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from densevision.ops.warp import sample_along_flow
-from densevision.tasks.flow.losses import occlusion_loss, visibility_loss
+from densevision.tasks.flow.losses import Iterations, IterativeCriterion, occlusion_loss, visibility_loss
 from densevision.tasks.flow.models.occlusion import find_inconsistent
 
 __all__ = ["PhotometricCriterion", "census_distance", "photometric_losses", "smoothness_loss"]
@@ -26,7 +24,7 @@ EDGE_SHARPNESS = 150.0
 """How strongly smoothness is weighted down at edges of the image."""
 
 
-class PhotometricCriterion(nn.Module):
+class PhotometricCriterion(IterativeCriterion):
     """Photometric losses over the iterations; pixels that are not forward-backward consistent are ignored.
 
     Predicted occlusion is trained on that inconsistency.
@@ -39,35 +37,24 @@ class PhotometricCriterion(nn.Module):
     """
 
     needs_backward_flow = True
-    needs_features = False
 
     def __init__(self, gamma: float = 0.8, occlusion: float = 0.5, smoothness: float = 2.0, census_radius: int = 3):
         super().__init__()
         self.gamma, self.occlusion, self.smoothness = gamma, occlusion, smoothness
         self.census_radius = census_radius
 
-    def forward(
-        self,
-        steps: Sequence[Tensors],
-        final: Tensors,
-        inputs: Tensors,
-        targets: Tensors,
-        features: tuple[Tensor, Tensor] | None = None,
-        backward_flow: Tensor | None = None,
-    ) -> Tensors:
+    def forward(self, iterations: Iterations, inputs: Tensors, targets: Tensors) -> Tensors:
         """Computes the losses of a batch.
 
         Args:
-            steps: "flow" (B, 2, H, W), and optionally "occlusion" (B, H, W) logits, after every iteration.
-            final: The same after refinement of the last one.
+            iterations: What the network predicts, with the backward flow.
             inputs: "first" and "second", (B, C, H, W) in [0, 1].
             targets: Unused.
-            features: Unused.
-            backward_flow: (B, 2, H, W) from the second image to the first.
 
         Returns:
             "census" and "smoothness"; "occlusion" and "visibility", if occlusion is predicted.
         """
+        steps, final, _, backward_flow = iterations
         assert backward_flow is not None
         inconsistent = find_inconsistent(steps[-1]["flow"].detach(), backward_flow)
         known = inconsistent.float(), torch.ones_like(inconsistent)

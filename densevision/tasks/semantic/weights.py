@@ -151,7 +151,7 @@ def _smp_segformer(size: int, side: int, megabytes: float, parameters: float, me
 
 def _smp_upernet(name: str, encoder: str, megabytes: float, parameters: float, **encoder_options: Any) -> _Published:
     name, encoder = f"upernet-{name}", f"tu-{encoder}"
-    options = {"encoder_options": encoder_options, "decoder_channels": 512}
+    options: dict[str, Any] = {"encoder_options": encoder_options, "decoder_channels": 512}
     return _smp(name, "upernet", encoder, 512, megabytes, parameters, **options)
 
 

@@ -34,6 +34,8 @@ from densevision.tasks.translation.models import MODELS
 from densevision.tasks.translation.models.translation_model import TranslationModel
 from densevision.tasks.translation.training_modules import TrainingModules
 
+__all__ = ["TASK", "Translation"]
+
 PREDICTION = "prediction"
 """Key of the targets under which the prediction of a step is kept for the discriminator."""
 
@@ -49,13 +51,13 @@ class Translation(Task[TranslationConfig, Image]):
     merge_strategy = "blend"
 
     @property
-    def monitor(self) -> tuple[str, str]:  # type: ignore[override]
+    def monitor(self) -> tuple[str, str]:
         """The metric that the config selects."""
         name = self.config.quality.monitor
         return name, "max" if name in ("PSNR", "SSIM") else "min"
 
     @property
-    def best_possible_value(self) -> float:  # type: ignore[override]
+    def best_possible_value(self) -> float:
         """0 for L1 and FD."""
         return {"PSNR": float("inf"), "SSIM": 1.0}.get(self.config.quality.monitor, 0.0)
 

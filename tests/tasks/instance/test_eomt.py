@@ -91,3 +91,11 @@ def test_loss__crowd_regions_are_neither_object_nor_background(model):
     gradient = outputs["mask_logits"].grad[0].abs().sum((1, 2))
     assert gradient.nonzero().flatten().tolist() == [2]  # one object, the query that names its class
     assert not outputs["mask_logits"].grad[0, 2, :, 12:].any()
+
+
+def test_on_progress__anneals_the_masked_attention(model):
+    before = model.network.mask_probabilities.clone()
+    model.on_progress(1.0)
+    assert before.tolist() == [1, 1] and model.network.mask_probabilities.tolist() == [0, 0]
+    model.on_progress(0.0)
+    assert model.network.mask_probabilities.tolist() == [1, 1]

@@ -9,13 +9,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision.tasks.detection.models.transformer_layers import MLP, SelfAttention
+
+__all__ = [
+    "PRIOR",
+    "DecoderLayer",
+    "DeformableAttention",
+    "DeformableDecoder",
+    "Gate",
+    "QualityEstimator",
+    "expected_distances",
+    "inverse_sigmoid",
+    "move_edges",
+    "weighting_function",
+]
 
 OFFSET_SCALE = 0.5
 """A sampling offset of 1 is this part of the reference box's side."""
@@ -67,7 +80,7 @@ class DeformableDecoder(nn.Module):
         self.score = nn.ModuleList(nn.Linear(width, num_classes) for _ in range(layers))
         self.box = nn.ModuleList(MLP(width, width, 4 * (bins + 1), 3) for _ in range(layers))
         self.quality = nn.ModuleList(QualityEstimator(bins) for _ in range(layers))
-        self.bins = bins
+        self.bins, self.heads = bins, heads
         # They travel with the weights: published files differ in them, and not in any shape.
         self.register_buffer("up", torch.tensor([float(up)]))
         self.register_buffer("reg_scale", torch.tensor([float(reg_scale)]))
@@ -75,13 +88,12 @@ class DeformableDecoder(nn.Module):
 
     def reset_parameters(self) -> None:
         """Boxes start as the reference boxes, scores as the prior."""
-        for layer in self.query_position.layers:
-            nn.init.xavier_uniform_(layer.weight)
-        for head in (self.initial_box, *self.box):
-            nn.init.zeros_(head.layers[-1].weight)
-            nn.init.zeros_(head.layers[-1].bias)
+        self.query_position.init_xavier()
+        self.initial_box.init_zero_output()
+        for head in self.box:
+            cast(MLP, head).init_zero_output()
         for score in self.score:
-            nn.init.constant_(score.bias, -math.log((1 - PRIOR) / PRIOR))
+            nn.init.constant_(score.get_parameter("bias"), -math.log((1 - PRIOR) / PRIOR))
 
     def forward(
         self,
@@ -106,7 +118,7 @@ class DeformableDecoder(nn.Module):
             distributions: "initial_boxes" (B, Q, 4) and, with `every_layer`, "initial_logits" (B, Q, C).
         """
         # In float32 even under autocast: half precision would place samples and edges on a grid of pixels.
-        values = [_split_heads(level.float(), self.layers[0].cross_attention.heads) for level in levels]
+        values = [_split_heads(level.float(), self.heads) for level in levels]
         weights = weighting_function(self.bins, self.up, self.reg_scale)
         reference = reference_logits.float().sigmoid()
         outputs: dict[str, list[Tensor]] = {"logits": [], "boxes": [], "corners": []}
@@ -143,8 +155,7 @@ class DecoderLayer(nn.Module):
         self.gateway = Gate(width)
         self.feedforward = MLP(width, feedforward, width, 2)
         self.norm2 = nn.LayerNorm(width)
-        for layer in self.feedforward.layers:
-            nn.init.xavier_uniform_(layer.weight)
+        self.feedforward.init_xavier()
 
     def forward(
         self, x: Tensor, positions: Tensor, reference: Tensor, values: Sequence[Tensor], mask: Tensor | None
@@ -235,12 +246,12 @@ class DeformableAttention(nn.Module):
         return attended.view(batch, -1, count).transpose(1, 2).to(queries.dtype)
 
 
-def _adopt_points(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+def _adopt_points(module: DeformableAttention, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Takes the points per level from the weights: two divisions of one total have the same shapes everywhere."""
     scale = state.get(f"{prefix}num_points_scale")
     if scale is None or scale.shape != module.num_points_scale.shape:
         return
-    points = []
+    points: list[int] = []
     while sum(points) < len(scale):
         points.append(round(1 / float(scale[sum(points)])))
     if sum(points) == len(scale) and len(points) == len(module.points):
@@ -254,8 +265,7 @@ class QualityEstimator(nn.Module):
         super().__init__()
         self.bins = bins
         self.estimate = MLP(4 * (TOP_PROBABILITIES + 1), hidden, 1, 2)
-        nn.init.zeros_(self.estimate.layers[-1].weight)
-        nn.init.zeros_(self.estimate.layers[-1].bias)
+        self.estimate.init_zero_output()
 
     def forward(self, logits: Tensor, corners: Tensor) -> Tensor:
         """Class logits (B, Q, C) and edge logits (B, Q, 4 * (bins + 1)) to class logits (B, Q, C)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import timm
 import torch
@@ -16,12 +16,14 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from densevision.nn.class_matching import ClassRows
-from densevision.nn.model import Model, Tensors
+from densevision.nn.detector import DetectionOptions, Detector
+from densevision.nn.model import Tensors
 from densevision.sample import InputSpec
 from densevision.tasks.detection.models.deformable_decoder import DeformableDecoder
 from densevision.tasks.detection.models.dfine_loss import (
     WEIGHTS,
     LayerOutputs,
+    LayerPrediction,
     Prediction,
     box_losses,
     class_loss,
@@ -62,7 +64,7 @@ class TrainingOutputs(NamedTuple):
     noised_queries: DenoisingQueries | None
 
 
-class DFine(Model):
+class DFine(Detector):
     """Backbone, hybrid encoder, and a decoder that refines boxes as distributions of their edges.
 
     Args:
@@ -97,9 +99,8 @@ class DFine(Model):
         ValueError: A size that the architecture cannot have.
     """
 
+    backbone_name = "backbone"
     uses_nms = False
-    iou_threshold = 0.7
-    """IoU above which boxes of different tiles are taken for the same object."""
     memory_format = torch.contiguous_format
     """Rounding as in other implementations: the selection of queries depends on it where scores are nearly equal."""
 
@@ -187,40 +188,18 @@ class DFine(Model):
         outputs = self.decoder(proposals["queries"].detach(), proposals["box_logits"].detach(), levels)
         return {"logits": outputs["logits"][-1], "boxes": outputs["boxes"][-1], "size": _canvas_size(image)}
 
-    def postprocess(
-        self,
-        outputs: Tensors,
-        score_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int | None = None,
-        class_agnostic: bool = False,
-        class_mask: Tensor | None = None,
-    ) -> Tensors:
-        """The strongest pairs of query and class; nothing is suppressed.
-
-        Args:
-            outputs: Of `forward`.
-            score_threshold: Lowest score of a detection; the constructor's if None.
-            iou_threshold: Has no effect: the set is free of duplicates as it is (`uses_nms` is False).
-            max_detections: Most detections of an image; the constructor's if None.
-            class_agnostic: Whether a query gives its strongest class only.
-            class_mask: (C,) of bool or 0 and 1: the classes to detect; all if None.
-
-        Returns:
-            "boxes" (B, K, 4) xyxy in pixels of the canvas, "scores" (B, K) strongest first, "labels" (B, K) int64 and
-            "valid" (B, K) bool.
-        """
-        score_threshold = self.score_threshold if score_threshold is None else score_threshold
-        limit = self.max_detections if max_detections is None else max_detections
+    def select_objects(self, outputs: Tensors, options: DetectionOptions) -> Tensors:
+        """The strongest pairs of query and class; nothing is suppressed, because queries find an object once."""
         scores = outputs["logits"].float().sigmoid()
-        if class_mask is not None:
+        if options.class_mask is not None:
             # Below every score, so that a class that is left out takes no place and can't be valid.
-            scores = torch.where(class_mask.to(scores.device).bool(), scores, -1.0)
+            mask = torch.as_tensor(options.class_mask, dtype=torch.bool, device=scores.device)
+            scores = torch.where(mask, scores, -1.0)
         labels = None
-        if class_agnostic:
+        if options.class_agnostic:
             scores, labels = scores.max(-1, keepdim=True)
         queries, classes = scores.shape[1:]
-        scores, index = scores.flatten(1).topk(min(limit, queries * classes), 1)
+        scores, index = scores.flatten(1).topk(min(options.max_detections, queries * classes), 1)
         query = index // classes
         labels = index % classes if labels is None else labels[..., 0].gather(1, query)
         canvas = outputs["size"].float().flip(1).repeat(1, 2)[:, None]
@@ -230,7 +209,7 @@ class DFine(Model):
             "boxes": boxes,
             "scores": scores.clamp(min=0),
             "labels": labels,
-            "valid": (scores >= score_threshold) & (scores >= 0),
+            "valid": (scores >= options.score_threshold) & (scores >= 0),
         }
 
     def ideal_outputs(self, targets: Tensors, size: tuple[int, int]) -> Tensors:
@@ -332,7 +311,7 @@ class DFine(Model):
 
     def _layer_outputs(self, outputs: Tensors, part: slice) -> LayerOutputs:
         names = ("logits", "boxes", "corners")
-        layers = [Prediction(*row) for row in zip(*(outputs[name][:, :, part].float() for name in names))]
+        layers = [LayerPrediction(*row) for row in zip(*(outputs[name][:, :, part].float() for name in names))]
         initial = Prediction(outputs["initial_logits"][:, part].float(), outputs["initial_boxes"][:, part])
         decoder = self.decoder
         scale = edge_scale(initial.boxes, decoder.bins, decoder.up, decoder.reg_scale)
@@ -362,7 +341,7 @@ def _backbone(
     if missing := [stride for stride in strides if stride not in reductions]:
         raise ValueError(f"encoder {name} has no level of strides {missing}; it has {reductions}")
     indices = tuple(reductions.index(stride) for stride in strides)
-    source = {"pretrained_cfg_overlay": {"file": pretrained}} if isinstance(pretrained, str) else {}
+    source: dict[str, Any] = {"pretrained_cfg_overlay": {"file": pretrained}} if isinstance(pretrained, str) else {}
     model = timm.create_model(
         name, pretrained=bool(pretrained), features_only=True, out_indices=indices, in_chans=in_channels, **source
     )

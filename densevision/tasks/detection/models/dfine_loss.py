@@ -7,6 +7,7 @@ Zhao et al., "RT-DETR", CVPR 2024 (varifocal loss with IoU targets, denoising); 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,28 @@ from torch import Tensor
 
 from densevision.tasks.detection.models.deformable_decoder import weighting_function
 from densevision.tasks.detection.models.dfine_targets import Assignment, BoxTargets, overlap, to_corners
+
+__all__ = [
+    "WEIGHTS",
+    "EdgeScale",
+    "LayerOutputs",
+    "LayerPrediction",
+    "Prediction",
+    "bin_position",
+    "box_losses",
+    "class_loss",
+    "denoising_losses",
+    "distillation_balance",
+    "distillation_loss",
+    "edge_distances",
+    "edge_scale",
+    "localization_loss",
+    "match",
+    "mean_over_processes",
+    "set_losses",
+    "union",
+    "weighted_sums",
+]
 
 CLASS_COST, L1_COST, GIOU_COST = 2.0, 5.0, 2.0
 COST_ALPHA, VFL_ALPHA, GAMMA = 0.25, 0.75, 2.0
@@ -29,18 +52,28 @@ WEIGHTS = {"vfl": 1.0, "l1": 5.0, "giou": 2.0, "fgl": 0.15, "ddf": 1.5}
 """The published weights of the losses."""
 
 
-class Prediction(NamedTuple):
-    """What one layer predicts for the queries.
+@dataclass(frozen=True)
+class Prediction:
+    """Classes and boxes of the queries.
 
     Attributes:
         logits: (B, Q, C).
         boxes: (B, Q, 4), normalized cxcywh.
-        corners: (B, Q, 4 * (bins + 1)), logits of the edges' distributions; None where boxes are no distributions.
     """
 
     logits: Tensor
     boxes: Tensor
-    corners: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LayerPrediction(Prediction):
+    """What a layer of the decoder predicts, whose boxes come from distributions.
+
+    Attributes:
+        corners: (B, Q, 4 * (bins + 1)), logits of the edges' distributions.
+    """
+
+    corners: Tensor
 
 
 class EdgeScale(NamedTuple):
@@ -151,7 +184,7 @@ def box_losses(
 
 
 def localization_loss(
-    prediction: Prediction, targets: BoxTargets, assignment: Assignment, scale: EdgeScale, normalizer: float
+    prediction: LayerPrediction, targets: BoxTargets, assignment: Assignment, scale: EdgeScale, normalizer: float
 ) -> Tensor:
     """Fine-grained localization: cross-entropy of the two bins about each edge's true distance (equation 5).
 
@@ -170,8 +203,8 @@ def localization_loss(
 
 
 def distillation_loss(
-    prediction: Prediction,
-    teacher: Prediction,
+    prediction: LayerPrediction,
+    teacher: LayerPrediction,
     targets: BoxTargets,
     assignment: Assignment,
     balance: tuple[Tensor, Tensor],
@@ -201,14 +234,15 @@ def distillation_loss(
     divergence = F.kl_div(log_probability, goal, reduction="none", log_target=True).sum(-1).mean(-1)
     divergence = divergence * weight * TEMPERATURE**2
     means = [(divergence * part).sum() / part.sum().clamp(min=1) for part in (is_assigned, ~is_assigned)]
-    return sum(share * mean for share, mean in zip(balance, means))
+    return balance[0] * means[0] + balance[1] * means[1]
 
 
 def distillation_balance(assignment: Assignment, images: int, queries: int) -> tuple[Tensor, Tensor]:
     """Shares of assigned and of other queries: in proportion to the square roots of their numbers."""
     assigned = len(assignment.image)
     roots = torch.tensor([assigned, images * queries - assigned], device=assignment.image.device).sqrt()
-    return tuple((roots / roots.sum()).unbind())
+    shares = roots / roots.sum()
+    return shares[0], shares[1]
 
 
 def edge_distances(reference: Tensor, boxes: Tensor, reg_scale: Tensor) -> Tensor:
@@ -269,7 +303,7 @@ class LayerOutputs(NamedTuple):
         scale: Of the distributions.
     """
 
-    layers: list[Prediction]
+    layers: list[LayerPrediction]
     initial: Prediction
     scale: EdgeScale
 
@@ -304,7 +338,7 @@ def set_losses(
         losses[f"vfl{ending}"] = class_loss(prediction, targets, assignment, objects)
         for name, loss in box_losses(prediction, targets, common, pairs).items():
             losses[name + ending] = loss
-        if prediction.corners is not None:
+        if isinstance(prediction, LayerPrediction):
             losses[f"fgl{ending}"] = localization_loss(prediction, targets, common, outputs.scale, pairs)
             if prediction is not last:
                 losses[f"ddf{ending}"] = distillation_loss(prediction, last, targets, common, balance)
@@ -326,7 +360,7 @@ def denoising_losses(
         losses[f"vfl{ending}"] = class_loss(prediction, targets, assignment, normalizer)
         for name, loss in box_losses(prediction, targets, assignment, normalizer).items():
             losses[name + ending] = loss
-        if prediction.corners is not None:
+        if isinstance(prediction, LayerPrediction):
             losses[f"fgl{ending}"] = localization_loss(prediction, targets, assignment, outputs.scale, normalizer)
             if prediction is not last:
                 losses[f"ddf{ending}"] = distillation_loss(prediction, last, targets, assignment, balance)

@@ -13,6 +13,8 @@ from densevision.tasks.detection.models.deformable_decoder import PRIOR, inverse
 from densevision.tasks.detection.models.dfine_targets import Assignment, BoxTargets, to_centers, to_corners
 from densevision.tasks.detection.models.transformer_layers import MLP
 
+__all__ = ["DenoisingQueries", "QuerySelection", "anchor_logits", "denoising_queries"]
+
 ANCHOR_SIDE = 0.05
 """Side of the finest level's anchors, as part of the image's side; it doubles from level to level."""
 MARGIN = 0.01
@@ -34,10 +36,9 @@ class QuerySelection(nn.Module):
         self.project = nn.Sequential(nn.Linear(width, width), nn.LayerNorm(width))
         self.score = nn.Linear(width, num_classes)
         self.box = MLP(width, width, 4, 3)
-        nn.init.xavier_uniform_(self.project[0].weight)
+        nn.init.xavier_uniform_(self.project[0].get_parameter("weight"))
         nn.init.constant_(self.score.bias, -math.log((1 - PRIOR) / PRIOR))
-        nn.init.zeros_(self.box.layers[-1].weight)
-        nn.init.zeros_(self.box.layers[-1].bias)
+        self.box.init_zero_output()
 
     def forward(self, levels: Sequence[Tensor]) -> dict[str, Tensor]:
         """Levels (B, width, H, W) to proposals, strongest first.

@@ -15,6 +15,18 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from densevision.tasks.detection.models.transformer_layers import MLP, SelfAttention
 
+__all__ = [
+    "CSPRepBlock",
+    "ConvNorm",
+    "EncoderLayer",
+    "HybridEncoder",
+    "RepNCSPELAN",
+    "RepVGGBlock",
+    "SeparableDownsample",
+    "fuse_convolutions",
+    "position_embedding",
+]
+
 TEMPERATURE = 10_000.0
 """Base of the wavelengths of the position embedding."""
 
@@ -156,6 +168,8 @@ class RepVGGBlock(nn.Module):
         if self.conv2 is None:
             return
         wide, point = self.conv1.conv, self.conv2.conv
+        if wide.bias is None or point.bias is None:
+            raise ValueError("the norms must be folded first")
         with torch.no_grad():
             wide.weight += F.pad(point.weight, (1, 1, 1, 1))
             wide.bias += point.bias

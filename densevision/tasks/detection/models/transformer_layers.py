@@ -7,6 +7,8 @@ from itertools import pairwise
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+__all__ = ["MLP", "SelfAttention"]
+
 
 class MLP(nn.Module):
     """Linear layers with an activation between them.
@@ -37,6 +39,16 @@ class MLP(nn.Module):
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x)
+
+    def init_xavier(self) -> None:
+        """Draws the weights of every layer from Glorot's uniform distribution."""
+        for layer in self.layers:
+            nn.init.xavier_uniform_(layer.get_parameter("weight"))
+
+    def init_zero_output(self) -> None:
+        """Makes the output 0 for every input until the last layer is trained."""
+        for parameter in self.layers[-1].parameters():
+            nn.init.zeros_(parameter)
 
 
 class SelfAttention(nn.Module):

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
 from densevision.nn.class_matching import ClassRows
-from densevision.nn.model import Model, Tensors
+from densevision.nn.detector import DetectionOptions, Detector
+from densevision.nn.model import Tensors
 from densevision.nn.necks import PAN
 from densevision.ops.boxes import anchor_points, boxes_to_distances, two_hot
 from densevision.ops.nms import gather_rows, select_detections
@@ -34,7 +35,7 @@ MAX_LOGIT = 20.0
 """Logit of a score that is 1, and with the other sign 0, to eight digits."""
 
 
-class YOLO(Model):
+class YOLO(Detector):
     """Anchor-free detector.
 
     Args:
@@ -123,38 +124,12 @@ class YOLO(Model):
         losses = yolo_losses(outputs, targets, self.assigner)
         return {name: self.loss_weights[name] * value for name, value in losses.items()}
 
-    def postprocess(
-        self,
-        outputs: Tensors,
-        score_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int | None = None,
-        class_agnostic: bool = False,
-        class_mask: Tensor | None = None,
-    ) -> Tensors:
-        """The strongest boxes that do not suppress each other; an anchor point may yield several classes.
-
-        Args:
-            outputs: Of `forward`.
-            score_threshold: Lowest score of a detection; the constructor's if None.
-            iou_threshold: IoU above which the weaker box is suppressed; the constructor's if None.
-            max_detections: Number of detections K; the constructor's if None.
-            class_agnostic: Let boxes of different classes suppress each other.
-            class_mask: (C,) of bool or 0 and 1: the classes to detect; all if None.
-
-        Returns:
-            "boxes" (B, K, 4) xyxy in pixels of the canvas, "scores" (B, K) strongest first, "labels" (B, K) int64,
-            "valid" (B, K) bool.
-        """
+    def select_objects(self, outputs: Tensors, options: DetectionOptions) -> Tensors:
+        """The strongest boxes that do not suppress each other; an anchor point may yield several classes."""
         return select_detections(
             outputs["logits"].sigmoid(),
             lambda rows: decode_boxes(gather_rows(outputs["distances"], rows), outputs["anchors"][rows]),
-            self.score_threshold if score_threshold is None else score_threshold,
-            self.iou_threshold if iou_threshold is None else iou_threshold,
-            self.max_detections if max_detections is None else max_detections,
-            self.max_candidates,
-            class_agnostic,
-            class_mask,
+            *options,
         )
 
     def ideal_outputs(self, targets: Tensors, size: tuple[int, int]) -> Tensors:

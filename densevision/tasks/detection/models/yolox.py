@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from densevision.nn.class_matching import ClassRows
-from densevision.nn.model import Model, Tensors
+from densevision.nn.detector import DetectionOptions, Detector
+from densevision.nn.model import Tensors
 from densevision.ops.boxes import anchor_points
 from densevision.ops.nms import gather_rows, select_detections
 from densevision.sample import InputSpec
@@ -34,7 +35,7 @@ MAX_LOGIT = 20.0
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-class YOLOX(Model):
+class YOLOX(Detector):
     """YOLOX of any size.
 
     Args:
@@ -144,43 +145,14 @@ class YOLOX(Model):
         losses = yolox_losses(outputs, targets, self.use_l1)
         return {name: self.loss_weights[name] * value for name, value in losses.items()}
 
-    def postprocess(
-        self,
-        outputs: Tensors,
-        score_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int | None = None,
-        class_agnostic: bool = False,
-        class_mask: Tensor | None = None,
-    ) -> Tensors:
-        """The strongest boxes that do not suppress one another; an anchor point may yield several classes.
+    def select_objects(self, outputs: Tensors, options: DetectionOptions) -> Tensors:
+        """The strongest boxes that do not suppress each other, by objectness x class.
 
-        Args:
-            outputs: Of `forward`.
-            score_threshold: Lowest score (objectness x class) of a detection; the constructor's if None.
-            iou_threshold: Intersection over union above which the weaker box is suppressed; the constructor's if None.
-            max_detections: Number of detections K; the constructor's if None.
-            class_agnostic: Let boxes of different classes suppress each other.
-            class_mask: (C,) of bool or 0 and 1: the classes to detect; all if None.
-
-        Returns:
-            "boxes" (B, K, 4) xyxy in pixels of the canvas, "scores" (B, K) strongest first, "labels" (B, K) int64,
-            "valid" (B, K) bool.
+        An anchor point may yield several classes.
         """
-
-        def decode_rows(rows: Tensor) -> Tensor:
-            return decode_boxes(gather_rows(outputs["box_deltas"].float(), rows), outputs["anchors"][rows])
-
-        return select_detections(
-            outputs["logits"].float().sigmoid() * outputs["objectness"].float().sigmoid(),
-            decode_rows,
-            self.score_threshold if score_threshold is None else score_threshold,
-            self.iou_threshold if iou_threshold is None else iou_threshold,
-            self.max_detections if max_detections is None else max_detections,
-            self.max_candidates,
-            class_agnostic,
-            class_mask,
-        )
+        scores = outputs["logits"].float().sigmoid() * outputs["objectness"].float().sigmoid()
+        deltas, anchors = outputs["box_deltas"].float(), outputs["anchors"]
+        return select_detections(scores, lambda rows: decode_boxes(gather_rows(deltas, rows), anchors[rows]), *options)
 
     def ideal_outputs(self, targets: Tensors, size: tuple[int, int]) -> Tensors:
         """Outputs from which `postprocess` reads these targets: each object at the nearest free anchor point."""

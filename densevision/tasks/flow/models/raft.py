@@ -15,7 +15,7 @@ from densevision.nn.backbone import Backbone
 from densevision.nn.model import Model, Tensors
 from densevision.ops.warp import pixel_grid
 from densevision.sample import InputSpec
-from densevision.tasks.flow.losses import FlowCriterion
+from densevision.tasks.flow.losses import FlowCriterion, Iterations, IterativeCriterion
 from densevision.tasks.flow.models.correlation import CorrelationKind, correlate
 from densevision.tasks.flow.models.encoders import ConvEncoder, RaftEncoder, no_norm
 from densevision.tasks.flow.models.occlusion import OcclusionRefiner, find_inconsistent
@@ -105,7 +105,7 @@ class RAFT(Model):
         training_iterations: int = 12,
         correlation: CorrelationKind = "auto",
         freeze_batch_norm: bool = False,
-        criterion: nn.Module | None = None,
+        criterion: IterativeCriterion | None = None,
     ):
         super().__init__()
         self.stride, self.iterations, self.training_iterations = stride, iterations, training_iterations
@@ -197,7 +197,7 @@ class RAFT(Model):
                 *_, backward = self.iterate(*levels[::-1], self.training_iterations)
                 backward_flow = self.upsample(backward)["flow"]
         features = self._project_features(*levels) if self.criterion.needs_features else None
-        return self.criterion(steps, final, inputs, targets, features, backward_flow)
+        return self.criterion(Iterations(steps, final, features, backward_flow), inputs, targets)
 
     def iterate(
         self, first: Sequence[Tensor], second: Sequence[Tensor], iterations: int, initial_flow: Tensor | None = None

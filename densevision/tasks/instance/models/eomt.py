@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevision.nn.class_matching import ClassRows
+from densevision.nn.detector import DetectionOptions, Detector
 from densevision.nn.eomt import EomtNetwork
-from densevision.nn.mask_classification import MaskClassificationLoss, MaskPrediction, MaskTargets, pad_targets
-from densevision.nn.model import Model, Tensors
+from densevision.nn.eomt_model import EomtModel
+from densevision.nn.mask_classification import MaskClassificationLoss, MaskTargets
+from densevision.nn.model import Tensors
 from densevision.sample import InputSpec
 
 __all__ = ["InstanceEomt"]
@@ -24,7 +25,7 @@ MASK_THRESHOLD = 0.5
 """Probability above which a pixel is inside an object."""
 
 
-class InstanceEomt(Model):
+class InstanceEomt(EomtModel, Detector):
     """EoMT whose queries are objects.
 
     Args:
@@ -40,11 +41,6 @@ class InstanceEomt(Model):
         score_threshold: Lowest score of an object, where `postprocess` is not given one.
         max_detections: Most objects per image, where it is not given one.
     """
-
-    iou_threshold = 0.7
-    """IoU above which boxes of different tiles are taken for the same object."""
-
-    backbone_name = "network.encoder"
 
     def __init__(
         self,
@@ -77,74 +73,32 @@ class InstanceEomt(Model):
             "image": InputSpec(in_channels, "letterbox", image_size, multiple_of=patch_size, full_size=True)
         }
 
-    @property
-    def class_tensors(self) -> dict[str, ClassRows]:
-        """The tensors with rows per class."""
-        return {f"network.class_head.{leaf}": ClassRows(after=1) for leaf in ("weight", "bias")}
-
-    def forward(self, image: Tensor) -> Tensors:
-        """Predicts masks and their classes.
+    def make_targets(self, targets: Tensors) -> MaskTargets:
+        """The objects of a batch; pixels of crowd regions are unknown.
 
         Args:
-            image: (B, C, H, W) float RGB in [0, 1].
-
-        Returns:
-            "mask_logits": (B, Q, h, w) at stride `network.mask_stride` of the image padded to whole patches.
-            "class_logits": (B, Q, num_classes + 1), the last one "no object".
+            targets: "masks" (B, N, H, W) bool, "labels" (B, N) int64, "valid" (B, N) bool, "crowd" (B, N) bool.
         """
-        mask_logits, class_logits = self.network(image)[-1]
-        return {"mask_logits": mask_logits, "class_logits": class_logits}
+        crowd = targets.get("crowd", torch.zeros_like(targets["valid"])) & targets["valid"]
+        chosen = targets["valid"] & ~crowd
+        known = ~(targets["masks"] & crowd[:, :, None, None]).any(1)
+        masks = [rows[keep] for rows, keep in zip(targets["masks"], chosen)]
+        classes = [rows[keep] for rows, keep in zip(targets["labels"], chosen)]
+        return MaskTargets(masks, classes, known)
 
-    def loss(self, outputs: Tensors, targets: Tensors) -> Tensors:
-        """Losses of the final prediction; `compute_losses` also supervises the blocks before.
-
-        Args:
-            outputs: What `forward` returns.
-            targets: "masks" (B, N, H, W) bool, "labels" (B, N) int64, "valid" (B, N) bool, "crowd" (B, N) bool. Pixels
-                of crowd regions are unknown.
-
-        Returns:
-            "class", "mask" and "dice".
-        """
-        return self._losses([MaskPrediction(outputs["mask_logits"], outputs["class_logits"])], targets)
-
-    def compute_losses(self, inputs: Tensors, targets: Tensors) -> Tensors:
-        """Losses summed over the blocks with queries and the final prediction."""
-        return self._losses(self.network(inputs["image"]), targets)
-
-    def postprocess(
-        self,
-        outputs: Tensors,
-        score_threshold: float | None = None,
-        iou_threshold: float | None = None,
-        max_detections: int | None = None,
-        class_agnostic: bool = False,
-        class_mask: Tensor | None = None,
-    ) -> Tensors:
+    def select_objects(self, outputs: Tensors, options: DetectionOptions) -> Tensors:
         """The objects of the strongest pairs of query and class, each with its mask.
 
-        Args:
-            outputs: What `forward` returns.
-            score_threshold: Lowest score, the class's probability times the mean probability inside the mask; the
-                constructor's if None.
-            iou_threshold: Has no effect: the queries are free of duplicates.
-            max_detections: Most objects; the constructor's if None.
-            class_agnostic: Whether a query gives its strongest class only.
-            class_mask: (C,) of bool or 0 and 1: the classes to detect; all if None.
-
-        Returns:
-            "boxes" (B, K, 4) xyxy in canvas pixels, around the masks; "scores" (B, K), strongest first; "labels"
-            (B, K) int64; "valid" (B, K) bool; "canvas_masks" (B, K, H, W) probabilities on the padded canvas.
+        A score is the class's probability times the mean probability inside the mask. Boxes are those around the masks;
+        "canvas_masks" (B, K, H, W) are probabilities on the padded canvas.
         """
-        score_threshold = self.score_threshold if score_threshold is None else score_threshold
-        limit = self.max_detections if max_detections is None else max_detections
         classes = outputs["class_logits"].float().softmax(2)[..., :-1]
-        if class_mask is not None:
-            classes = classes * class_mask.to(classes)
-        if class_agnostic:
+        if options.class_mask is not None:
+            classes = classes * torch.as_tensor(options.class_mask, dtype=classes.dtype, device=classes.device)
+        if options.class_agnostic:
             classes = classes * (classes == classes.amax(2, keepdim=True))
         count, num_classes = outputs["mask_logits"].shape[1], classes.shape[2]
-        limit = min(limit, count * num_classes)
+        limit = min(options.max_detections, count * num_classes)
         scores, places = classes.flatten(1).topk(limit, 1)
         queries, labels = places // num_classes, places % num_classes
         logits = outputs["mask_logits"].float()
@@ -156,7 +110,7 @@ class InstanceEomt(Model):
         scores, order = scores.sort(1, descending=True)
         labels = labels.gather(1, order)
         masks, inside = (each.gather(1, order[:, :, None, None].expand_as(each)) for each in (masks, inside))
-        valid = (scores > score_threshold) & inside.flatten(2).any(2)
+        valid = (scores > options.score_threshold) & inside.flatten(2).any(2)
         return {
             "boxes": _mask_boxes(inside),
             "scores": scores,
@@ -164,15 +118,6 @@ class InstanceEomt(Model):
             "valid": valid,
             "canvas_masks": masks,
         }
-
-    def _losses(self, predictions: list[MaskPrediction], targets: Tensors) -> Tensors:
-        crowd = targets.get("crowd", torch.zeros_like(targets["valid"])) & targets["valid"]
-        chosen = targets["valid"] & ~crowd
-        known = ~(targets["masks"] & crowd[:, :, None, None]).any(1)
-        masks = [rows[keep] for rows, keep in zip(targets["masks"], chosen)]
-        classes = [rows[keep] for rows, keep in zip(targets["labels"], chosen)]
-        height, width = (side * self.network.mask_stride for side in predictions[-1].mask_logits.shape[-2:])
-        return self.criterion(predictions, pad_targets(MaskTargets(masks, classes, known), (height, width)))
 
 
 def _mask_boxes(inside: Tensor) -> Tensor:

@@ -10,16 +10,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from densevision.nn.eomt import EomtNetwork
+from densevision.nn.eomt_model import EomtModel
 from densevision.nn.mask_classification import (
     MaskClassificationLoss,
-    MaskPrediction,
+    MaskTargets,
     labels_to_targets,
-    pad_targets,
 )
-from densevision.nn.model import Model, Tensors
+from densevision.nn.model import Tensors
 from densevision.sample import InputSpec
 
 __all__ = ["SemanticEomt"]
@@ -28,7 +27,7 @@ IDEAL_LOGIT = 20.0
 """Logit of the right class and inside the mask in the outputs of a perfect model."""
 
 
-class SemanticEomt(Model):
+class SemanticEomt(EomtModel):
     """EoMT whose queries are summed to the probabilities of every pixel.
 
     Args:
@@ -44,8 +43,6 @@ class SemanticEomt(Model):
         ignore_index: Label of unknown pixels.
         encoder_options: Fields of `densevision.run_config.BackboneConfig`, such as `pretrained` and `options`.
     """
-
-    backbone_name = "network.encoder"
 
     def __init__(
         self,
@@ -87,34 +84,9 @@ class SemanticEomt(Model):
             )
         }
 
-    def forward(self, image: Tensor) -> Tensors:
-        """Predicts masks and their classes.
-
-        Args:
-            image: (B, C, H, W) float RGB in [0, 1].
-
-        Returns:
-            "mask_logits": (B, Q, h, w) at stride `network.mask_stride` of the image padded to whole patches.
-            "class_logits": (B, Q, num_classes + 1), the last one "no object".
-        """
-        mask_logits, class_logits = self.network(image)[-1]
-        return {"mask_logits": mask_logits, "class_logits": class_logits}
-
-    def loss(self, outputs: Tensors, targets: Tensors) -> Tensors:
-        """Losses of the final prediction; `compute_losses` also supervises the blocks before.
-
-        Args:
-            outputs: What `forward` returns.
-            targets: "labels" (B, H, W) int64.
-
-        Returns:
-            "class", "mask" and "dice".
-        """
-        return self._losses([MaskPrediction(outputs["mask_logits"], outputs["class_logits"])], targets)
-
-    def compute_losses(self, inputs: Tensors, targets: Tensors) -> Tensors:
-        """Losses summed over the blocks with queries and the final prediction."""
-        return self._losses(self.network(inputs["image"]), targets)
+    def make_targets(self, targets: Tensors) -> MaskTargets:
+        """The segments of "labels" (B, H, W) int64."""
+        return labels_to_targets(targets["labels"], self.ignore_index)
 
     def postprocess(self, outputs: Tensors) -> Tensors:
         """Probabilities of the classes at every pixel.
@@ -143,12 +115,3 @@ class SemanticEomt(Model):
             "mask_logits": IDEAL_LOGIT * (2 * masks - 1),
             "class_logits": IDEAL_LOGIT * classes.expand(len(labels), -1, -1),
         }
-
-    def on_progress(self, fraction: float) -> None:
-        """Anneals the masked attention; see `EomtNetwork.anneal_masks`."""
-        self.network.anneal_masks(fraction)
-
-    def _losses(self, predictions: list[MaskPrediction], targets: Tensors) -> Tensors:
-        segments = labels_to_targets(targets["labels"], self.ignore_index)
-        height, width = (side * self.network.mask_stride for side in predictions[-1].mask_logits.shape[-2:])
-        return self.criterion(predictions, pad_targets(segments, (height, width)))

@@ -78,12 +78,17 @@ class SmpModel(SegmentationModel):
         super().__init__(spec, num_classes, mode, criterion)
         self.min_train_batch = 2
         network = _build(architecture, config, self.num_outputs, {**options, **config.options})
-        self.encoder = network.encoder
-        self.decoder = network.decoder
-        self.segmentation_head = network.segmentation_head
+        self.encoder = network.get_submodule("encoder")
+        self.decoder = network.get_submodule("decoder")
+        self.segmentation_head = network.get_submodule("segmentation_head")
         self.has_prefix_tokens = architecture == "dpt"
         self.register_buffer("mean", expand_per_channel("mean", config.mean, IMAGENET_MEAN, in_channels), False)
         self.register_buffer("std", expand_per_channel("std", config.std, IMAGENET_STD, in_channels), False)
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """The convolution of smp's head."""
+        return ("segmentation_head.0",)
 
     def forward(self, image: Tensor) -> Tensors:
         """Predicts the class of every pixel: (B, C, H, W) RGB in [0, 1] to "logits" (B, num_classes, H, W)."""

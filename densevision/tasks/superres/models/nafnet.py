@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from timm.layers import LayerNorm2d  # type: ignore[attr-defined]
+from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from densevision.errors import UsageError

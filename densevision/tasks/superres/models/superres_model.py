@@ -56,7 +56,7 @@ class SuperresModel(Model):
         """(B, C, H, W) in [0, 1] to (B, C, scale * H, scale * W); with `residual`, the detail that is added."""
         raise NotImplementedError
 
-    def forward(self, image: Tensor) -> Tensors:  # type: ignore[override]
+    def forward(self, image: Tensor) -> Tensors:
         """Enlarges or restores an image.
 
         Args:

@@ -59,7 +59,7 @@ class TranslationModel(Model):
             UsageError: A batch norm would see a single value.
         """
 
-    def forward(self, image: Tensor) -> Tensors:  # type: ignore[override]
+    def forward(self, image: Tensor) -> Tensors:
         """Translates an image.
 
         Args:
