@@ -281,6 +281,8 @@ class PredictOptions(Config):
     """Focal length of the images in pixels: corrects metric depth for the camera."""
     max_pixels: Count = 400_000_000
     """Maximum size of a decoded image in pixels."""
+    on_error: Literal["fail", "skip"] = "fail"
+    """Stop at an image that cannot be read, or skip it with a warning."""
 
     @field_validator("tta", "classes", mode="before")
     @classmethod
@@ -292,7 +294,7 @@ class TaskConfig(Config):
     """Base of each task's config."""
 
     predict_options: ClassVar[frozenset[str]] = frozenset()
-    """Options of `predict` that the task supports besides device, precision, batch and max_pixels."""
+    """Options of `predict` that the task supports besides device, precision, batch, max_pixels and on_error."""
     models: ClassVar[Mapping[str, Any]] = {}
     """The task's architectures by name (`densevision.tasks.registry.Architecture`)."""
 

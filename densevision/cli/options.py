@@ -42,7 +42,7 @@ weights_option = click.option(
 )
 data_option = click.option("--data", metavar="PATH", help="Dataset folder or file, or scenes[:COUNT[:SEED]].")
 
-PREDICT_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels"})
+PREDICT_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels", "on_error"})
 """Options of prediction that every task supports."""
 
 

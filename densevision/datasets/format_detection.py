@@ -18,14 +18,17 @@ from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io.image_files import IMAGE_SUFFIXES, list_files, localize_name
 from densevision.yaml_files import read_yaml
 
-__all__ = ["DetectedFormat", "detect_format", "find_image_folder"]
+__all__ = ["CONVERT_HINT", "OBJECT_FORMATS", "DetectedFormat", "detect_format", "find_image_folder", "list_content"]
 
-EXPECTED = (
-    "Expected: a data.yaml or obj.names (YOLO); annotations/*.json with images, or _annotations.coco.json in splits "
-    "(COCO); Annotations/*.xml with JPEGImages, or XML beside the images (Pascal VOC); images, labels and classes.txt "
-    f"(YOLO); {', '.join(FORMATS)}; or scenes[:COUNT[:SEED]]. Or export from the labeling program as COCO; "
-    "`densevision convert` turns every format above into COCO, YOLO or others."
+OBJECT_FORMATS = (
+    "a data.yaml or obj.names (YOLO); annotations/*.json with images, or _annotations.coco.json in splits (COCO); "
+    "Annotations/*.xml with JPEGImages, or XML beside the images (Pascal VOC); images, labels and classes.txt (YOLO); "
+    f"{', '.join(FORMATS)}"
 )
+CONVERT_HINT = (
+    "Other formats: export as COCO. `densevision convert SOURCE OUT --to FORMAT` converts between those above."
+)
+EXPECTED = f"Expected: {OBJECT_FORMATS}; or scenes[:COUNT[:SEED]]. {CONVERT_HINT}"
 OTHER_ANNOTATIONS = ("panoptic", "captions", "stuff", "person_keypoints", "image_info")
 """Prefixes of COCO files that do not hold boxes of all classes."""
 VOC_FOLDERS = ((".", "."), ("labels", "data"), ("labels", "images"), ("annotations", "images"), (".", "images"))
@@ -79,7 +82,7 @@ def detect_format(path: str, train: str | None = None, val: str | None = None) -
             return detected
     others = ", ".join(file.name for file in _list_json_files(root)[1])
     hint = f"Not COCO JSON: {others}. {EXPECTED}" if others else EXPECTED
-    raise DataError("unknown format of a dataset of objects", file=path, value=_list_content(root), hint=hint)
+    raise DataError("unknown format of a dataset of objects", file=path, value=list_content(root), hint=hint)
 
 
 def _hold_out(build_source: Callable[[str], BoxSource], notes: tuple[str, ...] = ()) -> DetectedFormat[BoxSource]:
@@ -167,7 +170,7 @@ def _detect_yolo_folders(root: Path, split_names: dict[str, str | None]) -> Dete
     if not lists:
         problem = "there are images and labels, but no class names"
         hint = "Write them into classes.txt, one per line, or write a data.yaml."
-        raise DataError(problem, file=root, value=_list_content(root), hint=hint)
+        raise DataError(problem, file=root, value=list_content(root), hint=hint)
     names = yolo.read_name_list(lists[0])
     splits: dict[str, tuple[str, ...]] = {}
     for split in ("train", "val"):
@@ -324,7 +327,7 @@ def _split_words(name: str) -> set[str]:
     return set(re.findall(r"[a-z]+|[0-9]+", name.lower()))
 
 
-def _list_content(root: Path) -> str:
+def list_content(root: Path) -> str:
     """Summarizes the content of a folder for an error message."""
     entries = sorted(root.iterdir())
     folders = [f"{entry.name}/" for entry in entries if entry.is_dir()]

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from densevision.datasets.format_detection import find_image_folder
+from densevision.datasets.format_detection import CONVERT_HINT, OBJECT_FORMATS, find_image_folder, list_content
 from densevision.datasets.formats.coco_masks import CocoMasks, read_coco_masks, read_mask_classes
 from densevision.datasets.mask_classes import find_voc_classes, read_class_list
 from densevision.datasets.splits import HOLD_OUT_NOTE, SPLIT_NAMES, SceneSource, parse_scene_splits, select_split
@@ -33,7 +33,8 @@ EXPECTED = (
     "Expected: train/images with train/masks; images/train with masks/train; train with train_masks or trainannot; "
     "images with masks (train.txt, val.txt); "
     "leftImg8bit with gtFine (Cityscapes); JPEGImages with SegmentationClass (Pascal VOC); annotations/panoptic_*.json "
-    "or instances_*.json with images (COCO); or scenes[:COUNT[:SEED]]."
+    "or instances_*.json with images (COCO); objects with masks in "
+    f"{OBJECT_FORMATS}; or scenes[:COUNT[:SEED]]. {CONVERT_HINT}"
 )
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "JPEGImages")
 MASK_FOLDERS = ("masks", "mask", "labels", "annotations", "ann_dir", "SegmentationClass")
@@ -135,8 +136,7 @@ def detect_mask_format(path: str, train: str | None = None, val: str | None = No
         splits = detect(root, split_names)
         if splits:
             return _add_validation_split(splits, val)
-    content = ", ".join(sorted(entry.name for entry in root.iterdir())[:12]) or "an empty folder"
-    raise DataError("unknown format of a semantic dataset", file=path, value=content, hint=EXPECTED)
+    raise DataError("unknown format of a semantic dataset", file=path, value=list_content(root), hint=EXPECTED)
 
 
 def _add_validation_split(splits: dict[str, MaskSource], val: str | None) -> dict[str, MaskSource]:

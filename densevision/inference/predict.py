@@ -18,7 +18,7 @@ from densevision.sample import Sample
 
 __all__ = ["COMMON_OPTIONS", "check_options", "predict", "predict_samples"]
 
-COMMON_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels"})
+COMMON_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels", "on_error"})
 """Options that every task supports."""
 
 
@@ -36,7 +36,7 @@ def predict(predictor: Predictor, source: Any, stream: bool = False, **options: 
         DataError: The source cannot be read.
     """
     checked = check_options(predictor, options)
-    opened = open_source(source, predictor.task.input_spec, checked.max_pixels)
+    opened = open_source(source, predictor.task.input_spec, checked.max_pixels, checked.on_error == "skip")
     results = (result for _, result in predict_samples(predictor, opened.samples, checked))
     if stream or opened.kind == "stream":
         return results

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import logging
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +16,16 @@ import numpy as np
 
 from densevision.errors import DataError
 from densevision.io.image import convert_channels, load_image
+from densevision.io.image_files import IMAGE_SUFFIXES, list_images
+from densevision.io.label_issues import LabelIssues
 from densevision.io.natural_sort import natural_sort_key
 from densevision.io.video import is_video, read_video
 from densevision.sample import InputSpec, Sample
 
 __all__ = ["Source", "open_source"]
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm")
+log = logging.getLogger(__name__)
+
 UNREADABLE = {".pdf": "a PDF", ".zip": "an archive", ".tar": "an archive", ".gz": "an archive", ".7z": "an archive"}
 
 
@@ -39,16 +44,17 @@ class Source:
     count: int | None = None
 
 
-def open_source(source: Any, specs: Mapping[str, InputSpec], max_pixels: int) -> Source:
+def open_source(source: Any, specs: Mapping[str, InputSpec], max_pixels: int, skip_unreadable: bool = False) -> Source:
     """Opens a path, glob, folder, video, array, PIL image, tensor, or a list of these.
 
-    Models with several image inputs take a tuple of images, or consecutive images of a sequence. Files of a folder or
-    glob are sorted by the numbers in their names.
+    Models with several image inputs take a tuple of images, or consecutive images of a sequence. Images of a folder
+    and the folders below it, or of a glob, are sorted by the numbers in their names; sequences end with their folder.
 
     Args:
         source: The source.
         specs: Inputs of the model.
         max_pixels: Maximum size of an image in pixels.
+        skip_unreadable: Leave out the samples of images that cannot be read, with a warning each.
 
     Raises:
         DataError: The source does not exist, is no image, or has fewer images than the model needs; for a sequence of
@@ -56,7 +62,7 @@ def open_source(source: Any, specs: Mapping[str, InputSpec], max_pixels: int) ->
     """
     names = [name for name, spec in specs.items() if spec.kind == "image"]
     channels = next(iter(specs.values())).channels
-    reader = _Reader(names, channels, max_pixels)
+    reader = _Reader(names, channels, max_pixels, skip_unreadable)
     if isinstance(source, (str, Path)):
         return _open_path(str(source), reader)
     if isinstance(source, tuple) and len(names) > 1 and len(source) == len(names):
@@ -70,8 +76,30 @@ def open_source(source: Any, specs: Mapping[str, InputSpec], max_pixels: int) ->
 class _Reader:
     """Reads samples of one or several images each."""
 
-    def __init__(self, names: Sequence[str], channels: int, max_pixels: int):
+    def __init__(self, names: Sequence[str], channels: int, max_pixels: int, skip_unreadable: bool):
         self.names, self.channels, self.max_pixels = list(names), channels, max_pixels
+        self.skip_unreadable = skip_unreadable
+
+    def read_samples(self, items: Iterable[Sequence[Any]]) -> Iterator[Sample]:
+        """Reads samples of images; those that cannot be read are left out if that was asked for.
+
+        Raises:
+            DataError: An image cannot be read, or none can.
+        """
+        is_empty, last_failure = True, None
+        for number, item in enumerate(items):
+            try:
+                sample = self.read_sample(item, number)
+            except DataError as failure:
+                if not self.skip_unreadable:
+                    raise
+                last_failure = failure
+                log.warning("skipped: %s", failure)
+                continue
+            is_empty = False
+            yield sample
+        if is_empty and last_failure is not None:
+            raise last_failure
 
     def read_sample(self, sources: Sequence[Any], sample_id: int | str) -> Sample:
         if len(sources) != len(self.names):
@@ -98,13 +126,29 @@ class _Reader:
 
     def read_windows(self, images: Iterable[Any], file: str | None = None) -> Iterator[Sample]:
         """Yields consecutive images as samples: each image by itself, or together with its successors."""
+        yield from self.read_samples(self._list_windows(images, file))
+
+    def _list_windows(self, images: Iterable[Any], file: str | None) -> Iterator[tuple[Any, ...]]:
         window: deque[Any] = deque(maxlen=len(self.names))
-        for position, image in enumerate(images):
+        for image in images:
             window.append(image)
             if len(window) == len(self.names):
-                yield self.read_sample(tuple(window), position - len(self.names) + 1)
+                yield tuple(window)
         if window:
             self.count_samples(len(window), file)
+
+    def read_folders(self, files: Sequence[str]) -> Iterator[Sample]:
+        """Yields samples of the images of folders; a sequence ends with its folder."""
+        if len(self.names) == 1:
+            return self.read_windows(files)
+        folders = groupby(files, key=os.path.dirname)
+        return self.read_samples(chain.from_iterable(self._list_windows(group, name) for name, group in folders))
+
+    def count_folder_samples(self, files: Sequence[str], path: str) -> int:
+        """Number of samples of `read_folders`."""
+        if len(self.names) == 1:
+            return self.count_samples(len(files), path)
+        return sum(self.count_samples(len(list(group)), name) for name, group in groupby(files, key=os.path.dirname))
 
     def count_samples(self, image_count: int, file: str | None) -> int:
         """Number of samples in a sequence of images; DataError where there are too few images for one."""
@@ -122,7 +166,7 @@ def _open_path(path: str, reader: _Reader) -> Source:
         raise DataError("the source is an empty string", field="source", value=path, hint=hint)
     files = _list_files(path)
     if files is not None:
-        return Source(reader.read_windows(files), "list", reader.count_samples(len(files), path))
+        return Source(reader.read_folders(files), "list", reader.count_folder_samples(files, path))
     _check_file_type(path)
     if is_video(path):
         video = read_video(path)
@@ -143,12 +187,17 @@ def _check_file_type(path: str) -> None:
 
 
 def _list_files(path: str) -> list[str] | None:
-    """Lists the images of a folder or of a pattern, sorted by their numbers; None where the path is neither."""
+    """Lists the images below a folder or of a pattern, sorted by their numbers; None where the path is neither.
+
+    Hidden and system files are left out, as in datasets.
+    """
     if Path(path).is_dir():
-        files = [str(file) for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES]
-        problem = "no image in this folder"
-        pattern = Path(path) / "**" / "*.png"
-        hint: str | None = f"Supported: {', '.join(SUFFIXES)}. For images in subfolders, pass a pattern: {pattern}"
+        issues = LabelIssues()
+        files = [os.path.join(path, name) for name in list_images(Path(path), issues)]
+        for note in issues.notes:
+            log.warning("%s", note)
+        problem = "no image in this folder or below"
+        hint: str | None = f"Supported: {', '.join(IMAGE_SUFFIXES)}."
     elif glob.has_magic(path) and not Path(path).exists():
         files = [file for file in glob.glob(path, recursive=True) if Path(file).is_file()]
         for file in filter(is_video, files):
@@ -158,7 +207,7 @@ def _list_files(path: str) -> list[str] | None:
         return None
     if not files:
         raise DataError(problem, file=path, hint=hint)
-    return sorted(files, key=natural_sort_key)
+    return sorted(files, key=lambda file: (natural_sort_key(os.path.dirname(file)), natural_sort_key(file)))
 
 
 def _expand_items(source: Iterable[Any]) -> Iterator[Any]:
@@ -180,12 +229,12 @@ def _open_sequence(source: Iterable[Any], reader: _Reader) -> Source:
     count = len(items) if isinstance(items, list) else None
     kind: Literal["list", "stream"] = "stream" if count is None else "list"
     if len(reader.names) == 1:
-        return Source((reader.read_sample((item,), i) for i, item in enumerate(items)), kind, count)
+        return Source(reader.read_samples((item,) for item in items), kind, count)
     iterator = iter(items)
     head = list(islice(iterator, 1))
     items = chain(head, iterator)
     if head and isinstance(head[0], tuple):
-        return Source((reader.read_sample(_check_tuple(item), i) for i, item in enumerate(items)), kind, count)
+        return Source(reader.read_samples(map(_check_tuple, items)), kind, count)
     return Source(reader.read_windows(items), kind, reader.count_samples(count, None) if count else count)
 
 

@@ -14,9 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densevision.errors import UsageError, did_you_mean
+from densevision.errors import DataError, UsageError, convert_error, did_you_mean
 from densevision.metrics.coco_protocol import compute_coco_scores, describe_protocol
 from densevision.metrics.coco_reader import load_coco_files
+from densevision.metrics.coco_text_ids import number_text_ids
 from densevision.metrics.coco_validation import GEOMETRY, read_bytes, validate_predictions, validate_truth
 from densevision.ops.skeleton import get_default_sigmas
 
@@ -34,6 +35,8 @@ TRUTH_SIGNS = {
     "duplicate_category_id",
 }
 """Codes of hotcoco's health check that are faults."""
+MAX_DETECTIONS = 100
+"""Predictions of a class in an image that COCO's evaluation takes."""
 VALID_AREAS = (0.0, 1e300)
 """Range of areas that excludes entries without an area and those with one negative side."""
 CHUNK = 1 << 16
@@ -49,7 +52,7 @@ def score_files(
 
     Args:
         truth: COCO json: images, categories, and annotations with id, image_id, category_id, area and the geometry;
-            iscrowd is 0 where absent.
+            iscrowd is 0 where absent. Image ids may be text in both files.
         predictions: COCO results: a json list, maybe empty, of {image_id, category_id, score, and the geometry}.
         iou_type: Boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints, whose OKS
             constants are those of `get_default_sigmas`.
@@ -64,6 +67,23 @@ def score_files(
     if iou_type not in GEOMETRY:
         raise UsageError("no such IoU type", field="iou_type", value=iou_type, hint=did_you_mean(iou_type, GEOMETRY))
     truth, predictions = Path(truth), Path(predictions)
+    try:
+        return _score(truth, predictions, iou_type)
+    except DataError as failure:
+        with number_text_ids(truth, predictions) as copies:
+            if copies is None:
+                raise
+            originals = dict(zip(map(str, copies), (truth, predictions)))
+            try:
+                return _score(*copies, iou_type)
+            except DataError as other:
+                # A message about a copy names its original; one about the ids as they were is as good.
+                if str(other.file) not in originals:
+                    raise failure from None
+                raise convert_error(other, DataError, originals[str(other.file)]) from None
+
+
+def _score(truth: Path, predictions: Path, iou_type: str) -> dict[str, Any]:
     objects, results = load_coco_files(truth, predictions, iou_type)
     sigmas = _choose_sigmas(objects) if iou_type == "keypoints" else ()
     # Matching releases the GIL, so the checks beside it take hardly any time.
@@ -130,6 +150,8 @@ def _count(
     if health["summary"]["images_without_annotations"]:
         missing["images without objects"] = [image for image in images if not objects.get_ann_ids(img_ids=image)]
     named = {kind: [get_image_name(entry) for entry in objects.load_imgs(ids)] for kind, ids in missing.items() if ids}
+    crowded = [image for image, count in zip(images, counts) if count > MAX_DETECTIONS]
+    beyond = sum(_count_beyond(results, image) for image in crowded)
     return {
         "images": len(images),
         "truths": health["summary"]["num_annotations"],
@@ -137,7 +159,14 @@ def _count(
         "predictions": sum(counts),
         "images without objects": health["summary"]["images_without_annotations"],
         "images without predictions": counts.count(0),
+        **({f"predictions beyond {MAX_DETECTIONS} of a class in an image, not evaluated": beyond} if beyond else {}),
     }, named
+
+
+def _count_beyond(results: COCO, image: int) -> int:
+    """Number of predictions of an image that COCO's evaluation leaves out: of each class the best 100 count."""
+    entries = results.load_anns(results.get_ann_ids(img_ids=image))
+    return sum(max(0, count - MAX_DETECTIONS) for count in Counter(entry["category_id"] for entry in entries).values())
 
 
 def _list_deviations(objects: COCO) -> dict[str, str]:

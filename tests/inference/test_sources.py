@@ -89,15 +89,50 @@ def test_open_source__pattern_that_matches_a_video(tmp_path):
         open_source(f"{tmp_path}/*.mp4", PAIR, LIMIT)
 
 
-def test_open_source__folder_of_folders_names_a_pattern(tmp_path):
-    frames(tmp_path / "deep", 2)
-    with pytest.raises(DataError, match="no image in this folder") as refused:
+def test_open_source__folder_without_images(tmp_path):
+    (tmp_path / "deep").mkdir()
+    with pytest.raises(DataError, match="no image in this folder"):
         open_source(tmp_path, PAIR, LIMIT)
-    pattern = str(refused.value).split("pattern: ")[1].rstrip(".")
-    assert open_source(pattern, PAIR, LIMIT).count == 1
 
 
 @pytest.mark.parametrize("source", ["https://example.org/a.jpg", "scan.pdf", "images.zip"])
 def test_open_source__addresses_and_documents_are_refused(source):
     with pytest.raises(DataError):
         open_source(source, {"image": InputSpec()}, LIMIT)
+
+
+def test_folder__folders_below_are_read_and_hidden_files_are_not(tmp_path, caplog):
+    for name in ("b", "a", ".ipynb_checkpoints", "__MACOSX"):
+        frames(tmp_path / name, 2)
+    (tmp_path / "a" / "._frame0.png").write_bytes(b"\0\5\26\7")
+    with caplog.at_level("WARNING"):
+        source = open_source(tmp_path, {"image": InputSpec()}, LIMIT)
+    files = [str(Path(sample.file).relative_to(tmp_path).as_posix()) for sample in source.samples]
+    assert files == ["a/frame0.png", "a/frame1.png", "b/frame0.png", "b/frame1.png"] and source.count == 4
+    assert "5 hidden files" in caplog.text
+
+
+def test_folder__sequences_end_with_their_folder(tmp_path):
+    for name in ("a", "b"):
+        frames(tmp_path / name, 3)
+    source = open_source(tmp_path, PAIR, LIMIT)
+    steps = [Path(sample.file).parent.name + sample.file[-5] for sample in source.samples]
+    assert steps == ["a0", "a1", "b0", "b1"] and source.count == 4
+
+
+@pytest.mark.parametrize("specs", [{"image": InputSpec()}, PAIR])
+def test_unreadable__skipped_if_asked_for(tmp_path, specs, caplog):
+    (frames(tmp_path, 5) / "frame2.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match="frame2"):
+        list(open_source(tmp_path, specs, LIMIT).samples)
+    with caplog.at_level("WARNING"):
+        samples = list(open_source(tmp_path, specs, LIMIT, skip_unreadable=True).samples)
+    assert [sample.file[-5] for sample in samples] == (["0", "1", "3", "4"] if len(specs) == 1 else ["0", "3"])
+    assert "frame2.png" in caplog.text
+
+
+def test_unreadable__none_left(tmp_path):
+    for file in frames(tmp_path, 2).iterdir():
+        file.write_bytes(b"no image")
+    with pytest.raises(DataError):
+        list(open_source(tmp_path, {"image": InputSpec()}, LIMIT, skip_unreadable=True).samples)

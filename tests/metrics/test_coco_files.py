@@ -294,3 +294,35 @@ def test_score_files__keypoint_truth_needs_a_box(files):
     del truth["annotations"][1]["bbox"]
     with pytest.raises(DataError, match=r"annotations\[1\]\.bbox"):
         score_files(*files(truth, predictions), iou_type="keypoints")
+
+
+def test_score_files__text_image_ids_in_both_files(files):
+    """As pycocotools, which takes any id: the same numbers as with integers."""
+    truth, predictions = json.loads(json.dumps([TRUTH, PREDICTIONS]))
+    for entry in truth["images"]:
+        entry["id"] = f"image {entry['id']}"
+    for entry in (*truth["annotations"], *predictions):
+        entry["image_id"] = f"image {entry['image_id']}"
+    expected = score_files(*files())
+    assert score_files(*files(truth, predictions))["metrics"] == expected["metrics"]
+    predictions[1]["image_id"] = "image 8"
+    with pytest.raises(DataError, match=r"dt\.json: \[1\]\.image_id"):
+        score_files(*files(truth, predictions))
+    truth["annotations"][0]["bbox"] = None
+    with pytest.raises(DataError, match=r"gt\.json: annotations\[0\]"):
+        score_files(*files(truth, predictions))
+
+
+@pytest.mark.parametrize("key", ["info", "licenses"])
+@pytest.mark.parametrize("value", ["text", 3, {"year": "2020", "version": 1.0}])
+def test_score_files__keys_that_no_metric_uses(files, key, value):
+    assert score_files(*files(TRUTH | {key: value}))["metrics"] == score_files(*files())["metrics"]
+
+
+def test_score_files__predictions_beyond_the_limit_are_counted(files):
+    """COCO evaluates the best 100 of each class in an image: 130 cats leave 30 out, 90 dogs none."""
+    many = [{"image_id": 3, "category_id": 4, "bbox": [row, 0, 10, 10], "score": 0.5} for row in range(130)]
+    many += [{"image_id": 3, "category_id": 20, "bbox": [row, 0, 10, 10], "score": 0.5} for row in range(90)]
+    counts = score_files(*files(predictions=many))["counts"]
+    assert [count for name, count in counts.items() if "beyond" in name] == [30]
+    assert not any("beyond" in name for name in score_files(*files())["counts"])

@@ -98,8 +98,9 @@ def test_boxes__round_trip(other: str, coco, tmp_path) -> None:
     report = convert_dataset(coco, tmp_path / other, other, masks=False)
     convert_dataset(str(tmp_path / other), tmp_path / "again", "coco")
     for split in ("train", "val"):
-        keys = ("bbox", "iscrowd") if other == "voc" else ("bbox",)
-        for before, after in zip(list_objects(coco, split, *keys), list_objects(tmp_path / "again", split, *keys)):
+        keys = ("bbox", "iscrowd")
+        objects = [item for item in list_objects(coco, split, *keys) if other == "voc" or not item[-1]]
+        for before, after in zip(objects, list_objects(tmp_path / "again", split, *keys), strict=True):
             assert before[:2] == after[:2] and before[3:] == after[3:]
             assert [round(value, 2) for value in after[2]] == before[2]
         for image in content(coco, split)["images"]:
@@ -107,21 +108,23 @@ def test_boxes__round_trip(other: str, coco, tmp_path) -> None:
             assert again.read_bytes() == (coco / "images" / split / image["file_name"]).read_bytes()
     assert report.counts["category ids"] == 2
     if other == "yolo":
-        assert report.counts["crowd flags"] == 2
+        assert report.counts["crowd regions"] == 2
     assert report.counts["stated areas"] == 4
 
 
 def test_polygons__round_trip_through_yolo(coco, tmp_path) -> None:
+    """Polygons keep two decimals; crowds, with the only masks that have holes, are left out."""
     report = convert_dataset(coco, tmp_path / "yolo", "yolo")
     convert_dataset(tmp_path / "yolo", tmp_path / "again", "coco")
     for split in ("train", "val"):
-        pairs = zip(list_objects(coco, split, "segmentation"), list_objects(tmp_path / "again", split, "segmentation"))
-        for row, ((*names, before), (*names_after, after)) in enumerate(pairs):
+        objects = [item[:-1] for item in list_objects(coco, split, "segmentation", "iscrowd") if not item[-1]]
+        pairs = zip(objects, list_objects(tmp_path / "again", split, "segmentation"), strict=True)
+        for (*names, before), (*names_after, after) in pairs:
             assert names == names_after
-            if row > 1:
+            if len(before) == 1:
                 assert [[round(value, 2) for value in part] for part in after] == before
     assert report.counts["multi-part polygons, joined into one"] == 2
-    assert report.counts["masks that polygons cannot represent exactly, such as holes"] == 2
+    assert report.counts["crowd regions"] == 2
 
 
 def test_yolo__keypoints_are_counted_and_not_read_as_polygons(tmp_path) -> None:
@@ -300,7 +303,7 @@ def test_convert__counts_other_keys_of_a_json(coco, tmp_path) -> None:
 
 def test_program__prints_the_report(coco, tmp_path) -> None:
     result = run_program(coco, tmp_path / "yolo", "--to", "yolo", "--json")
-    assert result.exit_code == 0 and json.loads(result.output)["lost"]["crowd flags"] == 2
+    assert result.exit_code == 0 and json.loads(result.output)["lost"]["crowd regions"] == 2
     assert run_program(coco, tmp_path / "yolo", "--to", "yolo").exit_code == 2, "the folder exists"
 
 
@@ -321,7 +324,7 @@ def test_yolo__class_numbers_have_no_gaps(coco: Path, tmp_path: Path) -> None:
     names = yaml.safe_load((tmp_path / "yolo/data.yaml").read_text())["names"]
     assert names == {0: "cat", 1: "dog, wet"}
     lines = (tmp_path / "yolo/labels/train/train1.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines] == ["0", "1", "0"]
+    assert [line.split()[0] for line in lines] == ["1", "0"], "without the crowd region"
 
 
 def test_masks__missing_for_some_objects_of_coco(coco: Path, tmp_path: Path) -> None:
@@ -422,3 +425,27 @@ def test_program__errors_name_files_and_options(coco: Path, tmp_path: Path) -> N
     file.write_text(json.dumps(values))
     result = run_program(coco, tmp_path / "b", "--to", "yolo")
     assert result.exit_code == 3 and "on_error" in result.output and "data.on_error" not in result.output
+
+
+def test_yolo__crowds_are_left_out_and_boxes_clipped(tmp_path) -> None:
+    """Training programs refuse labels that extend beyond the image, and a crowd region is not one object."""
+    write_image(tmp_path / "in" / "images" / "a.png", image(0))
+    height, width = image(0).shape[:2]
+    rows = [([-0.5, 4, 20.5, 10], 0), ([width - 10, height - 8, 10.9, 8.9], 0), ([1, 1, 30, 30], 1)]
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": width, "height": height}],
+        "annotations": [
+            {"id": row, "image_id": 1, "category_id": 1, "bbox": box, "area": 9, "iscrowd": crowd}
+            for row, (box, crowd) in enumerate(rows, 1)
+        ],
+        "categories": [{"id": 1, "name": "cat"}],
+    }
+    (tmp_path / "in" / "annotations").mkdir()
+    (tmp_path / "in" / "annotations" / "train.json").write_text(json.dumps(document))
+    report = convert_dataset(tmp_path / "in", tmp_path / "out", "yolo")
+    lines = [list(map(float, line.split())) for line in (tmp_path / "out/labels/train/a.txt").read_text().splitlines()]
+    corners = [[x - w / 2, y - h / 2, x + w / 2, y + h / 2] for _, x, y, w, h in lines]
+    expected = [[0, 4 / height, 20 / width, 14 / height], [1 - 10 / width, 1 - 8 / height, 1, 1]]
+    np.testing.assert_allclose(corners, expected, atol=1e-6)
+    assert np.min(corners) >= 0 and np.max(corners) <= 1 + 1e-9
+    assert report.counts["crowd regions"] == 1 and report.counts["parts of boxes outside the image"] == 2

@@ -107,7 +107,7 @@ def test_layout__semantic_reads_what_instance_reads(layout: str, splits: Splits,
     photos = {photo.stem: photo for part in splits.values() for photo in part}
     for index in range(len(samples)):
         sample = samples[index]
-        photo = photos[Path(str(sample.name)).stem]
+        photo = photos[Path(str(sample.truth.source)).stem]
         expected = np.zeros((HEIGHT, WIDTH), np.uint8)
         for item in photo.objects:
             expected[item.mask] = config.classes.index(item.name)
