@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import densevision
 from densevision.datasets.scenes import Scenes
@@ -22,6 +23,8 @@ from densevision.inference.predictor import TorchPredictor
 from densevision.io.image import write_image
 from densevision.published_weights import find_bundled_weights
 from densevision.results import Detections
+from densevision.tasks import load_config, load_task
+from densevision.training.train import make_card
 
 pytestmark = pytest.mark.export
 TOLERANCE = 1e-3
@@ -104,6 +107,31 @@ def test_half__about_as_many_detections(export_format, model, tmp_path, images):
     half = load_exported(export(model, tmp_path / f"half{SUFFIXES[export_format]}", export_format, half=True))
     counts = [len(result) for result in half.predict(images)]
     assert np.abs(np.subtract(counts, [len(result) for result in model.predict(images)])).mean() < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("export_format", ["onnx", "openvino"])
+@pytest.mark.parametrize(("arch", "suppressions"), [("yolox_nano", 1), ("dfine_n", 0)])
+def test_other_architectures__any_batch(arch, suppressions, export_format, tmp_path):
+    """One suppression in the graph of YOLOX, none in that of D-FINE; batches of one and of three."""
+    small = {"data.size": 96} if arch == "yolox_nano" else {"data.size": 128, "model.num_queries": 40}
+    settings = {"arch": arch, "data.path": "scenes:4:0", **small}
+    task = load_task("detection")(
+        load_task("detection").infer_from_data(load_config("detection").resolve(None, settings))
+    )
+    torch.manual_seed(0)
+    predictor = TorchPredictor(task, task.build_model().eval(), make_card(task.config, 4))
+    path = export(predictor, tmp_path / f"model{SUFFIXES[export_format]}", export_format)
+    exported = load_exported(path)
+    inputs = torch.rand(3, 3, *[128 if arch == "dfine_n" else 96] * 2)
+    together = exported.run({"image": inputs}, "cpu")["scores"]
+    alone = torch.cat([exported.run({"image": image[None]}, "cpu")["scores"] for image in inputs])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
+    if export_format == "onnx":
+        import onnx
+
+        kinds = [node.op_type for node in onnx.load(path).graph.node]
+        assert kinds.count("NonMaxSuppression") == suppressions
 
 
 @pytest.mark.slow
