@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 __all__ = ["ClassRows", "match_classes"]
@@ -17,11 +18,31 @@ class ClassRows(NamedTuple):
         before: Other classes before the first one, such as background.
         after: Other classes after the last one, such as "no object".
         per_class: Consecutive rows of each class.
+        has_columns: The second dimension belongs to the classes in the same way.
     """
 
     before: int = 0
     after: int = 0
     per_class: int = 1
+    has_columns: bool = False
+
+    def count(self, classes: int) -> int:
+        """Number of rows for so many classes."""
+        return (self.before + classes + self.after) * self.per_class
+
+    def pair_rows(self, pairs: Sequence[tuple[int, int]], source: int, target: int) -> tuple[list[int], list[int]]:
+        """Rows in the model and in the weights that belong together.
+
+        Args:
+            pairs: Class of the model, and class of the weights.
+            source: Number of classes of the weights.
+            target: Number of classes of the model.
+        """
+        others = [(row, row) for row in range(-self.before, 0)]
+        others += [(target + row, source + row) for row in range(self.after)]
+        groups = [(self.before + new, self.before + old) for new, old in (*others, *pairs)]
+        steps = range(self.per_class)
+        return tuple([group[side] * self.per_class + step for group in groups for step in steps] for side in (0, 1))  # type: ignore[return-value]
 
 
 def match_classes(
@@ -62,16 +83,16 @@ def _move_rows(
     weights: Tensor, initial: Tensor, layout: ClassRows, pairs: Sequence[tuple[int, int]], source: int, target: int
 ) -> Tensor:
     """The model's tensor with the rows of the weights, where they have them; the weights where they do not fit."""
-    before, after, step = layout.before, layout.after, layout.per_class
-    sizes = [before * step + count * step + after * step for count in (source, target)]
-    if [len(weights), len(initial)] != sizes or weights.shape[1:] != initial.shape[1:]:
+    dims = 2 if layout.has_columns else 1
+    expected = [(layout.count(classes),) * dims for classes in (source, target)]
+    if [weights.shape[:dims], initial.shape[:dims]] != expected or weights.shape[dims:] != initial.shape[dims:]:
         return weights
-    result = initial.to(weights.dtype).clone()
-    result[: before * step] = weights[: before * step]
-    result[len(result) - after * step :] = weights[len(weights) - after * step :]
-    for new, old in pairs:
-        start, origin = (before + new) * step, (before + old) * step
-        result[start : start + step] = weights[origin : origin + step]
+    new, old = (torch.tensor(rows, device=weights.device) for rows in layout.pair_rows(pairs, source, target))
+    result = initial.to(weights).clone()
+    if layout.has_columns:
+        result[new[:, None], new] = weights[old[:, None], old]
+    else:
+        result[new] = weights[old]
     return result
 
 

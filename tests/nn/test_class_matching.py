@@ -92,3 +92,75 @@ def test_match_classes__detector_gives_the_same_scores_by_name(arch):
                               [SOURCE[order[label]] for label in result["labels"][0]])  # fmt: skip
         assert torch.allclose(result["scores"], expected["scores"], atol=1e-6)
         assert sorted(names) == sorted(other_names)
+
+
+SMALL_VIT = {"encoder": "vit_tiny_patch16_224", "image_size": 64, "encoder_options": {"mean": [0.5], "std": [0.5]}}
+DETECTORS = {
+    "yolo_n": {"encoder": "resnet10t"},
+    "yolox_nano": {},
+    "dfine_n": {},
+    "faster_rcnn": {"encoder": "resnet10t"},
+}
+SEGMENTERS = {
+    "fcn": {"encoder": "resnet10t", "auxiliary": True},
+    "fcn8s": {"encoder": "resnet10t", "width": 16, "auxiliary": True},
+    "unet": {"encoder": "resnet10t", "auxiliary": True},
+    "deeplabv3_torchvision": {"encoder": "resnet10t", "head_channels": 16, "auxiliary": True},
+    "lraspp": {"encoder": "resnet10t"},
+    "smp": {"encoder": "resnet18"},
+    "eomt_small": SMALL_VIT,
+}
+INSTANCES = {"mask_rcnn": {"encoder": "resnet10t"}, "eomt_instance_large": SMALL_VIT}
+ALL = {**DETECTORS, **SEGMENTERS, **INSTANCES}
+
+
+@pytest.mark.parametrize("arch", ALL)
+def test_class_tensors__are_those_that_depend_on_the_number_of_classes(arch):
+    from densevision.models import create_model
+
+    with torch.device("meta"):
+        few, many = (create_model(arch, num_classes=count, **ALL[arch]) for count in (5, 7))
+    others = many.state_dict()
+    expected = {name for name, tensor in few.state_dict().items() if tensor.shape != others[name].shape}
+    assert expected and set(few.class_tensors) == expected
+    for name, rows in few.class_tensors.items():
+        assert rows.count(5) == len(few.state_dict()[name]) and rows.count(7) == len(others[name])
+
+
+@pytest.mark.parametrize("arch", SEGMENTERS)
+def test_match_classes__segmentation_gives_the_same_scores_by_name(arch):
+    from densevision.models import create_model
+
+    torch.manual_seed(0)
+    model, other = (create_model(arch, num_classes=count, **SEGMENTERS[arch]).eval() for count in (3, 4))
+    for parameter in model.parameters():  # classifiers may start at zero
+        torch.nn.init.normal_(parameter, std=0.05)
+    matched, _ = match_classes(other, model.state_dict(), SOURCE, ("bird", "new", "cat", "dog"))
+    other.load_state_dict(matched)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        outputs, expected = other(image=image), model(image=image)
+    for name, scores in expected.items():
+        if name == "mask_logits":
+            torch.testing.assert_close(outputs[name], scores)
+            continue
+        dim = 2 if name == "class_logits" else 1
+        order = torch.tensor([2, 0, 1] + ([3] if name == "class_logits" else []))
+        kept = torch.tensor([0, 2, 3] + ([4] if name == "class_logits" else []))
+        torch.testing.assert_close(outputs[name].index_select(dim, kept), scores.index_select(dim, order))
+
+
+def test_match_classes__rows_and_columns():
+    class Upsampling(nn.Module):
+        class_tensors: ClassVar[dict[str, ClassRows]] = {"weight": ClassRows(has_columns=True)}
+
+        def __init__(self, num_classes: int):
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(num_classes, num_classes, 2))
+
+    source, model = Upsampling(3), Upsampling(4)
+    matched, _ = match_classes(model, source.state_dict(), SOURCE, ("bird", "new", "cat", "dog"))
+    for new, old in ((0, 2), (2, 0), (3, 1)):
+        for new_column, old_column in ((0, 2), (2, 0), (3, 1)):
+            assert torch.equal(matched["weight"][new, new_column], source.weight[old, old_column])
+        assert torch.equal(matched["weight"][new, 1], model.weight[new, 1])

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
+from densevision.nn.class_matching import ClassRows
 from densevision.nn.model import Tensors
 from densevision.tasks.semantic.losses import Mode
 from densevision.tasks.semantic.models.dilated_encoder import DilatedEncoder
@@ -53,6 +54,11 @@ class FCN(SegmentationModel):
         self.encoder = DilatedEncoder(encoder, in_channels, 8, encoder_options)
         self.head = FCNHead(self.encoder.deep_channels, self.num_outputs)
         self.auxiliary = FCNHead(self.encoder.shallow_channels, self.num_outputs) if auxiliary else None
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """The classifiers of both heads."""
+        return "head.4", "auxiliary.4"
 
     def forward(self, image: Tensor) -> Tensors:
         """Predicts the class of every pixel.
@@ -132,6 +138,22 @@ class ClassicFCN(SegmentationModel):
             nn.init.zeros_(parameter)
         for layer in upsample:
             _init_bilinear(layer)
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """The classifiers of all levels."""
+        return (*(f"scores.{i}" for i in range(len(self.scores))), "auxiliary.4")
+
+    @property
+    def class_tensors(self) -> dict[str, ClassRows]:
+        """The tensors with rows per class: classifiers, and the kernels that upsample scores."""
+        is_binary = self.mode == "binary"
+        kernels = (
+            {}
+            if is_binary
+            else {f"upsample.{i}.weight": ClassRows(has_columns=True) for i in range(len(self.upsample))}
+        )
+        return super().class_tensors | kernels
 
     def forward(self, image: Tensor) -> Tensors:
         """Predicts the class of every pixel; see `FCN.forward`."""

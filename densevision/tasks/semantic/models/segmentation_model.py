@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densevision.errors import UsageError
+from densevision.nn.class_matching import ClassRows
 from densevision.nn.model import Model, Tensors
 from densevision.ops.view import Interpolation
 from densevision.results.semantic_map import UNKNOWN, UNKNOWN_MULTILABEL
@@ -65,6 +66,19 @@ class SegmentationModel(Model):
     def num_outputs(self) -> int:
         """Channels that a head predicts: the classes, or one logit for "binary"."""
         return 1 if self.mode == "binary" else self.num_classes
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """Names of the convolutions whose outputs are the scores of the classes."""
+        return ()
+
+    @property
+    def class_tensors(self) -> dict[str, ClassRows]:
+        """The tensors with rows per class; none for "binary", whose only logit is that of the foreground."""
+        layers = () if self.mode == "binary" else self.class_layers
+        names = {name for name, _ in self.named_parameters()}
+        rows = {f"{layer}.{leaf}": ClassRows() for layer in layers for leaf in ("weight", "bias")}
+        return {name: layout for name, layout in rows.items() if name in names}
 
     def loss(self, outputs: Tensors, targets: Tensors) -> Tensors:
         """The losses of `criterion`.

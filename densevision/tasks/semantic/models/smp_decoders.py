@@ -223,6 +223,11 @@ class SmpDecoderModel(SegmentationModel):
         if not spec.initializes_itself:
             _initialize(self.decoder, self.classifier)
 
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """The classifiers of both heads."""
+        return "classifier", "auxiliary.4"
+
     def forward(self, image: Tensor) -> Tensors:
         """Predicts the class of every pixel.
 

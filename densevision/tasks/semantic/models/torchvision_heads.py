@@ -78,6 +78,11 @@ class DeepLabV3(SegmentationModel):
         self.head = DeepLabHead(deep, self.num_outputs, atrous_rates, head_channels, refine, dropout)
         self.auxiliary = FCNHead(shallow, self.num_outputs) if auxiliary else None
 
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """The classifiers of both heads."""
+        return "head.classifier", "auxiliary.4"
+
     def forward(self, image: Tensor) -> Tensors:
         """Predicts the class of every pixel.
 
@@ -129,6 +134,11 @@ class LRASPP(SegmentationModel):
         self.encoder = DilatedEncoder(encoder, in_channels, 16, encoder_options)
         shallow, deep = self.encoder.shallow_channels, self.encoder.deep_channels
         self.head = LRASPPHead(shallow, deep, self.num_outputs, head_channels)
+
+    @property
+    def class_layers(self) -> tuple[str, ...]:
+        """The classifiers of both maps."""
+        return "head.shallow_classifier", "head.deep_classifier"
 
     def forward(self, image: Tensor) -> Tensors:
         """Predicts the class of every pixel: (B, C, H, W) RGB in [0, 1] to "logits" (B, num_classes, H, W)."""
