@@ -218,6 +218,13 @@ def test_2_card__lpips_file_is_not_followed(guard: Path) -> None:
     assert load_torch(guard / "a.safetensors").task.config.quality.lpips is None
 
 
+@pytest.mark.parametrize("arch", [{"a": 1}, ["yolo_n"], 10**400, "os.system"])
+def test_2_card__architecture_of_another_type(arch: Any, guard: Path) -> None:
+    save_weights(guard / "a.safetensors", {"x": torch.zeros(1)}, Card("detection", {"task": "detection", "arch": arch}))
+    with pytest.raises(WeightsError):
+        load_torch(guard / "a.safetensors")
+
+
 @pytest.mark.parametrize("task", ["os", "../depth", "depth.task"])
 def test_2_card__task_is_a_module(task: str, guard: Path) -> None:
     save_weights(guard / "a.safetensors", {"x": torch.zeros(1)}, Card(task, {}))
@@ -346,7 +353,7 @@ def test_5_onnx__reaches_out_of_its_file(change: str, guard: Path, exported: Pat
     assert refusal.value.field == ("domain" if change == "operator" else "external_data")
 
 
-@pytest.mark.parametrize("data", [b"\x0a", b"\x3a\xff\xff\xff\xff\x0f", bytes(range(256)), b"ORTM" * 9])
+@pytest.mark.parametrize("data", [b"", b"\x0a", b"\x3a\xff\xff\xff\xff\x0f", bytes(range(256)), b"ORTM" * 9])
 def test_5_onnx__garbage(data: bytes, guard: Path) -> None:
     (guard / "a.onnx").write_bytes(data)
     with pytest.raises(WeightsError):

@@ -2,7 +2,8 @@
 
     python tools/certify.py [--out docs/parity.md]
 
-The cases are those of tests/parity/certificates, which the tests run too. Exits with 1 if a certificate fails.
+The cases are those of tests/parity/certificates, which the tests run too. The section about pipelines of published
+weights, whose numbers come from tests, is kept as it is. Exits with 1 if a certificate fails.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ cases in which tools are known to differ. Written by `python tools/certify.py`; 
 | task | metrics | reference | comparisons | largest difference | tolerance | |
 |---|---|---|---|---|---|---|
 """
+PIPELINES = "## Pipelines of published weights"
 
 
 def main() -> int:
@@ -47,7 +49,9 @@ def main() -> int:
             cases.append(f"- **{certificate.metric}** ({certificate.task}, {certificate.versioned}): {names}.")
             print(rows[-1])
     versions = f"\ndensevision {__version__}, Python {sys.version.split()[0]}.\n"
-    write_text(out, HEAD + "\n".join(rows) + f"\n{versions}\n## Cases\n\n" + "\n".join(cases) + "\n")
+    text = out.read_text(encoding="utf-8") if out.exists() else ""
+    pipelines = f"\n{text[text.index(PIPELINES) :]}" if PIPELINES in text else ""
+    write_text(out, HEAD + "\n".join(rows) + f"\n{versions}\n## Cases\n\n" + "\n".join(cases) + f"\n{pipelines}")
     return 0 if all_pass else 1
 
 

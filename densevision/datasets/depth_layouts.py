@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -242,7 +243,7 @@ def _find_depth(root: Path, name: str) -> Path | None:
     """Finds a depth file at the listed path, or in the folders of KITTI's archives."""
     archives = ("", "train", "val", "data_depth_annotated/train", "data_depth_annotated/val")
     paths = [root / archive / name for archive in archives]
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if os.path.exists(path)), None)
 
 
 def _list_sibling_folders(

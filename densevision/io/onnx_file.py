@@ -40,6 +40,8 @@ def check_onnx(path: Path) -> None:
     Raises:
         WeightsError: The file refers to external data or other operators, or is damaged.
     """
+    if not path.stat().st_size:  # which cannot be mapped
+        raise WeightsError("the file is empty (0 bytes)", file=path, hint=_HINT)
     with open(path, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             _check_message(data, 0, len(data), "model", path, 0)

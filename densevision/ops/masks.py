@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from densevision.errors import DataError
 from densevision.ops.view import Size, warp_image
 
 __all__ = [
@@ -78,6 +79,9 @@ def encode_polygons(polygons: Sequence[np.ndarray], size: Size) -> RLE:
         polygons: (points, 2) xy in pixels each, at least three points. What lies far outside of the image is cut off:
             pycocotools takes memory for every pixel of an outline.
         size: (height, width).
+
+    Raises:
+        DataError: A coordinate is not finite.
     """
     cut = [_cut_to_surroundings(np.asarray(polygon, np.float64).reshape(-1, 2), size) for polygon in polygons]
     flat = [polygon.ravel().tolist() for polygon in cut if len(polygon)]
@@ -92,6 +96,8 @@ def _cut_to_surroundings(polygon: np.ndarray, size: Size) -> np.ndarray:
     Source: Sutherland and Hodgman, "Reentrant polygon clipping", 1974.
     """
     sides = np.array(size[::-1], np.float64)
+    if not np.isfinite(polygon).all():
+        raise DataError("a polygon with coordinates that are not finite", value=polygon.tolist()[:4])
     if (polygon >= -sides).all() and (polygon <= 2 * sides).all():
         return polygon
     polygon = polygon.clip(-_MAX_COORDINATE, _MAX_COORDINATE)

@@ -118,6 +118,23 @@ def test_pipeline__equals_transformers_end_to_end(
     assert (result.kind, result.unit) == ("disparity", "")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(480, 640), (360, 480), (240, 320)])
+@pytest.mark.parametrize("name", ["depth-anything/v2-small", "depth-anything/v2-metric-indoor-small"])
+def test_pipeline__at_the_published_size(name: str, size: tuple[int, int], tmp_path: Path) -> None:
+    """518 pixels: the largest difference in percent of the field's spread is that of two orders of sums."""
+    options = {"depth_estimation_type": "metric", "max_depth": 20} if "metric" in name else {}
+    reference = make_reference(**options)
+    save_file(reference.state_dict(), tmp_path / "model.safetensors")
+    published.convert(BY_NAME[name], tmp_path / "model.safetensors", tmp_path / "out.safetensors")
+    image = make_image(size)
+    expected = predict_reference(reference, image, 518)
+    spread = expected.max() - expected.min()
+    percent = 100 * abs(predict(tmp_path / "out.safetensors", image).depth - expected.clip(min=0)).max() / spread
+    print(f"{name} {size[1]}x{size[0]}: {percent:.4f} %")
+    assert spread > 1e-3 and percent < 0.1
+
+
 @pytest.mark.parametrize("size", [(240, 320), (360, 480), (480, 640), (1080, 1920), (100, 700), (517, 519)])
 def test_resize_rule__equals_the_processor(size: tuple[int, int]) -> None:
     pixels = make_processor(518)(np.zeros((*size, 3), np.uint8), return_tensors="pt")["pixel_values"]

@@ -20,6 +20,7 @@ from densevision.ops.skeleton import Skeleton
 from densevision.ops.view import Size
 
 __all__ = [
+    "MAX_COORDINATE",
     "MIN_POLYGON_POINTS",
     "check_polygons",
     "parse_segmentation",
@@ -173,6 +174,10 @@ def check_polygons(
         issues: Reports invalid polygons.
         subject: Name that notes list; the file's name by default.
     """
+    for part in parts:
+        if not all(abs(number) < MAX_COORDINATE for number in part):
+            issues.add(IssueKind.ENTRY_MALFORMED, file, field, part, subject)
+            return None
     polygons = [part for part in parts if len(part) >= 2 * MIN_POLYGON_POINTS]
     for short in (part for part in parts if len(part) < 2 * MIN_POLYGON_POINTS):
         if not issues.add(IssueKind.OUTLINE_SHORT, file, field, short, subject):

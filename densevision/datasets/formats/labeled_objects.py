@@ -10,13 +10,12 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path, PureWindowsPath
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from densevision.datasets.formats.coco_objects import check_polygons
+from densevision.datasets.formats.coco_objects import MAX_COORDINATE, check_polygons
 from densevision.datasets.formats.orientation import find_label_orientations, orient_boxes, orient_points
 from densevision.io.box_table import BoxTable, RecordBuffer, StringArray, build_table
 from densevision.io.decode import apply_orientation
@@ -290,7 +289,7 @@ def parse_numbers(values: Any, count: int | None = None) -> list[float] | None:
     """Returns a list of finite numbers; None if it is not one, or not of this length."""
     if not isinstance(values, list | tuple) or (count is not None and len(values) != count):
         return None
-    is_valid = all(type(value) in (int, float) and isfinite(value) for value in values)
+    is_valid = all(type(value) in (int, float) and abs(value) < MAX_COORDINATE for value in values)
     return [float(value) for value in values] if is_valid else None
 
 

@@ -9,7 +9,6 @@ sibling folder. As in labelme's own converters, rectangles and circles are masks
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 from collections.abc import Iterator
@@ -33,6 +32,7 @@ from densevision.datasets.formats.labeled_objects import (
     read_json,
     skip_shape_without_area,
 )
+from densevision.io.decode import MAX_UNCHECKED_PIXELS
 from densevision.io.image_files import MAX_INT32, list_files
 from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues
 from densevision.io.segmentations import covers_any_pixel
@@ -163,7 +163,7 @@ def parse_polygon(shape: Any) -> list[float] | None:
     try:
         points = np.asarray(shape["points"], np.float64).reshape(-1, 2)
         kind = shape.get("shape_type", "polygon")
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         return None
     if kind == "polygon" or (kind in ("rectangle", "rotation") and len(points) > MIN_POLYGON_POINTS):
         return points.ravel().tolist()
@@ -184,8 +184,10 @@ def _decode_mask(shape: Any) -> MaskWindow | None:
     try:
         corner = np.rint(np.asarray(shape["points"], np.float64).reshape(-1, 2)[0]).astype(int)
         with Image.open(BytesIO(base64.b64decode(shape["mask"]))) as image:
+            if image.width * image.height > MAX_UNCHECKED_PIXELS:
+                return None
             pixels = np.asarray(image.convert("L")) > 0
-    except (KeyError, IndexError, TypeError, ValueError, binascii.Error, OSError, SyntaxError):
+    except Exception:  # damaged images fail in many ways, see `io.decode.wrap_decoder_errors`
         return None
     return MaskWindow(encode(pixels), int(corner[0]), int(corner[1]))
 

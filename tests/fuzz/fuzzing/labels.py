@@ -70,6 +70,42 @@ def save_png(image: Image.Image) -> bytes:
     return stream.getvalue()
 
 
+CVAT = f"""<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version>
+<meta><task><labels><label><name>cat</name></label><label><name>dog</name></label></labels></task></meta>
+<image id="0" name="a.png" width="{WIDTH}" height="{HEIGHT}">
+<polygon label="cat" occluded="0" points="4.0,4.0;12.0,4.0;12.0,12.0" z_order="0"></polygon>
+<polygon label="dog" occluded="0" points="1.5,1.0;9.0,2.0;9.5,20.0" z_order="1"></polygon>
+<mask label="dog" occluded="0" rle="1, 2, 3, 2, 1" left="2" top="3" width="3" height="3" z_order="0"></mask>
+</image>
+<image id="1" name="b.png" width="{WIDTH}" height="{HEIGHT}">
+<polygon label="cat" occluded="0" points="4.0,4.0;12.0,4.0;12.0,12.0" z_order="0"></polygon>
+</image>
+</annotations>
+"""
+VIA: dict[str, Any] = {
+    name: {
+        "filename": name, "size": 100, "file_attributes": {},
+        "regions": [
+            {"shape_attributes": {"name": "polygon", "all_points_x": [4, 12, 12], "all_points_y": [4, 4, 12]},
+             "region_attributes": {"label": "cat"}},
+            {"shape_attributes": {"name": "circle", "cx": 14, "cy": 14, "r": 4},
+             "region_attributes": {"label": "dog"}},
+        ],
+    }
+    for name in ("a.png", "b.png")
+}  # fmt: skip
+LABEL_STUDIO: list[dict[str, Any]] = [
+    {
+        "id": number, "data": {"image": f"/data/upload/1/{name}"},
+        "annotations": [{"id": 1, "result": [
+            {"id": "x", "type": "polygonlabels", "from_name": "label", "to_name": "image",
+             "original_width": WIDTH, "original_height": HEIGHT, "image_rotation": 0,
+             "value": {"points": [[10, 10], [50, 10], [50, 50]], "closed": True, "polygonlabels": ["cat"]}},
+        ]}],
+    }
+    for number, name in enumerate(("a.png", "b.png"))
+]  # fmt: skip
 LABELME: dict[str, Any] = {
     "version": "5.0", "flags": {}, "imagePath": "a.png", "imageData": None, "imageHeight": HEIGHT,
     "imageWidth": WIDTH,
@@ -268,6 +304,30 @@ READERS = [
         "labelme",
         {"a.json": json.dumps(LABELME).encode()},
         read_as("instance", "semantic"),
+        prepare(images("")),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "cvat",
+        {"annotations.xml": CVAT.encode()},
+        read_as("detection", "instance", "semantic"),
+        prepare(images("images/")),
+        xml_refuses,
+        mutate_text,
+    ),
+    Reader(
+        "via",
+        {"via.json": json.dumps(VIA).encode()},
+        read_as("detection", "instance", "semantic"),
+        prepare(images("")),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "label-studio",
+        {"tasks.json": json.dumps(LABEL_STUDIO).encode()},
+        read_as("detection", "instance", "semantic"),
         prepare(images("")),
         json_refuses,
         mutate_json,

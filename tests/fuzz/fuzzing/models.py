@@ -100,7 +100,7 @@ def read_checkpoint(path: Path, rng: random.Random) -> Sequence[str]:
 
 def torch_refuses(path: Path) -> bool:
     try:
-        torch.load(path, weights_only=True)
+        torch.load(path, map_location="cpu", weights_only=True)
     except Exception:
         return True
     return False
