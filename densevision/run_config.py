@@ -13,6 +13,18 @@ from pydantic_core import PydanticCustomError
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.limits import check_backbone_options, check_limits
 
+__all__ = [
+    "MAX_CANVAS_PIXELS",
+    "AugmentConfig",
+    "BackboneConfig",
+    "ColorConfig",
+    "DataConfig",
+    "PerceptualConfig",
+    "PredictOptions",
+    "TaskConfig",
+    "TrainConfig",
+]
+
 MAX_CANVAS_PIXELS = 1 << 26
 """Maximum size of a network's input in pixels, 8192 x 8192: 0.8 GB as RGB in float32, without any feature."""
 
@@ -168,7 +180,12 @@ class TrainConfig(Config):
     """Training."""
 
     init_from: str | None = None
-    """Weights file to start from: all matching tensors, or only the backbone if it is of another task."""
+    """Weights file or name to start from: all matching tensors, or only the backbone if it is of another task. Classes
+    are matched by name."""
+    freeze: tuple[str, ...] = ()
+    """Names of parts of the model that are not trained, batch norm statistics included, e.g. `[backbone, neck]`."""
+    freeze_norm_statistics: bool = False
+    """Keep the mean and variance of all batch norms as the first weights have them; for small batches."""
     epochs: Count = 100
     """Passes over the training set."""
     batch: Count | Literal["auto"] = 16
@@ -181,6 +198,8 @@ class TrainConfig(Config):
     """Peak learning rate."""
     backbone_lr_scale: Positive = 1.0
     """Learning rate of the backbone as a fraction of `lr`."""
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Learning rate of each layer of the backbone as a fraction of that of the next deeper layer."""
     weight_decay: NonNegative = 0.05
     """Weight decay."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)

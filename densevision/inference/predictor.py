@@ -7,7 +7,7 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,9 +15,11 @@ from torch import Tensor
 from densevision.errors import UsageError, WeightsError, convert_error
 from densevision.inference.card_config import read_card_config
 from densevision.inference.device import autocast, pick_device, pick_precision
+from densevision.inference.predict import predict
 from densevision.inference.sharing import EvaluationMode, ForkSafeLock
 from densevision.io.weights import Card, check_task, load_card, load_shapes, load_weights, save_weights
 from densevision.nn.class_matching import match_classes
+from densevision.nn.input_adaptation import adapt_to_input
 from densevision.nn.model import Model, Tensors
 from densevision.results import Result
 from densevision.run_config import PredictOptions
@@ -44,6 +46,8 @@ class Predictor(ABC):
     """
 
     file: Path | None = None
+    is_exported: ClassVar[bool] = False
+    """Whether it runs the graph of an exported file, which takes images alone."""
 
     def __init__(self, task: Task, card: Card, options: PredictOptions | None = None):
         self.task = task
@@ -89,8 +93,6 @@ class Predictor(ABC):
 
     def predict(self, source: Any, **options: Any) -> Any:
         """Predicts a source; the same as `densevision.predict(source, weights=...)`."""
-        from densevision.inference.predict import predict
-
         return predict(self, source, **options)
 
 
@@ -185,7 +187,7 @@ def load_matching_weights(model: Model, path: str | Path, task: str, classes: Se
     """Loads the tensors of a weights file that fit a model: all, or all but the head of other classes.
 
     Of another task's weights it takes the backbone only. Where both name their classes, these are matched by name, not
-    by position, and a log message says so.
+    by position, and a log message says so. Weights of another number of input channels or image size are adapted.
 
     Args:
         model: The model; its other tensors keep their values.
@@ -200,11 +202,12 @@ def load_matching_weights(model: Model, path: str | Path, task: str, classes: Se
         WeightsError: The file cannot be read, or no tensor fits.
     """
     tensors, card = load_weights(path)
-    prefix = "" if card.task == task else "encoder."
+    prefix = "" if card.task == task else f"{getattr(model, 'backbone_name', 'encoder')}."
     if not prefix and classes is not None and card.classes is not None:
         tensors, message = match_classes(model, tensors, card.classes, classes)
         if message is not None:
             log.warning("%s: %s", path, message)
+    tensors = _adapt(model, tensors, card, path)
     state = model.state_dict()
     matching = {
         name: tensor
@@ -216,6 +219,18 @@ def load_matching_weights(model: Model, path: str | Path, task: str, classes: Se
         raise WeightsError("none of its tensors fits the model", file=path, field="train.init_from", hint=hint)
     model.load_state_dict(matching, strict=False)
     return [name for name in state if name not in matching]
+
+
+def _adapt(model: Model, tensors: dict[str, Tensor], card: Card, path: str | Path) -> dict[str, Tensor]:
+    """Fits the tensors to the channels and the size of the model's first input, and says so."""
+    spec = next(iter(getattr(model, "input_spec", {}).values()), None)
+    source = card.config.get("backbone", {}).get("channels", 3)
+    if spec is None or not isinstance(source, int) or source < 1:
+        return tensors
+    adapted, changed = adapt_to_input(model, tensors, source, spec.channels)
+    if changed:
+        log.warning("%s: adapted to the input of the model: %s", path, ", ".join(changed))
+    return adapted
 
 
 def _build_with_weights(task: Task, tensors: Mapping[str, Tensor]) -> Model:

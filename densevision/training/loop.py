@@ -27,6 +27,7 @@ from densevision.nn.model import Model, Tensors
 from densevision.run_config import TrainConfig
 from densevision.sample import Batch
 from densevision.training.ema import build_average
+from densevision.training.freezing import freeze_parts, set_training_mode
 from densevision.training.optimizer import Schedule, build_optimizer, find_decayed_names
 from densevision.training.progress import TrainingProgress
 
@@ -105,6 +106,7 @@ class TrainingLoop:
         maximize: bool,
     ):
         self.fabric, self.task, self.config, self.steps_per_epoch = fabric, task, config, steps_per_epoch
+        freeze_parts(model, config.freeze)
         # One memory format for the whole run: convolutions in another one would round differently after a resume.
         self.model: Model = model.to(memory_format=torch.channels_last)
         if config.compile:
@@ -159,7 +161,7 @@ class TrainingLoop:
         if sampler is not None:
             sampler.set_epoch(self.counters.epochs)
         self._loss_sums, self._measurements, self.images = {}, {}, 0
-        self.model.train()
+        set_training_mode(self.model, self.config.freeze, self.config.freeze_norm_statistics)
         for index, batch in enumerate(loader):
             loss = self.train_batch(batch.to(self.fabric.device, non_blocking=True), index)
             report_loss(loss)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from timm.models import group_parameters
 from torch import nn
 
 from densevision.run_config import TrainConfig
@@ -21,23 +22,31 @@ def find_decayed_names(module: nn.Module) -> set[str]:
 def build_optimizer(
     module: nn.Module, config: TrainConfig, fused: bool = False, decayed_names: set[str] | None = None
 ) -> torch.optim.Optimizer:
-    """Builds an optimizer with up to four named groups: encoder or head, with or without weight decay.
+    """Builds an optimizer with named groups: encoder (with `layer_decay`, each of its layers) or head, decayed or not.
 
     Args:
-        module: The module to train; parameters that require no gradient are left out.
-        config: The training options. The learning rate of the encoder is scaled by `backbone_lr_scale`.
+        module: The module to train; parameters that require no gradient are left out. What its attribute
+            `backbone_name` names ("encoder" without it) is the encoder.
+        config: The training options. The learning rate of the encoder is scaled by `backbone_lr_scale`, and that of
+            its layers by powers of `layer_decay` (Clark et al., ELECTRA, ICLR 2020, as timm computes them).
         fused: Use the fused kernel of the device.
         decayed_names: Parameters with weight decay. Give those of the module before it was sharded, since sharding
             flattens parameters; `find_decayed_names` of the module by default.
     """
     decayed_names = find_decayed_names(module) if decayed_names is None else decayed_names
     groups: dict[str, dict[str, Any]] = {}
+    prefix = f"{getattr(module, 'backbone_name', 'encoder')}."
+    layers = _number_layers(module, prefix) if config.layer_decay < 1 else {}
+    deepest = max(layers.values(), default=0)
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
             continue
-        is_encoder, is_decayed = name.startswith("encoder."), name in decayed_names
-        key = f"{'encoder' if is_encoder else 'head'}/{'decayed' if is_decayed else 'plain'}"
-        lr = config.lr * (config.backbone_lr_scale if is_encoder else 1.0)
+        is_encoder, is_decayed = name.startswith(prefix), name in decayed_names
+        part = "head" if not is_encoder else f"encoder/{layers[name]}" if layers else "encoder"
+        key = f"{part}/{'decayed' if is_decayed else 'plain'}"
+        lr = config.lr
+        if is_encoder:
+            lr *= config.backbone_lr_scale * config.layer_decay ** (deepest - layers.get(name, deepest))
         weight_decay = config.weight_decay if is_decayed else 0.0
         group = {"name": key, "params": [], "lr": lr, "weight_decay": weight_decay, "peak_lr": lr}
         groups.setdefault(key, group)["params"].append(parameter)
@@ -46,6 +55,27 @@ def build_optimizer(
         return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, nesterov=config.momentum > 0)
     optimizer_class = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
     return optimizer_class(parameters, lr=config.lr, betas=config.betas, fused=fused or None)
+
+
+def _number_layers(module: nn.Module, prefix: str) -> dict[str, int]:
+    """Depth of each parameter of the backbone, from 0: timm's layers, or the children of another network in order."""
+    try:
+        backbone = module.get_submodule(prefix[:-1])
+    except AttributeError:
+        return {}
+    names = [name for name, _ in backbone.named_parameters()]
+    networks = [(name, part) for name, part in backbone.named_modules() if hasattr(part, "group_matcher")]
+    if networks:
+        path, network = networks[0]
+        start = f"{path}." if path else ""
+        numbers = {
+            f"{start}{name}": n for name, n in group_parameters(network, network.group_matcher(), reverse=True).items()
+        }
+    else:
+        children = {child: number for number, (child, _) in enumerate(backbone.named_children())}
+        numbers = {name: children.get(name.partition(".")[0], 0) for name in names}
+    deepest = max(numbers.values(), default=0)  # what follows timm's network, such as a pyramid
+    return {f"{prefix}{name}": numbers.get(name, deepest) for name in names}
 
 
 class Schedule:

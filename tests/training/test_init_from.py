@@ -84,3 +84,29 @@ def test_load_matching_weights__classes_are_matched_by_name_not_by_position(tmp_
     order = [names.index(name) for name in reordered]
     torch.testing.assert_close(after, before[..., order])
     assert not torch.allclose(after, before)
+
+
+def test_load_matching_weights__other_channels(weights: Path) -> None:
+    model = make_task(**{"backbone.channels": 1}).build_model()
+    assert load_matching_weights(model, weights, "semantic", ("a", "b")) == []
+    source = make_task().build_model()
+    load_matching_weights(source, weights, "semantic", ("a", "b"))
+    stem = "encoder.network.conv_stem.weight"
+    expected = source.state_dict()[stem].sum(1, keepdim=True)
+    torch.testing.assert_close(model.state_dict()[stem], expected)
+
+
+def test_load_matching_weights__vit_of_another_size_and_task(tmp_path: Path) -> None:
+    vit = {"backbone.name": "vit_tiny_patch16_224", "backbone.mean": [0.5], "backbone.std": [0.5]}
+    semantic = {**vit, "arch": "eomt_small", "data.size": 64, "classes": ["a", "b"]}
+    torch.manual_seed(0)
+    donor = save(make_task(**semantic), tmp_path / "a.safetensors")
+    larger = make_task(**{**semantic, "data.size": 96}).build_model()
+    assert load_matching_weights(larger, tmp_path / "a.safetensors", "semantic", ("a", "b")) == []
+    other = make_task(
+        "instance", **vit, **{"arch": "eomt_instance_large", "data.size": 64}, classes=["x"]
+    ).build_model()
+    skipped = load_matching_weights(other, tmp_path / "a.safetensors", "instance", ("x",))
+    assert not any(name.startswith("network.encoder.") for name in skipped)
+    for name, tensor in donor.network.encoder.state_dict().items():
+        assert torch.equal(other.network.encoder.state_dict()[name], tensor)

@@ -1,0 +1,59 @@
+"""What a run takes from the weights that it starts from, besides the tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from densevision.inference.predictor import load_matching_weights
+from densevision.io.weights import Card, save_weights
+from densevision.tasks import load_config, load_task
+from densevision.training.inherited_options import list_inherited_options
+
+
+def save_detector(path: Path) -> Path:
+    settings = {"arch": "yolo_n", "model.width": 32, "backbone.name": "mobilenetv2_050", "data.size": 96}
+    config = load_config("detection").resolve(None, {**settings, "classes": ["cup"], "data.path": "/elsewhere"})
+    model = load_task("detection")(config).build_model()
+    save_weights(path, model.state_dict(), Card("detection", config.to_dict(), classes=("cup",)))
+    return path
+
+
+def inherit(file: Path, task: str = "detection", **overrides: Any) -> dict[str, Any]:
+    settings = {name.replace("__", "."): value for name, value in overrides.items()}
+    return list_inherited_options(file, load_config(task).resolve(None, settings), settings)
+
+
+def test_inherited_options__rebuild_the_network_for_other_classes(tmp_path: Path) -> None:
+    file = save_detector(tmp_path / "a.safetensors")
+    inherited = inherit(file)
+    assert not {"classes", "category_ids", "task", "data.path"} & set(inherited)
+    config = load_config("detection").resolve(None, {**inherited, "classes": ["cup", "spoon"]})
+    assert config.arch == "yolo_n" and config.data.size == 96 and config.data.path is None
+    model = load_task("detection")(config).build_model()
+    skipped = load_matching_weights(model, file, "detection", config.classes)
+    assert skipped == [], "one class is matched by name, the rows of the other are new"
+
+
+def test_inherited_options__what_the_run_sets_wins(tmp_path: Path) -> None:
+    file = save_detector(tmp_path / "a.safetensors")
+    assert inherit(file, arch="yolo_s") == {}
+    assert "data.size" not in inherit(file, data__size=64)
+    assert inherit(file, data__size=64)["arch"] == "yolo_n"
+
+
+@pytest.mark.parametrize("overrides", [{}, {"backbone__name": "resnet10t"}])
+def test_inherited_options__another_task_takes_the_backbone(tmp_path: Path, overrides: dict[str, str]) -> None:
+    inherited = inherit(save_detector(tmp_path / "a.safetensors"), "semantic", **overrides)
+    expected = (
+        set() if overrides else {f"backbone.{name}" for name in ("name", "mean", "std", "output_stride", "options")}
+    )
+    assert set(inherited) == expected
+
+
+def test_inherited_options__factor_of_super_resolution(tmp_path: Path) -> None:
+    config = load_config("superres").resolve(None, {"scale": 3})
+    save_weights(tmp_path / "a.safetensors", {}, Card("superres", config.to_dict()))
+    assert inherit(tmp_path / "a.safetensors", "superres")["scale"] == 3
