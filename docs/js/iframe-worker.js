@@ -11,7 +11,7 @@ if (location.protocol === "file:") {
       const page = frame.contentDocument;
       page.open();
       this.inner.postMessage = (data) => this.dispatchEvent(new MessageEvent("message", { data }));
-      page.write("<!doctype html><title>search</title>");
+      page.write("<!doctype html><body></body>");
       const script = page.createElement("script");
       script.src = new URL(url, location.href);
       script.onload = () => {
