@@ -267,7 +267,7 @@ def test_train__full_disk(dataset, capsys, monkeypatch) -> None:
 
 @pytest.mark.parametrize("data", ["https://example.org/cats.zip", "s3://bucket/cats", "cats.zip", "cats.tar.gz"])
 @pytest.mark.parametrize("verb", [["train", "--data"], ["check"]])
-def test_dataset__addresses_and_archives_are_told_apart(
+def test_dataset__addresses_and_archives_are_named_as_such(
     verb: list[str], data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ending:
