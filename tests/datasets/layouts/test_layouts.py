@@ -253,7 +253,7 @@ def test_unknown_layout__message_names_content_and_conversion(tmp_path: Path) ->
 @pytest.mark.parametrize("layout", [*WITH_MASKS, *WITH_BOXES])
 def test_layout__trains_through_the_public_api(layout: str, splits: Splits, tmp_path: Path) -> None:
     (WITH_MASKS | WITH_BOXES)[layout](tmp_path / "data", splits)
-    overrides = {"train.epochs": 1, "train.batch": 2, "data.size": 64, "train.workers": 0}
+    overrides = {"train.epochs": 1, "train.batch": 2, "data.size": 64, "data.workers": 0}
     tasks = ("detection", "semantic", "instance") if layout in WITH_MASKS else ("detection",)
     for task in tasks:
         densevision.train(task, tmp_path / "data", overrides=overrides, out=tmp_path / task, quiet=True)
