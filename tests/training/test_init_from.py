@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from densevision.errors import WeightsError
@@ -110,3 +112,45 @@ def test_load_matching_weights__vit_of_another_size_and_task(tmp_path: Path) -> 
     assert not any(name.startswith("network.encoder.") for name in skipped)
     for name, tensor in donor.network.encoder.state_dict().items():
         assert torch.equal(other.network.encoder.state_dict()[name], tensor)
+
+
+@pytest.mark.parametrize("ids", [(0, 1), (1, 2), (2, 1), (7, 90)], ids=str)
+def test_category_ids__cannot_shift_the_classes(tmp_path: Path, ids: tuple[int, int]) -> None:
+    """Whether ids start at 0 or 1, are swapped or have gaps: names decide, in labels, weights and predictions."""
+    source = ("person", "dog", "cat")
+    settings = {"arch": "yolo_n", "backbone.name": "resnet10t", "data.size": 64}
+    donor = make_task("detection", **settings, classes=source)
+    torch.manual_seed(0)
+    donor_model = save(donor, tmp_path / "a.safetensors")
+
+    dog, cat = ids
+    boxes = {dog: [4, 4, 16, 16], cat: [32, 32, 24, 24]}
+    annotations = [
+        {"id": n, "image_id": 5, "category_id": category, "bbox": box, "area": box[2] * box[3], "iscrowd": 0}
+        for n, (category, box) in enumerate(boxes.items(), 1)
+    ]
+    truth = {
+        "images": [{"id": 5, "file_name": "a.png", "width": 64, "height": 64}],
+        "annotations": annotations,
+        "categories": [{"id": dog, "name": "dog"}, {"id": cat, "name": "cat"}],
+    }
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "images").mkdir()
+    for split in ("train", "val"):
+        (tmp_path / "annotations" / f"instances_{split}.json").write_text(json.dumps(truth))
+    Image.new("RGB", (64, 64)).save(tmp_path / "images" / "a.png")
+
+    task_class = load_task("detection")
+    config = load_config("detection").resolve(None, {**settings, "data.path": str(tmp_path)})
+    task = task_class(task_class.infer_from_data(config))
+    objects = task.open_dataset("train")[0].truth
+    names = [task.config.classes[label] for label in objects.labels]
+    assert {name: box[0] for name, box in zip(names, objects.boxes.tolist())} == {"dog": 4, "cat": 32}
+    model = task.build_model()
+    load_matching_weights(model, tmp_path / "a.safetensors", "detection", task.config.classes)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, logits = (each.eval()(image=image)["logits"][0] for each in (donor_model, model))
+    for row, name in enumerate(task.config.classes):
+        torch.testing.assert_close(logits[:, row], expected[:, source.index(name)])
+        assert task.config.category_ids[row] == {"dog": dog, "cat": cat}[name]
