@@ -22,7 +22,7 @@ def freeze_parts(model: nn.Module, names: Sequence[str]) -> None:
     Raises:
         UsageError: The model has no such part, or nothing is left to train.
     """
-    parts = {**dict(model.named_modules()), **dict(model.named_parameters())}
+    parts: dict[str, nn.Module | nn.Parameter] = {**dict(model.named_modules()), **dict(model.named_parameters())}
     for name in names:
         if not name or name not in parts:
             children = [child for child, _ in model.named_children()]

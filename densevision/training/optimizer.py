@@ -9,6 +9,7 @@ import torch
 from timm.models import group_parameters
 from torch import nn
 
+from densevision.errors import UsageError
 from densevision.run_config import TrainConfig
 
 __all__ = ["Schedule", "build_optimizer", "find_decayed_names"]
@@ -32,11 +33,16 @@ def build_optimizer(
         fused: Use the fused kernel of the device.
         decayed_names: Parameters with weight decay. Give those of the module before it was sharded, since sharding
             flattens parameters; `find_decayed_names` of the module by default.
+
+    Raises:
+        UsageError: `layer_decay` for a model without a backbone.
     """
     decayed_names = find_decayed_names(module) if decayed_names is None else decayed_names
     groups: dict[str, dict[str, Any]] = {}
     prefix = f"{getattr(module, 'backbone_name', 'encoder')}."
     layers = _number_layers(module, prefix) if config.layer_decay < 1 else {}
+    if config.layer_decay < 1 and not layers and hasattr(module, "backbone_name"):
+        raise UsageError("the model has no backbone", field="train.layer_decay", value=config.layer_decay)
     deepest = max(layers.values(), default=0)
     for name, parameter in module.named_parameters():
         if not parameter.requires_grad:
@@ -64,13 +70,14 @@ def _number_layers(module: nn.Module, prefix: str) -> dict[str, int]:
     except AttributeError:
         return {}
     names = [name for name, _ in backbone.named_parameters()]
-    networks = [(name, part) for name, part in backbone.named_modules() if hasattr(part, "group_matcher")]
+    networks: list[tuple[str, Any]] = [
+        (n, part) for n, part in backbone.named_modules() if hasattr(part, "group_matcher")
+    ]
     if networks:
         path, network = networks[0]
         start = f"{path}." if path else ""
-        numbers = {
-            f"{start}{name}": n for name, n in group_parameters(network, network.group_matcher(), reverse=True).items()
-        }
+        layers = group_parameters(network, network.group_matcher(), reverse=True)
+        numbers = {f"{start}{name}": number for name, number in layers.items()}
     else:
         children = {child: number for number, (child, _) in enumerate(backbone.named_children())}
         numbers = {name: children.get(name.partition(".")[0], 0) for name in names}

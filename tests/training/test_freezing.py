@@ -106,6 +106,12 @@ def test_layer_decay__stages_of_a_network_that_is_not_timms() -> None:
         assert found == {0.5 ** (len(stages) - 1 - depth)}, stage
 
 
+def test_layer_decay__needs_a_backbone() -> None:
+    with pytest.raises(UsageError) as error:
+        build_optimizer(create_model("srcnn"), TrainConfig(layer_decay=0.5))
+    assert error.value.field == "train.layer_decay"
+
+
 @pytest.mark.parametrize(
     ("arch", "arguments", "backbone"),
     [
