@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
+import densevision
 from densevision.inference.predictor import load_matching_weights
-from densevision.io.weights import Card, save_weights
+from densevision.io.weights import Card, load_card, load_weights, save_weights
 from densevision.tasks import load_config, load_task
 from densevision.training.inherited_options import list_inherited_options
 
@@ -57,3 +59,23 @@ def test_inherited_options__factor_of_super_resolution(tmp_path: Path) -> None:
     config = load_config("superres").resolve(None, {"scale": 3})
     save_weights(tmp_path / "a.safetensors", {}, Card("superres", config.to_dict()))
     assert inherit(tmp_path / "a.safetensors", "superres")["scale"] == 3
+
+
+@pytest.mark.slow
+def test_train__from_a_file_of_another_architecture(tmp_path: Path) -> None:
+    """Only the data and the weights are named: the run builds their network for the classes of the data."""
+    settings = {"arch": "yolox_nano", "data.size": 64, "classes": ["cup", "unknown thing"]}
+    config = load_config("detection").resolve(None, settings)
+    model = load_task("detection")(config).build_model()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.fill_(1 - module.eps)
+            nn.init.normal_(module.bias, std=0.1)
+    save_weights(tmp_path / "a.safetensors", model.state_dict(), Card("detection", config.to_dict(), config.classes))
+    options = {"train.init_from": str(tmp_path / "a.safetensors"), "train.epochs": 1, "data.workers": 0}
+    run = densevision.train("detection", "scenes:8", overrides=options, out=tmp_path / "run", quiet=True)
+    card = load_card(run / "last.safetensors")
+    assert card.config["arch"] == "yolox_nano" and card.config["data"]["size"] == 64
+    assert card.classes and "unknown thing" not in card.classes
+    state, _ = load_weights(run / "last.safetensors")
+    assert any(abs(state[name]).max() > 0 for name in state if name.endswith("running_mean"))
