@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
-from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sliding_window import choose_tile, predict_blended
 from densevision.inference.sources import open_source
 from densevision.inference.tta import make_tta_views
 from densevision.results import Result
 from densevision.run_config import PredictOptions
 from densevision.sample import Sample
+
+if TYPE_CHECKING:
+    from densevision.inference.predictor import Predictor
 
 __all__ = ["COMMON_OPTIONS", "check_options", "predict", "predict_samples"]
 
@@ -70,7 +72,7 @@ def check_options(predictor: Predictor, options: Mapping[str, Any]) -> PredictOp
             hint = f"Supported: {', '.join(sorted(task.tta_transforms))}."
             raise UsageError(f"is not supported by {task.name}", field="tta", value=transform, hint=hint)
     for name in ("warm_start", "forward_backward"):
-        if getattr(merged, name) and not isinstance(predictor, TorchPredictor):
+        if getattr(merged, name) and predictor.is_exported:
             hint = "Use the weights that it was exported from."
             raise UsageError("is not supported by exported files", field=name, value=True, hint=hint)
     if merged.warm_start and (merged.tile or merged.tta or merged.batch > 1):

@@ -17,13 +17,13 @@ import math
 import tempfile
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevision.inference.predictor import Predictor
 from densevision.inference.tta import TTAView, make_tta_views, scale_view
 from densevision.nn.model import Tensors
 from densevision.ops.view import Size, View
@@ -31,6 +31,9 @@ from densevision.results import Result
 from densevision.run_config import PredictOptions
 from densevision.sample import Sample, prepare_inputs
 from densevision.tasks.base import Task
+
+if TYPE_CHECKING:
+    from densevision.inference.predictor import Predictor
 
 __all__ = ["BlendBuffer", "Span", "Window", "choose_tile", "compute_window_starts", "predict_blended", "split_side"]
 
