@@ -147,7 +147,7 @@ def write_model_card(card: Card, name: str, *, has_example: bool) -> str:
     """
     title = name.rpartition("/")[2]
     arch = card.config.get("arch", card.task)
-    weights = f"hf://{name}" if "/" in name else f"{name}/{WEIGHTS_FILE}"
+    weights = f"hf://{name}" if "/" in name else name
     parts = [
         f"---\n{yaml.safe_dump(_make_front_matter(card, title), sort_keys=False, allow_unicode=True)}---\n",
         f"# {title}\n",
