@@ -106,6 +106,7 @@ def test_tune__a_killed_study_equals_one_that_was_not(reference: Path, tiny: dic
     assert read_trials(out) == read_trials(reference)
 
 
+@pytest.mark.slow
 def test_tune__prunes_trials_below_the_median(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
