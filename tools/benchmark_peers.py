@@ -81,9 +81,9 @@ def build_dfine(folder: Path, image: Path) -> tuple[Call, str]:
 
     def predict() -> Any:
         with Image.open(image) as opened:
-            picture = opened.convert("RGB")
-        outputs = model(**processor(images=picture, return_tensors="pt"))
-        sizes = [(picture.height, picture.width)]
+            decoded = opened.convert("RGB")
+        outputs = model(**processor(images=decoded, return_tensors="pt"))
+        sizes = [(decoded.height, decoded.width)]
         return processor.post_process_object_detection(outputs, target_sizes=sizes, threshold=SCORE_THRESHOLD)
 
     return predict, "transformers"
