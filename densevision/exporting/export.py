@@ -28,7 +28,7 @@ from densevision.exporting.exported_predictor import (
 )
 from densevision.exporting.metadata import CARD_KEY, EXPORT_KEY, OUTPUT_FORMATS, ExportMetadata
 from densevision.exporting.verification import OutputComparison, Tolerance, make_trial_samples, split_batches
-from densevision.exporting.writers import WRITERS, describe_error
+from densevision.exporting.writers import WRITERS, describe_error, omit_stack_traces
 from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sources import open_source
 from densevision.io.atomic_write import atomic_write
@@ -159,6 +159,7 @@ def trace_program(program: ExportProgram, specs: Mapping[str, InputSpec]) -> Exp
         # Without the patch the graph gets guards against sides of one cell.
         with (
             torch.no_grad(),
+            omit_stack_traces(),
             warnings.catch_warnings(),
             symbolic_shapes.patch(backed_size_oblivious=True),  # type: ignore[attr-defined]
         ):

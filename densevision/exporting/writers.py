@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.export import ExportedProgram
+from torch.fx import config as fx_config
 
 from densevision.errors import ExportError
 from densevision.exporting.exported_predictor import OUTPUT_SUFFIX, import_runtime
@@ -18,15 +20,33 @@ from densevision.exporting.onnx_operators import make_translation_table
 from densevision.ops.nms import nms_operator, suppress_flat
 from densevision.telemetry import disable_telemetry
 
-__all__ = ["WRITERS", "describe_error"]
+__all__ = ["WRITERS", "describe_error", "omit_stack_traces", "replace_nms"]
 
 Writer = Callable[[Path, dict[str, str]], None]
+
+
+@contextmanager
+def omit_stack_traces() -> Iterator[None]:
+    """Traces without the place of each operation in the source: half of the time, and exported files hold none of it.
+
+    Older PyTorch lacks the switch.
+    """
+    name = "do_not_emit_stack_traces"
+    previous = getattr(fx_config, name, None)
+    if previous is None:
+        yield
+        return
+    setattr(fx_config, name, True)
+    try:
+        yield
+    finally:
+        setattr(fx_config, name, previous)
 
 
 def _onnx_program(program: ExportedProgram, names: list[str]) -> torch.onnx.ONNXProgram:
     disable_telemetry()
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), omit_stack_traces():
             warnings.simplefilter("ignore")
             graph = torch.onnx.export(
                 program,
@@ -93,17 +113,17 @@ def _make_openvino_writer(program: ExportedProgram, names: list[str], half: bool
     return write
 
 
-def _replace_nms(program: ExportedProgram) -> ExportedProgram:
+def replace_nms(program: ExportedProgram) -> ExportedProgram:
     """Replaces the suppression by torchvision's operator, which other programs have too."""
     if not any(node.target is nms_operator._opoverload for node in program.graph.nodes):
         return program
     guards = program._guards_code
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), omit_stack_traces():
         warnings.simplefilter("ignore")
         program = program.run_decompositions({nms_operator._opoverload: suppress_flat})
     program._guards_code = guards
     for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten._assert_scalar.default:  # that the number of kept boxes is not negative
+        if node.target is torch.ops.aten._assert_scalar.default:  # that there are two candidates, as in the example
             program.graph.erase_node(node)
         node.meta.pop("stack_trace", None)
     program.graph.eliminate_dead_code()
@@ -112,7 +132,7 @@ def _replace_nms(program: ExportedProgram) -> ExportedProgram:
 
 
 def _make_torch_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
-    program = _replace_nms(program)
+    program = replace_nms(program)
 
     def write(path: Path, texts: dict[str, str]) -> None:
         buffer = io.BytesIO()  # when PyTorch writes the file itself, a full disk ends the process
