@@ -19,6 +19,7 @@ __all__ = [
     "BackboneConfig",
     "ColorConfig",
     "DataConfig",
+    "ObjectEvaluationConfig",
     "PerceptualConfig",
     "PredictOptions",
     "TaskConfig",
@@ -174,6 +175,14 @@ class AugmentConfig(ColorConfig):
         ):
             raise ValueError("augment.close_mosaic_epochs has no effect without mosaic and mixup; leave it out")
         return self
+
+
+class ObjectEvaluationConfig(Config):
+    """COCO's protocol for boxes and masks."""
+
+    max_detections: Annotated[int, Field(gt=10)] = 100
+    """Predictions of a class in an image that are evaluated, the best ones. More than COCO's 100 suit crowded images;
+    `decode.max_detections` must then be as large. The protocol states it; keypoints have COCO's 20."""
 
 
 class TrainConfig(Config):

@@ -19,6 +19,7 @@ from densevision.evaluation.report_page import draw_example
 from densevision.evaluation.result import EvaluationResult, draw_side_by_side, iterate_examples
 from densevision.inference.progress import Progress, hide_progress
 from densevision.io.json_writer import to_json_value
+from densevision.metrics.coco_protocol import MAX_DETECTIONS
 from densevision.metrics.metric import Tables
 from densevision.metrics.stratified_errors import StratifiedErrors
 from densevision.metrics.tide import TideConvention, TideErrors
@@ -129,8 +130,9 @@ def analyze(
         DataError: The evaluation has no images.
     """
     errors: list[ErrorAccumulator] = []
+    limit = getattr(evaluation.metric, "max_detections", MAX_DETECTIONS)
     for example in iterate_examples(evaluation, progress):
-        errors = errors or create_accumulators(example.truth, tide)
+        errors = errors or create_accumulators(example.truth, tide, limit)
         for part in errors:
             part.update(example.prediction, example.truth, example.image, example.image_id)
     if not errors:
@@ -141,12 +143,14 @@ def analyze(
     return analysis
 
 
-def create_accumulators(truth: Result, tide: TideConvention = "coco") -> list[ErrorAccumulator]:
-    """Empty accumulators for the errors of a result type; see `analyze`."""
+def create_accumulators(
+    truth: Result, tide: TideConvention = "coco", max_detections: int = MAX_DETECTIONS
+) -> list[ErrorAccumulator]:
+    """Empty accumulators for the errors of a result type; see `analyze` and `metrics.tide.TideErrors`."""
     if isinstance(truth, Instances) and truth.masks is not None:
-        return [TideErrors(truth.names, iou_type, tide) for iou_type in ("bbox", "segm")]
+        return [TideErrors(truth.names, iou_type, tide, max_detections) for iou_type in ("bbox", "segm")]
     if isinstance(truth, Detections):
-        return [TideErrors(truth.names, "bbox", tide)]
+        return [TideErrors(truth.names, "bbox", tide, max_detections)]
     return [StratifiedErrors()]
 
 

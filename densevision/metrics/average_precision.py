@@ -9,7 +9,15 @@ import numpy as np
 
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.metrics.coco_columns import CocoColumns, ImageArrays, ObjectArrays
-from densevision.metrics.coco_protocol import CocoScores, compute_coco_scores, describe_protocol, match_predictions
+from densevision.metrics.coco_protocol import (
+    MAX_DETECTIONS,
+    CocoScores,
+    compute_coco_scores,
+    define_metrics,
+    describe_protocol,
+    list_max_detections,
+    match_predictions,
+)
 from densevision.metrics.curves import Curves
 
 if TYPE_CHECKING:
@@ -28,15 +36,24 @@ class AveragePrecision:
         names: Class names, in the order of the labels.
         iou_type: Boxes ("bbox"), masks ("segm"), masks with their boundaries ("boundary"), or "keypoints".
         sigmas: OKS constant of each keypoint; COCO's by default.
+        max_detections: Predictions of a class in an image that are evaluated, the best ones; above 10. Keypoints have
+            COCO's 20.
     """
 
     iou_types = ("bbox", "segm", "boundary", "keypoints")
 
-    def __init__(self, names: Sequence[str], iou_type: str = "bbox", sigmas: Sequence[float] = ()):
+    def __init__(
+        self,
+        names: Sequence[str],
+        iou_type: str = "bbox",
+        sigmas: Sequence[float] = (),
+        max_detections: int = MAX_DETECTIONS,
+    ):
         if iou_type not in self.iou_types:
             hint = did_you_mean(iou_type, self.iou_types)
             raise UsageError("no such IoU type", field="iou_type", value=iou_type, hint=hint)
         self.names, self.iou_type, self.sigmas = tuple(names), iou_type, tuple(sigmas)
+        self.max_detections = list_max_detections(iou_type, max_detections)[-1]
         self._images: dict[int | str, ImageArrays] = {}
         self._scores: CocoScores | None = None
         self._matches: Matches | None = None
@@ -47,8 +64,8 @@ class AveragePrecision:
         if self.iou_type == "boundary":
             from densevision.metrics.boundary import describe_boundary_protocol
 
-            return describe_protocol("segm") | describe_boundary_protocol()
-        return describe_protocol(self.iou_type, self.sigmas)
+            return describe_protocol("segm", (), self.max_detections) | describe_boundary_protocol()
+        return describe_protocol(self.iou_type, self.sigmas, self.max_detections)
 
     def update(self, prediction: ObjectArrays, truth: ObjectArrays, image_id: int | str) -> None:
         """Adds the predictions and the ground truth of one image, either of which may be empty.
@@ -64,15 +81,19 @@ class AveragePrecision:
         """Adds the images of another accumulator.
 
         Raises:
-            UsageError: It has other classes or another IoU type.
+            UsageError: It has other classes, another IoU type or other rules.
             DataError: Both have the same image.
         """
-        if (self.names, self.iou_type) != (other.names, other.iou_type):
-            raise UsageError("cannot merge average precisions of other classes or IoU types", value=other.names)
+        rules, others = ((part.names, part.iou_type, part.sigmas, part.max_detections) for part in (self, other))
+        if rules != others:
+            raise UsageError("cannot merge average precisions of other classes, IoU types or rules", value=others)
         self._add_images(other._images)
 
     def compute(self) -> dict[str, float]:
-        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN where there is no ground truth."""
+        """AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl; NaN without ground truth.
+
+        With 300 `max_detections`, AR300 takes the place of AR100.
+        """
         return self.compute_scores().summary()
 
     def per_class(self) -> dict[str, dict[str, float]]:
@@ -107,18 +128,23 @@ class AveragePrecision:
         """
         columns = self._sort_images()[1]
         truth = columns.truth(self.names)
-        evaluation = match_predictions(truth, columns.predictions(truth), self._geometry, self.sigmas)
+        predictions = columns.predictions(truth)
+        evaluation = match_predictions(
+            truth, predictions, self._geometry, self.sigmas, max_detections=self.max_detections
+        )
         return evaluation.tide_errors(foreground_iou, background_iou)
 
     def counts(self) -> dict[str, int]:
         """How many ground truths and predictions the metrics are based on."""
-        images = self._images.values()
+        images, limit = self._images.values(), self.max_detections
+        beyond = sum(int((np.bincount(image.labels) - limit).clip(0).sum()) for image in images)
         return {
             "truths": sum(len(image.true_labels) for image in images),
             "crowd": sum(int(image.crowd.sum()) for image in images),
             "predictions": sum(len(image.labels) for image in images),
             "images without objects": sum(not len(image.true_labels) for image in images),
             "images without predictions": sum(not len(image.labels) for image in images),
+            **({f"predictions beyond {limit} of a class in an image, not evaluated": beyond} if beyond else {}),
         }
 
     def compute_scores(self) -> CocoScores:
@@ -128,11 +154,13 @@ class AveragePrecision:
             if self.iou_type == "boundary":
                 from densevision.metrics.boundary import score_boundaries
 
-                self._scores = score_boundaries(columns.images, self.names)
+                self._scores = score_boundaries(columns.images, self.names, self.max_detections)
             else:
                 truth = columns.truth(self.names)
                 predictions = columns.predictions(truth)
-                self._scores = compute_coco_scores(truth, predictions, self.names, self.iou_type, self.sigmas)
+                self._scores = compute_coco_scores(
+                    truth, predictions, self.names, self.iou_type, self.sigmas, self.max_detections
+                )
         return self._scores
 
     @property
@@ -150,15 +178,16 @@ class AveragePrecision:
         if self.iou_type == "boundary":
             from densevision.metrics.boundary import get_metric_definitions, match_boundaries
 
-            return [match_boundaries(columns.images, self.names).evalImgs], get_metric_definitions()
+            evaluation = match_boundaries(columns.images, self.names, self.max_detections)
+            return [evaluation.evalImgs], get_metric_definitions(self.max_detections)
         truth = columns.truth(self.names)
         predictions = columns.predictions(truth)
 
         def match(classes: list[int]) -> Any:
-            return match_predictions(truth, predictions, self.iou_type, self.sigmas, classes)
+            return match_predictions(truth, predictions, self.iou_type, self.sigmas, classes, self.max_detections)
 
         # There is a dict for each image, class and size: all at once, they would fill gigabytes.
-        return (match([category]).eval_imgs for category in range(1, len(self.names) + 1)), match([]).metric_defs()
+        return (match([category]).eval_imgs for category in range(1, len(self.names) + 1)), define_metrics(match([]))
 
     def _add_images(self, images: dict[int | str, ImageArrays]) -> None:
         if duplicates := self._images.keys() & images.keys():

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from densevision.metrics.coco_columns import ImageArrays
-from densevision.metrics.coco_protocol import CocoScores
+from densevision.metrics.coco_protocol import MAX_DETECTIONS, CocoScores, define_metrics, list_max_detections
 from densevision.metrics.curves import extract_curves, extract_metrics
 from densevision.ops.masks import RLE, compute_areas, compute_boxes, crop_to_box, encode_window
 
@@ -54,32 +54,38 @@ def extract_boundary_band(mask: RLE) -> RLE:
     return encode_window((pixels & (inner == 0)).T, corner, (height, width))
 
 
-def score_boundaries(images: Sequence[ImageArrays], names: Sequence[str]) -> CocoScores:
+def score_boundaries(
+    images: Sequence[ImageArrays], names: Sequence[str], max_detections: int = MAX_DETECTIONS
+) -> CocoScores:
     """Matches the masks of all images and computes COCO's metrics.
 
     Args:
         images: Arrays with masks.
         names: Class names in the order of the labels.
+        max_detections: See `metrics.coco_protocol.list_max_detections`.
     """
     import hotcoco
 
-    evaluation = match_boundaries(images, names)
+    evaluation = match_boundaries(images, names, max_detections)
     with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
     params, arrays = hotcoco.Params("segm"), evaluation.eval
-    table = extract_metrics(get_metric_definitions(), params, arrays["precision"], arrays["recall"])
+    params.max_dets = evaluation.params.maxDets
+    table = extract_metrics(get_metric_definitions(max_detections), params, arrays["precision"], arrays["recall"])
     return CocoScores(tuple(names), table, extract_curves(params, arrays, names))
 
 
-def get_metric_definitions() -> list[dict[str, Any]]:
+def get_metric_definitions(max_detections: int = MAX_DETECTIONS) -> list[dict[str, Any]]:
     """hotcoco's definitions of COCO's mask metrics."""
     import hotcoco
 
     empty = hotcoco.COCO.from_arrays([], [], np.zeros(0), np.zeros(0), np.zeros((0, 4)))
-    return hotcoco.COCOeval(empty, empty, "segm").metric_defs()
+    evaluation = hotcoco.COCOeval(empty, empty, "segm")
+    evaluation.params.max_dets = list_max_detections("segm", max_detections)
+    return define_metrics(evaluation)
 
 
-def match_boundaries(images: Sequence[ImageArrays], names: Sequence[str]) -> Any:
+def match_boundaries(images: Sequence[ImageArrays], names: Sequence[str], max_detections: int = MAX_DETECTIONS) -> Any:
     """A pycocotools evaluation with matched images, before accumulation."""
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -103,6 +109,7 @@ def match_boundaries(images: Sequence[ImageArrays], names: Sequence[str]) -> Any
         truth.createIndex()
         predictions.createIndex()
         evaluation = _BoundaryEval(truth, predictions, "segm")
+        evaluation.params.maxDets = list_max_detections("segm", max_detections)
         evaluation.evaluate()
     return evaluation
 

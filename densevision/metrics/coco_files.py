@@ -9,13 +9,18 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import DataError, UsageError, convert_error, did_you_mean
-from densevision.metrics.coco_protocol import compute_coco_scores, describe_protocol
+from densevision.metrics.coco_protocol import (
+    MAX_DETECTIONS,
+    compute_coco_scores,
+    describe_protocol,
+    list_max_detections,
+)
 from densevision.metrics.coco_reader import load_coco_files
 from densevision.metrics.coco_text_ids import number_text_ids
 from densevision.metrics.coco_validation import GEOMETRY, read_bytes, validate_predictions, validate_truth
@@ -24,7 +29,7 @@ from densevision.ops.skeleton import get_default_sigmas
 if TYPE_CHECKING:
     from hotcoco import COCO
 
-__all__ = ["detect_iou_types", "get_class_name", "get_image_name", "score_files"]
+__all__ = ["choose_sigmas", "detect_iou_types", "get_class_name", "get_image_name", "score_files"]
 
 TRUTH_SIGNS = {
     "missing_geometry",
@@ -35,8 +40,6 @@ TRUTH_SIGNS = {
     "duplicate_category_id",
 }
 """Codes of hotcoco's health check that are faults."""
-MAX_DETECTIONS = 100
-"""Predictions of a class in an image that COCO's evaluation takes."""
 VALID_AREAS = (0.0, 1e300)
 """Range of areas that excludes entries without an area and those with one negative side."""
 CHUNK = 1 << 16
@@ -46,7 +49,11 @@ NEGATIVE_SIDE = re.compile(rb"-[0-9.]+(?:[eE][-+]?[0-9]+)?\s*(?:,[^],]*)?\]")
 
 
 def score_files(
-    truth: str | os.PathLike[str], predictions: str | os.PathLike[str], iou_type: str = "bbox"
+    truth: str | os.PathLike[str],
+    predictions: str | os.PathLike[str],
+    iou_type: str = "bbox",
+    sigmas: Sequence[float] = (),
+    max_detections: int = MAX_DETECTIONS,
 ) -> dict[str, Any]:
     """COCO's metrics of a predictions file, equal to those of pycocotools.
 
@@ -54,8 +61,9 @@ def score_files(
         truth: COCO json: images, categories, and annotations with id, image_id, category_id, area and the geometry;
             iscrowd is 0 where absent. Image ids may be text in both files.
         predictions: COCO results: a json list, maybe empty, of {image_id, category_id, score, and the geometry}.
-        iou_type: Boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints, whose OKS
-            constants are those of `get_default_sigmas`.
+        iou_type: Boxes ("bbox", the geometry is bbox), masks ("segm", it is segmentation) or keypoints.
+        sigmas: OKS constant of each keypoint; those of `get_default_sigmas` by default.
+        max_detections: See `metrics.coco_protocol.list_max_detections`.
 
     Returns:
         metrics (name -> value, NaN where undefined), protocol, counts, named (images without objects, and without
@@ -63,19 +71,20 @@ def score_files(
 
     Raises:
         DataError: A file is missing or broken, or an entry has an absent, unknown, repeated or impossible value.
+        UsageError: There is not one of `sigmas` for each keypoint.
     """
     if iou_type not in GEOMETRY:
         raise UsageError("no such IoU type", field="iou_type", value=iou_type, hint=did_you_mean(iou_type, GEOMETRY))
     truth, predictions = Path(truth), Path(predictions)
     try:
-        return _score(truth, predictions, iou_type)
+        return _score(truth, predictions, iou_type, sigmas, max_detections)
     except DataError as failure:
         with number_text_ids(truth, predictions) as copies:
             if copies is None:
                 raise
             originals = dict(zip(map(str, copies), (truth, predictions)))
             try:
-                return _score(*copies, iou_type)
+                return _score(*copies, iou_type, sigmas, max_detections)
             except DataError as other:
                 # A message about a copy names its original; one about the ids as they were is as good.
                 if str(other.file) not in originals:
@@ -83,16 +92,20 @@ def score_files(
                 raise convert_error(other, DataError, originals[str(other.file)]) from None
 
 
-def _score(truth: Path, predictions: Path, iou_type: str) -> dict[str, Any]:
+def _score(
+    truth: Path, predictions: Path, iou_type: str, sigmas: Sequence[float], max_detections: int
+) -> dict[str, Any]:
     objects, results = load_coco_files(truth, predictions, iou_type)
-    sigmas = _choose_sigmas(objects) if iou_type == "keypoints" else ()
+    sigmas = choose_sigmas(_count_keypoints(objects), sigmas) if iou_type == "keypoints" else ()
+    limit = list_max_detections(iou_type, max_detections)[-1]
     # Matching releases the GIL, so the checks beside it take hardly any time.
     with ThreadPoolExecutor(max_workers=1) as pool:
-        scoring = pool.submit(compute_coco_scores, objects, results, _list_class_names(objects), iou_type, sigmas)
+        names = _list_class_names(objects)
+        scoring = pool.submit(compute_coco_scores, objects, results, names, iou_type, sigmas, limit)
         health = objects.healthcheck()
         # Invalid masks and keypoints show no sign: they silently match nothing. They are always read a second time.
         is_box = iou_type == "bbox"
-        counts, named = _count(objects, results, health, VALID_AREAS if is_box else None)
+        counts, named = _count(objects, results, health, VALID_AREAS if is_box else None, limit)
         if is_box and _is_truth_suspect(objects, truth, health):
             validate_truth(truth, iou_type)
         if not is_box or _are_predictions_suspect(results, predictions, counts["predictions"]):
@@ -100,7 +113,7 @@ def _score(truth: Path, predictions: Path, iou_type: str) -> dict[str, Any]:
         scores = scoring.result()
     return {
         "metrics": scores.summary(),
-        "protocol": describe_protocol(iou_type, sigmas) | _list_deviations(objects),
+        "protocol": describe_protocol(iou_type, sigmas, limit) | _list_deviations(objects),
         "counts": counts,
         "named": named,
         "tables": {"per class": scores.per_class()},
@@ -120,14 +133,28 @@ def get_unique_names(entries: list[dict[str, Any]], names: list[str]) -> list[st
     return [f"{name} ({entry['id']})" if uses[name] > 1 else name for entry, name in zip(entries, names)]
 
 
-def _choose_sigmas(objects: COCO) -> tuple[float, ...]:
-    """The usual OKS constants for the number of keypoints of the classes, or of the objects if no class names them."""
+def _count_keypoints(objects: COCO) -> int:
+    """The number of keypoints of the classes, or of the objects if no class names them."""
     named = [len(category.get("keypoints") or ()) for category in objects.load_cats(objects.get_cat_ids())]
     count = max(named, default=0)
     if not count:
         entries = objects.load_anns(objects.get_ann_ids())
         count = max((len(entry.get("keypoints") or ()) // 3 for entry in entries), default=0)
-    return get_default_sigmas(count) if count else ()
+    return count
+
+
+def choose_sigmas(count: int, sigmas: Sequence[float] = ()) -> tuple[float, ...]:
+    """The OKS constant of each of `count` keypoints: those given, or `get_default_sigmas`.
+
+    Raises:
+        UsageError: There is not one for each keypoint.
+    """
+    if not sigmas:
+        return get_default_sigmas(count) if count else ()
+    if len(sigmas) != count:
+        problem, hint = f"{len(sigmas)} values for {count} keypoints", "Give one for each keypoint, in their order."
+        raise UsageError(problem, field="sigmas", value=list(sigmas), hint=hint)
+    return tuple(sigmas)
 
 
 def get_image_name(entry: dict[str, Any]) -> str:
@@ -141,7 +168,7 @@ def get_class_name(entry: dict[str, Any]) -> str:
 
 
 def _count(
-    objects: COCO, results: COCO, health: dict[str, Any], areas: tuple[float, float] | None
+    objects: COCO, results: COCO, health: dict[str, Any], areas: tuple[float, float] | None, limit: int
 ) -> tuple[dict[str, int], dict[str, list[str]]]:
     """Counts, of predictions within a range of areas, and the images without objects or predictions by name."""
     images = objects.get_img_ids()
@@ -150,8 +177,8 @@ def _count(
     if health["summary"]["images_without_annotations"]:
         missing["images without objects"] = [image for image in images if not objects.get_ann_ids(img_ids=image)]
     named = {kind: [get_image_name(entry) for entry in objects.load_imgs(ids)] for kind, ids in missing.items() if ids}
-    crowded = [image for image, count in zip(images, counts) if count > MAX_DETECTIONS]
-    beyond = sum(_count_beyond(results, image) for image in crowded)
+    crowded = [image for image, count in zip(images, counts) if count > limit]
+    beyond = sum(_count_beyond(results, image, limit) for image in crowded)
     return {
         "images": len(images),
         "truths": health["summary"]["num_annotations"],
@@ -159,14 +186,14 @@ def _count(
         "predictions": sum(counts),
         "images without objects": health["summary"]["images_without_annotations"],
         "images without predictions": counts.count(0),
-        **({f"predictions beyond {MAX_DETECTIONS} of a class in an image, not evaluated": beyond} if beyond else {}),
+        **({f"predictions beyond {limit} of a class in an image, not evaluated": beyond} if beyond else {}),
     }, named
 
 
-def _count_beyond(results: COCO, image: int) -> int:
-    """Number of predictions of an image that COCO's evaluation leaves out: of each class the best 100 count."""
+def _count_beyond(results: COCO, image: int, limit: int) -> int:
+    """Number of predictions of an image that COCO's evaluation leaves out: of each class the best `limit` count."""
     entries = results.load_anns(results.get_ann_ids(img_ids=image))
-    return sum(max(0, count - MAX_DETECTIONS) for count in Counter(entry["category_id"] for entry in entries).values())
+    return sum(max(0, count - limit) for count in Counter(entry["category_id"] for entry in entries).values())
 
 
 def _list_deviations(objects: COCO) -> dict[str, str]:

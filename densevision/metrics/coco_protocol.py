@@ -22,7 +22,18 @@ from densevision.metrics.curves import Curves, extract_curves, extract_metrics
 if TYPE_CHECKING:
     from hotcoco import COCO, COCOeval
 
-__all__ = ["CocoScores", "compute_coco_scores", "describe_protocol", "match_predictions"]
+__all__ = [
+    "MAX_DETECTIONS",
+    "CocoScores",
+    "compute_coco_scores",
+    "define_metrics",
+    "describe_protocol",
+    "list_max_detections",
+    "match_predictions",
+]
+
+MAX_DETECTIONS = 100
+"""Predictions of a class in an image that COCO's protocol of boxes and masks evaluates, the best ones."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +62,12 @@ class CocoScores:
 
 
 def compute_coco_scores(
-    truth: COCO, predictions: COCO, names: Sequence[str], iou_type: str = "bbox", sigmas: Sequence[float] = ()
+    truth: COCO,
+    predictions: COCO,
+    names: Sequence[str],
+    iou_type: str = "bbox",
+    sigmas: Sequence[float] = (),
+    max_detections: int = MAX_DETECTIONS,
 ) -> CocoScores:
     """Matches predictions with ground truth by COCO's rules and computes the metrics.
 
@@ -61,12 +77,13 @@ def compute_coco_scores(
         names: Class names in the order of the category ids.
         iou_type: "bbox", "segm" or "keypoints".
         sigmas: OKS constant of each keypoint; COCO's by default.
+        max_detections: See `list_max_detections`.
     """
-    evaluation = match_predictions(truth, predictions, iou_type, sigmas)
+    evaluation = match_predictions(truth, predictions, iou_type, sigmas, max_detections=max_detections)
     evaluation.accumulate()
     arrays: Any = evaluation.eval
     params = evaluation.params
-    table = extract_metrics(evaluation.metric_defs(), params, arrays["precision"], arrays["recall"])
+    table = extract_metrics(define_metrics(evaluation), params, arrays["precision"], arrays["recall"])
     return CocoScores(tuple(names), table, extract_curves(params, arrays, names))
 
 
@@ -76,6 +93,7 @@ def match_predictions(
     iou_type: str = "bbox",
     sigmas: Sequence[float] = (),
     classes: Sequence[int] | None = None,
+    max_detections: int = MAX_DETECTIONS,
 ) -> COCOeval:
     """An evaluation with matched images, before accumulation; see `compute_coco_scores`.
 
@@ -85,10 +103,12 @@ def match_predictions(
         iou_type: "bbox", "segm" or "keypoints".
         sigmas: OKS constant of each keypoint; COCO's by default.
         classes: Category ids; all by default.
+        max_detections: See `list_max_detections`.
     """
     from hotcoco import COCOeval
 
     evaluation = COCOeval(truth, predictions, iou_type)
+    evaluation.params.max_dets = list_max_detections(iou_type, max_detections)
     if sigmas:
         evaluation.params.kpt_oks_sigmas = list(sigmas)
     if classes is not None:
@@ -97,7 +117,31 @@ def match_predictions(
     return evaluation
 
 
-def describe_protocol(iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> dict[str, Any]:
+def list_max_detections(iou_type: str, max_detections: int = MAX_DETECTIONS) -> list[int]:
+    """COCO's `maxDets`: how many predictions of a class in an image are evaluated, for each recall.
+
+    Args:
+        iou_type: "bbox", "segm" or "keypoints".
+        max_detections: The largest number for boxes and masks, above 10; keypoints always have COCO's 20.
+
+    >>> list_max_detections("segm", 300)
+    [1, 10, 300]
+    """
+    return [20] if iou_type == "keypoints" else [1, 10, max_detections]
+
+
+def define_metrics(evaluation: COCOeval) -> list[dict[str, Any]]:
+    """hotcoco's definitions of the metrics; the recall that it always calls AR100 is named after its own maximum."""
+    definitions = [dict(definition) for definition in evaluation.metric_defs()]
+    for definition in definitions:
+        if definition["name"] == "AR100":
+            definition["name"] = f"AR{definition['max_det']}"
+    return definitions
+
+
+def describe_protocol(
+    iou_type: str = "bbox", sigmas: Sequence[float] = (), max_detections: int = MAX_DETECTIONS
+) -> dict[str, Any]:
     """Everything that must be known to compare the metrics with another tool's; arguments as `compute_coco_scores`."""
     import hotcoco
 
@@ -110,7 +154,7 @@ def describe_protocol(iou_type: str = "bbox", sigmas: Sequence[float] = ()) -> d
         "iou_thresholds": [round(threshold, 2) for threshold in params.iou_thrs],
         "recall_points": len(params.rec_thrs),
         "area_ranges": dict(zip(params.area_rng_lbl, params.area_rng)),
-        "max_detections": params.max_dets,
+        "max_detections": list_max_detections(iou_type, max_detections),
         **keypoints,
         "crowd": "unmatched predictions inside a crowd region of their class are neither true nor false positives",
         "undefined": "NaN where there is no ground truth; means are over the classes with ground truth",

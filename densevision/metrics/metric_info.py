@@ -22,9 +22,9 @@ class MetricInfo(NamedTuple):
 
 
 COCO_INFO = {
-    "AP": MetricInfo("IoU 0.50 to 0.95, all sizes, at most 100 predictions"),
-    "AP50": MetricInfo("IoU 0.50, all sizes, at most 100 predictions"),
-    "AP75": MetricInfo("IoU 0.75, all sizes, at most 100 predictions"),
+    "AP": MetricInfo("IoU 0.50 to 0.95, all sizes"),
+    "AP50": MetricInfo("IoU 0.50, all sizes"),
+    "AP75": MetricInfo("IoU 0.75, all sizes"),
     "APs": MetricInfo("small: area below 32²"),
     "APm": MetricInfo("medium: area from 32² to 96²"),
     "APl": MetricInfo("large: area from 96²"),
@@ -44,6 +44,7 @@ IMAGE_QUALITY_INFO = {
 }
 """Metrics of two or more tasks whose results are images."""
 
+_RECALL = re.compile(r"((?:\w+/)?AR)(\d{2,})")
 _COLORS = {"RGB": "all channels", "Y": "luma, rounded", "Yfloat": "luma, not rounded"}
 _IMAGE_PROTOCOL = re.compile(r"(.+)_(Yfloat|Y|RGB)_crop(\d+)")
 
@@ -58,6 +59,8 @@ def find_metric_info(table: Mapping[str, MetricInfo], name: str) -> MetricInfo:
     """
     if name in table:
         return table[name]
+    if (match := _RECALL.fullmatch(name)) and f"{match[1]}100" in table:  # evaluation.max_detections
+        return MetricInfo(table[f"{match[1]}100"].text.replace("100", match[2]))
     first, _, rest = name.partition("/")
     protocol = f"; {rest.replace('/', ', ')}"
     if match := _IMAGE_PROTOCOL.fullmatch(name):

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
+from densevision.metrics.coco_protocol import MAX_DETECTIONS
 from densevision.metrics.metric import Tables
 from densevision.metrics.tide_kinds import BACKGROUND_IOU, FOREGROUND_IOU, KINDS, compute_ious
 from densevision.metrics.tidecv_costs import TidecvCosts
@@ -21,9 +22,6 @@ from densevision.results.detections import COMPARISON_THRESHOLD
 __all__ = ["ObjectError", "TideConvention", "TideErrors", "find_errors"]
 
 TideConvention = Literal["coco", "tidecv"]
-
-MAX_DETECTIONS = 100
-"""Predictions per image and class that count, by descending score."""
 
 
 class ObjectError(NamedTuple):
@@ -46,18 +44,26 @@ class TideErrors:
         iou_type: "bbox" or "segm".
         convention: "coco" computes costs by COCO's evaluation, with hotcoco; "tidecv" by the conventions of the
             authors' toolbox, see `metrics.tidecv_costs`.
+        max_detections: Predictions that count, by descending score: of a class in an image; of an image with "tidecv".
     """
 
-    def __init__(self, names: tuple[str, ...], iou_type: str = "bbox", convention: TideConvention = "coco"):
-        self.iou_type = iou_type
-        self.precision = AveragePrecision(names, iou_type)
+    def __init__(
+        self,
+        names: tuple[str, ...],
+        iou_type: str = "bbox",
+        convention: TideConvention = "coco",
+        max_detections: int = MAX_DETECTIONS,
+    ):
+        self.iou_type, self.max_detections = iou_type, max_detections
+        self.precision = AveragePrecision(names, iou_type, max_detections=max_detections)
         self.counts: Counter[str] = Counter()
-        self.tidecv = TidecvCosts(iou_type) if convention == "tidecv" else None
+        self.tidecv = TidecvCosts(iou_type, max_detections) if convention == "tidecv" else None
 
     def update(self, prediction: Detections, truth: Detections, image: np.ndarray | None, image_id: str) -> None:
         """Adds the objects of one image."""
         self.precision.update(prediction, truth, image_id)
-        self.counts.update(error.kind for error in find_errors(prediction, truth, self.iou_type))
+        errors = find_errors(prediction, truth, self.iou_type, self.max_detections)
+        self.counts.update(error.kind for error in errors)
         if self.tidecv is not None:
             self.tidecv.update(prediction, truth)
 
@@ -83,7 +89,7 @@ class TideErrors:
         kinds = list(KINDS)
         rows = [
             (truth if error.kind == "Miss" else prediction, error)
-            for error in find_errors(prediction, truth, self.iou_type)
+            for error in find_errors(prediction, truth, self.iou_type, self.max_detections)
         ]
         shown = [
             (side, error) for side, error in rows if side is truth or side.scores[error.row] >= COMPARISON_THRESHOLD
@@ -94,9 +100,11 @@ class TideErrors:
         return draw_boxes(canvas, boxes, labels, kinds, scores), f"errors, scores from {COMPARISON_THRESHOLD:g}"
 
 
-def find_errors(prediction: Detections, truth: Detections, iou_type: str = "bbox") -> list[ObjectError]:
+def find_errors(
+    prediction: Detections, truth: Detections, iou_type: str = "bbox", max_detections: int = MAX_DETECTIONS
+) -> list[ObjectError]:
     """The errors in one image. Unmatched predictions inside a crowd region of their class are ignored."""
-    order = _sort_predictions(prediction)
+    order = _sort_predictions(prediction, max_detections)
     overlaps = compute_ious(prediction, truth, order, iou_type)
     same_class = prediction.labels[order][:, None] == truth.labels[None]
     matches, ignored = _match(overlaps, same_class, truth.crowd)
@@ -127,15 +135,15 @@ def _classify_error(own_class: np.ndarray, other_class: np.ndarray, is_matched: 
     return "Both", int(other_class.argmax())
 
 
-def _sort_predictions(prediction: Detections) -> np.ndarray:
-    """Rows by descending score, at most `MAX_DETECTIONS` of each class."""
+def _sort_predictions(prediction: Detections, max_detections: int) -> np.ndarray:
+    """Rows by descending score, at most `max_detections` of each class."""
     order = np.argsort(-prediction.scores, kind="stable")
     seen: Counter[int] = Counter()
     rows = []
     for row in order.tolist():
         label = int(prediction.labels[row])
         seen[label] += 1
-        if seen[label] <= MAX_DETECTIONS:
+        if seen[label] <= max_detections:
             rows.append(row)
     return np.array(rows, np.int64)
 

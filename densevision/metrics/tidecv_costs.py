@@ -4,7 +4,7 @@ Source: Bolya et al., TIDE: A General Toolbox for Identifying Object Detection E
 tidecv 1.0.1. It differs from the costs by hotcoco, which follow COCO's evaluation, in four points:
 
 - AP is the mean over the classes with ground truth or predictions: a class with predictions only counts with AP 0.
-- At most 100 predictions of an image count, of all classes together; COCO takes 100 of each class.
+- At most 100 predictions of an image count by default, of all classes together; COCO takes 100 of each class.
 - Predictions that overlap a crowd region of their class by more than the threshold are ignored; COCO includes equality.
 - Ignored predictions are sorted into kinds like false positives, and fixing them may add a true positive.
 """
@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from densevision.metrics.coco_protocol import MAX_DETECTIONS
 from densevision.metrics.matches import average_precision
 from densevision.metrics.tide_kinds import BACKGROUND_IOU, FOREGROUND_IOU, KINDS, compute_ious
 from densevision.results import Detections
 
 __all__ = ["TidecvCosts"]
 
-MAX_DETECTIONS = 100
-"""Predictions of an image that count, by descending score."""
 RECALLS = np.arange(101) / 100
 TRUE_POSITIVE, FALSE_POSITIVE, IGNORED = 1, 0, -1
 
@@ -51,10 +50,11 @@ class TidecvCosts:
 
     Args:
         iou_type: "bbox" or "segm".
+        max_detections: Predictions of an image that count, by descending score.
     """
 
-    def __init__(self, iou_type: str = "bbox"):
-        self.iou_type = iou_type
+    def __init__(self, iou_type: str = "bbox", max_detections: int = MAX_DETECTIONS):
+        self.iou_type, self.max_detections = iou_type, max_detections
         self._points: list[Point] = []
         self._errors: list[_Error] = []
         self._positives: Counter[int] = Counter()
@@ -63,7 +63,7 @@ class TidecvCosts:
 
     def update(self, prediction: Detections, truth: Detections) -> None:
         """Adds the objects of one image."""
-        order = np.argsort(-prediction.scores, kind="stable")[:MAX_DETECTIONS]
+        order = np.argsort(-prediction.scores, kind="stable")[: self.max_detections]
         labels, scores = prediction.labels[order], prediction.scores[order]
         overlaps = compute_ious(prediction, truth, order, self.iou_type)
         objects = ~np.asarray(truth.crowd, bool)

@@ -124,19 +124,21 @@ def get_scoring_options(name: str, overrides: Mapping[str, Any] | None) -> dict[
 
     Args:
         name: A name in `TASKS`.
-        overrides: Dotted names of the task's config to values, among those in the scoring module's `SUPPORTED_OPTIONS`.
+        overrides: Dotted names of the task's config to values, among those in the scoring module's `SUPPORTED_OPTIONS`;
+            they are added to its `BASE_SETTINGS`.
 
     Raises:
         UsageError: One of them has no effect on files.
     """
     if not overrides:
         return {}
-    supported = getattr(import_task_module(name, "scoring"), "SUPPORTED_OPTIONS", ())
+    module = import_task_module(name, "scoring")
+    supported = getattr(module, "SUPPORTED_OPTIONS", ())
     for option, value in overrides.items():
         if not any(f"{option}.".startswith(f"{prefix}.") for prefix in supported):
             hint = f"Supported: {', '.join(supported)}." if supported else "No option is supported."
             raise UsageError(f"is not supported by {name} score", field=option, value=value, hint=hint)
-    return {"config": load_config(name).resolve(None, overrides)}
+    return {"config": load_config(name).resolve(None, {**getattr(module, "BASE_SETTINGS", {}), **overrides})}
 
 
 def load_check(name: str) -> ModuleType:
@@ -148,7 +150,7 @@ def get_metric_info(task: str, name: str) -> MetricInfo:
     """What a metric of a task measures, by `METRIC_INFO` of the task's module `metrics`; imports no torch.
 
     >>> get_metric_info("instance", "segm/AP50").text
-    'masks: IoU 0.50, all sizes, at most 100 predictions'
+    'masks: IoU 0.50, all sizes'
     """
     from densevision.metrics.metric_info import find_metric_info
 

@@ -94,6 +94,21 @@ def test_score_files__classes_of_one_name(files):
     assert list(score_files(*files(truth))["tables"]["per class"]) == ["dog (4)", "dog (20)"]
 
 
+def test_score_files__dense_image(files):
+    """300 objects that are all found: COCO evaluates 100 of them."""
+    boxes = [[10 * (n % 20), 10 * (n // 20), 8, 8] for n in range(300)]
+    entries = [{"image_id": 7, "category_id": 20, "bbox": box} for box in boxes]
+    truth = TRUTH | {"annotations": [{"id": n, "area": 64, **entry} for n, entry in enumerate(entries, 1)]}
+    paths = files(truth, [{"score": 1 - n / 1000, **entry} for n, entry in enumerate(entries)])
+    usual, dense = score_files(*paths), score_files(*paths, max_detections=300)
+    key = "predictions beyond 100 of a class in an image, not evaluated"
+    assert usual["counts"][key] == 200 and not any("beyond" in name for name in dense["counts"])
+    assert usual["metrics"]["AR100"] == pytest.approx(1 / 3) and usual["metrics"]["AP"] == pytest.approx(34 / 101)
+    assert dense["metrics"]["AP"] == dense["metrics"]["AR300"] == pytest.approx(1)
+    assert dense["metrics"]["AR10"] == pytest.approx(1 / 30) and "AR100" not in dense["metrics"]
+    assert dense["protocol"]["max_detections"] == [1, 10, 300]
+
+
 def test_score_files__annotation_zero_is_matched_and_reported(files):
     report = score_files(*files(change(TRUTH, "annotations", 0, "id", 0)))
     assert report["metrics"]["AP"] == pytest.approx(0.5) and "pycocotools" in report["protocol"]["deviation"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from certificates import images, labels, maps, objects
+from certificates import images, labels, maps, objects, tide
 from certificates.certificate import Case, Certificate, evaluate_cases
 
 pytestmark = pytest.mark.parity
 
-ALL = (*objects.CERTIFICATES, *labels.CERTIFICATES, *maps.CERTIFICATES, *images.CERTIFICATES)
+ALL = (*objects.CERTIFICATES, *tide.CERTIFICATES, *labels.CERTIFICATES, *maps.CERTIFICATES, *images.CERTIFICATES)
 
 
 def _get_id(certificate: Certificate) -> str:
@@ -17,6 +17,8 @@ def _get_id(certificate: Certificate) -> str:
 
 @pytest.mark.parametrize("certificate", ALL, ids=_get_id)
 def test_certificate__holds(certificate: Certificate) -> None:
+    if certificate in tide.CERTIFICATES:
+        pytest.importorskip("tidecv")
     shown = evaluate_cases(certificate.cases())
     assert shown.count and shown.largest <= certificate.tolerance, shown
 

@@ -9,12 +9,13 @@ import numpy as np
 from densevision.errors import UsageError
 from densevision.results.depth_map import DepthMap
 
-__all__ = ["DEFAULT_FAR", "Alignment", "Comparison", "fit_line", "make_comparable"]
+__all__ = ["DEFAULT_FAR", "Alignment", "Bounds", "Comparison", "fit_line", "make_comparable"]
 
 DEFAULT_FAR = 1e4
 """Meters: depth of pixels without a prediction, or infinitely far ones, if the protocol has no maximum depth."""
 
 Alignment = Literal["none", "median", "lstsq"]
+Bounds = Literal["inclusive", "exclusive"]
 
 
 class Comparison(NamedTuple):
@@ -44,11 +45,12 @@ def make_comparable(
     align: Alignment,
     min_depth: float,
     max_depth: float | None,
+    bounds: Bounds = "inclusive",
 ) -> Comparison:
     """Converts a prediction to the kind, and optionally aligns it with the scale, of the ground truth.
 
     Depth is aligned as depth. Disparity is aligned as disparity, because there its unknown shift is a constant (Ranftl
-    et al., MiDaS, TPAMI 2020, section 5). Ground truth outside [min_depth, max_depth] is ignored.
+    et al., MiDaS, TPAMI 2020, section 5). Ground truth outside of min_depth to max_depth is ignored.
 
     Args:
         prediction: Of the same size.
@@ -57,6 +59,7 @@ def make_comparable(
         align: The alignment.
         min_depth: In meters.
         max_depth: In meters; None for no limit.
+        bounds: Whether ground truth of exactly min_depth or max_depth counts.
 
     Raises:
         UsageError: Without alignment the two cannot be compared.
@@ -68,8 +71,10 @@ def make_comparable(
         outside[window] = False
         known &= ~outside
     if in_meters:
-        known &= true_depth >= min_depth
-        known &= true_depth <= max_depth if max_depth is not None else True
+        is_inclusive = bounds == "inclusive"
+        known &= true_depth >= min_depth if is_inclusive else true_depth > min_depth
+        if max_depth is not None:
+            known &= true_depth <= max_depth if is_inclusive else true_depth < max_depth
     pixels = np.flatnonzero(known)  # indexing by a mask would scan it once for every array
     target, numbers = (array.ravel()[pixels] for array in (true_depth, prediction.depth))
     has_prediction = None if prediction.valid.all() else prediction.valid.ravel()[pixels]

@@ -153,6 +153,8 @@ class EvaluationConfig(Config):
     """Ground truth below this many meters is ignored, and predictions are clipped to it."""
     max_depth: Positive | None = None
     """Ground truth above this many meters is ignored, and predictions are clipped to it: 80 for KITTI, 10 for NYU."""
+    bounds: Literal["inclusive", "exclusive"] = "inclusive"
+    """Whether ground truth of exactly `min_depth` or `max_depth` counts; Eigen's and monodepth's code excludes it."""
 
     @model_validator(mode="after")
     def _check_range(self) -> EvaluationConfig:

@@ -18,7 +18,7 @@ from densevision.errors import DataError
 from densevision.metrics.metric_info import MetricInfo
 from densevision.metrics.per_image import Columns, ImageSums, blank_mean, means, ratio, split_mean
 from densevision.results.depth_map import DepthMap
-from densevision.tasks.depth.align import DEFAULT_FAR, Alignment, make_comparable
+from densevision.tasks.depth.align import DEFAULT_FAR, Alignment, Bounds, make_comparable
 
 __all__ = ["DepthMetric", "Protocol", "disparity_sums"]
 
@@ -69,6 +69,7 @@ class Protocol:
     crop: Literal["none", "eigen", "garg", "nyu"] = "none"
     min_depth: float = 1e-3
     max_depth: float | None = None
+    bounds: Bounds = "inclusive"
 
     @property
     def suffix(self) -> str:
@@ -80,6 +81,7 @@ class Protocol:
         parts: list[str] = [part for part in (self.align, self.crop) if part != "none"]
         parts += [f"{self.max_depth:g}m"] if self.max_depth is not None else []
         parts += [f"from{self.min_depth:g}m"] if self.min_depth != Protocol().min_depth else []
+        parts += [self.bounds] if self.bounds != "inclusive" else []
         return "".join(f"/{part}" for part in parts)
 
     def window(self, size: tuple[int, int]) -> tuple[slice, slice]:
@@ -114,7 +116,8 @@ class DepthMetric:
             "align": self.rules.align,
             "crop": self.rules.crop,
             "range_m": [self.rules.min_depth, max_depth],
-            "range": "ground truth in the closed range; some published code excludes its ends",
+            "bounds": f"{self.rules.bounds}: ground truth of exactly the ends of the range "
+            f"{'counts' if self.rules.bounds == 'inclusive' else 'is ignored, as by Eigen and monodepth'}",
             "missing": f"pixels without a prediction count as {far:g} m, or disparity 0",
             "average": "depth: mean over the images' means; disparity: over all valid pixels of all images",
             "SILog": "100 x root of the variance of log differences (KITTI)",
@@ -135,7 +138,7 @@ class DepthMetric:
             problem = f"the prediction's size differs from the ground truth's, {truth.size}"
             raise DataError(problem, file=str(image_id), value=prediction.size, hint="Predict at the image's size.")
         rules, window = self.rules, self.rules.window(truth.size)
-        pair = make_comparable(prediction, truth, window, rules.align, rules.min_depth, rules.max_depth)
+        pair = make_comparable(prediction, truth, window, rules.align, rules.min_depth, rules.max_depth, rules.bounds)
         numbers: dict[str, Any] = {"pixels": float(pair.truth.size), "missing": float(pair.missing)}
         numbers |= {"unknown": float((~truth.valid).sum())}
         numbers |= {"prediction": _describe_kind(prediction), "truth": _describe_kind(truth)}

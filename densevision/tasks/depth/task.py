@@ -131,7 +131,7 @@ class Depth(Task[DepthConfig, DepthMap]):
     @property
     def _protocol(self) -> Protocol:
         rules = self.config.evaluation
-        return Protocol(self.config.alignment, rules.crop, rules.min_depth, rules.max_depth)
+        return Protocol(self.config.alignment, rules.crop, rules.min_depth, rules.max_depth, rules.bounds)
 
 
 def build_criterion(loss: LossConfig, is_stereo: bool) -> DepthCriterion | StereoCriterion:

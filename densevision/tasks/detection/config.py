@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from densevision.config import Config, Count, Fraction
-from densevision.run_config import AugmentConfig, DataConfig, TaskConfig
+from densevision.run_config import AugmentConfig, DataConfig, ObjectEvaluationConfig, TaskConfig
 from densevision.tasks.detection.models import MODELS
 from densevision.tasks.registry import Architecture
 
@@ -33,8 +33,8 @@ class DecodeConfig(Config):
     iou_threshold: Fraction | None = None
     """IoU above which the weaker of two boxes of a class is suppressed; the architecture's default when not given."""
     max_detections: Count | None = None
-    """Most detections per image, of which COCO's protocol counts the best 100; the architecture's default when not
-    given."""
+    """Most detections per image, of which `evaluation.max_detections` are evaluated; the architecture's default when
+    not given."""
 
 
 class DetectionConfig(TaskConfig):
@@ -56,6 +56,7 @@ class DetectionConfig(TaskConfig):
     data: DetectionData = DetectionData()
     augment: AugmentConfig = AugmentConfig()
     decode: DecodeConfig = DecodeConfig()
+    evaluation: ObjectEvaluationConfig = ObjectEvaluationConfig()
 
     @model_validator(mode="after")
     def _ids_match_classes(self) -> DetectionConfig:

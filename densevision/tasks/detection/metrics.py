@@ -10,6 +10,7 @@ import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.box_confusion import BoxConfusion
+from densevision.metrics.coco_protocol import MAX_DETECTIONS
 from densevision.metrics.matches import Matches
 from densevision.metrics.metric_info import COCO_INFO
 from densevision.results import Detections
@@ -25,10 +26,12 @@ class DetectionMetric:
 
     Args:
         names: Class names.
+        max_detections: Predictions of a class in an image that are evaluated, the best ones.
     """
 
-    def __init__(self, names: Sequence[str]):
-        self.precision = AveragePrecision(names)
+    def __init__(self, names: Sequence[str], max_detections: int = MAX_DETECTIONS):
+        self.max_detections = max_detections
+        self.precision = AveragePrecision(names, max_detections=max_detections)
         self.confusion = BoxConfusion(names)
 
     @property

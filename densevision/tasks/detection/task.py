@@ -124,7 +124,7 @@ class Detection(Task[DetectionConfig, Detections]):
 
     def build_metric(self) -> DetectionMetric:
         """COCO's metrics."""
-        return DetectionMetric(self._classes())
+        return DetectionMetric(self._classes(), self.config.evaluation.max_detections)
 
     def _classes(self) -> tuple[str, ...]:
         if self.config.classes is None:

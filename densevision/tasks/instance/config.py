@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from densevision.config import Config, Count, Fraction
-from densevision.run_config import AugmentConfig, DataConfig, TaskConfig
+from densevision.config import Config, Count, Fraction, Positive
+from densevision.run_config import AugmentConfig, DataConfig, ObjectEvaluationConfig, TaskConfig
 from densevision.tasks.instance.models import MODELS, InstanceArchitecture
 
 __all__ = ["CONFIG", "DecodeConfig", "InstanceAugment", "InstanceConfig", "InstanceData"]
@@ -68,7 +68,7 @@ class InstanceConfig(TaskConfig):
     """Names of the keypoints; read from the data when not given."""
     skeleton_edges: tuple[tuple[int, int], ...] | None = None
     """Pairs of keypoints, counted from 0, that are connected in drawings; read from the data when not given."""
-    sigmas: tuple[float, ...] | None = None
+    sigmas: tuple[Positive, ...] | None = None
     """Standard deviation of each keypoint in COCO's similarity; COCO's for its 17 keypoints, else 1/K for each."""
     classes: tuple[str, ...] | None = None
     """Class names; read from the data when not given."""
@@ -79,6 +79,7 @@ class InstanceConfig(TaskConfig):
     data: InstanceData = InstanceData()
     augment: InstanceAugment = InstanceAugment()
     decode: DecodeConfig = DecodeConfig()
+    evaluation: ObjectEvaluationConfig = ObjectEvaluationConfig()
 
     @property
     def has_masks(self) -> bool:
@@ -97,6 +98,8 @@ class InstanceConfig(TaskConfig):
             raise ValueError("category_ids must have one id for each of classes")
         if not self.has_keypoints and (self.keypoint_names or self.skeleton_edges or self.sigmas):
             raise ValueError(f"keypoint_names, skeleton_edges and sigmas have no effect with arch={self.arch}")
+        if self.sigmas and self.keypoint_names and len(self.sigmas) != len(self.keypoint_names):
+            raise ValueError(f"sigmas has {len(self.sigmas)} values for {len(self.keypoint_names)} keypoints")
         if not self.has_masks and (self.boundary or self.augment.copy_paste or self.decode.snap_boxes):
             raise ValueError(f"boundary, augment.copy_paste and decode.snap_boxes have no effect with arch={self.arch}")
         if self.augment.multi_scale:

@@ -10,6 +10,7 @@ import numpy as np
 
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.metrics.box_confusion import BoxConfusion
+from densevision.metrics.coco_protocol import MAX_DETECTIONS
 from densevision.metrics.metric_info import COCO_INFO, MetricInfo
 from densevision.metrics.per_image import JoinedStats
 from densevision.results import Instances
@@ -40,10 +41,18 @@ class InstanceMetric:
         names: Class names.
         kinds: What is evaluated: "bbox", and "segm", "boundary" or "keypoints".
         sigmas: Standard deviation of each keypoint in COCO's similarity.
+        max_detections: Predictions of a class in an image that are evaluated, the best ones; keypoints have COCO's 20.
     """
 
-    def __init__(self, names: Sequence[str], kinds: Sequence[str] = ("bbox", "segm"), sigmas: Sequence[float] = ()):
-        self.parts = {kind: AveragePrecision(names, kind, sigmas) for kind in kinds}
+    def __init__(
+        self,
+        names: Sequence[str],
+        kinds: Sequence[str] = ("bbox", "segm"),
+        sigmas: Sequence[float] = (),
+        max_detections: int = MAX_DETECTIONS,
+    ):
+        self.max_detections = max_detections
+        self.parts = {kind: AveragePrecision(names, kind, sigmas, max_detections) for kind in kinds}
         self.confusion = BoxConfusion(names)
 
     @property

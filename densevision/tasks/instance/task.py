@@ -98,7 +98,7 @@ class Instance(Task[InstanceConfig, Instances]):
         config = self.config
         optional = {"segm": config.has_masks, "boundary": config.boundary, "keypoints": config.has_keypoints}
         kinds = ("bbox", *(kind for kind, is_present in optional.items() if is_present))
-        return InstanceMetric(self._classes(), kinds, config.sigmas or ())
+        return InstanceMetric(self._classes(), kinds, config.sigmas or (), config.evaluation.max_detections)
 
     def _classes(self) -> tuple[str, ...]:
         if self.config.classes is None or (self.config.has_keypoints and self.config.keypoint_names is None):

@@ -86,20 +86,22 @@ def build_dataset(records: list[Instances], is_truth: bool, has_keypoints: bool)
     return dataset
 
 
-def evaluate_reference(pairs, kind: str, evaluation=COCOeval) -> np.ndarray:
+def evaluate_reference(pairs, kind: str, evaluation=COCOeval, sigmas=None) -> np.ndarray:
     with contextlib.redirect_stdout(io.StringIO()):
         predictions, target_records = zip(*pairs)
         has_keypoints = kind == "keypoints"
         truth = build_dataset(target_records, True, has_keypoints)
         result = evaluation(truth, build_dataset(predictions, False, has_keypoints), kind)
+        if sigmas is not None:
+            result.params.kpt_oks_sigmas = np.array(sigmas)
         result.evaluate()
         result.accumulate()
         result.summarize()
     return np.where(result.stats < 0, np.nan, result.stats)
 
 
-def evaluate(pairs, kind: str) -> AveragePrecision:
-    metric = AveragePrecision(NAMES, kind)
+def evaluate(pairs, kind: str, sigmas=()) -> AveragePrecision:
+    metric = AveragePrecision(NAMES, kind, sigmas)
     for number, (prediction, truth) in enumerate(pairs):
         metric.update(prediction, truth, number)
     return metric

@@ -98,7 +98,7 @@ class World:
         )
 
 
-def evaluate_pycocotools(truth, predictions, iou_type="bbox"):
+def evaluate_pycocotools(truth, predictions, iou_type="bbox", max_detections=100):
     """The evaluation by pycocotools, whose own loader fails on an empty list of predictions."""
     with contextlib.redirect_stdout(io.StringIO()):
         objects = COCO()
@@ -110,14 +110,32 @@ def evaluate_pycocotools(truth, predictions, iou_type="bbox"):
         if predictions:
             results = objects.loadRes(json.loads(json.dumps(predictions)))
         evaluation = COCOeval(objects, results, iou_type)
+        evaluation.params.maxDets[-1] = max_detections
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     return evaluation
 
 
-def evaluate_arrays(world, iou_type="bbox"):
-    metric = AveragePrecision([f"class {category}" for category in world.category_ids], iou_type)
+def summarize(evaluation):
+    """The twelve numbers of a pycocotools evaluation with any `maxDets`; its own `summarize` reads AP at 100 only."""
+    sizes, (*_, most) = ("all", "small", "medium", "large"), evaluation.params.maxDets
+    thresholds = np.round(evaluation.params.iouThrs, 2)
+
+    def average(values):
+        return values[values > -1].mean() if (values > -1).any() else np.nan
+
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+    numbers = {"AP": average(precision[..., 0, -1])}
+    numbers |= {f"AP{int(100 * t)}": average(precision[thresholds == t][..., 0, -1]) for t in (0.5, 0.75)}
+    numbers |= {f"AP{size[0]}": average(precision[..., area, -1]) for area, size in enumerate(sizes) if area}
+    numbers |= {f"AR{limit}": average(recall[..., 0, n]) for n, limit in enumerate((1, 10, most))}
+    return numbers | {f"AR{size[0]}": average(recall[..., area, -1]) for area, size in enumerate(sizes) if area}
+
+
+def evaluate_arrays(world, iou_type="bbox", max_detections=100):
+    names = [f"class {category}" for category in world.category_ids]
+    metric = AveragePrecision(names, iou_type, max_detections=max_detections)
     for image in world.rng.permutation(world.image_ids).tolist():
         prediction, truth = (world.records(image, entries) for entries in (world.predictions, world.target_records))
         metric.update(prediction, truth, image)

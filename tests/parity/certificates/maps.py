@@ -58,6 +58,13 @@ def compare_depth() -> Iterator[Case]:
         reference = compute_reference(a[capped].clip(1e-3, 80), t[capped])
         ours = evaluate_depth(DepthMap.from_arrays(prediction), target, max_depth=80.0)
         yield from pair_numbers("cap at 80 m", ours, reference)
+        # As monodepth2's evaluate_depth.py selects pixels, on depths in whole meters, of which some lie at the ends.
+        whole = np.round(truth)
+        inside = valid & np.logical_and(whole > 1, whole < 80)
+        rounded, ends = DepthMap.from_arrays(whole, valid), {"min_depth": 1.0, "max_depth": 80.0}
+        ours = evaluate_depth(DepthMap.from_arrays(prediction), rounded, bounds="exclusive", **ends)
+        reference = compute_reference(a[inside].clip(1, 80), whole[inside].astype(np.float64))
+        yield from pair_numbers("ends of the range excluded", ours, reference)
         scaled = a[valid] * np.median(t[valid]) / np.median(a[valid])
         relative = DepthMap.from_arrays(prediction / 7, kind="relative", unit="")
         reference = compute_reference(scaled, t[valid])

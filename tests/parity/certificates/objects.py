@@ -8,7 +8,7 @@ import numpy as np
 
 from certificates.certificate import Case, Certificate, pair_numbers
 from certificates.coco_objects import KEYPOINT_METRICS, METRICS, BoundaryEval, evaluate, evaluate_reference, make_pairs
-from certificates.coco_world import World, evaluate_arrays, evaluate_pycocotools
+from certificates.coco_world import World, evaluate_arrays, evaluate_pycocotools, summarize
 from densevision.results import Instances
 
 
@@ -19,6 +19,16 @@ def compare_boxes() -> Iterator[Case]:
         stats = evaluate_pycocotools(world.truth(), world.predictions).stats
         expected = dict(zip(METRICS, np.where(stats == -1, np.nan, stats)))
         yield from pair_numbers(_name_case(world), evaluate_arrays(world).compute(), expected)
+
+
+def compare_max_detections() -> Iterator[Case]:
+    """More and fewer predictions per class and image than COCO's 100, on the datasets that have more."""
+    worlds = [world for world in map(World, range(60)) if _name_case(world).startswith("more than 100")]
+    for world in worlds[:6]:
+        for limit in (20, 300):
+            reference = summarize(evaluate_pycocotools(world.truth(), world.predictions, max_detections=limit))
+            ours = evaluate_arrays(world, max_detections=limit).compute()
+            yield from pair_numbers(f"maxDets [1, 10, {limit}]", ours, reference)
 
 
 def _name_case(world: World) -> str:
@@ -63,6 +73,14 @@ def compare_keypoints() -> Iterator[Case]:
         yield from pair_numbers("objects without a labeled point", evaluate(pairs, "keypoints").compute(), stats)
 
 
+def compare_sigmas() -> Iterator[Case]:
+    """`kpt_oks_sigmas` of one's own: another constant for each keypoint."""
+    for seed in range(3):
+        pairs, sigmas = make_pairs(seed), np.random.default_rng(seed).uniform(0.01, 0.2, 17).tolist()
+        stats = dict(zip(KEYPOINT_METRICS, evaluate_reference(pairs, "keypoints", sigmas=sigmas)))
+        yield from pair_numbers("sigmas of 0.01 to 0.2", evaluate(pairs, "keypoints", sigmas).compute(), stats)
+
+
 def _remove_labels(truth: Instances, seed: int) -> Instances:
     """Removes all labels of every other object, and half of the others'."""
     points = truth.keypoints.copy()
@@ -76,5 +94,7 @@ CERTIFICATES = (
     Certificate("detection, instance", "bbox: AP AP50 AP75 APs APm APl AR1 … ARl", "pycocotools", compare_boxes),
     Certificate("instance", "segm: AP … ARl", "pycocotools", compare_masks, 1e-6),
     Certificate("instance", "boundary: AP … ARl", "pycocotools, IoU as in Cheng et al. 2021", compare_boundaries, 1e-6),
+    Certificate("detection, instance", "bbox: max_detections 20 and 300", "pycocotools", compare_max_detections),
     Certificate("instance", "keypoints: AP AP50 AP75 APm APl AR … ARl", "pycocotools", compare_keypoints, 1e-6),
+    Certificate("instance", "keypoints: sigmas", "pycocotools, kpt_oks_sigmas", compare_sigmas, 1e-6),
 )

@@ -161,6 +161,16 @@ def test_disparity__against_meters_through_the_camera() -> None:
     assert evaluated(answer, truth)["RMSE"] == pytest.approx(0)
 
 
+def test_bounds__truth_at_the_ends() -> None:
+    truth, answer = DepthMap.from_arrays(np.array([[1.0, 5, 10]])), DepthMap.from_arrays(np.array([[2.0, 5, 5]]))
+    found = evaluated(answer, truth, min_depth=1.0, max_depth=10.0)
+    assert found["AbsRel/10m/from1m"] == pytest.approx(0.5)
+    rules = {"min_depth": 1.0, "max_depth": 10.0, "bounds": "exclusive"}
+    found = evaluated(answer, truth, **rules)
+    assert found["AbsRel/10m/from1m/exclusive"] == 0
+    assert "exclusive" in DepthMetric(Protocol(**rules)).protocol["bounds"]
+
+
 def test_left_open__is_evaluated_as_far_and_counted() -> None:
     metric = DepthMetric(Protocol(max_depth=10.0))
     metric.update(

@@ -8,7 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from densevision.errors import DataError
+import densevision
+from densevision.errors import DataError, UsageError
+from densevision.evaluation.report import Report
 from densevision.ops.masks import encode
 from densevision.results import Instances
 from densevision.tasks.instance.metrics import InstanceMetric
@@ -25,7 +27,9 @@ def mask(size=SIZE) -> dict:
     return encode(dense)
 
 
-def report(folder, *entries: dict, truth: dict | None = None, size: dict | None = None) -> dict:
+def report(
+    folder, *entries: dict, truth: dict | None = None, size: dict | None = None, overrides: dict | None = None
+) -> Report:
     """The score of predictions for one image, whose ground truth is one object."""
     annotation = {"id": 1, "image_id": 1, "category_id": 3, "bbox": [10, 5, 20, 15], "area": 300, "iscrowd": 0}
     annotation |= {"segmentation": mask(), "keypoints": POINTS, "num_keypoints": 3, **(truth or {})}
@@ -37,11 +41,49 @@ def report(folder, *entries: dict, truth: dict | None = None, size: dict | None 
     (folder / "truth.json").write_text(json.dumps(content))
     predictions = [{"image_id": 1, "category_id": 3, "score": 0.9, **entry} for entry in entries]
     (folder / "predictions.json").write_text(json.dumps(predictions))
-    return score(folder / "truth.json", folder / "predictions.json")
+    return densevision.score("instance", folder / "truth.json", folder / "predictions.json", overrides=overrides)
+
+
+def test_score__sigmas(tmp_path):
+    """One keypoint is 3 pixels off, in an object of 300 square pixels: OKS by COCO's formula."""
+    moved = {"keypoints": [POINTS[0] + 3, *POINTS[1:]]}
+    for sigma in (0.05, 0.02):
+        oks = (np.exp(-9 / (2 * 300 * (2 * sigma) ** 2)) + 2) / 3
+        result = report(tmp_path, moved, overrides={"sigmas": [sigma, 0.1, 0.1]})
+        assert result.metrics["keypoints/AP"] == pytest.approx(np.mean(np.arange(0.5, 1, 0.05) <= oks))
+        assert result.protocol["keypoints"]["sigmas"] == [sigma, 0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    "entry, overrides, field",
+    [
+        ({"keypoints": POINTS}, {"sigmas": [0.1, 0.1]}, "sigmas"),
+        ({"keypoints": POINTS}, {"sigmas": [0.1, 0.1, 0]}, "sigmas.2"),
+        ({"segmentation": mask()}, {"sigmas": [0.1, 0.1, 0.1]}, "sigmas"),
+        ({"keypoints": POINTS}, {"evaluation.max_detections": 300}, "evaluation.max_detections"),
+        ({"segmentation": mask()}, {"evaluation.max_detections": 10}, "evaluation.max_detections"),
+    ],
+)
+def test_score__options_without_effect_or_sense(tmp_path, entry, overrides, field):
+    with pytest.raises(UsageError) as error:
+        report(tmp_path, entry, overrides=overrides)
+    assert error.value.field == field
+
+
+def test_score__max_detections_of_masks(tmp_path):
+    """A hundred strong false predictions before the right one."""
+    wrong = np.zeros(SIZE, bool)
+    wrong[30:, 40:] = True
+    entries = [{"segmentation": encode(wrong)}] * 100 + [{"segmentation": mask(), "score": 0.1}]
+    usual = report(tmp_path, *entries)
+    more = report(tmp_path, *entries, overrides={"evaluation.max_detections": 101})
+    assert usual.metrics["segm/AP"] == 0 and more.metrics["segm/AP"] == pytest.approx(1 / 101)
+    assert usual.counts["predictions beyond 100 of a class in an image, not evaluated"] == 1
+    assert more.protocol["segm"]["max_detections"] == [1, 10, 101] and more.metrics["segm/AR101"] == 1
 
 
 def compute_score(folder, truth: dict | None = None, **entry) -> dict[str, float]:
-    return report(folder, entry, truth=truth)["metrics"]
+    return report(folder, entry, truth=truth).metrics
 
 
 @pytest.mark.parametrize("form", [mask(), OUTLINE], ids=["runs", "polygon"])
@@ -91,8 +133,8 @@ def test_score__invalid_ground_truth_names_file_and_field(tmp_path):
 )
 def test_score__predictions_without_boxes_are_counted(tmp_path, entry):
     result = report(tmp_path, entry, entry)
-    assert result["counts"]["predictions"] == 2 and result["counts"]["images without predictions"] == 0
-    assert not result["named"]
+    assert result.counts["predictions"] == 2 and result.counts["images without predictions"] == 0
+    assert not result.named
 
 
 @pytest.mark.parametrize("key, value", [("segmentation", mask()), ("keypoints", POINTS), ("bbox", [10, 5, 20, 15])])
@@ -115,7 +157,7 @@ def test_score__polygons_need_the_size_of_their_image(tmp_path, size, field, pol
 
 
 def test_score__run_lengths_have_their_own_size(tmp_path):
-    assert report(tmp_path, {"segmentation": mask()}, size={})["metrics"]["segm/AP"] == pytest.approx(1)
+    assert report(tmp_path, {"segmentation": mask()}, size={}).metrics["segm/AP"] == pytest.approx(1)
     with pytest.raises(DataError) as error:
         report(tmp_path, {"segmentation": {"size": list(SIZE), "counts": [3, 4]}}, size={})
     assert error.value.field == "[0].segmentation"
