@@ -37,6 +37,7 @@ TASK_VERBS = {"flow": {"submit": "Write files for the test servers of Sintel and
 COMMANDS = {
     "doctor": "Check whether this machine can run densevision.",
     "demo": "Run every task on fresh synthetic scenes and write one page.",
+    "serve": "Serve models over HTTP.",
     "models": "List architectures, weights and backbones.",
     "info": "Show what a weights file, exported model or run folder is.",
     "convert": "Convert a dataset into another format.",

@@ -6,16 +6,18 @@ import shlex
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from densevision.config import Config
     from densevision.run_config import TaskConfig
 
 __all__ = [
+    "config_options",
     "data_option",
     "describe_config",
     "describe_invocation",
@@ -71,9 +73,23 @@ def predict_options(task: str) -> Callable[[Function], Function]:
 
     supported = PREDICT_OPTIONS | load_config(task).predict_options
 
+    return config_options(PredictOptions, supported)
+
+
+def config_options(
+    config: type[Config], names: Container[str], envvars: Mapping[str, str] | None = None
+) -> Callable[[Function], Function]:
+    """Adds one flag per field of a config.
+
+    Args:
+        config: The config.
+        names: The fields.
+        envvars: Field -> environment variable that sets it too.
+    """
+
     def decorate(function: Function) -> Function:
-        for name, field in reversed(PredictOptions.model_fields.items()):
-            if name not in supported:
+        for name, field in reversed(config.model_fields.items()):
+            if name not in names:
                 continue
             is_multiple = typing.get_origin(field.annotation) is tuple or "tuple" in str(field.annotation)
             function = click.option(
@@ -83,6 +99,8 @@ def predict_options(task: str) -> Callable[[Function], Function]:
                 multiple=is_multiple,
                 is_flag=field.annotation is bool,
                 default=None,
+                envvar=(envvars or {}).get(name),
+                show_envvar=True,
                 help=(field.description or "") + _describe_default(field.default),
             )(function)
         return function

@@ -1,0 +1,58 @@
+"""densevision serve"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from densevision.cli.options import config_options, quiet_flag, select_given
+from densevision.errors import UsageError
+from densevision.escaping import escape_control
+from densevision.serving.options import ServerOptions
+
+__all__ = ["command"]
+
+PACKAGES = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
+"""Modules of the extra `serve`."""
+
+
+def command() -> click.Command:
+    """Builds the command."""
+
+    @click.command(
+        "serve",
+        help="Serve models over HTTP: POST /v1/TASK/predict with image files. Ends on SIGTERM or Ctrl-C, after the "
+        "requests in work. Needs the extra serve.",
+    )
+    @click.option(
+        "--model",
+        "models",
+        metavar="TASK[=WEIGHTS]",
+        multiple=True,
+        required=True,
+        help="Weights file, exported model or published name; the bundled demo weights by default; repeatable.",
+    )
+    @config_options(ServerOptions, ServerOptions.model_fields, {"token": "DENSEVISION_SERVE_TOKEN"})
+    @quiet_flag
+    def serve(models: tuple[str, ...], quiet: bool, **options: Any) -> None:
+        from densevision.cli.printing import configure_logging
+
+        server_options = ServerOptions.from_dict(select_given(options))
+        _check_packages()
+        from densevision.serving.run import serve as run_server
+
+        configure_logging(quiet)
+        run_server(models, server_options, lambda url: click.echo(escape_control(f"serving on {url}")))
+
+    return serve
+
+
+def _check_packages() -> None:
+    """Says how to install the extra where one of its packages is missing."""
+    from importlib.util import find_spec
+
+    missing = [name for name in PACKAGES if find_spec(name) is None]
+    if missing:
+        hint = 'Run `pip install "densevision[serve]"`.'
+        raise UsageError("the server needs packages that are not installed", value=", ".join(missing), hint=hint)

@@ -1,0 +1,1 @@
+"""Prediction over HTTP: `densevision serve`."""

@@ -1,0 +1,89 @@
+"""Running the server: the socket, the signals, and the end without lost requests."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+
+import uvicorn
+
+from densevision.errors import UsageError
+from densevision.serving.app import create_app
+from densevision.serving.options import ServerOptions, check_exposure
+from densevision.serving.served_models import load_model
+
+__all__ = ["serve"]
+
+BACKLOG = 2048
+MAX_CONNECTIONS = 1024
+"""Connections beyond which new ones are answered with 503."""
+DRAIN_SECONDS = 10.0
+"""Seconds beyond the time-out that open requests have when the server ends, to send their responses."""
+
+
+def serve(
+    models: Sequence[str], options: ServerOptions | None = None, on_start: Callable[[str], None] = lambda url: None
+) -> None:
+    """Serves models over HTTP until SIGTERM or Ctrl-C; requests in work are then completed, and new ones refused.
+
+    Args:
+        models: `TASK=WEIGHTS`, or `TASK` for its bundled demo weights; of each task, the first is the default.
+        options: Address, limits, batching and token.
+        on_start: Called with the address, once it accepts connections.
+
+    Raises:
+        UsageError: The address is in use, or needs a token.
+        WeightsError: A model cannot be loaded.
+    """
+    options = options or ServerOptions()
+    check_exposure(options)
+    with _listen(options.host, options.port) as listener:  # before the models are loaded, which takes longer
+        app = create_app([load_model(text, options) for text in models], options)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="on",
+            backlog=BACKLOG,
+            limit_concurrency=max(MAX_CONNECTIONS, 2 * options.queue),
+            timeout_graceful_shutdown=round(options.timeout + DRAIN_SECONDS),
+        )
+        host, port = listener.getsockname()[:2]
+        server = _Server(config, lambda: on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+        server.run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it accepts connections."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]):
+        super().__init__(config)
+        self._on_start = on_start
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Starts the application and listens."""
+        await super().startup(sockets)
+        if self.started:
+            self._on_start()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Binds the address; connections are accepted once the server runs."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind)
+        try:
+            if os.name == "posix":  # elsewhere the option would let two servers share a port
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+        except OSError:
+            listener.close()
+            raise
+    except OSError as error:
+        hint = "Choose another host or port; port 0 picks a free one."
+        problem = f"cannot listen: {error.strerror or error}"
+        raise UsageError(problem, field="port", value=f"{host}:{port}", hint=hint) from None
+    return listener
