@@ -8,7 +8,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from densevision.ops.view import Size, fit_view, resize_image, to_opencv_matrix, warp_image
+from densevision.ops.view import Size, average_blocks, fit_view, to_opencv_matrix, warp_image
 from densevision.run_config import AugmentConfig
 from densevision.sample import Sample
 
@@ -76,7 +76,7 @@ def warp_sample(sample: Sample, matrix: np.ndarray, size: Size, fill: float) -> 
 
 def warp_antialiased(image: np.ndarray, matrix: np.ndarray, size: Size, fill: float) -> np.ndarray:
     """Warps an image (H, W, C) of any dtype; it is averaged first if it shrinks to less than half."""
-    image, matrix = _reduce(image, matrix)
+    image, matrix = average_blocks(image, matrix)
     return warp_image(image, matrix, size, cv2.INTER_LINEAR, fill * white_value(image.dtype))
 
 
@@ -88,7 +88,7 @@ def paint_image(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> No
     x2, y2 = np.minimum(np.ceil(extent.max(0)), canvas.shape[1::-1]).astype(int)
     if x1 >= x2 or y1 >= y2:
         return
-    image, matrix = _reduce(image, matrix)
+    image, matrix = average_blocks(image, matrix)
     window_matrix = matrix - np.array([[0, 0, x1], [0, 0, y1]])
     window = canvas[y1:y2, x1:x2]
     window = window if canvas.shape[2] > 1 else window[..., 0]
@@ -105,15 +105,3 @@ def paint_image(canvas: np.ndarray, image: np.ndarray, matrix: np.ndarray) -> No
 def white_value(dtype: np.dtype) -> float:
     """Returns the value of white in an image of a dtype: 255, 65535, or 1 for floats."""
     return float(np.iinfo(dtype).max) if dtype.kind == "u" else 1.0
-
-
-def _reduce(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Averages blocks of pixels as far as the map shrinks the image; bilinear interpolation would alias."""
-    scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
-    height, width = image.shape[:2]
-    factor = min(int(1 / max(scale, 1e-6) + 1e-6), height, width)
-    if factor < 2:
-        return image, matrix
-    size = max(1, height // factor), max(1, width // factor)
-    image = image[: size[0] * factor, : size[1] * factor]
-    return resize_image(image, size, cv2.INTER_AREA), matrix @ np.diag([factor, factor, 1.0])

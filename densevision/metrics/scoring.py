@@ -19,6 +19,7 @@ __all__ = [
     "UNLABELED",
     "OnError",
     "Scoring",
+    "drop_drawings",
     "refuse_skip",
     "score_folders",
 ]
@@ -228,14 +229,24 @@ def _list_files(folder: Path, suffixes: tuple[str, ...]) -> dict[str, Path]:
         raise DataError("there is no such folder", file=folder, hint="Give two folders, or two files.")
     files: dict[str, Path] = {}
     for root, _, names in os.walk(folder, followlinks=True):
-        for name in sorted(names):
+        for name in drop_drawings(name for name in sorted(names) if Path(name).suffix.lower() in suffixes):
             path = Path(root) / name
-            if path.suffix.lower() not in suffixes:
-                continue
             key = path.relative_to(folder).with_suffix("").as_posix()
             key = next((key.removesuffix(end) for end in FORMAT_ENDINGS if key.lower().endswith(end)), key)
             _add_file(files, key, path)
     return files
+
+
+def drop_drawings(files: Iterable[str]) -> list[str]:
+    """The files without drawings: those beside which another file of the same name states its number format.
+
+    >>> drop_drawings(["a.labels.png", "a.png", "b.png"])
+    ['a.labels.png', 'b.png']
+    """
+    stems = {file: os.path.splitext(file)[0] for file in files}
+    is_stated = {file: stem.lower().endswith(FORMAT_ENDINGS) for file, stem in stems.items()}
+    stated = {os.path.splitext(stem)[0] for file, stem in stems.items() if is_stated[file]}
+    return [file for file, stem in stems.items() if is_stated[file] or stem not in stated]
 
 
 def _strip_endings(files: dict[str, Path], others: dict[str, Path], endings: Sequence[str]) -> dict[str, Path]:

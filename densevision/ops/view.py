@@ -17,6 +17,7 @@ __all__ = [
     "Interpolation",
     "Size",
     "View",
+    "average_blocks",
     "fit_view",
     "resize_antialiased",
     "resize_image",
@@ -204,6 +205,27 @@ def warp_image(
     border = fill if isinstance(fill, tuple) else (fill,) * min(channels, 4)
     warped = cv2.warpAffine(image, to_opencv_matrix(matrix), size[::-1], flags=interpolation, borderValue=border)
     return warped if warped.ndim == image.ndim else warped[..., None]
+
+
+def average_blocks(image: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Averages blocks of pixels as far as a map shrinks the image by whole factors; interpolation alone would alias.
+
+    Args:
+        image: (H, W, C).
+        matrix: (2, 3) affine map of the image, in corner coordinates.
+
+    Returns:
+        The image and the map that are to be used instead; the same ones if the map does not shrink to half or less.
+        Rows and columns at the right and the bottom that do not fill a block are left out.
+    """
+    scale = math.sqrt(abs(np.linalg.det(matrix[:, :2])))
+    height, width = image.shape[:2]
+    factor = min(int(1 / max(scale, 1e-6) + 1e-6), height, width)
+    if factor < 2:
+        return image, matrix
+    size = max(1, height // factor), max(1, width // factor)
+    image = image[: size[0] * factor, : size[1] * factor]
+    return resize_image(image, size, cv2.INTER_AREA), matrix @ np.diag([factor, factor, 1.0])
 
 
 def to_opencv_matrix(matrix: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from densevision.io.atomic_write import atomic_write
 from densevision.io.image import load_image, to_display, to_unit_float, write_image
 from densevision.io.image_metadata import ImageMetadata
 from densevision.io.png import write_png
-from densevision.ops.view import warp_image
+from densevision.ops.view import average_blocks, warp_image
 from densevision.results.base import DRAWING_SUFFIXES, Result
 
 __all__ = ["Image"]
@@ -65,15 +65,17 @@ class Image(Result):
     def warp(self, matrix: np.ndarray, size: tuple[int, int]) -> Image:
         """The result for a warped input image: `matrix` maps the input image, and `scale` stays.
 
-        Pixels from beyond the edge are unknown. The result is float32.
+        Pixels are averaged where the map shrinks the image to half or less, as input images are. Pixels from beyond the
+        edge are unknown. The result is float32.
         """
         matrix = np.asarray(matrix, np.float64) * [1, 1, self.scale]
         target = size[0] * self.scale, size[1] * self.scale
         pixels = self.unit()
         known = np.isfinite(pixels).all(2)
-        warped = warp_image(np.where(known[..., None], pixels, 0), matrix, target, cv2.INTER_LINEAR, 0)
-        fraction = warp_image(known.astype(np.float32), matrix, target, cv2.INTER_LINEAR, 0)
-        is_known = fraction[..., None] >= MIN_KNOWN_FRACTION
+        pixels, reduced = average_blocks(np.where(known[..., None], pixels, np.float32(0)), matrix)
+        warped = warp_image(pixels, reduced, target, cv2.INTER_LINEAR, 0)
+        fraction, _ = average_blocks(known[..., None].astype(np.float32), matrix)
+        is_known = warp_image(fraction, reduced, target, cv2.INTER_LINEAR, 0) >= MIN_KNOWN_FRACTION
         image = np.where(is_known, warped, np.float32(np.nan)).astype(np.float32)
         return replace(self, image=image, size=target, source=None)
 

@@ -16,6 +16,7 @@ from densevision.io.depth import write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.io.masks import write_palette_png
+from densevision.results import SemanticMap
 from densevision.tasks import TASKS, get_metric_info
 
 SIZE = (24, 32)
@@ -271,3 +272,17 @@ def test_semantic__cityscapes(values: list[int], tmp_path: Path, capsys) -> None
     found = score_semantic(capsys, tmp_path)
     assert found["metrics"]["mIoU"] == 1 and found["counts"]["pixels"] == 3 and not found.get("named")
     assert found["counts"]["images without prediction"] == 0 and "road" in found["tables"]["per class"]
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2), (0, 7, 9)])
+def test_semantic__labels_beside_a_drawing(tmp_path: Path, capsys, values: tuple[int, ...]) -> None:
+    """`predict --save png --save labels.png` writes both; the ground truth may encode its classes by other values."""
+    labels = np.random.default_rng(0).integers(0, 3, (20, 30)).astype(np.uint8)
+    write_image(tmp_path / "truth/a.png", np.array(values, np.uint8)[labels][..., None])
+    result = SemanticMap(labels=labels, names=("x", "y", "z"), size=labels.shape)
+    result.save(tmp_path / "predictions/a.labels.png")
+    result.save(tmp_path / "predictions/a.png")
+    settings = ["--set", "classes=[x, y, z]", "--set", f"data.values={list(values)}"]
+    command = ("semantic", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "predictions"))
+    report = json.loads(run_command(capsys, *command, *settings, "--json")[1])
+    assert report["metrics"]["mIoU"] == 1 and report["counts"]["images"] == 1

@@ -109,6 +109,16 @@ def test_score_files__dense_image(files):
     assert dense["protocol"]["max_detections"] == [1, 10, 300]
 
 
+@pytest.mark.parametrize(
+    "place",
+    [("images", 0, "width"), ("images", 0, "file_name"), ("annotations", 0, "category_id"), ("annotations", 0, "area")],
+)
+def test_score_files__null_is_no_value(files, place):
+    with pytest.raises(DataError) as error:
+        score_files(*files(change(TRUTH, *place, None)))
+    assert error.value.field == f"{place[0]}[{place[1]}].{place[2]}" and error.value.value is None
+
+
 def test_score_files__annotation_zero_is_matched_and_reported(files):
     report = score_files(*files(change(TRUTH, "annotations", 0, "id", 0)))
     assert report["metrics"]["AP"] == pytest.approx(0.5) and "pycocotools" in report["protocol"]["deviation"]

@@ -99,3 +99,29 @@ def test_to_dict__contains_the_image():
             decoded = np.load(io.BytesIO(data))
         np.testing.assert_array_equal(decoded, image)
         assert saved["type"] == image.dtype.name and saved["channels"] == image.shape[2]
+
+
+def test_warp__averages_where_the_image_shrinks() -> None:
+    """Each pixel is the mean of its block of 4 x 4; a block with an unknown pixel is unknown."""
+    image = np.random.default_rng(0).random((32, 48, 3)).astype(np.float32)
+    image[5, 9] = np.nan
+    quarter = np.array([[0.25, 0, 0], [0, 0.25, 0]])
+    warped = Image.from_source(image).warp(quarter, (8, 12)).image
+    expected = image.reshape(8, 4, 12, 4, 3).mean((1, 3))
+    assert np.isnan(expected).any(2).sum() == 1 and np.isnan(warped[1, 2]).all()
+    np.testing.assert_allclose(warped, expected, atol=1e-6)
+
+
+def test_warp__lines_of_one_pixel_turn_gray() -> None:
+    """Shrunk to 0.4 without averaging, they would alias to other lines."""
+    lines = np.zeros((60, 60, 1), np.float32)
+    lines[:, ::2] = 1
+    warped = Image.from_source(lines).warp(np.array([[0.4, 0, 0], [0, 0.4, 0]]), (24, 24)).image
+    np.testing.assert_allclose(warped[1:-1, 1:-1], 0.5, atol=1e-6)
+
+
+def test_warp__small_changes_of_size_are_as_before() -> None:
+    image = np.random.default_rng(0).random((20, 20, 1)).astype(np.float32)
+    shifted = Image.from_source(image).warp(np.array([[1.0, 0, 2], [0, 1, 3]]), (20, 20)).image
+    np.testing.assert_allclose(shifted[3:, 2:], image[:-3, :-2], atol=1e-6)
+    assert np.isnan(shifted[:3]).all() and np.isnan(shifted[:, :2]).all()

@@ -18,7 +18,7 @@ from densevision.io.decode import open_pillow, wrap_decoder_errors
 from densevision.io.image import read_index_mask
 from densevision.io.image_files import IMAGE_SUFFIXES, list_images
 from densevision.io.masks import BINARY_255_PROBLEM, BINARY_NAMES, CITYSCAPES_NAMES, UNKNOWN, LabelEncoding
-from densevision.metrics.scoring import MISSING_PREDICTIONS, OnError, Scoring, score_folders
+from densevision.metrics.scoring import MISSING_PREDICTIONS, OnError, Scoring, drop_drawings, score_folders
 from densevision.results import SemanticMap
 from densevision.tasks.semantic.metrics import MultilabelMetric, SemanticMetric
 
@@ -173,8 +173,8 @@ def _detect_prediction_encoding(predictions: Path, encoding: LabelEncoding, is_b
 
 
 def _list_masks(path: Path) -> list[Path]:
-    """The images below a folder, or the file itself."""
-    return [path] if path.is_file() else [path / file for file in list_images(path)]
+    """The masks below a folder, or the file itself."""
+    return [path] if path.is_file() else [path / file for file in drop_drawings(list_images(path))]
 
 
 def _read_values(path: Path) -> set[int]:

@@ -52,6 +52,21 @@ def test_plain__rgb_beside_depth_and_intrinsics_above(tmp_path: Path) -> None:
     assert truth.depth[0, 0] == 1.5 and truth.camera.focal == 50 and truth.camera.principal == (16, 12)
 
 
+def test_plain__several_scenes_of_rgb_and_depth(tmp_path: Path) -> None:
+    """Names repeat from scene to scene; a scene is held out as a whole."""
+    for scene in range(12):
+        for number in range(3):
+            image(tmp_path / f"scene_{scene:02}" / "rgb" / f"{number}.png")
+            put(tmp_path / f"scene_{scene:02}" / "depth" / f"{number}.png", 1000 * (scene + 1))
+    train, val = (opened(tmp_path, split, data__scale=1000.0) for split in ("train", "val"))
+    assert len(train) + len(val) == 36 and len(val) % 3 == 0 and len(val)
+    scenes = [{frame.image.parent.parent.name for frame in samples.frames} for samples in (train, val)]
+    assert not scenes[0] & scenes[1]
+    for samples in (train, val):
+        for index, frame in enumerate(samples.frames):
+            assert samples[index].truth.depth[0, 0] == int(frame.image.parent.parent.name[-2:]) + 1
+
+
 def test_plain__suffixed_and_single_files(tmp_path: Path) -> None:
     image(tmp_path / "a" / "one.png")
     np.save(tmp_path / "a" / "one_depth.npy", np.full(SIZE, 2.0))
