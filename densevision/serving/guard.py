@@ -80,7 +80,7 @@ class _Exchange:
         self.started = time.monotonic()
         self._receive, self._send = receive, send
         self._size = 0
-        self._has_more = int(self.headers.get(b"content-length", b"0") or 0) > 0 or b"transfer-encoding" in self.headers
+        self._has_more = self.headers.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in self.headers
 
     async def receive(self) -> Message:
         """The next message of the client.

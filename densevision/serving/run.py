@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -18,6 +19,8 @@ __all__ = ["serve"]
 BACKLOG = 2048
 MAX_CONNECTIONS = 1024
 """Connections beyond which new ones are answered with 503."""
+ARRIVAL_SECONDS = 0.5
+"""Seconds within which the request of a new connection arrives, when the server ends."""
 DRAIN_SECONDS = 10.0
 """Seconds beyond the time-out that open requests have when the server ends, to send their responses."""
 
@@ -68,6 +71,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stops listening, and waits for the requests of new connections before idle connections are closed."""
+        for listener in self.servers:
+            listener.close()
+        await asyncio.sleep(ARRIVAL_SECONDS)
+        await super().shutdown(sockets)
 
 
 def _listen(host: str, port: int) -> socket.socket:
