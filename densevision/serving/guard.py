@@ -18,7 +18,7 @@ __all__ = ["Guard"]
 
 PUBLIC_PATHS = ("/health",)
 """Paths that need no token, so that a load balancer can probe them."""
-DISCARD_SECONDS = 1.0
+DISCARD_SECONDS = 5.0
 """Time for which the rest of a refused body is read and discarded.
 
 A client that is still sending when the connection closes may never see why.

@@ -65,10 +65,11 @@ def negotiate_format(name: str | None, accept: str | None, result_type: type[Res
             ranges.append((-float(weight), position, wanted))
         except ValueError:
             continue
-    for weight, _, wanted in sorted(ranges):
+    refused = {wanted for weight, _, wanted in ranges if not weight}
+    for _, _, wanted in sorted(ranges):
         for name, media in MEDIA_TYPES.items():
             matches = wanted in (media, "*/*") or wanted == media.partition("/")[0] + "/*"
-            if weight and matches and name in formats:
+            if matches and name in formats and refused.isdisjoint((media, wanted)):
                 return name
     known = ", ".join(media for name, media in MEDIA_TYPES.items() if name in formats)
     raise NotAcceptableError(

@@ -149,5 +149,5 @@ def test_server__concurrent_requests_form_batches(serve: Any, models: Any, encod
     lines = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     labels = '{model="bundled",task="depth"}'
     assert float(lines[f"densevision_batch_images_sum{labels}"]) == 6
-    assert float(lines[f"densevision_batch_images_count{labels}"]) <= 3
+    assert float(lines[f"densevision_batch_images_count{labels}"]) < 6
     assert float(lines['densevision_requests_total{path="/v1/depth/predict",status="200"}']) == 6
