@@ -6,7 +6,7 @@ Reading samples needs no torch: it is imported where tensors are made, so that c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -66,12 +66,14 @@ class Sample:
         truth: The ground truth, or None where it is unknown.
         id: Identifier in the dataset.
         file: File of the first image, for messages.
+        damaged: Files of damaged images whose samples this one replaces.
     """
 
     images: dict[str, np.ndarray]
     truth: Result | None = None
     id: int | str = 0
     file: str = ""
+    damaged: tuple[str, ...] = ()
 
     @property
     def size(self) -> Size:
@@ -105,6 +107,7 @@ class Batch:
         targets: Targets of the losses, from `Task.collate_targets`.
         target_records: The ground truths on the model's canvas.
         ids: Identifiers of the samples, for messages.
+        damaged: Files of damaged images whose samples were replaced.
     """
 
     inputs: dict[str, Tensor]
@@ -112,6 +115,7 @@ class Batch:
     targets: dict[str, Tensor]
     target_records: list[Result | None]
     ids: list[int | str]
+    damaged: list[str] = field(default_factory=list)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Returns the batch with its tensors on a device."""

@@ -35,7 +35,7 @@ class BoxDataset:
     """A detection dataset on disk. Workers share its arrays; reading a sample has no side effects.
 
     The header and the end of every image were checked when the table was built. An image that fails only when it is
-    decoded raises under every policy, because a worker cannot count it for the others.
+    decoded raises; training and evaluation replace it or leave it out if the policy says so.
 
     Args:
         table: The ground truth.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ from densevision.sample import Sample, SampleSet
 
 __all__ = ["Evaluation", "evaluate", "evaluate_model"]
 
-UNLABELED = "images without truth"
+UNLABELED, DAMAGED = "images without truth", "damaged images"
 
 
 @dataclass
@@ -60,7 +61,8 @@ def evaluate(
 
     Args:
         model: The model.
-        samples: The dataset; samples without ground truth are counted and skipped.
+        samples: The dataset; samples without ground truth are counted and skipped, and so are damaged images, unless
+            `data.on_error` is `fail`.
         options: How to predict; the task's evaluation options by default.
         workers: Number of reader processes.
         losses: Also compute the mean validation losses (PyTorch models only).
@@ -74,11 +76,24 @@ def evaluate(
     unlabeled: list[str] = []
     shown: list[tuple[Sample, Result]] = []
     shard = range(rank, len(samples), world)
-    reader: Iterable[Sample] = progress(make_reading_loader(samples, shard, workers), "evaluating")
+    damaged: list[str] = []
+    read_indices: deque[int] = deque()
+    skip_damaged = model.task.config.data.on_error != "fail"
+
+    def read_samples() -> Iterator[Sample]:
+        for index, sample, file in progress(make_reading_loader(samples, shard, workers, skip_damaged), "evaluating"):
+            if sample is None:
+                damaged.append(file)
+            else:
+                read_indices.append(index)
+                yield sample
+
+    reader: Iterable[Sample] = read_samples()
     loss_means = _LossMeans(model) if losses and isinstance(model, TorchPredictor) else None
     if loss_means is not None:
         reader = loss_means.observe(reader, options.batch)
-    for (sample, result), index in zip(predict_samples(model, reader, options), shard):
+    for sample, result in predict_samples(model, reader, options):
+        index = read_indices.popleft()
         if sample.truth is None:
             unlabeled.append(str(sample.id))
             continue
@@ -87,14 +102,17 @@ def evaluate(
         if len(shown) < examples:
             shown.append((sample, result))
     totals = loss_means.totals if loss_means is not None else {}
-    metric, index_by_id, unlabeled, totals = _merge_shards(gather_objects((metric, index_by_id, unlabeled, totals)))
+    shards = gather_objects((metric, index_by_id, unlabeled, damaged, totals))
+    metric, index_by_id, unlabeled, damaged, totals = _merge_shards(shards)
+    named = {kind: names for kind, names in ((UNLABELED, unlabeled), (DAMAGED, damaged)) if names}
+    left_out = {UNLABELED: len(unlabeled), **({DAMAGED: len(damaged)} if damaged else {})}
     report = Report(
         model.task.name,
         metric.compute(),
         _describe_protocol(model, options, metric),
-        {"images": len(index_by_id), UNLABELED: len(unlabeled), "notes": list(samples.notes), **metric.counts()},
+        {"images": len(index_by_id), **left_out, "notes": list(samples.notes), **metric.counts()},
         metric.tables(),
-        {UNLABELED: unlabeled} if unlabeled else {},
+        named,
     )
     means = {name: total / max(count, 1) for name, (total, count) in totals.items()}
     return Evaluation(report, metric, means, shown, index_by_id)
@@ -180,18 +198,19 @@ def _describe_model(model: Predictor) -> str:
     return " ".join(word for word in (*words, f"({details})" if details else "") if word)
 
 
-Shard = tuple[Metric, dict[str, int], list[str], dict[str, tuple[float, int]]]
+Shard = tuple[Metric, dict[str, int], list[str], list[str], dict[str, tuple[float, int]]]
 
 
 def _merge_shards(shards: list[Shard]) -> Shard:
-    metric, index_by_id, unlabeled, totals = shards[0]
-    for other_metric, other_indices, other_unlabeled, other_totals in shards[1:]:
+    metric, index_by_id, unlabeled, damaged, totals = shards[0]
+    for other_metric, other_indices, other_unlabeled, other_damaged, other_totals in shards[1:]:
         metric.merge(other_metric)
         index_by_id, unlabeled = index_by_id | other_indices, unlabeled + other_unlabeled
+        damaged = damaged + other_damaged
         for name, (total, count) in other_totals.items():
             previous_total, previous_count = totals.get(name, (0.0, 0))
             totals[name] = previous_total + total, previous_count + count
-    return metric, index_by_id, sorted(unlabeled), totals
+    return metric, index_by_id, sorted(unlabeled), sorted(damaged), totals
 
 
 def _describe_protocol(model: Predictor, options: PredictOptions, metric: Metric) -> dict[str, Any]:

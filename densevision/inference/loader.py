@@ -1,17 +1,20 @@
 """Samples to batches: the same batches for any number of workers, and after any resume.
 
-No random state is carried along: the augmentation of a sample is a function of (seed, epoch, index).
+No random state is carried along: the augmentation of a sample is a function of (seed, epoch, index). So is what takes
+the place of a sample with a damaged image.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
+from densevision.io.decode import CorruptImageError
 from densevision.sample import Batch, Sample, SampleSet, prepare_inputs, warp_ground_truth
 from densevision.tasks.base import Task
 
@@ -19,6 +22,7 @@ __all__ = [
     "AugmentedDataset",
     "Collate",
     "EpochBatchSampler",
+    "ReadSample",
     "SampleKey",
     "make_reading_loader",
     "make_training_loader",
@@ -30,6 +34,20 @@ class SampleKey(NamedTuple):
 
     epoch: int
     sample_index: int
+
+
+class ReadSample(NamedTuple):
+    """One sample that was read, or could not be.
+
+    Attributes:
+        index: Its index in the dataset.
+        sample: The sample; None if its image is damaged.
+        damaged: The damaged file; empty if there is none.
+    """
+
+    index: int
+    sample: Sample | None
+    damaged: str = ""
 
 
 class Collate:
@@ -45,11 +63,16 @@ class Collate:
         targets = self.task.collate_targets(target_records)
         if self.task.auxiliary_images:
             targets = targets | prepare_inputs(samples, self.task.auxiliary_images)[0]
-        return Batch(inputs, views, targets, target_records, [sample.id for sample in samples])
+        damaged = [name for sample in samples for name in sample.damaged]
+        return Batch(inputs, views, targets, target_records, [sample.id for sample in samples], damaged)
 
 
 class AugmentedDataset(Dataset[Sample]):
-    """A dataset read by `SampleKey` and augmented by the task with a random generator of the key's own."""
+    """A dataset read by `SampleKey` and augmented by the task with a random generator of the key's own.
+
+    An image that is damaged in its middle shows when it is decoded. Under the policies `fix` and `skip`, a sample that
+    needs such an image is replaced by the next one, with other random numbers, and `Sample.damaged` names the file.
+    """
 
     def __init__(self, task: Task, samples: SampleSet, seed: int):
         self.task, self.samples, self.seed = task, samples, seed
@@ -58,8 +81,19 @@ class AugmentedDataset(Dataset[Sample]):
         return len(self.samples)
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        rng = np.random.default_rng((self.seed, key.epoch, key.sample_index))
-        return self.task.augment(self.samples, key.sample_index, rng, key.epoch)
+        damaged: list[str] = []
+        while True:
+            attempt = (len(damaged),) if damaged else ()
+            rng = np.random.default_rng((self.seed, key.epoch, key.sample_index, *attempt))
+            try:
+                index = (key.sample_index + len(damaged)) % len(self)
+                sample = self.task.augment(self.samples, index, rng, key.epoch)
+            except CorruptImageError as failure:
+                damaged.append(str(failure.file))
+                if self.task.config.data.on_error == "fail" or len(damaged) == len(self):
+                    raise
+                continue
+            return replace(sample, damaged=tuple(damaged)) if damaged else sample
 
 
 class EpochBatchSampler(Sampler[list[SampleKey]]):
@@ -123,10 +157,32 @@ def make_training_loader(
     )
 
 
-def make_reading_loader(samples: SampleSet, indices: Sequence[int], workers: int) -> DataLoader[Sample]:
-    """Makes a loader of single samples in the order of the indices, read ahead by the workers."""
+class _ReadDataset(Dataset[ReadSample]):
+    def __init__(self, samples: SampleSet, skip_damaged: bool):
+        self.samples, self.skip_damaged = samples, skip_damaged
+
+    def __getitem__(self, index: int) -> ReadSample:
+        try:
+            return ReadSample(index, self.samples[index])
+        except CorruptImageError as failure:
+            if not self.skip_damaged:
+                raise
+            return ReadSample(index, None, str(failure.file))
+
+
+def make_reading_loader(
+    samples: SampleSet, indices: Sequence[int], workers: int, skip_damaged: bool = False
+) -> DataLoader[ReadSample]:
+    """Makes a loader of single samples in the order of the indices, read ahead by the workers.
+
+    Args:
+        samples: The dataset.
+        indices: Which of its samples, in which order.
+        workers: Processes that read.
+        skip_damaged: Give no sample where an image is damaged; otherwise the error is raised.
+    """
     return DataLoader(
-        Subset(samples, indices),  # type: ignore[arg-type]
+        Subset(_ReadDataset(samples, skip_damaged), indices),
         batch_size=None,
         shuffle=False,
         num_workers=workers,

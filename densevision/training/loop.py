@@ -35,6 +35,8 @@ __all__ = ["Counters", "TrainableTask", "TrainingLoop"]
 
 log = logging.getLogger("densevision")
 
+NUM_NAMED = 5
+"""Damaged images that a warning names."""
 HEALTHY_RATIOS = (1e-5, 1e-1)
 """Range of update norm / weight norm at the peak learning rate; a group outside of it is named in a warning."""
 
@@ -162,10 +164,16 @@ class TrainingLoop:
             sampler.set_epoch(self.counters.epochs)
         self._loss_sums, self._measurements, self.images = {}, {}, 0
         set_training_mode(self.model, self.config.freeze, self.config.freeze_norm_statistics)
+        damaged: list[str] = []
         for index, batch in enumerate(loader):
+            damaged += batch.damaged
             loss = self.train_batch(batch.to(self.fabric.device, non_blocking=True), index)
             report_loss(loss)
             self.images += len(batch)
+        if damaged:
+            names, epoch = sorted(set(damaged)), self.counters.epochs + 1
+            message = "epoch %d: %d samples were replaced because %d images are damaged: %s"
+            log.warning(message, epoch, len(damaged), len(names), ", ".join(names[:NUM_NAMED]))
 
     def train_batch(self, batch: Batch, index: int) -> float:
         """Runs all optimizers on one batch; steps after `accumulate_grad_batches` batches and at the epoch's end.

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from densevision.inference.loader import EpochBatchSampler, make_training_loader
+from densevision.errors import DataError
+from densevision.inference.loader import (
+    AugmentedDataset,
+    EpochBatchSampler,
+    SampleKey,
+    make_reading_loader,
+    make_training_loader,
+)
+from densevision.io.image import write_image
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.task import Detection
 
@@ -62,3 +72,64 @@ def test_make_training_loader__leaves_the_global_generator_only() -> None:
     before = torch.get_rng_state()
     next(iter(loader))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture
+def damaged_folder(tmp_path: Path) -> Path:
+    """Six images of YOLO's layout, of which the third is damaged in its middle."""
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        write_image(tmp_path / f"images/{name}.png", rng.integers(0, 256, (64, 64, 3), np.uint8))
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"labels/{name}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    file = tmp_path / "images/c.png"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 64] = bytes(64)
+    file.write_bytes(content)
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: [thing]\n")
+    return tmp_path
+
+
+def open_damaged(folder: Path, policy: str, mosaic: float) -> tuple[Detection, AugmentedDataset]:
+    settings = {"data.path": str(folder), "data.size": 64, "data.on_error": policy, "augment.mosaic": mosaic}
+    task = Detection(Detection.infer_from_data(DetectionConfig.resolve(None, {"arch": "yolo_n", **settings})))
+    return task, AugmentedDataset(task, task.open_dataset("train"), 0)
+
+
+def test_augmented_dataset__damaged_image_stops_under_fail(damaged_folder: Path) -> None:
+    task, dataset = open_damaged(damaged_folder, "fail", 0.0)
+    with pytest.raises(DataError) as error:
+        [dataset[SampleKey(0, index)] for index in range(len(dataset))]
+    assert "c.png" in str(error.value.file)
+    with pytest.raises(DataError):
+        list(make_reading_loader(task.open_dataset("val"), range(6), 0))
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+def test_augmented_dataset__damaged_image_is_replaced(damaged_folder: Path, mosaic: float) -> None:
+    _, dataset = open_damaged(damaged_folder, "skip", mosaic)
+    keys = [SampleKey(epoch, index) for epoch in range(2) for index in range(6)]
+    samples = [dataset[key] for key in keys]
+    replaced = [key for key, sample in zip(keys, samples) if sample.damaged]
+    assert {Path(name).name for sample in samples for name in sample.damaged} == {"c.png"}
+    assert replaced == [SampleKey(0, 2), SampleKey(1, 2)] if not mosaic else len(replaced) > 2
+    # A resumed run opens the dataset again and starts in the middle.
+    again = open_damaged(damaged_folder, "skip", mosaic)[1]
+    for key, sample in zip(keys[7:], samples[7:]):
+        np.testing.assert_array_equal(again[key].images["image"], sample.images["image"])
+        np.testing.assert_array_equal(again[key].truth.boxes, sample.truth.boxes)
+
+
+def test_make_training_loader__names_damaged_images(damaged_folder: Path) -> None:
+    task, _ = open_damaged(damaged_folder, "fix", 0.0)
+    loader = make_training_loader(task, task.open_dataset("train"), 0)
+    loader.batch_sampler.set_epoch(0)
+    batches = list(loader)
+    assert [Path(name).name for batch in batches for name in batch.damaged] == ["c.png"]
+
+
+def test_make_reading_loader__leaves_damaged_images_out(damaged_folder: Path) -> None:
+    task, _ = open_damaged(damaged_folder, "skip", 0.0)
+    read = list(make_reading_loader(task.open_dataset("val"), range(6), 0, skip_damaged=True))
+    assert [entry.index for entry in read if entry.sample is not None] == [0, 1, 3, 4, 5]
+    assert [Path(entry.damaged).name for entry in read if entry.damaged] == ["c.png"]
