@@ -356,8 +356,11 @@ def test_compute_losses__gradients_reach_every_parameter():
     losses = network.compute_losses({"image": images()}, TWO)
     assert set(losses) == {"vfl", "l1", "giou", "fgl", "ddf", "denoising"}
     sum(losses.values()).backward()
-    silent = [name for name, p in network.named_parameters() if p.grad is None or float(p.grad.abs().sum()) == 0]
-    assert silent == []
+    assert [name for name, p in network.named_parameters() if p.grad is None] == []
+    # The norm or the softmax behind these removes their effect: rounding alone decides whether the gradient is 0.
+    invariant = (".lab.scale", ".lab.bias", ".key.bias")
+    silent = [name for name, p in network.named_parameters() if float(p.grad.abs().sum()) == 0]
+    assert [name for name in silent if not name.endswith(invariant)] == []
 
 
 @pytest.mark.parametrize("empty", [targets([], []), targets([([0.0, 0, 9, 9], 1)], [], crowd=[[True], []])])
