@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
@@ -23,7 +24,7 @@ class ServerMetrics:
 
     def __init__(self, count_requests: Callable[[], int]):
         self.registry = CollectorRegistry()
-        names = {"registry": self.registry, "namespace": "densevision"}
+        names: dict[str, Any] = {"registry": self.registry, "namespace": "densevision"}
         self.requests = Counter("requests", "Requests by path and status.", ["path", "status"], **names)
         self.seconds = Histogram(
             "request_seconds", "Seconds from request to response.", ["path"], buckets=SECONDS, **names
