@@ -286,3 +286,23 @@ def test_semantic__labels_beside_a_drawing(tmp_path: Path, capsys, values: tuple
     command = ("semantic", "score", "--truth", str(tmp_path / "truth"), "--predictions", str(tmp_path / "predictions"))
     report = json.loads(run_command(capsys, *command, *settings, "--json")[1])
     assert report["metrics"]["mIoU"] == 1 and report["counts"]["images"] == 1
+
+
+def test_analyze__conventions_of_tide(tmp_path: Path, capsys) -> None:
+    """A class that is predicted without ground truth counts with AP 0 in tidecv, and not at all in COCO."""
+    box = {"image_id": 1, "bbox": [1, 1, 9, 9]}
+    truth = {
+        "images": [{"id": 1, "width": 32, "height": 32, "file_name": "x.jpg"}],
+        "annotations": [{"id": 1, "area": 81, "iscrowd": 0, "category_id": 1, **box}],
+        "categories": [{"id": 1, "name": "one"}, {"id": 2, "name": "two"}],
+    }
+    predictions = [{"score": 0.9, "category_id": number, **box} for number in (1, 2)]
+    for name, content in (("t.json", truth), ("p.json", predictions)):
+        (tmp_path / name).write_text(json.dumps(content))
+    command = ("analyze", str(tmp_path / "p.json"), "--truth", str(tmp_path / "t.json"), "--json")
+    titles = [
+        next(iter(json.loads(run_command(capsys, "detection", *command, *option)[1])["errors"]))
+        for option in ((), ("--tide", "tidecv"))
+    ]
+    assert "AP50 is 1.0000" in titles[0] and "AP50 is 0.5000" in titles[1]
+    assert run_command(capsys, "depth", *command, "--tide", "tidecv")[0] == 2
