@@ -18,7 +18,6 @@ from fastapi.testclient import TestClient
 from densevision.serving.app import create_app
 from densevision.serving.options import ServerOptions
 from densevision.serving.served_models import ServedModel, load_model
-from densevision.tasks import TASKS
 
 Encode = Callable[..., bytes]
 Serve = Callable[..., Any]
@@ -37,11 +36,17 @@ def encode_image() -> Encode:
     return encode
 
 
+class LoadedModels(dict[str, ServedModel]):
+    """The bundled weights of a task, on the CPU in float32, loaded when they are first needed."""
+
+    def __missing__(self, task: str) -> ServedModel:
+        self[task] = load_model(task, ServerOptions(device="cpu", precision="float32"))
+        return self[task]
+
+
 @pytest.fixture(scope="session")
 def models() -> dict[str, ServedModel]:
-    """The bundled weights of every task, on the CPU in float32."""
-    options = ServerOptions(device="cpu", precision="float32")
-    return {task: load_model(task, options) for task in TASKS.built_in}
+    return LoadedModels()
 
 
 @pytest.fixture

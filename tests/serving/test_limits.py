@@ -276,8 +276,8 @@ def test_download_image__refuses_its_own_network(host: str, site: str, tmp_path:
 
 
 def test_download_image__one_private_address_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
-    monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **options: answers)
+    addresses = [(2, 1, 6, "", ("8.8.8.8", 80)), (2, 1, 6, "", ("10.0.0.1", 80))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **options: addresses)
     monkeypatch.setattr("socket.create_connection", lambda *arguments, **options: pytest.fail("connected"))
     with pytest.raises(DataError):
         download_image("http://images.example/a.png", tmp_path / "a", 1000, 1)

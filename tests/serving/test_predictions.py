@@ -144,12 +144,12 @@ def test_predict__option_without_effect_is_refused(query: str, field: str, serve
     assert error["field"].startswith(field) and error["message"]
 
 
-@pytest.mark.parametrize("files", [{}, {"picture": b"x"}, {"first": b"x"}])
+@pytest.mark.parametrize("files", [{}, {"photo": b"x"}, {"first": b"x"}])
 def test_predict__missing_or_misnamed_files(files: dict[str, bytes], serve: Any) -> None:
     with serve("flow") as client:
         response = client.post("/v1/flow/predict", files={name: ("a.png", data) for name, data in files.items()})
     assert response.status_code == 422
-    assert response.json()["error"]["field"] in ("first", "second", "picture")
+    assert response.json()["error"]["field"] in ("first", "second", "photo")
 
 
 def test_predict__images_of_a_pair_must_match(serve: Any, encode_image: Any) -> None:

@@ -79,13 +79,13 @@ def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_start__port_in_use(weights: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        answer = run_command("--model", f"detection={weights}", "--port", str(taken.getsockname()[1]))
-    assert answer.returncode == 2 and answer.stderr.startswith("error: port")
+        completed = run_command("--model", f"detection={weights}", "--port", str(taken.getsockname()[1]))
+    assert completed.returncode == 2 and completed.stderr.startswith("error: port")
 
 
 def test_start__other_machines_need_a_token(weights: Path) -> None:
-    answer = run_command("--model", f"detection={weights}", "--host", "0.0.0.0")
-    assert answer.returncode == 2 and "token" in answer.stderr
+    completed = run_command("--model", f"detection={weights}", "--host", "0.0.0.0")
+    assert completed.returncode == 2 and "token" in completed.stderr
 
 
 def test_start__without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -104,5 +104,5 @@ def test_help__needs_neither_torch_nor_the_extra() -> None:
         "for name in ('fastapi', 'uvicorn', 'prometheus_client', 'torch'): sys.modules[name] = None\n"
         "from densevision.cli.main import run; run(['serve', '--help'])"
     )
-    answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert answer.returncode == 0 and "--batch-window-ms" in answer.stdout, answer.stderr
+    completed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert completed.returncode == 0 and "--batch-window-ms" in completed.stdout, completed.stderr
