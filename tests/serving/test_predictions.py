@@ -14,6 +14,8 @@ import pytest
 import densevision
 from densevision.tasks import TASKS
 
+FAST = ("detection", "depth", "flow")
+"""Tasks of the default run: objects, a map, and a pair of images."""
 TOLERANCE = 1e-4
 """Of float32 numbers from batches of different sizes."""
 
@@ -44,7 +46,9 @@ def assert_same(actual: Any, expected: Any, where: str = "") -> None:
         assert actual == expected, where
 
 
-@pytest.mark.parametrize("task", TASKS.built_in)
+@pytest.mark.parametrize(
+    "task", [task if task in FAST else pytest.param(task, marks=pytest.mark.slow) for task in TASKS.built_in]
+)
 def test_predict__equals_predict_of_the_file(
     task: str, serve: Any, models: Any, encode_image: Any, tmp_path: Path
 ) -> None:
@@ -204,6 +208,7 @@ def test_models__are_selected_by_name(models: Any, encode_image: Any, weights: P
         create_app([mine, mine])
 
 
+@pytest.mark.slow
 def test_openapi__is_valid_and_needs_no_other_server(serve: Any) -> None:
     from openapi_spec_validator import validate
 

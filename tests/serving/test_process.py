@@ -38,6 +38,7 @@ def start_server(weights: Path) -> Iterator[Callable[..., tuple[subprocess.Popen
         process.communicate()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 def test_sigterm__completes_what_was_accepted(start_server: Any, encode_image: Any) -> None:
     import httpx
@@ -63,6 +64,7 @@ def test_sigterm__completes_what_was_accepted(start_server: Any, encode_image: A
         httpx.get(f"{url}/health")
 
 
+@pytest.mark.slow
 def test_upload__large_body_gets_its_response(start_server: Any) -> None:
     import httpx
 
@@ -73,28 +75,30 @@ def test_upload__large_body_gets_its_response(start_server: Any) -> None:
     assert httpx.get(f"{url}/health", timeout=60).json()["status"] == "ok"
 
 
-def run_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, timeout=300)
+def fail_to_start(*arguments: str) -> int | str | None:
+    """The exit code of a server that does not start."""
+    from densevision.cli.main import run
+
+    with pytest.raises(SystemExit) as raised:
+        run(["serve", *arguments])
+    return raised.value.code
 
 
-def test_start__port_in_use(weights: Path) -> None:
+def test_start__port_in_use(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        completed = run_command("--model", f"detection={weights}", "--port", str(taken.getsockname()[1]))
-    assert completed.returncode == 2 and completed.stderr.startswith("error: port")
+        port = str(taken.getsockname()[1])
+        assert fail_to_start("--model", f"detection={weights}", "--port", port) == 2
+    assert capsys.readouterr().err.startswith("error: port")
 
 
-def test_start__other_machines_need_a_token(weights: Path) -> None:
-    completed = run_command("--model", f"detection={weights}", "--host", "0.0.0.0")
-    assert completed.returncode == 2 and "token" in completed.stderr
+def test_start__other_machines_need_a_token(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fail_to_start("--model", f"detection={weights}", "--host", "0.0.0.0") == 2
+    assert "token" in capsys.readouterr().err
 
 
 def test_start__without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from densevision.cli.main import run
-
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
-    with pytest.raises(SystemExit) as raised:
-        run(["serve", "--model", "detection"])
-    assert raised.value.code == 2
+    assert fail_to_start("--model", "detection") == 2
     assert "densevision[serve]" in capsys.readouterr().err
 
 
