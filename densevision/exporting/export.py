@@ -9,7 +9,7 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -33,6 +33,7 @@ from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sources import open_source
 from densevision.io.atomic_write import atomic_write
 from densevision.nn.model import Tensors
+from densevision.ops.nms import trace_torchvision_nms
 from densevision.run_config import PredictOptions
 from densevision.sample import InputSpec, Sample, prepare_inputs
 from densevision.tasks.base import Task
@@ -106,9 +107,10 @@ def export(
     accepted = TOLERANCES[half] if tolerance is None else replace(TOLERANCES[half], absolute=tolerance, relative=0.0)
     card = predictor.card.replace(config=task.config.to_dict()).to_json()
     reference = ExportProgram(predictor, options, decode)
-    program = trace_program(
-        ExportProgram(predictor, options, decode, half and export_format != "openvino"), task.input_spec
-    )
+    with trace_torchvision_nms() if export_format == "torch" else nullcontext():
+        program = trace_program(
+            ExportProgram(predictor, options, decode, half and export_format != "openvino"), task.input_spec
+        )
     write = WRITERS[export_format](program, list(task.input_spec), half)
     metadata = _make_metadata(predictor, options, decode, half, program)
     with _write_atomically(path) as temporary, _make_folder(path) as folder:

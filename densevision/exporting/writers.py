@@ -17,17 +17,16 @@ from densevision.errors import ExportError
 from densevision.exporting.exported_predictor import OUTPUT_SUFFIX, import_runtime
 from densevision.exporting.metadata import CARD_KEY
 from densevision.exporting.onnx_operators import make_translation_table
-from densevision.ops.nms import nms_operator, suppress_flat
 from densevision.telemetry import disable_telemetry
 
-__all__ = ["WRITERS", "describe_error", "omit_stack_traces", "replace_nms"]
+__all__ = ["WRITERS", "describe_error", "omit_stack_traces", "remove_assertions"]
 
 Writer = Callable[[Path, dict[str, str]], None]
 
 
 @contextmanager
 def omit_stack_traces() -> Iterator[None]:
-    """Traces without the place of each operation in the source: half of the time, and exported files hold none of it.
+    """Traces without the place of each operation in the source: exported files hold none of it.
 
     Older PyTorch lacks the switch.
     """
@@ -113,26 +112,18 @@ def _make_openvino_writer(program: ExportedProgram, names: list[str], half: bool
     return write
 
 
-def replace_nms(program: ExportedProgram) -> ExportedProgram:
-    """Replaces the suppression by torchvision's operator, which other programs have too."""
-    if not any(node.target is nms_operator._opoverload for node in program.graph.nodes):
-        return program
-    guards = program._guards_code
-    with warnings.catch_warnings(), omit_stack_traces():
-        warnings.simplefilter("ignore")
-        program = program.run_decompositions({nms_operator._opoverload: suppress_flat})
-    program._guards_code = guards
+def remove_assertions(program: ExportedProgram) -> ExportedProgram:
+    """Removes the assertions that the suppression has as many candidates as in the example, at least two."""
     for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten._assert_scalar.default:  # that there are two candidates, as in the example
+        if node.target is torch.ops.aten._assert_scalar.default:
             program.graph.erase_node(node)
-        node.meta.pop("stack_trace", None)
     program.graph.eliminate_dead_code()
     program.graph_module.recompile()
     return program
 
 
 def _make_torch_writer(program: ExportedProgram, names: list[str], half: bool) -> Writer:
-    program = replace_nms(program)
+    program = remove_assertions(program)
 
     def write(path: Path, texts: dict[str, str]) -> None:
         buffer = io.BytesIO()  # when PyTorch writes the file itself, a full disk ends the process

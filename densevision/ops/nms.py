@@ -5,14 +5,36 @@ Boxes are xyxy. Tensors have a fixed number of rows per image; a mask says which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision import ops
 
-__all__ = ["batched_nms", "gather_rows", "nms_operator", "select_detections", "suppress_flat", "top_k"]
+__all__ = [
+    "batched_nms",
+    "gather_rows",
+    "nms_operator",
+    "select_detections",
+    "suppress_flat",
+    "top_k",
+    "trace_torchvision_nms",
+]
+
+_is_traced_inline: ContextVar[bool] = ContextVar("is_traced_inline", default=False)
+
+
+@contextmanager
+def trace_torchvision_nms() -> Iterator[None]:
+    """Graphs that are traced meanwhile hold torchvision's operator, which programs without densevision have too."""
+    token = _is_traced_inline.set(True)
+    try:
+        yield
+    finally:
+        _is_traced_inline.reset(token)
 
 
 def batched_nms(
@@ -39,6 +61,8 @@ def batched_nms(
     """
     if groups is None:
         groups = torch.zeros_like(valid, dtype=torch.int64)
+    if _is_traced_inline.get():
+        return suppress_flat(boxes.detach(), valid, float(iou_threshold), groups, num_groups)
     return nms_operator(boxes.detach(), valid, float(iou_threshold), groups, num_groups)
 
 

@@ -28,7 +28,7 @@ PAIRS = {
     "settings",
     [
         {"augment.rotate": 5.0, "augment.erase": 0.5},
-        {"arch": "depth_dpt", "output": "relative", "loss.silog_variance": 1.0},
+        pytest.param({"arch": "depth_dpt", "output": "relative", "loss.silog_variance": 1.0}, marks=pytest.mark.slow),
         {
             "arch": "depth_anything",
             "backbone.name": "vit_tiny_patch16_224",

@@ -21,7 +21,9 @@ TINY = {"data.path": "scenes:8:0", "data.size": 64, "backbone.name": "mobilenetv
             "mode": "binary",
             "loss.lovasz": 1.0,
         },
-        {"arch": "fcn", "loss.auxiliary": 0.5, "mode": "multilabel", "loss.dice": 0.2},
+        pytest.param(
+            {"arch": "fcn", "loss.auxiliary": 0.5, "mode": "multilabel", "loss.dice": 0.2}, marks=pytest.mark.slow
+        ),
     ],
     ids=["fcn8s", "unet-binary", "fcn-multilabel"],
 )
