@@ -8,6 +8,8 @@ import click
 
 from densevision.escaping import escape_control
 
+__all__ = ["command"]
+
 
 def command() -> click.Command:
     """Builds the command."""

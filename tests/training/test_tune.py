@@ -62,6 +62,7 @@ def test_tune__writes_the_winner(reference: Path, tiny: dict[str, Any]) -> None:
     )
 
 
+@pytest.mark.slow
 def test_tune__an_interrupted_study_equals_one_that_was_not(
     reference: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
