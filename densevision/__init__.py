@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from densevision.api import check, evaluate, export, load, predict, score, train, tune
     from densevision.datasets.conversion import convert_dataset
     from densevision.file_info import info
-    from densevision.models import create_model, list_models
+    from densevision.models import create_joint_model, create_model, list_models
     from densevision.opened_dataset import open_dataset
     from densevision.published_weights import convert_weights, list_weights
     from densevision.publishing import push
@@ -33,7 +33,7 @@ _MODULES = {
     "densevision.api": ("check", "evaluate", "export", "load", "predict", "score", "train", "tune"),
     "densevision.datasets.conversion": ("convert_dataset",),
     "densevision.file_info": ("info",),
-    "densevision.models": ("create_model", "list_models"),
+    "densevision.models": ("create_joint_model", "create_model", "list_models"),
     "densevision.opened_dataset": ("open_dataset",),
     "densevision.published_weights": ("convert_weights", "list_weights"),
     "densevision.publishing": ("push",),
@@ -68,6 +68,7 @@ __all__ = [
     "check",
     "convert_dataset",
     "convert_weights",
+    "create_joint_model",
     "create_model",
     "doctor",
     "evaluate",

@@ -1,10 +1,10 @@
-"""Models as a library: `create_model` and `list_models`, as in timm."""
+"""Models as a library: `create_model` and `list_models`, as in timm, and `create_joint_model`."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
@@ -12,9 +12,10 @@ from densevision.tasks import TASKS, check_task_name, import_task_module
 from densevision.tasks.registry import Architecture
 
 if TYPE_CHECKING:
+    from densevision.nn.joint_model import JointModel
     from densevision.nn.model import Model
 
-__all__ = ["create_model", "find_architectures", "list_models"]
+__all__ = ["create_joint_model", "create_model", "find_architectures", "list_models"]
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,30 @@ def create_model(
     if pretrained is not None:
         _load_pretrained(model, name, pretrained, class_names)
     return model
+
+
+def create_joint_model(
+    models: Mapping[str, Model], loss_weights: Mapping[str, float] | None = None, uncertainty_weights: bool = False
+) -> JointModel:
+    """Joins models into one with a shared encoder, which runs once per image.
+
+    Args:
+        models: Name of each head -> its model, of `create_model`, with the same `encoder`. They are taken over.
+        loss_weights: Factor of the losses of a head, 1 by default.
+        uncertainty_weights: Learn these factors instead (Kendall, Gal and Cipolla, CVPR 2018).
+
+    Raises:
+        UsageError: A model has no encoder to share, or the encoders differ.
+
+    Example:
+        >>> options = {"encoder": "test_resnet", "num_classes": 3}
+        >>> heads = {"boxes": create_model("yolo_n", **options), "classes": create_model("fcn32s", **options)}
+        >>> sorted(create_joint_model(heads).split())
+        ['boxes', 'classes']
+    """
+    from densevision.nn.joint_model import JointModel
+
+    return JointModel(models, loss_weights, uncertainty_weights)
 
 
 def _load_pretrained(

@@ -58,6 +58,7 @@ class Backbone(nn.Module):
             `output_stride`, `freeze` (number of shallow stages), `options` (further arguments of the timm model).
 
     Attributes:
+        config: The timm model and its options.
         channels: Channels of every level, those of the image first.
         strides: Stride of every level, that of the image, 1, first.
 
@@ -79,7 +80,7 @@ class Backbone(nn.Module):
         **options: Any,
     ):
         super().__init__()
-        config = BackboneConfig.from_dict({"name": name, "channels": in_channels, **options})
+        self.config = config = BackboneConfig.from_dict({"name": name, "channels": in_channels, **options})
         info = introspect_backbone(config)
         strides = list(PYRAMID_STRIDES) if info.plain else [stage.stride for stage in info.stages]
         levels = [i for i, stride in enumerate(strides) if (shallowest or 1) <= stride <= (deepest or strides[-1])]
