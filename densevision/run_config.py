@@ -104,8 +104,8 @@ class DataConfig(Config):
     workers: int = Field(0, ge=0)
     """Number of processes that read and augment; the samples do not depend on it."""
     on_error: Literal["fail", "fix", "skip"] = "fail"
-    """Handling of invalid labels and damaged images: fail, fix labels where possible, or skip; all are counted and named.
-    Training takes another sample in place of a damaged one."""
+    """Handling of invalid labels and damaged images: fail, fix labels where possible, or skip; each is counted and
+    named. Training takes another sample in place of a damaged one."""
     max_pixels: Count = 400_000_000
     """Maximum size of a decoded image in pixels, against decompression bombs."""
 
