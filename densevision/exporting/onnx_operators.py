@@ -16,7 +16,7 @@ def make_translation_table() -> dict[Callable[..., Any], Callable[..., Any]]:
 
     op: Any = opset18  # its annotations name the tensors of a run; here operators take and give nodes of a graph
 
-    def nms(boxes, valid, iou_threshold: float, groups, num_groups: int):  # type: ignore[no-untyped-def]
+    def nms(boxes, valid, iou_threshold: float, groups, num_groups: int):
         """ONNX's NonMaxSuppression with one of its classes per group: the boxes stay as they are."""
         shape = op.Shape(valid)
         count = op.Shape(valid, start=1, end=2)

@@ -40,12 +40,12 @@ class ReadSample(NamedTuple):
     """One sample that was read, or could not be.
 
     Attributes:
-        index: Its index in the dataset.
+        row: Its position in the dataset.
         sample: The sample; None if its image is damaged.
         damaged: The damaged file; empty if there is none.
     """
 
-    index: int
+    row: int
     sample: Sample | None
     damaged: str = ""
 

@@ -267,7 +267,7 @@ def _copy_without_weights(encoder: Backbone) -> Backbone:
 
 def _merge_input_specs(models: Mapping[str, Model]) -> dict[str, InputSpec]:
     """The rule of the first model, on a canvas that suits all of them."""
-    specs = {name: spec for model in reversed(models.values()) for name, spec in model.input_spec.items()}
+    specs = {name: spec for model in reversed(list(models.values())) for name, spec in model.input_spec.items()}
     images = [model.input_spec["image"] for model in models.values()]
     multiple_of = math.lcm(*(spec.multiple_of for spec in images))
     min_side = max(spec.min_side for spec in images)

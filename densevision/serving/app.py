@@ -177,11 +177,14 @@ class _Server:
         image_names = image_fields(specs)
         name = negotiate_format(_take_text(fields, "format"), request.headers.get("accept"), model.result_type)
         sources = {field: [value for key, value in fields if key == field and value != ""] for field in image_names}
-        texts = [item for item in fields if item[0] not in (*image_names, *RESERVED_FIELDS)]
-        for key, value in texts:
+        texts: list[tuple[str, str]] = []
+        for key, value in fields:
+            if key in (*image_names, *RESERVED_FIELDS):
+                continue
             if not isinstance(value, str):
                 hint = did_you_mean(key, image_names)
                 raise UsageError("no such field for files", field=key, value=value.filename, hint=hint)
+            texts.append((key, value))
         supported = model.predictor.task.supported_options
         prediction_options = check_options(model.predictor, parse_options(texts, supported))
         with tempfile.TemporaryDirectory(prefix="densevision-", ignore_cleanup_errors=True) as folder:
