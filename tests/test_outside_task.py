@@ -88,7 +88,7 @@ def test_folders_are_checked_and_trained_on(tmp_path: Path) -> None:
     assert 0 < metrics["MAE"] < 1
 
 
-def test_help__looks_for_no_other_package() -> None:
+def test_help__searches_for_no_other_package() -> None:
     code = (
         "import sys; from densevision.cli.main import run; run(['--help']);"
         "from densevision.tasks import TASKS; sys.exit('outside' in vars(TASKS) or 'importlib.metadata' in sys.modules)"

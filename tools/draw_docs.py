@@ -1,4 +1,4 @@
-"""Draws the pictures of docs/: python tools/draw_docs.py. Scenes are held out; predictions are the bundled weights'."""
+"""Draws the images of docs/: python tools/draw_docs.py. Scenes are held out; predictions are the bundled weights'."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ WIDTH, JPEG_QUALITY = 1200, 80
 
 def main() -> None:
     for task in TASKS:
-        picture = cv2.cvtColor(draw_task(task), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(FOLDER / f"{task}.jpg"), picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        drawing = cv2.cvtColor(draw_task(task), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(str(FOLDER / f"{task}.jpg"), drawing, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
 
 
 def draw_task(task: str) -> np.ndarray:

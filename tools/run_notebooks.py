@@ -10,12 +10,12 @@ from typing import Any
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MAX_WIDTH = 720
-"""Pixels; wider pictures are reduced in the stored notebook."""
+"""Pixels; wider drawings are reduced in the stored notebook."""
 JPEG_QUALITY = 85
 KEPT_METADATA = ("kernelspec", "language_info")
 
 
-def shrink_picture(output: dict[str, Any]) -> None:
+def shrink_image(output: dict[str, Any]) -> None:
     """Replaces the PNG of an output by a JPEG that is a tenth as large."""
     import cv2
     import numpy as np
@@ -23,12 +23,12 @@ def shrink_picture(output: dict[str, Any]) -> None:
     data = output.get("data", {})
     for kind in ("image/png", "image/jpeg"):
         if kind in data:
-            picture = cv2.imdecode(np.frombuffer(base64.b64decode(data.pop(kind)), np.uint8), cv2.IMREAD_COLOR)
-            height, width = picture.shape[:2]
+            drawing = cv2.imdecode(np.frombuffer(base64.b64decode(data.pop(kind)), np.uint8), cv2.IMREAD_COLOR)
+            height, width = drawing.shape[:2]
             if width > MAX_WIDTH:
                 size = (MAX_WIDTH, round(height * MAX_WIDTH / width))
-                picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-            encoded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+                drawing = cv2.resize(drawing, size, interpolation=cv2.INTER_AREA)
+            encoded = cv2.imencode(".jpg", drawing, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
             data["image/jpeg"] = base64.b64encode(encoded.tobytes()).decode()
 
 
@@ -45,7 +45,7 @@ def main(names: list[str]) -> None:
             if "outputs" in cell:
                 cell.outputs = [output for output in cell.outputs if "TqdmWarning" not in output.get("text", "")]
             for output in cell.get("outputs", ()):
-                shrink_picture(output)
+                shrink_image(output)
         notebook.metadata = {name: notebook.metadata[name] for name in KEPT_METADATA if name in notebook.metadata}
         nbformat.write(notebook, file)
         print(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")

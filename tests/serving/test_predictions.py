@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import densevision
+from densevision.datasets.scenes import Scenes
+from densevision.io.image import write_image
 from densevision.tasks import TASKS
 
 FAST = ("detection", "depth", "flow")
@@ -102,13 +104,11 @@ def test_predict__several_images_in_order(serve: Any, models: Any, encode_image:
     assert (refused.status_code, refused.json()["error"]["field"]) == (422, "format")
 
 
-def test_predict__options_have_the_effect_of_predict(
-    serve: Any, models: Any, encode_image: Any, tmp_path: Path
-) -> None:
+def test_predict__options_have_the_effect_of_predict(serve: Any, models: Any, tmp_path: Path) -> None:
     file = tmp_path / "scene.png"
-    file.write_bytes(encode_image(96, 160, 3))
+    write_image(file, Scenes(1, 20, (192, 256))[0].image)
     names = models["detection"].predictor.card.classes
-    options: dict[str, Any] = {"score_threshold": 0.01, "max_detections": 3, "classes": list(names[:2]), "tta": "flip"}
+    options: dict[str, Any] = {"score_threshold": 0.01, "max_detections": 3, "classes": list(names[:4]), "tta": "flip"}
     expected = predict_directly("detection", models["detection"], [file], **options)
     assert len(expected) == 3
     with serve("detection") as client:

@@ -80,12 +80,12 @@ def run_trial(reader: Reader, folder: Path, index: int, seed: int) -> Verdict:
     path = folder / name
     path.write_bytes(content)
     try:
-        return _judge(reader, path, rng)
+        return _assess(reader, path, rng)
     finally:
         path.write_bytes(reader.seeds[name])
 
 
-def _judge(reader: Reader, path: Path, rng: random.Random) -> Verdict:
+def _assess(reader: Reader, path: Path, rng: random.Random) -> Verdict:
     start = time.process_time()
     try:
         notes: Sequence[str] | None = reader.read(path, rng)
