@@ -21,7 +21,7 @@ def command() -> click.Command:
         "folders, network settings, and a tiny loop of training, prediction and export. One line per finding; exit "
         "code 1 when there are errors.",
     )
-    @click.option("--quick", is_flag=True, help="Leave out the loop, which takes about ten seconds.")
+    @click.option("--quick", is_flag=True, help="Leave out the loop, which takes about a minute.")
     @json_flag
     @click.pass_context
     def doctor(ctx: click.Context, quick: bool, as_json: bool) -> None:

@@ -62,7 +62,7 @@ def doctor(*, quick: bool = False, on_finding: Callable[[SystemFinding], Any] | 
     and a tiny loop of training, prediction and export. Opens no connection and changes nothing.
 
     Args:
-        quick: Leave out the loop, which takes about ten seconds.
+        quick: Leave out the loop, which takes about a minute.
         on_finding: Called with each `SystemFinding` as soon as it is known.
 
     Returns:
