@@ -127,7 +127,7 @@ def case(images: int = 2, queries: int = 12, classes: int = 5, layers: int = 3) 
     """Fixed outputs of a decoder of three layers, of its initial boxes and of an encoder, with ground truth.
 
     Returns:
-        "layers", "initial" and "encoder" of (logits, boxes, corners), the "reference" boxes, and per image "boxes"
+        "layers", "initial" and "encoder" of (logits, boxes), with corners for the layers, the "reference" boxes, and per image "boxes"
         (normalized cxcywh) and "labels".
     """
 
@@ -145,8 +145,8 @@ def case(images: int = 2, queries: int = 12, classes: int = 5, layers: int = 3) 
     ]
     return {
         "layers": rows,
-        "initial": (logits(0.57), reference, None),
-        "encoder": (logits(0.91), boxes(0.43), None),
+        "initial": (logits(0.57), reference),
+        "encoder": (logits(0.91), boxes(0.43)),
         "reference": reference,
         "boxes": [
             torch.tensor([[0.3, 0.4, 0.3, 0.2], [0.7, 0.6, 0.25, 0.4], [0.5, 0.2, 0.15, 0.35]]),

@@ -22,8 +22,6 @@ IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 HALF = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
 GOOGLE = {"mean": (128 / 255,) * 3, "std": (128 / 255,) * 3}
 """(x - 128) / 128 of pixels from 0 to 255, as Google's 8-bit networks are fed."""
-TORCHVISION_SIDE = 520
-"""Shorter side that torchvision's `SemanticSegmentation` transform scales images to."""
 _HINT = "Give the file that its publisher offers, or what torch.save(model.state_dict(), FILE) writes."
 _CONSTANTS = ("encoder.mean", "encoder.std")
 """Buffers that follow from the config and that other projects do not store."""
@@ -76,7 +74,6 @@ def _torchvision(
         {
             "arch": arch,
             "backbone": {"name": encoder, **IMAGENET},
-            "model": {"shorter_side": TORCHVISION_SIDE},
             "loss": {"auxiliary": 0.5 if auxiliary else 0.0},
         },
         VOC_NAMES,

@@ -74,7 +74,7 @@ def test_binary__is_one_logit(name: str) -> None:
     logits = model(image=torch.rand(1, 3, 64, 64))["logits"]
     assert logits.shape == (1, 2, 64, 64) and (logits[:, 0] == 0).all()
     torch.testing.assert_close(model.postprocess({"logits": logits})["probabilities"][:, 1], logits[:, 1].sigmoid())
-    with pytest.raises(ValueError, match="binary"):
+    with pytest.raises(UsageError, match="binary"):
         build(name, encoder, num_classes=3, mode="binary")
 
 

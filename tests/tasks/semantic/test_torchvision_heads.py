@@ -79,7 +79,7 @@ def test_batch_of_one__pools_with_the_running_statistics():
 def test_input_spec__stretches_to_a_size_where_one_is_given():
     spec = DeepLabV3(2, "resnet18", input_size=513).input_spec["image"]
     assert (spec.mode, spec.size) == ("stretch", (513, 513))
-    assert LRASPP(2).input_spec["image"].how == "pad"
+    assert LRASPP(2).input_spec["image"].mode == "pad"
 
 
 def test_in_channels__of_any_number():
