@@ -131,5 +131,5 @@ def test_make_training_loader__names_damaged_images(damaged_folder: Path) -> Non
 def test_make_reading_loader__leaves_damaged_images_out(damaged_folder: Path) -> None:
     task, _ = open_damaged(damaged_folder, "skip", 0.0)
     read = list(make_reading_loader(task.open_dataset("val"), range(6), 0, skip_damaged=True))
-    assert [entry.index for entry in read if entry.sample is not None] == [0, 1, 3, 4, 5]
+    assert [entry.row for entry in read if entry.sample is not None] == [0, 1, 3, 4, 5]
     assert [Path(entry.damaged).name for entry in read if entry.damaged] == ["c.png"]
