@@ -127,8 +127,8 @@ def case(images: int = 2, queries: int = 12, classes: int = 5, layers: int = 3) 
     """Fixed outputs of a decoder of three layers, of its initial boxes and of an encoder, with ground truth.
 
     Returns:
-        "layers", "initial" and "encoder" of (logits, boxes), with corners for the layers, the "reference" boxes, and per image "boxes"
-        (normalized cxcywh) and "labels".
+        "layers", "initial" and "encoder" of (logits, boxes), with corners for the layers, the "reference" boxes, and
+        per image "boxes" (normalized cxcywh) and "labels".
     """
 
     def boxes(speed: float) -> Tensor:
