@@ -39,8 +39,9 @@ def check_round_trip() -> Iterator[SystemFinding]:
         run = api.train("detection", "scenes:8:0", overrides=SETTINGS, out=Path(folder) / "run", quiet=True)
         weights = run / "best.safetensors"
         image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-        options = {"device": "cpu", "precision": "float32", "score_threshold": SCORE_THRESHOLD}
-        result = api.predict(image, "detection", weights, **options)
+        result = api.predict(
+            image, "detection", weights, device="cpu", precision="float32", score_threshold=SCORE_THRESHOLD
+        )
         steps = "train, predict"
         if find_spec("onnx") and find_spec("onnxscript") and find_spec("onnxruntime"):
             exported = api.export("detection", weights, out=Path(folder) / "model.onnx")
