@@ -38,6 +38,7 @@ MAX_EVALUATION_SECONDS = 45.0
 TRAINING = {
     "arch": "yolo_n",
     "backbone.name": "resnet10t",
+    "backbone.pretrained": False,
     "data.size": 128,
     "train.epochs": 8,
     "train.batch": 8,
