@@ -9,7 +9,7 @@ from torch import Tensor
 
 from densevision.nn.model import Model, Tensors
 
-__all__ = ["DetectionOptions", "Detector"]
+__all__ = ["DetectionDefaults", "DetectionOptions", "Detector"]
 
 
 class DetectionOptions(NamedTuple):
@@ -32,11 +32,11 @@ class DetectionOptions(NamedTuple):
     class_mask: Tensor | Sequence[bool] | None = None
 
 
-class Detector(Model):
-    """A network that detects objects. Subclasses implement `select_objects` instead of `postprocess`.
+class DetectionDefaults:
+    """The thresholds of a network that detects objects, for calls that give none.
 
     Attributes:
-        score_threshold: Lowest score of a detection, where `postprocess` is given none; likewise the others.
+        score_threshold: Lowest score of a detection, where a call gives none; likewise the others.
         iou_threshold: IoU above which the weaker of two boxes of a class is suppressed. Networks that find every object
             once suppress nothing: for them it says which boxes of different tiles are the same object.
         max_detections: Number of detections K per image.
@@ -47,6 +47,28 @@ class Detector(Model):
     iou_threshold: float = 0.7
     max_detections: int
     max_candidates: int = 1000
+
+    def complete_options(
+        self,
+        score_threshold: float | None,
+        iou_threshold: float | None,
+        max_detections: int | None,
+        class_agnostic: bool,
+        class_mask: Tensor | Sequence[bool] | None,
+    ) -> DetectionOptions:
+        """The options of `postprocess`, with the model's own where None is given."""
+        return DetectionOptions(
+            self.score_threshold if score_threshold is None else score_threshold,
+            self.iou_threshold if iou_threshold is None else iou_threshold,
+            self.max_detections if max_detections is None else max_detections,
+            self.max_candidates,
+            class_agnostic,
+            class_mask,
+        )
+
+
+class Detector(DetectionDefaults, Model):
+    """A network that detects objects. Subclasses implement `select_objects` instead of `postprocess`."""
 
     def postprocess(
         self,
@@ -78,21 +100,3 @@ class Detector(Model):
     def select_objects(self, outputs: Tensors, options: DetectionOptions) -> Tensors:
         """What `postprocess` returns, with every threshold given."""
         raise NotImplementedError
-
-    def complete_options(
-        self,
-        score_threshold: float | None,
-        iou_threshold: float | None,
-        max_detections: int | None,
-        class_agnostic: bool,
-        class_mask: Tensor | Sequence[bool] | None,
-    ) -> DetectionOptions:
-        """The options of `postprocess`, with the model's own where None is given."""
-        return DetectionOptions(
-            self.score_threshold if score_threshold is None else score_threshold,
-            self.iou_threshold if iou_threshold is None else iou_threshold,
-            self.max_detections if max_detections is None else max_detections,
-            self.max_candidates,
-            class_agnostic,
-            class_mask,
-        )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
 from densevision.nn.class_matching import ClassRows
-from densevision.nn.detector import DetectionOptions
+from densevision.nn.detector import DetectionDefaults, DetectionOptions
 from densevision.nn.model import Model, Tensors
 from densevision.nn.necks import FPN
 from densevision.nn.rcnn.anchors import AnchorGenerator
@@ -143,7 +143,7 @@ class TwoStageHead(nn.Module):
         return pool(pyramid[: len(self.strides)], self.strides, rois, resolution)
 
 
-class TwoStageDetector(Model):
+class TwoStageDetector(DetectionDefaults, Model):
     """Base of the two-stage detectors; its arguments are those of all of them.
 
     Args:
@@ -315,14 +315,7 @@ class TwoStageDetector(Model):
             "valid" (B, K) bool; with those heads "masks" (B, K, R, R) in [0, 1] over the box and "heatmaps"
             (B, K, num_keypoints, R, R) logits over the box.
         """
-        options = DetectionOptions(
-            self.score_threshold if score_threshold is None else score_threshold,
-            self.iou_threshold if iou_threshold is None else iou_threshold,
-            self.max_detections if max_detections is None else max_detections,
-            self.max_candidates,
-            class_agnostic,
-            class_mask,
-        )
+        options = self.complete_options(score_threshold, iou_threshold, max_detections, class_agnostic, class_mask)
         return self.head(self.encoder(image), size, options)
 
     def compute_losses(self, inputs: Tensors, targets: Tensors) -> Tensors:
