@@ -95,28 +95,28 @@ def _parse(file: Path) -> ElementTree.Element:
 
 def _parse_shape(shape: ElementTree.Element, field: str) -> LabeledObject | None:
     """Parses a box, polygon, ellipse or mask; None if it is malformed."""
-    label, crowd = shape.get("label"), False
+    label = shape.get("label")
     if label is None:
         return None
     if shape.tag == "box":
         corners = _read_numbers(shape, "xtl", "ytl", "xbr", "ybr")
-        angle = _read_numbers(shape, "rotation") if shape.get("rotation") else [0.0]
+        angle = _read_angle(shape)
         if corners is None or angle is None:
             return None
         x1, y1, x2, y2 = corners
-        if angle[0] % 360 == 0:
+        if angle % 360 == 0:
             return LabeledObject(label, field, box=(x1, y1, x2, y2))
-        return LabeledObject(label, field, polygons=[_turn_box(x1, y1, x2, y2, angle[0])])
+        return LabeledObject(label, field, polygons=[_turn_box(x1, y1, x2, y2, angle)])
     if shape.tag == "polygon":
         points = _parse_points(shape.get("points") or "")
-        return None if points is None else LabeledObject(label, field, polygons=[points], crowd=crowd)
+        return None if points is None else LabeledObject(label, field, polygons=[points])
     if shape.tag == "ellipse":
         numbers = _read_numbers(shape, "cx", "cy", "rx", "ry")
-        angle = _read_numbers(shape, "rotation") if shape.get("rotation") else [0.0]
+        angle = _read_angle(shape)
         if numbers is None or angle is None:
             return None
         x, y, radius_x, radius_y = numbers
-        return LabeledObject(label, field, polygons=[ellipse_polygon(x, y, radius_x, radius_y, angle[0])])
+        return LabeledObject(label, field, polygons=[ellipse_polygon(x, y, radius_x, radius_y, angle)])
     window = _parse_mask(shape) if shape.tag == "mask" else None
     return None if window is None else LabeledObject(label, field, windows=[window])
 
@@ -153,6 +153,12 @@ def _parse_mask(shape: ElementTree.Element) -> MaskWindow | None:
 
 def _read_numbers(shape: ElementTree.Element, *keys: str) -> list[float] | None:
     return _to_numbers([shape.get(key) or "" for key in keys])
+
+
+def _read_angle(shape: ElementTree.Element) -> float | None:
+    """Degrees, 0 where none is stated; None if it is malformed."""
+    angle = _read_numbers(shape, "rotation") if shape.get("rotation") else [0.0]
+    return None if angle is None else angle[0]
 
 
 def _to_numbers(texts: list[str]) -> list[float] | None:
