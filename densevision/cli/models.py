@@ -148,15 +148,26 @@ def _print_tables(tables: dict[str, list[Row]]) -> None:
             _print_groups(console, rows)
             continue
         table = build_table(console)
+        is_grouped = kind == "architectures" and console.is_terminal
+        rows = _join_names(rows) if is_grouped else rows
+        whole = ("task", "mb") if is_grouped else ("name", "task", "mb")
         for key, header in COLUMNS[kind].items():
             justify = "right" if key in NUMBERS else "left"
-            table.add_column(header, justify=justify, no_wrap=key in ("name", "task", "mb"), overflow="fold")
+            table.add_column(header, justify=justify, no_wrap=key in whole, overflow="fold")
         for row in rows:
             table.add_row(*(_format_value(row, key) for key in COLUMNS[kind]))
         console.print(table)
         if not console.is_terminal:
             console.print()
     console.print("Options of an architecture: densevision models NAME. Backbones: densevision models --backbones")
+
+
+def _join_names(rows: list[Row]) -> list[Row]:
+    """One row for all sizes of an architecture, which share a summary."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for row in rows:
+        groups.setdefault((row["task"], row["summary"]), []).append(row["name"])
+    return [{"name": ", ".join(names), "task": task, "summary": text} for (task, text), names in groups.items()]
 
 
 def _print_groups(console: Any, rows: list[Row]) -> None:
