@@ -16,13 +16,13 @@ from densevision.nn.backbone import Backbone
 from densevision.nn.class_matching import ClassRows
 from densevision.nn.model import Tensors
 from densevision.tasks.semantic.losses import Mode
-from densevision.tasks.semantic.models.dilated_encoder import DilatedEncoder
+from densevision.tasks.semantic.models.dilated_model import DilatedModel
 from densevision.tasks.semantic.models.segmentation_model import Criterion, SegmentationModel, make_input_spec
 
 __all__ = ["FCN", "ClassicFCN", "FCNHead"]
 
 
-class FCN(SegmentationModel):
+class FCN(DilatedModel):
     """torchvision's FCN: a head of two convolutions on a dilated encoder.
 
     torchvision's published weights need `encoder` `resnet50` or `resnet101` and `auxiliary=True`.
@@ -30,28 +30,14 @@ class FCN(SegmentationModel):
     Args:
         num_classes: Classes, the background included.
         encoder: timm model that supports dilation.
-        in_channels: Channels of the image.
         auxiliary: Add a second head on the encoder's shallow map, which helps training.
-        shorter_side: Shorter side that images are scaled to, 520 for torchvision's published weights; None leaves them
-            as they are.
-        mode: See `SegmentationModel`.
-        criterion: Losses; cross-entropy when not given.
-        encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`; `output_stride` is 8 by default.
+        options: Further arguments of `DilatedModel`.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 21,
-        encoder: str = "resnet50",
-        in_channels: int = 3,
-        auxiliary: bool = False,
-        shorter_side: int | None = None,
-        mode: Mode = "multiclass",
-        criterion: Criterion | None = None,
-        encoder_options: Mapping[str, Any] | None = None,
-    ):
-        super().__init__(make_input_spec(in_channels, shorter_side=shorter_side), num_classes, mode, criterion)
-        self.encoder = DilatedEncoder(encoder, in_channels, 8, encoder_options)
+    output_stride = 8
+
+    def __init__(self, num_classes: int = 21, encoder: str = "resnet50", *, auxiliary: bool = False, **options: Any):
+        super().__init__(num_classes, encoder, **options)
         self.head = FCNHead(self.encoder.deep_channels, self.num_outputs)
         self.auxiliary = FCNHead(self.encoder.shallow_channels, self.num_outputs) if auxiliary else None
 
@@ -59,21 +45,6 @@ class FCN(SegmentationModel):
     def class_layers(self) -> tuple[str, ...]:
         """The classifiers of both heads."""
         return "head.4", "auxiliary.4"
-
-    def forward(self, image: Tensor) -> Tensors:
-        """Predicts the class of every pixel.
-
-        Args:
-            image: (B, C, H, W) float RGB in [0, 1], of any size.
-
-        Returns:
-            "logits" (B, num_classes, H, W), and with `auxiliary` "auxiliary", same shape.
-        """
-        shallow, deep = self.encoder(image)
-        scores = {"logits": self.head(deep)}
-        if self.auxiliary is not None:
-            scores["auxiliary"] = self.auxiliary(shallow)
-        return self._finish(scores, image)
 
 
 class ClassicFCN(SegmentationModel):

@@ -6,7 +6,7 @@ MobileNetV3, ICCV 2019, section 6.3.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,20 +14,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision.nn.model import Tensors
-from densevision.tasks.semantic.losses import Mode
-from densevision.tasks.semantic.models.dilated_encoder import DilatedEncoder
+from densevision.tasks.semantic.models.dilated_model import DilatedModel
 from densevision.tasks.semantic.models.fcn import FCNHead
-from densevision.tasks.semantic.models.segmentation_model import (
-    CanvasSize,
-    Criterion,
-    SegmentationModel,
-    make_input_spec,
-)
 
 __all__ = ["LRASPP", "DeepLabV3"]
 
 
-class DeepLabV3(SegmentationModel):
+class DeepLabV3(DilatedModel):
     """DeepLabV3: atrous spatial pyramid pooling on a dilated encoder.
 
     torchvision's published weights need `encoder` `resnet50`, `resnet101` or `mobilenetv3_large_100`, `auxiliary=True`
@@ -37,43 +30,30 @@ class DeepLabV3(SegmentationModel):
     Args:
         num_classes: Classes, the background included.
         encoder: timm model that supports dilation.
-        in_channels: Channels of the image.
         auxiliary: Add a fully convolutional head on the encoder's shallow map, which helps training.
         atrous_rates: Dilations of the head's 3x3 branches.
         head_channels: Channels of every branch and of the fused map.
         refine: Put a 3x3 convolution between the fused map and the classifier.
         dropout: Probability that a channel of the fused map is dropped in training.
         align_corners: How the logits are interpolated to the image; see `torch.nn.functional.interpolate`.
-        input_size: Size that images are stretched to; None leaves them as they are.
-        shorter_side: Shorter side that images are scaled to, 520 for torchvision's published weights; None leaves them
-            as they are.
-        mode: See `SegmentationModel`.
-        criterion: Losses; cross-entropy when not given.
-        encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`; `output_stride` is 8 for ResNets and
-            16 for others by default.
+        options: Further arguments of `DilatedModel`.
     """
 
     def __init__(
         self,
         num_classes: int = 21,
         encoder: str = "resnet50",
-        in_channels: int = 3,
+        *,
         auxiliary: bool = False,
         atrous_rates: tuple[int, ...] = (12, 24, 36),
         head_channels: int = 256,
         refine: bool = True,
         dropout: float = 0.5,
         align_corners: bool = False,
-        input_size: CanvasSize | None = None,
-        shorter_side: int | None = None,
-        mode: Mode = "multiclass",
-        criterion: Criterion | None = None,
-        encoder_options: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
-        spec = make_input_spec(in_channels, input_size, shorter_side=shorter_side)
-        super().__init__(spec, num_classes, mode, criterion)
+        super().__init__(num_classes, encoder, **options)
         self.align_corners = align_corners
-        self.encoder = DilatedEncoder(encoder, in_channels, options=encoder_options)
         shallow, deep = self.encoder.shallow_channels, self.encoder.deep_channels
         self.head = DeepLabHead(deep, self.num_outputs, atrous_rates, head_channels, refine, dropout)
         self.auxiliary = FCNHead(shallow, self.num_outputs) if auxiliary else None
@@ -83,23 +63,8 @@ class DeepLabV3(SegmentationModel):
         """The classifiers of both heads."""
         return "head.classifier", "auxiliary.4"
 
-    def forward(self, image: Tensor) -> Tensors:
-        """Predicts the class of every pixel.
 
-        Args:
-            image: (B, C, H, W) float RGB in [0, 1], of any size.
-
-        Returns:
-            "logits" (B, num_classes, H, W), and with `auxiliary` "auxiliary", same shape.
-        """
-        shallow, deep = self.encoder(image)
-        scores = {"logits": self.head(deep)}
-        if self.auxiliary is not None:
-            scores["auxiliary"] = self.auxiliary(shallow)
-        return self._finish(scores, image, self.align_corners)
-
-
-class LRASPP(SegmentationModel):
+class LRASPP(DilatedModel):
     """Lite R-ASPP: the deep map is gated by its global average, and scored together with a map of stride 8.
 
     torchvision's published weights fit the defaults.
@@ -107,31 +72,21 @@ class LRASPP(SegmentationModel):
     Args:
         num_classes: Classes, the background included.
         encoder: timm model that supports dilation.
-        in_channels: Channels of the image.
         head_channels: Channels of the gated map.
-        input_size: Size that images are stretched to; None leaves them as they are.
-        shorter_side: Shorter side that images are scaled to, 520 for torchvision's published weights; None leaves them
-            as they are.
-        mode: See `SegmentationModel`.
-        criterion: Losses; cross-entropy when not given.
-        encoder_options: Keyword arguments of `densevision.nn.backbone.Backbone`; `output_stride` is 16 by default.
+        options: Further arguments of `DilatedModel`.
     """
+
+    output_stride = 16
 
     def __init__(
         self,
         num_classes: int = 21,
         encoder: str = "mobilenetv3_large_100",
-        in_channels: int = 3,
+        *,
         head_channels: int = 128,
-        input_size: CanvasSize | None = None,
-        shorter_side: int | None = None,
-        mode: Mode = "multiclass",
-        criterion: Criterion | None = None,
-        encoder_options: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
-        spec = make_input_spec(in_channels, input_size, shorter_side=shorter_side)
-        super().__init__(spec, num_classes, mode, criterion)
-        self.encoder = DilatedEncoder(encoder, in_channels, 16, encoder_options)
+        super().__init__(num_classes, encoder, **options)
         shallow, deep = self.encoder.shallow_channels, self.encoder.deep_channels
         self.head = LRASPPHead(shallow, deep, self.num_outputs, head_channels)
 
