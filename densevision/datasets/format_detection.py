@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from densevision.datasets.box_sources import BoxSource, CocoSource, VocSource, YoloSource
-from densevision.datasets.formats import coco, voc, yolo
+from densevision.datasets.formats import coco, object_masks, voc, yolo
 from densevision.datasets.object_sources import FORMATS, ObjectSource, detect_objects
 from densevision.datasets.splits import HOLD_OUT_NOTE, SPLIT_NAMES, parse_scene_splits
 from densevision.errors import DataError, UsageError, did_you_mean
@@ -56,13 +56,17 @@ class DetectedFormat(Generic[S]):
     notes: tuple[str, ...] = ()
 
 
-def detect_format(path: str, train: str | None = None, val: str | None = None) -> DetectedFormat[BoxSource]:
-    """Detects the format and the splits of a detection dataset.
+def detect_format(
+    path: str, train: str | None = None, val: str | None = None, needs_masks: bool = False
+) -> DetectedFormat[BoxSource]:
+    """Detects the format and the splits of a dataset of objects.
 
     Args:
         path: A folder, a COCO JSON, a data.yaml, or `scenes[:COUNT[:SEED]]`.
         train: Name or file of the training split, if it is not a standard one.
         val: Name or file of the validation split.
+        needs_masks: Of a dataset that has both, the masks of objects are read instead of boxes: Pascal VOC has many
+            images with boxes only.
 
     Raises:
         DataError: The format is unknown or ambiguous; the message lists what the folder contains.
@@ -76,6 +80,8 @@ def detect_format(path: str, train: str | None = None, val: str | None = None) -
         raise DataError("there is no such file or folder", file=path, hint=EXPECTED)
     if root.is_file():
         return _detect_file(root, split_names)
+    if needs_masks and object_masks.find_labels(root):
+        return _build_object_splits(detect_objects(root, split_names))
     for detect in DETECTORS:
         detected = detect(root, split_names)
         if detected is not None:

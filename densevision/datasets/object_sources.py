@@ -9,7 +9,16 @@ from typing import Protocol
 
 import numpy as np
 
-from densevision.datasets.formats import cvat, fiftyone, image_folder, label_studio, labelme, supervisely, via
+from densevision.datasets.formats import (
+    cvat,
+    fiftyone,
+    image_folder,
+    label_studio,
+    labelme,
+    object_masks,
+    supervisely,
+    via,
+)
 from densevision.datasets.formats.labeled_objects import LabeledImage, ObjectTable, build_objects
 from densevision.datasets.splits import SPLIT_NAMES, select_split
 from densevision.errors import DataError
@@ -17,7 +26,7 @@ from densevision.io.box_table import BoxTable, ClassList, StringArray
 from densevision.io.label_issues import LabelIssues
 from densevision.io.segmentations import Segmentations
 
-__all__ = ["FORMATS", "ObjectFormat", "ObjectSource", "detect_objects"]
+__all__ = ["FORMATS", "OBJECT_MASKS", "ObjectFormat", "ObjectSource", "detect_objects"]
 
 
 class ObjectFormat(Protocol):
@@ -33,6 +42,7 @@ class ObjectFormat(Protocol):
         """Reads the images and their objects."""
 
 
+OBJECT_MASKS = "SegmentationObject"
 FORMATS: dict[str, ObjectFormat] = {
     "labelme": labelme,
     "CVAT for images": cvat,
@@ -41,8 +51,11 @@ FORMATS: dict[str, ObjectFormat] = {
     "Supervisely": supervisely,
     "FiftyOne": fiftyone,
     "imagefolder": image_folder,
+    OBJECT_MASKS: object_masks,
 }
 """Format -> the module that reads it."""
+WITH_SUBSETS = ("CVAT for images", OBJECT_MASKS)
+"""Formats that state the split of each image."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +151,7 @@ def detect_objects(root: Path, split_names: dict[str, str | None]) -> dict[str, 
 
 def _detect_subsets(source: ObjectSource, split_names: dict[str, str | None]) -> dict[str, ObjectSource]:
     """Divides a source by the subsets that its label file names, if there is one for training."""
-    if source.format_name != "CVAT for images":
+    if source.format_name not in WITH_SUBSETS:
         return {"": source}
     images = FORMATS[source.format_name].read_images(source.labels, source.folder, LabelIssues("skip"))
     subsets = {(image.subset or "").lower() for image in images}

@@ -53,7 +53,8 @@ def check(config: InstanceConfig, context: CheckContext) -> None:
     Raises:
         DataError: The dataset is not recognized, or cannot be read at all.
     """
-    dataset = detect_format(config.data.path or "", config.data.train, config.data.val)
+    data = config.data
+    dataset = detect_format(data.path or "", data.train, data.val, needs_masks=config.has_masks)
     context.notes += dataset.notes
     scanner, counts = ImageScanner(context), {}
     names: tuple[str, ...] = ()

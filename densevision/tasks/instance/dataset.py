@@ -119,7 +119,7 @@ def make_empty(config: InstanceConfig, size: Size) -> Instances:
 def _detect(config: InstanceConfig) -> DetectedFormat:
     if config.data.path is None:
         raise UsageError("no dataset given", field="data.path", hint="Give the folder of a dataset, or scenes.")
-    return detect_format(config.data.path, config.data.train, config.data.val)
+    return detect_format(config.data.path, config.data.train, config.data.val, needs_masks=config.has_masks)
 
 
 def _read_skeleton(config: InstanceConfig) -> Skeleton:

@@ -274,6 +274,36 @@ def voc_fiftyone(root: Path, splits: Splits) -> None:
     voc(root, merge(splits), "labels", "data")
 
 
+def get_palette_colors() -> np.ndarray:
+    """The 256 colors of Pascal VOC's palette, as the published table lists its first entries."""
+    first = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)]
+    colors = np.full((256, 3), 7, np.uint8)
+    colors[: len(first)], colors[255] = first, (224, 224, 192)
+    return colors
+
+
+def object_masks(root: Path, splits: Splits, is_colored: bool) -> None:
+    """Pascal VOC's masks with a palette, or those of CVAT, in colors with a label map; the last row is border."""
+    colors = get_palette_colors()
+    names = ("background", *NAMES)
+    for photo in merge(splits):
+        save(photo, root / "JPEGImages")
+        numbers, classes = np.zeros(photo.size, np.uint8), np.zeros(photo.size, np.uint8)
+        numbers[-1] = 255
+        for number, item in enumerate(photo.objects, 1):
+            numbers[item.mask], classes[item.mask] = number, names.index(item.name)
+        for folder, values in (("SegmentationObject", numbers), ("SegmentationClass", classes)):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(values, "P")
+            image.putpalette(colors.tobytes())
+            (image.convert("RGB") if is_colored else image).save(root / folder / photo.name)
+    lines = [f"{name}:{','.join(map(str, color))}::\n" for name, color in zip(names, colors.tolist())]
+    write_text(root / "labelmap.txt", "# label:color_rgb:parts:actions\n" + "".join(lines))
+    for split, photos in splits.items():
+        stems = "".join(f"{photo.stem}\n" for photo in photos)
+        write_text(root / "ImageSets" / "Segmentation" / f"{split}.txt", stems)
+
+
 # --- programs with formats of their own ---
 
 
@@ -493,6 +523,8 @@ WITH_MASKS: dict[str, Writer] = {
     "VIA 1": lambda root, splits: via(root, splits, version=1, project=False),
     "Supervisely": supervisely,
     "Supervisely, bitmaps": lambda root, splits: supervisely(root, splits, "bitmap"),
+    "CVAT segmentation, masks": lambda root, splits: object_masks(root, splits, True),
+    "Datumaro, masks": lambda root, splits: object_masks(root, splits, False),
 }
 WITH_BOXES: dict[str, Writer] = {
     "YOLO of Roboflow, boxes": yolo_boxes,

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from layout_writers import NAMES, WITH_BOXES, WITH_MASKS, Object, Photo, Splits, cvat_xml, save, voc_xml, write_text
+from PIL import Image
 from pycocotools import mask as coco
 
 import densevision
@@ -119,6 +120,44 @@ def test_layout__masks_of_boxes_are_refused_by_name(layout: str, splits: Splits,
     WITH_BOXES[layout](tmp_path, splits)
     with pytest.raises(DataError, match="mask"):
         read(tmp_path, True)
+
+
+def test_pascal__boxes_come_from_xml_and_masks_from_images(splits: Splits, tmp_path: Path) -> None:
+    """Pascal VOC has more images with boxes than with masks: each task reads those that hold its truth."""
+    WITH_BOXES["Pascal VOC"](tmp_path, splits)
+    WITH_MASKS["Datumaro, masks"](tmp_path, {split: photos[:3] for split, photos in splits.items()})
+    boxes = detect_format(str(tmp_path)).splits
+    masks = detect_format(str(tmp_path), needs_masks=True).splits
+    assert {split: len(source.read(LabelIssues("fail"), LIMIT)) for split, source in boxes.items()} == {
+        "train": 7,
+        "val": 3,
+    }
+    assert {split: len(source.read(LabelIssues("fail"), LIMIT)) for split, source in masks.items()} == {
+        "train": 3,
+        "val": 3,
+    }
+
+
+@pytest.mark.parametrize("fault", ["no class", "size", "broken", "no image"])
+def test_object_masks__faults_are_named_or_counted(fault: str, splits: Splits, tmp_path: Path) -> None:
+    WITH_MASKS["Datumaro, masks"](tmp_path, {"train": splits["train"]})
+    stem = splits["train"][2].stem
+    classes, objects = (tmp_path / f"Segmentation{kind}" / f"{stem}.png" for kind in ("Class", "Object"))
+    if fault == "no class":
+        Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint8)).save(classes)
+    elif fault == "size":
+        Image.fromarray(np.zeros((HEIGHT, 8), np.uint8)).save(classes)
+    elif fault == "broken":
+        objects.write_bytes(objects.read_bytes()[:60])
+    else:
+        (tmp_path / "JPEGImages" / f"{stem}.png").unlink()
+    source = detect_format(str(tmp_path)).splits["train"]
+    with pytest.raises(DataError, match=stem):
+        source.read(LabelIssues("fail"), LIMIT)
+    issues = LabelIssues("skip")
+    table = source.read(issues, LIMIT)
+    assert stem not in {Path(table.files[row]).stem for row in np.flatnonzero(np.diff(table.offsets))}
+    assert sum(issues.counts.values()) >= 1
 
 
 @pytest.mark.parametrize("layout", ["CVAT for images", "VIA 2, project", "Supervisely", "Label Studio JSON", "labelme"])
