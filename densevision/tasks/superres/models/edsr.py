@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,8 +42,7 @@ class EDSR(SuperresModel):
         depth: Number of residual blocks.
         residual_scale: Factor of each block's residual.
         mean: Color that is subtracted before and added after; repeated or cut to the channels.
-        residual: Add the output to the bicubic enlargement of the image, which has the mean already.
-        criterion: See `SuperresModel`.
+        options: Further arguments of `SuperresModel`; with `residual` the mean is not added, as the enlargement has it.
     """
 
     mean: Tensor
@@ -55,11 +55,10 @@ class EDSR(SuperresModel):
         depth: int = 16,
         residual_scale: float = 1.0,
         mean: Sequence[float] = DIV2K_MEAN,
-        residual: bool = False,
-        criterion: nn.Module | None = None,
+        **options: Any,
     ):
-        radius = 2 * depth + 2 + len(compute_steps(scale)) + 1
-        super().__init__(scale, in_channels, radius=radius, residual=residual, criterion=criterion)
+        super().__init__(scale, in_channels, **options)
+        self.radius = 2 * depth + 2 + len(compute_steps(scale)) + 1
         color = torch.tensor([mean[index % len(mean)] for index in range(in_channels)])
         self.register_buffer("mean", color.reshape(1, -1, 1, 1), persistent=False)
         self.head = conv3x3(in_channels, width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from densevision.tasks.superres.models.superres_model import SuperresModel
@@ -16,16 +18,12 @@ class ESPCN(SuperresModel):
     Neural Network, CVPR 2016, section 3.
 
     Args:
-        scale: Output pixels per input pixel.
-        in_channels: Channels of the image.
-        residual: Add the output to the bicubic enlargement of the image.
-        criterion: See `SuperresModel`.
+        scale, in_channels, options: Those of `SuperresModel`.
     """
 
-    def __init__(
-        self, scale: int = 2, in_channels: int = 3, residual: bool = False, criterion: nn.Module | None = None
-    ):
-        super().__init__(scale, in_channels, radius=4, residual=residual, criterion=criterion)
+    def __init__(self, scale: int = 2, in_channels: int = 3, **options: Any):
+        super().__init__(scale, in_channels, **options)
+        self.radius = 4
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, 64, 5, padding=2),
             nn.Tanh(),

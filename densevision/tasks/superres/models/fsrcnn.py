@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
@@ -24,8 +26,7 @@ class FSRCNN(SuperresModel):
         width: d, channels of the features.
         depth: m, number of mappings.
         mapping_width: s, channels of the mappings.
-        residual: Add the output to the bicubic enlargement of the image.
-        criterion: See `SuperresModel`.
+        options: Further arguments of `SuperresModel`.
 
     Raises:
         UsageError: The kernel does not cover the scale.
@@ -38,15 +39,14 @@ class FSRCNN(SuperresModel):
         width: int = 56,
         depth: int = 4,
         mapping_width: int = 12,
-        residual: bool = False,
-        criterion: nn.Module | None = None,
+        **options: Any,
     ):
         if scale >= KERNEL:
             hint = "Use another arch, or a scale up to 8."
             raise UsageError(f"the kernel of {KERNEL} does not cover the scale", field="scale", value=scale, hint=hint)
+        super().__init__(scale, in_channels, **options)
         # The transposed kernel spreads each cell over 4 output pixels to either side.
-        radius = 2 + depth + 4 // scale + 1
-        super().__init__(scale, in_channels, radius=radius, residual=residual, criterion=criterion)
+        self.radius = 2 + depth + 4 // scale + 1
         mappings: list[nn.Module] = []
         for _ in range(depth):
             mappings += [nn.Conv2d(mapping_width, mapping_width, 3, padding=1), nn.PReLU(mapping_width)]

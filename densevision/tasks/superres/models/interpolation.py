@@ -23,7 +23,8 @@ class Interpolation(SuperresModel):
     def __init__(
         self, scale: int = 2, in_channels: int = 3, kernel: Kernel = "bicubic", criterion: nn.Module | None = None
     ):
-        super().__init__(scale, in_channels, radius=BICUBIC_RADIUS, criterion=criterion)
+        super().__init__(scale, in_channels, criterion=criterion)
+        self.radius = BICUBIC_RADIUS
         self.kernel = kernel
 
     def upscale(self, image: Tensor) -> Tensor:

@@ -94,7 +94,8 @@ class NAFNet(SuperresModel):
         if scale != 1:
             hint = "Set scale to 1, or use another arch."
             raise UsageError("nafnet restores at scale 1", field="scale", value=scale, hint=hint)
-        super().__init__(scale, in_channels, multiple_of=1 << LEVELS, criterion=criterion)
+        super().__init__(scale, in_channels, criterion=criterion)
+        self.limit_sides(multiple_of=1 << LEVELS)
         counts = [1] * (LEVELS - 1) + [depth]
         widths = [width << level for level in range(LEVELS + 1)]
         self.first = conv3x3(in_channels, width)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -59,23 +61,15 @@ class RRDB(SuperresModel):
         in_channels: Channels of the image.
         width: Channels of the features.
         depth: Number of residual-in-residual dense blocks.
-        residual: Add the output to the bicubic enlargement of the image.
-        criterion: See `SuperresModel`.
+        options: Further arguments of `SuperresModel`.
     """
 
-    def __init__(
-        self,
-        scale: int = 2,
-        in_channels: int = 3,
-        width: int = 64,
-        depth: int = 23,
-        residual: bool = False,
-        criterion: nn.Module | None = None,
-    ):
+    def __init__(self, scale: int = 2, in_channels: int = 3, width: int = 64, depth: int = 23, **options: Any):
+        super().__init__(scale, in_channels, **options)
         factor = UNSHUFFLE_FACTORS.get(scale, 1)
         steps = compute_steps(scale * factor)
-        radius = (2 + 15 * depth + len(steps) + 2) * factor
-        super().__init__(scale, in_channels, radius=radius, multiple_of=factor, residual=residual, criterion=criterion)
+        self.radius = (2 + 15 * depth + len(steps) + 2) * factor
+        self.limit_sides(multiple_of=factor)
         self.factor, self.steps = factor, tuple(steps)
         self.first = conv3x3(in_channels * factor**2, width)
         self.blocks = nn.Sequential(*(ResidualDenseBlock(width) for _ in range(depth)))

@@ -57,6 +57,8 @@ class Spandrel(SuperresModel):
         UsageError: spandrel is not installed, has no such architecture, or the architecture refuses the options.
     """
 
+    allows_packing = False
+
     def __init__(
         self,
         architecture: str = "Compact",
@@ -70,13 +72,8 @@ class Spandrel(SuperresModel):
         _check_match("scale", scale, descriptor.scale)
         _check_match("backbone.channels", in_channels, descriptor.input_channels)
         requirements = descriptor.size_requirements
-        super().__init__(
-            descriptor.scale,
-            descriptor.input_channels,
-            min_side=max(requirements.minimum, 1),
-            residual=residual,
-            criterion=criterion,
-        )
+        super().__init__(descriptor.scale, descriptor.input_channels, residual=residual, criterion=criterion)
+        self.limit_sides(min_side=max(requirements.minimum, 1))
         self.network: nn.Module = descriptor.model
         self.multiple_of = requirements.multiple_of
         # Windowed networks pad to multiples of their windows by themselves, in ways that cannot be exported.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -19,17 +20,12 @@ class SRCNN(SuperresModel):
     padding keeps the size, and all channels are restored.
 
     Args:
-        scale: Output pixels per input pixel.
-        in_channels: Channels of the image.
-        residual: Add the output to the bicubic enlargement of the image.
-        criterion: See `SuperresModel`.
+        scale, in_channels, options: Those of `SuperresModel`.
     """
 
-    def __init__(
-        self, scale: int = 2, in_channels: int = 3, residual: bool = False, criterion: nn.Module | None = None
-    ):
-        radius = math.ceil((4 + 2) / scale) + 3
-        super().__init__(scale, in_channels, radius=radius, residual=residual, criterion=criterion)
+    def __init__(self, scale: int = 2, in_channels: int = 3, **options: Any):
+        super().__init__(scale, in_channels, **options)
+        self.radius = math.ceil((4 + 2) / scale) + 3
         self.layers = nn.Sequential(
             nn.Conv2d(in_channels, 64, 9, padding=4),
             nn.ReLU(),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -21,20 +23,12 @@ class SRVGG(SuperresModel):
         in_channels: Channels of the image.
         width: Channels of the features.
         depth: Number of convolutions between the first and the last.
-        residual: Add the output to the bicubic enlargement of the image, too.
-        criterion: See `SuperresModel`.
+        options: Further arguments of `SuperresModel`.
     """
 
-    def __init__(
-        self,
-        scale: int = 2,
-        in_channels: int = 3,
-        width: int = 64,
-        depth: int = 16,
-        residual: bool = False,
-        criterion: nn.Module | None = None,
-    ):
-        super().__init__(scale, in_channels, radius=depth + 2, residual=residual, criterion=criterion)
+    def __init__(self, scale: int = 2, in_channels: int = 3, width: int = 64, depth: int = 16, **options: Any):
+        super().__init__(scale, in_channels, **options)
+        self.radius = depth + 2
         layers: list[nn.Module] = [conv3x3(in_channels, width), nn.PReLU(width)]
         for _ in range(depth):
             layers += [conv3x3(width, width), nn.PReLU(width)]

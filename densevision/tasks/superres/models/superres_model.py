@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 
 from densevision.nn.model import Model, Tensors
@@ -23,34 +25,33 @@ class SuperresModel(Model):
     Args:
         scale: Output pixels per input pixel along each axis; 1 restores.
         in_channels: Channels of the image.
-        radius: Pixels of the input around an output pixel that influence it; None if unknown or unlimited.
-        multiple_of: The sides of the canvas are padded to multiples of this.
-        min_side: Smallest side of the canvas.
         residual: Add the network's output to the bicubic enlargement of the image.
         criterion: (B, C, H, W) prediction and targets to named losses; the mean absolute difference by default.
 
     Attributes:
-        receptive_field_radius: As `radius`, including the bicubic enlargement.
+        radius: Pixels of the input around an output pixel that influence the network's output there; None if unknown or
+            unlimited.
     """
 
+    radius: int | None = None
+
     def __init__(
-        self,
-        scale: int,
-        in_channels: int = 3,
-        *,
-        radius: int | None = None,
-        multiple_of: int = 1,
-        min_side: int = 1,
-        residual: bool = False,
-        criterion: nn.Module | None = None,
+        self, scale: int = 2, in_channels: int = 3, *, residual: bool = False, criterion: nn.Module | None = None
     ):
         super().__init__()
         self.scale = scale
         self.residual = residual
-        self.receptive_field_radius = max(radius, BICUBIC_RADIUS) if residual and radius is not None else radius
         self.criterion = criterion or PixelCriterion()
-        spec = InputSpec(in_channels, multiple_of=multiple_of, min_side=min_side, fill="edge")
-        self.input_spec = {"image": spec}
+        self.input_spec = {"image": InputSpec(in_channels, fill="edge")}
+
+    @property
+    def receptive_field_radius(self) -> int | None:
+        """As `radius`, including the bicubic enlargement."""
+        return self.radius if self.radius is None or not self.residual else max(self.radius, BICUBIC_RADIUS)
+
+    def limit_sides(self, multiple_of: int = 1, min_side: int = 1) -> None:
+        """Lets the canvas have only sides of at least `min_side` that are multiples of `multiple_of`."""
+        self.input_spec = {"image": replace(self.input_spec["image"], multiple_of=multiple_of, min_side=min_side)}
 
     def upscale(self, image: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] to (B, C, scale * H, scale * W); with `residual`, the detail that is added."""

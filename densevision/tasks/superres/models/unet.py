@@ -26,8 +26,7 @@ class SuperresUNet(SuperresModel):
         encoder: A timm model.
         encoder_options: Further arguments of `densevision.nn.backbone.Backbone`.
         width: Channels of the decoder at the size of the input.
-        residual: Add the output to the bicubic enlargement of the image.
-        criterion: See `SuperresModel`.
+        options: Further arguments of `SuperresModel`.
     """
 
     def __init__(
@@ -37,10 +36,10 @@ class SuperresUNet(SuperresModel):
         encoder: str = "mobilenetv2_100",
         encoder_options: Mapping[str, Any] | None = None,
         width: int = 32,
-        residual: bool = False,
-        criterion: nn.Module | None = None,
+        **options: Any,
     ):
-        super().__init__(scale, in_channels, multiple_of=DEEPEST_STRIDE, residual=residual, criterion=criterion)
+        super().__init__(scale, in_channels, **options)
+        self.limit_sides(multiple_of=DEEPEST_STRIDE)
         self.encoder = Backbone(encoder, in_channels, **(encoder_options or {}))
         self.decoder = UNetDecoder(self.encoder.channels, width)
         self.tail = nn.Sequential(ShuffleTail(width, scale), conv3x3(width, in_channels))

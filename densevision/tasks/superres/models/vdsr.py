@@ -40,7 +40,8 @@ class VDSR(SuperresModel):
     ):
         if depth < 2:
             raise UsageError("is at least 2", field="model.depth", value=depth)
-        super().__init__(scale, in_channels, radius=math.ceil(depth / scale) + 3, criterion=criterion)
+        super().__init__(scale, in_channels, criterion=criterion)
+        self.radius = math.ceil(depth / scale) + 3
         layers: list[nn.Module] = [conv3x3(in_channels, width), nn.ReLU()]
         for _ in range(depth - 2):
             layers += [conv3x3(width, width), nn.ReLU()]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
 from densevision.nn.unet import UNetDecoder
-from densevision.tasks.translation.models.layers import NoisyDropout, Norm, get_norm, init_weights
+from densevision.tasks.translation.models.layers import NoisyDropout, init_weights
 from densevision.tasks.translation.models.translation_model import TranslationModel
 
 __all__ = ["Pix2PixTimm"]
@@ -25,13 +25,9 @@ class Pix2PixTimm(TranslationModel):
         encoder: A timm model.
         encoder_options: Further arguments of `densevision.nn.backbone.Backbone`.
         width: Channels of the decoder at the image's size.
-        norm: Norms of the decoder, `batch` or `instance`.
         dropout: Fraction of the deepest features that are set to zero.
-        use_batch_stats: In evaluation, the decoder's batch norms use the statistics of the image.
         noise_seed: Seed of the dropout in evaluation; None disables it there.
-        image_size: Side of the images of training.
-        resize: See `TranslationModel`.
-        criterion: See `TranslationModel`.
+        options: Further arguments of `TranslationModel`; `norm` and `use_batch_stats` are those of the decoder.
     """
 
     def __init__(
@@ -41,21 +37,16 @@ class Pix2PixTimm(TranslationModel):
         encoder: str = "mobilenetv2_100",
         encoder_options: Mapping[str, Any] | None = None,
         width: int = 64,
-        norm: Norm = "batch",
         dropout: float = 0.5,
-        use_batch_stats: bool = True,
         noise_seed: int | None = 0,
-        image_size: int = 256,
-        resize: bool = True,
-        criterion: nn.Module | None = None,
+        **options: Any,
     ):
-        super().__init__(in_channels, image_size, resize, criterion=criterion)
-        self.image_size = image_size
+        super().__init__(in_channels, **options)
         self.encoder = Backbone(encoder, in_channels, **(encoder_options or {}))
         channels = self.encoder.channels
         seed = None if noise_seed is None else (noise_seed, 0)
         self.dropout = NoisyDropout(dropout, channels[-1], seed) if dropout else nn.Identity()
-        self.decoder = UNetDecoder(channels, width, get_norm(norm, use_batch_stats))
+        self.decoder = UNetDecoder(channels, width, self.build_norm)
         self.last = nn.Conv2d(width, out_channels, 3, padding=1)
         for part in (self.decoder, self.last):
             init_weights(part)

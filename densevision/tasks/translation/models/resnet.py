@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
-from densevision.tasks.translation.models.layers import BuildNorm, NoisyDropout, Norm, get_norm, init_weights
+from densevision.tasks.translation.models.layers import BuildNorm, NoisyDropout, init_weights
 from densevision.tasks.translation.models.translation_model import TranslationModel
 
 __all__ = ["Pix2PixResNet"]
@@ -23,13 +25,9 @@ class Pix2PixResNet(TranslationModel):
         out_channels: Channels of the output.
         width: Channels at the image's size.
         depth: Number of residual blocks.
-        norm: `batch` or `instance`.
         dropout: Fraction of the features that are set to zero within each block.
-        use_batch_stats: In evaluation, batch norms use the statistics of the image instead of running averages.
         noise_seed: Seed of the dropout in evaluation; None disables it there.
-        image_size: Side of the images of training, a multiple of 4.
-        resize: See `TranslationModel`.
-        criterion: See `TranslationModel`.
+        options: Further arguments of `TranslationModel`; `image_size` is a multiple of 4.
 
     Raises:
         UsageError: The image size is no multiple of 4.
@@ -41,21 +39,17 @@ class Pix2PixResNet(TranslationModel):
         out_channels: int = 3,
         width: int = 64,
         depth: int = 9,
-        norm: Norm = "batch",
         dropout: float = 0.5,
-        use_batch_stats: bool = True,
         noise_seed: int | None = 0,
-        image_size: int = 256,
-        resize: bool = True,
-        criterion: nn.Module | None = None,
+        **options: Any,
     ):
-        stride = 1 << HALVINGS
-        if image_size % stride:
-            raise UsageError(f"is no multiple of {stride}", field="data.size", value=image_size)
-        super().__init__(in_channels, image_size, resize, stride, criterion)
+        super().__init__(in_channels, **options)
+        self.multiple_of = 1 << HALVINGS
+        if self.image_size % self.multiple_of:
+            raise UsageError(f"is no multiple of {self.multiple_of}", field="data.size", value=self.image_size)
         self.depth = depth
-        build_norm = get_norm(norm, use_batch_stats)
-        bias = norm == "instance"  # instance norms here have no shift of their own
+        build_norm = self.build_norm
+        bias = self.norm == "instance"  # instance norms here have no shift of their own
         self.first = _with_norm(_reflect_convolution(in_channels, width, 7, bias), build_norm(width))
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         for level in range(HALVINGS):

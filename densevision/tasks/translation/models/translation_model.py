@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from densevision.nn.model import Model, Tensors
 from densevision.sample import InputSpec
 from densevision.tasks.translation.losses import L1Criterion
+from densevision.tasks.translation.models.layers import Norm, get_norm
 
 __all__ = ["TranslationModel"]
 
@@ -24,23 +25,33 @@ class TranslationModel(Model):
 
     Args:
         in_channels: Channels of the image.
+        norm: `batch` or `instance`.
+        use_batch_stats: In evaluation, batch norms use the statistics of the image instead of running averages.
         image_size: Side of the square images of training.
         resize: Resize the shorter side of images to `image_size` for prediction; otherwise they keep their size.
+        criterion: (B, C, H, W) prediction and targets to named losses; the L1 loss of pix2pix by default.
+
+    Attributes:
+        build_norm: Builds the norm of a number of channels.
         multiple_of: The network needs sides that are multiples of this; other images are padded inside the model, so
             that an exported file takes any size, too.
-        criterion: (B, C, H, W) prediction and targets to named losses; the L1 loss of pix2pix by default.
     """
+
+    multiple_of: int = 1
 
     def __init__(
         self,
-        in_channels: int,
-        image_size: int,
-        resize: bool,
-        multiple_of: int = 1,
+        in_channels: int = 3,
+        *,
+        norm: Norm = "batch",
+        use_batch_stats: bool = True,
+        image_size: int = 256,
+        resize: bool = True,
         criterion: nn.Module | None = None,
     ):
         super().__init__()
-        self.multiple_of = multiple_of
+        self.norm, self.build_norm = norm, get_norm(norm, use_batch_stats)
+        self.image_size = image_size
         self.criterion = criterion or L1Criterion()
         spec = InputSpec(in_channels, min_side=MIN_SIDE, fill="edge")
         if resize:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densevision.errors import UsageError
-from densevision.tasks.translation.models.layers import NoisyDropout, Norm, get_norm, init_weights
+from densevision.tasks.translation.models.layers import NoisyDropout, init_weights
 from densevision.tasks.translation.models.translation_model import TranslationModel
 
 __all__ = ["Pix2PixUNet"]
@@ -31,13 +32,9 @@ class Pix2PixUNet(TranslationModel):
         out_channels: Channels of the output.
         width: Channels of the first level.
         depth: Number of levels, at least 2; by default as many as `image_size` can be halved (8 is U-Net-256).
-        norm: `batch` or `instance`.
         dropout: Fraction of the deep features that are set to zero.
-        use_batch_stats: In evaluation, batch norms use the statistics of the image instead of running averages.
         noise_seed: Seed of the dropout in evaluation; None disables it there.
-        image_size: Side of the images of training, a multiple of 2^depth.
-        resize: See `TranslationModel`.
-        criterion: See `TranslationModel`.
+        options: Further arguments of `TranslationModel`; `image_size` is a multiple of 2^depth.
 
     Raises:
         UsageError: The depth is below 2, or the image size is no multiple of 2^depth.
@@ -49,24 +46,22 @@ class Pix2PixUNet(TranslationModel):
         out_channels: int = 3,
         width: int = 64,
         depth: int | None = None,
-        norm: Norm = "batch",
         dropout: float = 0.5,
-        use_batch_stats: bool = True,
         noise_seed: int | None = 0,
-        image_size: int = 256,
-        resize: bool = True,
-        criterion: nn.Module | None = None,
+        **options: Any,
     ):
-        depth = max(2, (image_size & -image_size).bit_length() - 1) if depth is None else depth
+        super().__init__(in_channels, **options)
+        side = self.image_size
+        depth = max(2, (side & -side).bit_length() - 1) if depth is None else depth
         if depth < 2:
             raise UsageError("is at least 2", field="model.depth", value=depth)
-        if image_size % (1 << depth):
-            problem = f"is no multiple of {1 << depth}, which a network of depth {depth} needs"
-            raise UsageError(problem, field="data.size", value=image_size)
-        super().__init__(in_channels, image_size, resize, 1 << depth, criterion)
+        self.multiple_of = 1 << depth
+        if side % self.multiple_of:
+            problem = f"is no multiple of {self.multiple_of}, which a network of depth {depth} needs"
+            raise UsageError(problem, field="data.size", value=side)
         self.depth = depth
-        build_norm = get_norm(norm, use_batch_stats)
-        bias = norm == "instance"  # instance norms here have no shift of their own
+        build_norm = self.build_norm
+        bias = self.norm == "instance"  # instance norms here have no shift of their own
         widths = [width * min(1 << level, MAX_WIDTH_FACTOR) for level in range(depth)]
         self.downs = nn.ModuleList()
         for level, (before, after) in enumerate(itertools.pairwise([in_channels, *widths])):
