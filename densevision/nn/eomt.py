@@ -49,6 +49,7 @@ class EomtNetwork(nn.Module):
             `std` (ImageNet's by default), `options` (further arguments of the timm model).
 
     Attributes:
+        in_channels: Channels of the image.
         patch_size: Pixels per patch.
         mask_stride: Pixels per cell of the mask logits.
         fill: Color that becomes 0 by normalization, for canvases larger than the image.
@@ -83,7 +84,7 @@ class EomtNetwork(nn.Module):
             problem = f"the encoder has {depth} blocks"
             raise UsageError(problem, field="model.num_blocks", value=num_blocks, hint=f"Give 1 to {depth}.")
         doublings = max(1, int(math.log2(patch_size / MASK_STRIDE)))
-        self.patch_size, self.mask_stride = patch_size, patch_size // 2**doublings
+        self.in_channels, self.patch_size, self.mask_stride = in_channels, patch_size, patch_size // 2**doublings
         self.first_query_block = depth - num_blocks
         self.queries = nn.Embedding(num_queries, width)
         self.class_head = nn.Linear(width, num_classes + 1)

@@ -5,6 +5,9 @@ Source: Kerssies et al., Your ViT is Secretly an Image Segmentation Model, CVPR 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 
 from densevision.nn.class_matching import ClassRows
@@ -18,6 +21,17 @@ __all__ = ["EomtModel"]
 class EomtModel(Model):
     """Masks and classes of an `EomtNetwork`. Subclasses say what the targets are, and implement `postprocess`.
 
+    Args:
+        num_classes: Classes.
+        image_size: Side, or (height, width), that the position embeddings are made for.
+        num_queries: Queries.
+        encoder: timm ViT.
+        patch_size: Pixels per patch.
+        num_blocks: Last blocks of the encoder that see the queries.
+        in_channels: Channels of the image.
+        num_points: Points at which masks are compared in training.
+        encoder_options: Fields of `densevision.run_config.BackboneConfig`, such as `pretrained` and `options`.
+
     Attributes:
         network: The network.
         criterion: Its losses.
@@ -25,8 +39,24 @@ class EomtModel(Model):
 
     backbone_name = "network.encoder"
 
-    network: EomtNetwork
-    criterion: MaskClassificationLoss
+    def __init__(
+        self,
+        num_classes: int,
+        image_size: int | tuple[int, int],
+        num_queries: int,
+        *,
+        encoder: str = "vit_large_patch14_reg4_dinov2",
+        patch_size: int = 16,
+        num_blocks: int = 4,
+        in_channels: int = 3,
+        num_points: int = 12544,
+        encoder_options: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.network = EomtNetwork(
+            num_classes, encoder, image_size, patch_size, num_queries, num_blocks, in_channels, encoder_options
+        )
+        self.criterion = MaskClassificationLoss(num_points=num_points)
 
     @property
     def class_tensors(self) -> dict[str, ClassRows]:

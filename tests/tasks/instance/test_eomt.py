@@ -14,9 +14,9 @@ def model() -> InstanceEomt:
     small = {"embed_dim": 32, "depth": 3, "num_heads": 2}
     return InstanceEomt(
         3,
-        "vit_small_patch14_reg4_dinov2",
         64,
-        num_queries=6,
+        6,
+        encoder="vit_small_patch14_reg4_dinov2",
         num_blocks=2,
         num_points=128,
         encoder_options={"options": small},

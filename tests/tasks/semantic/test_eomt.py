@@ -15,9 +15,9 @@ def build(num_classes: int = 4) -> SemanticEomt:
     torch.manual_seed(0)
     return SemanticEomt(
         num_classes,
-        "vit_small_patch14_reg4_dinov2",
         64,
-        num_queries=8,
+        8,
+        encoder="vit_small_patch14_reg4_dinov2",
         num_blocks=2,
         num_points=256,
         encoder_options={"options": SMALL},

@@ -5,7 +5,6 @@ Source: Kerssies et al., Your ViT is Secretly an Image Segmentation Model, CVPR 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,9 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densevision.nn.detector import DetectionOptions, Detector
-from densevision.nn.eomt import EomtNetwork
 from densevision.nn.eomt_model import EomtModel
-from densevision.nn.mask_classification import MaskClassificationLoss, MaskTargets
+from densevision.nn.mask_classification import MaskTargets
 from densevision.nn.model import Tensors
 from densevision.sample import InputSpec
 
@@ -30,48 +28,27 @@ class InstanceEomt(EomtModel, Detector):
 
     Args:
         num_classes: Classes.
-        encoder: timm ViT.
         image_size: Side of the square that images are fitted into.
-        patch_size: Pixels per patch.
         num_queries: Queries: the largest number of objects.
-        num_blocks: Last blocks of the encoder that see the queries.
-        in_channels: Channels of the image.
-        num_points: Points at which masks are compared in training.
-        encoder_options: Fields of `densevision.run_config.BackboneConfig`, such as `pretrained` and `options`.
         score_threshold: Lowest score of an object, where `postprocess` is not given one.
         max_detections: Most objects per image, where it is not given one.
+        options: Further arguments of `EomtModel`.
     """
 
     def __init__(
         self,
         num_classes: int = 80,
-        encoder: str = "vit_large_patch14_reg4_dinov2",
         image_size: int = 640,
-        patch_size: int = 16,
         num_queries: int = 200,
-        num_blocks: int = 4,
-        in_channels: int = 3,
-        num_points: int = 12544,
-        encoder_options: Mapping[str, Any] | None = None,
+        *,
         score_threshold: float = 0.5,
         max_detections: int = 100,
+        **options: Any,
     ):
-        super().__init__()
-        self.network = EomtNetwork(
-            num_classes,
-            encoder,
-            image_size,
-            patch_size,
-            num_queries,
-            num_blocks,
-            in_channels,
-            encoder_options,
-        )
+        super().__init__(num_classes, image_size, num_queries, **options)
         self.score_threshold, self.max_detections = score_threshold, max_detections
-        self.criterion = MaskClassificationLoss(num_points=num_points)
-        self.input_spec = {
-            "image": InputSpec(in_channels, "letterbox", image_size, multiple_of=patch_size, full_size=True)
-        }
+        channels, multiple = self.network.in_channels, self.network.patch_size
+        self.input_spec = {"image": InputSpec(channels, "letterbox", image_size, multiple_of=multiple, full_size=True)}
 
     def make_targets(self, targets: Tensors) -> MaskTargets:
         """The objects of a batch; pixels of crowd regions are unknown.

@@ -5,19 +5,13 @@ Source: Kerssies et al., Your ViT is Secretly an Image Segmentation Model, CVPR 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from densevision.nn.eomt import EomtNetwork
 from densevision.nn.eomt_model import EomtModel
-from densevision.nn.mask_classification import (
-    MaskClassificationLoss,
-    MaskTargets,
-    labels_to_targets,
-)
+from densevision.nn.mask_classification import MaskTargets, labels_to_targets
 from densevision.nn.model import Tensors
 from densevision.sample import InputSpec
 
@@ -32,49 +26,30 @@ class SemanticEomt(EomtModel):
 
     Args:
         num_classes: Classes.
-        encoder: timm ViT.
         image_size: Side, or (height, width), that the position embeddings are made for; images are resized to this
             shorter side.
-        patch_size: Pixels per patch.
         num_queries: Queries.
-        num_blocks: Last blocks of the encoder that see the queries.
-        in_channels: Channels of the image.
-        num_points: Points at which masks are compared in training.
         ignore_index: Label of unknown pixels.
-        encoder_options: Fields of `densevision.run_config.BackboneConfig`, such as `pretrained` and `options`.
+        options: Further arguments of `EomtModel`.
     """
 
     def __init__(
         self,
         num_classes: int = 150,
-        encoder: str = "vit_large_patch14_reg4_dinov2",
         image_size: int | tuple[int, int] = 512,
-        patch_size: int = 16,
         num_queries: int = 100,
-        num_blocks: int = 4,
-        in_channels: int = 3,
-        num_points: int = 12544,
+        *,
         ignore_index: int = 255,
-        encoder_options: Mapping[str, Any] | None = None,
+        **options: Any,
     ):
-        super().__init__()
-        self.network = EomtNetwork(
-            num_classes,
-            encoder,
-            image_size,
-            patch_size,
-            num_queries,
-            num_blocks,
-            in_channels,
-            encoder_options,
-        )
+        super().__init__(num_classes, image_size, num_queries, **options)
         self.num_classes = num_classes
-        self.criterion = MaskClassificationLoss(num_points=num_points)
         self.ignore_index = ignore_index
+        patch_size = self.network.patch_size
         shorter = image_size if isinstance(image_size, int) else min(image_size)
         self.input_spec = {
             "image": InputSpec(
-                in_channels,
+                self.network.in_channels,
                 "shortest",
                 shorter,
                 multiple_of=patch_size,
