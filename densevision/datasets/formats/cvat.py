@@ -15,17 +15,14 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from densevision.datasets.formats.labeled_objects import (
-    ImageLookup,
-    LabeledImage,
-    LabeledObject,
-    MaskWindow,
+from densevision.datasets.formats.label_files import (
     ellipse_polygon,
     parse_numbers,
     read_head,
     rectangle_polygon,
     skip_shape_without_area,
 )
+from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledImage, LabeledObject, MaskWindow
 from densevision.errors import DataError
 from densevision.io.image import MAX_PIXELS
 from densevision.io.label_issues import IssueKind, LabelIssues

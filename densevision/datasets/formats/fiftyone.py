@@ -14,14 +14,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from densevision.datasets.formats.labeled_objects import (
-    ImageLookup,
-    LabeledImage,
-    LabeledObject,
-    parse_numbers,
-    read_head,
-    read_json,
-)
+from densevision.datasets.formats.label_files import parse_numbers, read_head, read_json
+from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledImage, LabeledObject
 from densevision.io.image_files import IMAGE_SUFFIXES, list_files
 from densevision.io.label_issues import IssueKind, LabelIssues
 

@@ -15,7 +15,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledImage, LabeledObject, parse_numbers
+from densevision.datasets.formats.label_files import parse_numbers
+from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledImage, LabeledObject
 from densevision.errors import UsageError
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.io.lines import read_lines

@@ -22,11 +22,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from densevision.datasets.formats.coco import is_integer
-from densevision.datasets.formats.labeled_objects import (
-    ImageLookup,
-    LabeledImage,
-    LabeledObject,
-    MaskWindow,
+from densevision.datasets.formats.label_files import (
     ellipse_polygon,
     parse_numbers,
     read_head,
@@ -34,6 +30,7 @@ from densevision.datasets.formats.labeled_objects import (
     rectangle_polygon,
     skip_shape_without_area,
 )
+from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledImage, LabeledObject, MaskWindow
 from densevision.io.image import MAX_PIXELS
 from densevision.io.image_files import IMAGE_SUFFIXES, MAX_INT32, list_files
 from densevision.io.label_issues import IssueKind, LabelIssues

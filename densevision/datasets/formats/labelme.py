@@ -22,16 +22,8 @@ from PIL import Image
 
 from densevision.datasets.formats.coco import is_integer
 from densevision.datasets.formats.coco_objects import MIN_POLYGON_POINTS
-from densevision.datasets.formats.labeled_objects import (
-    LabeledImage,
-    LabeledObject,
-    MaskWindow,
-    ellipse_polygon,
-    place_window,
-    read_head,
-    read_json,
-    skip_shape_without_area,
-)
+from densevision.datasets.formats.label_files import ellipse_polygon, read_head, read_json, skip_shape_without_area
+from densevision.datasets.formats.labeled_objects import LabeledImage, LabeledObject, MaskWindow, place_window
 from densevision.io.decode import MAX_UNCHECKED_PIXELS
 from densevision.io.image_files import MAX_INT32, list_files
 from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues

@@ -22,14 +22,8 @@ import numpy as np
 from PIL import Image
 
 from densevision.datasets.formats.coco import is_integer
-from densevision.datasets.formats.labeled_objects import (
-    LabeledImage,
-    LabeledObject,
-    MaskWindow,
-    parse_numbers,
-    read_json,
-    skip_shape_without_area,
-)
+from densevision.datasets.formats.label_files import parse_numbers, read_json, skip_shape_without_area
+from densevision.datasets.formats.labeled_objects import LabeledImage, LabeledObject, MaskWindow
 from densevision.io.image import MAX_PIXELS
 from densevision.io.image_files import IMAGE_SUFFIXES, MAX_INT32, list_files
 from densevision.io.label_issues import IssueKind, LabelIssues

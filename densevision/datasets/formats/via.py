@@ -15,16 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from densevision.datasets.formats.labeled_objects import (
-    ImageLookup,
-    LabeledImage,
-    LabeledObject,
+from densevision.datasets.formats.label_files import (
     ellipse_polygon,
     parse_numbers,
     read_head,
     read_json,
     skip_shape_without_area,
 )
+from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledImage, LabeledObject
 from densevision.errors import DataError
 from densevision.io.image_files import list_files
 from densevision.io.label_issues import IssueKind, LabelIssues
