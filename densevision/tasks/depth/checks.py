@@ -15,9 +15,10 @@ from densevision.datasets.checks.catalog import Check, make_check
 from densevision.datasets.checks.context import CheckContext
 from densevision.datasets.checks.fixes import FixPlan
 from densevision.datasets.checks.image_scanner import FAULT_CHECKS, ImageInfo, ImageScanner, scan_image
+from densevision.datasets.checks.map_statistics import MapStatistics
 from densevision.datasets.checks.pair_similarity import read_gray, sample_evenly
 from densevision.datasets.checks.registration import PointOffsets, measure_point_offsets
-from densevision.datasets.splits import parse_scene_splits
+from densevision.datasets.checks.split_files import list_file_splits, list_split_files
 from densevision.errors import DataError, DenseVisionError
 from densevision.io.depth import SATURATED, permits_8bit, read_numbers, write_depth
 from densevision.io.label_issues import IssueKind
@@ -26,7 +27,7 @@ from densevision.tasks.depth.config import DepthConfig
 if TYPE_CHECKING:
     from densevision.datasets.depth_layouts import DepthFrame
 
-__all__ = ["ListEdit", "MapStatistics", "check", "compute_statistics"]
+__all__ = ["DepthStatistics", "ListEdit", "check", "compute_statistics"]
 
 MEDIAN_METERS = 0.05, 300.0
 """Plausible range of the median of metric depth."""
@@ -98,28 +99,20 @@ CHECKS = (
 
 
 @dataclass(frozen=True)
-class MapStatistics:
-    """Size and statistics of a depth map in its unit, or the check that it fails.
+class DepthStatistics(MapStatistics):
+    """Statistics of a depth map in its unit; known are pixels with a positive number.
 
     Attributes:
-        size: (height, width).
-        known: Fraction of pixels with a positive number.
-        median: Of those; NaN without any.
+        median: Of the known pixels; NaN without any.
         minimum: Of those.
         maximum: Of those.
         negative: Number of negative pixels.
-        failed: The check that fails if the file cannot be read.
-        message: Details of that.
     """
 
-    size: tuple[int, int] = (0, 0)
-    known: float = 0.0
     median: float = np.nan
     minimum: float = np.nan
     maximum: float = np.nan
     negative: int = 0
-    failed: Check | None = None
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -147,16 +140,14 @@ def check(config: DepthConfig, context: CheckContext) -> None:
     Raises:
         DataError: The dataset is not recognized, or neither split has an image.
     """
-    scenes = parse_scene_splits(config.data.path or "")
     scanner = ImageScanner(context, sequences=True)
     root = Path(config.data.path or "")
     lists = [path for name in (config.data.train, config.data.val) if name for path in (Path(name), root / name)]
     context.fix_plan.get_edit(root, lambda: ListEdit(root, tuple(path for path in lists if path.is_file())))
-    if scenes is not None:
-        for split in ("train", "val"):
-            context.set_counts(split, scenes=scenes[split].count)
+    splits = list_file_splits(config.data, context)
+    if not splits:
         return
-    frames_by_split = {split: _list_frames(config, split, context) for split in ("train", "val")}
+    frames_by_split = {split: _list_frames(config, split, context) for split in splits}
     if not any(frames_by_split.values()):
         hint = "Put images and depth into rgb/ and depth/, pairs into left/ and right/, or use a known layout."
         raise DataError("neither split has an image with depth or a pair", file=root, hint=hint)
@@ -169,17 +160,19 @@ def check(config: DepthConfig, context: CheckContext) -> None:
     scanner.check_images()
 
 
-def compute_statistics(path: Path, scale: float | None, offset: float = 0.0, allow_8bit: bool = False) -> MapStatistics:
+def compute_statistics(
+    path: Path, scale: float | None, offset: float = 0.0, allow_8bit: bool = False
+) -> DepthStatistics:
     """Computes statistics of a depth map; never raises for what is wrong with it."""
     try:
         file = read_numbers(path, allow_8bit)
     except DenseVisionError as error:
         is_8bit = "16 bits" in error.problem
         message = error.problem if path.is_file() else "no such file"
-        return MapStatistics(failed=BITS if is_8bit else BROKEN, message=message)
+        return DepthStatistics(failed=BITS if is_8bit else BROKEN, message=message)
     numbers, size = file.depth, file.depth.shape
     if numbers.dtype.kind in "ui" and scale is None:
-        return MapStatistics(size, failed=UNSTATED, message=f"{numbers.min()} to {numbers.max()}")
+        return DepthStatistics(size, failed=UNSTATED, message=f"{numbers.min()} to {numbers.max()}")
     known = np.isfinite(numbers) & (numbers != 0) & file.valid
     if numbers.dtype == np.uint16:
         known &= numbers != SATURATED
@@ -187,24 +180,16 @@ def compute_statistics(path: Path, scale: float | None, offset: float = 0.0, all
     negative = int((values < 0).sum())
     values = values[values > 0]
     if not values.size:
-        return MapStatistics(size, negative=negative)
+        return DepthStatistics(size, negative=negative)
     extremes = float(values.min()), float(values.max())
-    return MapStatistics(size, values.size / numbers.size, float(np.median(values)), *extremes, negative)
+    return DepthStatistics(size, values.size / numbers.size, float(np.median(values)), *extremes, negative)
 
 
 def _list_frames(config: DepthConfig, split: str, context: CheckContext) -> list[DepthFrame]:
     """The frames of a split; reports a split without any."""
     from densevision.tasks.depth.dataset import list_frames
 
-    try:
-        frames, notes = list_frames(config, split, keep_pairs=True)
-    except DataError as error:
-        if getattr(config.data, split) is not None or not Path(config.data.path or "").is_dir():
-            raise
-        context.add(catalog.SPLIT_MISSING, config.data.path or "", split, error.problem)
-        return []
-    context.notes += notes
-    return frames
+    return list_split_files(config.data, split, lambda: list_frames(config, split, keep_pairs=True), context)
 
 
 def _check_target_records(
@@ -213,7 +198,7 @@ def _check_target_records(
     data = config.data
     maps = [(frame.truth, frame, image) for frame, image in zip(frames, facts) if frame.truth is not None]
 
-    def read(item: tuple[Path, DepthFrame, ImageInfo]) -> MapStatistics:
+    def read(item: tuple[Path, DepthFrame, ImageInfo]) -> DepthStatistics:
         path, frame, _ = item
         return compute_statistics(path, data.scale or frame.scale, data.offset, permits_8bit(data.scale))
 
@@ -227,7 +212,7 @@ def _check_target_records(
     context.set_counts(split, depth_maps=len(maps))
 
 
-def _find_failed(statistics: MapStatistics, image: ImageInfo, kind: str) -> list[tuple[Check, str]]:
+def _find_failed(statistics: DepthStatistics, image: ImageInfo, kind: str) -> list[tuple[Check, str]]:
     """The failed checks of a map with details."""
     if statistics.failed is not None:
         return [(statistics.failed, statistics.message)]

@@ -16,9 +16,10 @@ from densevision.datasets.checks.catalog import Check, make_check
 from densevision.datasets.checks.context import CheckContext
 from densevision.datasets.checks.fixes import FixPlan
 from densevision.datasets.checks.image_scanner import FAULT_CHECKS, ImageInfo, ImageScanner
+from densevision.datasets.checks.map_statistics import MapStatistics
 from densevision.datasets.checks.pair_similarity import read_gray
-from densevision.datasets.splits import parse_scene_splits
-from densevision.errors import DataError, DenseVisionError
+from densevision.datasets.checks.split_files import list_file_splits, list_split_files
+from densevision.errors import DenseVisionError
 from densevision.io.label_issues import IssueKind
 from densevision.tasks.flow.config import FlowConfig
 
@@ -84,27 +85,19 @@ CHECKS = (
 
 
 @dataclass(frozen=True)
-class FieldStatistics:
-    """Size and statistics of a flow field, or the check that it fails.
+class FieldStatistics(MapStatistics):
+    """Statistics of a flow field.
 
     Attributes:
-        size: (height, width).
-        known: Fraction of pixels whose flow is known.
-        outside: Fraction of those that leave the image.
+        outside: Fraction of the known pixels that leave the image.
         constant: The flow, if it is the same everywhere.
         residuals: Difference of the frames after warping, relative to that without motion, by interpretation of the
             field: "given", with "frames" swapped, with "components" swapped.
-        failed: The check that fails if the file cannot be read.
-        message: Details of that.
     """
 
-    size: tuple[int, int] = (0, 0)
-    known: float = 0.0
     outside: float = 0.0
     constant: tuple[float, float] | None = None
     residuals: dict[str, float] | None = None
-    failed: Check | None = None
-    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,13 +126,9 @@ def check(config: FlowConfig, context: CheckContext) -> None:
     Raises:
         DataError: The dataset is not recognized.
     """
-    scenes = parse_scene_splits(config.data.path or "")
     scanner = ImageScanner(context, sequences=True)
     training_pairs: list[FlowPair] = []
-    for split in ("train", "val"):
-        if scenes is not None:
-            context.set_counts(split, scenes=scenes[split].count)
-            continue
+    for split in list_file_splits(config.data, context):
         pairs = _list_pairs(config, split, context)
         if pairs and pairs == training_pairs:
             context.set_counts(split, **context.counts["train"])
@@ -207,15 +196,7 @@ def _compute_targets(flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _list_pairs(config: FlowConfig, split: str, context: CheckContext) -> list[FlowPair]:
     from densevision.tasks.flow.dataset import list_pairs
 
-    try:
-        pairs, notes = list_pairs(config, split)
-    except DataError as error:
-        if getattr(config.data, split) is not None or not Path(config.data.path or "").is_dir():
-            raise
-        context.add(catalog.SPLIT_MISSING, config.data.path or "", split, error.problem)
-        return []
-    context.notes += notes
-    return pairs
+    return list_split_files(config.data, split, lambda: list_pairs(config, split), context)
 
 
 def _check_pairs(context: CheckContext, split: str, pairs: Sequence[FlowPair], facts: dict[Path, ImageInfo]) -> None:

@@ -18,8 +18,8 @@ from densevision.datasets.checks.context import CheckContext
 from densevision.datasets.checks.image_scanner import ImageInfo, ImageScanner
 from densevision.datasets.checks.pair_similarity import compute_psnr, read_gray, sample_evenly
 from densevision.datasets.checks.registration import measure_edge_shift
+from densevision.datasets.checks.split_files import list_file_splits
 from densevision.datasets.image_pairs import ImagePairs, has_no_split_folders
-from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import DataError
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.tasks.superres.config import HELD_OUT, SuperresConfig
@@ -115,12 +115,8 @@ def check(config: SuperresConfig, context: CheckContext) -> None:
     Raises:
         DataError: The dataset is not recognized.
     """
-    scenes = parse_scene_splits(config.data.path or "")
     scanner = ImageScanner(context)
-    for split in ("train", "val"):
-        if scenes is not None:
-            context.set_counts(split, scenes=scenes[split].count)
-            continue
+    for split in list_file_splits(config.data, context):
         pairs = _find_pairs(config, split, context)
         if pairs is None:
             continue

@@ -12,7 +12,7 @@ from densevision.datasets.checks.context import CheckContext, Location
 from densevision.datasets.checks.image_scanner import ImageScanner
 from densevision.datasets.checks.pair_alignment import PAIR_CHECKS, PairMeasurement, check_alignment, measure_pair
 from densevision.datasets.checks.pair_similarity import sample_evenly
-from densevision.datasets.splits import parse_scene_splits
+from densevision.datasets.checks.split_files import list_file_splits
 from densevision.errors import DataError
 from densevision.io.image import to_display
 from densevision.io.label_issues import IssueKind, LabelIssues
@@ -55,13 +55,9 @@ def check(config: TranslationConfig, context: CheckContext) -> None:
     Raises:
         DataError: The dataset is not recognized.
     """
-    scenes = parse_scene_splits(config.data.path or "")
     scanner = ImageScanner(context)
     measurements: list[PairMeasurement] = []
-    for split in ("train", "val"):
-        if scenes is not None:
-            context.set_counts(split, scenes=scenes[split].count)
-            continue
+    for split in list_file_splits(config.data, context):
         pairs = _find_pairs(config, split, context)
         if pairs is None:
             continue
