@@ -18,6 +18,7 @@ __all__ = ["parse_setting", "parse_yaml", "read_yaml"]
 MAX_VALUES = 1_000_000
 IMPLICIT_TAGS = tuple(f"tag:yaml.org,2002:{name}" for name in ("bool", "float", "int", "timestamp", "value"))
 """Types that YAML gives to scalars by their form, besides null."""
+NULL_TAG = "tag:yaml.org,2002:null"
 
 
 class _Loader(yaml.SafeLoader):
@@ -36,7 +37,8 @@ def read_yaml(file: str | Path, text_keys: Container[str] = ()) -> dict[str, Any
     Args:
         file: The file.
         text_keys: Keys of the mapping below which numbers, booleans and dates stay text as written, such as names and
-            paths: YAML 1.1 would read `010` as 8, `12:30` as 750 and `no` as False. Empty values stay None.
+            paths: YAML 1.1 would read `010` as 8, `12:30` as 750 and `no` as False. Empty values stay None, and so does
+            `null` as the value of a key; in a list or mapping below it, `null` is the text, such as a class name.
 
     Raises:
         UsageError: The file is missing, is not a mapping, or has tags that would build Python objects.
@@ -90,7 +92,8 @@ def _construct(text: str, text_keys: Container[str]) -> Any:
             return None
         if isinstance(root, yaml.MappingNode):
             for key, value in root.value:
-                if isinstance(key, yaml.ScalarNode) and key.value in text_keys:
+                is_null = value.tag == NULL_TAG
+                if isinstance(key, yaml.ScalarNode) and key.value in text_keys and not is_null:
                     _keep_text(value, set())
         return loader.construct_document(root)
     finally:
@@ -103,7 +106,7 @@ def _keep_text(node: yaml.Node, seen: set[int]) -> None:
         return
     seen.add(id(node))
     if isinstance(node, yaml.ScalarNode):
-        if node.tag in IMPLICIT_TAGS:
+        if node.tag in IMPLICIT_TAGS or (node.tag == NULL_TAG and node.value):
             node.tag = "tag:yaml.org,2002:str"
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:

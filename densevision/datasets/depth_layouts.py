@@ -14,7 +14,8 @@ from densevision.datasets.calibration import intrinsics_near, kitti_camera, midd
 from densevision.errors import DataError
 from densevision.io.depth import SUFFIXES as DEPTH_SUFFIXES
 from densevision.io.depth import infer_kind
-from densevision.io.image_files import IMAGE_SUFFIXES, is_inside, is_system_file, list_files, localize_name
+from densevision.io.foreign_names import localize_name
+from densevision.io.image_files import IMAGE_SUFFIXES, is_inside, is_system_file, list_files
 from densevision.io.lines import read_lines
 from densevision.results.depth_map import Camera
 

@@ -15,7 +15,8 @@ from densevision.datasets.formats import coco, object_masks, voc, yolo
 from densevision.datasets.object_sources import FORMATS, ObjectSource, detect_objects
 from densevision.datasets.splits import HOLD_OUT_NOTE, SPLIT_NAMES, parse_scene_splits
 from densevision.errors import DataError, UsageError, did_you_mean
-from densevision.io.image_files import IMAGE_SUFFIXES, list_files, localize_name
+from densevision.io.foreign_names import localize_name
+from densevision.io.image_files import IMAGE_SUFFIXES, list_files
 from densevision.yaml_files import read_yaml
 
 __all__ = ["CONVERT_HINT", "OBJECT_FORMATS", "DetectedFormat", "detect_format", "find_image_folder", "list_content"]

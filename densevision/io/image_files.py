@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -27,7 +27,6 @@ __all__ = [
     "is_system_file",
     "list_files",
     "list_images",
-    "localize_name",
     "measure_images",
     "read_usable_size",
 ]
@@ -96,27 +95,6 @@ def _walk_images(folder: str | Path, is_hidden: bool) -> Iterator[tuple[str, boo
                 yield os.path.join(root, name), not (is_hidden or is_system_file(name))
         for name in system_folders:
             yield from _walk_images(os.path.join(root, name), True)
-
-
-def localize_name(name: str, folder: Path) -> str:
-    """Converts a file name written on another computer to one below a folder.
-
-    Backslashes become separators, and of an absolute path the longest end that exists in the folder is taken. The name
-    is unchanged if there is a file of this name, or no such end.
-
-    Args:
-        name: A file name relative to `folder`, or an absolute path.
-        folder: The folder to search.
-    """
-    is_foreign = "\\" in name or name.startswith("/") or name[1:2] == ":"
-    if not is_foreign or "\0" in name or os.path.isfile(folder / name):
-        return name
-    windows = PureWindowsPath(name)
-    parts = PurePosixPath(name).parts if name.startswith("/") else windows.parts
-    if not windows.anchor:
-        return "/".join(parts) or name
-    ends = ("/".join(parts[start:]) for start in range(1, len(parts)))
-    return next((end for end in ends if is_inside(end) and os.path.isfile(folder / end)), name)
 
 
 def compute_relative_names(paths: Sequence[Path]) -> list[str]:

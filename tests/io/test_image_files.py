@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from densevision.io.box_table import StringArray
-from densevision.io.image_files import count_frames, is_inside, list_files, list_images, localize_name, measure_images
+from densevision.io.foreign_names import localize_name
+from densevision.io.image_files import count_frames, is_inside, list_files, list_images, measure_images
 from densevision.io.label_issues import IssueKind, LabelIssues
 
 
@@ -60,11 +61,23 @@ def test_measure_images__several_frames_are_counted(suffix: str, tmp_path: Path)
         ("C:\\data\\b.png", "C:\\data\\b.png"),
         ("back\\slash.png", "back\\slash.png"),
         ("..\\..\\etc\\a.png", "../../etc/a.png"),
+        ("https://example.org/data/sub/a.png?size=2", "sub/a.png"),
+        ("https://example.org/b.png", "https://example.org/b.png"),
+        ("SUB/A.PNG", "sub/a.png"),
+        ("C:\\Data\\Sub\\A.png", "sub/a.png"),
+        ("sub/cafe\u0301.png", "sub/caf\u00e9.png"),
+        ("my%20image.png", "my image.png"),
+        ("twin.PNG", "twin.PNG"),
+        ("../SUB/A.PNG", "../SUB/A.PNG"),
     ],
 )
 def test_localize_name__finds_files_below_the_folder(name: str, expected: str, tmp_path: Path) -> None:
     write(tmp_path / "sub" / "a.png")
     write(tmp_path / "back\\slash.png")
+    write(tmp_path / "sub" / "caf\u00e9.png")
+    write(tmp_path / "my image.png")
+    write(tmp_path / "twin.png")
+    write(tmp_path / "Twin.png")
     assert localize_name(name, tmp_path) == expected
 
 

@@ -196,14 +196,17 @@ def test_data_yaml__invalid(root, text, field):
 
 
 def test_data_yaml__names_and_paths_are_text(root):
-    names = ["02146", "0x1F", "12:30", "1_000", "010", "8", "+5", "no", "1.10", "2024-01-01"]
+    names = ["02146", "0x1F", "12:30", "1_000", "010", "8", "+5", "no", "1.10", "2024-01-01", "null"]
     (root / "images/train").rename(root / "images/2024")
-    write(root, "data.yaml", f"path: .\ntrain: [images/2024]\nval: \nnames: [{', '.join(names)}]\nnc: 10\n")
+    write(root, "data.yaml", f"path: .\ntrain: [images/2024]\nval: \nnames: [{', '.join(names)}]\nnc: 11\n")
     dataset = read_data_yaml(root / "data.yaml")
     assert dataset.names == tuple(names) and dataset.splits == {"train": ("images/2024",)}
     write(root, "data.yaml", "train: 2024\nnames:\n  0: 007\n  10: 1e3\n")
     dataset = read_data_yaml(root / "data.yaml")
     assert dataset.names == ("007", "1e3") and dataset.ids == (0, 10) and dataset.splits == {"train": ("2024",)}
+    write(root, "data.yaml", 'train: 2024\nval: null\nnames: {"0": on, "1": off}\n')
+    dataset = read_data_yaml(root / "data.yaml")
+    assert dataset.names == ("on", "off") and dataset.ids == (0, 1) and dataset.splits == {"train": ("2024",)}
 
 
 def test_read__held_out_part_without_objects(root):

@@ -22,7 +22,8 @@ import numpy as np
 from densevision.datasets.formats.orientation import find_label_orientations, orient_boxes
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable, RecordBuffer, StringArray, build_table
-from densevision.io.image_files import MAX_INT32, ImageSelector, is_inside, localize_name, measure_images
+from densevision.io.foreign_names import localize_name
+from densevision.io.image_files import MAX_INT32, ImageSelector, is_inside, measure_images
 from densevision.io.json_stream import stream_json
 from densevision.io.label_issues import IssueKind, LabelIssues
 

@@ -20,8 +20,9 @@ from densevision.datasets.formats.coco import (
 )
 from densevision.datasets.formats.coco_objects import parse_segmentation
 from densevision.errors import DataError
+from densevision.io.foreign_names import localize_name
 from densevision.io.image import read_image
-from densevision.io.image_files import is_inside, localize_name
+from densevision.io.image_files import is_inside
 from densevision.io.json_stream import stream_json
 from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues
 from densevision.io.masks import UNKNOWN

@@ -18,7 +18,8 @@ from densevision.datasets.formats.coco_objects import check_polygons
 from densevision.datasets.formats.orientation import find_label_orientations, orient_boxes, orient_points
 from densevision.io.box_table import BoxTable, RecordBuffer, StringArray, build_table
 from densevision.io.decode import apply_orientation
-from densevision.io.image_files import MAX_INT32, ImageSelector, is_inside, list_images, localize_name, measure_images
+from densevision.io.foreign_names import localize_name
+from densevision.io.image_files import MAX_INT32, ImageSelector, is_inside, list_images, measure_images
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.io.segmentations import SegmentationBuilder, Segmentations
 from densevision.ops.masks import RLE, compute_boxes, decode, encode, encode_polygons
@@ -316,7 +317,3 @@ def place_window(window: MaskWindow, size: Size) -> np.ndarray:
     if x1 < x2 and y1 < y2:
         mask[y1:y2, x1:x2] = pixels[y1 - window.top : y2 - window.top, x1 - window.left : x2 - window.left]
     return mask
-
-
-ReadImages = Callable[[Path, Path, LabelIssues], Iterable[LabeledImage]]
-"""Label file or folder, dataset, issues -> the images."""

@@ -21,13 +21,13 @@ import numpy as np
 
 from densevision.errors import DataError, UsageError
 from densevision.io.box_table import BoxTable, RecordBuffer, StringArray, build_table
+from densevision.io.foreign_names import localize_name
 from densevision.io.image_files import (
     MAX_INT32,
     ImageSelector,
     is_inside,
     is_system_file,
     list_images,
-    localize_name,
     measure_images,
 )
 from densevision.io.label_issues import IssueKind, LabelIssues
@@ -222,6 +222,8 @@ def _parse_names(values: dict[str, Any], file: Path) -> tuple[tuple[str, ...], t
     names, count = values.get("names"), values.get("nc")
     if isinstance(names, list):
         names = dict(enumerate(names))
+    if isinstance(names, dict):
+        names = {int(key) if isinstance(key, str) and key.isdecimal() else key: name for key, name in names.items()}
     if not isinstance(names, dict) or not names or not all(type(number) is int for number in names):
         raise DataError(
             "the class names are missing or not a list", file=file, field="names", value=names, hint=NAMES_HINT
