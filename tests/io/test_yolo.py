@@ -184,7 +184,7 @@ def test_read__invalid_image_list(root):
         ("train: images/none\nnames: [cell]\n", None),
         ("train: images/train\nnames: [cell, dot, cell]\n", "names[2]"),
         ("train: images/train\nnames: {zero: cell}\n", "names"),
-        ("train: images/train\nnames: {0: cell, 1: null}\n", "names[1]"),
+        ("train: images/train\nnames: {0: cell, 1: }\n", "names[1]"),
         ("train: images/train\nnames: [cell]\nkpt_shape: 17\n", "kpt_shape"),
     ],
 )
