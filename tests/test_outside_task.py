@@ -96,16 +96,16 @@ def test_help__searches_for_no_other_package() -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 
-def remove_score(patch: pytest.MonkeyPatch) -> None:
+def remove_scoring(patch: pytest.MonkeyPatch) -> None:
     import densevision_matting.scoring as scoring
 
-    patch.delattr(scoring, "score")
+    patch.delattr(scoring, "open_files")
 
 
 def miscount(patch: pytest.MonkeyPatch) -> None:
     import densevision_matting.scoring as scoring
 
-    patch.setattr(scoring, "score", lambda *_: {"metrics": {"MAE": 0.5}})
+    patch.setattr(scoring, "score", lambda *_: {"metrics": {"MAE": 0.5}}, raising=False)
 
 
 def remove_checks(patch: pytest.MonkeyPatch) -> None:
@@ -164,7 +164,7 @@ def crop_results(patch: pytest.MonkeyPatch) -> None:
 
 
 SABOTAGES: list[tuple[str, Callable[[pytest.MonkeyPatch], None]]] = [
-    ("score", remove_score),
+    ("score", remove_scoring),
     ("score", miscount),
     ("dataset_checks", remove_checks),
     ("tiles", forget_rows),

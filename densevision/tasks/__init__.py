@@ -27,6 +27,7 @@ __all__ = [
     "TASKS",
     "check_task_name",
     "get_metric_info",
+    "get_score",
     "get_scoring_options",
     "import_task_module",
     "load_check",
@@ -111,7 +112,16 @@ def load_config(name: str) -> type[TaskConfig]:
 
 def load_score(name: str) -> Callable[..., dict[str, Any]]:
     """The function that scores prediction files against ground-truth files; imports no torch."""
-    return import_task_module(name, "scoring").score
+    return get_score(import_task_module(name, "scoring"))
+
+
+def get_score(scoring: ModuleType) -> Callable[..., dict[str, Any]]:
+    """A scoring module's `score`; where it has none, the files of its `open_files` are scored image by image."""
+
+    def score_pairs(*arguments: Any, **options: Any) -> dict[str, Any]:
+        return scoring.open_files(*arguments, **options).report()
+
+    return getattr(scoring, "score", score_pairs)
 
 
 def load_files(name: str) -> Callable[..., Scoring]:

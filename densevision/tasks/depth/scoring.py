@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from densevision.errors import UsageError
 from densevision.io.depth import SUFFIXES, infer_kind, permits_8bit, read_depth
@@ -15,17 +15,10 @@ from densevision.tasks.depth.metrics import DepthMetric, Protocol
 if TYPE_CHECKING:
     from densevision.tasks.depth.config import CameraConfig, DepthConfig
 
-__all__ = ["open_files", "score"]
+__all__ = ["open_files"]
 
 SUPPORTED_OPTIONS = ("evaluation", "data.scale", "data.offset", "camera")
 """Options of the config that apply to files."""
-
-
-def score(
-    truth: Path, predictions: Path, on_error: OnError = "fail", config: DepthConfig | None = None
-) -> dict[str, Any]:
-    """Scores files: metrics, protocol, counts, named, tables; see `open_files`."""
-    return open_files(truth, predictions, on_error, config).report()
 
 
 def open_files(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from densevision.datasets.flow_layouts import FlowPair, find_companion_files
 from densevision.datasets.flow_targets import read_flow_field
@@ -14,15 +13,10 @@ from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results import FlowField
 from densevision.tasks.flow.metrics import FlowMetric
 
-__all__ = ["open_files", "score"]
+__all__ = ["open_files"]
 
 SUBMISSION_FOLDERS = ("clean", "final", "flow")
 """Folders of submissions to Sintel and KITTI, which their ground truth does not have."""
-
-
-def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
-    """Scores files: metrics, protocol, counts, named, tables; see `open_files`."""
-    return open_files(truth, predictions, on_error).report()
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:

@@ -14,7 +14,7 @@ from densevision.metrics.image_quality import Color, ImageMetric, ImageMetrics, 
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision.results.image import Image
 
-__all__ = ["CroppingMetrics", "open_files", "score"]
+__all__ = ["CroppingMetrics", "open_files"]
 
 PROTOCOLS: tuple[tuple[Color, int, Luma], ...] = (
     *(("Y", crop, "rounded") for crop in (2, 3, 4, 0)),
@@ -77,11 +77,6 @@ class CroppingMetrics(ImageMetrics):
     def counts(self) -> dict[str, int]:
         """How many images were compared, too small for SSIM's window, and cropped."""
         return {**super().counts(), **({self.CROPPED: len(self.cropped)} if self.cropped else {})}
-
-
-def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
-    """PSNR and SSIM of images: metrics, protocol, counts, named, tables; see `open_files`."""
-    return open_files(truth, predictions, on_error).report()
 
 
 def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Scoring:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from densevision.metrics.scoring import OnError, Scoring, score_folders
 from densevision_matting.metrics import MattingMetric
 from densevision_matting.result import Matte
 
-__all__ = ["open_files", "score"]
+__all__ = ["open_files"]
 
 SUFFIXES = (".png", ".jpg", ".tif")
 
@@ -21,8 +20,3 @@ def open_files(truth: Path, predictions: Path, on_error: OnError = "fail") -> Sc
         DataError: There is nothing to compare.
     """
     return score_folders(truth, predictions, SUFFIXES, (Matte.read, Matte.read), lambda *_: MattingMetric(), on_error)
-
-
-def score(truth: Path, predictions: Path, on_error: OnError = "fail") -> dict[str, Any]:
-    """metrics, protocol, counts, named and tables; see `open_files`."""
-    return open_files(truth, predictions, on_error).report()

@@ -16,11 +16,13 @@ from densevision.io.depth import write_depth
 from densevision.io.image import write_image
 from densevision.results.depth_map import Camera, DepthMap
 from densevision.run_config import PredictOptions
+from densevision.tasks import load_score
 from densevision.tasks.depth.config import DepthConfig
 from densevision.tasks.depth.dataset import open_split
 from densevision.tasks.depth.metrics import DepthMetric
-from densevision.tasks.depth.scoring import score
 from densevision.tasks.depth.task import Depth
+
+score = load_score("depth")
 
 SIZE = (24, 32)
 

@@ -10,8 +10,10 @@ import pytest
 from densevision.errors import DataError
 from densevision.io.flow import write_flow
 from densevision.results import FlowField
+from densevision.tasks import load_score
 from densevision.tasks.flow.metrics import FlowMetric, angular_error
-from densevision.tasks.flow.scoring import score
+
+score = load_score("flow")
 
 
 def pair(seed: int, size: tuple[int, int] = (23, 31)) -> tuple[FlowField, FlowField]:

@@ -10,7 +10,9 @@ import pytest
 from densevision.io.flow import write_flow
 from densevision.io.image import write_image
 from densevision.metrics.scoring import MISSING_PREDICTIONS
-from densevision.tasks.flow.scoring import score
+from densevision.tasks import load_score
+
+score = load_score("flow")
 
 SIZE = (4, 6)
 HIDDEN = np.indices(SIZE)[1] < 2

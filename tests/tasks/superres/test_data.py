@@ -12,9 +12,11 @@ from densevision import api
 from densevision.datasets import degradations
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
+from densevision.tasks import load_score
 from densevision.tasks.superres.config import HELD_OUT, SuperresConfig
 from densevision.tasks.superres.dataset import infer_splits, open_split
-from densevision.tasks.superres.scoring import score
+
+score = load_score("superres")
 
 
 def image(height: int = 40, width: int = 48, seed: int = 0, kind: type = np.uint8) -> np.ndarray:

@@ -21,10 +21,12 @@ from densevision.io.video import VideoWriter
 from densevision.io.weights import Card
 from densevision.ops.imresize import imresize
 from densevision.results import Image
+from densevision.tasks import load_score
 from densevision.tasks.superres.config import SuperresConfig
-from densevision.tasks.superres.scoring import score
 from densevision.tasks.superres.task import Superres
 from densevision.testing import check_task
+
+score = load_score("superres")
 
 ROOT = Path(__file__).parents[3]
 SIZED = ("edsr_baseline", "rrdb", "srvgg", "fsrcnn", "vdsr", "nafnet")

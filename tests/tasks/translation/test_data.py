@@ -14,9 +14,11 @@ from densevision.datasets.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.draw.colors import build_palette
 from densevision.errors import DataError, UsageError
 from densevision.io.image import write_image
+from densevision.tasks import load_score
 from densevision.tasks.translation.config import HELD_OUT, TranslationConfig
 from densevision.tasks.translation.dataset import derive_input, infer_splits, open_split
-from densevision.tasks.translation.scoring import score
+
+score = load_score("translation")
 
 SIDE = 40
 
