@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from densevision.datasets.depth_layouts import LAYOUTS, DepthFrame, detect_depth_layout, read_file_list
-from densevision.datasets.scenes import Scenes
+from densevision.datasets.scene_samples import SceneSamples
+from densevision.datasets.scenes import Scene, Scenes
 from densevision.datasets.splits import SceneSource, hold_out, hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.decode import open_pillow
@@ -123,7 +124,7 @@ class DepthSet:
         return DepthMap.from_arrays(file.depth, file.valid, kind=kind, unit=unit, camera=self.camera(frame, size))
 
 
-class SceneDepth:
+class SceneDepth(SceneSamples):
     """Procedural scenes with exact depth, or with exact disparity if disparity is predicted.
 
     Args:
@@ -131,22 +132,13 @@ class SceneDepth:
         source: Which scenes.
     """
 
-    notes: Sequence[str] = ()
-
     def __init__(self, config: DepthConfig, source: SceneSource):
         side = config.data.size
-        self.config, self.scenes = config, Scenes.of(source, (side, side) if isinstance(side, int) else side)
+        super().__init__(Scenes.of(source, (side, side) if isinstance(side, int) else side))
+        self.config = config
 
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def __getitem__(self, index: int) -> Sample:
+    def make_sample(self, index: int, scene: Scene) -> Sample:
         """A scene's image."""
-        return self.fresh(index, 0)
-
-    def fresh(self, index: int, epoch: int) -> Sample:
-        """A scene's image; every epoch has its own scenes, so that training never sees one twice."""
-        scene = self.scenes.fresh(index, epoch)
         camera = Camera(scene.focal, baseline=scene.baseline)
         names = {"image": "image", "right": "right"} if self.config.is_stereo else {"image": "image"}
         channels = self.config.backbone.channels

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from densevision.datasets.flow_layouts import LAYOUTS, FlowPair, detect_flow_layout
 from densevision.datasets.flow_targets import read_flow_field
-from densevision.datasets.scenes import Scenes
+from densevision.datasets.scene_samples import SceneSamples
+from densevision.datasets.scenes import Scene, Scenes
 from densevision.datasets.splits import hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.flow import flow_size, read_array
@@ -85,7 +86,7 @@ class FlowSet:
         return Sample({"first": first, "second": second}, truth, pair.name, str(pair.first))
 
 
-class SceneFlow:
+class SceneFlow(SceneSamples):
     """Two frames of procedural scenes with exact flow and occlusion.
 
     Args:
@@ -93,21 +94,12 @@ class SceneFlow:
         channels: Channels of the network's inputs.
     """
 
-    notes: Sequence[str] = ()
-
     def __init__(self, scenes: Scenes, channels: int = 3):
-        self.scenes, self.channels = scenes, channels
+        super().__init__(scenes)
+        self.channels = channels
 
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def __getitem__(self, index: int) -> Sample:
+    def make_sample(self, index: int, scene: Scene) -> Sample:
         """A scene's two frames."""
-        return self.fresh(index, 0)
-
-    def fresh(self, index: int, epoch: int) -> Sample:
-        """A scene's two frames; every epoch has its own scenes, so that training never sees one twice."""
-        scene = self.scenes.fresh(index, epoch)
         first, second = (convert_channels(image, self.channels) for image in (scene.image, scene.next))
         truth = FlowField.from_arrays(scene.flow, occlusion=scene.occlusion, source=first)
         return Sample({"first": first, "second": second}, truth, index, scene.name)

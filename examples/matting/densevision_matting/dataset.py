@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from densevision.datasets.scenes import Scenes
+from densevision.datasets.scene_samples import SceneSamples
+from densevision.datasets.scenes import Scene, Scenes
 from densevision.datasets.splits import SPLIT_NAMES, parse_scene_splits
 from densevision.errors import DataError
 from densevision.io.image import read_image, to_rgb
@@ -15,24 +16,16 @@ from densevision.sample import Sample, SampleSet
 from densevision_matting.config import MattingConfig
 from densevision_matting.result import Matte
 
-__all__ = ["SCENE_SIZE", "FolderSamples", "SceneSamples", "list_pairs", "open_split"]
+__all__ = ["SCENE_SIZE", "FolderSamples", "SceneMattes", "list_pairs", "open_split"]
 
 SCENE_SIZE = (96, 128)
 
 
-class SceneSamples:
+class SceneMattes(SceneSamples):
     """Procedural scenes, whose objects are the foreground."""
 
-    notes: Sequence[str] = ()
-
-    def __init__(self, scenes: Scenes):
-        self.scenes = scenes
-
-    def __len__(self) -> int:
-        return len(self.scenes)
-
-    def __getitem__(self, index: int) -> Sample:
-        scene = self.scenes[index]
+    def make_sample(self, index: int, scene: Scene) -> Sample:
+        """A scene's image with its matte."""
         alpha = (scene.instances > 0).astype(np.float32)
         return Sample({"image": scene.image}, Matte(size=scene.size, alpha=alpha), scene.name, scene.name)
 
@@ -66,7 +59,7 @@ def open_split(config: MattingConfig, split: str) -> SampleSet:
     path = config.data.path or "scenes"
     scenes = parse_scene_splits(path)
     if scenes is not None:
-        return SceneSamples(Scenes.of(scenes[split], SCENE_SIZE))
+        return SceneMattes(Scenes.of(scenes[split], SCENE_SIZE))
     return FolderSamples(list_pairs(Path(path), split))
 
 

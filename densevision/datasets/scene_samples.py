@@ -1,0 +1,39 @@
+"""Procedural scenes as samples, anew in every epoch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from densevision.datasets.scenes import Scene, Scenes
+from densevision.sample import Sample
+
+__all__ = ["SceneSamples"]
+
+
+class SceneSamples(ABC):
+    """A dataset of procedural scenes. Subclasses implement `make_sample`.
+
+    Args:
+        scenes: The scenes.
+    """
+
+    notes: Sequence[str] = ()
+
+    def __init__(self, scenes: Scenes):
+        self.scenes = scenes
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample of a scene."""
+        return self.fresh(index, 0)
+
+    def fresh(self, index: int, epoch: int) -> Sample:
+        """The sample of a scene; every epoch has its own scenes, so that training never sees one twice."""
+        return self.make_sample(index, self.scenes.fresh(index, epoch))
+
+    @abstractmethod
+    def make_sample(self, index: int, scene: Scene) -> Sample:
+        """The images of a scene with their ground truth."""
