@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+sys.path.insert(0, str(Path(__file__).parent / "cases"))
 # Two test processes run at once (setup.cfg): more threads of torch would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Runs start from timm's pretrained backbones where these can be had; tests do not depend on network and cache.

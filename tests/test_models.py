@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_models
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,16 +30,7 @@ NUM_CLASSES = 3
 BATCH = 2
 
 DETECTOR = {"num_classes": NUM_CLASSES, "image_size": SIDE}
-TWO_STAGE = {
-    **DETECTOR,
-    "encoder": "test_resnet",
-    "fpn_channels": 16,
-    "box_hidden": (16,),
-    "anchor_sizes": (8, 16, 32, 48, 64),
-    "max_detections": 5,
-    "rpn_post_nms_top_n_train": 50,
-    "rpn_post_nms_top_n_test": 20,
-}
+TWO_STAGE = {**DETECTOR, **small_models.TWO_STAGE, "encoder": "test_resnet"}
 DFINE = {
     **DETECTOR,
     "encoder_width": 32,
@@ -53,18 +45,6 @@ DFINE = {
     "num_denoising": 10,
 }
 EOMT = {**DETECTOR, "encoder": "test_vit", "num_queries": 8, "num_blocks": 2, "num_points": 32}
-DECODERS = {
-    "unet": {"decoder_channels": [16, 8, 8, 8, 8]},
-    "unetplusplus": {"decoder_channels": [16, 16, 8, 8, 8]},
-    "manet": {"decoder_channels": [16, 16, 8, 8, 8], "pab_channels": 8},
-    "fpn": {"pyramid_channels": 16, "segmentation_channels": 32},
-    "pspnet": {"out_channels": 16},
-    "deeplabv3": {"out_channels": 16, "atrous_rates": [1, 2, 3]},
-    "deeplabv3plus": {"out_channels": 16, "atrous_rates": [1, 2, 3]},
-    "upernet": {"decoder_channels": 16},
-    "segformer": {"segmentation_channels": 16},
-    "dpt": {"fusion_channels": 16, "intermediate_channels": [8, 8, 8, 8]},
-}
 RAFT = {"training_iterations": 2, "iterations": 2}
 
 SMALL: dict[str, dict[str, Any]] = {
@@ -86,7 +66,7 @@ SMALL: dict[str, dict[str, Any]] = {
     },
     **{f"eomt_{size}": EOMT for size in ("small", "base", "large", "giant")},
     **{f"eomt_instance_{size}": EOMT for size in ("small", "base", "large")},
-    **{name: {"decoder_options": options} for name, options in DECODERS.items()},
+    **{name: {"decoder_options": options} for name, options in small_models.DECODERS.items()},
     "depth_dpt": {"width": 16},
     "depth_unet": {"width": 16},
     **{

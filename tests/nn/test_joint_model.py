@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_models import TWO_STAGE
 from torch import Tensor, nn
 
 import densevision
@@ -21,16 +22,7 @@ from densevision.nn.model import Model, Tensors
 SIDE = 64
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "yolo_n": {"num_classes": 3, "image_size": SIDE, "width": 16, "depth": 1},
-    "faster_rcnn": {
-        "num_classes": 3,
-        "image_size": SIDE,
-        "fpn_channels": 16,
-        "box_hidden": (16,),
-        "anchor_sizes": (8, 16, 32, 48, 64),
-        "max_detections": 5,
-        "rpn_post_nms_top_n_train": 50,
-        "rpn_post_nms_top_n_test": 20,
-    },
+    "faster_rcnn": {"num_classes": 3, "image_size": SIDE, **TWO_STAGE},
     "unet": {"num_classes": 4, "decoder_options": {"decoder_channels": [16, 8, 8, 8, 8]}},
     "fcn32s": {"num_classes": 4, "width": 16},
     "pspnet": {"num_classes": 4, "decoder_options": {"out_channels": 16}},

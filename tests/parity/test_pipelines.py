@@ -15,6 +15,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from dfine_case import reference_model
+from random_norms import randomize_norms
 from torch import nn
 from torchvision.models import segmentation
 from torchvision.transforms._presets import SemanticSegmentation
@@ -50,13 +51,7 @@ def convert(name: str, network: nn.Module, folder: Path) -> Path:
 def randomize(network: nn.Module) -> nn.Module:
     """Norm statistics and weights that keep a spread of outputs."""
     torch.manual_seed(0)
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.7, 1.2)
-            nn.init.normal_(module.bias, std=0.1)
-            module.running_mean.normal_(std=0.05)
-            module.running_var.uniform_(0.5, 1.5)
-    return network.eval()
+    return randomize_norms(network)
 
 
 @pytest.mark.parametrize("size", [(90, 150), (200, 130)])

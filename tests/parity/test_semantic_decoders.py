@@ -9,6 +9,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
+from random_norms import randomize_norms
 
 from densevision.inference.predictor import load_torch
 from densevision.io.weights import PublishedWeights
@@ -30,18 +31,6 @@ SMP_CLASSES = {
     "upernet": "UPerNet",
     "segformer": "Segformer",
 }
-
-
-def randomize_norms(network: torch.nn.Module) -> torch.nn.Module:
-    """Gives norms statistics and weights that differ from their initial values."""
-    torch.manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.7, 1.2)
-            torch.nn.init.normal_(module.bias, std=0.1)
-            module.running_mean.normal_(std=0.05)
-            module.running_var.uniform_(0.5, 1.5)
-    return network.eval()
 
 
 @pytest.mark.parametrize("name", SMP_CLASSES)
@@ -82,6 +71,7 @@ def test_whole_model__reads_smps_state_dict_and_equals_it(architecture: str) -> 
     encoder, options, encoder_options = WHOLE_MODELS[architecture]
     torch.manual_seed(0)
     reference = smp.create_model(architecture, encoder, encoder_weights=None, classes=5, **options, **encoder_options)
+    torch.manual_seed(1)
     randomize_norms(reference).double()
     model = MODELS["smp"].build(
         {"num_classes": 5},
@@ -109,6 +99,7 @@ def test_published_upernet__converts_and_predicts_as_smp(tmp_path: Path, monkeyp
     monkeypatch.setitem(published._BY_NAME, entry.name, entry)
     torch.manual_seed(0)
     reference = smp.create_model("upernet", "tu-convnext_atto", encoder_weights=None, classes=150, decoder_channels=512)
+    torch.manual_seed(1)
     randomize_norms(reference)
     torch.save(reference.state_dict(), tmp_path / "model.pth")
     weights = PublishedWeights(entry.name, "semantic", entry.address, "", entry.license, 1, "ADE20K")

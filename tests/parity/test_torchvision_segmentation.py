@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 import torch.nn.functional as F
+from random_norms import randomize_norms
 from torchvision.models import segmentation
 
 from densevision.tasks.semantic.models.torchvision_heads import LRASPP, DeepLabV3
@@ -27,13 +28,7 @@ def build_reference(name: str, **options) -> torch.nn.Module:
     """torchvision's network with random weights and norm statistics, whose logits keep a spread."""
     torch.manual_seed(0)
     network = getattr(segmentation, name)(weights=None, weights_backbone=None, **options)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.7, 1.2)
-            torch.nn.init.normal_(module.bias, std=0.1)
-            module.running_mean.normal_(std=0.05)
-            module.running_var.uniform_(0.5, 1.5)
-    return network.double().eval()
+    return randomize_norms(network).double()
 
 
 def load(model: torch.nn.Module, weights: dict[str, torch.Tensor]) -> None:

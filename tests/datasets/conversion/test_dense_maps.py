@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from convert_program import run_program
 
-from densevision.cli.main import root
 from densevision.datasets.conversion import ConversionReport, convert_dataset
 from densevision.datasets.conversion.dense_maps import read_frames, read_pairs
 from densevision.datasets.flow_targets import read_flow_field
-from densevision.errors import DataError, DenseVisionError, UsageError
+from densevision.errors import DataError, UsageError
 from densevision.io.depth import read_depth, write_depth
 from densevision.io.flow import write_flow
 from densevision.io.image import read_image, write_image
-
-
-def run_program(*arguments: object) -> SimpleNamespace:
-    """Runs `densevision convert` in this process: its exit code, and what it prints."""
-    done = CliRunner().invoke(root, ["convert", *map(str, arguments)])
-    if isinstance(done.exception, DenseVisionError):
-        return SimpleNamespace(exit_code=done.exception.exit_code, output=f"{done.output}error: {done.exception}")
-    return SimpleNamespace(exit_code=done.exit_code, output=done.output)
 
 
 def image(seed: int) -> np.ndarray:

@@ -5,29 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 import yaml
-from click.testing import CliRunner
+from convert_program import run_program
 
-from densevision.cli.main import root
 from densevision.datasets.conversion import ConversionReport, convert_dataset
 from densevision.datasets.conversion.polygons import is_exact, join_polygons, trace_polygons
-from densevision.errors import DataError, DenseVisionError, UsageError
+from densevision.errors import DataError, UsageError
 from densevision.io.image import read_index_mask, write_image
 from densevision.ops.masks import decode, encode, encode_polygons
-
-
-def run_program(*arguments: object) -> SimpleNamespace:
-    """Runs `densevision convert` in this process: its exit code, and what it prints."""
-    done = CliRunner().invoke(root, ["convert", *map(str, arguments)])
-    if isinstance(done.exception, DenseVisionError):
-        return SimpleNamespace(exit_code=done.exception.exit_code, output=f"{done.output}error: {done.exception}")
-    return SimpleNamespace(exit_code=done.exit_code, output=done.output)
 
 
 def image(seed: int) -> np.ndarray:

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from class_tensors import assert_class_tensors
+from small_models import TWO_STAGE_RUN
 
 from densevision.datasets.rescale import rescale_batch
 from densevision.errors import UsageError
@@ -24,24 +26,7 @@ from densevision.training.train import make_card
 
 SCENES = {"data.path": "scenes:8:0"}
 YOLO = {**SCENES, "arch": "yolo_n", "data.size": 96}
-FASTER_RCNN = {
-    **SCENES,
-    "arch": "faster_rcnn",
-    "data.size": 128,
-    "backbone.name": "mobilenetv2_050",
-    "augment.mosaic": 0.0,
-    "model.fpn_channels": 16,
-    "model.encoder_strides": [8, 16, 32],
-    "model.anchor_sizes": [24, 48, 96, 128],
-    "model.rpn_pre_nms_top_n_test": 100,
-    "model.rpn_post_nms_top_n_test": 50,
-    "model.rpn_pre_nms_top_n_train": 100,
-    "model.rpn_post_nms_top_n_train": 100,
-    "model.box_hidden": [64],
-    "model.box_batch_size_per_image": 32,
-    "model.max_candidates": 100,
-    "decode.max_detections": 20,
-}
+FASTER_RCNN = {**TWO_STAGE_RUN, "arch": "faster_rcnn", "augment.mosaic": 0.0}
 YOLOX = {**SCENES, "arch": "yolox_nano", "data.size": 96}
 DFINE = {**SCENES, "arch": "dfine_n", "data.size": 64, "model.num_queries": 20, "model.num_denoising": 8}
 
@@ -60,11 +45,6 @@ def test_contract__every_check():
     assert len(check_task(Detection, DetectionConfig.resolve(None, YOLO))) == len(CHECKS)
 
 
-def test_contract__two_stages():
-    config = DetectionConfig.resolve(None, FASTER_RCNN)
-    assert len(check_task(Detection, config, skip=("export",))) == len(CHECKS) - 1
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", [FASTER_RCNN, YOLOX, DFINE], ids=["faster_rcnn", "yolox", "dfine"])
 def test_contract__every_check_of_large_networks(settings):
@@ -77,12 +57,7 @@ def test_task__by_name():
 
 @pytest.mark.parametrize("arch", MODELS)
 def test_class_tensors__are_those_that_depend_on_the_number_of_classes(arch):
-    with torch.device("meta"):
-        model, other = (MODELS[arch].build({"num_classes": count}) for count in (5, 6))
-    shapes, other_shapes = ({name: x.shape for name, x in each.state_dict().items()} for each in (model, other))
-    assert set(model.class_tensors) == {name for name in shapes if shapes[name] != other_shapes[name]}
-    for name, rows in model.class_tensors.items():
-        assert shapes[name][0] == (rows.before + 5 + rows.after) * rows.per_class
+    assert_class_tensors(MODELS[arch])
 
 
 # -- config -----------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from class_tensors import assert_class_tensors
+from small_models import TWO_STAGE_RUN
 
 from densevision.datasets.copy_paste import copy_paste
 from densevision.errors import UsageError
@@ -23,22 +25,6 @@ from densevision.tasks.instance.task import Instance
 from densevision.testing import CHECKS, check_task
 from densevision.training.train import make_card
 
-TINY = {
-    "data.path": "scenes:8:0",
-    "data.size": 128,
-    "backbone.name": "mobilenetv2_050",
-    "model.fpn_channels": 16,
-    "model.encoder_strides": [8, 16, 32],
-    "model.anchor_sizes": [24, 48, 96, 128],
-    "model.rpn_pre_nms_top_n_test": 100,
-    "model.rpn_post_nms_top_n_test": 50,
-    "model.rpn_pre_nms_top_n_train": 100,
-    "model.rpn_post_nms_top_n_train": 100,
-    "model.box_hidden": [64],
-    "model.box_batch_size_per_image": 32,
-    "model.max_candidates": 100,
-    "decode.max_detections": 20,
-}
 MASKS = {"model.mask_resolution": 10, "model.mask_channels": 16, "model.mask_convs": 2}
 KEYPOINTS = {
     "arch": "keypoint_rcnn",
@@ -52,11 +38,11 @@ KEYPOINTS = {
 
 
 def make_task(**settings) -> Instance:
-    return Instance(Instance.infer_from_data(InstanceConfig.resolve(None, {**TINY, **MASKS, **settings})))
+    return Instance(Instance.infer_from_data(InstanceConfig.resolve(None, {**TWO_STAGE_RUN, **MASKS, **settings})))
 
 
 def make_pose_task(**settings) -> Instance:
-    return Instance(InstanceConfig.resolve(None, {**TINY, **KEYPOINTS, **settings}))
+    return Instance(InstanceConfig.resolve(None, {**TWO_STAGE_RUN, **KEYPOINTS, **settings}))
 
 
 def make_predictor(task: Instance) -> TorchPredictor:
@@ -65,13 +51,13 @@ def make_predictor(task: Instance) -> TorchPredictor:
 
 
 def test_contract__mask_rcnn():
-    config = InstanceConfig.resolve(None, {**TINY, **MASKS})
+    config = InstanceConfig.resolve(None, {**TWO_STAGE_RUN, **MASKS})
     assert len(check_task(Instance, config, skip=("export",))) == len(CHECKS) - 1
 
 
 @pytest.mark.slow
 def test_contract__mask_rcnn_with_its_export():
-    assert len(check_task(Instance, InstanceConfig.resolve(None, {**TINY, **MASKS}))) == len(CHECKS)
+    assert len(check_task(Instance, InstanceConfig.resolve(None, {**TWO_STAGE_RUN, **MASKS}))) == len(CHECKS)
 
 
 @pytest.mark.slow
@@ -202,7 +188,7 @@ def test_preview__draws_a_batch_of_several_sizes(tmp_path, monkeypatch):
 )
 def test_config__options_without_effect_are_errors(settings):
     with pytest.raises(UsageError):
-        InstanceConfig.resolve(None, {**TINY, **settings})
+        InstanceConfig.resolve(None, {**TWO_STAGE_RUN, **settings})
 
 
 @pytest.mark.parametrize(
@@ -216,7 +202,7 @@ def test_config__options_without_effect_are_errors(settings):
     ],
 )
 def test_build_model__options_without_effect_are_errors(settings, field):
-    config = InstanceConfig.resolve(None, {**TINY, "classes": ["a"], **settings})
+    config = InstanceConfig.resolve(None, {**TWO_STAGE_RUN, "classes": ["a"], **settings})
     if config.has_keypoints:
         config = config.replace(keypoint_names=("a",))
     with pytest.raises(UsageError) as error:
@@ -226,12 +212,7 @@ def test_build_model__options_without_effect_are_errors(settings, field):
 
 @pytest.mark.parametrize("arch", MODELS)
 def test_class_tensors__are_those_that_depend_on_the_number_of_classes(arch):
-    with torch.device("meta"):
-        model, other = (MODELS[arch].build({"num_classes": count}) for count in (5, 6))
-    shapes, other_shapes = ({name: x.shape for name, x in each.state_dict().items()} for each in (model, other))
-    assert set(model.class_tensors) == {name for name in shapes if shapes[name] != other_shapes[name]}
-    for name, rows in model.class_tensors.items():
-        assert shapes[name][0] == (rows.before + 5 + rows.after) * rows.per_class
+    assert_class_tensors(MODELS[arch])
 
 
 def test_score__of_files_equals_the_metric(tmp_path):

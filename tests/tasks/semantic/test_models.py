@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from small_models import DECODERS as SMALL_DECODERS
 
 from densevision.errors import UsageError
 from densevision.nn.model import Model
@@ -13,18 +14,7 @@ from densevision.tasks.semantic.models.fcn import ClassicFCN
 from densevision.tasks.semantic.models.smp_decoders import DECODERS
 from densevision.tasks.semantic.task import Semantic
 
-SMALL = {
-    "unet": {"decoder_channels": [16, 8, 8]},
-    "unetplusplus": {"decoder_channels": [16, 16, 8, 8, 8]},
-    "manet": {"decoder_channels": [16, 16, 8, 8, 8], "pab_channels": 8},
-    "fpn": {"pyramid_channels": 16, "segmentation_channels": 32},
-    "pspnet": {"out_channels": 16},
-    "deeplabv3": {"out_channels": 16, "atrous_rates": [1, 2, 3]},
-    "deeplabv3plus": {"out_channels": 16, "atrous_rates": [1, 2, 3]},
-    "upernet": {"decoder_channels": 16},
-    "segformer": {"segmentation_channels": 16},
-    "dpt": {"fusion_channels": 16, "intermediate_channels": [8, 8, 8, 8]},
-}
+SMALL = {**SMALL_DECODERS, "unet": {"decoder_channels": [16, 8, 8]}}
 STAGES_OF_4 = "test_convnext"
 """An encoder whose first level has stride 4."""
 
