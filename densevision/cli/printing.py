@@ -207,14 +207,15 @@ def warn_about_skipped(report: Any) -> None:
             click.echo(escape_control(f"warning: not scored: {len(names)} {kind}{_format_examples(names)}"), err=True)
 
 
-def configure_logging(quiet: bool) -> None:
-    """Sends the package's log messages to the standard error; only warnings when quiet."""
+def configure_logging(quiet: bool) -> bool:
+    """Sends the package's log messages to the standard error; only warnings when quiet. Returns `quiet`."""
     log = logging.getLogger("densevision")
     handler = _StandardErrorHandler()
     handler.setFormatter(logging.Formatter("%(message)s"))
     log.handlers = [handler]
     log.propagate = False
     log.setLevel(logging.WARNING if quiet else logging.INFO)
+    return quiet
 
 
 def _print_counts_and_protocol(console: Any, report: Any, owner: str = "") -> None:

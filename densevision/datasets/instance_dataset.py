@@ -49,10 +49,7 @@ class InstanceDataset(BoxDataset):
 
     Args:
         table: The ground truth.
-        folder: The folder of the table's files.
-        channels: Channels of the network's input.
-        max_pixels: Larger images are refused.
-        notes: What was fixed or skipped.
+        folder, channels, max_pixels, notes: As of `BoxDataset`.
     """
 
     def __init__(

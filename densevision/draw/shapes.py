@@ -74,9 +74,7 @@ def draw_masks(
     Args:
         image: (H, W, 3) uint8 RGB.
         masks: N arrays (H, W) of bool; an empty mask draws nothing.
-        labels: (N,) indices into `names`.
-        names: Class names; a class without a name is shown by its index.
-        scores: (N,) in [0, 1]; not shown if all are 1, as in ground truth.
+        labels, names, scores: As for `draw_boxes`.
 
     Returns:
         A new image of the same size and type.

@@ -39,8 +39,7 @@ def command(task: str) -> click.Command:
         from densevision.evaluation.error_analysis import analyze as analyze_errors
         from densevision.inference.progress import hide_progress, show_progress
 
-        is_quiet = quiet or as_json
-        configure_logging(is_quiet)
+        is_quiet = configure_logging(quiet or as_json)
         analysis = analyze_errors(
             evaluate_source(task, source, is_quiet, **options),
             tide=tide,

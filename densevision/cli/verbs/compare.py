@@ -40,8 +40,7 @@ def command(task: str) -> click.Command:
         from densevision.cli.printing import configure_logging, print_comparison
         from densevision.evaluation.comparison import compare as compare_evaluations
 
-        is_quiet = quiet or as_json
-        configure_logging(is_quiet)
+        is_quiet = configure_logging(quiet or as_json)
         sides = [evaluate_source(task, side, is_quiet, **options) for side in (baseline, candidate)]
         comparison = compare_evaluations(
             *sides,

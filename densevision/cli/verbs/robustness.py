@@ -44,30 +44,27 @@ def command(task: str) -> click.Command:
         overrides: dict[str, Any],
         split: Literal["train", "val"],
         only: tuple[str, ...],
-        limit: int | None,
-        seed: int,
         out: str | None,
         as_json: bool,
         quiet: bool,
+        **sampling: Any,
     ) -> None:
         from densevision import api
         from densevision.cli.printing import configure_logging, print_robustness
         from densevision.evaluation.robustness import measure_robustness
         from densevision.inference.progress import hide_progress, show_progress
 
-        is_quiet = quiet or as_json
-        configure_logging(is_quiet)
+        is_quiet = configure_logging(quiet or as_json)
         predictor, samples, options = api.open_for_evaluation(task, data, weights, overrides=overrides, split=split)
         result = measure_robustness(
             predictor,
             samples,
             corruptions=only or None,
-            limit=limit,
-            seed=seed,
             options=options,
             out=folder_or_none(out),
             command=describe_invocation(),
             progress=hide_progress if is_quiet else show_progress,
+            **sampling,
         )
         print_robustness(result, as_json)
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from densevision.tasks.registry import Architecture
 
 __all__ = ["MODELS"]
 
 _PACKAGE = "densevision.tasks.depth.models"
+
+
+def _depth_anything(
+    summary: str, width: int, reassemble_channels: Sequence[int], blocks: Sequence[int]
+) -> Architecture:
+    size = summary.partition(":")[0]
+    arguments = {"width": width, "reassemble_channels": reassemble_channels, "blocks": blocks}
+    return Architecture(
+        f"{_PACKAGE}.depth_anything:DepthAnything",
+        f"Depth Anything V2 {summary}",
+        {"encoder": f"vit_{size}_patch14_dinov2", **arguments},
+        {"data.resize": "closest"},
+    )
+
 
 MODELS: dict[str, Architecture] = {
     "depth_unet": Architecture(
@@ -19,38 +35,10 @@ MODELS: dict[str, Architecture] = {
         "DPT's fusion decoder on the pyramid of any timm backbone",
         {"encoder": "mobilenetv2_100"},
     ),
-    "depth_anything": Architecture(
-        f"{_PACKAGE}.depth_anything:DepthAnything",
-        "Depth Anything V2 small: DPT on the tokens of a plain vision transformer",
-        {
-            "encoder": "vit_small_patch14_dinov2",
-            "width": 64,
-            "reassemble_channels": (48, 96, 192, 384),
-            "blocks": (3, 6, 9, 12),
-        },
-        {"data.resize": "closest"},
+    "depth_anything": _depth_anything(
+        "small: DPT on the tokens of a plain vision transformer", 64, (48, 96, 192, 384), (3, 6, 9, 12)
     ),
-    "depth_anything_base": Architecture(
-        f"{_PACKAGE}.depth_anything:DepthAnything",
-        "Depth Anything V2 base",
-        {
-            "encoder": "vit_base_patch14_dinov2",
-            "width": 128,
-            "reassemble_channels": (96, 192, 384, 768),
-            "blocks": (3, 6, 9, 12),
-        },
-        {"data.resize": "closest"},
-    ),
-    "depth_anything_large": Architecture(
-        f"{_PACKAGE}.depth_anything:DepthAnything",
-        "Depth Anything V2 large",
-        {
-            "encoder": "vit_large_patch14_dinov2",
-            "width": 256,
-            "reassemble_channels": (256, 512, 1024, 1024),
-            "blocks": (5, 12, 18, 24),
-        },
-        {"data.resize": "closest"},
-    ),
+    "depth_anything_base": _depth_anything("base", 128, (96, 192, 384, 768), (3, 6, 9, 12)),
+    "depth_anything_large": _depth_anything("large", 256, (256, 512, 1024, 1024), (5, 12, 18, 24)),
 }
 """Name -> architecture; `config.arch` picks one."""
