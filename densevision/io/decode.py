@@ -145,6 +145,7 @@ class ImageHeader:
         orientation: EXIF orientation, 1 to 8; of a PNG only if its EXIF precedes the pixels, as the standard asks.
         samples: Samples per pixel, where the format allows more than four.
         transparent_gray: Stored value of the pixels that are transparent in a gray PNG (its tRNS chunk), or None.
+        gray_bits: Bits of a gray value of a PNG or TIFF, of which decoders scale fewer than 8 to the range up to 255.
     """
 
     file_format: str
@@ -153,6 +154,7 @@ class ImageHeader:
     orientation: int
     samples: int = 1
     transparent_gray: int | None = None
+    gray_bits: int = 8
 
 
 @contextmanager
@@ -225,7 +227,10 @@ def read_header(path: str | os.PathLike[str]) -> ImageHeader:
         transparency = image.info.get("transparency") if is_gray_png else None
         transparent_gray = transparency if isinstance(transparency, int) else None
         size, orientation = (height, width), read_orientation(image)
-        return ImageHeader(image.format, image.mode, size, orientation, transparent_gray=transparent_gray)
+        bits = read_magic_bytes(path, 25)[24] if is_gray_png else 8
+        return ImageHeader(
+            image.format, image.mode, size, orientation, transparent_gray=transparent_gray, gray_bits=bits
+        )
 
 
 def decode_image(path: str | os.PathLike[str], header: ImageHeader) -> np.ndarray:

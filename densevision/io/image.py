@@ -84,7 +84,7 @@ def read_image(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) -> np
     pixels = _decode_upright(path, header)
     if header.transparent_gray is None:
         return pixels
-    is_opaque = pixels != header.transparent_gray * _get_gray_factor(path, header)
+    is_opaque = pixels != header.transparent_gray * _get_gray_factor(header)
     white = pixels.dtype.type(np.iinfo(pixels.dtype).max)
     return np.concatenate([np.repeat(pixels, 3, axis=2), is_opaque * white], axis=2)
 
@@ -113,7 +113,7 @@ def read_index_mask(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
     """Reads a mask whose pixels are class indices or object numbers; colors of a palette are ignored.
 
     Args:
-        path: A lossless single-channel image: a palette (not in TIFF) or gray, of 8 or 16 bits, in PNG also fewer.
+        path: A lossless single-channel image: a palette or gray, of 8 or 16 bits, in PNG and TIFF also fewer.
         max_pixels: Larger images are refused before they are decoded.
 
     Returns:
@@ -135,7 +135,7 @@ def read_index_mask(path: str | os.PathLike[str], max_pixels: int = MAX_PIXELS) 
         hint = "Save masks as single-channel PNG, gray or with a palette; or map colors to classes with data.colors."
         value = f"{mask.shape[2]} channels of {mask.dtype}"
         raise DataError("a mask must have one channel of integers", file=path, value=value, hint=hint)
-    factor = _get_gray_factor(path, header)
+    factor = _get_gray_factor(header)
     return mask[..., 0] if factor == 1 else mask[..., 0] // np.uint8(factor)
 
 
@@ -328,17 +328,17 @@ def _check_pixel_count(path: str | os.PathLike[str], header: decode.ImageHeader,
     decode.check_compression_ratio(path, header)
 
 
-def _get_gray_factor(path: str | os.PathLike[str], header: decode.ImageHeader) -> int:
-    """The factor by which decoders scale the gray of a PNG with 2 or 4 bits to the range up to 255."""
-    bits = decode.read_magic_bytes(path, 25)[24] if header.file_format == "PNG" else 8
-    return 255 // (2**bits - 1) if bits < 8 else 1
+def _get_gray_factor(header: decode.ImageHeader) -> int:
+    """The factor by which decoders scale the gray of 2 or 4 bits to the range up to 255."""
+    return 255 // (2**header.gray_bits - 1) if header.gray_bits < 8 else 1
 
 
 def _read_palette_indices(path: str | os.PathLike[str], header: decode.ImageHeader) -> np.ndarray:
     with decode.open_pillow(path) as image, decode.wrap_decoder_errors(path):
         image.load()
         indices = np.array(image).astype(np.uint8)
-    return decode.apply_orientation(indices, header.orientation)
+    is_upright = header.file_format == "TIFF"  # Pillow applies its orientation
+    return indices if is_upright else decode.apply_orientation(indices, header.orientation)
 
 
 def _read_stream(stream: Any) -> bytes:

@@ -52,14 +52,18 @@ _PILLOW_LAYOUTS = (
 
 
 def read_tiff_header(path: str | os.PathLike[str]) -> ImageHeader:
-    """Reads the header of the first page of a TIFF; `mode`, Pillow's name of the pixel layout, stays empty.
+    """Reads the header of the first page of a TIFF; `mode` is stated where Pillow reads a palette or one bit.
 
     Raises:
         DataError: The file is corrupt.
     """
     with _open_first_page(path) as page:
         size = page.imagelength, page.imagewidth
-        return ImageHeader("TIFF", "", size, _get_orientation(page), page.samplesperpixel)
+        layout, bits = _get_layout(page), page.bitspersample
+        mode = "P" if layout == (PHOTOMETRIC.PALETTE, 1) else "1" if bits == layout[1] == 1 else ""
+        mode = mode if _is_exact_with_pillow(page) else ""
+        gray_bits = bits if page.samplesperpixel == 1 else 8
+        return ImageHeader("TIFF", mode, size, _get_orientation(page), page.samplesperpixel, gray_bits=gray_bits)
 
 
 def decode_tiff(path: str | os.PathLike[str]) -> np.ndarray:

@@ -498,6 +498,39 @@ def test_read_index_mask__gray_of_few_bits_is_not_scaled(bits: int, tmp_path: Pa
     np.testing.assert_array_equal(read_index_mask(tmp_path / "a.png"), labels)
 
 
+def encode_tiff(width: int, height: int, bits: int, rows: bytes) -> bytes:
+    """An uncompressed gray TIFF by the specification: header, nine tags, one strip."""
+    start = 8 + 2 + 9 * 12 + 4
+    tags = ((256, 3, width), (257, 3, height), (258, 3, bits), (259, 3, 1), (262, 3, 1), (273, 4, start), (277, 3, 1))
+    tags = (*tags, (278, 3, height), (279, 4, len(rows)))
+    entries = b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + rows
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_read_index_mask__tiff_of_few_bits_is_not_scaled(bits: int, tmp_path: Path) -> None:
+    labels = RNG.integers(0, 2**bits, (4, 8)).astype(np.uint8)
+    groups = labels.reshape(4, bits, 8 // bits)
+    packed = sum(groups[..., place] << (8 - bits * (place + 1)) for place in range(8 // bits))
+    (tmp_path / "a.tif").write_bytes(encode_tiff(8, 4, bits, packed.astype(np.uint8).tobytes()))
+    np.testing.assert_array_equal(read_index_mask(tmp_path / "a.tif"), labels)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw", "group4"])
+@pytest.mark.parametrize("orientation", [1, 3])
+def test_read_index_mask__tiff_of_a_palette_or_one_bit(
+    compression: str | None, orientation: int, tmp_path: Path
+) -> None:
+    labels = RNG.integers(0, 2, (HEIGHT, WIDTH)).astype(np.uint8)
+    image = Image.fromarray(labels.astype(bool))
+    if compression != "group4":
+        image = Image.frombytes("P", (WIDTH, HEIGHT), labels.tobytes())
+        image.putpalette(RNG.integers(0, 256, 768, np.uint8).tolist())
+    image.save(tmp_path / "a.tif", compression=compression, tiffinfo={274: orientation})
+    expected = labels if orientation == 1 else labels[::-1, ::-1]
+    np.testing.assert_array_equal(read_index_mask(tmp_path / "a.tif"), expected)
+
+
 def test_read_index_mask__colors_floats_and_jpeg_are_refused(tmp_path: Path) -> None:
     Image.fromarray(NOISE).convert("RGB").save(tmp_path / "a.png")
     with pytest.raises(DataError, match="3 channels of uint8"):
