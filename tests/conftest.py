@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-
 sys.path.insert(0, str(Path(__file__).parent / "cases"))
+
 # Two test processes run at once (setup.cfg): more threads of torch would only compete.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Runs start from timm's pretrained backbones where these can be had; tests do not depend on network and cache.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_CACHE"] = str(ROOT / "no-cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def introspected_backbones() -> Iterator[None]:
+    """Introspects each backbone once: the tests build hundreds of small models, most of whose time this is."""
+    backbone = sys.modules.get("densevision.nn.backbone")
+    if backbone is None:  # no test of this run needs models
+        yield
+        return
+    introspect, known = backbone.introspect_backbone, {}
+
+    def introspect_once(config: Any) -> Any:
+        key = repr(config)
+        if key not in known:
+            known[key] = introspect(config)
+        return copy.deepcopy(known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backbone, "introspect_backbone", introspect_once)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -50,9 +71,11 @@ def real_data() -> Path:
 
 TINY: dict[str, Any] = {
     "arch": "yolo_n",
-    "backbone.name": "mobilenetv2_050",
+    "backbone.name": "test_resnet",
+    "model.width": 16,
+    "model.depth": 1,
     "data.size": 64,
-    "train.epochs": 3,
+    "train.epochs": 2,
     "train.batch": 4,
     "train.seed": 3,
     "train.precision": "float32",
@@ -66,7 +89,7 @@ def tiny() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def weights(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A detector with random weights that detects objects."""
     import torch
 
@@ -76,7 +99,8 @@ def weights(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
     from densevision.tasks import load_config, load_task
     from densevision.training.train import make_card
 
-    config = load_config("detection").resolve(None, {**tiny, "data.path": "scenes:20:5", "classes": list(CLASSES)})
+    settings = {"arch": "yolo_n", "backbone.name": "mobilenetv2_050", "data.size": 64, "train.precision": "float32"}
+    config = load_config("detection").resolve(None, {**settings, "data.path": "scenes:20:5", "classes": list(CLASSES)})
     task = load_task("detection")(config)
     seed_everything(0)
     model = task.build_model().eval()

@@ -46,6 +46,12 @@ DFINE = {
 }
 EOMT = {**DETECTOR, "encoder": "test_vit", "num_queries": 8, "num_blocks": 2, "num_points": 32}
 RAFT = {"training_iterations": 2, "iterations": 2}
+RAFT_LARGE = {
+    **RAFT,
+    "encoder_channels": (16, 16, 24, 32, 64),
+    **{"hidden_channels": 32, "context_channels": 32, "motion_channels": 32, "head_channels": 32},
+    **{"correlation_channels": (32, 24), "flow_channels": (16, 8)},
+}
 
 SMALL: dict[str, dict[str, Any]] = {
     **{f"yolo_{size}": {**DETECTOR, "encoder": "test_resnet", "width": 16, "depth": 1} for size in "nsml"},
@@ -80,7 +86,8 @@ SMALL: dict[str, dict[str, Any]] = {
         }
         for size in ("", "_base", "_large")
     },
-    **{f"raft_{size}": RAFT for size in ("tiny", "small", "large", "timm", "timm_tiny", "timm_large")},
+    **{f"raft_{size}": RAFT for size in ("tiny", "small", "timm", "timm_tiny", "timm_large")},
+    "raft_large": RAFT_LARGE,
     **{f"sea_raft_{size}": {**RAFT, "encoder": "resnet18", "blocks": 1, "hidden_channels": 32} for size in "sml"},
     "smp": {"encoder": "resnet18", "decoder_options": {"decoder_channels": [16, 8, 8, 8, 8]}},
     "edsr_baseline": {"width": 8, "depth": 2},
@@ -95,6 +102,20 @@ SMALL: dict[str, dict[str, Any]] = {
     "pix2pix_timm": {"width": 8, "image_size": SIDE},
 }
 """Constructor arguments that make an architecture small."""
+
+FURTHER_SIZES = {
+    *("yolo_s", "yolo_m", "yolo_l"),
+    *(f"yolox_{size}{suffix}" for size in ("tiny", "s", "m", "l", "x") for suffix in ("", "_legacy")),
+    *("dfine_m", "dfine_l", "dfine_x"),
+    *("eomt_base", "eomt_large", "eomt_giant", "eomt_instance_base", "eomt_instance_large"),
+    *("depth_anything_base", "depth_anything_large"),
+    *("raft_timm_large", "sea_raft_m", "sea_raft_l"),
+}
+"""Architectures that differ from a smaller one in numbers only; the smaller one is tested in the default run."""
+
+EVERY_ARCHITECTURE = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in FURTHER_SIZES else []) for name in densevision.list_models()
+]
 
 
 def owner(name: str) -> str:
@@ -179,7 +200,7 @@ def take_step(model: Model, task: str, optimizer: torch.optim.Optimizer | None =
     return float(total.detach())
 
 
-@pytest.mark.parametrize("name", densevision.list_models())
+@pytest.mark.parametrize("name", EVERY_ARCHITECTURE)
 def test_architecture__trains_without_config(name: str) -> None:
     model, task = make_small(name), owner(name)
     inputs = make_inputs(model)
@@ -215,7 +236,7 @@ def task_overrides(task: str, name: str) -> dict[str, Any]:
     return overrides | {f"model.{argument}": value for argument, value in arguments.items()}
 
 
-@pytest.mark.parametrize("name", densevision.list_models())
+@pytest.mark.parametrize("name", EVERY_ARCHITECTURE)
 def test_create_model__equals_the_model_of_the_task(name: str) -> None:
     task = owner(name)
     config = load_config(task).resolve(None, task_overrides(task, name))

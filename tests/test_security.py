@@ -76,7 +76,7 @@ def guard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def model() -> TorchPredictor:
-    settings = {"arch": "depth_unet", "backbone.name": "mobilenetv2_050", "model.width": 4}
+    settings = {"arch": "depth_unet", "backbone.name": "test_resnet", "model.width": 4, "data.size": 64}
     task = load_task("depth")(load_config("depth").resolve(None, settings))
     torch.manual_seed(0)
     return TorchPredictor(task, task.build_model().eval(), make_card(task.config, 3))

@@ -20,7 +20,8 @@ from densevision.testing import CHECKS, MODEL_CHECKS, check_model, check_task
 
 SETTINGS = {
     "data.path": "scenes:2:0",
-    "backbone.name": "mobilenetv2_050",
+    "data.size": 64,
+    "backbone.name": "test_resnet",
     "model.width": 8,
     "model.finest_stride": 4,
 }
@@ -173,10 +174,10 @@ MODEL_FAULTS = {
 
 
 def test_check_model__passes_a_sound_class_and_a_name() -> None:
-    settings = {"data.path": "scenes:2:0"}
+    settings = {"data.path": "scenes:2:0", "data.size": 64}
     names = [check.__name__.removeprefix("check_") for check in MODEL_CHECKS]
     assert check_model(ToyDepth, "depth", settings, width=2) == names
-    small = {"encoder": "mobilenetv2_050", "width": 8, "finest_stride": 4}
+    small = {"encoder": "test_resnet", "width": 8, "finest_stride": 4}
     assert check_model("depth_unet", settings=settings, skip=("export",), **small) == names[:-1]
 
 
@@ -185,7 +186,7 @@ def test_check_model__names_the_fault(name: str) -> None:
     skip = [check.__name__.removeprefix("check_") for check in MODEL_CHECKS]
     skip.remove(name)
     with pytest.raises(AssertionError, match=name):
-        check_model(MODEL_FAULTS[name], "depth", {"data.path": "scenes:2:0"}, skip)
+        check_model(MODEL_FAULTS[name], "depth", {"data.path": "scenes:2:0", "data.size": 64}, skip)
 
 
 def test_check_model__unknown_name_or_missing_task() -> None:

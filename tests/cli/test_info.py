@@ -37,7 +37,7 @@ def test_info__refuses_another_task(weights: Path) -> None:
 
 def test_info__of_a_run(tmp_path: Path, tiny: dict[str, Any]) -> None:
     folder = RunFolder.create(tmp_path / "run", "detection")
-    folder.write_config(load_config("detection").resolve(None, {**tiny, "data.path": "scenes:4:1"}))
+    folder.write_config(load_config("detection").resolve(None, {**tiny, "train.epochs": 3, "data.path": "scenes:4:1"}))
     for epoch, value in ((1, 0.25), (2, 0.5), (3, 0.375)):
         folder.add_row({"epoch": epoch, "AP": value})
     values = densevision.info(folder.path)

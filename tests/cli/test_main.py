@@ -148,10 +148,10 @@ def test_predict__files_stay_in_the_output_folder(tmp_path: Path, capsys, monkey
 
 @pytest.fixture
 def video(tmp_path: Path) -> Path:
-    """Five frames of 192 x 256 at 10 per second."""
+    """Five frames of 96 x 128 at 10 per second."""
     path = tmp_path / "clip.mp4"
     with VideoWriter(path, 10) as writer:
-        for scene in Scenes(5, 1, (192, 256)):
+        for scene in Scenes(5, 1, (96, 128)):
             writer.write(scene.image)
     return path
 
@@ -164,7 +164,7 @@ def test_predict__video_gives_a_video(task: str, scale: int, video: Path, tmp_pa
     written = read_video(out / "clip.mp4")
     assert written.fps == 10
     drawn = [cv2.imread(str(file))[..., ::-1].astype(int) for file in sorted(out.glob("*.png"))]
-    assert len(drawn) == 5 and drawn[0].shape[:2] == (192 * scale, 256 * scale)
+    assert len(drawn) == 5 and drawn[0].shape[:2] == (96 * scale, 128 * scale)
     for frame, image in zip(written, drawn, strict=True):
         assert np.abs(frame - image).mean() < 8  # the codec is lossy
 

@@ -22,6 +22,8 @@ from densevision.io.image import write_image
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.task import Detection
 
+SMALL = {"arch": "yolo_n", "backbone.name": "test_resnet", "data.size": 64}
+
 
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5))
 def test_epoch_batches__processes_share_without_overlap(length: int, batch: int, world: int, epoch: int) -> None:
@@ -66,7 +68,7 @@ def test_sample_key__seeds_differ() -> None:
 
 
 def test_make_training_loader__leaves_the_global_generator_only() -> None:
-    settings = {"arch": "yolo_n", "data.path": "scenes:4:0", "data.size": 64, "train.batch": 2}
+    settings = {**SMALL, "data.path": "scenes:4:0", "train.batch": 2}
     task = Detection(Detection.infer_from_data(DetectionConfig.resolve(None, settings)))
     loader = make_training_loader(task, task.open_dataset("train"), 0)
     before = torch.get_rng_state()
@@ -91,8 +93,8 @@ def damaged_folder(tmp_path: Path) -> Path:
 
 
 def open_damaged(folder: Path, policy: str, mosaic: float) -> tuple[Detection, AugmentedDataset]:
-    settings = {"data.path": str(folder), "data.size": 64, "data.on_error": policy, "augment.mosaic": mosaic}
-    task = Detection(Detection.infer_from_data(DetectionConfig.resolve(None, {"arch": "yolo_n", **settings})))
+    settings = {"data.path": str(folder), "data.on_error": policy, "augment.mosaic": mosaic}
+    task = Detection(Detection.infer_from_data(DetectionConfig.resolve(None, {**SMALL, **settings})))
     return task, AugmentedDataset(task, task.open_dataset("train"), 0)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -154,18 +153,18 @@ def test_predict__empty_folder(model: Predictor, tmp_path: Path) -> None:
     assert str(error.value.file) == str(tmp_path)
 
 
-def test_main_paths__use_no_network(weights: Path, images: Path, tiny: dict, tmp_path: Path) -> None:
+def test_main_paths__use_no_network(
+    weights: Path, images: Path, tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Prediction, evaluation and training, while every connection fails."""
-    program = f"""
-import socket
-def refuse(*_, **__):
-    raise RuntimeError("the network was used")
-socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
-import densevision
-assert len(densevision.predict({str(images / "0.png")!r}, weights={str(weights)!r}, score_threshold=0.1))
-densevision.evaluate(weights={str(weights)!r})
-settings = {{**{tiny!r}, "train.epochs": 1, "augment.blur": 0.5}}
-run = densevision.train("detection", "scenes:4:0", overrides=settings, out={str(tmp_path / "run")!r})
-assert (run / "best.safetensors").exists()
-"""
-    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("the network was used")
+
+    for owner, name in ((socket.socket, "connect"), (socket, "getaddrinfo"), (socket, "create_connection")):
+        monkeypatch.setattr(owner, name, refuse)
+    assert len(densevision.predict(images / "0.png", weights=weights, score_threshold=0.1))
+    densevision.evaluate(weights=weights)
+    overrides = {**tiny, "train.epochs": 1, "augment.blur": 0.5}
+    run = densevision.train("detection", "scenes:4:0", overrides=overrides, out=tmp_path / "run")
+    assert (run / "best.safetensors").exists()

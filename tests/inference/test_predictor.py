@@ -16,7 +16,7 @@ from densevision.nn import backbone
 from densevision.tasks import load_config, load_task
 from densevision.training.train import make_card
 
-SETTINGS = {"arch": "depth_unet", "backbone.name": "mobilenetv2_050", "model.width": 8}
+SETTINGS = {"arch": "depth_unet", "backbone.name": "test_resnet", "model.width": 8}
 
 
 @pytest.fixture

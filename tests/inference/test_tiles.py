@@ -27,7 +27,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_tiles__equal_the_whole_image(name: str) -> None:
-    settings = {"backbone.name": "mobilenetv2_050", **NETWORKS[name]}
+    settings = {"backbone.name": "test_resnet", **NETWORKS[name]}
     task = load_task(name)(load_config(name).resolve(None, settings))
     torch.manual_seed(0)
     model = task.build_model()

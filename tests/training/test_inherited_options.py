@@ -16,7 +16,7 @@ from densevision.training.inherited_options import list_inherited_options
 
 
 def save_detector(path: Path) -> Path:
-    settings = {"arch": "yolo_n", "model.width": 32, "backbone.name": "mobilenetv2_050", "data.size": 96}
+    settings = {"arch": "yolo_n", "model.width": 32, "backbone.name": "test_resnet", "data.size": 96}
     config = load_config("detection").resolve(None, {**settings, "classes": ["cup"], "data.path": "/elsewhere"})
     model = load_task("detection")(config).build_model()
     save_weights(path, model.state_dict(), Card("detection", config.to_dict(), classes=("cup",)))

@@ -71,7 +71,7 @@ def test_tune__an_interrupted_study_equals_one_that_was_not(
     def end_and_interrupt(self: EpochEnd, row: dict[str, float]) -> bool:
         is_stopped = end_epoch(self, row)
         epochs.append(row["epoch"])
-        if len(epochs) == 4:  # in the first epoch of the second trial
+        if len(epochs) == 3:  # in the first epoch of the second trial
             raise KeyboardInterrupt
         return is_stopped
 

@@ -82,7 +82,7 @@ def test_train__fault_is_named(fault: str, tmp_path: Path, capsys: pytest.Captur
         put(tmp_path / split / "depth" / "0.png", millimetres())
     spoil, settings, words = FAULTS[fault]
     spoil(tmp_path)
-    small = ("data.size=[64,96]", "backbone.name=mobilenetv2_050", "model.width=8", "train.epochs=1", "train.batch=1")
+    small = ("data.size=[64,96]", "backbone.name=test_resnet", "model.width=8", "train.epochs=1", "train.batch=1")
     sets = [word for setting in (*small, *settings) for word in ("--set", setting)]
     with pytest.raises(SystemExit) as ending:
         run(["depth", "train", "--data", str(tmp_path), "--out", str(tmp_path / "run"), "--quiet", *sets])

@@ -11,7 +11,7 @@ from densevision.testing import check_task
 TINY = {
     "data.path": "scenes:8:0",
     "data.size": 64,
-    "backbone.name": "mobilenetv2_050",
+    "backbone.name": "test_resnet",
     "model.width": 16,
     "train.batch": 2,
 }
@@ -29,15 +29,18 @@ PAIRS = {
     [
         {"augment.rotate": 5.0, "augment.erase": 0.5},
         pytest.param({"arch": "depth_dpt", "output": "relative", "loss.silog_variance": 1.0}, marks=pytest.mark.slow),
-        {
-            "arch": "depth_anything",
-            "backbone.name": "vit_tiny_patch16_224",
-            "data.resize": "shorter",
-            "output": "disparity",
-            "loss.silog": 0.0,
-            "loss.ssi": 1.0,
-            "loss.ssi_gradient": 0.5,
-        },
+        pytest.param(
+            {
+                "arch": "depth_anything",
+                "backbone.name": "vit_tiny_patch16_224",
+                "data.resize": "shorter",
+                "output": "disparity",
+                "loss.silog": 0.0,
+                "loss.ssi": 1.0,
+                "loss.ssi_gradient": 0.5,
+            },
+            marks=pytest.mark.slow,
+        ),
         {"output": "disparity", **PAIRS},
     ],
     ids=["unet-metric", "dpt-relative", "vit-disparity", "pairs"],

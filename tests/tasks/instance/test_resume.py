@@ -11,7 +11,7 @@ from densevision.training.validation import EpochEnd
 
 TINY = {
     "data.size": 64,
-    "backbone.name": "mobilenetv2_050",
+    "backbone.name": "test_resnet",
     "model.fpn_channels": 16,
     "model.anchor_sizes": [16, 32, 64, 96, 128],
     "model.rpn_batch_size_per_image": 32,
@@ -21,9 +21,9 @@ TINY = {
     "model.box_batch_size_per_image": 16,
     "model.mask_channels": 16,
     "model.mask_convs": 1,
-    "train.epochs": 3,
+    "train.epochs": 2,
     "train.batch": 4,
-    "train.validate_every": 3,
+    "train.validate_every": 2,
     "train.precision": "float32",
 }
 

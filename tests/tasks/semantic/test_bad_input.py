@@ -16,7 +16,7 @@ from densevision.tasks.semantic.config import SemanticConfig
 from densevision.tasks.semantic.dataset import complete_config, open_split
 
 SIZE = (40, 48)
-SETTINGS = ("data.size=32", "train.epochs=1", "train.batch=2", "backbone.name=mobilenetv2_050", "arch=fcn32s")
+SETTINGS = ("data.size=32", "train.epochs=1", "train.batch=2", "backbone.name=test_resnet", "arch=fcn32s")
 RED, BLUE = (255, 0, 0), (0, 0, 255)
 
 

@@ -38,7 +38,7 @@ def make_record(size: tuple[int, int] = (20, 30), multilabel: bool = False) -> S
 def build_predictor(**settings) -> TorchPredictor:
     config = SemanticConfig.resolve(
         None,
-        {"classes": NAMES, "backbone.name": "mobilenetv2_050", "arch": "fcn8s", "model": {"width": 16}, **settings},
+        {"classes": NAMES, "backbone.name": "test_resnet", "arch": "fcn8s", "model": {"width": 16}, **settings},
     )
     torch.manual_seed(0)
     task = Semantic(config)
