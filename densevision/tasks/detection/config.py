@@ -7,12 +7,13 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from densevision.config import Config, Count, Fraction
+from densevision.config import Count
 from densevision.run_config import AugmentConfig, DataConfig, ObjectEvaluationConfig, TaskConfig
 from densevision.tasks.detection.models import MODELS
+from densevision.tasks.object_config import ObjectDecodeConfig
 from densevision.tasks.registry import Architecture
 
-__all__ = ["CONFIG", "DecodeConfig", "DetectionConfig", "DetectionData"]
+__all__ = ["CONFIG", "DetectionConfig", "DetectionData"]
 
 
 class DetectionData(DataConfig):
@@ -21,20 +22,6 @@ class DetectionData(DataConfig):
     size: Count | tuple[Count, Count] = 640
     """Side, or height and width, that an image is scaled to fit into, rounded up to multiples of 32. For faster_rcnn,
     the side that the shorter one of an image is scaled to."""
-
-
-class DecodeConfig(Config):
-    """How outputs become boxes, where `predict` has no option for it."""
-
-    score_threshold: Fraction | None = None
-    """Lowest score of a detection; the architecture's default when not given."""
-    eval_score_threshold: Fraction = 0.001
-    """Lowest score of a detection in evaluation; average precision needs the complete curve."""
-    iou_threshold: Fraction | None = None
-    """IoU above which the weaker of two boxes of a class is suppressed; the architecture's default when not given."""
-    max_detections: Count | None = None
-    """Most detections per image, of which `evaluation.max_detections` are evaluated; the architecture's default when
-    not given."""
 
 
 class DetectionConfig(TaskConfig):
@@ -55,7 +42,7 @@ class DetectionConfig(TaskConfig):
     """The dataset's id of each class; read from the data when not given."""
     data: DetectionData = DetectionData()
     augment: AugmentConfig = AugmentConfig()
-    decode: DecodeConfig = DecodeConfig()
+    decode: ObjectDecodeConfig = ObjectDecodeConfig()
     evaluation: ObjectEvaluationConfig = ObjectEvaluationConfig()
 
     @model_validator(mode="after")

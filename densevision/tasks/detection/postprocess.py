@@ -1,4 +1,4 @@
-"""Predictions to records, and records of several views to one."""
+"""Predictions to records."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from densevision.ops.merging import merge_boxes, tile_windows
 from densevision.ops.view import View
 from densevision.results import Detections
-from densevision.run_config import PredictOptions
 from densevision.tasks.detection.config import DetectionConfig
 
-__all__ = ["make_records", "merge_records"]
+__all__ = ["make_records"]
 
 
 def make_records(predictions: dict[str, Tensor], views: Sequence[View], config: DetectionConfig) -> list[Detections]:
@@ -39,23 +37,3 @@ def make_records(predictions: dict[str, Tensor], views: Sequence[View], config: 
         )
         records.append(record)
     return records
-
-
-def merge_records(
-    records: Sequence[Detections], options: PredictOptions, iou_threshold: float, max_detections: int
-) -> Detections:
-    """One record from several of the same image: the strongest boxes that do not suppress each other.
-
-    Args:
-        records: In pixels of the complete image.
-        options: `tile` and `overlap` that they were made with, `class_agnostic`.
-        iou_threshold: IoU above which the weaker of two boxes of a class is suppressed.
-        max_detections: Most boxes.
-    """
-    if len(records) == 1:
-        return records[0]
-    joined = Detections.concatenate(records)
-    groups = np.zeros_like(joined.labels) if options.class_agnostic else joined.labels
-    windows = None if options.tile is None else tile_windows(joined.size, options.tile, options.overlap)
-    keep = merge_boxes(joined.boxes, joined.scores, groups, iou_threshold, windows)
-    return joined[keep[:max_detections]]

@@ -13,17 +13,17 @@ from densevision.datasets.rescale import rescale_batch, sample_scale_factor
 from densevision.datasets.targets import stack_object_targets
 from densevision.errors import UsageError
 from densevision.nn.model import Model, Tensors
-from densevision.nn.thresholds import resolve_threshold, resolve_thresholds
 from densevision.ops.view import View
 from densevision.results import Detections
 from densevision.run_config import PredictOptions
 from densevision.sample import Batch, Sample, SampleSet
-from densevision.tasks.base import Task
 from densevision.tasks.detection import dataset as data
 from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.metrics import DetectionMetric
 from densevision.tasks.detection.models import MODELS
-from densevision.tasks.detection.postprocess import make_records, merge_records
+from densevision.tasks.detection.postprocess import make_records
+from densevision.tasks.object_config import ObjectDecodeConfig
+from densevision.tasks.object_task import ObjectTask
 
 __all__ = ["TASK", "Detection"]
 
@@ -31,7 +31,7 @@ MULTI_SCALE_STEP = 32
 """Canvases of multi-scale training are multiples of this."""
 
 
-class Detection(Task[DetectionConfig, Detections]):
+class Detection(ObjectTask[DetectionConfig, Detections]):
     """Which objects are in the image, and where?"""
 
     name = "detection"
@@ -43,7 +43,7 @@ class Detection(Task[DetectionConfig, Detections]):
     def model_arguments(self) -> dict[str, Any]:
         """The number of classes, the size of the canvas, and the weights of backbones with no further options."""
         return {
-            "num_classes": len(self._classes()),
+            "num_classes": len(self.class_names),
             "image_size": self.config.data.size,
             "pretrained": self.config.backbone.pretrained,
         }
@@ -82,7 +82,7 @@ class Detection(Task[DetectionConfig, Detections]):
 
     def remove_labels(self, sample: Sample) -> Sample:
         """The sample without objects."""
-        empty = Detections.from_arrays([], [], self._classes(), sample.size, category_ids=self.config.category_ids)
+        empty = Detections.from_arrays([], [], self.class_names, sample.size, category_ids=self.config.category_ids)
         return replace(sample, truth=empty)
 
     def collate_targets(self, target_records: Sequence[Detections | None]) -> Tensors:
@@ -98,35 +98,26 @@ class Detection(Task[DetectionConfig, Detections]):
             batch = rescale_batch(batch, sample_scale_factor(amount), MULTI_SCALE_STEP)
         return model.compute_losses(batch.inputs, batch.targets)
 
-    def thresholds(self, options: PredictOptions) -> dict[str, Any]:
-        """Thresholds, class-agnostic suppression, and the classes to detect."""
-        return resolve_thresholds(options, self.config.decode, self.meta_model, self._classes())
-
-    def forward_kwargs(self, options: PredictOptions) -> dict[str, Any]:
-        """The thresholds, for models whose forward pass includes postprocessing."""
-        return {} if self.has_postprocess else self.thresholds(options)
-
     def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[Detections]:
         """Boxes in pixels of the original images."""
         return make_records(predictions, views, self.config)
 
-    def merge_predictions(self, results: Sequence[Detections], options: PredictOptions) -> Detections:
-        """Non-maximum suppression over the boxes of all tiles and views."""
-        iou_threshold, max_detections = (
-            resolve_threshold(name, options, self.config.decode, self.meta_model)
-            for name in ("iou_threshold", "max_detections")
-        )
-        return merge_records(results, options, iou_threshold, max_detections)
-
-    def evaluation_options(self) -> PredictOptions:
-        """A very low score threshold: average precision needs the complete curve."""
-        return PredictOptions(score_threshold=self.config.decode.eval_score_threshold)
+    @property
+    def decode_config(self) -> ObjectDecodeConfig:
+        """The config's thresholds."""
+        return self.config.decode
 
     def build_metric(self) -> DetectionMetric:
         """COCO's metrics."""
-        return DetectionMetric(self._classes(), self.config.evaluation.max_detections)
+        return DetectionMetric(self.class_names, self.config.evaluation.max_detections)
 
-    def _classes(self) -> tuple[str, ...]:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the config.
+
+        Raises:
+            UsageError: It names none.
+        """
         if self.config.classes is None:
             hint = "Set data.path to a dataset, or classes to their names."
             raise UsageError("the classes are unknown", field="classes", hint=hint)

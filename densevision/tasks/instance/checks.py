@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
-
 from densevision.datasets.box_sources import CocoSource, FileBoxSource
 from densevision.datasets.checks import catalog
 from densevision.datasets.checks.box_edits import get_box_edit
-from densevision.datasets.checks.boxes import BOX_CHECKS, check_boxes, check_classes
+from densevision.datasets.checks.boxes import BOX_CHECKS
 from densevision.datasets.checks.catalog import make_check
-from densevision.datasets.checks.context import CheckContext, SplitIssues
-from densevision.datasets.checks.image_scanner import ImageScanner
-from densevision.datasets.checks.objects import KEYPOINT_CHECKS, MASK_CHECKS, check_keypoints, check_masks, read_areas
+from densevision.datasets.checks.context import CheckContext
+from densevision.datasets.checks.object_splits import check_object_splits
+from densevision.datasets.checks.objects import KEYPOINT_CHECKS, MASK_CHECKS
 from densevision.datasets.format_detection import detect_format
-from densevision.datasets.splits import SceneSource
+from densevision.io.box_table import BoxTable
 from densevision.io.label_issues import IssueKind, LabelIssues
+from densevision.io.segmentations import Segmentations
 from densevision.tasks.instance.config import InstanceConfig
-
-if TYPE_CHECKING:
-    from densevision.datasets.instance_dataset import InstanceTable
 
 __all__ = ["CHECKS", "check"]
 
@@ -55,42 +48,15 @@ def check(config: InstanceConfig, context: CheckContext) -> None:
     """
     data = config.data
     dataset = detect_format(data.path or "", data.train, data.val, needs_masks=config.has_masks)
-    context.notes += dataset.notes
-    scanner, counts = ImageScanner(context), {}
-    names: tuple[str, ...] = ()
-    issues = SplitIssues()
-    for split, source in dataset.splits.items():
-        if isinstance(source, SceneSource):
-            context.set_counts(split, scenes=source.count)
-            continue
-        objects = _read_objects(config, source, issues, context)
-        boxes, folder = objects.boxes, Path(source.folder)
-        names = boxes.names
-        scanner.scan(split, [folder / boxes.files[row] for row in range(len(boxes))])
-        context.set_counts(split, objects=len(boxes.labels))
-        check_boxes(context, boxes, folder)
-        if objects.masks is not None:
-            areas = read_areas(source.file) if isinstance(source, CocoSource) else {}
-            check_masks(context, boxes, objects.masks, folder, areas, f"{split}: masks")
-        if isinstance(source, CocoSource):
-            sizes = zip(boxes.image_ids.tolist(), boxes.label_sizes.tolist())
-            check_keypoints(context, source.file, {image_id: (height, width) for image_id, (height, width) in sizes})
-        counts[split] = np.bincount(boxes.labels, minlength=len(names))
-    context.add_issues(issues)
-    scanner.check_images()
-    if counts:
-        check_classes(context, names, counts, Path(config.data.path or ""))
 
+    def read(source: FileBoxSource, issues: LabelIssues) -> tuple[BoxTable, Segmentations | None]:
+        from densevision.datasets.formats.coco_objects import read_skeleton
+        from densevision.datasets.instance_sources import read_instance_table
 
-def _read_objects(
-    config: InstanceConfig, source: FileBoxSource, issues: LabelIssues, context: CheckContext
-) -> InstanceTable:
-    """The usable objects of a split; problems with the others are added to the issues."""
-    from densevision.datasets.formats.coco_objects import read_skeleton
-    from densevision.datasets.instance_sources import read_instance_table
+        boxes = source.read(issues, data.max_pixels)
+        skeleton = read_skeleton(source.file) if config.has_keypoints and isinstance(source, CocoSource) else None
+        objects = read_instance_table(source, boxes, config.has_masks, skeleton, issues)
+        get_box_edit(context.fix_plan, source).add_table(objects.boxes)
+        return objects.boxes, objects.masks
 
-    limit = config.data.max_pixels
-    skeleton = read_skeleton(source.file) if config.has_keypoints and isinstance(source, CocoSource) else None
-    objects = read_instance_table(source, source.read(issues, limit), config.has_masks, skeleton, issues)
-    get_box_edit(context.fix_plan, source).add_table(objects.boxes)
-    return objects
+    check_object_splits(dataset, data, context, read, "objects", has_keypoints=True)

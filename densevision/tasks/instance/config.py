@@ -7,9 +7,10 @@ from typing import ClassVar, Literal
 
 from pydantic import model_validator
 
-from densevision.config import Config, Count, Fraction, Positive
+from densevision.config import Count, Fraction, Positive
 from densevision.run_config import AugmentConfig, DataConfig, ObjectEvaluationConfig, TaskConfig
 from densevision.tasks.instance.models import MODELS, InstanceArchitecture
+from densevision.tasks.object_config import ObjectDecodeConfig
 
 __all__ = ["CONFIG", "DecodeConfig", "InstanceAugment", "InstanceConfig", "InstanceData"]
 
@@ -37,17 +38,11 @@ class InstanceAugment(AugmentConfig):
     """Probability of pasting some objects of another image over the sample."""
 
 
-class DecodeConfig(Config):
+class DecodeConfig(ObjectDecodeConfig):
     """How outputs become objects, where `predict` has no option for it."""
 
-    score_threshold: Fraction | None = None
-    """Lowest score of a detection; the architecture's default when not given."""
     eval_score_threshold: Fraction = 0.05
     """Lowest score of a detection in evaluation; average precision needs most of the curve."""
-    iou_threshold: Fraction | None = None
-    """IoU above which the weaker of two boxes of a class is suppressed; the architecture's default when not given."""
-    max_detections: Count | None = None
-    """Most detections per image; the architecture's default when not given."""
     snap_boxes: bool = False
     """Round boxes to pixels before masks are pasted into them, as torchvision does."""
 

@@ -10,16 +10,14 @@ import numpy as np
 from torch import Tensor
 
 from densevision.ops.masks import compute_areas, encode
-from densevision.ops.merging import merge_boxes, tile_windows
 from densevision.ops.paste import paste_mask, paste_mask_torchvision
 from densevision.ops.skeleton import Skeleton
 from densevision.ops.view import View
 from densevision.results import Instances
-from densevision.run_config import PredictOptions
 from densevision.tasks.instance.config import InstanceConfig
 from densevision.tasks.instance.keypoints import find_peaks
 
-__all__ = ["make_records", "make_skeleton", "merge_records"]
+__all__ = ["make_records", "make_skeleton"]
 
 MASK_THRESHOLD = 0.5
 """Probability above which a pixel is inside an object."""
@@ -35,26 +33,6 @@ def make_records(predictions: dict[str, Tensor], views: Sequence[View], config: 
     """
     rows = (dict(zip(predictions, row)) for row in zip(*(values.numpy() for values in predictions.values())))
     return [_make_record(row, view, config) for row, view in zip(rows, views)]
-
-
-def merge_records(
-    records: Sequence[Instances], options: PredictOptions, iou_threshold: float, max_detections: int
-) -> Instances:
-    """One record from several of the same image: the strongest objects whose boxes do not suppress each other.
-
-    Args:
-        records: In pixels of the complete image.
-        options: `tile` and `overlap` that they were made with, `class_agnostic`.
-        iou_threshold: IoU above which the weaker of two boxes of a class is suppressed.
-        max_detections: Most objects.
-    """
-    if len(records) == 1:
-        return records[0]
-    joined = Instances.concatenate(records)
-    groups = np.zeros_like(joined.labels) if options.class_agnostic else joined.labels
-    windows = None if options.tile is None else tile_windows(joined.size, options.tile, options.overlap)
-    keep = merge_boxes(joined.boxes, joined.scores, groups, iou_threshold, windows)
-    return joined[keep[:max_detections]]
 
 
 def make_skeleton(config: InstanceConfig) -> Skeleton | None:

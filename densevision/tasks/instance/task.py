@@ -10,23 +10,22 @@ import numpy as np
 
 from densevision.errors import UsageError
 from densevision.nn.model import Tensors
-from densevision.nn.thresholds import resolve_threshold, resolve_thresholds
 from densevision.ops.view import View
 from densevision.results import Instances
 from densevision.run_config import PredictOptions
 from densevision.sample import Sample, SampleSet
-from densevision.tasks.base import Task
 from densevision.tasks.instance import dataset as data
-from densevision.tasks.instance.config import InstanceConfig
+from densevision.tasks.instance.config import DecodeConfig, InstanceConfig
 from densevision.tasks.instance.metrics import InstanceMetric
 from densevision.tasks.instance.models import MODELS
-from densevision.tasks.instance.postprocess import make_records, merge_records
+from densevision.tasks.instance.postprocess import make_records
 from densevision.tasks.instance.targets import stack_instance_targets
+from densevision.tasks.object_task import ObjectTask
 
 __all__ = ["TASK", "Instance"]
 
 
-class Instance(Task[InstanceConfig, Instances]):
+class Instance(ObjectTask[InstanceConfig, Instances]):
     """Which objects are in the image, and which pixels are theirs?"""
 
     name = "instance"
@@ -43,7 +42,7 @@ class Instance(Task[InstanceConfig, Instances]):
         """The number of classes and keypoints, and the size of the canvas."""
         config = self.config
         return {
-            "num_classes": len(self._classes()),
+            "num_classes": len(self.class_names),
             "num_keypoints": len(config.keypoint_names or ()),
             "image_size": config.data.size,
         }
@@ -69,38 +68,29 @@ class Instance(Task[InstanceConfig, Instances]):
         """Boxes, masks and keypoints padded to the same number; see `stack_instance_targets`."""
         return stack_instance_targets(target_records, self.config)
 
-    def thresholds(self, options: PredictOptions) -> dict[str, Any]:
-        """Thresholds, class-agnostic suppression, and the classes to detect."""
-        return resolve_thresholds(options, self.config.decode, self.meta_model, self._classes())
-
-    def forward_kwargs(self, options: PredictOptions) -> dict[str, Any]:
-        """The thresholds, for models whose forward pass includes postprocessing."""
-        return {} if self.has_postprocess else self.thresholds(options)
-
     def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[Instances]:
         """Objects in pixels of the original images."""
         return make_records(predictions, views, self.config)
 
-    def merge_predictions(self, results: Sequence[Instances], options: PredictOptions) -> Instances:
-        """Non-maximum suppression over the objects of all tiles and views."""
-        iou_threshold, max_detections = (
-            resolve_threshold(name, options, self.config.decode, self.meta_model)
-            for name in ("iou_threshold", "max_detections")
-        )
-        return merge_records(results, options, iou_threshold, max_detections)
-
-    def evaluation_options(self) -> PredictOptions:
-        """A low score threshold: average precision needs most of the curve."""
-        return PredictOptions(score_threshold=self.config.decode.eval_score_threshold)
+    @property
+    def decode_config(self) -> DecodeConfig:
+        """The config's thresholds."""
+        return self.config.decode
 
     def build_metric(self) -> InstanceMetric:
         """COCO's metrics of boxes, and of masks, boundaries and keypoints if there are any."""
         config = self.config
         optional = {"segm": config.has_masks, "boundary": config.boundary, "keypoints": config.has_keypoints}
         kinds = ("bbox", *(kind for kind, is_present in optional.items() if is_present))
-        return InstanceMetric(self._classes(), kinds, config.sigmas or (), config.evaluation.max_detections)
+        return InstanceMetric(self.class_names, kinds, config.sigmas or (), config.evaluation.max_detections)
 
-    def _classes(self) -> tuple[str, ...]:
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes of the config.
+
+        Raises:
+            UsageError: It names none.
+        """
         if self.config.classes is None or (self.config.has_keypoints and self.config.keypoint_names is None):
             hint = "Set data.path to a dataset, or classes (and keypoint_names) to their names."
             raise UsageError("the classes are unknown", field="classes", hint=hint)

@@ -20,10 +20,10 @@ from densevision.ops.view import Size, View
 from densevision.results.image import Image
 from densevision.run_config import PredictOptions
 from densevision.sample import Batch, Sample, SampleSet
-from densevision.tasks.base import Task
+from densevision.tasks.image_task import ImageTask
 from densevision.tasks.superres import dataset as data
 from densevision.tasks.superres import postprocess
-from densevision.tasks.superres.config import SuperresConfig
+from densevision.tasks.superres.config import LossConfig, SuperresConfig
 from densevision.tasks.superres.losses import PixelCriterion
 from densevision.tasks.superres.metrics import SuperresMetric
 from densevision.tasks.superres.models import MODELS
@@ -33,16 +33,14 @@ from densevision.tasks.superres.training_modules import TrainingModules
 __all__ = ["TASK", "Superres"]
 
 
-class Superres(Task[SuperresConfig, Image]):
+class Superres(ImageTask[SuperresConfig]):
     """Enlarges or restores an image."""
 
     name = "superres"
     Config = SuperresConfig
-    Result = Image
     models = MODELS
     best_possible_value = float("inf")
     tta_transforms = frozenset({"flip", "rotate"})
-    merge_strategy = "blend"
     max_untiled_pixels = 1024 * 1024
     tile_size = 384
 
@@ -62,14 +60,9 @@ class Superres(Task[SuperresConfig, Image]):
         return cast(SuperresModel, self.meta_model).receptive_field_radius
 
     @property
-    def optimizer_names(self) -> tuple[str, ...]:
-        """The model, and a discriminator after it where the adversarial loss has a weight."""
-        return ("net", "discriminator") if self.config.loss.adversarial.weight else ("net",)
-
-    @property
-    def generator_warmup_epochs(self) -> int:
-        """First epochs with pixel losses only."""
-        return self.config.loss.generator_warmup_epochs
+    def loss_config(self) -> LossConfig:
+        """The config's losses."""
+        return self.config.loss
 
     def build_training_modules(self) -> TrainingModules | None:
         """Discriminator and perceptual network, where their losses have a weight."""
@@ -105,24 +98,21 @@ class Superres(Task[SuperresConfig, Image]):
         """ "image" and "known", see `stack_image_targets`."""
         return stack_image_targets(target_records, self.config.backbone.channels, self.config.scale)
 
-    def compute_losses(
-        self, model: Model, batch: Batch, training_modules: nn.Module | None, optimizer_name: str
-    ) -> Tensors:
-        """Pixel, perceptual and adversarial losses of the model, or the discriminator's loss."""
-        modules = cast("TrainingModules | None", training_modules)
-        if optimizer_name != "net":
-            with torch.no_grad():
-                fake, real = fill_unknown_pixels(model(**batch.inputs)["image"], batch.targets)
-            return {"discriminator": self._compute_discriminator_loss(modules, fake, real)}
+    def compute_model_losses(self, model: Model, batch: Batch, training_modules: nn.Module | None) -> Tensors:
+        """Pixel, perceptual and adversarial losses."""
         outputs = model(**batch.inputs)
         losses = model.loss(outputs, batch.targets)
+        modules = cast("TrainingModules | None", training_modules)
         if modules is not None:
             losses |= self._compute_feature_losses(modules, *fill_unknown_pixels(outputs["image"], batch.targets))
         return losses
 
-    def _compute_discriminator_loss(self, modules: TrainingModules | None, fake: Tensor, real: Tensor) -> Tensor:
-        assert modules is not None and modules.discriminator is not None
-        discriminator = modules.discriminator
+    def compute_discriminator_loss(self, model: Model, batch: Batch, training_modules: nn.Module | None) -> Tensor:
+        """The loss of the discriminator on new predictions and on targets."""
+        with torch.no_grad():
+            fake, real = fill_unknown_pixels(model(**batch.inputs)["image"], batch.targets)
+        discriminator = cast(TrainingModules, training_modules).discriminator
+        assert discriminator is not None
         return discriminator_loss(discriminator(fake), discriminator(real), self.config.loss.adversarial.kind)
 
     def _compute_feature_losses(self, modules: TrainingModules, fake: Tensor, real: Tensor) -> Tensors:

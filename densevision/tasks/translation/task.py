@@ -20,9 +20,10 @@ from densevision.results.image import Image
 from densevision.run_config import BackboneConfig, PredictOptions
 from densevision.sample import Batch, Sample, SampleSet
 from densevision.tasks.base import Task
+from densevision.tasks.image_task import ImageTask
 from densevision.tasks.translation import dataset as data
 from densevision.tasks.translation import postprocess
-from densevision.tasks.translation.config import TranslationConfig
+from densevision.tasks.translation.config import LossConfig, TranslationConfig
 from densevision.tasks.translation.losses import (
     L1Criterion,
     average_discriminator_loss,
@@ -40,15 +41,13 @@ PREDICTION = "prediction"
 """Key of the targets under which the prediction of a step is kept for the discriminator."""
 
 
-class Translation(Task[TranslationConfig, Image]):
+class Translation(ImageTask[TranslationConfig]):
     """Predicts what an image would look like if it were of another kind."""
 
     name = "translation"
     Config = TranslationConfig
-    Result = Image
     models = MODELS
     tta_transforms = frozenset({"flip"})
-    merge_strategy = "blend"
 
     @property
     def monitor(self) -> tuple[str, str]:
@@ -85,14 +84,9 @@ class Translation(Task[TranslationConfig, Image]):
         }
 
     @property
-    def optimizer_names(self) -> tuple[str, ...]:
-        """The generator, and a discriminator after it where the adversarial loss has a weight."""
-        return ("net", "discriminator") if self.config.loss.adversarial.weight else ("net",)
-
-    @property
-    def generator_warmup_epochs(self) -> int:
-        """First epochs with the L1 loss only."""
-        return self.config.loss.generator_warmup_epochs
+    def loss_config(self) -> LossConfig:
+        """The config's losses."""
+        return self.config.loss
 
     def build_training_modules(self) -> TrainingModules | None:
         """Discriminators and perceptual network, where their losses have a weight."""
@@ -130,27 +124,25 @@ class Translation(Task[TranslationConfig, Image]):
         """ "image" and "known", see `stack_image_targets`."""
         return stack_image_targets(target_records, self.config.out_channels)
 
-    def compute_losses(
-        self, model: Model, batch: Batch, training_modules: nn.Module | None, optimizer_name: str
-    ) -> Tensors:
-        """L1, adversarial and feature losses of the generator, or the discriminator's loss.
+    def compute_model_losses(self, model: Model, batch: Batch, training_modules: nn.Module | None) -> Tensors:
+        """L1, adversarial and feature losses.
 
         The generator's prediction is kept in the batch, so that the discriminator's step needs no second forward pass.
         """
+        image = model(**batch.inputs)["image"]
+        batch.targets[PREDICTION] = image.detach()
+        losses = model.loss({"image": image}, batch.targets)
         modules = cast("TrainingModules | None", training_modules)
-        if optimizer_name != "net":
-            prediction = batch.targets.get(PREDICTION)
-            if prediction is None:
-                with torch.no_grad():
-                    prediction = model(**batch.inputs)["image"]
-            return {"discriminator": self._compute_discriminator_loss(modules, batch, prediction)}
-        outputs = model(**batch.inputs)
-        batch.targets[PREDICTION] = outputs["image"].detach()
-        losses = model.loss(outputs, batch.targets)
-        return losses if modules is None else losses | self._compute_feature_losses(modules, batch, outputs["image"])
+        return losses if modules is None else losses | self._compute_feature_losses(modules, batch, image)
 
-    def _compute_discriminator_loss(self, modules: TrainingModules | None, batch: Batch, prediction: Tensor) -> Tensor:
-        assert modules is not None and modules.discriminator is not None
+    def compute_discriminator_loss(self, model: Model, batch: Batch, training_modules: nn.Module | None) -> Tensor:
+        """The loss of the discriminators on the kept prediction, or a new one, and on targets."""
+        prediction = batch.targets.get(PREDICTION)
+        if prediction is None:
+            with torch.no_grad():
+                prediction = model(**batch.inputs)["image"]
+        modules = cast(TrainingModules, training_modules)
+        assert modules.discriminator is not None
         fake, real = fill_unknown_pixels(prediction.detach(), batch.targets)
         image = batch.inputs["image"]
         fake_input = modules.build_discriminator_input(image, fake)

@@ -10,7 +10,8 @@ from densevision.ops.view import fit_view
 from densevision.results import Detections
 from densevision.run_config import PredictOptions
 from densevision.tasks.detection.config import DetectionConfig
-from densevision.tasks.detection.postprocess import make_records, merge_records
+from densevision.tasks.detection.postprocess import make_records
+from densevision.tasks.object_task import merge_records
 
 CONFIG = DetectionConfig(classes=("a", "b", "c"), category_ids=(7, 90, 3))
 
