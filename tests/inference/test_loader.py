@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from densevision.errors import DataError
@@ -25,6 +25,7 @@ from densevision.tasks.detection.task import Detection
 SMALL = {"arch": "yolo_n", "backbone.name": "test_resnet", "data.size": 64}
 
 
+@settings(deadline=None)
 @given(st.integers(1, 300), st.integers(1, 20), st.integers(1, 4), st.integers(0, 5))
 def test_epoch_batches__processes_share_without_overlap(length: int, batch: int, world: int, epoch: int) -> None:
     shares = []

@@ -95,7 +95,7 @@ def test_predict__spawned_processes(weights: dict[str, Path], tmp_path: Path) ->
         "    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)\n"
         "    return densevision.predict(image, weights=weights, device='cpu', precision='float32').depth\n"
         "if __name__ == '__main__':\n"
-        "    with multiprocessing.get_context('spawn').Pool(2) as pool:\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
         "        np.save(sys.argv[2], np.stack(pool.map(work, [sys.argv[1]] * 2)))\n"
     )
     out = tmp_path / "out.npy"

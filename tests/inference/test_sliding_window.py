@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from densevision.inference import sliding_window
@@ -98,6 +98,7 @@ def to_floats(sample: Sample) -> np.ndarray:
     return sample.images["image"].transpose(2, 0, 1) / 255
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 700), st.floats(0, 0.9), st.sampled_from([1, 2, 4]))
 def test_split_side__weights_sum_to_one(length: int, tile: int, overlap: float, scale: int) -> None:
     spans = split_side(length, PredictOptions(tile=tile, overlap=overlap), scale)
@@ -111,6 +112,7 @@ def test_split_side__weights_sum_to_one(length: int, tile: int, overlap: float, 
     assert all(span.stop - span.start < max(side, math.ceil(overlap * side) + STEP) + STEP for span in spans)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 3000), st.integers(1, 300), st.floats(0, 0.9), st.integers(0, 60), st.sampled_from([1, 3]))
 def test_split_side__no_weight_without_the_receptive_field(
     length: int, tile: int, overlap: float, radius: int, scale: int

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from densevision.inference.tta import compose_affine, compute_tile_starts, make_tta_views
@@ -14,6 +14,7 @@ from densevision.run_config import PredictOptions
 from densevision.sample import Sample
 
 
+@settings(deadline=None)
 @given(st.integers(1, 5000), st.integers(1, 800), st.floats(0, 0.9))
 def test_compute_tile_starts__covers_without_gaps(length: int, tile: int, overlap: float) -> None:
     starts = compute_tile_starts(length, tile, overlap)

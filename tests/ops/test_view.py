@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from densevision.ops.view import View, fit_view, resize_image, warp_image
@@ -13,6 +13,7 @@ from densevision.ops.view import View, fit_view, resize_image, warp_image
 sides = st.integers(1, 700)
 
 
+@settings(deadline=None)
 @given(sides, sides, st.sampled_from(["letterbox", "shortest", "pad"]), st.sampled_from([1, 8, 32]), st.booleans())
 def test_fit_view__points_round_trip(height: int, width: int, mode: str, multiple: int, full_size: bool) -> None:
     view = fit_view((height, width), mode, 320, 640, multiple, 32, full_size)  # type: ignore[arg-type]

@@ -46,5 +46,6 @@ PAIRS = {
     ids=["unet-metric", "dpt-relative", "vit-disparity", "pairs"],
 )
 def test_contract(settings: dict) -> None:
-    skip = ("overfit",) if "loss.photometric" in settings else ()
+    # Pairs teach the network of the first kind, whose export was checked.
+    skip = ("overfit", "export") if "loss.photometric" in settings else ()
     check_task(Depth, DepthConfig.resolve(None, {**TINY, **settings}), skip)

@@ -26,7 +26,7 @@ from densevision.results import Detections
 from densevision.tasks import load_config, load_task
 from densevision.training.train import make_card
 
-pytestmark = pytest.mark.export
+pytestmark = [pytest.mark.export, pytest.mark.slow]
 TOLERANCE = 1e-3
 PAGE = Path(__file__).parents[3] / "docs/export.md"
 """The page with programs in plain ONNX Runtime."""
@@ -101,7 +101,6 @@ def test_predict__options_of_the_suppression_are_fixed(runtimes, images):
             runtimes["onnx"].predict(images[0], **{option: value})
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("export_format", SUFFIXES)
 def test_half__about_as_many_detections(export_format, model, tmp_path, images):
     half = load_exported(export(model, tmp_path / f"half{SUFFIXES[export_format]}", export_format, half=True))
@@ -109,7 +108,6 @@ def test_half__about_as_many_detections(export_format, model, tmp_path, images):
     assert np.abs(np.subtract(counts, [len(result) for result in model.predict(images)])).mean() < 0.5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("export_format", ["onnx", "openvino"])
 @pytest.mark.parametrize(("arch", "suppressions"), [("yolox_nano", 1), ("dfine_n", 0)])
 def test_other_architectures__any_batch(arch, suppressions, export_format, tmp_path):
@@ -134,7 +132,6 @@ def test_other_architectures__any_batch(arch, suppressions, export_format, tmp_p
         assert kinds.count("NonMaxSuppression") == suppressions
 
 
-@pytest.mark.slow
 def test_raw__supports_every_option(model, tmp_path, images):
     raw = load_exported(export(model, tmp_path / "raw.onnx", decode=False))
     options = {"iou_threshold": 0.4, "class_agnostic": True, "classes": ("moon", "disk"), "score_threshold": 0.02}
