@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from densevision.config import set_option
 from densevision.datasets.checks.report import CheckReport, check_dataset
-from densevision.errors import DataError, UsageError, WeightsError
+from densevision.errors import UsageError, WeightsError
 from densevision.evaluation.report import Report
 from densevision.evaluation.result import EvaluationResult
 from densevision.inference.card_config import list_ignored_settings
 from densevision.inference.predictor import Predictor, TorchPredictor, build_without_weights, load_torch
 from densevision.inference.sharing import ForkSafeLock
-from densevision.io.hub import find_hub_address, is_hub_address
+from densevision.io.hub import find_hub_address
 from densevision.io.weights import Card, check_task, load_card
 from densevision.metrics.scoring import OnError
 from densevision.published_weights import (
@@ -26,10 +26,11 @@ from densevision.published_weights import (
     find_opener,
     resolve_weights,
 )
+from densevision.resolved_config import check_dataset_path, find_config, resolve_config, start_from_weights
 from densevision.results import DepthMap, Detections, FlowField, Image, Instances, Result, SemanticMap
-from densevision.run_config import PredictOptions, TaskConfig
+from densevision.run_config import PredictOptions
 from densevision.sample import SampleSet
-from densevision.tasks import check_task_name, load_check, load_config, load_task
+from densevision.tasks import check_task_name, load_check, load_task
 from densevision.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -59,8 +60,6 @@ Split = Literal["train", "val"]
 
 TRAINING_SECTIONS = ("loss.", "degrade.", "quality.", "evaluation.")
 """Sections of configs that matter for training and evaluation and change no prediction."""
-
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 log = logging.getLogger(__name__)
 
@@ -249,7 +248,7 @@ def train(
         return training.resume(resume, quiet, task).path
     run_config = resolve_config(task, data, config, overrides)
     if run_config.train.init_from is not None:
-        run_config = _start_from_weights(run_config, data, config, overrides)
+        run_config = start_from_weights(run_config, data, config, overrides)
     return training.train(run_config, out, quiet).path
 
 
@@ -389,7 +388,7 @@ def open_for_evaluation(
 
     predictor = _copy(weights, task)
     # Names of splits belong to the data that the weights were trained on.
-    dataset = {"data.path": _check_dataset_path(data), "data.train": None, "data.val": None} if data else {}
+    dataset = {"data.path": check_dataset_path(data), "data.train": None, "data.val": None} if data else {}
     predictor.configure({**dataset, **(overrides or {})})
     if predictor.task.config.data.path is None:
         trained_on = predictor.card.config.get("data", {}).get("path")
@@ -519,87 +518,6 @@ def read_card(weights: PathLike | None = None, task: str | None = None) -> Card:
     card = load_card(path) if find_opener(path, task) is None else load(path, task).card
     check_task(card, path, task)
     return card
-
-
-def resolve_config(
-    task: str | None, data: PathLike | None, config: PathLike | None, overrides: Overrides
-) -> TaskConfig:
-    """The config of a run: defaults < YAML < overrides < data.
-
-    Args:
-        task: A name in `TASKS`; the YAML may name it instead.
-        data: A dataset, or `scenes[:COUNT[:SEED]]`.
-        config: A YAML file, or the name of a shipped one such as "detection/coco".
-        overrides: Dotted names to values.
-
-    Raises:
-        UsageError: No task is named, two different ones are, or an option is wrong.
-    """
-    values = dict(overrides or {})
-    if data is not None:
-        values["data.path"] = _check_dataset_path(data)
-    file = None if config is None else find_config(config)
-    stated = read_yaml(file).get("task") if file is not None else None
-    task = task or stated
-    if task is None:
-        raise UsageError("no task given", hint="Give task=, or a config that names it.")
-    if stated is not None and stated != task:
-        raise UsageError(f"is a config for {stated}, not for {task}", file=file, field="task")
-    return load_config(check_task_name(task)).resolve(file, values)
-
-
-def _start_from_weights(
-    run_config: TaskConfig, data: PathLike | None, config: PathLike | None, overrides: Overrides
-) -> TaskConfig:
-    """The config with the file that `train.init_from` names, and the architecture of these weights."""
-    from densevision.training.inherited_options import list_inherited_options
-
-    weights = str(run_config.train.init_from)
-    if is_hub_address(weights) or not Path(weights).is_file():  # a name, or a folder
-        weights = str(resolve_weights(weights, run_config.task))
-    values = {} if config is None else read_yaml(find_config(config))
-    given = {*_list_names(values), *(overrides or {})}
-    inherited = list_inherited_options(weights, run_config, given)
-    settings = {**inherited, **(overrides or {}), "train.init_from": weights}
-    return resolve_config(run_config.task, data, config, settings)
-
-
-def _list_names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Dotted names of nested options."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _list_names(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}"
-
-
-def find_config(config: PathLike) -> Path:
-    """The file of a config: a path, or the name of a shipped one such as "detection/coco".
-
-    Raises:
-        UsageError: There is neither.
-    """
-    path = Path(config)
-    if path.is_file():
-        return path
-    package = Path(__file__).parent
-    for folder in (package / "configs", package.parent / "configs"):
-        shipped = folder / f"{os.fspath(config).removesuffix('.yaml')}.yaml"
-        if folder.is_dir() and shipped.is_file() and shipped.resolve().is_relative_to(folder.resolve()):
-            return shipped
-    names = sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*.yaml"))
-    hint = f"Shipped configs: {', '.join(names)}." if names else None
-    raise UsageError("there is no such config", file=config, hint=hint)
-
-
-def _check_dataset_path(data: PathLike) -> str:
-    """The path as text; refuses addresses and archives, which look like datasets to people, with specific words."""
-    path = os.fspath(data)
-    if "://" in path and not Path(path).exists():
-        raise DataError("addresses are not supported", file=path, hint="Download the dataset, and pass its folder.")
-    if path.lower().endswith(ARCHIVE_SUFFIXES):
-        raise DataError("is an archive, not a dataset", file=path, hint="Unpack it, and pass its folder.")
-    return path
 
 
 def _open(weights: PathLike | None, task: str | None) -> Predictor:
