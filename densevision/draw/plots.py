@@ -62,7 +62,7 @@ def plot_training_curves(path: str | os.PathLike[str], table: Mapping[str, Seque
     columns = min(4, max(1, math.ceil(len(panels) ** 0.5)))
     height = max(1, math.ceil(len(panels) / columns))
     # Margins of a fixed size: matplotlib's layout takes longer than the drawing, and every run draws its curves.
-    with _open_figure(path, (3.6 * columns, 2.5 * height), panels, "none") as figure:
+    with _open_figure(path, (3.6 * columns, 2.5 * height), panels, layout=None) as figure:
         figure.subplots_adjust(
             left=0.6 / (3.6 * columns),
             right=1 - 0.15 / (3.6 * columns),
@@ -218,7 +218,7 @@ def _open_figure(
     path: str | os.PathLike[str],
     inches: tuple[float, float],
     names: Iterable[str] = (),
-    layout: Literal["constrained", "compressed", "none"] = "constrained",
+    layout: Literal["constrained", "compressed"] | None = "constrained",
 ) -> Iterator[Figure]:
     """Yields a figure that is written as PNG, atomically, when the block succeeds; with fonts for the names in it."""
     from matplotlib import rc_context
