@@ -72,18 +72,17 @@ def test_train__exit_code_of_a_termination(tmp_path: Path, tiny: dict[str, Any],
     assert RunFolder(tmp_path / "cut").checkpoint.exists()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"train.ema_decay": 0.9, "train.accumulate_grad_batches": 2},
-        {"train.optimizer": "sgd", "train.lr": 0.01, "train.schedule": "plateau", "train.plateau_patience": 1},
-    ],
-    ids=["ema", "plateau"],
-)
-def test_resume__restores_average_and_schedule(
-    options: dict[str, Any], tmp_path: Path, tiny: dict[str, Any], monkeypatch
-) -> None:
-    settings = {**tiny, "train.epochs": 3, **options}
+def test_resume__restores_average_and_schedule(tmp_path: Path, tiny: dict[str, Any], monkeypatch) -> None:
+    settings = {
+        **tiny,
+        "train.epochs": 3,
+        "train.ema_decay": 0.9,
+        "train.accumulate_grad_batches": 2,
+        "train.optimizer": "sgd",
+        "train.lr": 0.01,
+        "train.schedule": "plateau",
+        "train.plateau_patience": 1,
+    }
     train("detection", DATA, overrides=settings, out=tmp_path / "reference", quiet=True)
     with monkeypatch.context() as patch:
         interrupt_after(2, KeyboardInterrupt(), patch)
