@@ -33,14 +33,24 @@ RUN = {
 """A small RRDB and a small U-Net discriminator."""
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight images of noise, and two to validate."""
-    rng = np.random.default_rng(0)
+    rng, folder = np.random.default_rng(0), tmp_path_factory.mktemp("images")
     for number in range(10):
         split = "train" if number < 8 else "val"
-        write_image(tmp_path / "data" / split / f"{number}.png", rng.integers(0, 256, (36, 36, 3), np.uint8))
-    return tmp_path / "data"
+        write_image(folder / split / f"{number}.png", rng.integers(0, 256, (36, 36, 3), np.uint8))
+    return folder
+
+
+RESUMED = {**RUN, "train.ema_decay": 0.9, "loss.generator_warmup_epochs": 1}
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was not interrupted."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return api.train("superres", str(images), overrides=RESUMED, out=out, quiet=True)
 
 
 def rows(run: Path) -> list[dict[str, str]]:
@@ -60,10 +70,8 @@ def test_warmup__discriminator_starts_later(images: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("interrupted_after", [1, 2])
 def test_resume__equals_an_uninterrupted_run(
-    interrupted_after: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    interrupted_after: int, images: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    settings = {**RUN, "train.ema_decay": 0.9, "loss.generator_warmup_epochs": 1}
-    whole = api.train("superres", str(images), overrides=settings, out=tmp_path / "whole", quiet=True)
     end_epoch = EpochEnd.__call__
 
     def end_and_interrupt(self: EpochEnd, row: dict[str, float]) -> bool:
@@ -74,7 +82,7 @@ def test_resume__equals_an_uninterrupted_run(
 
     with monkeypatch.context() as patch, pytest.raises(KeyError):
         patch.setattr(EpochEnd, "__call__", end_and_interrupt)
-        api.train("superres", str(images), overrides=settings, out=tmp_path / "cut", quiet=True)
+        api.train("superres", str(images), overrides=RESUMED, out=tmp_path / "cut", quiet=True)
     cut = api.train(resume=tmp_path / "cut", quiet=True)
     assert all(torch.equal(tensor, weights(cut)[name]) for name, tensor in weights(whole).items())
     first, second = (torch.load(run / "last.ckpt", weights_only=True) for run in (whole, cut))
