@@ -540,7 +540,7 @@ def _read(path: Path, task: str | None) -> Predictor:
     if open_file is not None and task is not None:
         config, model = open_file(path)
         card = Card(task=task, config=config.to_dict(), source=str(path), license="as its publisher says")
-        return TorchPredictor(load_task(task)(config), model.eval(), card)
+        return TorchPredictor(load_task(task)(config), model.eval(), card, is_owner=True)
     if path.suffix in (".onnx", ".xml", ".pt2"):
         from densevision.exporting.exported_predictor import load_exported
 

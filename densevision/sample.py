@@ -5,9 +5,10 @@ Reading samples needs no torch: it is imported where tensors are made, so that c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Batch", "InputSpec", "Sample", "SampleSet", "prepare_inputs", "warp_ground_truth"]
+__all__ = ["Batch", "InputSpec", "LocatedSamples", "Sample", "SampleSet", "prepare_inputs", "warp_ground_truth"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,14 @@ class SampleSet(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
 
+@runtime_checkable
+class LocatedSamples(Protocol):
+    """A dataset that knows the files of its images without reading them; by them joint models find common images."""
+
+    def file(self, index: int) -> str:
+        """Returns the `Sample.file` of a sample."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """The input of a training step.
@@ -157,6 +166,23 @@ def prepare_inputs(samples: Sequence[Sample], specs: Mapping[str, InputSpec]) ->
         if spec.kind == "size":
             inputs[name] = torch.tensor([view.content for view in views], dtype=torch.float32)
     return inputs, views
+
+
+def make_example_inputs(specs: Mapping[str, InputSpec], batch: int) -> dict[str, Tensor]:
+    """Makes small random inputs for tracing a model; all axes differ, so that none is taken for another."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    inputs = {}
+    for name, spec in specs.items():
+        cells = math.ceil(max(spec.min_side, 64) / spec.multiple_of)
+        height, width = ((cells + extra) * spec.multiple_of for extra in (1, 2))
+        inputs[name] = torch.rand(batch, spec.channels, height, width, generator=generator)
+    sizes = [inputs[name].shape[2:] for name, spec in specs.items() if spec.kind == "image"]
+    for name, spec in specs.items():
+        if spec.kind == "size":
+            inputs[name] = torch.tensor([[float(side) for side in sizes[0]]] * batch)
+    return inputs
 
 
 def warp_ground_truth(sample: Sample, view: View) -> Result | None:

@@ -19,6 +19,7 @@ from densevision.errors import UsageError
 from densevision.inference.predictor import TorchPredictor
 from densevision.io.weights import Card, save_weights
 from densevision.models import create_model, find_architectures
+from densevision.nn.inference_form import make_inference_form
 from densevision.nn.model import Model
 from densevision.tasks import TASKS, load_config, load_task
 from densevision.tasks.detection.models import MODELS
@@ -250,6 +251,36 @@ def test_create_model__equals_the_model_of_the_task(name: str) -> None:
     with torch.no_grad():
         outputs, outputs_of_task = model(**inputs), of_task(**inputs)
     assert all(torch.equal(outputs[key], outputs_of_task[key]) for key in (*outputs, *outputs_of_task))
+
+
+def list_networks() -> list[Any]:
+    """Every network once; where several sizes share a class, those after the first are slow tests."""
+    architectures = find_architectures()
+    networks, classes, parameters = set(), set(), []
+    for name in densevision.list_models():
+        network = architectures[name].load_class(), repr(small_arguments(name))
+        if network not in networks:
+            marks = pytest.mark.slow if network[0] in classes else ()
+            parameters.append(pytest.param(name, marks=marks))
+        networks.add(network)
+        classes.add(network[0])
+    return parameters
+
+
+@pytest.mark.parametrize("name", list_networks())
+def test_inference_form__equals_the_model(name: str) -> None:
+    model = make_small(name).eval()
+    generator = torch.Generator().manual_seed(1)
+    for norm in (module for module in model.modules() if getattr(module, "running_var", None) is not None):
+        norm.running_mean.copy_(torch.randn(norm.running_mean.shape, generator=generator) * 0.1)
+        norm.running_var.copy_(torch.rand(norm.running_var.shape, generator=generator) + 0.5)
+    inputs = make_inputs(model)
+    form = make_inference_form(model, inputs)
+    with torch.inference_mode():
+        outputs, of_form = model(**inputs), form(**inputs)
+    for key, output in outputs.items():
+        scale = float(output.abs().amax().nan_to_num(0, 0, 0)) if output.is_floating_point() else 0.0
+        torch.testing.assert_close(of_form[key], output, rtol=0, atol=1e-5 * scale)
 
 
 LEARNERS = {

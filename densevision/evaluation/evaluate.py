@@ -188,7 +188,7 @@ def _describe_model(model: Predictor) -> str:
     if "preset" in fields and config.preset != fields["preset"].default:
         words.append(config.preset)
     # Models without a timm encoder ignore `backbone`.
-    if isinstance(model, TorchPredictor) and hasattr(getattr(model.model, "encoder", None), "network"):
+    if isinstance(model, TorchPredictor) and hasattr(getattr(model.task.meta_model, "encoder", None), "network"):
         words.append(config.backbone.name)
     if model.card.license == "none needed":  # such as an interpolation
         words.append("(no weights)")

@@ -35,7 +35,7 @@ from densevision.io.atomic_write import atomic_write
 from densevision.nn.model import Tensors
 from densevision.ops.nms import trace_torchvision_nms
 from densevision.run_config import PredictOptions
-from densevision.sample import InputSpec, Sample, prepare_inputs
+from densevision.sample import InputSpec, Sample, make_example_inputs, prepare_inputs
 from densevision.tasks.base import Task
 
 __all__ = ["SUFFIXES", "ExportProgram", "compare_outputs", "export", "trace_program"]
@@ -167,7 +167,8 @@ def trace_program(program: ExportProgram, specs: Mapping[str, InputSpec]) -> Exp
         ):
             warnings.simplefilter("ignore")
             shapes = {"inputs": _make_dynamic_shapes(specs)}
-            graph = torch.export.export(program, (_make_example(specs),), dynamic_shapes=shapes, strict=False)
+            example = (make_example_inputs(specs, batch=2),)
+            graph = torch.export.export(program, example, dynamic_shapes=shapes, strict=False)
     except DenseVisionError:
         raise
     except Exception as error:  # whatever the code of the model raises under tracing
@@ -262,20 +263,6 @@ def _make_metadata(
         classes=predictor.card.classes or getattr(task.config, "classes", None),
         predict_options={name: used[name] for name in _PLAIN_OPTIONS if used.get(name) is not None},
     )
-
-
-def _make_example(specs: Mapping[str, InputSpec]) -> Tensors:
-    """Makes inputs for tracing whose axes all differ, so that none is taken for another."""
-    inputs = {}
-    for name, spec in specs.items():
-        cells = math.ceil(max(spec.min_side, 64) / spec.multiple_of)
-        height, width = ((cells + extra) * spec.multiple_of for extra in (1, 2))
-        inputs[name] = torch.rand(2, spec.channels, height, width)
-    sizes = [inputs[name].shape[2:] for name, spec in specs.items() if spec.kind == "image"]
-    for name, spec in specs.items():
-        if spec.kind == "size":
-            inputs[name] = torch.tensor([[float(side) for side in sizes[0]]] * 2)
-    return inputs
 
 
 def _make_dynamic_shapes(specs: Mapping[str, InputSpec]) -> dict[str, dict[int, Any]]:

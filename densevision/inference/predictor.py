@@ -6,15 +6,17 @@ import copy
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from densevision.errors import UsageError, WeightsError, convert_error
 from densevision.inference.card_config import read_card_config
 from densevision.inference.device import autocast, pick_device, pick_precision
+from densevision.inference.inference_form_cache import InferenceFormCache
 from densevision.inference.predict import predict
 from densevision.inference.sharing import EvaluationMode, ForkSafeLock
 from densevision.io.weights import Card, check_task, load_card, load_shapes, load_weights, save_weights
@@ -99,14 +101,34 @@ class Predictor(ABC):
 class TorchPredictor(Predictor):
     """A PyTorch model in evaluation mode.
 
-    Attributes:
+    Args:
+        task: The task.
         model: The network.
+        card: The card of the weights.
+        options: Default options of `predict`.
+        is_owner: Whether nothing else uses the network. Predictions then run on its inference form
+            (`densevision.nn.inference_form`), until `model` hands the network out.
     """
 
-    def __init__(self, task: Task, model: Model, card: Card, options: PredictOptions | None = None):
+    def __init__(
+        self, task: Task, model: Model, card: Card, options: PredictOptions | None = None, is_owner: bool = False
+    ):
         super().__init__(task, card, options)
-        self.model = model.to(memory_format=getattr(model, "memory_format", torch.channels_last))
+        self._model = model
+        self._inference_form = InferenceFormCache() if is_owner else None
         self._evaluation_mode = EvaluationMode()
+        if not is_owner:
+            self._use_plain_model()
+
+    @property
+    def model(self) -> Model:
+        """The network. Whoever asks for it may change it or add hooks to it, so predictions run on itself from then on.
+
+        They are equal up to rounding, and a little slower.
+        """
+        if self._inference_form is not None:
+            self._use_plain_model()
+        return self._model
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Replaces options of the config; where they change the model, it is rebuilt around the same weights.
@@ -121,8 +143,10 @@ class TorchPredictor(Predictor):
         if config.replace(data=before["data"], train=before["train"]) == previous.config:
             return
         try:
-            self.model = _build_with_weights(self.task, self.model.state_dict()).eval()
+            self._model = _build_with_weights(self.task, self._model.state_dict()).eval()
             self._evaluation_mode = EvaluationMode()
+            if self._inference_form is not None:
+                self._inference_form = InferenceFormCache()
         except RuntimeError:
             self.task = previous
             options = [name for name in settings if not name.startswith(("data.", "train."))]
@@ -132,9 +156,9 @@ class TorchPredictor(Predictor):
 
     def predict_tensors(self, inputs: Tensors, options: PredictOptions) -> Tensors:
         """Runs the model on the device and in the precision of the options; threads may share a predictor."""
-        device = pick_device(options.device)
-        with self._evaluation_mode(self.model, device) as model, torch.inference_mode():
-            with autocast(device, self.precision(options)):
+        device, precision = pick_device(options.device), self.precision(options)
+        with self._running_model(device, precision) as model, torch.inference_mode():
+            with autocast(device, precision):
                 moved = {name: tensor.to(device) for name, tensor in inputs.items()}
                 outputs = model(**moved, **self.task.forward_kwargs(options))
             predictions = self.task.postprocess(_to_float32(outputs), options)
@@ -142,7 +166,18 @@ class TorchPredictor(Predictor):
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Writes the weights with their card as safetensors."""
-        save_weights(path, self.model.state_dict(), self.card, half=half)
+        save_weights(path, self._model.state_dict(), self.card, half=half)
+
+    def _use_plain_model(self) -> None:
+        self._inference_form = None
+        self._model.to(memory_format=self._model.memory_format)
+
+    def _running_model(self, device: torch.device, precision: str) -> AbstractContextManager[nn.Module]:
+        """The network, or its inference form, on a device and in evaluation mode, for as long as a prediction takes."""
+        cache = self._inference_form
+        if cache is None:
+            return self._evaluation_mode(self._model, device)
+        return nullcontext(cache.get(self._model, device, precision))
 
 
 def load_torch(path: str | Path, task: str | None = None) -> TorchPredictor:
@@ -167,7 +202,7 @@ def load_torch(path: str | Path, task: str | None = None) -> TorchPredictor:
         raise WeightsError(_MISMATCH, file=path, value=detail) from None
     except UsageError as error:
         raise convert_error(error, WeightsError, path) from None
-    return TorchPredictor(loaded_task, model.eval(), card)
+    return TorchPredictor(loaded_task, model.eval(), card, is_owner=True)
 
 
 def build_without_weights(task: str, settings: Mapping[str, Any]) -> TorchPredictor:
@@ -180,7 +215,7 @@ def build_without_weights(task: str, settings: Mapping[str, Any]) -> TorchPredic
     config = load_config(task).resolve(None, settings)
     built_task = load_task(task)(config)
     card = Card(task=task, config=config.to_dict(), license="none needed")
-    return TorchPredictor(built_task, built_task.build_model().eval(), card)
+    return TorchPredictor(built_task, built_task.build_model().eval(), card, is_owner=True)
 
 
 def load_matching_weights(model: Model, path: str | Path, task: str, classes: Sequence[str] | None = None) -> list[str]:

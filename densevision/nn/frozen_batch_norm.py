@@ -69,17 +69,7 @@ class FusedConvBN(nn.Conv2d):
 
     def __init__(self, conv: nn.Conv2d, norm: FrozenBatchNorm2d):
         with torch.device("meta"):
-            super().__init__(
-                conv.in_channels,
-                conv.out_channels,
-                cast(Pair, conv.kernel_size),
-                cast(Pair, conv.stride),
-                cast("str | Pair", conv.padding),
-                cast(Pair, conv.dilation),
-                conv.groups,
-                bias=False,
-                padding_mode=conv.padding_mode,
-            )
+            super().__init__(*_list_arguments(conv), bias=False, padding_mode=conv.padding_mode)
         self.weight = conv.weight
         self.norm = (norm,)  # a tuple, because a module must have one parent
         norm.is_fused = True
@@ -88,6 +78,20 @@ class FusedConvBN(nn.Conv2d):
         """(B, C, H, W) to the normalized output of the convolution."""
         scale, shift = self.norm[0].scale_and_shift()
         return self._conv_forward(x, self.weight * scale[:, None, None, None], shift)
+
+    def rewrite_for_inference(self) -> nn.Module:
+        """A plain convolution with the scaled weights; see `densevision.nn.inference_form`."""
+        scale, shift = self.norm[0].scale_and_shift()
+        conv = nn.Conv2d(*_list_arguments(self), padding_mode=self.padding_mode, device="meta")
+        conv.weight = nn.Parameter(self.weight * scale[:, None, None, None], requires_grad=False)
+        conv.bias = nn.Parameter(shift, requires_grad=False)
+        return conv
+
+
+def _list_arguments(conv: nn.Conv2d) -> tuple[int, int, Pair, Pair, str | Pair, Pair, int]:
+    """The first arguments of the constructor of a convolution, up to the number of groups."""
+    sizes = cast(Pair, conv.kernel_size), cast(Pair, conv.stride), cast("str | Pair", conv.padding)
+    return conv.in_channels, conv.out_channels, *sizes, cast(Pair, conv.dilation), conv.groups
 
 
 def freeze_batch_norm(network: nn.Module) -> nn.Module:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from densevision.sample import InputSpec
@@ -32,6 +33,11 @@ class Model(nn.Module):
     """Whether an argument `encoder` of the constructor names a timm model."""
     backbone_name: ClassVar[str] = "encoder"
     """Name of the submodule that is pretrained: other tasks take it over, and it has a learning rate of its own."""
+
+    memory_format: ClassVar[torch.memory_format] = torch.channels_last
+    """Layout of the weights of convolutions in predictions by the network itself."""
+    allows_packing: ClassVar[bool] = True
+    """Whether the inference form may lay out weights and maps as it likes; not where modules reshape by `view`."""
 
     def forward(self, *args: Any, **inputs: Any) -> Tensors:
         """Runs the network; keys, types and ranks of the outputs are equal in training and evaluation."""

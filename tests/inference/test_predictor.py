@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,3 +79,27 @@ def test_overrides__data_options_only_where_they_change_the_canvas() -> None:
     with pytest.raises(UsageError) as error:
         api.predict(image, weights=predictor, overrides={"data.workers": 3})
     assert error.value.field == "data.workers"
+
+
+def test_model__handed_out_its_changes_take_effect(file: Path) -> None:
+    predictor, image = load_torch(file), np.full((64, 64, 3), 90, np.uint8)
+    before = predictor.predict(image, precision="float32").depth
+    model = predictor.model
+    np.testing.assert_allclose(predictor.predict(image, precision="float32").depth, before, rtol=1e-4)
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    assert not np.allclose(predictor.predict(image, precision="float32").depth, before, rtol=1e-2)
+    assert calls
+
+
+def test_predictor__forms_of_several_precisions_and_copies(file: Path) -> None:
+    predictor, image = load_torch(file), np.full((64, 64, 3), 90, np.uint8)
+    single = predictor.predict(image, precision="float32").depth
+    half = predictor.predict(image, precision="bfloat16").depth
+    assert not np.array_equal(single, half)
+    np.testing.assert_allclose(half, single, rtol=0.2)
+    for other in (predictor, copy.deepcopy(predictor)):
+        np.testing.assert_array_equal(other.predict(image, precision="float32").depth, single)

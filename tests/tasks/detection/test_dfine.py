@@ -287,19 +287,6 @@ def test_load__points_of_the_weights_survive_a_copy():
     torch.testing.assert_close(duplicate(query, box, levels), saved(query, box, levels))
 
 
-def test_fuse__same_outputs_without_batch_norms():
-    network = model().train()
-    with torch.no_grad():
-        network(image=images(4))  # statistics of their own
-        network.eval()
-        fused = network.fuse()
-        expected, outputs = network(image=images()), fused(image=images())
-    torch.testing.assert_close(outputs["logits"], expected["logits"], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(outputs["boxes"], expected["boxes"], rtol=1e-4, atol=1e-4)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
-    assert any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
-
-
 # Predictions
 
 

@@ -320,18 +320,6 @@ def test_postprocess__class_mask_selects_and_several_classes_per_anchor_are_poss
     assert masked["labels"][0][masked["valid"][0]].tolist() == [0, 1]
 
 
-def test_fuse__keeps_the_outputs_and_leaves_the_original_only():
-    model = make_model().double()
-    before = copy.deepcopy(model.state_dict())
-    fused = model.fuse()
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in fused.modules())
-    image = torch.rand(2, 3, 64, 64, dtype=torch.float64)
-    with torch.no_grad():
-        for name, value in model(image=image).items():
-            torch.testing.assert_close(fused(image=image)[name], value, atol=1e-8, rtol=0)
-    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
 def fold(model: YOLOX) -> None:
     """Leaves of every norm only a bias, as checkpoints have it that were made from deployed networks."""
     for norm in model.modules():

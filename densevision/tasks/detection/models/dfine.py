@@ -6,7 +6,6 @@ Source: Peng et al., "D-FINE: Redefine Regression Task of DETRs as Fine-grained 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
@@ -36,7 +35,7 @@ from densevision.tasks.detection.models.dfine_loss import (
 )
 from densevision.tasks.detection.models.dfine_queries import DenoisingQueries, QuerySelection, denoising_queries
 from densevision.tasks.detection.models.dfine_targets import BoxTargets, box_targets, to_corners
-from densevision.tasks.detection.models.hybrid_encoder import HybridEncoder, fuse_convolutions
+from densevision.tasks.detection.models.hybrid_encoder import HybridEncoder
 
 __all__ = ["DFine"]
 
@@ -294,12 +293,6 @@ class DFine(Detector):
             noised=self._layer_outputs(outputs, slice(0, count)) if noised is not None else None,
             noised_queries=noised,
         )
-
-    def fuse(self) -> DFine:
-        """A copy for inference whose convolutions include batch norms and parallel branches; same outputs."""
-        fused = copy.deepcopy(self).eval()
-        fuse_convolutions(fused)
-        return fused
 
     def train(self, mode: bool = True) -> DFine:
         """Switches to training; frozen norms stay as they are."""

@@ -7,12 +7,13 @@ ICLR 2025, section 4.3 and appendix (RepNCSPELAN blocks, separable downsampling)
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from densevision.nn.inference_form import folded_convolution
 from densevision.tasks.detection.models.transformer_layers import MLP, SelfAttention
 
 __all__ = [
@@ -23,7 +24,6 @@ __all__ = [
     "RepNCSPELAN",
     "RepVGGBlock",
     "SeparableDownsample",
-    "fuse_convolutions",
     "position_embedding",
 ]
 
@@ -157,23 +157,19 @@ class RepVGGBlock(nn.Module):
     def __init__(self, channels: int):
         super().__init__()
         self.conv1 = ConvNorm(channels, channels, 3, activate=False)
-        self.conv2: ConvNorm | None = ConvNorm(channels, channels, 1, activate=False)
+        self.conv2 = ConvNorm(channels, channels, 1, activate=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to the same shape."""
-        return F.silu(self.conv1(x) + self.conv2(x) if self.conv2 is not None else self.conv1(x))
+        return F.silu(self.conv1(x) + self.conv2(x))
 
-    def merge(self) -> None:
-        """Makes one convolution of the two, whose norms are folded already."""
-        if self.conv2 is None:
-            return
-        wide, point = self.conv1.conv, self.conv2.conv
-        if wide.bias is None or point.bias is None:
-            raise ValueError("the norms must be folded first")
-        with torch.no_grad():
-            wide.weight += F.pad(point.weight, (1, 1, 1, 1))
-            wide.bias += point.bias
-        self.conv2 = None
+    def rewrite_for_inference(self) -> nn.Module:
+        """One convolution and SiLU, with the norms folded; see `densevision.nn.inference_form`."""
+        wide, point = (folded_convolution(branch.conv, branch.norm) for branch in (self.conv1, self.conv2))
+        weight = wide.weight + F.pad(point.weight, (1, 1, 1, 1))
+        wide.weight = nn.Parameter(weight, requires_grad=False)
+        wide.bias = nn.Parameter(cast(Tensor, wide.bias) + cast(Tensor, point.bias), requires_grad=False)
+        return nn.Sequential(wide, nn.SiLU())
 
 
 class CSPRepBlock(nn.Module):
@@ -228,20 +224,3 @@ class SeparableDownsample(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) to (B, channels, ceil(H / 2), ceil(W / 2))."""
         return self.conv2(self.conv1(x))
-
-
-def fuse_convolutions(model: nn.Module) -> None:
-    """Folds batch norms into the convolutions before them, and merges the branches of RepVGG blocks, in place.
-
-    Args:
-        model: In evaluation mode; norms that follow a convolution are its siblings "norm", "bn" or, in a sequence, "1".
-    """
-    for module in model.modules():
-        for before, after in (("conv", "norm"), ("conv", "bn"), ("0", "1")):
-            convolution, norm = getattr(module, before, None), getattr(module, after, None)
-            if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                setattr(module, before, fuse_conv_bn_eval(convolution, norm))
-                setattr(module, after, nn.Identity())
-    for module in model.modules():
-        if isinstance(module, RepVGGBlock):
-            module.merge()

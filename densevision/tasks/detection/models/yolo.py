@@ -17,6 +17,7 @@ from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
 from densevision.nn.class_matching import ClassRows
 from densevision.nn.detector import DetectionOptions, Detector
+from densevision.nn.inference_form import folded_convolution
 from densevision.nn.model import Tensors
 from densevision.nn.necks import PAN
 from densevision.ops.boxes import anchor_points, boxes_to_distances, two_hot
@@ -212,6 +213,37 @@ class Branch(nn.Module):
             for conv, norm in zip(self.convs, cast(nn.ModuleList, norms)):
                 x = nn.functional.silu(norm(conv(x)), inplace=True)
             rows.append(self.predict(x).flatten(2))
+        return torch.cat(rows, 2).transpose(1, 2)
+
+    def rewrite_for_inference(self) -> nn.Module:
+        """The same with convolutions for each level, into which its norms can be folded."""
+        return LevelBranches(self)
+
+
+class LevelBranches(nn.Module):
+    """A `Branch` for inference.
+
+    Args:
+        branch: Its norms are folded into copies of its convolutions.
+    """
+
+    def __init__(self, branch: Branch):
+        super().__init__()
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                *(
+                    layer
+                    for conv, norm in zip(branch.convs, cast(nn.ModuleList, norms))
+                    for layer in (folded_convolution(cast(nn.Conv2d, conv), norm), nn.SiLU(inplace=True))
+                ),
+                branch.predict,
+            )
+            for norms in branch.norms
+        )
+
+    def forward(self, levels: Sequence[Tensor]) -> Tensor:
+        """See `Branch.forward`."""
+        rows = [branch(level).flatten(2) for branch, level in zip(self.levels, levels)]
         return torch.cat(rows, 2).transpose(1, 2)
 
 

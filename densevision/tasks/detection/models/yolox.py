@@ -5,7 +5,6 @@ Source: Ge et al., YOLOX: Exceeding YOLO Series in 2021, arXiv 2107.08430.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from densevision.nn.class_matching import ClassRows
 from densevision.nn.detector import DetectionOptions, Detector
@@ -170,14 +168,6 @@ class YOLOX(Detector):
             objectness[image, anchor] = MAX_LOGIT
             deltas[image, anchor] = encode_boxes(box, anchors[anchor])
         return {"logits": logits, "objectness": objectness, "box_deltas": deltas, "anchors": anchors}
-
-    def fuse(self) -> YOLOX:
-        """A copy for inference whose convolutions include their batch norms; the outputs stay the same."""
-        fused = copy.deepcopy(self).eval()
-        for module in fused.modules():
-            if isinstance(module, ConvNormAct) and isinstance(module.bn, nn.BatchNorm2d):
-                module.conv, module.bn = fuse_conv_bn_eval(module.conv, module.bn), nn.Identity()
-        return fused
 
     def _normalize(self, image: Tensor) -> Tensor:
         if self.legacy:
