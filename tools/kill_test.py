@@ -41,14 +41,14 @@ Arguments = tuple[str, ...]
 @click.option("--kills", default=20, show_default=True, help="Trials per training and per writer.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the moments.")
 @click.option("--only", multiple=True, help="Only these trainings and writers.")
-@click.option("--out", type=click.Path(path_type=Path), help="JSON with the counts.")
+@click.option("--out", type=click.Path(path_type=Path), help="JSON with the counts; rows that it holds are updated.")
 def main(kills: int, seed: int, only: tuple[str, ...], out: Path | None) -> None:
     """Runs the command."""
     import densevision.cli.main
     import densevision.exporting.export
     import densevision.training.train  # noqa: F401  loaded once, so that a forked child starts at once
 
-    rows: dict[str, Any] = {}
+    rows = json.loads(out.read_text())["results"] if out is not None and out.exists() else {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         trials: dict[str, Callable[[random.Random, Path], dict[str, Any]]] = {}
@@ -67,8 +67,8 @@ def main(kills: int, seed: int, only: tuple[str, ...], out: Path | None) -> None
                 "problems": [outcome["problem"] for outcome in outcomes if outcome["problem"]],
             }
             click.echo(f"{name}: {json.dumps(rows[name])}")
-    if out is not None:
-        write_report(out, rows, kills, seed)
+            if out is not None:
+                write_report(out, rows, kills, seed)
     sys.exit(0 if all(row["sound"] == row["trials"] for row in rows.values()) else 1)
 
 
@@ -243,12 +243,13 @@ def make_dataset(folder: Path) -> None:
     for split in ("train", "val"):
         for index in range(len(scenes)):
             scene, (height, width) = scenes[index], scenes.size
-            write_image(folder / "images" / split / f"{index}.png", scene.image)
+            name = f"{split}_{index}"  # Pascal VOC keeps the images of all splits in one folder
+            write_image(folder / "images" / split / f"{name}.png", scene.image)
             lines = [
                 f"{label} {(x1 + x2) / 2 / width} {(y1 + y2) / 2 / height} {(x2 - x1) / width} {(y2 - y1) / height}"
                 for label, (x1, y1, x2, y2) in zip(scene.labels.tolist(), scene.boxes.tolist())
             ]
-            write_text(folder / "labels" / split / f"{index}.txt", "\n".join(lines) + "\n")
+            write_text(folder / "labels" / split / f"{name}.txt", "\n".join(lines) + "\n")
     write_text(folder / "data.yaml", json.dumps({"train": "images/train", "val": "images/val", "names": list(CLASSES)}))
 
 
