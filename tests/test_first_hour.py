@@ -51,8 +51,10 @@ def evaluate(folder: Path, *arguments: str) -> dict[str, Any]:
 def test_first_hour__train_and_evaluate(layout: str, tmp_path: Path) -> None:
     train(tmp_path, layout)
     report = evaluate(tmp_path)
-    assert 0 <= report["metrics"]["AP"] <= 1
-    assert report["counts"]["images"] == 3
+    counts = report["counts"]
+    # Layouts without splits hold out a tenth of the images, which may show no object: then there is no AP.
+    assert counts["images"] in (1, 3)
+    assert 0 <= report["metrics"]["AP"] <= 1 if counts["truths"] else report["metrics"]["AP"] is None
     assert set(json.loads(densevision(tmp_path, "info", "run/best.safetensors", "--json"))["classes"]) == set(NAMES)
     assert json.loads(densevision(tmp_path, "info", "run", "--json"))["finished_epochs"] == 1
 
