@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from densevision.opened_dataset import open_dataset
     from densevision.published_weights import convert_weights, list_weights
     from densevision.publishing import push
-    from densevision.results import DepthMap, Detections, FlowField, Image, Instances, Result, SemanticMap
+    from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, Result, SemanticMap
     from densevision.system_checks import doctor
 
 disable_telemetry()
@@ -43,6 +43,7 @@ _MODULES = {
         "FlowField",
         "Image",
         "Instances",
+        "JointResult",
         "Result",
         "SemanticMap",
     ),
@@ -60,6 +61,7 @@ __all__ = [
     "FlowField",
     "Image",
     "Instances",
+    "JointResult",
     "Result",
     "SemanticMap",
     "UsageError",

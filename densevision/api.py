@@ -27,7 +27,7 @@ from densevision.published_weights import (
     resolve_weights,
 )
 from densevision.resolved_config import check_dataset_path, find_config, resolve_config, start_from_weights
-from densevision.results import DepthMap, Detections, FlowField, Image, Instances, Result, SemanticMap
+from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, Result, SemanticMap
 from densevision.run_config import PredictOptions
 from densevision.sample import SampleSet
 from densevision.tasks import check_task_name, load_check, load_task
@@ -113,6 +113,10 @@ def predict(
 def predict(
     source: Any, task: Literal["superres", "translation"], weights: Any = None, **options: Unpack[PredictKeywords]
 ) -> Image: ...
+@overload
+def predict(
+    source: Any, task: Literal["joint"], weights: Any = None, **options: Unpack[PredictKeywords]
+) -> JointResult: ...
 @overload
 def predict(
     source: Any,
@@ -390,7 +394,7 @@ def open_for_evaluation(
     # Names of splits belong to the data that the weights were trained on.
     dataset = {"data.path": check_dataset_path(data), "data.train": None, "data.val": None} if data else {}
     predictor.configure({**dataset, **(overrides or {})})
-    if predictor.task.config.data.path is None:
+    if predictor.task.config.dataset is None:
         trained_on = predictor.card.config.get("data", {}).get("path")
         hint = (
             f"Give --data. The weights were trained on {trained_on}." if trained_on else "Give --data FOLDER or scenes."

@@ -99,7 +99,7 @@ def _describe_run(path: Path, task: str | None) -> dict[str, Any]:
         "kind": "run",
         "task": name,
         "arch": config.arch,
-        "data": config.data.path,
+        "data": config.dataset,
         "epochs": config.train.epochs,
         "finished_epochs": len(rows),
         "best": None if best is None else {"metric": metric, "value": best[0], "epoch": best[1]},

@@ -127,8 +127,13 @@ def check_limits(values: Any, path: str = "") -> None:
             raise _limit_error(path, f"{len(values)} entries", limit)
         for value in values:
             check_limits(value, path)
-    elif isinstance(values, (int, float)) and name in LIMITS and values > LIMITS[name] and path not in UNLIMITED:
+    elif isinstance(values, (int, float)) and name in LIMITS and values > LIMITS[name] and not _is_unlimited(path):
         raise _limit_error(path, values, LIMITS[name])
+
+
+def _is_unlimited(path: str) -> bool:
+    """Whether an option, possibly of a task's section of a joint config, is no size."""
+    return any(f".{path}".endswith(f".{option}") for option in UNLIMITED)
 
 
 def _limit_error(path: str, value: Any, limit: int) -> UsageError:

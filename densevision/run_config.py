@@ -14,11 +14,13 @@ from densevision.config import Config, Count, Fraction, NonNegative, Positive
 from densevision.limits import check_backbone_options, check_limits
 
 __all__ = [
+    "COMMON_OPTIONS",
     "MAX_CANVAS_PIXELS",
     "AugmentConfig",
     "BackboneConfig",
     "ColorConfig",
     "DataConfig",
+    "GeometryConfig",
     "ObjectEvaluationConfig",
     "PerceptualConfig",
     "PredictOptions",
@@ -140,15 +142,9 @@ class ColorConfig(Config):
     """Probability of a conversion to gray; RGB only."""
 
 
-class AugmentConfig(ColorConfig):
-    """Random augmentation. Geometry is a single warp, followed by the colors."""
+class GeometryConfig(ColorConfig):
+    """Random geometry, which is a single warp, followed by the colors."""
 
-    mosaic: Fraction = 1.0
-    """Probability of a mosaic with three other images."""
-    mixup: Fraction = 0.0
-    """Probability of mixup with another image."""
-    close_mosaic_epochs: int = Field(10, ge=0)
-    """Number of last epochs without mosaic and mixup."""
     scale: tuple[Positive, Positive] = (0.5, 1.5)
     """Minimum and maximum scale, relative to the size that fits the canvas."""
     rotate: NonNegative = 0.0
@@ -161,14 +157,30 @@ class AugmentConfig(ColorConfig):
     """Probability of a horizontal flip."""
     flip_vertical: Fraction = 0.0
     """Probability of a vertical flip."""
+
+    @model_validator(mode="after")
+    def _check_scale(self) -> GeometryConfig:
+        """Refuses an empty scale range."""
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("augment.scale must be [minimum, maximum]")
+        return self
+
+
+class AugmentConfig(GeometryConfig):
+    """Random augmentation. Geometry is a single warp, followed by the colors."""
+
+    mosaic: Fraction = 1.0
+    """Probability of a mosaic with three other images."""
+    mixup: Fraction = 0.0
+    """Probability of mixup with another image."""
+    close_mosaic_epochs: int = Field(10, ge=0)
+    """Number of last epochs without mosaic and mixup."""
     multi_scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Maximum change of the size of a batch: factors in 1 +- this."""
 
     @model_validator(mode="after")
     def _check_effects(self) -> AugmentConfig:
-        """Refuses an empty scale range, and options without effect."""
-        if self.scale[0] > self.scale[1]:
-            raise ValueError("augment.scale must be [minimum, maximum]")
+        """Refuses options without effect."""
         if (
             not self.mosaic
             and not self.mixup
@@ -319,6 +331,10 @@ class PredictOptions(Config):
         return (value,) if isinstance(value, str) else value
 
 
+COMMON_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels", "on_error"})
+"""Options of `predict` that every task supports."""
+
+
 class TaskConfig(Config):
     """Base of each task's config."""
 
@@ -336,6 +352,11 @@ class TaskConfig(Config):
     backbone: BackboneConfig = BackboneConfig()
     data: DataConfig = DataConfig()
     train: TrainConfig = TrainConfig()
+
+    @property
+    def dataset(self) -> str | None:
+        """The dataset in one line, for messages and cards; None where none is given."""
+        return self.data.path
 
     @model_validator(mode="before")
     @classmethod

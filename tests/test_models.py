@@ -295,7 +295,7 @@ LEARNERS = {
 """One architecture per task that is trained for a few steps."""
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", LEARNERS)
 def test_training__loss_decreases(task: str) -> None:
     model = make_small(LEARNERS[task]).train()
     optimizer = torch.optim.Adam([weight for weight in model.parameters() if weight.requires_grad], 3e-3)
@@ -331,7 +331,7 @@ def test_list_models__unknown_task() -> None:
         densevision.list_models("detektion")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", LEARNERS)
 def test_weights__round_trip(task: str, tmp_path: Path) -> None:
     name = LEARNERS[task]
     config = load_config(task).resolve(None, task_overrides(task, name))

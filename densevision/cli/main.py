@@ -32,7 +32,13 @@ VERBS = {
     "compare": "Compare two models or prediction files, with confidence intervals.",
     "robustness": "Measure how a model degrades under corruptions.",
 }
-TASK_VERBS = {"flow": {"submit": "Write files for the test servers of Sintel and KITTI."}}
+TASK_VERBS = {
+    "flow": {"submit": "Write files for the test servers of Sintel and KITTI."},
+    "joint": {
+        "split": "Write the weights of each task as weights of their own.",
+        "combine": "Write weights of single tasks as those of a joint model.",
+    },
+}
 """Verbs that a single task has."""
 COMMANDS = {
     "doctor": "Check whether this machine can run densevision.",

@@ -44,9 +44,6 @@ weights_option = click.option(
 )
 data_option = click.option("--data", metavar="PATH", help="Dataset folder or file, or scenes[:COUNT[:SEED]].")
 
-PREDICT_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels", "on_error"})
-"""Options of prediction that every task supports."""
-
 
 def parse_settings(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> dict[str, Any]:
     if not texts:  # configs are imported where they are used: `score` needs none, and starts sooner without
@@ -68,10 +65,10 @@ set_option = click.option(
 
 def predict_options(task: str) -> Callable[[Function], Function]:
     """Adds one flag per field of `PredictOptions` that the task supports."""
-    from densevision.run_config import PredictOptions
+    from densevision.run_config import COMMON_OPTIONS, PredictOptions
     from densevision.tasks import load_config
 
-    supported = PREDICT_OPTIONS | load_config(task).predict_options
+    supported = COMMON_OPTIONS | load_config(task).predict_options
 
     return config_options(PredictOptions, supported)
 

@@ -60,7 +60,7 @@ class BoxDataset:
         Raises:
             DataError: The image cannot be read, or its size has changed since the dataset was opened.
         """
-        path = str(self.folder / self.table.files[index])
+        path = self.file(index)
         truth = self.truth(index)
         try:
             image = convert_channels(read_image(path, self.max_pixels), self.channels)
@@ -72,6 +72,10 @@ class BoxDataset:
             problem = f"the size of the image has changed since the dataset was opened, from {truth.size}"
             raise DataError(problem, file=path, value=image.shape[:2])
         return Sample({"image": image}, truth, int(self.table.image_ids[index]), path)
+
+    def file(self, index: int) -> str:
+        """Returns the file of an image."""
+        return str(self.folder / self.table.files[index])
 
     def size(self, index: int) -> Size:
         """Returns the (height, width) of an image without reading it."""
@@ -90,7 +94,7 @@ class BoxDataset:
             category_ids=table.ids,
             crowd=table.crowd[rows].copy(),
             areas=table.areas[rows].copy(),
-            source=str(self.folder / table.files[index]),
+            source=self.file(index),
         )
 
 
@@ -121,6 +125,10 @@ class SceneBoxDataset:
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+    def file(self, index: int) -> str:
+        """Returns the name of a scene without rendering it."""
+        return self.scenes.name(index)
 
     def size(self, index: int) -> Size:
         """Returns the (height, width) of a scene."""

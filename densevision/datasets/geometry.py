@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from densevision.ops.view import Size, average_blocks, fit_view, to_opencv_matrix, warp_image
-from densevision.run_config import AugmentConfig
+from densevision.run_config import GeometryConfig
 from densevision.sample import Sample
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
 ]
 
 
-def random_affine(config: AugmentConfig, rng: np.random.Generator, original: Size, canvas: Size) -> np.ndarray:
+def random_affine(config: GeometryConfig, rng: np.random.Generator, original: Size, canvas: Size) -> np.ndarray:
     """Samples a map that letterboxes an image into a canvas, then flips, shears, rotates, scales and translates it.
 
     Args:
@@ -38,7 +38,7 @@ def random_affine(config: AugmentConfig, rng: np.random.Generator, original: Siz
     return compose_affine(random_jitter(config, rng, canvas), fit_view(original, "letterbox", canvas).matrix)
 
 
-def random_jitter(config: AugmentConfig, rng: np.random.Generator, canvas: Size) -> np.ndarray:
+def random_jitter(config: GeometryConfig, rng: np.random.Generator, canvas: Size) -> np.ndarray:
     """Samples a random map (2, 3) of a canvas onto itself, about its center.
 
     The number of draws does not depend on the config, so that changing an option leaves the other draws unchanged.

@@ -26,6 +26,10 @@ class SceneSamples(ABC):
     def __len__(self) -> int:
         return len(self.scenes)
 
+    def file(self, index: int) -> str:
+        """The name of a scene without rendering it."""
+        return self.scenes.name(index)
+
     def __getitem__(self, index: int) -> Sample:
         """The sample of a scene."""
         return self.fresh(index, 0)

@@ -105,6 +105,10 @@ class SemanticDataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def file(self, index: int) -> str:
+        """Returns the file of an image."""
+        return str(self.folder / self.images[index])
+
     def __getitem__(self, index: int) -> Sample:
         """Reads an image, (H, W, channels), with its class map.
 
@@ -143,6 +147,10 @@ class SceneSemanticDataset:
 
     def __len__(self) -> int:
         return len(self.scenes)
+
+    def file(self, index: int) -> str:
+        """Returns the name of a scene without rendering it."""
+        return self.scenes.name(index)
 
     def __getitem__(self, index: int) -> Sample:
         """Renders a scene with its class map."""

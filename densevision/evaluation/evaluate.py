@@ -138,7 +138,7 @@ def evaluate_model(
             assert sample.truth is not None  # only samples with ground truth have an index
             yield Example(image_id, to_display(next(iter(sample.images.values()))), result, sample.truth)
 
-    origin = f"{_describe_model(model)} on {model.task.config.data.path}"
+    origin = f"{_describe_model(model)} on {model.task.config.dataset}"
     return EvaluationResult(evaluation.report, evaluation.metric, examples, origin, model.card)
 
 

@@ -27,7 +27,13 @@ from densevision.exporting.exported_predictor import (
     resolve_decode_options,
 )
 from densevision.exporting.metadata import CARD_KEY, EXPORT_KEY, OUTPUT_FORMATS, ExportMetadata
-from densevision.exporting.verification import OutputComparison, Tolerance, make_trial_samples, split_batches
+from densevision.exporting.verification import (
+    OutputComparison,
+    PartComparison,
+    Tolerance,
+    make_trial_samples,
+    split_batches,
+)
 from densevision.exporting.writers import WRITERS, describe_error, omit_stack_traces
 from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sources import open_source
@@ -184,15 +190,17 @@ def trace_program(program: ExportProgram, specs: Mapping[str, InputSpec]) -> Exp
 
 def compare_outputs(
     reference: ExportProgram, exported: ExportedPredictor, samples: Sequence[Sample], tolerance: Tolerance
-) -> OutputComparison:
+) -> PartComparison:
     """Runs both programs on the samples, one by one and as a batch.
 
     Raises:
         ExportError: The runtime cannot run the file.
     """
-    specs, decode_options = reference.task.input_spec, exported.metadata.options
-    iou_threshold, class_agnostic = decode_options["iou_threshold"], bool(decode_options["class_agnostic"])
-    comparison = OutputComparison(tolerance, iou_threshold, class_agnostic)
+    specs, parts = reference.task.input_spec, {}
+    for prefix, task, own_options in reference.task.iterate_parts(reference.options):
+        values = resolve_decode_options(task, own_options)
+        parts[prefix] = OutputComparison(tolerance, values["iou_threshold"], bool(values["class_agnostic"]))
+    comparison = PartComparison(parts)
     for batch in split_batches(samples):
         inputs, _ = prepare_inputs(batch, specs)
         with torch.inference_mode():
@@ -241,6 +249,12 @@ def _open_images(images: Any, task: Task) -> list[Sample]:
 
 def _widen_options(task: Task, options: PredictOptions) -> PredictOptions:
     """Options under which postprocessing keeps all that prediction or evaluation may need; the rest is cut later."""
+    if task.parts:  # what is not set is left to the defaults of each part
+        widened = [_widen_options(part, own) for _, part, own in task.iterate_parts(options)]
+        thresholds = [each.score_threshold for each in widened if each.score_threshold is not None]
+        counts = [each.max_detections for each in widened if each.max_detections is not None]
+        limits = {"score_threshold": min(thresholds, default=None), "max_detections": max(counts, default=None)}
+        return options.model_copy(update=limits)
     values, evaluation_values = (resolve_decode_options(task, each) for each in (options, task.evaluation_options()))
     for name, choose in (("score_threshold", min), ("max_detections", max)):
         if values[name] is not None and evaluation_values[name] is not None:
@@ -253,7 +267,8 @@ def _make_metadata(
 ) -> ExportMetadata:
     task = predictor.task
     used = resolve_decode_options(task, predictor.options) if decode else {}
-    outputs = {name: OUTPUT_FORMATS[name] for name in program.call_spec.out_spec.context if name in OUTPUT_FORMATS}
+    formats = {name: OUTPUT_FORMATS.get(name.rpartition("/")[2]) for name in program.call_spec.out_spec.context}
+    outputs = {name: text for name, text in formats.items() if text is not None}
     return ExportMetadata(
         decoded=decode,
         options=resolve_decode_options(task, options),
@@ -294,7 +309,7 @@ def _reopen(path: Path, predictor: TorchPredictor, metadata: ExportMetadata) -> 
         raise ExportError(f"the runtime cannot open the exported file: {describe_error(error)}") from error
 
 
-def _check_differences(comparison: OutputComparison, half: bool, path: Path) -> None:
+def _check_differences(comparison: PartComparison, half: bool, path: Path) -> None:
     """Logs every difference; refuses those above the tolerance."""
     for name, difference in comparison.compute_differences().items():
         log.info("%s: largest difference from PyTorch in %s: %.2g", path.name, name, difference)

@@ -85,7 +85,8 @@ class ExportedPredictor(Predictor):
             UsageError: An option concerns the model, which the file fixes.
         """
         for name, value in settings.items():
-            if not name.startswith(EVALUATION_SECTIONS):
+            part, _, own_name = name.partition(".")
+            if not (own_name if part in self.task.parts else name).startswith(EVALUATION_SECTIONS):
                 hint = "Set it on the weights, and export them again."
                 raise UsageError("cannot be changed in an exported file", field=name, value=value, hint=hint)
         super().configure(settings)
@@ -110,14 +111,27 @@ class ExportedPredictor(Predictor):
         """
         self.precision(options)
         device = self._pick_device(options.device)
-        requested, fixed = resolve_decode_options(self.task, options), self.metadata.options
-        for name in DECODE_OPTIONS:
-            self._check_option(name, requested[name], fixed[name], options)
+        values = [
+            (prefix, resolve_decode_options(task, own), self._list_fixed(task, prefix))
+            for prefix, task, own in self.task.iterate_parts(options)
+        ]
+        for _, requested, fixed in values:
+            for name in DECODE_OPTIONS:
+                self._check_option(name, requested[name], fixed[name], options)
         with self.lock:  # sessions and requests of the runtimes are not made for several threads
             outputs = self.run(inputs, device)
         if not self.metadata.decoded:
             return self.task.postprocess(outputs, options)
-        return _apply_stricter_options(outputs, requested, fixed)
+        for prefix, requested, fixed in values:
+            outputs = outputs | _apply_stricter_options(outputs, prefix, requested, fixed)
+        return outputs
+
+    def _list_fixed(self, task: Task, prefix: str) -> dict[str, Any]:
+        """The values of `DECODE_OPTIONS` in the file, for the task or one of its parts."""
+        if not prefix:
+            return self.metadata.options
+        given = {name: value for name, value in self.metadata.options.items() if value is not None}
+        return resolve_decode_options(task, task.select_options(PredictOptions.from_dict(given)))
 
     def _check_option(self, name: str, requested: Any, fixed: Any, options: PredictOptions) -> None:
         """Refuses a value that cannot be derived from outputs under the fixed value."""
@@ -321,14 +335,23 @@ def _open_session(path: Path, provider: Any) -> Any:
     return session
 
 
-def _apply_stricter_options(outputs: Tensors, requested: dict[str, Any], fixed: dict[str, Any]) -> Tensors:
-    """Drops rows under stricter options: exact, because rows are sorted by score and do not depend on weaker ones."""
-    if "valid" not in outputs:
-        return outputs
-    shape, count = outputs["valid"].shape, requested["max_detections"]
-    rows = {name: tensor[:, :count] if tensor.shape[:2] == shape else tensor for name, tensor in outputs.items()}
+def _apply_stricter_options(outputs: Tensors, prefix: str, requested: dict[str, Any], fixed: dict[str, Any]) -> Tensors:
+    """Drops rows under stricter options: exact, because rows are sorted by score and do not depend on weaker ones.
+
+    Args:
+        outputs: Of the file.
+        prefix: That of the names of one part; only its outputs are returned.
+        requested: The options of the prediction.
+        fixed: Those of the file.
+    """
+    own = {name: tensor for name, tensor in outputs.items() if name.startswith(prefix)}
+    valid, scores = f"{prefix}valid", f"{prefix}scores"
+    if valid not in own:
+        return own
+    shape, count = own[valid].shape, requested["max_detections"]
+    rows = {name: tensor[:, :count] if tensor.shape[:2] == shape else tensor for name, tensor in own.items()}
     if requested["score_threshold"] != fixed["score_threshold"]:
-        rows["valid"] = rows["valid"] & (rows["scores"] >= requested["score_threshold"])
+        rows[valid] = rows[valid] & (rows[scores] >= requested["score_threshold"])
     return rows
 
 

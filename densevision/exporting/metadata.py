@@ -81,7 +81,7 @@ class ExportMetadata:
         is_common = len({tuple(rule.items()) for rule in rules.values()}) == 1
         for name, rule in rules.items():
             texts |= rule if is_common else {f"{name}.{key}": text for key, text in rule.items()}
-        if "boxes" in self.outputs:
+        if any(name.rpartition("/")[2] == "boxes" for name in self.outputs):
             texts["box_format"] = "x1 y1 x2 y2 in pixels of the input"
         if self.classes:
             texts["class_names"] = "\n".join(self.classes)

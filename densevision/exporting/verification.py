@@ -12,7 +12,7 @@ from densevision.datasets.scenes import Scene, Scenes
 from densevision.nn.model import Tensors
 from densevision.sample import InputSpec, Sample
 
-__all__ = ["OutputComparison", "Tolerance", "make_trial_samples", "split_batches"]
+__all__ = ["OutputComparison", "PartComparison", "Tolerance", "make_trial_samples", "split_batches"]
 
 TRIAL_SIZES = ((240, 320), (240, 320), (97, 131), (64, 33), (33, 200), (17, 350), (17, 13))
 """(height, width) of the images on which every export is verified: two that share a batch, then odd and small ones.
@@ -168,6 +168,50 @@ class OutputComparison:
     def _update_magnitude(self, name: str, values: np.ndarray) -> None:
         finite = np.abs(values[np.isfinite(values)], dtype=np.float64)
         self.magnitudes[name] = max(self.magnitudes.get(name, 0.0), float(finite.max(initial=0)))
+
+
+class PartComparison:
+    """The comparisons of several parts of the outputs, told apart by the beginning of their names.
+
+    Args:
+        parts: Prefix of the names of a part -> its empty comparison.
+
+    Attributes:
+        tolerance: The accepted differences.
+    """
+
+    def __init__(self, parts: Mapping[str, OutputComparison]):
+        self.parts = dict(parts)
+        self.tolerance = next(iter(self.parts.values())).tolerance
+
+    def add(self, outputs: Tensors, other_outputs: Tensors) -> None:
+        """Adds the outputs of both sides for one batch."""
+        for prefix, part in self.parts.items():
+            part.add(*(_take_part(side, prefix) for side in (outputs, other_outputs)))
+
+    @property
+    def magnitudes(self) -> dict[str, float]:
+        """Largest magnitude of each output."""
+        return {
+            f"{prefix}{name}": value for prefix, part in self.parts.items() for name, value in part.magnitudes.items()
+        }
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the outputs of a part were sets, all of them empty."""
+        return any(part.is_empty for part in self.parts.values())
+
+    def compute_differences(self) -> dict[str, float]:
+        """The difference of each output over all batches."""
+        return {
+            f"{prefix}{name}": value
+            for prefix, part in self.parts.items()
+            for name, value in part.compute_differences().items()
+        }
+
+
+def _take_part(tensors: Tensors, prefix: str) -> Tensors:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _make_sample(scene: Scene, specs: Mapping[str, InputSpec]) -> Sample:

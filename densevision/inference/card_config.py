@@ -63,6 +63,13 @@ def strip_references(config: Mapping[str, Any]) -> dict[str, Any]:
     for mapping in _iterate_mappings(values):
         if "pretrained" in mapping:  # the tensors of the file replace whatever it names
             mapping["pretrained"] = False
+    # Those of joint models have a section with the same options for each task.
+    for part in (values, *(section for section in values.values() if isinstance(section, dict))):
+        _strip_part(part)
+    return values
+
+
+def _strip_part(values: dict[str, Any]) -> None:
     for section, fields in _REFERENCES.items():
         options = values.get(section)
         if not isinstance(options, dict):
@@ -73,7 +80,6 @@ def strip_references(config: Mapping[str, Any]) -> dict[str, Any]:
                 options[name] = neutral
     _restrict_data(values.get("data"))
     _disable_frechet(values.get("quality"))
-    return values
 
 
 def list_ignored_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,16 +12,13 @@ from densevision.inference.sliding_window import choose_tile, predict_blended
 from densevision.inference.sources import open_source
 from densevision.inference.tta import make_tta_views
 from densevision.results import Result
-from densevision.run_config import PredictOptions
+from densevision.run_config import COMMON_OPTIONS, PredictOptions
 from densevision.sample import Sample
 
 if TYPE_CHECKING:
     from densevision.inference.predictor import Predictor
 
-__all__ = ["COMMON_OPTIONS", "check_options", "predict", "predict_samples"]
-
-COMMON_OPTIONS = frozenset({"device", "precision", "batch", "max_pixels", "on_error"})
-"""Options that every task supports."""
+__all__ = ["check_options", "predict", "predict_samples"]
 
 
 def predict(predictor: Predictor, source: Any, stream: bool = False, **options: Any) -> Any:
@@ -110,9 +107,10 @@ def _predict_sequence(
 def _predict_chunk(
     predictor: Predictor, chunk: list[Sample], options: PredictOptions
 ) -> Iterator[tuple[Sample, Result]]:
-    chunk_options = [choose_tile(predictor.task, sample.size, options) for sample in chunk]
+    tasks = list(predictor.task.parts.values()) or [predictor.task]
+    chunk_options = [choose_tile(task, sample.size, options) for sample in chunk for task in tasks]
     if any(each.tile is not None or each.tta for each in chunk_options):
-        results = [_predict_in_parts(predictor, sample, each) for sample, each in zip(chunk, chunk_options)]
+        results = [_predict_merged(predictor, sample, options) for sample in chunk]
     else:
         results = _predict_by_size(predictor, chunk, options)
     for sample, result in zip(chunk, results):
@@ -137,9 +135,16 @@ def _predict_by_size(predictor: Predictor, chunk: list[Sample], options: Predict
     return [task.restore_metadata(results[position], sample) for position, sample in enumerate(chunk)]
 
 
-def _predict_in_parts(predictor: Predictor, sample: Sample, options: PredictOptions) -> Result:
+def _predict_merged(predictor: Predictor, sample: Sample, options: PredictOptions) -> Result:
     """Predicts tiles and TTA views of one image, maps them back, and merges them as the task asks."""
     task = predictor.task
+    if task.merge_strategy == "parts":
+        results = {
+            name: _predict_merged(predictor.take_part(name), sample, part.select_options(options))
+            for name, part in task.parts.items()
+        }
+        return task.join_results(results, sample.size)
+    options = choose_tile(task, sample.size, options)
     if task.merge_strategy == "blend":
         return predict_blended(predictor, sample, options)
     results = []

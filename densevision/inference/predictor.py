@@ -22,6 +22,7 @@ from densevision.inference.sharing import EvaluationMode, ForkSafeLock
 from densevision.io.weights import Card, check_task, load_card, load_shapes, load_weights, save_weights
 from densevision.nn.class_matching import match_classes
 from densevision.nn.input_adaptation import adapt_to_input
+from densevision.nn.joint_model import split_names
 from densevision.nn.model import Model, Tensors
 from densevision.results import Result
 from densevision.run_config import PredictOptions
@@ -29,7 +30,14 @@ from densevision.sample import Sample, prepare_inputs
 from densevision.tasks import load_config, load_task
 from densevision.tasks.base import Task
 
-__all__ = ["Predictor", "TorchPredictor", "build_without_weights", "load_matching_weights", "load_torch"]
+__all__ = [
+    "Predictor",
+    "TorchPredictor",
+    "build_without_weights",
+    "load_matching_tensors",
+    "load_matching_weights",
+    "load_torch",
+]
 
 log = logging.getLogger("densevision")
 
@@ -80,6 +88,10 @@ class Predictor(ABC):
             inputs |= self.task.warm_start_inputs(previous, views[0])
         return self.task.to_results(self.predict_tensors(inputs, options), views, options)
 
+    def take_part(self, name: str) -> Predictor:
+        """A predictor of a part of the task by itself; see `Task.parts`."""
+        return _PartPredictor(self, name)
+
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Replaces options of the config by their dotted names, e.g. the dataset or the protocol of evaluation.
 
@@ -96,6 +108,16 @@ class Predictor(ABC):
     def predict(self, source: Any, **options: Any) -> Any:
         """Predicts a source; the same as `densevision.predict(source, weights=...)`."""
         return predict(self, source, **options)
+
+
+class _PartPredictor(Predictor):
+    def __init__(self, whole: Predictor, name: str):
+        super().__init__(whole.task.parts[name], whole.card, whole.options)
+        self.whole, self.name = whole, name
+
+    def predict_tensors(self, inputs: Tensors, options: PredictOptions) -> Tensors:
+        """The predictions of the part; those of the others are computed with them and dropped."""
+        return split_names(self.whole.predict_tensors(inputs, options))[self.name]
 
 
 class TorchPredictor(Predictor):
@@ -236,7 +258,28 @@ def load_matching_weights(model: Model, path: str | Path, task: str, classes: Se
     Raises:
         WeightsError: The file cannot be read, or no tensor fits.
     """
-    tensors, card = load_weights(path)
+    return load_matching_tensors(model, *load_weights(path), path, task, classes)
+
+
+def load_matching_tensors(
+    model: Model,
+    tensors: Mapping[str, Tensor],
+    card: Card,
+    path: str | Path,
+    task: str,
+    classes: Sequence[str] | None = None,
+) -> list[str]:
+    """As `load_matching_weights`, for tensors that were read already.
+
+    Args:
+        model: The model.
+        tensors: A state dict.
+        card: What the tensors are.
+        path: Their file, for messages.
+        task: The model's task.
+        classes: Names of the model's classes.
+    """
+    tensors = dict(tensors)
     prefix = "" if card.task == task else f"{getattr(model, 'backbone_name', 'encoder')}."
     if not prefix and classes is not None and card.classes is not None:
         tensors, message = match_classes(model, tensors, card.classes, classes)

@@ -63,6 +63,8 @@ _NODES = (ast.Expression, ast.Call, ast.Name, ast.Load, ast.Constant, ast.keywor
           ast.Add, ast.Sub, ast.Mult)  # fmt: skip
 _IDENTIFIER = re.compile(r"[\w.:+\-]{0,1000}")
 """Names of nodes and tensors: PyTorch inserts them into generated Python code."""
+_CONTAINER_KEY = re.compile(r"[\w.:+\-/]{0,1000}")
+"""Names of inputs and outputs; those of joint models have the name of a task in front, "depth/depth"."""
 _STRING_VALUE = re.compile(r"[\w,.\-> ]{0,200}")
 _CHECKED_KEYS = ("expr_str", "in_spec", "out_spec", "as_string", "target")
 """Keys whose strings have a check of their own."""
@@ -243,7 +245,8 @@ def _check_containers(spec: Any, path: Path) -> None:
             raise _make_refusal(path, "container", part["type"])
         context = part["context"]
         keys = json.loads(context) if isinstance(context, str) else context
-        is_plain = isinstance(keys, list) and all(isinstance(key, str) and _IDENTIFIER.fullmatch(key) for key in keys)
+        is_list = isinstance(keys, list)
+        is_plain = is_list and all(isinstance(key, str) and _CONTAINER_KEY.fullmatch(key) for key in keys)
         if keys is not None and not is_plain:
             raise _make_refusal(path, "container", context)
         stack += part["children_spec"]

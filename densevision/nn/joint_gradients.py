@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import torch
@@ -10,7 +10,25 @@ from torch import Tensor, nn
 
 from densevision.nn.joint_model import JointModel, split_names
 
-__all__ = ["accumulate_gradients"]
+__all__ = ["accumulate_gradients", "measure_gradients"]
+
+
+def measure_gradients(model: JointModel, losses: Mapping[str, Tensor]) -> dict[str, float]:
+    """Norms of the heads' gradients on the encoder, and the cosines between them; one backward pass per head.
+
+    The graph of the losses and the gradients of the parameters stay as they are.
+
+    Args:
+        model: The joint model.
+        losses: Of `model.compute_losses`.
+
+    Returns:
+        "norm/HEAD": norm of the head's gradient on the encoder. "cosine/HEAD/OTHER": cosine of the angle between two of
+        them; 0 where one is zero.
+    """
+    shared = _list_shared(model)
+    totals = _sum_by_head(losses)
+    return _measure({name: _flatten(shared, _compute_gradients(total, shared)) for name, total in totals.items()})
 
 
 def accumulate_gradients(
@@ -29,16 +47,14 @@ def accumulate_gradients(
         generator: Draws the order of the projections; torch's global one if None.
 
     Returns:
-        "norm/HEAD": norm of the head's gradient on the encoder, before projections. "cosine/HEAD/OTHER": cosine of the
-        angle between two of them; 0 where one is zero.
+        As `measure_gradients`, before projections.
     """
-    totals = {name: torch.stack(list(values.values())).sum() for name, values in split_names(losses).items()}
-    shared = [weight for weight in model.encoder.parameters() if weight.requires_grad]
+    shared = _list_shared(model)
     in_encoder = {id(weight) for weight in shared}
     others = [weight for weight in model.parameters() if weight.requires_grad and id(weight) not in in_encoder]
     gradients: dict[str, Tensor] = {}
-    for name, total in totals.items():
-        parts = torch.autograd.grad(total, [*shared, *others], retain_graph=True, allow_unused=True)
+    for name, total in _sum_by_head(losses).items():
+        parts = _compute_gradients(total, [*shared, *others])
         gradients[name] = _flatten(shared, parts[: len(shared)])
         for weight, part in zip(others, parts[len(shared) :]):
             _add(weight, part)
@@ -53,7 +69,19 @@ def accumulate_gradients(
     return measurements
 
 
-def _flatten(weights: list[nn.Parameter], gradients: tuple[Tensor | None, ...]) -> Tensor:
+def _list_shared(model: JointModel) -> list[nn.Parameter]:
+    return [weight for weight in model.encoder.parameters() if weight.requires_grad]
+
+
+def _sum_by_head(losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: torch.stack(list(values.values())).sum() for name, values in split_names(losses).items()}
+
+
+def _compute_gradients(total: Tensor, weights: list[nn.Parameter]) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(total, weights, retain_graph=True, allow_unused=True)
+
+
+def _flatten(weights: list[nn.Parameter], gradients: Sequence[Tensor | None]) -> Tensor:
     """One vector; zero where a head does not use a weight."""
     parts = (torch.zeros_like(weight) if part is None else part for weight, part in zip(weights, gradients))
     return torch.cat([part.reshape(-1) for part in parts])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,9 +18,23 @@ from densevision.nn.backbone import Backbone
 from densevision.nn.model import Model, Tensors
 from densevision.sample import InputSpec
 
-__all__ = ["JointModel", "join_names", "split_names"]
+__all__ = ["ROWS", "ComputeLosses", "JointModel", "join_names", "split_names"]
 
-_levels: ContextVar[list[Tensor]] = ContextVar("levels")
+ROWS = "rows"
+"""Name of a head's target (n,) int64: the images of the batch that its other targets are of; all without it."""
+ComputeLosses = Callable[[str, Model, Tensors, Tensors, Sequence[int]], Tensors]
+"""Computes the losses of a head: its name, its model, inputs, targets, and the positions of its images in the batch."""
+
+
+class _Levels(NamedTuple):
+    """The levels of the images that the heads take."""
+
+    encoder: Backbone
+    image: Tensor
+    levels: list[Tensor]
+
+
+_levels: ContextVar[_Levels] = ContextVar("levels")
 
 
 class JointModel(Model):
@@ -70,17 +84,21 @@ class JointModel(Model):
         self.log_variances = nn.ParameterDict({name: torch.zeros(()) for name in models if uncertainty_weights})
         self.input_spec = _merge_input_specs(models)
 
-    def forward(self, **inputs: Tensor) -> Tensors:
+    def forward(self, arguments: Mapping[str, Mapping[str, Any]] | None = None, **inputs: Tensor) -> Tensors:
         """Runs the encoder and all heads.
 
         Args:
+            arguments: Name of a head -> further arguments of its `forward`.
             **inputs: "image" (B, C, H, W) float RGB in [0, 1], and what else `input_spec` names.
 
         Returns:
             The outputs of every head, as "head/output".
         """
         with self._encode(inputs["image"]):
-            outputs = {name: head(**_select(inputs, head)) for name, head in self.iterate_heads()}
+            outputs = {
+                name: head(**_select(inputs, head), **(arguments or {}).get(name, {}))
+                for name, head in self.iterate_heads()
+            }
         return join_names(outputs)
 
     def loss(self, outputs: Tensors, targets: Tensors) -> Tensors:
@@ -93,13 +111,14 @@ class JointModel(Model):
         }
         return self._weight(losses)
 
-    def compute_losses(self, inputs: Tensors, targets: Tensors) -> Tensors:
+    def compute_losses(self, inputs: Tensors, targets: Tensors, compute: ComputeLosses | None = None) -> Tensors:
         """Runs the encoder and the heads that have targets, and computes their losses.
 
         Args:
             inputs: As for `forward`.
-            targets: Those of each head, as "head/target": of all images of the batch. Where some have no labels, the
-                head's targets say so, as they do in a model of its own.
+            targets: Those of each head, as "head/target": of all images of the batch, or of those that "head/rows"
+                names. The head then sees no others.
+            compute: Computes the losses of one head; its `compute_losses` by default.
 
         Returns:
             Weighted losses as "head/loss"; with `uncertainty_weights` also "log_variance", which is added to them.
@@ -108,12 +127,19 @@ class JointModel(Model):
             UsageError: No head has targets.
         """
         targets_by_head = split_names(targets)
-        with self._encode(inputs["image"]):
-            losses = {
-                name: head.compute_losses(_select(inputs, head), targets_by_head[name])
-                for name, head in self.iterate_heads()
-                if name in targets_by_head
-            }
+        losses = {}
+        with self._encode(inputs["image"]) as shared:
+            for name, head in self.iterate_heads():
+                if name not in targets_by_head:
+                    continue
+                own_inputs, own_targets = _select(inputs, head), targets_by_head[name]
+                rows = own_targets.pop(ROWS, None)
+                with _take_rows(shared, own_inputs, rows) as taken:
+                    if compute is None:
+                        losses[name] = head.compute_losses(taken, own_targets)
+                    else:
+                        numbers = range(len(inputs["image"])) if rows is None else rows.tolist()
+                        losses[name] = compute(name, head, taken, own_targets, numbers)
         return self._weight(losses)
 
     def on_progress(self, fraction: float) -> None:
@@ -161,11 +187,23 @@ class JointModel(Model):
         return ((name, cast(Model, head)) for name, head in self.heads.items())
 
     @contextmanager
-    def _encode(self, image: Tensor) -> Iterator[None]:
-        """Runs the encoder, whose levels the heads take within the block."""
-        token = _levels.set(self.encoder(image))
+    def expose(self, name: str) -> Iterator[Model]:
+        """Gives a head as a model with the shared encoder within the block, to load weights into both."""
+        head = cast(Model, self.heads[name])
+        placeholder = getattr(head, head.backbone_name)
+        setattr(head, head.backbone_name, self.encoder)
         try:
-            yield
+            yield head
+        finally:
+            setattr(head, head.backbone_name, placeholder)
+
+    @contextmanager
+    def _encode(self, image: Tensor) -> Iterator[_Levels]:
+        """Runs the encoder, whose levels the heads take within the block."""
+        shared = _Levels(self.encoder, image, self.encoder(image))
+        token = _levels.set(shared)
+        try:
+            yield shared
         finally:
             _levels.reset(token)
 
@@ -203,7 +241,12 @@ class SharedLevels(nn.Module):
             self.positions = list(range(len(encoder.strides)))
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        levels = _levels.get()
+        """The levels of the batch's images; a head that resizes them, as for training on several sizes, has a pass of
+        its own.
+        """
+        shared = _levels.get()
+        is_shared = image is shared.image or image.shape == shared.image.shape
+        levels = shared.levels if is_shared else shared.encoder(image)
         return [levels[position] for position in self.positions]
 
 
@@ -220,6 +263,20 @@ def split_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensors]:
         if slash:
             tensors_by_head.setdefault(head, {})[name] = tensor
     return tensors_by_head
+
+
+@contextmanager
+def _take_rows(shared: _Levels, inputs: Tensors, rows: Tensor | None) -> Iterator[Tensors]:
+    """Gives the inputs of some images of the batch, and their levels to the head, within the block."""
+    if rows is None:
+        yield inputs
+        return
+    taken = {name: tensor[rows] for name, tensor in inputs.items()}
+    token = _levels.set(_Levels(shared.encoder, taken["image"], [level[rows] for level in shared.levels]))
+    try:
+        yield taken
+    finally:
+        _levels.reset(token)
 
 
 def _select(inputs: Mapping[str, Tensor], head: Model) -> Tensors:

@@ -8,6 +8,7 @@ from densevision.results.detections import Detections
 from densevision.results.flow_field import FlowField
 from densevision.results.image import Image
 from densevision.results.instances import Instances
+from densevision.results.joint_result import JointResult
 from densevision.results.semantic_map import SemanticMap
 
-__all__ = ["DepthMap", "Detections", "FlowField", "Image", "Instances", "Result", "SemanticMap"]
+__all__ = ["DepthMap", "Detections", "FlowField", "Image", "Instances", "JointResult", "Result", "SemanticMap"]

@@ -85,6 +85,7 @@ TASKS = TaskTable(
         "flow": "Optical flow between two images, with occlusion: RAFT, SEA-RAFT.",
         "superres": "Super-resolution and restoration: EDSR, RRDB, NAFNet and others; scale 1 restores.",
         "translation": "Image-to-image translation, such as photographs from label maps: pix2pix.",
+        "joint": "Several of these tasks by one model: their heads on one encoder.",
     }
 )
 

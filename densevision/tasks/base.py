@@ -16,13 +16,15 @@ Laws:
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from densevision.errors import UsageError
 from densevision.metrics.metric import Metric
@@ -31,7 +33,7 @@ from densevision.nn.skip_init import SkipInit
 from densevision.ops.fields import resize_to_original
 from densevision.ops.view import View
 from densevision.results import Result
-from densevision.run_config import PredictOptions, TaskConfig
+from densevision.run_config import COMMON_OPTIONS, PredictOptions, TaskConfig
 from densevision.sample import Batch, InputSpec, Sample, SampleSet
 from densevision.tasks.registry import Architecture, find_architecture
 
@@ -51,8 +53,9 @@ class Task(ABC, Generic[C, R]):
     """The architectures by name; `config.arch` selects one."""
     tta_transforms: ClassVar[frozenset[str]] = frozenset({"flip", "scale"})
     """The supported kinds of test-time augmentation, where `tta` is supported."""
-    merge_strategy: ClassVar[Literal["nms", "blend"]] = "nms"
-    """How tiles and TTA views are merged: "nms" merges results by `merge_predictions`; "blend" averages maps.
+    merge_strategy: ClassVar[Literal["nms", "blend", "parts"]] = "nms"
+    """How tiles and TTA views are merged: "nms" merges results by `merge_predictions`; "blend" averages maps; "parts"
+    merges those of each of `parts` as that task does it.
 
     With "blend", predictions are (B, C, h, w) floats that may be averaged, `to_image_space` maps them to the pixels of
     the image, `to_results` also takes rectangles of them, and the result type names its arrays in `row_axes`.
@@ -79,6 +82,32 @@ class Task(ABC, Generic[C, R]):
     def supported_options(self) -> frozenset[str]:
         """Options of `predict` that this task supports besides those that every task supports."""
         return self.config.predict_options
+
+    def select_options(self, options: PredictOptions) -> PredictOptions:
+        """The options with the defaults in place of those that this task does not support."""
+        supported = COMMON_OPTIONS | self.supported_options
+        return options.model_copy(
+            update={
+                name: field.get_default()
+                for name, field in PredictOptions.model_fields.items()
+                if name not in supported
+            }
+        )
+
+    @property
+    def parts(self) -> Mapping[str, Task]:
+        """The tasks that this task does at once, by name; empty for all others.
+
+        The names of its outputs, targets and predictions begin with that of a part, such as "depth/valid".
+        """
+        return {}
+
+    def iterate_parts(self, options: PredictOptions) -> Iterator[tuple[str, Task, PredictOptions]]:
+        """The prefix of the names of each part, the part, and its options; without parts, the task and no prefix."""
+        if not self.parts:
+            yield "", self, options
+        for name, part in self.parts.items():
+            yield f"{name}/", part, part.select_options(options)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out the model, which data workers do not need."""
@@ -189,6 +218,24 @@ class Task(ABC, Generic[C, R]):
         """Computes named, weighted losses of one optimizer; finite without any ground truth."""
         return model.compute_losses(batch.inputs, batch.targets)
 
+    def backward(
+        self, model: Model, losses: Tensors, batches: int, backward: Callable[[Tensor], None], is_measured: bool
+    ) -> dict[str, float]:
+        """Adds the gradients of the losses of a batch to those of the parameters.
+
+        Args:
+            model: The model.
+            losses: Of `compute_losses`.
+            batches: Number of batches of the optimizer step, by which the losses are divided.
+            backward: Adds the gradients of a scalar, in the precision of the run.
+            is_measured: Whether this is the last batch of the epoch.
+
+        Returns:
+            Measurements for the log, by name.
+        """
+        backward(functools.reduce(torch.add, losses.values()) / batches)
+        return {}
+
     # -- prediction --------------------------------------------------------------------------------------------------
 
     @property
@@ -223,6 +270,10 @@ class Task(ABC, Generic[C, R]):
     def postprocess(self, outputs: Tensors, options: PredictOptions) -> Tensors:
         """Runs the postprocessing, which consists of tensor operations and can be exported."""
         return self.meta_model.postprocess(outputs, **self.thresholds(options))
+
+    def join_results(self, results: Mapping[str, Result], size: tuple[int, int]) -> R:
+        """With `parts`: the results of all parts for one image of a (height, width) as one."""
+        raise NotImplementedError
 
     @abstractmethod
     def to_results(self, predictions: Tensors, views: Sequence[View], options: PredictOptions) -> list[R]:

@@ -60,6 +60,11 @@ class TrainableTask(Protocol):
     ) -> Tensors:
         """Computes the weighted losses of one optimizer."""
 
+    def backward(
+        self, model: Any, losses: Tensors, batches: int, backward: Callable[[Tensor], None], is_measured: bool, /
+    ) -> dict[str, float]:
+        """Adds the gradients of the losses divided by `batches`; returns measurements for the log."""
+
 
 @dataclass
 class Counters:
@@ -202,12 +207,13 @@ class TrainingLoop:
                     lambda model, name=name: self.task.compute_losses(model, batch, training_modules, name)
                 )
                 self._check_finite(losses, batch)
-                loss = functools.reduce(torch.add, losses.values())
-                self.fabric.backward(loss / batches_in_step)
+                self._measurements |= self.task.backward(
+                    self.model, losses, batches_in_step, self.fabric.backward, is_last
+                )
             if is_step:
                 self._step(optimizer, is_measured=is_last)
             self._add_losses(losses)
-            total += float(loss.detach())
+            total += float(functools.reduce(torch.add, losses.values()).detach())
         if is_step:
             self.counters.steps += 1
             if self.average is not None:

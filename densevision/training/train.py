@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 
 from densevision.errors import DenseVisionError, UsageError
 from densevision.inference.device import pick_device, pick_precision
+from densevision.inference.joint_files import load_matching_parts
 from densevision.inference.loader import make_training_loader
 from densevision.inference.predictor import load_matching_weights
 from densevision.inference.processes import RUN_VARIABLE, find_run_to_join, get_launch_rank
@@ -20,6 +21,7 @@ from densevision.inference.progress import hide_progress, show_progress
 from densevision.inference.seed import seed_everything
 from densevision.io.progress import progress_context
 from densevision.io.weights import Card
+from densevision.nn.joint_model import JointModel
 from densevision.nn.model import Model
 from densevision.run_config import TaskConfig
 from densevision.run_folder import RunFolder, collect_versions
@@ -69,7 +71,7 @@ def train(
     Raises:
         UsageError: The config names no dataset, or the folder already holds a run.
     """
-    if config.data.path is None:
+    if config.dataset is None:
         raise UsageError("no dataset to train on", field="data.path", hint="Pass --data FOLDER, or --data scenes.")
     run_to_join = find_run_to_join()
     if run_to_join is not None:
@@ -140,7 +142,7 @@ def make_card(config: TaskConfig, images: int) -> Card:
         task=config.task,
         config=config.to_dict(),
         classes=getattr(config, "classes", None),
-        data={"path": config.data.path, "train": config.data.train, "images": images},
+        data={"path": config.dataset, "train": config.data.train, "images": images},
         license="as the training data and the pretrained weights allow",
         versions=collect_versions(),
     )
@@ -195,8 +197,10 @@ def _build_model(task: Task, is_resumed: bool) -> Model:
     model = task.build_model()
     weights = task.config.train.init_from
     if weights is not None:
-        classes = getattr(task.config, "classes", None)
-        skipped = load_matching_weights(model, weights, task.name, classes)
+        if isinstance(model, JointModel):
+            skipped = load_matching_parts(model, task, weights)
+        else:
+            skipped = load_matching_weights(model, weights, task.name, getattr(task.config, "classes", None))
         if skipped:
             log.warning("%d tensors are not loaded from %s: %s", len(skipped), weights, ", ".join(skipped[:5]))
     return model
@@ -213,7 +217,9 @@ def _build_fabric(task: Task, folder: RunFolder) -> Fabric:
         raise UsageError(problem, field="train.strategy", value=strategy, hint="Use train.strategy=ddp.")
     strategy_name = strategy if train.devices * train.nodes > 1 or strategy == "fsdp" else "auto"
     if strategy_name in ("auto", "ddp") and train.devices * train.nodes > 1:
-        strategy_name = "ddp_find_unused_parameters_true" if has_several_optimizers else "ddp"
+        # Heads of a joint model without labels in a batch are not used.
+        has_unused_parameters = has_several_optimizers or len(task.parts) > 1
+        strategy_name = "ddp_find_unused_parameters_true" if has_unused_parameters else "ddp"
     return Fabric(
         accelerator=device.type,
         devices=[device.index] if device.index is not None and train.devices == 1 else train.devices,

@@ -17,6 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from densevision.cli.main import COMMANDS, VERBS, run
 from densevision.datasets.scenes import Scenes
 from densevision.io.video import VideoWriter, read_video
+from densevision.models import list_models
 from densevision.tasks import TASKS, load_config
 
 
@@ -189,7 +190,7 @@ def test_info__prints_the_card(capsys) -> None:
 
 def test_models__lists_weights_architectures_and_backbones(capsys) -> None:
     tables = json.loads(printed(capsys, "models", "--json"))
-    assert {row["task"] for row in tables["bundled"]} == set(TASKS)
+    assert {row["task"] for row in tables["bundled"]} == {task for task in TASKS if list_models(task)}
     assert {"yolo_n", "mask_rcnn", "raft_large"} <= {row["name"] for row in tables["architectures"]}
     assert all(row["license"] for row in tables["published"])
     assert "mobilenetv2_100" in printed(capsys, "models", "mobilenetv2*", "--backbones").split()

@@ -29,6 +29,11 @@ def write_truth_and_prediction(task: str, root: Path) -> tuple[Path, Path]:
         (root / "truth.json").write_text(json.dumps(content))
         (root / "prediction.json").write_text(json.dumps([{"image_id": n, "score": 0.9, **box} for n in (1, 2)]))
         return root / "truth.json", root / "prediction.json"
+    if task == "joint":
+        (root / "all").mkdir()
+        for part in ("semantic", "depth"):
+            write_truth_and_prediction(part, root / part)[0].rename(root / "all" / part)
+        return root / "all", root / "all"
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         if task == "depth":

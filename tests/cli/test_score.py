@@ -36,7 +36,7 @@ def write(task: str, path: Path, seed: int) -> None:
         write_image(path.with_suffix(".png"), rng.integers(0, 256, (*SIZE, 3)).astype(np.uint8))
 
 
-@pytest.fixture(params=[task for task in TASKS if task not in ("detection", "instance")])
+@pytest.fixture(params=[task for task in TASKS if task not in ("detection", "instance", "joint")])
 def folders(request, tmp_path: Path) -> tuple[str, Path, Path]:
     """Two pairs that fit; a truth and a prediction alone; and a pair whose prediction is cut short."""
     task = request.param

@@ -14,9 +14,11 @@ import pytest
 import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.io.image import write_image
+from densevision.published_weights import find_bundled_weights
 from densevision.tasks import TASKS
 
 FAST = ("detection", "depth", "flow")
+WITH_WEIGHTS = [task for task in TASKS.built_in if find_bundled_weights(task)]
 """Tasks of the default run: objects, a map, and a pair of images."""
 TOLERANCE = 1e-4
 """Of float32 numbers from batches of different sizes."""
@@ -49,7 +51,7 @@ def assert_same(actual: Any, expected: Any, where: str = "") -> None:
 
 
 @pytest.mark.parametrize(
-    "task", [task if task in FAST else pytest.param(task, marks=pytest.mark.slow) for task in TASKS.built_in]
+    "task", [task if task in FAST else pytest.param(task, marks=pytest.mark.slow) for task in WITH_WEIGHTS]
 )
 def test_predict__equals_predict_of_the_file(
     task: str, serve: Any, models: Any, encode_image: Any, tmp_path: Path
@@ -212,14 +214,14 @@ def test_models__are_selected_by_name(models: Any, encode_image: Any, weights: P
 def test_openapi__is_valid_and_needs_no_other_server(serve: Any) -> None:
     from openapi_spec_validator import validate
 
-    with serve(*TASKS.built_in, token="0123456789abcdef") as client:
+    with serve(*WITH_WEIGHTS, token="0123456789abcdef") as client:
         headers = {"authorization": "Bearer 0123456789abcdef"}
         document = client.get("/openapi.json", headers=headers).json()
         pages = [client.get(path, headers=headers).status_code for path in ("/docs", "/redoc")]
     validate(document)
     assert pages == [404, 404]
     assert document["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
-    for task in TASKS.built_in:
+    for task in WITH_WEIGHTS:
         operation = document["paths"][f"/v1/{task}/predict"]["post"]
         form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
         assert form["required"] == name_fields(task)

@@ -158,6 +158,22 @@ class CheckContext:
         order = list(SEVERITIES)
         return sorted(self._findings.values(), key=lambda finding: order.index(finding.severity))
 
+    def merge(self, other: CheckContext, is_same_data: bool) -> None:
+        """Adds counts, notes and findings of another context.
+
+        Args:
+            other: The other context.
+            is_same_data: Both are of the same data: of a kind of problem that both found, the larger number counts.
+        """
+        self.notes += other.notes
+        for split, numbers in other.counts.items():
+            self.set_counts(split, **numbers)
+        for finding in other.findings:
+            known = self._findings.get((finding.check.name, finding.severity))
+            count = max(0, finding.count - known.count) if is_same_data and known is not None else finding.count
+            new = [each for each in finding.locations if known is None or each not in known.locations]
+            self._add(finding.check, finding.severity, count, new)
+
     def shorten_paths(self, root: str | os.PathLike[str]) -> None:
         """Makes the paths of files below a folder relative to it."""
         prefix = os.path.join(os.path.abspath(root), "")

@@ -97,9 +97,15 @@ def check_dataset(
     Raises:
         UsageError: The config names no dataset, or a copy of procedural scenes is requested.
     """
-    data = config.data.path
+    data = config.dataset
     if not data:
         raise UsageError("no dataset is given", field="data.path", hint="Give the folder of a dataset, or scenes.")
+    if out is not None and data != config.data.path:
+        problem, hint = (
+            "several datasets cannot be cleaned at once",
+            "Clean that of each task with the task's own check.",
+        )
+        raise UsageError(problem, field="--fix", value=os.fspath(out), hint=hint)
     context = CheckContext(progress)
     check(config, context)
     changes = None

@@ -43,8 +43,7 @@ class Scene:
     @property
     def name(self) -> str:
         """Name of the scene, used as the file of its samples."""
-        seed, number = self.key
-        return f"scene {seed}:{number}"
+        return _name_scene(*self.key)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -234,6 +233,10 @@ class Scenes:
             raise IndexError(f"scene {index} of {self.count}")
         return self._scene(self.first + index % self.count)
 
+    def name(self, index: int) -> str:
+        """Returns the name of a scene without building it."""
+        return _name_scene(self.seed, self.first + index % self.count)
+
     def __iter__(self) -> Iterator[Scene]:
         return (self[index] for index in range(self.count))
 
@@ -244,6 +247,10 @@ class Scenes:
     def _scene(self, number: int) -> Scene:
         key = (self.seed, number)
         return Scene(build_world(np.random.default_rng((*key, 0)), Camera(self.size), self.materials), key)
+
+
+def _name_scene(seed: int, number: int) -> str:
+    return f"scene {seed}:{number}"
 
 
 @cache

@@ -79,6 +79,10 @@ class DepthSet:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def file(self, index: int) -> str:
+        """The file of an image."""
+        return str(self.frames[index].image)
+
     def __getitem__(self, index: int) -> Sample:
         """An image with its ground truth, and the right image if the losses need it.
 

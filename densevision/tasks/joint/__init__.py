@@ -1,0 +1,1 @@
+"""Joint models: several tasks on one encoder."""

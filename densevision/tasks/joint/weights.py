@@ -1,0 +1,1 @@
+"""No published weights."""
