@@ -139,11 +139,11 @@ def _predict_merged(predictor: Predictor, sample: Sample, options: PredictOption
     """Predicts tiles and TTA views of one image, maps them back, and merges them as the task asks."""
     task = predictor.task
     if task.merge_strategy == "parts":
-        results = {
+        results_by_part = {
             name: _predict_merged(predictor.take_part(name), sample, part.select_options(options))
             for name, part in task.parts.items()
         }
-        return task.join_results(results, sample.size)
+        return task.join_results(results_by_part, sample.size)
     options = choose_tile(task, sample.size, options)
     if task.merge_strategy == "blend":
         return predict_blended(predictor, sample, options)

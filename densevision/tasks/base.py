@@ -271,7 +271,7 @@ class Task(ABC, Generic[C, R]):
         """Runs the postprocessing, which consists of tensor operations and can be exported."""
         return self.meta_model.postprocess(outputs, **self.thresholds(options))
 
-    def join_results(self, results: Mapping[str, Result], size: tuple[int, int]) -> R:
+    def join_results(self, results: Mapping[str, Any], size: tuple[int, int]) -> R:
         """With `parts`: the results of all parts for one image of a (height, width) as one."""
         raise NotImplementedError
 

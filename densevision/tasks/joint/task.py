@@ -17,7 +17,7 @@ from densevision.nn.joint_gradients import accumulate_gradients, measure_gradien
 from densevision.nn.joint_model import ROWS, JointModel, join_names, split_names
 from densevision.nn.model import Model, Tensors
 from densevision.ops.view import View
-from densevision.results import JointResult, Result
+from densevision.results import JointResult
 from densevision.run_config import PredictOptions
 from densevision.sample import Batch, Sample, SampleSet
 from densevision.tasks import load_task
@@ -146,7 +146,8 @@ class Joint(Task[JointConfig, JointResult]):
         """The losses of each part that has labels in the batch, as the part computes them."""
 
         def compute(name: str, head: Model, inputs: Tensors, targets: Tensors, rows: Sequence[int]) -> Tensors:
-            records = [None if record is None else record.results.get(name) for record in batch.target_records]  # type: ignore[union-attr]
+            joint_records = cast("list[JointResult | None]", batch.target_records)
+            records = [None if record is None else record.results.get(name) for record in joint_records]
             part_batch = Batch(
                 inputs,
                 [batch.views[row] for row in rows],
@@ -204,7 +205,7 @@ class Joint(Task[JointConfig, JointResult]):
             for row, view in enumerate(views)
         ]
 
-    def join_results(self, results: Mapping[str, Result], size: tuple[int, int]) -> JointResult:
+    def join_results(self, results: Mapping[str, Any], size: tuple[int, int]) -> JointResult:
         """The results of the parts as one."""
         return JointResult(size=size, results=dict(results))
 
