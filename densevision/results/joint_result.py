@@ -15,6 +15,9 @@ from densevision.results.base import Result
 
 __all__ = ["JointResult"]
 
+WHOLE_FORMATS = (".json", ".npz")
+"""Formats that hold the results of all tasks, although a task may have its own file of that suffix."""
+
 
 @dataclass(frozen=True, eq=False, kw_only=True, repr=False)
 class JointResult(Result):
@@ -88,6 +91,8 @@ class JointResult(Result):
             UsageError: The suffix is supported by no task, or by several.
         """
         name = path.name.lower()
+        if path.suffix.lower() in WHOLE_FORMATS:
+            return super().get_writer(path)
         owners = [task for task, result in self.results.items() if name.endswith(tuple(result.save_methods))]
         if len(owners) == 1:
             return self.results[owners[0]].get_writer(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from densevision.errors import DenseVisionError
 from densevision.exporting.export import export
@@ -80,7 +81,7 @@ def check_flips(bench: TaskBench) -> None:
 
 
 def check_weights_round_trip(bench: TaskBench) -> None:
-    """Saved and loaded weights give the same predictions, and the same config."""
+    """Saved and loaded weights give the same tensors, predictions and config."""
     if bench.task.name not in TASKS:  # loading looks the task up by its name
         return
     predictor, sample = bench.build_predictor(), bench.task.open_dataset("val")[0]
@@ -89,6 +90,11 @@ def check_weights_round_trip(bench: TaskBench) -> None:
         predictor.save(path)
         loaded = load_torch(path, bench.task_class.name)
     assert loaded.task.config == bench.config, "the config of the card differs"
+    # Asking for the networks also makes both predict on these, instead of on forms that round differently.
+    tensors, loaded_tensors = predictor.model.state_dict(), loaded.model.state_dict()
+    assert tensors.keys() == loaded_tensors.keys(), "tensors are missing after loading"
+    for name, tensor in tensors.items():
+        assert torch.equal(tensor, loaded_tensors[name]), f"the tensor {name} differs after loading"
     (result,), (other,) = (each.predict_batch([sample], FLOAT32) for each in (predictor, loaded))
     for name, values in result.numpy().items():
         is_equal = np.array_equal(values, other.numpy()[name], equal_nan=np.issubdtype(values.dtype, np.floating))

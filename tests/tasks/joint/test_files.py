@@ -119,5 +119,8 @@ def test_export__one_file_with_all_outputs(export_format: Any, weights: Path, tm
     options: dict[str, Any] = {"precision": "float32", "device": "cpu", "score_threshold": 0.01}
     result, expected = exported.predict(IMAGE, **options), densevision.predict(IMAGE, "joint", weights, **options)
     np.testing.assert_allclose(result["depth"].depth, expected["depth"].depth, atol=1e-3)
-    np.testing.assert_allclose(result["detection"].scores, expected["detection"].scores, atol=1e-4)
+    # Untrained scores lie close to the threshold, so the last ones may be there or not.
+    scores, expected_scores = (each["detection"].scores[:20] for each in (result, expected))
+    assert len(scores) == 20
+    np.testing.assert_allclose(scores, expected_scores, atol=1e-4)
     assert (result["semantic"].labels == expected["semantic"].labels).mean() > 0.99
