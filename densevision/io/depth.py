@@ -10,9 +10,7 @@ from __future__ import annotations
 import math
 import os
 import re
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +25,7 @@ from densevision.io.atomic_write import atomic_write, write_bytes
 from densevision.io.flow import read_array
 from densevision.io.image import read_image, read_image_size, write_image
 from densevision.io.image_files import is_complete_file
+from densevision.io.numpy_errors import NUMPY_ERRORS
 from densevision.io.pfm import read_pfm, read_pfm_header, write_pfm
 from densevision.io.pnm import is_pnm, read_pnm
 
@@ -48,11 +47,6 @@ SATURATED = 65535
 """Largest 16-bit number, which depth sensors write where they measured nothing."""
 
 _EXPORT_AGAIN = "Export the file again."
-_NUMPY_ERRORS = (
-    *(ValueError, OSError, EOFError, RuntimeError, KeyError, SyntaxError),
-    *(tokenize.TokenError, zipfile.BadZipFile, zlib.error),
-)
-"""What NumPy and its archives raise for damaged files."""
 _DISPARITY_WORDS = {"disp", "disps", "disparity", "disparities"}
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -326,6 +320,9 @@ def _npz_size(path: Path) -> tuple[int, int]:
 @contextmanager
 def _open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
     with _numpy_errors(path), open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
+        members = cast(zipfile.ZipFile, archive.zip)
+        for name in members.namelist():  # a damaged name would hide the array that it names
+            members.open(name).close()
         yield archive
 
 
@@ -383,7 +380,7 @@ def _numpy_errors(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise DataError("no such file", file=path) from None
-    except _NUMPY_ERRORS:
+    except NUMPY_ERRORS:
         problem = "not an array of numbers in NumPy's format, or damaged"
         raise DataError(problem, file=path, hint=_EXPORT_AGAIN) from None
 

@@ -11,9 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any, BinaryIO
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -22,6 +20,7 @@ from densevision.io.atomic_write import atomic_write, write_bytes
 from densevision.io.decode import read_header
 from densevision.io.image import read_image, write_image
 from densevision.io.image_files import is_complete_file
+from densevision.io.numpy_errors import NUMPY_ERRORS
 from densevision.io.pfm import read_pfm, read_pfm_header, write_pfm
 
 MAGIC = 202021.25
@@ -33,8 +32,6 @@ KITTI_ZERO, KITTI_STEPS = 2**15, 64
 
 _MAX_SIDE = 1 << 16
 _EXPORT_AGAIN = "Export the file again."
-_NUMPY_ERRORS = (ValueError, EOFError, OSError, OverflowError, SyntaxError, TokenError, BadZipFile)
-"""What NumPy raises for files that are not in its format."""
 
 __all__ = ["KITTI_STEPS", "KITTI_ZERO", "SUFFIXES", "flow_size", "read_array", "read_flow", "write_flow"]
 
@@ -87,7 +84,7 @@ def read_array(path: str | os.PathLike[str], mapped: bool = False) -> np.ndarray
     try:
         # A header may claim any size: mapping compares it with the file's before memory is taken.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except _NUMPY_ERRORS:
+    except NUMPY_ERRORS:
         array = None
     if not isinstance(array, np.ndarray):
         raise DataError("not an array of numbers in NumPy's format, or truncated", file=path, hint=_EXPORT_AGAIN)

@@ -47,11 +47,12 @@ ImageSelector = Callable[[StringArray], np.ndarray]
 def is_inside(name: str) -> bool:
     """Whether a file name, relative to its folder, stays inside that folder.
 
-    >>> is_inside("val/a.jpg"), is_inside("../../etc/passwd"), is_inside("/etc/passwd")
-    (True, False, False)
+    >>> is_inside("val/a.jpg"), is_inside("../../etc/passwd"), is_inside("/etc/passwd"), is_inside("val/..")
+    (True, False, False, False)
     """
-    parts = os.path.normpath(name).split(os.sep)
-    return bool(name) and not os.path.isabs(name) and parts[0] != os.pardir and "\0" not in name
+    path = os.path.normpath(name)
+    is_below = path != os.curdir and path.split(os.sep)[0] != os.pardir
+    return bool(name) and is_below and not os.path.isabs(name) and "\0" not in name
 
 
 def is_system_file(name: str) -> bool:

@@ -12,6 +12,7 @@ import pytest
 
 from densevision.errors import DataError, UsageError
 from densevision.io.depth import depth_size, read_depth, read_numbers, write_depth, write_points
+from densevision.io.flow import read_flow
 
 
 @pytest.fixture
@@ -203,6 +204,29 @@ def test_npz__header_of_another_size_takes_no_memory(tmp_path: Path) -> None:
     with pytest.raises(DataError) as refusal:
         read_numbers(tmp_path / "a.npz")
     assert refusal.value.file == tmp_path / "a.npz"
+
+
+def test_npz__damaged_name_of_a_member_is_not_ignored(tmp_path: Path) -> None:
+    """The mask of known pixels would be missing in silence, although NumPy refuses to read it."""
+    path = tmp_path / "a.npz"
+    np.savez(path, depth=np.ones((4, 5), np.float32), valid=np.zeros((4, 5), bool))
+    data = path.read_bytes()
+    last = data.rindex(b"valid.npy")  # in the directory at the end
+    path.write_bytes(data[:last] + b"vaxid.npy" + data[last + 9 :])
+    with np.load(path) as archive, pytest.raises(zipfile.BadZipFile):
+        archive["vaxid"]
+    with pytest.raises(DataError):
+        read_depth(path)
+
+
+@pytest.mark.parametrize("shape", ["('4', 5)", "(4.5, 5)", "{4: 5}"])
+def test_npy__shape_that_is_no_shape(shape: str, tmp_path: Path) -> None:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(80))
+    for read in (read_depth, read_flow):
+        with pytest.raises(DataError):
+            read(path)
 
 
 def test_npz__member_that_is_no_array(tmp_path: Path) -> None:
