@@ -77,7 +77,7 @@ def draw_example(
     """Adds the panels of an example to a page, by default those of `draw_side_by_side`."""
     images, captions = panels or draw_side_by_side(example)
     sheet = make_contact_sheet(images, captions, columns=len(images), width=min(width, 480 * len(images)))
-    page.add_image(sheet, f"{example.image_id}: {caption}")
+    page.add_image(sheet, f"{example.caption}: {caption}")
 
 
 def _add_metrics(page: HTMLPage, evaluation: EvaluationResult, intervals: Mapping[str, Interval]) -> None:

@@ -41,6 +41,14 @@ class Example:
     prediction: Result
     truth: Result
 
+    @property
+    def caption(self) -> str:
+        """The file of the image, with its id where that says something else."""
+        if not isinstance(self.truth.source, (str, os.PathLike)):
+            return self.image_id
+        name = Path(self.truth.source).name
+        return name if Path(self.image_id).stem == Path(name).stem else f"{name} ({self.image_id})"
+
     def canvas(self) -> np.ndarray:
         """What results are drawn on: the image, or black of the ground truth's size."""
         return np.zeros((*self.truth.size, 3), np.uint8) if self.image is None else self.image
