@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
@@ -112,18 +112,30 @@ def export(
     samples = [*make_trial_samples(task.input_spec), *_open_images(images, task)]
     accepted = TOLERANCES[half] if tolerance is None else replace(TOLERANCES[half], absolute=tolerance, relative=0.0)
     card = predictor.card.replace(config=task.config.to_dict()).to_json()
-    reference = ExportProgram(predictor, options, decode)
-    with trace_torchvision_nms() if export_format == "torch" else nullcontext():
-        program = trace_program(
-            ExportProgram(predictor, options, decode, half and export_format != "openvino"), task.input_spec
-        )
-    write = WRITERS[export_format](program, list(task.input_spec), half)
-    metadata = _make_metadata(predictor, options, decode, half, program)
-    with _write_atomically(path) as temporary, _make_folder(path) as folder:
-        trial = Path(folder) / path.name
-        write(trial, {CARD_KEY: card, EXPORT_KEY: metadata.to_json(), **metadata.to_texts()})
-        comparison = compare_outputs(reference, _reopen(trial, predictor, metadata), samples, accepted)
+
+    def prepare(options: PredictOptions) -> tuple[Callable[[Path, dict[str, str]], None], ExportMetadata]:
+        with trace_torchvision_nms() if export_format == "torch" else nullcontext():
+            traced_half = half and export_format != "openvino"
+            program = trace_program(ExportProgram(predictor, options, decode, traced_half), task.input_spec)
+        write = WRITERS[export_format](program, list(task.input_spec), half)
+        return write, _make_metadata(predictor, options, decode, half, program)
+
+    def compare(options: PredictOptions, write: Callable[..., None], metadata: ExportMetadata) -> PartComparison:
+        with _make_folder(path) as folder:
+            trial = Path(folder) / path.name
+            write(trial, {CARD_KEY: card, EXPORT_KEY: metadata.to_json(), **metadata.to_texts()})
+            reference = ExportProgram(predictor, options, decode)
+            comparison = compare_outputs(reference, _reopen(trial, predictor, metadata), samples, accepted)
         _check_differences(comparison, half, path)
+        return comparison
+
+    with _write_atomically(path) as temporary:
+        write, metadata = prepare(options)
+        comparison = compare(options, write, metadata)
+        if comparison.is_empty and options.score_threshold:
+            # Nothing is detected, so nothing was compared. The same program without threshold shows all candidates.
+            all_options = options.model_copy(update={"score_threshold": 0.0})
+            comparison = compare(all_options, *prepare(all_options))
         metadata = replace(metadata, images=len(samples), differences=comparison.compute_differences())
         write(temporary, {CARD_KEY: card, EXPORT_KEY: metadata.to_json(), **metadata.to_texts()})
     return path

@@ -145,9 +145,9 @@ def registered_tasks():
         yield
 
 
-def build(task_class: type[Task] = Spots, name: str = "spots") -> TorchPredictor:
+def build(task_class: type[Task] = Spots, name: str = "spots", config: SpotsConfig | None = None) -> TorchPredictor:
     torch.manual_seed(0)
-    task = task_class(SpotsConfig())
+    task = task_class(config or SpotsConfig())
     card = Card(name, task.config.to_dict(), ("spot",), license="none")
     return TorchPredictor(task, task.build_model().eval(), card)
 
@@ -275,6 +275,24 @@ def test_export__wrong_graph_leaves_no_file(name, model, tmp_path, monkeypatch):
     assert error.value.exit_code == 5 and error.value.field == "boxes" and 0.1 < error.value.value < 1
     assert list(tmp_path.iterdir()) == []
     export(model, tmp_path / f"spots{SUFFIXES[name]}", name, tolerance=2.0)
+
+
+def test_export__wrong_graph_of_a_detector_that_finds_nothing(tmp_path, monkeypatch):
+    """Without any detection there would be nothing to compare: then all candidates are."""
+    forward, predictor = SpotDetector.forward, build(config=SpotsConfig(decode=SpotsDecode(score_threshold=1.0)))
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    assert not len(predictor.predict(noise))
+
+    def forward_with_fault(self, image):
+        outputs = forward(self, image)
+        return {**outputs, "rows": outputs["rows"] + 0.01} if torch.compiler.is_exporting() else outputs
+
+    export(predictor, tmp_path / "right.pt2", "torch")
+    assert load_exported(tmp_path / "right.pt2", "spots").metadata.differences["boxes"] < 1e-3
+    monkeypatch.setattr(SpotDetector, "forward", forward_with_fault)
+    with pytest.raises(ExportError):
+        export(predictor, tmp_path / "wrong.pt2", "torch")
+    assert not (tmp_path / "wrong.pt2").exists()
 
 
 FULL = Path("/dev/full")
