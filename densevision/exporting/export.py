@@ -8,7 +8,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from itertools import islice
@@ -34,7 +34,7 @@ from densevision.exporting.verification import (
     make_trial_samples,
     split_batches,
 )
-from densevision.exporting.writers import WRITERS, describe_error, omit_stack_traces
+from densevision.exporting.writers import WRITERS, Writer, describe_error, omit_stack_traces
 from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.sources import open_source
 from densevision.io.atomic_write import atomic_write
@@ -113,14 +113,14 @@ def export(
     accepted = TOLERANCES[half] if tolerance is None else replace(TOLERANCES[half], absolute=tolerance, relative=0.0)
     card = predictor.card.replace(config=task.config.to_dict()).to_json()
 
-    def prepare(options: PredictOptions) -> tuple[Callable[[Path, dict[str, str]], None], ExportMetadata]:
+    def prepare(options: PredictOptions) -> tuple[Writer, ExportMetadata]:
         with trace_torchvision_nms() if export_format == "torch" else nullcontext():
             traced_half = half and export_format != "openvino"
             program = trace_program(ExportProgram(predictor, options, decode, traced_half), task.input_spec)
         write = WRITERS[export_format](program, list(task.input_spec), half)
         return write, _make_metadata(predictor, options, decode, half, program)
 
-    def compare(options: PredictOptions, write: Callable[..., None], metadata: ExportMetadata) -> PartComparison:
+    def compare(options: PredictOptions, write: Writer, metadata: ExportMetadata) -> PartComparison:
         with _make_folder(path) as folder:
             trial = Path(folder) / path.name
             write(trial, {CARD_KEY: card, EXPORT_KEY: metadata.to_json(), **metadata.to_texts()})

@@ -19,9 +19,10 @@ from densevision.exporting.metadata import CARD_KEY
 from densevision.exporting.onnx_operators import make_translation_table
 from densevision.telemetry import disable_telemetry
 
-__all__ = ["WRITERS", "describe_error", "omit_stack_traces", "remove_assertions"]
+__all__ = ["WRITERS", "Writer", "describe_error", "omit_stack_traces", "remove_assertions"]
 
 Writer = Callable[[Path, dict[str, str]], None]
+"""Writes a converted program with metadata to a path."""
 
 
 @contextmanager

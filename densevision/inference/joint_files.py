@@ -12,7 +12,7 @@ from torch import Tensor
 
 from densevision.errors import UsageError, WeightsError, convert_error, did_you_mean
 from densevision.inference.card_config import read_card_config
-from densevision.inference.predictor import load_matching_tensors, load_matching_weights
+from densevision.inference.predictor import load_matching_tensors
 from densevision.io.weights import Card, check_task, load_weights, save_weights
 from densevision.nn.joint_model import JointModel
 from densevision.tasks import load_config, load_task
@@ -147,7 +147,7 @@ def load_matching_parts(model: JointModel, task: Task, path: str | Path) -> list
         sources = {name: (tensors, card) for name, part in task.parts.items() if part.name == card.task}
     common = [name for name in task.parts if name in sources]
     if not common:
-        return load_matching_weights(model, path, NAME)
+        return load_matching_tensors(model, tensors, card, path, NAME)
     skipped = {f"heads.{name}" for name in task.parts if name not in sources}
     for name in common:
         part = task.parts[name]

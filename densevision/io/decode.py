@@ -227,7 +227,7 @@ def read_header(path: str | os.PathLike[str]) -> ImageHeader:
         transparency = image.info.get("transparency") if is_gray_png else None
         transparent_gray = transparency if isinstance(transparency, int) else None
         size, orientation = (height, width), read_orientation(image)
-        bits = read_magic_bytes(path, 25)[24] if is_gray_png else 8
+        bits = read_magic_bytes(path, 25)[24] if is_gray_png and image.mode in ("1", "L") else 8
         return ImageHeader(
             image.format, image.mode, size, orientation, transparent_gray=transparent_gray, gray_bits=bits
         )

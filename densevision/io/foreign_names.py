@@ -26,7 +26,7 @@ def localize_name(name: str, folder: Path) -> str:
         name: A file name relative to `folder`, an absolute path, or a URL.
         folder: The folder to search.
     """
-    if "\0" in name or os.path.isfile(folder / name):
+    if "\0" in name or os.path.isfile(os.path.join(folder, name)):  # no Path: this runs for every image of a dataset
         return name
     ends = _list_ends(name)
     forms = [*ends, *(unquote(end) for end in ends if "%" in end)]

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from densevision.datasets.formats.labeled_objects import LabeledImage, LabeledObject, MaskWindow
+from densevision.datasets.formats.voc import IMAGE_FOLDERS
 from densevision.datasets.mask_classes import find_voc_classes
 from densevision.errors import DataError
 from densevision.io.image import read_image, read_image_size, read_index_mask, to_rgb
@@ -27,7 +28,6 @@ from densevision.ops.masks import encode
 __all__ = ["find_labels", "read_class_names", "read_images"]
 
 OBJECTS, CLASSES = "SegmentationObject", "SegmentationClass"
-IMAGE_FOLDERS = ("JPEGImages", "images")
 BACKGROUND = "background"
 
 
