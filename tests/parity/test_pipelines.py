@@ -87,8 +87,8 @@ def test_yolox__canvas_equals_its_preprocessing(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(120, 170), (600, 540)])
 def test_torchvision_segmentation__equals_its_transform_and_model(size: tuple[int, int], tmp_path: Path) -> None:
-    network = randomize(segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None))
     """Images keep their size unless the option asks for the side of torchvision's evaluation."""
+    network = randomize(segmentation.lraspp_mobilenet_v3_large(weights=None, weights_backbone=None))
     predictor = load_torch(convert("torchvision/lraspp_mobilenet_v3_large", network, tmp_path))
     image = make_image(*size)
     with torch.inference_mode():
