@@ -35,7 +35,7 @@ Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 
 def _check_device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", name):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name):
         raise ValueError("no such device: use auto, cpu, cuda, cuda:N or mps")
     return name
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from densevision.errors import DataError
-from densevision.io.lines import read_lines
+from densevision.io.lines import parse_decimal, parse_decimals, read_lines
 from densevision.results.depth_map import Camera
 
 __all__ = ["intrinsics_near", "kitti_camera", "middlebury_camera"]
@@ -91,7 +91,7 @@ def _read_intrinsics(file: Path) -> Camera | None:
         return None
     numbers = " ".join(read_lines(file)).replace(",", " ").split()
     try:
-        matrix = np.array(numbers, float).reshape(MATRIX_SHAPES.get(len(numbers), (3, 3)))[:3, :3]
+        matrix = np.array(parse_decimals(numbers)).reshape(MATRIX_SHAPES.get(len(numbers), (3, 3)))[:3, :3]
     except ValueError:
         raise DataError("is not a matrix of 3 x 3 numbers", file=file, value=" ".join(numbers[:12])) from None
     return Camera(_get_focal_length(matrix, file), _get_principal_point(matrix))
@@ -113,7 +113,7 @@ def _get_focal_length(matrix: np.ndarray, file: Path) -> float:
 
 def _parse_number(text: str, file: Path, field: str) -> float:
     try:
-        number = float(text)
+        number = parse_decimal(text)
     except ValueError:
         number = np.nan
     if not np.isfinite(number):
@@ -123,6 +123,6 @@ def _parse_number(text: str, file: Path, field: str) -> float:
 
 def _parse_projection(text: str, file: Path, field: str) -> np.ndarray:
     try:
-        return np.array(text.split(), float).reshape(3, 4)
+        return np.array(parse_decimals(text.split())).reshape(3, 4)
     except ValueError:
         raise DataError("is not a matrix of 3 x 4 numbers", file=file, field=field, value=text.strip()) from None

@@ -16,7 +16,7 @@ from densevision.io.depth import SUFFIXES as DEPTH_SUFFIXES
 from densevision.io.depth import infer_kind
 from densevision.io.foreign_names import localize_name
 from densevision.io.image_files import IMAGE_SUFFIXES, is_inside, is_system_file, list_files
-from densevision.io.lines import read_lines
+from densevision.io.lines import parse_decimal, read_lines
 from densevision.results.depth_map import Camera
 
 __all__ = ["LAYOUTS", "DepthFrame", "DepthLayout", "detect_depth_layout", "read_file_list"]
@@ -25,7 +25,7 @@ COLOR_SPELLINGS = tuple(f"colo{letter}r" for letter in ("", "u"))
 IMAGE_FOLDERS = ("rgb", "image", "images", *COLOR_SPELLINGS, "left", "image_left", "image_2", "image_0")
 RIGHT_FOLDERS = {"left": "right", "image_left": "image_right", "image_2": "image_3", "image_0": "image_1"}
 DEPTH_FOLDERS = ("depth", "depths", "disparity", "disp", "disp_left", "disparities", "disp_occ_0")
-FOCAL_PATTERN = r"\d+\.?\d*"
+FOCAL_PATTERN = r"[0-9]+\.?[0-9]*"
 MAX_TIME_DIFFERENCE = 0.02
 """Seconds between an image and its depth (default of TUM's associate.py)."""
 
@@ -297,7 +297,7 @@ def _read_timestamps(file: Path) -> Sequence[tuple[float, str]]:
     """Reads lines of `time file`, sorted by time; lines that begin with # are comments."""
     rows = (line.split() for line in read_lines(file) if line.strip() and not line.startswith("#"))
     try:
-        entries = sorted((float(row[0]), row[1]) for row in rows)
+        entries = sorted((parse_decimal(row[0]), row[1]) for row in rows)
     except (ValueError, IndexError):
         raise DataError("is not a list of timestamps and files", file=file) from None
     for _, name in entries:

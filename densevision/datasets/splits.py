@@ -74,7 +74,7 @@ def hold_out(names: Iterable[str]) -> np.ndarray:
     Returns:
         (n,) bool, True for validation images.
     """
-    file_names = (os.path.basename(name).encode("utf-8", "surrogateescape") for name in names)
+    file_names = (os.path.basename(name).encode("utf-8", "surrogatepass") for name in names)
     digests = [md5(name, usedforsecurity=False).digest() for name in file_names]
     count = -(-len(digests) // HOLD_OUT_DIVISOR)
     mask = np.zeros(len(digests), bool)

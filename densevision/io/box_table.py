@@ -53,7 +53,7 @@ class StringArray:
         """
         blob, offsets = bytearray(), [0]
         for string in strings:
-            blob += string.encode("utf-8", "surrogateescape")
+            blob += string.encode("utf-8", "surrogatepass")
             offsets.append(len(blob))
         return cls(np.frombuffer(bytes(blob), np.uint8), np.asarray(offsets, np.int64))
 
@@ -66,7 +66,7 @@ class StringArray:
     def __getitem__(self, row: int) -> str:
         if not 0 <= row < len(self):
             raise IndexError(row)
-        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes().decode("utf-8", "surrogateescape")
+        return self.blob[self.offsets[row] : self.offsets[row + 1]].tobytes().decode("utf-8", "surrogatepass")
 
     def take(self, rows: np.ndarray) -> StringArray:
         """Returns the strings of these rows."""

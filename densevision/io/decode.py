@@ -53,7 +53,7 @@ block of 8 x 8. WebP, AVIF and JPEG 2000 have no such bound; the default is far 
 _DECODER_COPIES = {"JPEG2000": 4, "AVIF": 2}
 """Formats whose decoders hold several copies of the image: `MAX_UNCHECKED_PIXELS` is divided by this."""
 
-_OPENCV_FORMATS = {"JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP", "PPM"}
+_OPENCV_FORMATS = {"JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP"}
 _PILLOW_FORMATS = {"GIF", "JPEG2000", "AVIF", "JPEG", "MPO", "PPM"}
 _ROWS_PER_STEP = 64
 """Rows that are converted at a time."""

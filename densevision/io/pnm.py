@@ -67,13 +67,14 @@ def read_pnm(path: str | os.PathLike[str], is_raw: bool = False) -> np.ndarray:
 
 
 def _read_values(data: bytes, is_plain: bool, count: int, dtype: np.dtype) -> np.ndarray | None:
-    """The first `count` values; None where there are fewer, or where text is no number."""
+    """The first `count` values; None where there are fewer, or where a word has anything but digits."""
     if not is_plain:
         size = count * dtype.itemsize
         return np.frombuffer(data[:size], dtype) if len(data) >= size else None
     words = re.sub(rb"#[^\r\n]*", b"", data).split(maxsplit=count)[:count]
-    try:
-        values = np.array(words, dtype=np.int64)
-    except (ValueError, OverflowError):
+    if len(words) != count or not all(map(bytes.isdigit, words)):
         return None
-    return values if len(values) == count and (values >= 0).all() else None
+    try:
+        return np.array(words, dtype=np.int64)
+    except OverflowError:
+        return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _ORIENTATION_TAG = 274
 _UNCOMPRESSED_OR_DEFLATE = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
+_LAYOUT_TAGS = frozenset((256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339))
+"""What locates pixels and gives them their meaning: sizes, bits, compression, photometric, strips, tiles, samples."""
 _BUFFER_BYTES = 1 << 24
 """Compressed bytes that are read at a time; tifffile's default is 256 MB."""
 _MAX_TILE_PIXELS = 1 << 24
@@ -189,9 +192,20 @@ def _open_first_page(path: str | os.PathLike[str]) -> Iterator[TiffPage]:
     with wrap_decoder_errors(path), silence_decoders, TiffFile(path) as file:
         page = file.pages[0]
         header = (page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample)
+        if not _read_tag_codes(file, page) & _LAYOUT_TAGS <= {tag.code for tag in page.tags}:
+            raise make_corrupt_error(path)
         if not all(isinstance(number, int) and number > 0 for number in header):
             raise make_corrupt_error(path)
         rows, columns = (page.tilelength, page.tilewidth) if page.is_tiled else (1, 1)
         if not 0 < rows * columns <= max(_MAX_TILE_PIXELS, 4 * header[0] * header[1]):
             raise make_corrupt_error(path)
         yield page
+
+
+def _read_tag_codes(file: TiffFile, page: TiffPage) -> set[int]:
+    """Codes of all tags that the page has in the file; tifffile leaves out the tags that it cannot read."""
+    layout, stream = file.tiff, file.filehandle
+    stream.seek(page.offset)
+    (count,) = struct.unpack(layout.tagnoformat, stream.read(layout.tagnosize))
+    entries = stream.read(count * layout.tagsize)
+    return {code for (code,) in struct.iter_unpack(f"{layout.byteorder}H{layout.tagsize - 2}x", entries)}

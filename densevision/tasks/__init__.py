@@ -10,11 +10,11 @@ Adding a task costs a folder here and a line in TASKS. Other packages add theirs
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from densevision.cached_property import cached_property
 from densevision.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:

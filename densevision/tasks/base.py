@@ -19,13 +19,13 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from densevision.cached_property import cached_property
 from densevision.errors import UsageError
 from densevision.metrics.metric import Metric
 from densevision.nn.model import Model, Tensors

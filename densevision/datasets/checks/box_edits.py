@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 from itertools import count
 from math import inf
 from operator import is_not
@@ -16,6 +15,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from densevision.cached_property import cached_property
 from densevision.datasets.box_sources import CocoSource, FileBoxSource, ObjectSource, VocSource, YoloSource
 from densevision.datasets.checks.fixes import FixPlan
 from densevision.datasets.formats import labelme

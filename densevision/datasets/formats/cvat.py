@@ -26,6 +26,7 @@ from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledIma
 from densevision.errors import DataError
 from densevision.io.image import MAX_PIXELS
 from densevision.io.label_issues import IssueKind, LabelIssues
+from densevision.io.lines import parse_decimals
 from densevision.ops.masks import encode
 from densevision.ops.view import Size
 
@@ -160,6 +161,6 @@ def _read_angle(shape: ElementTree.Element) -> float | None:
 
 def _to_numbers(texts: list[str]) -> list[float] | None:
     try:
-        return parse_numbers([float(text) for text in texts])
+        return parse_numbers(parse_decimals(texts))
     except ValueError:
         return None

@@ -22,7 +22,7 @@ from densevision.errors import DataError
 from densevision.io.box_table import BoxTable, RecordBuffer, StringArray, build_table
 from densevision.io.image_files import MAX_INT32, ImageSelector, is_inside, list_files, list_images, measure_images
 from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues
-from densevision.io.lines import read_lines
+from densevision.io.lines import parse_decimal, read_lines
 from densevision.io.progress import track_progress
 from densevision.ops.view import Size
 
@@ -252,7 +252,7 @@ def _read_labels(
         elif name not in names:
             issues.add(IssueKind.CLASS_ABSENT, file, f"object {number}.name", name, subject)
         else:
-            x1, y1, x2, y2 = (float(text or 0) for text in texts)
+            x1, y1, x2, y2 = (parse_decimal(text or "0") for text in texts)
             difficult = (item.findtext("difficult") or "0").strip() == "1"
             records.add(image, names.index(name), (x1 - 1, y1 - 1, x2, y2), number, crowd=difficult)
     return parse_stated_size(annotation) or (0, 0)
@@ -260,6 +260,6 @@ def _read_labels(
 
 def _is_number(text: str | None) -> bool:
     try:
-        return text is not None and float(text) is not None
+        return text is not None and parse_decimal(text) is not None
     except ValueError:
         return False

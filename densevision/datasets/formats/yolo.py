@@ -31,7 +31,7 @@ from densevision.io.image_files import (
     measure_images,
 )
 from densevision.io.label_issues import IssueKind, LabelIssues
-from densevision.io.lines import read_lines
+from densevision.io.lines import parse_decimals, read_lines
 from densevision.io.progress import track_progress
 from densevision.yaml_files import read_yaml
 
@@ -334,7 +334,7 @@ def _read_labels(
 def _parse_line(line: str, keypoints: int) -> tuple[int, tuple[float, float, float, float]] | None:
     """Parses class number and xyxy as fractions of the image; None if the line is malformed."""
     try:
-        label, *values = map(float, line.split())
+        label, *values = parse_decimals(line.split())
     except ValueError:
         return None
     if keypoints and len(values) == 4 + keypoints:

@@ -8,7 +8,7 @@ from densevision.datasets.formats.coco_objects import check_polygons
 from densevision.datasets.formats.yolo import YoloDataset, get_label_path
 from densevision.io.box_table import BoxTable
 from densevision.io.label_issues import IssueKind, LabelIssues
-from densevision.io.lines import read_lines
+from densevision.io.lines import parse_decimals, read_lines
 from densevision.io.segmentations import SegmentationBuilder, Segmentations
 
 __all__ = ["read_masks"]
@@ -33,7 +33,7 @@ def read_masks(dataset: YoloDataset, table: BoxTable, issues: LabelIssues) -> tu
         for row in rows:
             number = int(table.origin[row])
             field, line = f"line {number}", lines[number - 1]
-            values = [float(value) for value in line.split()[1:]]
+            values = parse_decimals(line.split()[1:])
             if len(values) == 4 or dataset.keypoints:
                 keep[row] = issues.add(IssueKind.MASK_ABSENT, file, field, line)
                 continue

@@ -7,10 +7,11 @@ its axes, a (3, 3) matrix that maps its (u, v, 1) to space; on walls and floors 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import cv2
 import numpy as np
+
+from densevision.cached_property import cached_property
 
 Rng = np.random.Generator
 Size = tuple[int, int]

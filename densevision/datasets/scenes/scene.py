@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import cv2
 import numpy as np
 
+from densevision.cached_property import cached_property
 from densevision.datasets.scenes.correspondence import compute_displacement
 from densevision.datasets.scenes.render import Frame, render
 from densevision.datasets.scenes.room import STUFF, Camera

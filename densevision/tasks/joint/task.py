@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from densevision.cached_property import cached_property
 from densevision.errors import UsageError
 from densevision.metrics.metric import Metric
 from densevision.nn.joint_gradients import accumulate_gradients, measure_gradients

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -112,21 +113,22 @@ def mutate_json(data: bytes, rng: random.Random) -> bytes:
 def _change_value(root: Any, rng: random.Random) -> Any:
     places = list(_list_places(root))
     if not places:
-        return rng.choice(VALUES)
+        return copy.deepcopy(rng.choice(VALUES))
     container, key = rng.choice(places)
     kind = rng.randrange(8)
     if kind == 0:
         del container[key]
     elif kind == 1 and isinstance(container, list):
-        container.append(container[key])
+        container.append(copy.deepcopy(container[key]))
     elif kind == 2:
         other, other_key = rng.choice(places)
         if isinstance(other, dict) or other_key < len(other):
             container[key] = json.loads(json.dumps(other[other_key]))
     elif kind == 3 and type(container[key]) in (int, float):
-        container[key] = container[key] * rng.choice((-1, 0.5, 1e9, 1e-9)) + rng.choice((0, 1, 0.25))
+        number = max(-1e300, min(container[key], 1e300))  # a larger integer is no float
+        container[key] = number * rng.choice((-1, 0.5, 1e9, 1e-9)) + rng.choice((0, 1, 0.25))
     else:
-        container[key] = rng.choice(VALUES)
+        container[key] = copy.deepcopy(rng.choice(VALUES))
     return root
 
 
