@@ -37,6 +37,8 @@ _ORIENTATION_TAG = 274
 _UNCOMPRESSED_OR_DEFLATE = (COMPRESSION.NONE, COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE)
 _LAYOUT_TAGS = frozenset((256, 257, 258, 259, 262, 273, 277, 278, 279, 284, 317, 322, 323, 324, 325, 338, 339))
 """What locates pixels and gives them their meaning: sizes, bits, compression, photometric, strips, tiles, samples."""
+_OFFSET_TAGS = (273, 324)
+"""Of strips, of tiles; an image has one of them."""
 _BUFFER_BYTES = 1 << 24
 """Compressed bytes that are read at a time; tifffile's default is 256 MB."""
 _MAX_TILE_PIXELS = 1 << 24
@@ -141,9 +143,13 @@ def _decode_tifffile(path: str | os.PathLike[str], page: TiffPage) -> np.ndarray
 
 
 def _has_all_segments(path: str | os.PathLike[str], page: TiffPage) -> bool:
-    """Whether all strips or tiles lie inside the file; tifffile itself fills missing ones with zeros."""
+    """Whether the file lists as many strips or tiles as the image has, and all of them lie inside it.
+
+    tifffile itself fills missing ones with zeros, and reads tiles as strips where a tag of the tiles is missing.
+    """
     segments = list(zip(page.dataoffsets, page.databytecounts))
-    is_complete = len(page.dataoffsets) == len(page.databytecounts) == math.prod(page.chunked) > 0
+    listed = [page.tags[code].count for code in _OFFSET_TAGS if code in page.tags]
+    is_complete = listed == [len(page.dataoffsets)] == [len(page.databytecounts)] == [math.prod(page.chunked)]
     return is_complete and max(offset + count for offset, count in segments) <= os.path.getsize(path)
 
 

@@ -96,12 +96,12 @@ def test_getitem__unsupported_channels(samples):
 
 
 def test_string_array__any_file_name():
-    names = ["", "a", "Öl/日本.jpg", os.fsdecode(b"\xff.png")]
+    names = ["", "a", "Öl/日本.jpg", os.fsdecode(b"\xff.png"), "\ud800.png"]
     build = StringArray.of(names)
     assert [build[row] for row in range(len(build))] == names
     assert [build.take(np.array([2, 0]))[row] for row in range(2)] == [names[2], names[0]]
     with pytest.raises(IndexError):
-        build[4]
+        build[len(names)]
 
 
 @settings(max_examples=50, deadline=None)

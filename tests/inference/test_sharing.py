@@ -19,6 +19,7 @@ from torch import nn
 
 import densevision
 from densevision import api
+from densevision.cached_property import cached_property
 from densevision.inference.sharing import EvaluationMode, ForkSafeLock
 from densevision.published_weights import find_bundled_weights
 
@@ -190,6 +191,35 @@ def test_locks__free_in_a_forked_child() -> None:
         os.kill(child, 9)
         os.waitpid(child, 0)
     assert done == (child, 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+@pytest.mark.filterwarnings("ignore")
+def test_cached_property__computed_in_a_forked_child_while_a_thread_computes_another() -> None:
+    computing, release = threading.Event(), threading.Event()
+
+    class Slow:
+        @cached_property
+        def value(self) -> int:
+            computing.set()
+            return release.wait(30) + 1
+
+    thread = threading.Thread(target=lambda: Slow().value)
+    thread.start()
+    computing.wait()
+    child = os.fork()
+    if child == 0:
+        release.set()
+        os._exit(Slow().value)
+    deadline = time.monotonic() + 20
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    release.set()
+    thread.join()
+    if done == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+    assert done[0] == child and os.waitstatus_to_exitcode(done[1]) == 2
 
 
 def test_locks__copies_are_new_and_free() -> None:

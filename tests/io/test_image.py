@@ -241,6 +241,24 @@ def test_read_image__unsupported_tiff_compression_is_named(tmp_path: Path) -> No
         read_image(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("tag", ["RowsPerStrip", "PlanarConfiguration", "StripOffsets", "TileWidth", "TileOffsets"])
+@pytest.mark.parametrize("damage", ["type", "code"])
+def test_read_image__tiff_whose_layout_cannot_be_read_is_refused(tag: str, damage: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", NOISE[..., :3], photometric="rgb", tile=(16, 16) if "Tile" in tag else None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        offset, code = file.pages[0].tags[tag].offset, file.pages[0].tags[tag].code
+    content = bytearray((tmp_path / "a.tif").read_bytes())
+    assert int.from_bytes(content[offset : offset + 2], "little") == code
+    content[offset + (2 if damage == "type" else 1)] ^= 0x80
+    (tmp_path / "a.tif").write_bytes(content)
+    if damage == "code" and tag in ("RowsPerStrip", "PlanarConfiguration"):  # they have defaults, which fit here
+        np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), NOISE[..., :3])
+        return
+    with pytest.raises(DataError) as caught:
+        read_image(tmp_path / "a.tif")
+    assert caught.value.file == tmp_path / "a.tif"
+
+
 @pytest.mark.parametrize("alpha", ["unassalpha", "assocalpha", "unspecified"])
 def test_read_image__tiff_fourth_channel(alpha: str, tmp_path: Path) -> None:
     values = np.clip(NOISE, 0, NOISE[..., 3:])

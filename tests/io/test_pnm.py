@@ -59,8 +59,10 @@ def test_comments__are_skipped(tmp_path: Path):
         b"P2\n2 2\n255\n1 2 3",
         b"P2\n2 2\n255\n1 2 3 x",
         b"P2\n2 2\n255\n1 2 3 -4",
+        b"P2\n2 2\n255\n1 2 3 1_0",
+        b"P1\n2 2\n1 0 7 1",
     ],
-    ids=["truncated", "above the maximum", "wide maximum", "few numbers", "letters", "negative"],
+    ids=["truncated", "above the maximum", "wide maximum", "few numbers", "letters", "negative", "underscore", "bits"],
 )
 def test_corrupt__is_an_error(data: bytes, tmp_path: Path):
     (tmp_path / "a.pgm").write_bytes(data)

@@ -126,6 +126,8 @@ def test_read__no_label_file(root):
         ("cell 0.5 0.5 0.5 0.5", IssueKind.LINE_MALFORMED),
         ("0.5 0.5 0.5 0.5 0.5", IssueKind.LINE_MALFORMED),
         ("nan 0.5 0.5 0.5 0.5", IssueKind.LINE_MALFORMED),
+        ("0_1 0.5 0.5 0.5 0.5", IssueKind.LINE_MALFORMED),
+        ("\u0661 0.5 0.5 0.5 0.5", IssueKind.LINE_MALFORMED),
         ("inf 0.5 0.5 0.5 0.5", IssueKind.LINE_MALFORMED),
         ("\x00\x80", IssueKind.LINE_MALFORMED),
         ("2 0.5 0.5 0.5 0.5", IssueKind.CLASS_ABSENT),

@@ -87,7 +87,7 @@ def _is_cvat(file: Path) -> bool:
 def _parse(file: Path) -> ElementTree.Element:
     try:
         return ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, ValueError, OSError) as failure:
+    except (ElementTree.ParseError, ValueError, LookupError, OSError) as failure:
         raise DataError(f"is not XML: {failure}", file=file, hint="Export it again.") from None
 
 
