@@ -147,7 +147,10 @@ def _type_name(annotation: Any) -> str:
 
 def _convert_error(cls: type[Config], error: ValidationError, file: str | Path | None) -> UsageError:
     """Converts pydantic's error to one line with file, field, value and fix."""
-    first = error.errors()[0]
+    try:
+        first = error.errors()[0]
+    except UnicodeEncodeError:  # pydantic writes our own errors with their values as UTF-8
+        return UsageError("an option is text with a lone surrogate, which is no character", file=file)
     path = [str(part) for part in first["loc"]]
     field = ".".join(path) or None
     if first["type"] == "extra_forbidden":

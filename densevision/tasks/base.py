@@ -16,14 +16,12 @@ Laws:
 
 from __future__ import annotations
 
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from densevision.cached_property import cached_property
 from densevision.errors import UsageError
@@ -219,21 +217,21 @@ class Task(ABC, Generic[C, R]):
         return model.compute_losses(batch.inputs, batch.targets)
 
     def backward(
-        self, model: Model, losses: Tensors, batches: int, backward: Callable[[Tensor], None], is_measured: bool
+        self, model: Model, losses: Tensors, batches: int, backward: Callable[[], None], is_measured: bool
     ) -> dict[str, float]:
         """Adds the gradients of the losses of a batch to those of the parameters.
 
         Args:
             model: The model.
-            losses: Of `compute_losses`.
+            losses: Of `compute_losses`, for `torch.autograd.grad`.
             batches: Number of batches of the optimizer step, by which the losses are divided.
-            backward: Adds the gradients of a scalar, in the precision of the run.
+            backward: Adds the gradients of the sum of the losses, divided by `batches`, in the precision of the run.
             is_measured: Whether this is the last batch of the epoch.
 
         Returns:
             Measurements for the log, by name.
         """
-        backward(functools.reduce(torch.add, losses.values()) / batches)
+        backward()
         return {}
 
     # -- prediction --------------------------------------------------------------------------------------------------

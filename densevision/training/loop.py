@@ -61,7 +61,7 @@ class TrainableTask(Protocol):
         """Computes the weighted losses of one optimizer."""
 
     def backward(
-        self, model: Any, losses: Tensors, batches: int, backward: Callable[[Tensor], None], is_measured: bool, /
+        self, model: Any, losses: Tensors, batches: int, backward: Callable[[], None], is_measured: bool, /
     ) -> dict[str, float]:
         """Adds the gradients of the losses divided by `batches`; returns measurements for the log."""
 
@@ -86,10 +86,16 @@ class LossModule(nn.Module):
         super().__init__()
         self.model = model
         self.training_modules = training_modules
+        self.losses: Tensors = {}
 
     def forward(self, compute_losses: Callable[[Model], Tensors]) -> Tensors:
-        """Calls the losses of one step with the model."""
-        return compute_losses(self.model)
+        """Calls the losses of one step with the model.
+
+        Strategies and Fabric put hooks on what is returned, which only `fabric.backward` may pass. `losses` keeps the
+        same values without them, for gradients of single losses.
+        """
+        self.losses = compute_losses(self.model)
+        return {name: loss.view_as(loss) for name, loss in self.losses.items()}
 
 
 class TrainingLoop:
@@ -207,9 +213,15 @@ class TrainingLoop:
                     lambda model, name=name: self.task.compute_losses(model, batch, training_modules, name)
                 )
                 self._check_finite(losses, batch)
+                mean = functools.reduce(torch.add, losses.values()) / batches_in_step
                 self._measurements |= self.task.backward(
-                    self.model, losses, batches_in_step, self.fabric.backward, is_last
+                    self.model,
+                    self.module.losses,
+                    batches_in_step,
+                    functools.partial(self.fabric.backward, mean),
+                    is_last,
                 )
+                self.module.losses = {}
             if is_step:
                 self._step(optimizer, is_measured=is_last)
             self._add_losses(losses)

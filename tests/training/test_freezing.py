@@ -40,7 +40,7 @@ class Regression:
         return {"square": (model(batch.inputs["image"]) - 1).square().mean()}
 
     def backward(self, model, losses, batches, backward, is_measured):
-        backward(losses["square"] / batches)
+        backward()
         return {}
 
 

@@ -41,7 +41,7 @@ class Line:
         return {"square": ((model(x) - 2 * x) ** 2).mean(), "zero": x.sum() * 0}
 
     def backward(self, model: nn.Module, losses: dict[str, Tensor], batches: int, backward: Any, _: bool) -> dict:
-        backward(sum(losses.values()) / batches)
+        backward()
         return {}
 
 

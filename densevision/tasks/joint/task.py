@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from densevision.cached_property import cached_property
 from densevision.errors import UsageError
@@ -160,7 +160,7 @@ class Joint(Task[JointConfig, JointResult]):
         return cast(JointModel, model).compute_losses(batch.inputs, batch.targets, compute)
 
     def backward(
-        self, model: Model, losses: Tensors, batches: int, backward: Callable[[Tensor], None], is_measured: bool
+        self, model: Model, losses: Tensors, batches: int, backward: Callable[[], None], is_measured: bool
     ) -> dict[str, float]:
         """As `balance.method` says; measures the norms of the parts' gradients on the encoder, and their cosines."""
         joint = cast(JointModel, model)

@@ -94,6 +94,15 @@ def test_resume__equals_an_uninterrupted_run(tmp_path: Path) -> None:
     assert [name for name, value in expected.items() if not torch.equal(value, found[name])] == []
 
 
+@pytest.mark.parametrize("method", ["fixed", "pcgrad"])
+def test_gradients__measured_and_projected_in_half_precision(method: str, tmp_path: Path) -> None:
+    settings = options("detection", "depth", balance__method=method, train__precision="bfloat16", train__epochs=1)
+    run = densevision.train("joint", "scenes:4:0", overrides=settings, out=tmp_path / "run", quiet=True)
+    row = read_rows(run)[-1]
+    assert float(row["gradient/norm/detection"]) > 0 and float(row["gradient/norm/depth"]) > 0
+    assert abs(float(row["gradient/cosine/detection/depth"])) <= 1
+
+
 def test_datasets__of_single_tasks_teach_their_heads(tmp_path: Path) -> None:
     """Disjoint datasets, one per task: batches mix them, and each head learns from its own images."""
     settings = options(
