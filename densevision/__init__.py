@@ -16,6 +16,7 @@ from densevision.telemetry import disable_telemetry
 from densevision.version import __version__
 
 if TYPE_CHECKING:
+    from densevision.analysis import analyze, compare, measure_robustness
     from densevision.api import check, evaluate, export, load, predict, score, train, tune
     from densevision.datasets.conversion import convert_dataset
     from densevision.file_info import info
@@ -30,6 +31,7 @@ disable_telemetry()
 logging.getLogger("densevision").addFilter(escape_record)  # messages name files and labels
 
 _MODULES = {
+    "densevision.analysis": ("analyze", "compare", "measure_robustness"),
     "densevision.api": ("check", "evaluate", "export", "load", "predict", "score", "train", "tune"),
     "densevision.datasets.conversion": ("convert_dataset",),
     "densevision.file_info": ("info",),
@@ -67,7 +69,9 @@ __all__ = [
     "UsageError",
     "WeightsError",
     "__version__",
+    "analyze",
     "check",
+    "compare",
     "convert_dataset",
     "convert_weights",
     "create_joint_model",
@@ -79,6 +83,7 @@ __all__ = [
     "list_models",
     "list_weights",
     "load",
+    "measure_robustness",
     "open_dataset",
     "predict",
     "push",

@@ -216,7 +216,7 @@ def measure_predictions(folder: Path, tasks: tuple[str, ...]) -> dict[str, Any]:
 
 
 _MEMORY_PROGRAM = """
-import resource, sys
+import re, sys
 import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.tasks import load_task
@@ -227,12 +227,12 @@ models = [densevision.load(file) for file in sys.argv[1:]]
 for _ in range(3):
     for model in models:
         model.predict(image)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(int(re.search("VmHWM: *([0-9]+)", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
 def measure_memory(files: list[Path]) -> float:
-    """Peak resident megabytes of a new process that loads the models and predicts with each."""
+    """Peak resident megabytes of a new process that loads the models and predicts with each; needs Linux."""
     words = [sys.executable, "-c", _MEMORY_PROGRAM, *map(str, files)]
     done = subprocess.run(words, check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT)
     return round(float(done.stdout), 1)

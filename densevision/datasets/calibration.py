@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.io.file_cache import cache_by_file
 from densevision.io.lines import parse_decimal, parse_decimals, read_lines
 from densevision.results.depth_map import Camera
 
@@ -19,7 +19,7 @@ MATRIX_SHAPES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
 """Count of numbers in an intrinsics file -> shape of the matrix."""
 
 
-@lru_cache(maxsize=1024)
+@cache_by_file(maxsize=1024)
 def kitti_camera(file: Path, number: str) -> Camera | None:
     """Reads a camera of KITTI's calib.txt or calib_cam_to_cam.txt, with the baseline to its right neighbor.
 
@@ -42,14 +42,14 @@ def kitti_camera(file: Path, number: str) -> Camera | None:
     if row is None:
         raise DataError("no projection of this camera", file=file, field=names[index][0], value=sorted(rows)[:8])
     projection = _parse_projection(row, file, names[index][0])
-    baseline = None
+    focal, baseline = _get_focal_length(projection, file), None
     if right_row is not None and index % 2 == 0:
         right = _parse_projection(right_row, file, names[index + 1][0])
-        baseline = float((projection[0, 3] - right[0, 3]) / projection[0, 0])
-    return Camera(_get_focal_length(projection, file), _get_principal_point(projection), baseline)
+        baseline = float(projection[0, 3] - right[0, 3]) / focal
+    return Camera(focal, _get_principal_point(projection), baseline)
 
 
-@lru_cache(maxsize=1024)
+@cache_by_file(maxsize=1024)
 def middlebury_camera(file: Path) -> Camera | None:
     """Reads the left camera of Middlebury's calib.txt, whose baseline is in millimeters; None if there is no file.
 
@@ -59,14 +59,15 @@ def middlebury_camera(file: Path) -> Camera | None:
     if not file.exists():
         return None
     rows = dict(line.split("=", 1) for line in read_lines(file) if "=" in line)
-    numbers = [float(word) for word in re.findall(r"[-+0-9.eE]+", rows.get("cam0", ""))]
-    if len(numbers) != 9:
-        raise DataError("no intrinsics of the left camera", file=file, field="cam0", value=rows.get("cam0"))
+    try:
+        matrix = _parse_matrix(re.sub(r"[][;,]", " ", rows.get("cam0", "")).split(), (3, 3))
+    except ValueError:
+        problem = "no intrinsics of the left camera"
+        raise DataError(problem, file=file, field="cam0", value=rows.get("cam0")) from None
     baseline, offset = (
         _parse_number(rows[name], file, name) if name in rows else None for name in ("baseline", "doffs")
     )
     baseline = None if baseline is None else baseline / 1000
-    matrix = np.array(numbers).reshape(3, 3)
     return Camera(_get_focal_length(matrix, file), _get_principal_point(matrix), baseline, offset or 0.0)
 
 
@@ -85,13 +86,13 @@ def intrinsics_near(image: Path, root: Path) -> Camera | None:
     return None
 
 
-@lru_cache(maxsize=1024)
+@cache_by_file(maxsize=1024)
 def _read_intrinsics(file: Path) -> Camera | None:
     if not file.is_file():
         return None
     numbers = " ".join(read_lines(file)).replace(",", " ").split()
     try:
-        matrix = np.array(parse_decimals(numbers)).reshape(MATRIX_SHAPES.get(len(numbers), (3, 3)))[:3, :3]
+        matrix = _parse_matrix(numbers, MATRIX_SHAPES.get(len(numbers), (3, 3)))[:3, :3]
     except ValueError:
         raise DataError("is not a matrix of 3 x 3 numbers", file=file, value=" ".join(numbers[:12])) from None
     return Camera(_get_focal_length(matrix, file), _get_principal_point(matrix))
@@ -123,6 +124,13 @@ def _parse_number(text: str, file: Path, field: str) -> float:
 
 def _parse_projection(text: str, file: Path, field: str) -> np.ndarray:
     try:
-        return np.array(parse_decimals(text.split())).reshape(3, 4)
+        return _parse_matrix(text.split(), (3, 4))
     except ValueError:
         raise DataError("is not a matrix of 3 x 4 numbers", file=file, field=field, value=text.strip()) from None
+
+
+def _parse_matrix(words: list[str], shape: tuple[int, int]) -> np.ndarray:
+    matrix = np.array(parse_decimals(words)).reshape(shape)
+    if not np.isfinite(matrix).all():
+        raise ValueError("numbers are not finite")
+    return matrix

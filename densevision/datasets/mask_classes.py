@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from densevision.errors import DataError
 from densevision.io.image import read_index_mask
@@ -71,7 +71,8 @@ def find_voc_classes(root: Path, images: Sequence[str], masks: Sequence[str]) ->
         return MaskClasses(names, encoding)
     if all(re.fullmatch(PASCAL_STEM, Path(image).stem) for image in images):
         return MaskClasses(VOC_NAMES, LabelEncoding(len(VOC_NAMES)))
-    count = _count_classes(tuple(root / mask for mask in masks))
+    files = tuple(root / mask for mask in masks)
+    count = _count_classes(files, tuple(_read_state(file) for file in files))
     if not count:
         return None
     names = tuple(f"class_{value}" for value in range(count))
@@ -104,8 +105,11 @@ def _read_label_map(file: Path) -> tuple[tuple[str, ...], LabelEncoding]:
 
 
 @lru_cache(maxsize=16)
-def _count_classes(masks: tuple[Path, ...]) -> int:
-    """Returns the number of classes in masks, one more than the largest value; 0 if they are not index masks."""
+def _count_classes(masks: tuple[Path, ...], states: tuple[Any, ...]) -> int:
+    """Returns the number of classes in masks, one more than the largest value; 0 if they are not index masks.
+
+    The states tell the cache which masks have changed.
+    """
     count = 0
     try:
         for mask in masks:
@@ -115,3 +119,11 @@ def _count_classes(masks: tuple[Path, ...]) -> int:
     except DataError:
         return 0
     return count
+
+
+def _read_state(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import tifffile
 
 from densevision.errors import DataError
 from densevision.io import decode, tiff
+from densevision.io.file_cache import cache_by_file
 
 __all__ = ["ImageMetadata", "read_image_metadata"]
 
@@ -43,12 +43,11 @@ def read_image_metadata(path: str | os.PathLike[str]) -> ImageMetadata:
     """Reads the metadata of an image file; empty where there is no such file or it states none."""
     if not path or not Path(path).is_file():
         return ImageMetadata()
-    status = os.stat(path)
-    return _read_cached(os.fspath(path), status.st_mtime_ns, status.st_size)
+    return _read(os.fspath(path))
 
 
-@lru_cache(maxsize=16)  # a large image is processed in many rectangles
-def _read_cached(path: str, modified: int, size: int) -> ImageMetadata:
+@cache_by_file(maxsize=16)  # a large image is processed in many rectangles
+def _read(path: str) -> ImageMetadata:
     try:
         if decode.read_magic_bytes(path) in tiff.TIFF_MAGIC:
             profile, dpi = _read_tiff(path)

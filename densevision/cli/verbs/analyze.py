@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from densevision.cli.evaluation_source import evaluate_source, evaluation_source_options
-from densevision.cli.options import describe_invocation, folder_or_none, json_flag
-
-if TYPE_CHECKING:
-    from densevision.metrics.tide import TideConvention
+from densevision.cli.evaluation_source import evaluation_source_options
+from densevision.cli.options import describe_invocation, json_flag
 
 __all__ = ["command"]
 
@@ -32,22 +29,14 @@ def command(task: str) -> click.Command:
     @_tide_option(task)
     @click.option("--out", metavar="FOLDER", help="Write a page with the worst images, and errors.json, there.")
     @json_flag
-    def analyze(
-        source: str, out: str | None, as_json: bool, quiet: bool, tide: TideConvention = "coco", **options: Any
-    ) -> None:
-        from densevision.cli.printing import configure_logging, print_errors
-        from densevision.evaluation.error_analysis import analyze as analyze_errors
-        from densevision.inference.progress import hide_progress, show_progress
+    def analyze(source: str, as_json: bool, quiet: bool, **options: Any) -> None:
+        from densevision import analysis
+        from densevision.cli.printing import configure_logging, print_errors, warn_about_skipped
 
         is_quiet = configure_logging(quiet or as_json)
-        analysis = analyze_errors(
-            evaluate_source(task, source, is_quiet, **options),
-            tide=tide,
-            out=folder_or_none(out),
-            command=describe_invocation(),
-            progress=hide_progress if is_quiet else show_progress,
-        )
-        print_errors(analysis, as_json)
+        result = analysis.analyze(task, source, quiet=is_quiet, command=describe_invocation(), **options)
+        warn_about_skipped(result.evaluation.report)
+        print_errors(result, as_json)
 
     return analyze
 

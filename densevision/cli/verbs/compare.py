@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from densevision.cli.evaluation_source import evaluate_source, evaluation_source_options
-from densevision.cli.options import describe_invocation, folder_or_none, json_flag
+from densevision.cli.evaluation_source import evaluation_source_options
+from densevision.cli.options import describe_invocation, json_flag
 
 __all__ = ["command"]
 
@@ -27,29 +27,16 @@ def command(task: str) -> click.Command:
     @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the resampling.")
     @click.option("--out", metavar="FOLDER", help="Write a page and compare.json there.")
     @json_flag
-    def compare(
-        baseline: str,
-        candidate: str,
-        draws: int,
-        seed: int,
-        out: str | None,
-        as_json: bool,
-        quiet: bool,
-        **options: Any,
-    ) -> None:
-        from densevision.cli.printing import configure_logging, print_comparison
-        from densevision.evaluation.comparison import compare as compare_evaluations
+    def compare(baseline: str, candidate: str, as_json: bool, quiet: bool, **options: Any) -> None:
+        from densevision import analysis
+        from densevision.cli.printing import configure_logging, print_comparison, warn_about_skipped
 
         is_quiet = configure_logging(quiet or as_json)
-        sides = [evaluate_source(task, side, is_quiet, **options) for side in (baseline, candidate)]
-        comparison = compare_evaluations(
-            *sides,
-            draws=draws,
-            seed=seed,
-            on_error=options["on_error"] or "fail",
-            out=folder_or_none(out),
-            command=describe_invocation(),
+        comparison = analysis.compare(
+            task, baseline, candidate, quiet=is_quiet, command=describe_invocation(), **options
         )
+        for side in (comparison.baseline, comparison.candidate):
+            warn_about_skipped(side.report)
         print_comparison(comparison, as_json)
 
     return compare

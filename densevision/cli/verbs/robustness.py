@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from densevision.cli.options import (
     data_option,
     describe_invocation,
-    folder_or_none,
     json_flag,
     quiet_flag,
     set_option,
@@ -38,33 +37,13 @@ def command(task: str) -> click.Command:
     @click.option("--out", metavar="FOLDER", help="Write a page and robustness.json there.")
     @json_flag
     @quiet_flag
-    def robustness(
-        weights: str | None,
-        data: str | None,
-        overrides: dict[str, Any],
-        split: Literal["train", "val"],
-        only: tuple[str, ...],
-        out: str | None,
-        as_json: bool,
-        quiet: bool,
-        **sampling: Any,
-    ) -> None:
-        from densevision import api
+    def robustness(only: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> None:
+        from densevision import analysis
         from densevision.cli.printing import configure_logging, print_robustness
-        from densevision.evaluation.robustness import measure_robustness
-        from densevision.inference.progress import hide_progress, show_progress
 
         is_quiet = configure_logging(quiet or as_json)
-        predictor, samples, options = api.open_for_evaluation(task, data, weights, overrides=overrides, split=split)
-        result = measure_robustness(
-            predictor,
-            samples,
-            corruptions=only or None,
-            options=options,
-            out=folder_or_none(out),
-            command=describe_invocation(),
-            progress=hide_progress if is_quiet else show_progress,
-            **sampling,
+        result = analysis.measure_robustness(
+            task, corruptions=only or None, quiet=is_quiet, command=describe_invocation(), **options
         )
         print_robustness(result, as_json)
 

@@ -18,7 +18,7 @@ from densevision.datasets.formats.coco import (
     read_categories,
     to_whole_number,
 )
-from densevision.datasets.formats.coco_objects import parse_segmentation
+from densevision.datasets.formats.coco_objects import MAX_COORDINATE, parse_segmentation
 from densevision.errors import DataError
 from densevision.io.foreign_names import localize_name
 from densevision.io.image import read_image
@@ -304,7 +304,7 @@ class _Reader:
                 label = self._find_class(entry["category_id"], class_by_id, field, image)
                 if label != UNKNOWN:
                     area: Any = entry.get("area")
-                    area = float(area) if type(area) in (int, float) else 0.0
+                    area = float(area) if type(area) in (int, float) and abs(area) <= MAX_COORDINATE**2 else 0.0
                     crowd = bool(entry.get("iscrowd"))
                     rows[image].append(InstanceEntry(label, entry.get("segmentation"), area, crowd, index))
         for image in [image for image in self.images if image not in rows]:

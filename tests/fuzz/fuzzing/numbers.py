@@ -88,12 +88,12 @@ def flo_refuses(path: Path) -> bool:
 
 
 def read_kitti(path: Path, rng: random.Random) -> Sequence[str]:
-    kitti_camera(path, rng.choice(("02", "03")))
+    kitti_camera.__wrapped__(path, rng.choice(("02", "03")))  # without the cache
     return ()
 
 
 def read_middlebury(path: Path, rng: random.Random) -> Sequence[str]:
-    middlebury_camera(path)
+    middlebury_camera.__wrapped__(path)
     return ()
 
 
