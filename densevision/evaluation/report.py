@@ -10,7 +10,7 @@ from typing import Any
 from densevision.errors import UsageError, did_you_mean
 from densevision.io.json_writer import dump_json, to_json_value, write_json
 from densevision.metrics.metric import Tables
-from densevision.results.base import import_optional
+from densevision.optional_packages import import_optional
 
 __all__ = ["Report"]
 

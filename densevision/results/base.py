@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import json
 import logging
 import os
@@ -20,7 +19,7 @@ from densevision.errors import DataError, DenseVisionError, UsageError, did_you_
 from densevision.io.atomic_write import atomic_write, write_text
 from densevision.io.json_writer import to_json_value
 
-__all__ = ["DRAWING_SUFFIXES", "Result", "import_optional"]
+__all__ = ["DRAWING_SUFFIXES", "Result"]
 
 log = logging.getLogger("densevision")
 
@@ -171,21 +170,3 @@ class Result(ABC):
         arrays: dict[str, Any] = {"size": np.asarray(self.size), **self.numpy()}
         with atomic_write(path) as temporary, open(temporary, "wb") as stream:
             np.savez_compressed(stream, **arrays)
-
-
-def import_optional(name: str, purpose: str) -> Any:
-    """Imports a package that is not a dependency.
-
-    Args:
-        name: Name of the package.
-        purpose: What needs it, for the message.
-
-    Raises:
-        UsageError: The package is not installed.
-    """
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise UsageError(f"{purpose} needs the package {name}", hint=f"Run `pip install {name}`.") from None

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from densevision.io.atomic_write import write_text
-from densevision.results.base import Result, import_optional
+from densevision.optional_packages import import_optional
+from densevision.results.base import Result
 
 __all__ = ["COMPARISON_THRESHOLD", "MIN_VISIBLE_FRACTION", "OBJECT_FIELDS", "Detections", "warp_boxes"]
 

@@ -13,7 +13,8 @@ import numpy as np
 from densevision.io.atomic_write import atomic_write
 from densevision.io.masks import write_palette_png
 from densevision.ops.view import warp_image
-from densevision.results.base import Result, import_optional
+from densevision.optional_packages import import_optional
+from densevision.results.base import Result
 
 __all__ = ["UNKNOWN", "UNKNOWN_MULTILABEL", "SemanticMap"]
 

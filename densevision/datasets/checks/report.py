@@ -13,7 +13,7 @@ from densevision.datasets.checks.catalog import SEVERITIES
 from densevision.datasets.checks.context import CheckContext, Finding, Progress
 from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import UsageError
-from densevision.results.base import import_optional
+from densevision.optional_packages import import_optional
 from densevision.run_config import TaskConfig
 
 __all__ = ["CheckReport", "check_dataset"]
