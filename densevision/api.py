@@ -345,7 +345,7 @@ def evaluate(
     result = evaluate_detailed(task, data, weights, overrides=overrides, split=split, quiet=quiet, **options)
     if out is not None:
         result.report.write(Path(out) / "report.json")
-        result.metric.plots(Path(out) / "plots")
+        result.metric.draw_plots(Path(out) / "plots")
     if report is not None:
         from densevision.evaluation.report_page import format_command, write_report
 

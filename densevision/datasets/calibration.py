@@ -12,7 +12,7 @@ from densevision.io.file_cache import cache_by_file
 from densevision.io.lines import parse_decimal, parse_decimals, read_lines
 from densevision.results.depth_map import Camera
 
-__all__ = ["intrinsics_near", "kitti_camera", "middlebury_camera"]
+__all__ = ["find_intrinsics", "read_kitti_camera", "read_middlebury_camera"]
 
 INTRINSICS_FILES = ("intrinsics.txt", "camera-intrinsics.txt", "intrinsic.txt")
 MATRIX_SHAPES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
@@ -20,7 +20,7 @@ MATRIX_SHAPES = {9: (3, 3), 12: (3, 4), 16: (4, 4)}
 
 
 @cache_by_file(maxsize=1024)
-def kitti_camera(file: Path, number: str) -> Camera | None:
+def read_kitti_camera(file: Path, number: str) -> Camera | None:
     """Reads a camera of KITTI's calib.txt or calib_cam_to_cam.txt, with the baseline to its right neighbor.
 
     Args:
@@ -50,7 +50,7 @@ def kitti_camera(file: Path, number: str) -> Camera | None:
 
 
 @cache_by_file(maxsize=1024)
-def middlebury_camera(file: Path) -> Camera | None:
+def read_middlebury_camera(file: Path) -> Camera | None:
     """Reads the left camera of Middlebury's calib.txt, whose baseline is in millimeters; None if there is no file.
 
     Raises:
@@ -71,7 +71,7 @@ def middlebury_camera(file: Path) -> Camera | None:
     return Camera(_get_focal_length(matrix, file), _get_principal_point(matrix), baseline, offset or 0.0)
 
 
-def intrinsics_near(image: Path, root: Path) -> Camera | None:
+def find_intrinsics(image: Path, root: Path) -> Camera | None:
     """Reads an `intrinsics.txt`, a matrix of 3x3, 3x4 or 4x4, next to the image or in a folder above it.
 
     The search ends at the parent of the root, so that the root may be a split folder of a dataset.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from densevision.datasets.calibration import intrinsics_near, kitti_camera, middlebury_camera
+from densevision.datasets.calibration import find_intrinsics, read_kitti_camera, read_middlebury_camera
 from densevision.errors import DataError
 from densevision.io.depth import SUFFIXES as DEPTH_SUFFIXES
 from densevision.io.depth import infer_kind
@@ -84,7 +84,7 @@ def list_kitti_raw(root: Path) -> Iterator[DepthFrame]:
         right = image.parents[2] / "image_03" / "data" / image.name if camera == "image_02" else None
         split = truth.parts[-6] if truth is not None and truth.parts[-6] in ("train", "val") else None
         right = right if right is not None and right.exists() else None
-        calibration = kitti_camera(image.parents[3] / "calib_cam_to_cam.txt", camera[-2:])
+        calibration = read_kitti_camera(image.parents[3] / "calib_cam_to_cam.txt", camera[-2:])
         yield DepthFrame(image, truth, right, drive, scale=256, camera=calibration, split=split)
 
 
@@ -97,7 +97,7 @@ def list_kitti_stereo(root: Path) -> Iterator[DepthFrame]:
         truth, other = base / target_records / image.name, base / right / image.name
         number = image.stem.split("_")[0]
         files = [base / name / f"{number}.txt" for name in ("calib_cam_to_cam", "calib")]
-        calibration = next((kitti_camera(path, "02") for path in files if path.exists()), None)
+        calibration = next((read_kitti_camera(path, "02") for path in files if path.exists()), None)
         yield DepthFrame(
             image,
             truth if truth.exists() else None,
@@ -113,7 +113,7 @@ def list_kitti_odometry(root: Path) -> Iterator[DepthFrame]:
     """KITTI odometry: sequences/00/image_2/000000.png, image_3 (or gray image_0, image_1), calib.txt; no depth."""
     for folder in sorted(root.glob("sequences/*")):
         left, right = ("image_2", "image_3") if (folder / "image_2").is_dir() else ("image_0", "image_1")
-        calibration = kitti_camera(folder / "calib.txt", left[-1])
+        calibration = read_kitti_camera(folder / "calib.txt", left[-1])
         for image in sorted((folder / left).glob("*.png")):
             other = folder / right / image.name
             yield DepthFrame(image, None, other if other.exists() else None, folder.name, camera=calibration)
@@ -127,7 +127,7 @@ def list_nyu(root: Path) -> Iterator[DepthFrame]:
             parts = image.relative_to(root).parts
             split = "val" if "test" in parts else "train" if "train" in parts or "sync" in parts else None
             group = "/".join(parts[:-1])
-            yield DepthFrame(image, truth, group=group, scale=1000, camera=intrinsics_near(image, root), split=split)
+            yield DepthFrame(image, truth, group=group, scale=1000, camera=find_intrinsics(image, root), split=split)
 
 
 def list_seven_scenes(root: Path) -> Iterator[DepthFrame]:
@@ -163,7 +163,7 @@ def list_middlebury(root: Path) -> Iterator[DepthFrame]:
     """Middlebury 2014: <scene>/im0.png, im1.png, disp0.pfm, calib.txt."""
     for image in sorted(root.glob("**/im0.png")):
         folder = image.parent
-        truth, calibration = folder / "disp0.pfm", middlebury_camera(folder / "calib.txt")
+        truth, calibration = folder / "disp0.pfm", read_middlebury_camera(folder / "calib.txt")
         group = folder.relative_to(root).as_posix()
         right = folder / "im1.png"
         yield DepthFrame(image, truth if truth.exists() else None, right, group, "disparity", camera=calibration)
@@ -282,7 +282,7 @@ def _list_suffixed(folder: Path, group: str, root: Path) -> Iterator[DepthFrame]
 def _add_kind_and_camera(frame: DepthFrame, root: Path) -> DepthFrame:
     """Adds the kind of depth according to its file name, and the nearest intrinsics."""
     kind = "metric" if frame.truth is None else infer_kind(f"{frame.truth.parent.name}/{frame.truth.stem}")
-    return replace(frame, kind=kind, camera=intrinsics_near(frame.image, root))
+    return replace(frame, kind=kind, camera=find_intrinsics(frame.image, root))
 
 
 def _list_images(folder: Path) -> list[Path]:

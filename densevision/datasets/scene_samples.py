@@ -32,11 +32,11 @@ class SceneSamples(ABC):
 
     def __getitem__(self, index: int) -> Sample:
         """The sample of a scene."""
-        return self.fresh(index, 0)
+        return self.get_for_epoch(index, 0)
 
-    def fresh(self, index: int, epoch: int) -> Sample:
+    def get_for_epoch(self, index: int, epoch: int) -> Sample:
         """The sample of a scene; every epoch has its own scenes, so that training never sees one twice."""
-        return self.make_sample(index, self.scenes.fresh(index, epoch))
+        return self.make_sample(index, self.scenes.get_for_epoch(index, epoch))
 
     @abstractmethod
     def make_sample(self, index: int, scene: Scene) -> Sample:

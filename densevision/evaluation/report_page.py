@@ -45,7 +45,7 @@ def write_report(evaluation: EvaluationResult, out: Path, command: str = "") -> 
     spans = {name: list(interval) for name, interval in intervals.items()}
     write_json(out / "report.json", {**report.to_dict(), "intervals": spans})
     write_text(out / "images.csv", _format_image_table(evaluation))
-    evaluation.metric.plots(out / "plots")
+    evaluation.metric.draw_plots(out / "plots")
     page = HTMLPage(f"{report.task}: evaluation")
     page.add_text(evaluation.origin)
     _add_metrics(page, evaluation, intervals)

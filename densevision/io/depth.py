@@ -33,11 +33,11 @@ __all__ = [
     "SATURATED",
     "SUFFIXES",
     "DepthFile",
-    "depth_size",
     "has_signed_numbers",
     "infer_kind",
     "permits_8bit",
     "read_depth",
+    "read_depth_size",
     "read_numbers",
     "write_depth",
     "write_points",
@@ -139,7 +139,7 @@ def read_numbers(path: str | os.PathLike[str], allow_8bit: bool = False) -> Dept
     return _get_format(path, _READERS)(path)
 
 
-def depth_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def read_depth_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Reads (height, width) of a depth file without its numbers.
 
     Raises:

@@ -33,7 +33,7 @@ KITTI_ZERO, KITTI_STEPS = 2**15, 64
 _MAX_SIDE = 1 << 16
 _EXPORT_AGAIN = "Export the file again."
 
-__all__ = ["KITTI_STEPS", "KITTI_ZERO", "SUFFIXES", "flow_size", "read_array", "read_flow", "write_flow"]
+__all__ = ["KITTI_STEPS", "KITTI_ZERO", "SUFFIXES", "read_array", "read_flow", "read_flow_size", "write_flow"]
 
 Flow = tuple[np.ndarray, np.ndarray]
 
@@ -60,7 +60,7 @@ def read_flow(path: str | os.PathLike[str]) -> Flow:
     return np.where(known, planes, np.float32(0)), known
 
 
-def flow_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+def read_flow_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     """Reads (height, width) of a flow file without its numbers.
 
     Args:

@@ -253,7 +253,7 @@ class ImageMetric:
             rows[str(image_id)] = {**dict(zip(self.names, values)), **exact}
         return {"per image": rows}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Draws nothing: two values per image need no plot."""
 
 
@@ -313,7 +313,7 @@ class ImageMetrics:
         }
         return {"per image": rows}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Draws nothing: a few values per image need no plot."""
 
 

@@ -41,5 +41,5 @@ class Metric(Protocol):
         Metrics that do not decompose over images, such as distances between sets, may be left out.
         """
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Draws curves, confusion matrices and the like as PNG files."""

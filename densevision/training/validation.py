@@ -191,7 +191,7 @@ class EpochEnd:
         if is_best or not self.folder.best.exists():
             predictor.save(self.folder.best)
             if evaluation is not None:
-                evaluation.metric.plots(self.folder.plots)
+                evaluation.metric.draw_plots(self.folder.plots)
                 draw_predictions(self.folder.plots / "predictions.jpg", evaluation.shown)
         predictor.save(self.folder.last)
         if is_validated and evaluation is not None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from densevision.datasets.calibration import intrinsics_near, kitti_camera, middlebury_camera
+from densevision.datasets.calibration import find_intrinsics, read_kitti_camera, read_middlebury_camera
 from densevision.errors import DataError
 from densevision.results.depth_map import Camera
 
@@ -16,10 +16,10 @@ RIGHT = "721.5 0 609.5 -339.5 0 721.5 172.8 2.2 0 0 1 0.002"
 
 def test_kitti__baseline_to_the_right_neighbor(tmp_path: Path) -> None:
     (tmp_path / "calib.txt").write_text(f"P2: {LEFT}\nP3: {RIGHT}\n")
-    camera = kitti_camera(tmp_path / "calib.txt", "2")
+    camera = read_kitti_camera(tmp_path / "calib.txt", "2")
     assert camera == Camera(721.5, (610.0, 173.3), pytest.approx((44.8 + 339.5) / 721.5))
     (tmp_path / "calib.txt").write_text(f"P2: {LEFT}\n")
-    assert kitti_camera(tmp_path / "calib.txt", "2") == Camera(721.5, (610.0, 173.3))
+    assert read_kitti_camera(tmp_path / "calib.txt", "2") == Camera(721.5, (610.0, 173.3))
 
 
 @pytest.mark.parametrize("word", ["nan", "inf", "7_2", "x", "\u0661", ""])
@@ -29,9 +29,9 @@ def test_damaged_number__is_an_error(word: str, tmp_path: Path) -> None:
     middlebury.write_text(f"cam0=[90 0 15.5; 0 {word} 11.5; 0 0 1]\ndoffs=4\nbaseline=200\n")
     (tmp_path / "intrinsics.txt").write_text(f"90 0 15.5\n0 90 {word}\n0 0 1\n")
     for read, file in (
-        (lambda: kitti_camera(kitti, "2"), kitti),
-        (lambda: middlebury_camera(middlebury), middlebury),
-        (lambda: intrinsics_near(tmp_path / "a.png", tmp_path), tmp_path / "intrinsics.txt"),
+        (lambda: read_kitti_camera(kitti, "2"), kitti),
+        (lambda: read_middlebury_camera(middlebury), middlebury),
+        (lambda: find_intrinsics(tmp_path / "a.png", tmp_path), tmp_path / "intrinsics.txt"),
     ):
         with pytest.raises(DataError) as caught:
             read()

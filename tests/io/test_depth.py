@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError, UsageError
-from densevision.io.depth import depth_size, read_depth, read_numbers, write_depth, write_points
+from densevision.io.depth import read_depth, read_depth_size, read_numbers, write_depth, write_points
 from densevision.io.flow import read_flow
 
 
@@ -112,7 +112,7 @@ def test_shape__two_dimensions(tmp_path: Path) -> None:
 def test_npy__one_channel_leaves_one_row_or_column_only(shape: tuple[int, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.ones(shape))
     wanted = shape[:2] if shape[2] == 1 else shape[1:]
-    assert read_depth(tmp_path / "a.npy").depth.shape == depth_size(tmp_path / "a.npy") == wanted
+    assert read_depth(tmp_path / "a.npy").depth.shape == read_depth_size(tmp_path / "a.npy") == wanted
 
 
 def test_pfm__lines_that_end_as_windows_writes_them(numbers: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_damaged__is_an_error_of_the_data_in_our_own_words(suffix: str, tmp_path
         data = bytearray(whole)
         data[rng.integers(0, len(data))] = rng.integers(0, 256)
         file.write_bytes(data[: rng.integers(0, len(data))] if number % 3 == 0 else data)
-        for read in (depth_size, lambda path: read_depth(path, ignore_negative=True)):
+        for read in (read_depth_size, lambda path: read_depth(path, ignore_negative=True)):
             try:
                 read(file)
             except DataError as failure:
@@ -142,10 +142,10 @@ def test_damaged__is_an_error_of_the_data_in_our_own_words(suffix: str, tmp_path
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".pfm", ".png"])
 def test_size__is_reported_by_the_header(numbers: tuple[np.ndarray, np.ndarray], suffix: str, tmp_path: Path) -> None:
     write_depth(tmp_path / f"a{suffix}", numbers[0])
-    assert depth_size(tmp_path / f"a{suffix}") == (5, 7)
+    assert read_depth_size(tmp_path / f"a{suffix}") == (5, 7)
     (tmp_path / f"a{suffix}").write_bytes((tmp_path / f"a{suffix}").read_bytes()[:20])
     with pytest.raises(DataError):
-        depth_size(tmp_path / f"a{suffix}")
+        read_depth_size(tmp_path / f"a{suffix}")
 
 
 def test_points__are_laid_out_as_the_header_says(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError, UsageError
-from densevision.io.flow import flow_size, read_flow, write_flow
+from densevision.io.flow import read_flow, read_flow_size, write_flow
 
 
 def some_flow(height: int = 5, width: int = 7) -> tuple[np.ndarray, np.ndarray]:
@@ -86,7 +86,7 @@ def test_pfm__with_either_end_of_line(tmp_path):
 @pytest.mark.parametrize("suffix", [".flo", ".png", ".pfm", ".npy"])
 def test_size__is_that_of_what_is_read(tmp_path, suffix):
     write_flow(tmp_path / f"a{suffix}", some_flow(5, 7)[0])
-    assert flow_size(tmp_path / f"a{suffix}") == read_flow(tmp_path / f"a{suffix}")[0].shape[1:] == (5, 7)
+    assert read_flow_size(tmp_path / f"a{suffix}") == read_flow(tmp_path / f"a{suffix}")[0].shape[1:] == (5, 7)
 
 
 def test_npy__whatever_is_wrong_with_it_is_said_in_plain_words(tmp_path):
@@ -101,7 +101,7 @@ def test_npy__whatever_is_wrong_with_it_is_said_in_plain_words(tmp_path):
     told = set()
     for data in wrong:
         (tmp_path / "a.npy").write_bytes(data)
-        for look in (read_flow, flow_size):
+        for look in (read_flow, read_flow_size):
             try:
                 look(tmp_path / "a.npy")
             except DataError as failure:
@@ -176,7 +176,7 @@ def broken(folder: Path, name: str) -> Path:
 )
 def test_broken_file__is_named_with_its_fault(tmp_path, name, message):
     path = broken(tmp_path, name)
-    for look in (read_flow, flow_size):
+    for look in (read_flow, read_flow_size):
         with pytest.raises(DataError, match=message) as failure:
             look(path)
         assert str(path) in str(failure.value)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from densevision.errors import DataError
-from densevision.io.depth import depth_size, read_depth
-from densevision.io.flow import flow_size, read_flow
+from densevision.io.depth import read_depth, read_depth_size
+from densevision.io.flow import read_flow, read_flow_size
 from densevision.io.pfm import read_pfm, write_pfm
 
 NUMBERS = np.arange(1, 16, dtype=np.float32).reshape(3, 5)
@@ -40,11 +40,11 @@ def write(path: Path, name: str, array: np.ndarray) -> Path:
 def test_headers__are_read_alike_as_depth_and_flow(name: str, tmp_path: Path) -> None:
     file = write(tmp_path / "depth.pfm", name, NUMBERS)
     np.testing.assert_array_equal(read_depth(file).depth, NUMBERS)
-    assert depth_size(file) == (3, 5)
+    assert read_depth_size(file) == (3, 5)
     file = write(tmp_path / "flow.pfm", name, np.dstack([NUMBERS, -NUMBERS, 0 * NUMBERS]))
     flow, valid = read_flow(file)
     np.testing.assert_array_equal(flow, [NUMBERS, -NUMBERS])
-    assert valid.all() and flow_size(file) == (3, 5)
+    assert valid.all() and read_flow_size(file) == (3, 5)
 
 
 def test_channels__that_do_not_fit_are_named(tmp_path: Path) -> None:
@@ -70,4 +70,4 @@ def test_length__must_be_that_of_the_header(change: int, tmp_path: Path) -> None
     data = file.read_bytes()
     file.write_bytes(data[:change] if change < 0 else data + b"x")
     with pytest.raises(DataError, match="body"):
-        depth_size(file)
+        read_depth_size(file)

@@ -241,7 +241,7 @@ class Scenes:
     def __iter__(self) -> Iterator[Scene]:
         return (self[index] for index in range(self.count))
 
-    def fresh(self, index: int, epoch: int) -> Scene:
+    def get_for_epoch(self, index: int, epoch: int) -> Scene:
         """Returns the scene at an index in an epoch; every epoch has different scenes, so none is seen twice."""
         return self._scene(self.first + epoch * self.count + index)
 

@@ -15,7 +15,7 @@ from densevision.datasets.scenes import Scene, Scenes
 from densevision.datasets.splits import SceneSource, hold_out, hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.decode import open_pillow
-from densevision.io.depth import DepthFile, depth_size, has_signed_numbers, permits_8bit, read_depth
+from densevision.io.depth import DepthFile, has_signed_numbers, permits_8bit, read_depth, read_depth_size
 from densevision.io.image import convert_channels, read_image, read_image_size
 from densevision.io.image_files import is_complete_file
 from densevision.io.label_issues import IssueKind, LabelIssues
@@ -274,7 +274,7 @@ def _is_sound(frame: DepthFrame, data: DepthData, issues: LabelIssues) -> bool:
     parts = (
         (frame.image, _read_size, IssueKind.IMAGE_BROKEN),
         (frame.right, _read_size, IssueKind.IMAGE_BROKEN),
-        (frame.truth, depth_size, IssueKind.DEPTH_BROKEN),
+        (frame.truth, read_depth_size, IssueKind.DEPTH_BROKEN),
     )
     sizes: list[Size | None] = []
     for file, read_size, kind in parts:

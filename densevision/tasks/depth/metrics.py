@@ -206,7 +206,7 @@ class DepthMetric:
         }
         return {**tables, "worst images": rows}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Plots the relative error over the distance."""
         from densevision.draw.plots import plot_training_curves
 

@@ -89,7 +89,7 @@ class Depth(Task[DepthConfig, DepthMap]):
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
         """A random crop with random colors; procedural scenes are new in every epoch."""
-        sample = dataset.fresh(index, epoch) if hasattr(dataset, "fresh") else dataset[index]
+        sample = dataset.get_for_epoch(index, epoch) if hasattr(dataset, "get_for_epoch") else dataset[index]
         size, shorter = self.config.data.size, self.config.data.shorter
         crop = (size, size) if isinstance(size, int) else size
         return augment_sample(self.config.augment, sample, rng, crop, shorter)

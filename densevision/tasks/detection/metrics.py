@@ -65,7 +65,7 @@ class DetectionMetric:
         """The metrics of each class."""
         return {"per class": self.precision.per_class()}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Precision over recall, F1 over confidence, and the confusion matrix."""
         from densevision.draw.plots import plot_confusion_matrix, plot_f1_curves, plot_pr_curves
 

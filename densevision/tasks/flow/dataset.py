@@ -12,7 +12,7 @@ from densevision.datasets.scene_samples import SceneSamples
 from densevision.datasets.scenes import Scene, Scenes
 from densevision.datasets.splits import hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
-from densevision.io.flow import flow_size, read_array
+from densevision.io.flow import read_array, read_flow_size
 from densevision.io.image import convert_channels, read_image, read_image_size
 from densevision.io.image_files import is_complete_file
 from densevision.io.label_issues import IssueKind, LabelIssues
@@ -160,7 +160,7 @@ def _is_sound(pair: FlowPair, issues: LabelIssues) -> bool:
 
 def _is_truth_sound(pair: FlowPair, size: tuple[int, int], issues: LabelIssues) -> bool:
     readers = {
-        **dict.fromkeys((pair.flow, pair.visible), flow_size),
+        **dict.fromkeys((pair.flow, pair.visible), read_flow_size),
         **dict.fromkeys((pair.occlusion, pair.invalid), _read_size),
         pair.mask: lambda file: read_array(file, mapped=True).shape,
     }

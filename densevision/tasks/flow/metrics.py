@@ -153,7 +153,7 @@ class FlowMetric:
                 rows[part.removeprefix("EPE_")] = {"EPE": error / pixels, "Fl": outliers / pixels, "pixels": pixels}
         return rows
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Plots the share of pixels whose error is above a threshold."""
         from densevision.draw.plots import plot_training_curves
 

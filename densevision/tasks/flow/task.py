@@ -87,7 +87,7 @@ class Flow(Task[FlowConfig, FlowField]):
 
     def augment(self, dataset: SampleSet, index: int, rng: np.random.Generator, epoch: int) -> Sample:
         """A random crop of a pair with random colors; procedural scenes are new in every epoch."""
-        sample = dataset.fresh(index, epoch) if hasattr(dataset, "fresh") else dataset[index]
+        sample = dataset.get_for_epoch(index, epoch) if hasattr(dataset, "get_for_epoch") else dataset[index]
         return augment_sample(self.config.augment, sample, rng, self.config.data.size)
 
     def remove_labels(self, sample: Sample) -> Sample:

@@ -94,7 +94,7 @@ class InstanceMetric:
         """The metrics of each class."""
         return {f"{kind} per class": part.per_class() for kind, part in self.parts.items()}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Precision over recall and F1 over confidence for each kind, and the confusion matrix."""
         from densevision.draw.plots import plot_confusion_matrix, plot_f1_curves, plot_pr_curves
 

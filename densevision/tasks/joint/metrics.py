@@ -109,10 +109,10 @@ class JointMetric:
         stats = {name: metric.per_image() for name, metric in self.metrics.items()}
         return JointStats(stats, self._compute_mean if self.monitors else None)
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """The plots of each task, in a folder of its name."""
         for name, metric in self.metrics.items():
-            metric.plots(folder / name)
+            metric.draw_plots(folder / name)
 
     def _compute_mean(self, get: Callable[[str], np.ndarray]) -> np.ndarray:
         """The mean over tasks, NaN left out; `get` gives the values of a metric."""

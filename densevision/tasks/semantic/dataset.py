@@ -211,7 +211,7 @@ def _refuse_blank_masks(config: SemanticConfig, samples: SemanticDataset, split:
 
 def _compute_class_weights(config: SemanticConfig) -> tuple[float, ...]:
     """Class weights from the training masks."""
-    from densevision.tasks.semantic.losses import enet_weights, median_weights  # imports torch
+    from densevision.tasks.semantic.losses import compute_enet_weights, compute_median_weights  # imports torch
 
     samples = open_split(config, "train")
     count = len(config.classes or ())
@@ -222,5 +222,9 @@ def _compute_class_weights(config: SemanticConfig) -> tuple[float, ...]:
         areas = np.array([np.count_nonzero(truth.mask(label)) for label in range(count)])
         pixels += areas
         present += np.where(areas > 0, np.count_nonzero(truth.known), 0)
-    weights = median_weights(pixels, present) if config.loss.class_weights == "median" else enet_weights(pixels)
+    weights = (
+        compute_median_weights(pixels, present)
+        if config.loss.class_weights == "median"
+        else compute_enet_weights(pixels)
+    )
     return tuple(round(float(weight), 6) for weight in weights)

@@ -19,10 +19,10 @@ from densevision.tasks.semantic.overlap import Areas, compute_class_areas, compu
 __all__ = [
     "Mode",
     "SegmentationCriterion",
+    "compute_enet_weights",
+    "compute_median_weights",
     "cross_entropy",
-    "enet_weights",
     "focal",
-    "median_weights",
     "ohem",
     "pad_labels",
     "stack_labels",
@@ -198,7 +198,7 @@ def focal(logits: Tensor, labels: Tensor, gamma: float) -> Tensor:
     return ((1 - torch.exp(-losses)) ** gamma * losses).sum() / (labels != UNKNOWN).sum().clamp(min=1)
 
 
-def median_weights(pixels: np.ndarray, present: np.ndarray) -> np.ndarray:
+def compute_median_weights(pixels: np.ndarray, present: np.ndarray) -> np.ndarray:
     """Class weights by median frequency balancing, (C,); 1 for classes that never occur.
 
     Source: Eigen and Fergus, Predicting Depth, Surface Normals and Semantic Labels, ICCV 2015, section 6.3.2.
@@ -213,7 +213,7 @@ def median_weights(pixels: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.where(occurs, median / np.where(occurs, frequency, 1), 1.0)
 
 
-def enet_weights(pixels: np.ndarray) -> np.ndarray:
+def compute_enet_weights(pixels: np.ndarray) -> np.ndarray:
     """Class weights 1 / log(1.02 + share of the pixels), (C,), scaled to a mean of 1.
 
     Source: Paszke et al., ENet, 2016, section 5.2.

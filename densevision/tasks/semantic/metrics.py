@@ -125,7 +125,7 @@ class SemanticMetric:
         }
         return {"per class": rows}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Draws the confusion matrix."""
         from densevision.draw.plots import plot_confusion_matrix
 
@@ -189,7 +189,7 @@ class MultilabelMetric:
         rows = {name: metric.tables()["per class"][name] for name, metric in zip(self.names, self.class_metrics)}
         return {"per class": rows}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Draws nothing: classes are not confused with each other."""
 
 

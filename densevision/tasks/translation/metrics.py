@@ -98,7 +98,7 @@ class TranslationMetric:
         """The values of each image."""
         return {"per image": {image_id: self.values[image_id] for image_id in sorted(self.values)}}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """Draws nothing: three values per image need no plot."""
 
     def _compute_distance(self) -> float:

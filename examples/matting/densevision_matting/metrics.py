@@ -68,7 +68,7 @@ class MattingMetric:
         """None."""
         return {}
 
-    def plots(self, folder: Path) -> None:
+    def draw_plots(self, folder: Path) -> None:
         """None."""
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from densevision.datasets.calibration import kitti_camera, middlebury_camera
+from densevision.datasets.calibration import read_kitti_camera, read_middlebury_camera
 from densevision.datasets.depth_layouts import read_file_list
-from densevision.io.depth import depth_size, read_depth, write_depth
-from densevision.io.flow import flow_size, read_flow, write_flow
+from densevision.io.depth import read_depth, read_depth_size, write_depth
+from densevision.io.flow import read_flow, read_flow_size, write_flow
 from fuzzing.images import FILES
 from fuzzing.mutations import mutate_npy, mutate_png, mutate_text, mutate_zip
 from fuzzing.reader import Reader, write
@@ -48,7 +48,7 @@ def save_numpy(compressed: bool) -> bytes:
 
 
 def read_flow_file(path: Path, rng: random.Random) -> Sequence[str]:
-    size = flow_size(path) if rng.random() < 0.5 else None
+    size = read_flow_size(path) if rng.random() < 0.5 else None
     flow, valid = read_flow(path)
     assert flow.shape[0] == 2 and flow.shape[1:] == valid.shape == (size or valid.shape)
     assert np.isfinite(flow[:, valid]).all()
@@ -56,7 +56,7 @@ def read_flow_file(path: Path, rng: random.Random) -> Sequence[str]:
 
 
 def read_depth_file(path: Path, rng: random.Random) -> Sequence[str]:
-    size = depth_size(path) if rng.random() < 0.5 else None
+    size = read_depth_size(path) if rng.random() < 0.5 else None
     file = read_depth(path, 256.0, rng.choice((0.0, 0.0, 1.0)), ignore_negative=rng.random() < 0.5, allow_8bit=True)
     assert file.depth.shape == file.valid.shape == (size or file.valid.shape)
     assert np.isfinite(file.depth[file.valid]).all()
@@ -88,12 +88,12 @@ def flo_refuses(path: Path) -> bool:
 
 
 def read_kitti(path: Path, rng: random.Random) -> Sequence[str]:
-    kitti_camera.__wrapped__(path, rng.choice(("02", "03")))  # without the cache
+    read_kitti_camera.__wrapped__(path, rng.choice(("02", "03")))  # without the cache
     return ()
 
 
 def read_middlebury(path: Path, rng: random.Random) -> Sequence[str]:
-    middlebury_camera.__wrapped__(path)
+    read_middlebury_camera.__wrapped__(path)
     return ()
 
 

@@ -54,5 +54,5 @@ def test_plots__written_for_any_number_of_objects(tmp_path):
             metric.update(truth, truth, position)
         folder = tmp_path / str(number)
         folder.mkdir()
-        metric.plots(folder)
+        metric.draw_plots(folder)
         assert sorted(path.name for path in folder.iterdir()) == ["confusion.png", "f1.png", "precision_recall.png"]

@@ -158,7 +158,7 @@ def test_plots_and_tables__are_made(tmp_path):
     metric = FlowMetric()
     for number in range(2):
         metric.update(*pair(number), number)
-    metric.plots(tmp_path)
+    metric.draw_plots(tmp_path)
     assert (tmp_path / "errors.png").exists()
     assert list(metric.tables()["worst images"]) and metric.counts()["pixels"] > 0
 

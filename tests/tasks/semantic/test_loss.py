@@ -12,10 +12,10 @@ from densevision.results import SemanticMap
 from densevision.tasks.semantic.config import LOSSES, LossConfig
 from densevision.tasks.semantic.losses import (
     SegmentationCriterion,
+    compute_enet_weights,
+    compute_median_weights,
     cross_entropy,
-    enet_weights,
     focal,
-    median_weights,
     ohem,
     stack_labels,
 )
@@ -144,8 +144,8 @@ def test_criterion__default_is_torchs_cross_entropy(batch, class_weights) -> Non
 
 def test_class_weights__by_hand() -> None:
     pixels, present = np.array([60, 30, 10, 0]), np.array([100, 100, 50, 0])
-    np.testing.assert_allclose(median_weights(pixels, present), [0.5, 1.0, 1.5, 1.0])
-    weights = enet_weights(np.array([90, 10]))
+    np.testing.assert_allclose(compute_median_weights(pixels, present), [0.5, 1.0, 1.5, 1.0])
+    weights = compute_enet_weights(np.array([90, 10]))
     assert weights[1] / weights[0] == pytest.approx(np.log(1.92) / np.log(1.12)) and weights.mean() == pytest.approx(1)
 
 

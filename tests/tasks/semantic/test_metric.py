@@ -89,7 +89,7 @@ def test_merge__equals_one_accumulator(multilabel: bool) -> None:
 def test_plots__draw_the_confusion_matrix(tmp_path: Path) -> None:
     metric = SemanticMetric(NAMES)
     metric.update(make_map([[0, 1, 2, 2]]), make_map([[0, 1, 1, 2]]), 0)
-    metric.plots(tmp_path)
+    metric.draw_plots(tmp_path)
     assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
