@@ -15,7 +15,7 @@ __all__ = ["BACKGROUND_IOU", "FOREGROUND_IOU", "KINDS", "compute_ious"]
 
 KINDS = {
     "Cls": "classification: right place, wrong class",
-    "Loc": "localisation: right class, place half right",
+    "Loc": "localization: right class, place half right",
     "Both": "both: wrong class, place half right",
     "Dupe": "duplicate: the object was found already",
     "Bkg": "background: nothing is there",

@@ -146,7 +146,7 @@ def test_data__not_given(capsys) -> None:
     assert_fails(capsys, 2, ["data.path", "--data"], lambda: run(["detection", "train"]))
 
 
-def test_data__unrecognised_says_what_is_there(tmp_path, capsys) -> None:
+def test_data__unrecognized_says_what_is_there(tmp_path, capsys) -> None:
     (tmp_path / "notes.txt").write_text("x")
     command = ["detection", "train", "--data", str(tmp_path)]
     assert_fails(capsys, 3, [str(tmp_path), ".txt", "COCO"], lambda: run(command))

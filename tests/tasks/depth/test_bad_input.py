@@ -30,7 +30,7 @@ def colors(size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.full((*size, 3), 90, np.uint8)
 
 
-def millimetres(size: tuple[int, int] = SIZE) -> np.ndarray:
+def millimeters(size: tuple[int, int] = SIZE) -> np.ndarray:
     return np.full(size, 2000, np.uint16)
 
 
@@ -58,7 +58,7 @@ def as_pairs(root: Path, right: tuple[int, int] = SIZE) -> None:
 Fault = tuple[Callable[[Path], Any], tuple[str, ...], list[str]]
 FAULTS: dict[str, Fault] = {
     "size": (
-        lambda root: put(root / "train/depth/0.png", millimetres((64, 95))),
+        lambda root: put(root / "train/depth/0.png", millimeters((64, 95))),
         SUPERVISED,
         ["train/depth/0.png", "size differs from its image", "(64, 95)", "(64, 96)"],
     ),
@@ -79,7 +79,7 @@ FAULTS: dict[str, Fault] = {
 def test_train__fault_is_named(fault: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for split in ("train", "val"):
         put(tmp_path / split / "rgb" / "0.png", colors())
-        put(tmp_path / split / "depth" / "0.png", millimetres())
+        put(tmp_path / split / "depth" / "0.png", millimeters())
     spoil, settings, words = FAULTS[fault]
     spoil(tmp_path)
     small = ("data.size=[64,96]", "backbone.name=test_resnet", "model.width=8", "train.epochs=1", "train.batch=1")

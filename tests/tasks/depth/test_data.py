@@ -110,7 +110,7 @@ def test_kitti_stereo__disparity(tmp_path: Path) -> None:
     assert (truth.kind, truth.unit, truth.depth[0, 0]) == ("disparity", "px", 7)
 
 
-def test_nyu__millimetres_and_its_own_split(tmp_path: Path) -> None:
+def test_nyu__millimeters_and_its_own_split(tmp_path: Path) -> None:
     for part in ("train/kitchen", "test/bathroom"):
         image(tmp_path / part / "rgb_00045.jpg")
         put(tmp_path / part / "sync_depth_00045.png", 2500)
@@ -162,7 +162,7 @@ def test_known_layouts__below_train_and_val(tmp_path: Path) -> None:
         assert {frame.group for frame in opened(tmp_path, split).frames} == {f"scene{number}" for number in numbers}
 
 
-def test_middlebury__calibration_in_millimetres(tmp_path: Path) -> None:
+def test_middlebury__calibration_in_millimeters(tmp_path: Path) -> None:
     image(tmp_path / "Bike" / "im0.png"), image(tmp_path / "Bike" / "im1.png")
     write_depth(tmp_path / "Bike" / "disp0.pfm", np.full(SIZE, 30.0))
     calibration = tmp_path / "Bike" / "calib.txt"

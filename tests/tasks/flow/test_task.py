@@ -125,7 +125,7 @@ def test_iterations__change_the_prediction():
     assert np.abs(one - two).max() > 1e-4 < np.abs(three - two).max()
 
 
-def test_sequence__gives_a_record_per_neighbouring_pair():
+def test_sequence__gives_a_record_per_neighboring_pair():
     results = model().predict(frames(3), precision="float32")
     assert [type(result) for result in results] == [FlowField, FlowField]
     assert results[0].size == (40, 56) and results[0].occlusion.shape == (40, 56)
