@@ -227,7 +227,7 @@ models = [densevision.load(file) for file in sys.argv[1:]]
 for _ in range(3):
     for model in models:
         model.predict(image)
-print(int(re.search("VmHWM: *([0-9]+)", open("/proc/self/status").read())[1]) / 1024)
+print(int(re.search(r"VmHWM:[ \t]*([0-9]+)", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
