@@ -60,7 +60,7 @@ REQUIRED_MODULES = {
 
 TOLERANCES = {
     False: Tolerance(absolute=1e-3, relative=1e-6, score_tie=1e-4, outlier_fraction=0.005),
-    True: Tolerance(absolute=2e-2, relative=1e-2, score_tie=2e-2, outlier_fraction=0.05),
+    True: Tolerance(absolute=2e-2, relative=1e-2, largest_fraction=0.1, score_tie=2e-2, outlier_fraction=0.05),
 }
 """Half precision or not -> accepted differences.
 
@@ -110,7 +110,9 @@ def export(
     task = predictor.task
     options = _widen_options(task, predictor.options)
     samples = [*make_trial_samples(task.input_spec), *_open_images(images, task)]
-    accepted = TOLERANCES[half] if tolerance is None else replace(TOLERANCES[half], absolute=tolerance, relative=0.0)
+    accepted = TOLERANCES[half]
+    if tolerance is not None:
+        accepted = replace(accepted, absolute=tolerance, relative=0.0, largest_fraction=math.inf)
     card = predictor.card.replace(config=task.config.to_dict()).to_json()
 
     def prepare(options: PredictOptions) -> tuple[Writer, ExportMetadata]:

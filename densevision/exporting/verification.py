@@ -22,6 +22,8 @@ MAX_TIED_FRACTION = 0.5
 """Maximum fraction of rows that may differ because of tied scores; in a wrong export nearly all rows differ."""
 IOU_MARGIN = 0.01
 """Two overlaps that lie closer together than this may fall on different sides of the IoU threshold."""
+ROUNDING = 1e-6
+"""A difference that is always accepted."""
 MATCH_COLUMNS = 4
 """Outputs with more values per row than this, such as masks, do not take part in matching rows."""
 
@@ -35,6 +37,8 @@ class Tolerance:
     Attributes:
         absolute: Accepted absolute difference.
         relative: Accepted difference as a fraction of the output's largest magnitude.
+        largest_fraction: The absolute difference and ties are at most this fraction of the output's largest magnitude:
+            scores of a detector that was barely trained may all be small.
         score_tie: Scores that differ by less than this may change places.
         outlier_fraction: Fraction of the rows, the worst ones, that is ignored: rounding decides where a score or an
             overlap lies exactly on a threshold.
@@ -42,12 +46,17 @@ class Tolerance:
 
     absolute: float = 1e-3
     relative: float = 1e-6
+    largest_fraction: float = 0.01
     score_tie: float = 1e-4
     outlier_fraction: float = 0.005
 
     def compute_limit(self, magnitude: float) -> float:
         """The accepted difference of an output with this largest magnitude."""
-        return max(self.absolute, self.relative * magnitude)
+        return max(self.reduce(self.absolute, magnitude), self.relative * magnitude)
+
+    def reduce(self, difference: float, magnitude: float) -> float:
+        """A difference that suits an output with this largest magnitude."""
+        return min(difference, max(self.largest_fraction * magnitude, ROUNDING))
 
 
 def make_trial_samples(specs: Mapping[str, InputSpec]) -> list[Sample]:
@@ -156,10 +165,11 @@ class OutputComparison:
             return np.zeros(_count_rows(rows), bool)
         scores, other_scores = rows["scores"], others["scores"]
         is_cut_off = _count_rows(others) == capacity
-        is_tied = np.full(len(scores), is_cut_off) & (scores <= other_scores.min() + self.tolerance.score_tie)
+        tie = self.tolerance.reduce(self.tolerance.score_tie, self.magnitudes["scores"])
+        is_tied = np.full(len(scores), is_cut_off) & (scores <= other_scores.min() + tie)
         if self.iou_threshold is not None and "boxes" in rows:
             suppresses = _compute_iou(rows["boxes"], others["boxes"]) >= self.iou_threshold - IOU_MARGIN
-            suppresses &= other_scores >= scores[:, None] - self.tolerance.score_tie
+            suppresses &= other_scores >= scores[:, None] - tie
             if "labels" in rows and not self.class_agnostic:
                 suppresses &= rows["labels"][:, None] == others["labels"]
             is_tied |= (suppresses & is_other_unmatched).any(1)

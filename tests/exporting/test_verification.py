@@ -142,6 +142,18 @@ def test_comparison__faults_are_detected_despite_ties(fault: str, score_spread: 
     assert max(compare(expected, wrong, iou_threshold=0.6).values()) > 1e-3
 
 
+@pytest.mark.parametrize("prior", [-4.6, -9.2])
+def test_comparison__small_scores_must_agree_too(prior: float):
+    logits, boxes, labels = make_candidates(0, 1e-2)
+    expected = detect(logits + 4.6 + prior, boxes, labels)
+    comparison = OutputComparison(iou_threshold=0.6)
+    comparison.add(expected, {**expected, "scores": 0.95 * expected["scores"]})
+    difference = comparison.compute_differences()["scores"]
+    limit = comparison.tolerance.compute_limit(comparison.magnitudes["scores"])
+    assert difference > 2 * limit
+    assert Tolerance(absolute=1.0, largest_fraction=math.inf).compute_limit(1e-5) == 1.0
+
+
 def test_make_trial_samples__one_image_per_input_and_a_batch_of_two():
     specs = {"image": InputSpec(multiple_of=8), "next": InputSpec(multiple_of=8, channels=5)}
     groups = list(split_batches(make_trial_samples(specs)))
