@@ -36,6 +36,7 @@ from densevision.yaml_files import read_yaml
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from densevision.engines import Engine
     from densevision.inference.keywords import PredictKeywords
     from densevision.training.tune import TuneResult
 
@@ -63,11 +64,13 @@ TRAINING_SECTIONS = ("loss.", "degrade.", "quality.", "evaluation.")
 
 log = logging.getLogger(__name__)
 
-_cache: dict[tuple[str, float], Predictor] = {}
+_cache: dict[tuple[str, float, str | None], Predictor] = {}
 _cache_lock = ForkSafeLock()
 
 
-def load(weights: PathLike | None = None, task: str | None = None, overrides: Overrides = None) -> Predictor:
+def load(
+    weights: PathLike | None = None, task: str | None = None, overrides: Overrides = None, engine: Engine = "torch"
+) -> Predictor:
     """Loads weights, an exported model, or a name.
 
     Args:
@@ -75,6 +78,8 @@ def load(weights: PathLike | None = None, task: str | None = None, overrides: Ov
             `densevision models` lists; the bundled demo weights of the task by default.
         task: Refuse weights of any other task.
         overrides: Dotted names to values of the weights' own config, such as `{"scale": 3}`.
+        engine: What computes the network: "torch", or "onnxruntime" or "openvino", for which it is exported once into
+            the cache folder. They need the extra export.
 
     Returns:
         A predictor; its `model` is the `torch.nn.Module`, its `card` says what the weights are.
@@ -86,7 +91,7 @@ def load(weights: PathLike | None = None, task: str | None = None, overrides: Ov
     predictor = _open(weights, task)
     if overrides:
         predictor.configure(overrides)
-    return predictor
+    return _use_engine(predictor, engine)
 
 
 @overload
@@ -144,6 +149,7 @@ def predict(
     *,
     stream: bool = False,
     overrides: Overrides = None,
+    engine: Engine | None = None,
     device: str | None = None,
     precision: str | None = None,
     batch: int | None = None,
@@ -176,6 +182,7 @@ def predict(
         weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
         stream: Return an iterator.
         overrides: Dotted names to values of the weights' own config.
+        engine: What computes the network: "torch" (the default), "onnxruntime" or "openvino"; see `load`.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32", "bfloat16" or "float16".
         batch: Images per forward pass.
@@ -207,9 +214,9 @@ def predict(
     arguments = dict(locals())
     options = {name: arguments[name] for name in PredictOptions.model_fields if name in arguments} | unknown
     if isinstance(weights, Predictor) or overrides or find_builtin_model(weights, task):
-        predictor = _configure(_copy(weights, task), overrides or {})
+        predictor = _use_engine(_configure(_copy(weights, task), overrides or {}), engine)
     else:
-        predictor = _load_cached(weights, task)
+        predictor = _load_cached(weights, task, engine)
     return predictor.predict(
         source, stream=stream, **{name: value for name, value in options.items() if value is not None}
     )
@@ -320,6 +327,7 @@ def evaluate(
     weights: Any = None,
     *,
     overrides: Overrides = None,
+    engine: Engine | None = None,
     split: Split = "val",
     out: PathLike | None = None,
     report: PathLike | None = None,
@@ -333,6 +341,7 @@ def evaluate(
         data: A dataset; a predictor of a run that was just trained may leave it out.
         weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
         overrides: Dotted names to values of the weights' own config, e.g. `{"data.val": "test.json"}`.
+        engine: What computes the network: "torch" (the default), "onnxruntime" or "openvino"; see `load`.
         split: "train" or "val".
         out: Folder for report.json and plots.
         report: Folder for an HTML report: numbers with intervals, plots, tables, best and worst images.
@@ -342,7 +351,8 @@ def evaluate(
     Returns:
         Metrics, protocol and counts.
     """
-    result = evaluate_detailed(task, data, weights, overrides=overrides, split=split, quiet=quiet, **options)
+    given = {"overrides": overrides, "engine": engine, "split": split, **options}
+    result = evaluate_detailed(task, data, weights, quiet=quiet, **given)
     if out is not None:
         result.report.write(Path(out) / "report.json")
         result.metric.draw_plots(Path(out) / "plots")
@@ -351,7 +361,8 @@ def evaluate(
 
         name = weights if isinstance(weights, (str, os.PathLike)) else None
         settings = [f"{option}={value}" for option, value in (overrides or {}).items()]
-        flags = {"weights": name, "data": data, "split": split, "set": settings, **options, "report": report}
+        flags = {"weights": name, "data": data, "split": split, "set": settings, "engine": engine, **options}
+        flags["report"] = report
         write_report(result, Path(report), format_command(result.report.task, "evaluate", flags))
     return result.report
 
@@ -362,6 +373,7 @@ def evaluate_detailed(
     weights: Any = None,
     *,
     overrides: Overrides = None,
+    engine: Engine | None = None,
     split: Split = "val",
     quiet: bool = False,
     **options: Any,
@@ -373,7 +385,7 @@ def evaluate_detailed(
 
     progress = hide_progress if quiet else show_progress
     with progress_context(progress):
-        opened = open_for_evaluation(task, data, weights, overrides=overrides, split=split, **options)
+        opened = open_for_evaluation(task, data, weights, overrides=overrides, engine=engine, split=split, **options)
     predictor, samples, predict_options = opened
     return evaluate_model(predictor, samples, predict_options, predictor.task.config.data.workers, progress)
 
@@ -384,6 +396,7 @@ def open_for_evaluation(
     weights: Any = None,
     *,
     overrides: Overrides = None,
+    engine: Engine | None = None,
     split: Split = "val",
     **options: Any,
 ) -> tuple[Predictor, SampleSet, PredictOptions]:
@@ -403,6 +416,7 @@ def open_for_evaluation(
     for name, value in list_ignored_settings(predictor.card.config).items():
         if predictor.file is not None and name not in (overrides or {}):
             log.warning("%s=%s of the card is ignored: only the caller may name files and addresses", name, value)
+    predictor = _use_engine(predictor, engine)
     predictor.options = predictor.task.evaluation_options()
     predict_options = check_options(predictor, options)
     return predictor, predictor.task.open_dataset(split), predict_options
@@ -583,14 +597,22 @@ def _check_task(predictor: Predictor, task: str | None) -> None:
         raise WeightsError(problem, file=predictor.file, field="task")
 
 
-def _load_cached(weights: Any, task: str | None) -> Predictor:
+def _use_engine(predictor: Predictor, engine: Engine | None) -> Predictor:
+    if engine in (None, "torch"):
+        return predictor
+    from densevision.engines import open_engine
+
+    return open_engine(predictor, engine)
+
+
+def _load_cached(weights: Any, task: str | None, engine: Engine | None) -> Predictor:
     """Loads each file once per process, so that a loop over `predict` costs only predictions."""
     path = resolve_weights(weights, task)
-    key = (str(path.resolve()), path.stat().st_mtime)
+    key = (str(path.resolve()), path.stat().st_mtime, engine)
     with _cache_lock:
         predictor = _cache.get(key)
         if predictor is None:
-            predictor = load(weights, task)
+            predictor = load(weights, task, engine=engine or "torch")
             _cache.clear()
             _cache[key] = predictor
     _check_task(predictor, task)

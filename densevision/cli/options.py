@@ -21,6 +21,7 @@ __all__ = [
     "data_option",
     "describe_config",
     "describe_invocation",
+    "engine_option",
     "folder_or_none",
     "json_flag",
     "parse_settings",
@@ -41,6 +42,12 @@ report_option = click.option(
 )
 weights_option = click.option(
     "--weights", metavar="FILE|NAME", help="Weights file, exported model or name; the bundled demo weights by default."
+)
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["torch", "onnxruntime", "openvino"]),
+    help="What computes the network; others than torch need the extra export, and export it once into the cache "
+    "folder. [default: torch]",
 )
 data_option = click.option("--data", metavar="PATH", help="Dataset folder or file, or scenes[:COUNT[:SEED]].")
 

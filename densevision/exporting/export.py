@@ -220,7 +220,7 @@ def compare_outputs(
         with torch.inference_mode():
             expected = reference(inputs)
         try:
-            outputs = exported.run(inputs, "cpu")
+            outputs = exported.run(inputs, "cpu", exported.precision(PredictOptions()))
         except Exception as error:  # the errors of the runtimes share no base class
             sizes = {name: tuple(tensor.shape) for name, tensor in inputs.items()}
             raise ExportError(f"the exported file does not run: {describe_error(error)}", value=sizes) from error

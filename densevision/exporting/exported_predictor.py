@@ -75,7 +75,7 @@ class ExportedPredictor(Predictor):
         """Devices on which the runtime can compute, the fastest first."""
 
     @abstractmethod
-    def run(self, inputs: Tensors, device: str) -> Tensors:
+    def run(self, inputs: Tensors, device: str, precision: str) -> Tensors:
         """Runs the file on inputs of the network's canvas: outputs by name, on the CPU."""
 
     def configure(self, settings: Mapping[str, Any]) -> None:
@@ -109,7 +109,7 @@ class ExportedPredictor(Predictor):
         Raises:
             UsageError: The file fixes another value of an option.
         """
-        self.precision(options)
+        precision = self.precision(options)
         device = self._pick_device(options.device)
         values = [
             (prefix, resolve_decode_options(task, own), self._list_fixed(task, prefix))
@@ -119,7 +119,7 @@ class ExportedPredictor(Predictor):
             for name in DECODE_OPTIONS:
                 self._check_option(name, requested[name], fixed[name], options)
         with self.lock:  # sessions and requests of the runtimes are not made for several threads
-            outputs = self.run(inputs, device)
+            outputs = self.run(inputs, device, precision)
         if not self.metadata.decoded:
             return self.task.postprocess(outputs, options)
         for prefix, requested, fixed in values:
@@ -174,7 +174,7 @@ class OnnxPredictor(ExportedPredictor):
         providers = import_runtime("onnxruntime", WeightsError).get_available_providers()
         return ["cuda", "cpu"] if torch.cuda.is_available() and "CUDAExecutionProvider" in providers else ["cpu"]
 
-    def run(self, inputs: Tensors, device: str) -> Tensors:
+    def run(self, inputs: Tensors, device: str, precision: str) -> Tensors:
         """Runs the session on the device."""
         if device != self._session_device:
             provider = ("CUDAExecutionProvider", {"use_tf32": 0}) if device == "cuda" else "CPUExecutionProvider"
@@ -189,13 +189,10 @@ class OpenVinoPredictor(ExportedPredictor):
 
     def __init__(self, task: Task, card: Card, metadata: ExportMetadata, network: Any):
         super().__init__(task, card, metadata)
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # By default it computes in bfloat16 where the processor can, with other results than the weights.
-            "INFERENCE_PRECISION_HINT": "f16" if metadata.half else "f32",
-        }
-        self._compiled = import_runtime("openvino", WeightsError).Core().compile_model(network, "CPU", settings)
+        self._core, self._network = import_runtime("openvino", WeightsError).Core(), network
+        self._has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._compiled_precision = "float16" if metadata.half else "float32"
+        self._compiled = self._compile(self._compiled_precision)
 
     @classmethod
     def open(cls, path: Path) -> tuple[Any, dict[str, str]]:
@@ -212,8 +209,30 @@ class OpenVinoPredictor(ExportedPredictor):
         """The CPU."""
         return ["cpu"]
 
-    def run(self, inputs: Tensors, device: str) -> Tensors:
-        """Runs the compiled model."""
+    def _compile(self, precision: str) -> Any:
+        # By default it computes in bfloat16 where the processor can, with other results than the weights.
+        hints = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_PRECISION_HINT": hints[precision],
+        }
+        return self._core.compile_model(self._network, "CPU", settings)
+
+    def precision(self, options: PredictOptions) -> str:
+        """The precision of the file; float32 files also compute in bfloat16 on request, where the processor can.
+
+        Raises:
+            UsageError: The options ask for another one.
+        """
+        if options.precision == "bfloat16" and not self.metadata.half and self._has_bfloat16:
+            return "bfloat16"
+        return super().precision(options)
+
+    def run(self, inputs: Tensors, device: str, precision: str) -> Tensors:
+        """Runs the model, compiled for this precision."""
+        if precision != self._compiled_precision:
+            self._compiled, self._compiled_precision = self._compile(precision), precision
         outputs = self._compiled({name: tensor.numpy() for name, tensor in inputs.items()})
         # The arrays are memory of the runtime, which the next run overwrites.
         return {
@@ -243,7 +262,7 @@ class TorchProgramPredictor(ExportedPredictor):
         """The devices of PyTorch."""
         return ["cuda", "cpu"] if torch.cuda.is_available() else ["cpu"]
 
-    def run(self, inputs: Tensors, device: str) -> Tensors:
+    def run(self, inputs: Tensors, device: str, precision: str) -> Tensors:
         """Runs the program, moved to the device."""
         if device != self._program_device:
             from torch.export.passes import move_to_device_pass

@@ -14,6 +14,7 @@ class PredictKeywords(TypedDict, total=False):
     """The options of `densevision.predict`, which describes them; None stands for the default."""
 
     overrides: Mapping[str, Any] | None
+    engine: Literal["torch", "onnxruntime", "openvino"] | None
     device: str | None
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None
     batch: int | None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -35,6 +35,8 @@ class ServerOptions(Config):
     token: str | None = None
     """Token that requests must send as `Authorization: Bearer TOKEN`; the environment variable keeps it out of the
     list of processes."""
+    engine: Literal["torch", "onnxruntime", "openvino"] = "torch"
+    """What computes the networks; others than torch need the extra export, and export them once into the cache."""
     device: Device = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"

@@ -91,6 +91,6 @@ def load_model(text: str, options: ServerOptions | None = None) -> ServedModel:
     task, equals, weights = text.partition("=")
     if equals and not weights:
         raise UsageError("names no weights", field="model", value=text, hint="For example detection=best.safetensors.")
-    predictor = load(weights or None, check_task_name(task))
+    predictor = load(weights or None, check_task_name(task), engine="torch" if options is None else options.engine)
     name = (Path(weights).stem if Path(weights).is_file() else weights) if weights else "bundled"
     return ServedModel(name, predictor, options)

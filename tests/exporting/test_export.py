@@ -208,7 +208,7 @@ def test_export__stricter_options_apply_and_others_are_refused(name, model, file
             exported.predict(images[0], **{option: value})
         assert error.value.field == option
     with pytest.raises(UsageError):
-        exported.predict(images[0], precision="bfloat16")
+        exported.predict(images[0], precision="float16")
 
 
 def test_configure__changes_the_data_but_not_the_model(files):

@@ -8,6 +8,7 @@ import click
 
 from densevision.cli.options import (
     data_option,
+    engine_option,
     json_flag,
     predict_options,
     quiet_flag,
@@ -25,6 +26,7 @@ def command(task: str) -> click.Command:
 
     @click.command("evaluate", help=f"Evaluate {task} weights on a dataset, with the preprocessing of predict.")
     @weights_option
+    @engine_option
     @data_option
     @set_option
     @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from densevision.cli.options import json_flag, predict_options, quiet_flag, select_given, set_option, weights_option
+from densevision.cli.options import (
+    engine_option,
+    json_flag,
+    predict_options,
+    quiet_flag,
+    select_given,
+    set_option,
+    weights_option,
+)
 from densevision.escaping import escape_control
 
 __all__ = ["command"]
@@ -21,6 +29,7 @@ def command(task: str) -> click.Command:
     @click.command("predict", help=f"Run {task} inference on images, a folder, a glob pattern or a video.")
     @click.argument("source", nargs=-1, required=True)
     @weights_option
+    @engine_option
     @set_option
     @click.option(
         "--out",

@@ -122,8 +122,8 @@ def test_other_architectures__any_batch(arch, suppressions, export_format, tmp_p
     path = export(predictor, tmp_path / f"model{SUFFIXES[export_format]}", export_format)
     exported = load_exported(path)
     inputs = torch.rand(3, 3, *[128 if arch == "dfine_n" else 96] * 2)
-    together = exported.run({"image": inputs}, "cpu")["scores"]
-    alone = torch.cat([exported.run({"image": image[None]}, "cpu")["scores"] for image in inputs])
+    together = exported.run({"image": inputs}, "cpu", "float32")["scores"]
+    alone = torch.cat([exported.run({"image": image[None]}, "cpu", "float32")["scores"] for image in inputs])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=0)
     if export_format == "onnx":
         import onnx
