@@ -39,16 +39,8 @@ _MODULES = {
     "densevision.opened_dataset": ("open_dataset",),
     "densevision.published_weights": ("convert_weights", "list_weights"),
     "densevision.publishing": ("push",),
-    "densevision.results": (
-        "DepthMap",
-        "Detections",
-        "FlowField",
-        "Image",
-        "Instances",
-        "JointResult",
-        "Result",
-        "SemanticMap",
-    ),
+    "densevision.results": ("DepthMap", "Detections", "FlowField", "Image", "Instances", "JointResult")
+    + ("Result", "SemanticMap"),
     "densevision.system_checks": ("doctor",),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from densevision.errors import UsageError
 from densevision.tasks import check_task_name
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from densevision.api import Overrides, PathLike, Split
     from densevision.evaluation.comparison import Comparison
     from densevision.evaluation.error_analysis import ErrorAnalysis
@@ -19,7 +21,27 @@ if TYPE_CHECKING:
     from densevision.metrics.scoring import OnError
     from densevision.metrics.tide import TideConvention
 
-__all__ = ["analyze", "compare", "measure_robustness"]
+__all__ = ["Origin", "analyze", "compare", "measure_robustness"]
+
+
+class Origin(TypedDict, total=False):
+    """What is evaluated on what: weights on a dataset, or prediction files against ground-truth files.
+
+    Attributes:
+        data: A dataset on which weights are evaluated.
+        truth: Ground-truth files against which prediction files are scored; as `densevision.score` takes them.
+        split: With `data`: "train" or, by default, "val".
+        overrides: Dotted names of config options to values.
+        images: With `truth`: folder of the images to draw on.
+        on_error: With `truth`: "fail" (the default) or "skip", as `densevision.score` takes it.
+    """
+
+    data: PathLike | None
+    truth: PathLike | None
+    split: Split | None
+    overrides: Overrides
+    images: PathLike | None
+    on_error: OnError | None
 
 
 def compare(
@@ -27,17 +49,12 @@ def compare(
     baseline: Any,
     candidate: Any,
     *,
-    data: PathLike | None = None,
-    truth: PathLike | None = None,
-    split: Split | None = None,
-    overrides: Overrides = None,
-    images: PathLike | None = None,
-    on_error: OnError | None = None,
     draws: int = 1000,
     seed: int = 0,
     out: PathLike | None = None,
     quiet: bool = False,
     command: str = "",
+    **origin: Unpack[Origin],
 ) -> Comparison:
     """Compares two weights on a dataset, or two sets of prediction files with their ground truth.
 
@@ -45,17 +62,12 @@ def compare(
         task: A name in `TASKS`.
         baseline: Weights with `data`, prediction files with `truth`. Changes are relative to it.
         candidate: As `baseline`.
-        data: A dataset on which weights are evaluated.
-        truth: Ground-truth files against which prediction files are scored; as `score` takes them.
-        split: With `data`: "train" or, by default, "val".
-        overrides: Dotted names of config options to values.
-        images: With `truth`: folder of the images to draw on.
-        on_error: With `truth`: "fail" (the default) or "skip", as `score` takes it.
         draws: Resamples of the images for the paired bootstrap intervals.
         seed: Seed of the resampling.
         out: Folder for a page and compare.json.
         quiet: Suppress progress bars.
         command: The command that reproduces the page.
+        **origin: `data` or `truth`, and what belongs to it; see `Origin`.
 
     Raises:
         UsageError: Neither `data` nor `truth` is given or both are, or an option belongs to the other one.
@@ -63,10 +75,10 @@ def compare(
     """
     from densevision.evaluation.comparison import compare as compare_evaluations
 
-    settings: dict[str, Any] = {"split": split, "overrides": overrides, "images": images, "on_error": on_error}
-    first, second = (_evaluate(task, side, data, truth, quiet, **settings) for side in (baseline, candidate))
+    first, second = (_evaluate(task, side, quiet, **origin) for side in (baseline, candidate))
+    on_error = origin.get("on_error") or "fail"
     return compare_evaluations(
-        first, second, draws=draws, seed=seed, on_error=on_error or "fail", out=_to_path(out), command=command
+        first, second, draws=draws, seed=seed, on_error=on_error, out=_to_path(out), command=command
     )
 
 
@@ -74,16 +86,11 @@ def analyze(
     task: str,
     source: Any,
     *,
-    data: PathLike | None = None,
-    truth: PathLike | None = None,
-    split: Split | None = None,
-    overrides: Overrides = None,
-    images: PathLike | None = None,
-    on_error: OnError | None = None,
     tide: TideConvention = "coco",
     out: PathLike | None = None,
     quiet: bool = False,
     command: str = "",
+    **origin: Unpack[Origin],
 ) -> ErrorAnalysis:
     """Sorts the errors of weights or prediction files by kind, and says what each kind costs.
 
@@ -93,16 +100,11 @@ def analyze(
     Args:
         task: A name in `TASKS`.
         source: Weights with `data`, prediction files with `truth`.
-        data: A dataset on which weights are evaluated.
-        truth: Ground-truth files against which prediction files are scored; as `score` takes them.
-        split: With `data`: "train" or, by default, "val".
-        overrides: Dotted names of config options to values.
-        images: With `truth`: folder of the images to draw on.
-        on_error: With `truth`: "fail" (the default) or "skip", as `score` takes it.
         tide: Costs by COCO's evaluation, or as the authors' toolbox tidecv computes them.
         out: Folder for a page with the worst images, and errors.json.
         quiet: Suppress progress bars.
         command: The command that reproduces the page.
+        **origin: `data` or `truth`, and what belongs to it; see `Origin`.
 
     Raises:
         UsageError: Neither `data` nor `truth` is given or both are, or an option belongs to the other one.
@@ -111,8 +113,7 @@ def analyze(
     from densevision.evaluation.error_analysis import analyze as analyze_errors
     from densevision.inference.progress import hide_progress, show_progress
 
-    settings: dict[str, Any] = {"split": split, "overrides": overrides, "images": images, "on_error": on_error}
-    evaluation = _evaluate(task, source, data, truth, quiet, **settings)
+    evaluation = _evaluate(task, source, quiet, **origin)
     progress = hide_progress if quiet else show_progress
     return analyze_errors(evaluation, tide=tide, out=_to_path(out), command=command, progress=progress)
 
@@ -171,13 +172,13 @@ def measure_robustness(
 def _evaluate(
     task: str,
     source: Any,
-    data: PathLike | None,
-    truth: PathLike | None,
     quiet: bool,
-    split: Literal["train", "val"] | None,
-    overrides: Overrides,
-    images: PathLike | None,
-    on_error: OnError | None,
+    data: PathLike | None = None,
+    truth: PathLike | None = None,
+    split: Split | None = None,
+    overrides: Overrides = None,
+    images: PathLike | None = None,
+    on_error: OnError | None = None,
 ) -> EvaluationResult:
     if (truth is None) == (data is None):
         problem = "needs either truth (--truth), for prediction files, or data (--data), for weights"

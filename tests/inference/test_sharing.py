@@ -41,6 +41,18 @@ def predict(task: str, weights: dict[str, Path]) -> np.ndarray:
     return result.labels if task == "semantic" else result.depth
 
 
+def wait_for_exit(child: int, seconds: float = 20) -> int | None:
+    """The exit code of a process; None if it hangs, and then it is killed."""
+    deadline = time.monotonic() + seconds
+    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if done == (0, 0):
+        os.kill(child, 9)
+        os.waitpid(child, 0)
+        return None
+    return os.waitstatus_to_exitcode(done[1])
+
+
 def test_predict__eight_threads_and_two_files(weights: dict[str, Path]) -> None:
     expected = {task: predict(task, weights) for task in TASKS}
     turns = [TASKS[number % 2] for number in range(8)]
@@ -73,13 +85,7 @@ def test_predict__fork_while_threads_load_and_prediction(weights: dict[str, Path
                     os._exit(0 if np.array_equal(predict("depth", weights), expected) else 3)
                 finally:
                     os._exit(4)
-            deadline = time.monotonic() + 60
-            while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            if done == (0, 0):
-                os.kill(child, 9)
-                os.waitpid(child, 0)
-            assert done[0] == child and os.waitstatus_to_exitcode(done[1]) == 0
+            assert wait_for_exit(child, seconds=60) == 0
     finally:
         stop.set()
         for thread in threads:
@@ -109,10 +115,10 @@ def test_predict__spawned_processes(weights: dict[str, Path], tmp_path: Path) ->
 def test_predict__threads_share_one_load(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     loads, real = [], api.load
 
-    def slow(*arguments: object) -> object:
+    def slow(*arguments: object, **keywords: object) -> object:
         loads.append(arguments)
         time.sleep(0.05)
-        return real(*arguments)
+        return real(*arguments, **keywords)
 
     monkeypatch.setattr(api, "load", slow)
     monkeypatch.setattr(api, "_cache", {})
@@ -182,15 +188,10 @@ def test_locks__free_in_a_forked_child() -> None:
     if child == 0:
         with lock, mode(net, torch.device("meta")):
             os._exit(0)
-    deadline = time.monotonic() + 20
-    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    code = wait_for_exit(child)
     release.set()
     thread.join()
-    if done == (0, 0):
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    assert done == (child, 0)
+    assert code == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
@@ -211,15 +212,10 @@ def test_cached_property__computed_in_a_forked_child_while_a_thread_computes_ano
     if child == 0:
         release.set()
         os._exit(Slow().value)
-    deadline = time.monotonic() + 20
-    while (done := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    code = wait_for_exit(child)
     release.set()
     thread.join()
-    if done == (0, 0):
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    assert done[0] == child and os.waitstatus_to_exitcode(done[1]) == 2
+    assert code == 2
 
 
 def test_locks__copies_are_new_and_free() -> None:
