@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from densevision.api import check, evaluate, export, load, predict, score, train, tune
     from densevision.datasets.conversion import convert_dataset
     from densevision.file_info import info
+    from densevision.labeling import autolabel
     from densevision.models import create_joint_model, create_model, list_models
     from densevision.opened_dataset import open_dataset
     from densevision.published_weights import convert_weights, list_weights
@@ -33,6 +34,7 @@ logging.getLogger("densevision").addFilter(escape_record)  # messages name files
 _MODULES = {
     "densevision.analysis": ("analyze", "compare", "measure_robustness"),
     "densevision.api": ("check", "evaluate", "export", "load", "predict", "score", "train", "tune"),
+    "densevision.labeling": ("autolabel",),
     "densevision.datasets.conversion": ("convert_dataset",),
     "densevision.file_info": ("info",),
     "densevision.models": ("create_joint_model", "create_model", "list_models"),
@@ -62,6 +64,7 @@ __all__ = [
     "WeightsError",
     "__version__",
     "analyze",
+    "autolabel",
     "check",
     "compare",
     "convert_dataset",

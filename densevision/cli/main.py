@@ -32,14 +32,17 @@ VERBS = {
     "compare": "Compare two models or prediction files, with confidence intervals.",
     "robustness": "Measure how a model degrades under corruptions.",
 }
+_AUTOLABEL = {"autolabel": "Write predictions as labels that people correct in an annotation program."}
 TASK_VERBS = {
+    "detection": _AUTOLABEL,
+    "instance": _AUTOLABEL,
     "flow": {"submit": "Write files for the test servers of Sintel and KITTI."},
     "joint": {
         "split": "Write the weights of each task as weights of their own.",
         "combine": "Write weights of single tasks as those of a joint model.",
     },
 }
-"""Verbs that a single task has."""
+"""Verbs that only some tasks have."""
 COMMANDS = {
     "doctor": "Check whether this machine can run densevision.",
     "demo": "Run every task on fresh synthetic scenes and write one page.",

@@ -30,7 +30,7 @@ from densevision.io.atomic_write import write_bytes, write_text
 from densevision.io.decode import read_header
 from densevision.ops import masks as rle
 
-__all__ = ["write_coco", "write_voc", "write_yolo"]
+__all__ = ["TOLERANCE", "copy_image", "count_ids_and_areas", "write_coco", "write_voc", "write_yolo"]
 
 TOLERANCE = 1.0
 """Pixels by which areas and boxes may differ from those of the target before they count as lost."""
@@ -49,7 +49,7 @@ def write_coco(splits: dict[str, ObjectSplit], out: Path, report: ConversionRepo
             for row in objects.rows(image):
                 entry = _build_coco_object(objects, image, row)
                 annotations.append({"id": len(annotations) + 1, "image_id": image_id, **entry})
-            _copy_image(objects, image, out / "images" / split / name)
+            copy_image(objects, image, out / "images" / split / name)
         categories = [{"id": category_id, "name": name} for category_id, name in zip(boxes.ids, boxes.names)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         write_text(out / "annotations" / f"instances_{split}.json", dump_json(content))
@@ -91,9 +91,9 @@ def write_yolo(splits: dict[str, ObjectSplit], out: Path, report: ConversionRepo
             lines = [f"{numbers[objects.name(row)]} {_format_yolo_shape(objects, image, row, report)}" for row in rows]
             label = out / "labels" / split / f"{os.path.splitext(name)[0]}.txt"
             write_text(label, "".join(f"{line}\n" for line in lines))
-            _copy_image(objects, image, out / "images" / split / name)
+            copy_image(objects, image, out / "images" / split / name)
         report.add("crowd regions", int(objects.boxes.crowd.sum()))
-        _count_ids_and_areas(objects, report)
+        count_ids_and_areas(objects, report)
     count_category_ids(categories.values(), 0, report)
     content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(categories))}
     write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
@@ -132,11 +132,11 @@ def write_voc(splits: dict[str, ObjectSplit], out: Path, report: ConversionRepor
             claimed[stem] = f"{split}/{path}"
             stems.append(stem)
             write_bytes(out / "Annotations" / f"{stem}.xml", _build_voc_annotation(objects, image, name))
-            _copy_image(objects, image, out / "JPEGImages" / name)
+            copy_image(objects, image, out / "JPEGImages" / name)
         write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
         if objects.masks is not None:
             report.add("masks", len(objects.boxes.labels))
-        _count_ids_and_areas(objects, report)
+        count_ids_and_areas(objects, report)
     categories = collect_categories(splits)
     count_category_ids(categories.values(), 1, report)
     write_text(out / "labels.txt", "".join(f"{name}\n" for name in categories))
@@ -162,7 +162,7 @@ def _build_voc_annotation(objects: ObjectSplit, image: int, name: str) -> bytes:
     return ElementTree.tostring(root, "utf-8") + b"\n"
 
 
-def _count_ids_and_areas(objects: ObjectSplit, report: ConversionReport) -> None:
+def count_ids_and_areas(objects: ObjectSplit, report: ConversionReport) -> None:
     """Counts image ids that are not 1, 2, ..., and stated areas that differ from those of masks or boxes."""
     count_image_ids(objects, report)
     report.add("stated areas", sum(_compare_areas(objects)))
@@ -180,6 +180,7 @@ def _compare_areas(objects: ObjectSplit) -> Iterator[bool]:
             yield bool(not np.isnan(stated_area) and abs(stated_area - area) > TOLERANCE)
 
 
-def _copy_image(objects: ObjectSplit, image: int, target: Path) -> None:
+def copy_image(objects: ObjectSplit, image: int, target: Path) -> None:
+    """Copies an image, with its times, into a folder that may not exist yet."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(objects.folder / objects.boxes.files[image], target)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from densevision.datasets.conversion import box_writers, dense_maps, index_masks
+from densevision.datasets.conversion import annotation_writers, box_writers, dense_maps, index_masks
 from densevision.datasets.conversion.objects import read_splits
 from densevision.datasets.conversion.report import ConversionReport
 from densevision.datasets.mask_layouts import MaskFolderSource, detect_mask_format
@@ -15,14 +15,17 @@ from densevision.errors import DataError, UsageError
 from densevision.io.atomic_write import atomic_folder
 from densevision.io.label_issues import OnError
 
-__all__ = ["TARGET_FORMATS", "convert_dataset"]
+__all__ = ["OBJECT_WRITERS", "TARGET_FORMATS", "convert_dataset"]
 
 Writer = Callable[[dict[str, Any], Path, ConversionReport], None]
 
-BOX_WRITERS: dict[str, Writer] = {
+OBJECT_WRITERS: dict[str, Writer] = {
     "coco": box_writers.write_coco,
     "yolo": box_writers.write_yolo,
     "voc": box_writers.write_voc,
+    "cvat": annotation_writers.write_cvat,
+    "labelme": annotation_writers.write_labelme,
+    "label-studio": annotation_writers.write_label_studio,
 }
 DEPTH_WRITERS: dict[str, Writer] = {
     "kitti-depth": dense_maps.write_kitti_depth,
@@ -34,7 +37,7 @@ FLOW_WRITERS: dict[str, Writer] = {
     "kitti-flow": dense_maps.write_kitti_flow,
     "middlebury": dense_maps.write_middlebury,
 }
-TARGET_FORMATS = (*BOX_WRITERS, "masks", *DEPTH_WRITERS, *FLOW_WRITERS)
+TARGET_FORMATS = (*OBJECT_WRITERS, "masks", *DEPTH_WRITERS, *FLOW_WRITERS)
 """Possible values of `to`."""
 OPTION_NAMES = {"data.on_error": "on_error", "data.scale": "scale"}
 """Config option in messages of readers -> argument of `convert_dataset`."""
@@ -121,13 +124,13 @@ def _read_objects_or_masks(
         _refuse_options(masks=masks, uncovered=uncovered, on_error=on_error)
         if to == "masks":
             return mask_splits, index_masks.write_masks
-        return index_masks.build_objects(mask_splits, report), BOX_WRITERS[to]
+        return index_masks.build_objects(mask_splits, report), OBJECT_WRITERS[to]
     if to == "masks":
         _refuse_options(masks=masks)
         masks = True
     objects = read_splits(source, masks, on_error or "fail", report)
     if to != "masks":
-        return objects, BOX_WRITERS[to]
+        return objects, OBJECT_WRITERS[to]
     is_unknown = uncovered == "unknown"
     return objects, lambda splits, out, report: index_masks.write_objects(splits, out, report, is_unknown)
 

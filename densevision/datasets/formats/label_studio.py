@@ -36,7 +36,7 @@ from densevision.io.image_files import IMAGE_SUFFIXES, MAX_INT32, list_files
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.masks import encode
 
-__all__ = ["decode_brush", "find_labels", "read_class_names", "read_images"]
+__all__ = ["decode_brush", "encode_brush", "find_labels", "read_class_names", "read_images"]
 
 LABEL_KEYS = ("rectanglelabels", "polygonlabels", "ellipselabels", "brushlabels")
 SHAPES_WITHOUT_AREA = ("keypointlabels", "keypoint", "vectorlabels")
@@ -136,6 +136,28 @@ def decode_brush(numbers: Sequence[int], size: tuple[int, int]) -> np.ndarray | 
     except EOFError:
         return None
     return values.reshape(*size, CHANNELS)[..., -1]
+
+
+def encode_brush(mask: np.ndarray) -> list[int]:
+    """Encodes a mask (height, width) bool as a brush; see `decode_brush`. All runs have one value.
+
+    >>> mask = np.eye(3, dtype=bool)
+    >>> np.array_equal(decode_brush(encode_brush(mask), mask.shape), mask)
+    True
+    """
+    values = np.repeat(mask.ravel(), CHANNELS)
+    starts = np.flatnonzero(np.diff(values, prepend=not values[0]))
+    length_bits = (3, 5, 9, 16)
+    parts = [f"{values.size:032b}{8 - 1:05b}", *(f"{bits - 1:04b}" for bits in length_bits)]
+    for start, count in zip(starts.tolist(), np.diff(starts, append=values.size).tolist()):
+        value = f"{255 * int(values[start]):08b}"
+        while count:
+            length = min(count, 1 << length_bits[-1])
+            row = next(row for row, bits in enumerate(length_bits) if length <= 1 << bits)
+            parts.append(f"1{row:02b}{length - 1:0{length_bits[row]}b}{value}")
+            count -= length
+    bits = "".join(parts)
+    return np.packbits(np.frombuffer(bits.encode("ascii"), np.uint8) - ord("0")).tolist()
 
 
 def _is_label_studio(file: Path) -> bool:

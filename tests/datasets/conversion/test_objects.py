@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -439,3 +440,64 @@ def test_yolo__crowds_are_left_out_and_boxes_clipped(tmp_path) -> None:
     np.testing.assert_allclose(corners, expected, atol=1e-6)
     assert np.min(corners) >= 0 and np.max(corners) <= 1 + 1e-9
     assert report.counts["crowd regions"] == 1 and report.counts["parts of boxes outside the image"] == 2
+
+
+def to_rows(root: Path, split: str) -> list[tuple[Any, ...]]:
+    """File, class, box and mask of every object but crowds, in the order of the file."""
+    sizes = {entry["file_name"]: (entry["height"], entry["width"]) for entry in content(root, split)["images"]}
+    rows = []
+    for file, name, box, segmentation, crowd in list_objects(root, split, "bbox", "segmentation", "iscrowd"):
+        if not crowd:
+            parts = [np.reshape(part, (-1, 2)) for part in segmentation] if isinstance(segmentation, list) else None
+            mask = segmentation if parts is None else encode_polygons(parts, sizes[file])
+            rows.append((file, name, np.round(box, 1).tolist(), mask))
+    return rows
+
+
+@pytest.mark.parametrize("target", ["cvat", "labelme", "label-studio"])
+def test_annotation_programs__masks_return_exactly(target: str, coco: Path, tmp_path: Path) -> None:
+    holes = json.loads((coco / "annotations" / "instances_val.json").read_text())
+    holes["annotations"][0]["iscrowd"] = 0
+    (coco / "annotations" / "instances_val.json").write_text(json.dumps(holes))
+    report = convert_dataset(coco, tmp_path / "labels", target)
+    assert report.counts["crowd regions"] == 1
+    again = tmp_path / "again"
+    convert_dataset(tmp_path / "labels", again, "coco")
+    has_splits = target != "label-studio"
+    assert report.counts["splits"] == (0 if has_splits else 1)
+    found = [row for split in ("train", "val")[: 2 if has_splits else 1] for row in to_rows(again, split)]
+    expected = [row for split in ("train", "val") for row in to_rows(coco, split)]
+    assert [(row[0].rpartition("/")[2], row[1]) for row in found] == [row[:2] for row in expected]
+    assert [decode(row[3]).tolist() for row in found] == [decode(row[3]).tolist() for row in expected]
+
+
+@pytest.mark.parametrize("target", ["cvat", "labelme", "label-studio"])
+def test_annotation_programs__boxes(target: str, coco: Path, tmp_path: Path) -> None:
+    convert_dataset(coco, tmp_path / "labels", target, masks=False)
+    convert_dataset(tmp_path / "labels", tmp_path / "again", "coco", masks=False)
+    splits = ("train", "val") if target != "label-studio" else ("train",)
+    found = [row for split in splits for row in list_objects(tmp_path / "again", split, "bbox")]
+    expected = [
+        (file, name, box)
+        for split in ("train", "val")
+        for file, name, box, crowd in list_objects(coco, split, "bbox", "iscrowd")
+        if not crowd
+    ]
+    assert [(row[0].rpartition("/")[2], row[1]) for row in found] == [row[:2] for row in expected]
+    np.testing.assert_allclose([row[2] for row in found], [row[2] for row in expected], atol=2e-3)
+
+
+def test_cvat__what_its_format_states(coco: Path, tmp_path: Path) -> None:
+    convert_dataset(coco, tmp_path / "cvat", "cvat")
+    root = ElementTree.parse(tmp_path / "cvat" / "annotations.xml").getroot()
+    assert root.findtext("version") == "1.1"
+    assert [label.findtext("name") for label in root.iterfind("meta/project/labels/label")] == ["cat", "dog, wet"]
+    image = root.find("image")
+    assert image is not None and (image.get("subset"), image.get("width")) == ("train", "64")
+    assert (tmp_path / "cvat" / "images" / str(image.get("name"))).is_file()
+    mask = image.find("mask")  # the object of two parts
+    assert mask is not None
+    runs = [int(run) for run in str(mask.get("rle")).split(",")]
+    assert sum(runs) == int(str(mask.get("width"))) * int(str(mask.get("height")))
+    parts = content(coco, "train")["annotations"][1]
+    assert sum(runs[1::2]) == parts["area"]
