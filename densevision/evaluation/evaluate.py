@@ -11,6 +11,7 @@ import torch
 
 from densevision.evaluation.report import Report
 from densevision.evaluation.result import EvaluationResult, Example
+from densevision.inference.device import autocast
 from densevision.inference.loader import Collate, make_reading_loader
 from densevision.inference.predict import predict_samples
 from densevision.inference.predictor import Predictor, TorchPredictor
@@ -89,7 +90,7 @@ def evaluate(
                 yield sample
 
     reader: Iterable[Sample] = read_samples()
-    loss_means = _LossMeans(model) if losses and isinstance(model, TorchPredictor) else None
+    loss_means = _LossMeans(model, model.precision(options)) if losses and isinstance(model, TorchPredictor) else None
     if loss_means is not None:
         reader = loss_means.observe(reader, options.batch)
     for sample, result in predict_samples(model, reader, options):
@@ -143,14 +144,15 @@ def evaluate_model(
 
 
 class _LossMeans:
-    """Accumulates the losses of the samples that pass by on their way to the predictor.
+    """Accumulates the losses of the samples that pass by on their way to the predictor, in its precision.
 
     Attributes:
         totals: Loss name -> (sum over samples, number of samples).
     """
 
-    def __init__(self, model: TorchPredictor):
+    def __init__(self, model: TorchPredictor, precision: str):
         self.task, self.model, self.collate = model.task, model.model, Collate(model.task)
+        self.precision = precision
         self.totals: dict[str, tuple[float, int]] = {}
 
     def observe(self, samples: Iterable[Sample], batch: int) -> Iterator[Sample]:
@@ -172,7 +174,7 @@ class _LossMeans:
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), autocast(device, self.precision):
             losses = self.task.compute_losses(self.model, self.collate(labeled).to(device), None, "net")
         self.model.train(was_training)  # the model may be in training
         for name, value in losses.items():
