@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
+from densevision.inference.read_ahead import read_ahead
 from densevision.inference.sliding_window import choose_tile, predict_blended
 from densevision.inference.sources import open_source
 from densevision.inference.tta import make_tta_views
@@ -36,7 +37,8 @@ def predict(predictor: Predictor, source: Any, stream: bool = False, **options: 
     """
     checked = check_options(predictor, options)
     opened = open_source(source, predictor.task.input_spec, checked.max_pixels, checked.on_error == "skip")
-    results = (result for _, result in predict_samples(predictor, opened.samples, checked))
+    samples = opened.samples if opened.kind == "single" else read_ahead(opened.samples)
+    results = (result for _, result in predict_samples(predictor, samples, checked))
     if stream or opened.kind == "stream":
         return results
     return next(results) if opened.kind == "single" else list(results)
@@ -80,7 +82,7 @@ def check_options(predictor: Predictor, options: Mapping[str, Any]) -> PredictOp
 def predict_samples(
     predictor: Predictor, samples: Iterable[Sample], options: PredictOptions
 ) -> Iterator[tuple[Sample, Result]]:
-    """Yields samples with their results, in order; at most one batch is held in memory."""
+    """Yields samples with their results, in order; at most one batch is in memory here."""
     if options.warm_start:
         yield from _predict_sequence(predictor, samples, options)
         return

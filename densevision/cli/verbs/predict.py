@@ -60,6 +60,7 @@ def command(task: str) -> click.Command:
         from densevision import api
         from densevision.cli.prediction_writer import PredictionWriter
         from densevision.cli.printing import configure_logging
+        from densevision.inference.read_ahead import read_ahead
 
         configure_logging(quiet)
         writer = None if as_json else PredictionWriter(source, Path(out or "predictions"), save or ("png",))
@@ -67,7 +68,7 @@ def command(task: str) -> click.Command:
         results = api.predict(target, task, weights, stream=True, overrides=overrides, **select_given(options))
         video = None if writer is None else writer.video
         with video or nullcontext():
-            for number, result in enumerate(results):
+            for number, result in enumerate(read_ahead(results)):  # writing overlaps with predicting
                 name = result.source if isinstance(result.source, str) else f"{number:06d}"
                 if writer is None:
                     click.echo(json.dumps({"source": name, **result.to_dict()}, allow_nan=False))
