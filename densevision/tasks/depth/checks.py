@@ -149,8 +149,10 @@ def check(config: DepthConfig, context: CheckContext) -> None:
         return
     frames_by_split = {split: _list_frames(config, split, context) for split in splits}
     if not any(frames_by_split.values()):
-        hint = "Put images and depth into rgb/ and depth/, pairs into left/ and right/, or use a known layout."
-        raise DataError("neither split has an image with depth or a pair", file=root, hint=hint)
+        from densevision.tasks.depth.dataset import make_layout_hint
+
+        problem = "neither split has an image with depth or a pair"
+        raise DataError(problem, file=root, hint=make_layout_hint(root))
     for split, frames in frames_by_split.items():
         for frame in frames:
             context.fix_plan.exclude_together(frame.image, frame.truth, frame.right)

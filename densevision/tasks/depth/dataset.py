@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from densevision.datasets.scenes import Scene, Scenes
 from densevision.datasets.splits import SceneSource, hold_out, hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.decode import open_pillow
+from densevision.io.depth import SUFFIXES as DEPTH_SUFFIXES
 from densevision.io.depth import DepthFile, has_signed_numbers, permits_8bit, read_depth, read_depth_size
 from densevision.io.image import convert_channels, read_image, read_image_size
 from densevision.io.image_files import is_complete_file
@@ -25,8 +27,10 @@ from densevision.sample import Sample, SampleSet
 from densevision.tasks.depth.config import DepthConfig, DepthData
 from densevision.tasks.depth.sgbm import match_stereo
 
-__all__ = ["DepthSet", "SceneDepth", "infer_camera", "list_frames", "open_split", "remove_labels"]
+__all__ = ["DepthSet", "SceneDepth", "infer_camera", "list_frames", "make_layout_hint", "open_split", "remove_labels"]
 
+_UNREAD_SUFFIXES = (".exr", ".h5", ".hdf5", ".mat", ".dpt", ".raw", ".hdr")
+"""Depth in formats that need conversion."""
 _LAYOUT_HINT = (
     "Put images and depth into rgb/ and depth/, pairs into left/ and right/, or use a known dataset's layout."
 )
@@ -207,8 +211,18 @@ def list_frames(config: DepthConfig, split: str, keep_pairs: bool = False) -> tu
         notes.append(f"{len(frames) - len(used)} of {len(frames)} images of {split} have no depth and no pair")
     if not used:
         file = folder if folder.is_dir() else root
-        raise DataError(f"no image with depth or a pair for {split}", file=file, hint=_LAYOUT_HINT)
+        raise DataError(f"no image with depth or a pair for {split}", file=file, hint=make_layout_hint(root))
     return used, notes
+
+
+def make_layout_hint(root: Path) -> str:
+    """How a dataset must look; names files whose format is not read, if that is what is wrong."""
+    files = (Path(folder) / name for folder, _, names in os.walk(root) for name in sorted(names))
+    unread = next((file for file in files if file.suffix.lower() in _UNREAD_SUFFIXES), None)
+    if unread is None:
+        return _LAYOUT_HINT
+    supported = ", ".join(DEPTH_SUFFIXES)
+    return f"{unread.relative_to(root)}: {unread.suffix} files are not read; convert them to one of {supported}."
 
 
 def remove_labels(sample: Sample) -> Sample:

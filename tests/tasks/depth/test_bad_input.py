@@ -89,3 +89,15 @@ def test_train__fault_is_named(fault: str, tmp_path: Path, capsys: pytest.Captur
     message = capsys.readouterr().err
     assert ending.value.code == 3 and "Traceback" not in message, message
     assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize("verb", ["check", "train"])
+def test_formats__that_need_conversion_are_named(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    put(tmp_path / "images" / "0.png", colors())
+    (tmp_path / "depth").mkdir()
+    (tmp_path / "depth" / "0.exr").write_bytes(b"v/1\x01" + bytes(100))
+    source = [str(tmp_path)] if verb == "check" else ["--data", str(tmp_path)]
+    with pytest.raises(SystemExit) as ending:
+        run(["depth", verb, *source])
+    message = capsys.readouterr().err
+    assert ending.value.code == 3 and str(Path("depth", "0.exr")) in message and ".npy" in message
