@@ -34,11 +34,13 @@ SETTINGS: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights whose detector finds something."""
+    """Random weights whose detector finds something, with scores far enough apart to be compared."""
     task_class = load_task("joint")
     config = task_class.infer_from_data(load_config("joint").resolve(None, SETTINGS))
     torch.manual_seed(3)
     model = task_class(config).build_model()
+    with torch.no_grad():
+        model.get_parameter("heads.detection.head.classify.predict.weight").mul_(100)
     path = tmp_path_factory.mktemp("joint") / "joint.safetensors"
     TorchPredictor(task_class(config), model.eval(), make_card(config, 4)).save(path)
     return path
