@@ -101,7 +101,9 @@ def main(parts: tuple[str, ...], work: Path, out: Path | None, **arguments: Any)
             report[part] = compare_models(make_plan(part, **arguments), work / part)
         report[part]["machine"] = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
         report[part]["versions"] = {name: version(name) for name in PACKAGES}
-        report[part]["command"] = " ".join(["python", *sys.argv])
+        shown = {name: value for name, value in arguments.items() if name not in ("photos", "backbone_weights")}
+        options = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in shown.items())
+        report[part]["command"] = f"python tools/benchmark_joint.py {part} {options}"
         click.echo(json.dumps({part: report[part]}, indent=1))
         if out is not None:
             out.write_text(json.dumps(report, indent=1) + "\n")
