@@ -37,8 +37,8 @@ class Tolerance:
     Attributes:
         absolute: Accepted absolute difference.
         relative: Accepted difference as a fraction of the output's largest magnitude.
-        largest_fraction: The absolute difference and ties are at most this fraction of the output's largest magnitude:
-            scores of a detector that was barely trained may all be small.
+        largest_fraction: The absolute difference is at most this fraction of the output's largest magnitude: scores of
+            a detector that was barely trained may all be small.
         score_tie: Scores that differ by less than this may change places.
         outlier_fraction: Fraction of the rows, the worst ones, that is ignored: rounding decides where a score or an
             overlap lies exactly on a threshold.
@@ -52,11 +52,8 @@ class Tolerance:
 
     def compute_limit(self, magnitude: float) -> float:
         """The accepted difference of an output with this largest magnitude."""
-        return max(self.reduce(self.absolute, magnitude), self.relative * magnitude)
-
-    def reduce(self, difference: float, magnitude: float) -> float:
-        """A difference that suits an output with this largest magnitude."""
-        return min(difference, max(self.largest_fraction * magnitude, ROUNDING))
+        reduced = min(self.absolute, max(self.largest_fraction * magnitude, ROUNDING))
+        return max(reduced, self.relative * magnitude)
 
 
 def make_trial_samples(specs: Mapping[str, InputSpec]) -> list[Sample]:
@@ -165,7 +162,7 @@ class OutputComparison:
             return np.zeros(_count_rows(rows), bool)
         scores, other_scores = rows["scores"], others["scores"]
         is_cut_off = _count_rows(others) == capacity
-        tie = self.tolerance.reduce(self.tolerance.score_tie, self.magnitudes["scores"])
+        tie = self.tolerance.score_tie
         is_tied = np.full(len(scores), is_cut_off) & (scores <= other_scores.min() + tie)
         if self.iou_threshold is not None and "boxes" in rows:
             suppresses = _compute_iou(rows["boxes"], others["boxes"]) >= self.iou_threshold - IOU_MARGIN

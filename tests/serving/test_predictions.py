@@ -228,4 +228,5 @@ def test_openapi__is_valid_and_needs_no_other_server(serve: Any) -> None:
         example = operation["responses"]["200"]["content"]["application/json"]["example"]
         assert example["task"] == task and "size" in example["results"][0]
         names = {parameter["name"] for parameter in operation["parameters"]}
-        assert {"model", "format", "tile"} <= names and "device" not in names and "warm_start" not in names
+        assert {"model", "format"} <= names and "device" not in names and "warm_start" not in names
+        assert ("tile" in names) == (task != "translation")
