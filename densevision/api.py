@@ -28,7 +28,7 @@ from densevision.published_weights import (
 )
 from densevision.resolved_config import check_dataset_path, find_config, resolve_config, start_from_weights
 from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, Result, SemanticMap
-from densevision.run_config import PredictOptions
+from densevision.run_config import Engine, PredictOptions
 from densevision.sample import SampleSet
 from densevision.tasks import check_task_name, load_check, load_task
 from densevision.yaml_files import read_yaml
@@ -36,7 +36,6 @@ from densevision.yaml_files import read_yaml
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from densevision.engines import Engine
     from densevision.inference.keywords import PredictKeywords
     from densevision.training.tune import TuneResult
 

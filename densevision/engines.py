@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
@@ -23,11 +23,9 @@ from densevision.exporting.export import REQUIRED_MODULES, SUFFIXES, export
 from densevision.exporting.exported_predictor import ExportedPredictor, import_runtime, load_exported
 from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.published_weights import get_cache_folder
+from densevision.run_config import Engine
 
-__all__ = ["Engine", "open_engine"]
-
-Engine = Literal["torch", "onnxruntime", "openvino"]
-"""What computes the network."""
+__all__ = ["open_engine"]
 
 log = logging.getLogger("densevision")
 

@@ -32,6 +32,8 @@ MAX_CANVAS_PIXELS = 1 << 26
 """Maximum size of a network's input in pixels, 8192 x 8192: 0.8 GB as RGB in float32, without any feature."""
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
+Engine = Literal["torch", "onnxruntime", "openvino"]
+"""What computes the network."""
 
 
 def _check_device(name: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from densevision.errors import DataError
+from densevision.io.file_cache import read_state
 from densevision.io.image import read_index_mask
 from densevision.io.lines import read_lines
 from densevision.io.masks import UNKNOWN, Color, LabelEncoding
@@ -72,7 +73,7 @@ def find_voc_classes(root: Path, images: Sequence[str], masks: Sequence[str]) ->
     if all(re.fullmatch(PASCAL_STEM, Path(image).stem) for image in images):
         return MaskClasses(VOC_NAMES, LabelEncoding(len(VOC_NAMES)))
     files = tuple(root / mask for mask in masks)
-    count = _count_classes(files, tuple(_read_state(file) for file in files))
+    count = _count_classes(files, tuple(map(read_state, files)))
     if not count:
         return None
     names = tuple(f"class_{value}" for value in range(count))
@@ -119,11 +120,3 @@ def _count_classes(masks: tuple[Path, ...], states: tuple[Any, ...]) -> int:
     except DataError:
         return 0
     return count
-
-
-def _read_state(file: Path) -> tuple[int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypedDict
 
+from densevision.run_config import Engine
+
 __all__ = ["PredictKeywords"]
 
 Transform = Literal["flip", "scale", "rotate"]
@@ -14,7 +16,7 @@ class PredictKeywords(TypedDict, total=False):
     """The options of `densevision.predict`, which describes them; None stands for the default."""
 
     overrides: Mapping[str, Any] | None
-    engine: Literal["torch", "onnxruntime", "openvino"] | None
+    engine: Engine | None
     device: str | None
     precision: Literal["auto", "float32", "bfloat16", "float16"] | None
     batch: int | None

@@ -20,14 +20,13 @@ def read_ahead(items: Iterable[T]) -> Iterator[T]:
     iterator is closed.
     """
     iterator = iter(items)
-    with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as thread:
-        try:
+    try:
+        with ThreadPoolExecutor(1, thread_name_prefix="read_ahead") as thread:
             future = thread.submit(next, iterator, _END)
             while (item := future.result()) is not _END:
                 future = thread.submit(next, iterator, _END)
                 yield cast(T, item)
-        finally:
-            thread.shutdown(cancel_futures=True)
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
+    finally:  # the thread has ended
+        close = getattr(iterator, "close", None)
+        if close is not None:
+            close()

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import lru_cache, wraps
-from pathlib import Path
 from typing import Any, TypeVar
 
-__all__ = ["cache_by_file"]
+__all__ = ["cache_by_file", "read_state"]
 
 T = TypeVar("T")
+
+
+def read_state(file: str | os.PathLike[str]) -> tuple[int, int] | None:
+    """Time and size, by which a changed file is known; None if it cannot be found."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def cache_by_file(maxsize: int) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -25,11 +34,8 @@ def cache_by_file(maxsize: int) -> Callable[[Callable[..., T]], Callable[..., T]
 
         @wraps(read)
         def cached(file: Any, *arguments: Any) -> T:
-            try:
-                status = Path(file).stat()
-            except OSError:
-                return read(file, *arguments)
-            return read_unchanged((status.st_mtime_ns, status.st_size), file, *arguments)
+            state = read_state(file)
+            return read(file, *arguments) if state is None else read_unchanged(state, file, *arguments)
 
         return cached
 

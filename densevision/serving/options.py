@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from densevision.config import Config, Count, Positive
 from densevision.errors import UsageError, did_you_mean
-from densevision.run_config import Device, Precision, PredictOptions
+from densevision.run_config import Device, Engine, Precision, PredictOptions
 from densevision.yaml_files import parse_setting
 
 __all__ = ["REQUEST_LIMITS", "ServerOptions", "check_exposure", "is_loopback", "list_request_options", "parse_options"]
@@ -35,7 +35,7 @@ class ServerOptions(Config):
     token: str | None = None
     """Token that requests must send as `Authorization: Bearer TOKEN`; the environment variable keeps it out of the
     list of processes."""
-    engine: Literal["torch", "onnxruntime", "openvino"] = "torch"
+    engine: Engine = "torch"
     """What computes the networks; others than torch need the extra export, and export them once into the cache."""
     device: Device = "auto"
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""

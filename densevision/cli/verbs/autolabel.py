@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from typing import Any
 
@@ -48,8 +49,6 @@ def command(task: str) -> click.Command:
     @json_flag
     @quiet_flag
     def autolabel(source: tuple[str, ...], weights: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
-        import json
-
         from densevision.cli.printing import configure_logging
         from densevision.labeling import autolabel as write_labels
 
