@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import random
 import re
 import threading
@@ -24,7 +25,9 @@ from densevision.optional_packages import import_optional
 __all__ = [
     "ATTEMPTS",
     "TIMEOUT",
+    "RemoteError",
     "RemoteFile",
+    "download_file",
     "exists",
     "glob_files",
     "has_scheme",
@@ -34,6 +37,7 @@ __all__ = [
     "open_file",
     "read_bytes",
     "remove_file",
+    "upload_file",
     "write_bytes",
 ]
 
@@ -51,9 +55,20 @@ FINAL_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirec
 """Errors that another attempt would not change."""
 FINAL_CODES = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 """Codes of other system errors of that kind: a full disk, a read-only one."""
+FINAL_STATUSES = (401, 403, 404)
+"""HTTP statuses of that kind."""
+VERSION_NAMES = (
+    *("ETag", "etag", "md5Hash", "md5", "blob_id", "version_id", "sha256"),
+    *("LastModified", "last_modified", "mtime", "updated", "created"),
+)
+"""What stores call that which changes with the content of a file, the surest first."""
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?://|:)")
 
 log = logging.getLogger(__name__)
+
+
+class RemoteError(DataError):
+    """A store that does not respond, fails or refuses, or has no such file."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +78,12 @@ class RemoteFile:
     Attributes:
         address: Its address, with the scheme.
         size: Bytes, or -1 where the store does not say.
+        version: What changes with the content: an ETag, a checksum, or the time of the last change; "" if unknown.
     """
 
     address: str
     size: int = -1
+    version: str = ""
 
 
 def has_scheme(source: Any) -> bool:
@@ -100,6 +117,7 @@ def list_files(folder: str, suffixes: tuple[str, ...] = (), timeout: float = TIM
         UsageError: The scheme is unknown, its package is absent, or the network is forbidden.
     """
     system, path = _connect(folder)
+    system.invalidate_cache()  # which would show the folder as it was listed before
     found = _call(lambda: system.find(path, detail=True), folder, timeout)
     return _select(system, found, suffixes)
 
@@ -152,10 +170,15 @@ def write_bytes(address: str, data: bytes, timeout: float = TIMEOUT) -> None:
     Raises:
         DenseVisionError: The store refuses, is full, fails or does not respond.
     """
+    _write(address, lambda system, path: system.pipe_file(path, data), timeout)
+
+
+def _write(address: str, put: Callable[[Any, str], object], timeout: float | None) -> None:
+    """Writes by a function of the file system and the path, which replaces a file whole or not at all."""
     system, path = _connect(address)
     try:
         if _get_scheme(address) in ATOMIC_SCHEMES:
-            _call(lambda: system.pipe_file(path, data), address, timeout)
+            _call(lambda: put(system, path), address, timeout)
             return
         parent, _, name = path.rpartition("/")
         temporary = f"{parent}/.{name}-{random.getrandbits(48):012x}"
@@ -163,7 +186,7 @@ def write_bytes(address: str, data: bytes, timeout: float = TIMEOUT) -> None:
         def write() -> None:
             try:
                 system.makedirs(parent, exist_ok=True)
-                system.pipe_file(temporary, data)
+                put(system, temporary)
                 system.mv(temporary, path)
             except BaseException:
                 if system.exists(temporary):
@@ -173,6 +196,35 @@ def write_bytes(address: str, data: bytes, timeout: float = TIMEOUT) -> None:
         _call(write, address, timeout)
     except DataError as error:
         raise DenseVisionError(f"cannot write: {error.problem}", file=address, hint=error.hint) from error
+
+
+def download_file(address: str, file: str | os.PathLike[str], timeout: float | None = None) -> None:
+    """Copies a file of a store to this machine, without holding it in memory.
+
+    Args:
+        address: The file to copy.
+        file: The new file; a failure leaves a part of it.
+        timeout: Seconds per attempt; by default the limits of the backend, as the size is not known.
+
+    Raises:
+        DataError: There is no such file, or the store fails or does not respond.
+    """
+    system, path = _connect(address)
+    _call(lambda: system.get_file(path, os.fspath(file)), address, timeout)
+
+
+def upload_file(file: str | os.PathLike[str], address: str, timeout: float | None = None) -> None:
+    """Copies a file of this machine to a store, where it appears whole or not at all, over one that exists.
+
+    Args:
+        file: The file to copy, which is not held in memory.
+        address: Where to.
+        timeout: Seconds per attempt; by default the limits of the backend.
+
+    Raises:
+        DenseVisionError: The store refuses, is full, fails or does not respond.
+    """
+    _write(address, lambda system, path: system.put_file(os.fspath(file), path), timeout)
 
 
 def remove_file(address: str, timeout: float = TIMEOUT) -> None:
@@ -203,7 +255,7 @@ def _connect(address: str) -> tuple[Any, str]:
         raise UsageError(f"not an address that fsspec knows: {error}", file=address) from None
 
 
-def _call(function: Callable[[], T], address: str, timeout: float) -> T:
+def _call(function: Callable[[], T], address: str, timeout: float | None) -> T:
     """Calls a function of a file system until it succeeds, a few times at most."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -211,7 +263,8 @@ def _call(function: Callable[[], T], address: str, timeout: float) -> T:
         except FINAL_ERRORS as error:
             raise _make_error(address, error) from None
         except Exception as error:  # backends raise classes of their own
-            is_final = isinstance(error, OSError) and error.errno in FINAL_CODES
+            has_final_code = isinstance(error, OSError) and error.errno in FINAL_CODES
+            is_final = has_final_code or _get_status(error) in FINAL_STATUSES
             if is_final or attempt == ATTEMPTS:
                 raise _make_error(address, error, attempt) from None
             log.info("%s: attempt %d failed: %s", address, attempt, error)
@@ -219,7 +272,7 @@ def _call(function: Callable[[], T], address: str, timeout: float) -> T:
     raise AssertionError("unreachable")
 
 
-def _run_with_timeout(function: Callable[[], T], timeout: float) -> T:
+def _run_with_timeout(function: Callable[[], T], timeout: float | None) -> T:
     """Runs a function in a thread, which is left behind if it does not end in time: backends cannot be stopped."""
     outcome: list[T] = []
     failure: list[BaseException] = []
@@ -240,19 +293,29 @@ def _run_with_timeout(function: Callable[[], T], timeout: float) -> T:
     return outcome[0]
 
 
-def _make_error(address: str, error: BaseException, attempts: int = 1) -> DataError:
-    if isinstance(error, FileNotFoundError):
-        return DataError("there is no such file", file=address)
-    if isinstance(error, PermissionError):
+def _get_status(error: BaseException) -> int | None:
+    """The HTTP status that an error of a backend carries, if any."""
+    status = getattr(error, "status", None) or getattr(getattr(error, "response", None), "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _make_error(address: str, error: BaseException, attempts: int = 1) -> RemoteError:
+    if isinstance(error, FileNotFoundError) or _get_status(error) == 404:
+        return RemoteError("there is no such file", file=address)
+    if isinstance(error, PermissionError) or _get_status(error) in (401, 403):
         hint = "Check the credentials of the backend, and the rights of the file."
-        return DataError(f"access is denied: {error}", file=address, hint=hint)
+        return RemoteError(f"access is denied: {error}", file=address, hint=hint)
     reason = (str(error) or type(error).__name__).strip().replace("\n", " ")
-    return DataError(f"{reason}{f', after {attempts} attempts' if attempts > 1 else ''}", file=address)
+    return RemoteError(f"{reason}{f', after {attempts} attempts' if attempts > 1 else ''}", file=address)
 
 
 def _select(system: Any, found: dict[str, dict[str, Any]], suffixes: tuple[str, ...]) -> list[RemoteFile]:
     files = [
-        RemoteFile(system.unstrip_protocol(path), -1 if entry.get("size") is None else int(entry["size"]))
+        RemoteFile(
+            system.unstrip_protocol(path),
+            -1 if entry.get("size") is None else int(entry["size"]),
+            next((str(entry[name]) for name in VERSION_NAMES if entry.get(name)), ""),
+        )
         for path, entry in found.items()
         if entry.get("type", "file") == "file" and (not suffixes or path.lower().endswith(suffixes))
     ]

@@ -138,3 +138,27 @@ def test_connect__unknown_scheme_absent_package_and_no_network(monkeypatch: pyte
     monkeypatch.setenv("DENSEVISION_OFFLINE", "1")
     with pytest.raises(UsageError):
         remote.read_bytes("https://127.0.0.1:9/a.jpg")
+
+
+def test_copies__up_and_down_whole_or_not_at_all(faulty: str, tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes(b"x" * 1000)
+    remote.upload_file(tmp_path / "big.bin", f"{faulty}/new/big.bin")
+    remote.download_file(f"{faulty}/new/big.bin", tmp_path / "copy.bin")
+    assert (tmp_path / "copy.bin").read_bytes() == b"x" * 1000
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["big.bin"]
+
+
+def test_list_files__version_changes_with_the_content(store: str) -> None:
+    before = remote.list_files(store)[-1].version
+    time.sleep(0.01)
+    remote.write_bytes(f"{store}/notes.txt", b"other")
+    assert before and remote.list_files(store)[-1].version != before
+
+
+def test_read_bytes__status_of_http(faulty: str) -> None:
+    refusal = RuntimeError("refused")
+    refusal.status = 403  # type: ignore[attr-defined]  # as aiohttp's errors have it
+    FaultySystem.failures[:] = [refusal]
+    with pytest.raises(remote.RemoteError, match="access"):
+        remote.read_bytes(f"{faulty}/a.bin")
+    assert FaultySystem.calls == 1
