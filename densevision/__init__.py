@@ -17,10 +17,11 @@ from densevision.version import __version__
 
 if TYPE_CHECKING:
     from densevision.analysis import analyze, compare, measure_robustness
-    from densevision.api import check, evaluate, export, load, predict, score, train, tune
+    from densevision.api import check, evaluate, export, predict, score, train, tune
     from densevision.datasets.conversion import convert_dataset
     from densevision.file_info import info
     from densevision.labeling import autolabel
+    from densevision.loading import load
     from densevision.models import create_joint_model, create_model, list_models
     from densevision.opened_dataset import open_dataset
     from densevision.published_weights import convert_weights, list_weights
@@ -33,8 +34,9 @@ logging.getLogger("densevision").addFilter(escape_record)  # messages name files
 
 _MODULES = {
     "densevision.analysis": ("analyze", "compare", "measure_robustness"),
-    "densevision.api": ("check", "evaluate", "export", "load", "predict", "score", "train", "tune"),
+    "densevision.api": ("check", "evaluate", "export", "predict", "score", "train", "tune"),
     "densevision.labeling": ("autolabel",),
+    "densevision.loading": ("load",),
     "densevision.datasets.conversion": ("convert_dataset",),
     "densevision.file_info": ("info",),
     "densevision.models": ("create_joint_model", "create_model", "list_models"),

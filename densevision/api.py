@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -11,17 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from densevision.config import set_option
 from densevision.datasets.checks.report import CheckReport, check_dataset
-from densevision.errors import UsageError, WeightsError
+from densevision.errors import UsageError
 from densevision.evaluation.report import Report
 from densevision.evaluation.result import EvaluationResult
 from densevision.inference.card_config import list_ignored_settings
-from densevision.inference.predictor import Predictor, TorchPredictor, build_without_weights, load_torch
-from densevision.inference.sharing import ForkSafeLock
-from densevision.io.hub import find_hub_address
+from densevision.inference.predictor import Predictor
 from densevision.io.weights import Card, check_task, load_card
+from densevision.loading import configure_predictor, copy_predictor, load, load_cached, use_engine
 from densevision.metrics.scoring import OnError
 from densevision.published_weights import (
-    describe_bundled_weights,
     find_builtin_model,
     find_opener,
     resolve_weights,
@@ -30,7 +27,7 @@ from densevision.resolved_config import check_dataset_path, find_config, resolve
 from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, Result, SemanticMap
 from densevision.run_config import Engine, PredictOptions
 from densevision.sample import SampleSet
-from densevision.tasks import check_task_name, load_check, load_task
+from densevision.tasks import check_task_name, load_check
 from densevision.yaml_files import read_yaml
 
 if TYPE_CHECKING:
@@ -58,39 +55,7 @@ PathLike = str | os.PathLike[str]
 Overrides = Mapping[str, Any] | None
 Split = Literal["train", "val"]
 
-TRAINING_SECTIONS = ("loss.", "degrade.", "quality.", "evaluation.")
-"""Sections of configs that matter for training and evaluation and change no prediction."""
-
 log = logging.getLogger(__name__)
-
-_cache: dict[tuple[str, float, str | None], Predictor] = {}
-_cache_lock = ForkSafeLock()
-
-
-def load(
-    weights: PathLike | None = None, task: str | None = None, overrides: Overrides = None, engine: Engine = "torch"
-) -> Predictor:
-    """Loads weights, an exported model, or a name.
-
-    Args:
-        weights: A `.safetensors`, `.onnx`, `.xml` (OpenVINO) or `.pt2` (torch.export) file, or a name that
-            `densevision models` lists; the bundled demo weights of the task by default.
-        task: Refuse weights of any other task.
-        overrides: Dotted names to values of the weights' own config, such as `{"scale": 3}`.
-        engine: What computes the network: "torch", or "onnxruntime" or "openvino", for which it is exported once into
-            the cache folder. They need the extra export.
-
-    Returns:
-        A predictor; its `model` is the `torch.nn.Module`, its `card` says what the weights are.
-
-    Raises:
-        WeightsError: There is no such file or name, or it is damaged, foreign, newer, or of another task; or it does
-            not fit the overrides.
-    """
-    predictor = _open(weights, task)
-    if overrides:
-        predictor.configure(overrides)
-    return _use_engine(predictor, engine)
 
 
 @overload
@@ -213,9 +178,9 @@ def predict(
     arguments = dict(locals())
     options = {name: arguments[name] for name in PredictOptions.model_fields if name in arguments} | unknown
     if isinstance(weights, Predictor) or overrides or find_builtin_model(weights, task):
-        predictor = _use_engine(_configure(_copy(weights, task), overrides or {}), engine)
+        predictor = use_engine(configure_predictor(copy_predictor(weights, task), overrides or {}), engine)
     else:
-        predictor = _load_cached(weights, task, engine)
+        predictor = load_cached(weights, task, engine)
     return predictor.predict(
         source, stream=stream, **{name: value for name, value in options.items() if value is not None}
     )
@@ -402,7 +367,7 @@ def open_for_evaluation(
     """The predictor, the samples and the options that `evaluate` would use."""
     from densevision.inference.predict import check_options
 
-    predictor = _copy(weights, task)
+    predictor = copy_predictor(weights, task)
     # Names of splits belong to the data that the weights were trained on.
     dataset = {"data.path": check_dataset_path(data), "data.train": None, "data.val": None} if data else {}
     predictor.configure({**dataset, **(overrides or {})})
@@ -415,7 +380,7 @@ def open_for_evaluation(
     for name, value in list_ignored_settings(predictor.card.config).items():
         if predictor.file is not None and name not in (overrides or {}):
             log.warning("%s=%s of the card is ignored: only the caller may name files and addresses", name, value)
-    predictor = _use_engine(predictor, engine)
+    predictor = use_engine(predictor, engine)
     predictor.options = predictor.task.evaluation_options()
     predict_options = check_options(predictor, options)
     return predictor, predictor.task.open_dataset(split), predict_options
@@ -513,7 +478,7 @@ def export(
     from densevision.exporting.export import SUFFIXES
     from densevision.exporting.export import export as write
 
-    predictor = _copy(weights, task)
+    predictor = copy_predictor(weights, task)
     predictor.configure(overrides or {})
     is_file = isinstance(weights, (str, os.PathLike)) and Path(weights).is_file()
     if out is None and is_file and export_format in SUFFIXES:
@@ -535,84 +500,3 @@ def read_card(weights: PathLike | None = None, task: str | None = None) -> Card:
     card = load_card(path) if find_opener(path, task) is None else load(path, task).card
     check_task(card, path, task)
     return card
-
-
-def _open(weights: PathLike | None, task: str | None) -> Predictor:
-    builtin = find_builtin_model(weights, task)
-    if builtin is not None:
-        return build_without_weights(*builtin)
-    path = resolve_weights(weights, task)
-    predictor = _read(path, task)
-    predictor.file = path
-    address = find_hub_address(path)
-    if address is not None:  # what is recorded names the commit
-        predictor.card = predictor.card.replace(source=str(address))
-    if weights is None and logging.getLogger("densevision").level <= logging.INFO:  # --quiet keeps other warnings
-        log.warning("%s", describe_bundled_weights(predictor.card))
-    return predictor
-
-
-def _read(path: Path, task: str | None) -> Predictor:
-    open_file = find_opener(path, task)
-    if open_file is not None and task is not None:
-        config, model = open_file(path)
-        card = Card(task=task, config=config.to_dict(), source=str(path), license="as its publisher says")
-        return TorchPredictor(load_task(task)(config), model.eval(), card, is_owner=True)
-    if path.suffix in (".onnx", ".xml", ".pt2"):
-        from densevision.exporting.exported_predictor import load_exported
-
-        return load_exported(path, task)
-    return load_torch(path, task)
-
-
-def _copy(weights: Any, task: str | None) -> Predictor:
-    """A predictor that can be configured: freshly loaded, or a copy that leaves the given one as it is."""
-    if not isinstance(weights, Predictor):
-        return load(weights, task)
-    _check_task(weights, task)
-    return copy.copy(weights)
-
-
-def _configure(predictor: Predictor, overrides: Mapping[str, Any]) -> Predictor:
-    """Applies overrides for prediction.
-
-    Raises:
-        UsageError: One of them changes no prediction: those of losses, and those of data that leave the input size.
-    """
-    config, input_spec = predictor.task.config, predictor.task.input_spec
-    predictor.configure(overrides)
-    is_same_input = predictor.task.input_spec == input_spec and predictor.task.config != config
-    without_effect = (*TRAINING_SECTIONS, "data.") if is_same_input else TRAINING_SECTIONS
-    for name, value in overrides.items():
-        if name.startswith(without_effect):
-            problem = f"has no effect on predictions of {predictor.task.name}"
-            raise UsageError(problem, field=name, value=value, hint="Leave it out.")
-    return predictor
-
-
-def _check_task(predictor: Predictor, task: str | None) -> None:
-    if task is not None and predictor.task.name != check_task_name(task):
-        problem = f"these weights are for {predictor.task.name}, not for {task}"
-        raise WeightsError(problem, file=predictor.file, field="task")
-
-
-def _use_engine(predictor: Predictor, engine: Engine | None) -> Predictor:
-    if engine in (None, "torch"):
-        return predictor
-    from densevision.engines import open_engine
-
-    return open_engine(predictor, engine)
-
-
-def _load_cached(weights: Any, task: str | None, engine: Engine | None) -> Predictor:
-    """Loads each file once per process, so that a loop over `predict` costs only predictions."""
-    path = resolve_weights(weights, task)
-    key = (str(path.resolve()), path.stat().st_mtime, engine)
-    with _cache_lock:
-        predictor = _cache.get(key)
-        if predictor is None:
-            predictor = load(weights, task, engine=engine or "torch")
-            _cache.clear()
-            _cache[key] = predictor
-    _check_task(predictor, task)
-    return predictor
