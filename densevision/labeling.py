@@ -92,7 +92,7 @@ def autolabel(
         task: "detection" or "instance".
         weights: A file, a name, or a predictor; the bundled demo weights by default.
         out: A new folder, written completely or not at all, with copies of the images.
-        to: "cvat", "labelme", "label-studio", "coco", "yolo" or "voc".
+        to: A key of `densevision.datasets.conversion.OBJECT_WRITERS`, such as "cvat", "label-studio" or "coco".
         score_threshold: Objects of at least this score are labels.
         review_threshold: Objects of at least this score, below the other one, count as uncertain.
         **options: Options of `predict`.

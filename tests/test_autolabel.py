@@ -38,7 +38,7 @@ def read_truth(task: str, folder: Path) -> dict[str, Any]:
     return {Path(sample.file).name: sample.truth for part in parts for sample in part}
 
 
-@pytest.mark.parametrize("to", ["cvat", "coco", "label-studio"])
+@pytest.mark.parametrize("to", ["cvat", "coco", "label-studio", "fiftyone"])
 def test_boxes__of_sure_predictions(to: str, images: Path, tmp_path: Path) -> None:
     report = densevision.autolabel(images, "detection", out=tmp_path / "out", to=to, score_threshold=0.4, **OPTIONS)
     results = densevision.predict(images, "detection", score_threshold=0.2, **OPTIONS)
@@ -79,6 +79,14 @@ def test_command_line(images: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as ending:
         run(arguments)
     assert ending.value.code == 2
+
+
+def test_predict__names_the_verb_that_writes_datasets(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as ending:
+        run(["detection", "predict", str(images), "--save", "cvat", "--out", str(tmp_path / "out")])
+    assert ending.value.code == 2 and "autolabel" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

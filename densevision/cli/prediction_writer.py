@@ -32,12 +32,14 @@ class PredictionWriter:
         video: Writes the video, if one is requested; the caller enters its context around all predictions.
 
     Raises:
-        UsageError: A video is requested for something else, or would overwrite the one that is predicted.
+        UsageError: A video is requested for something else, or would overwrite the one that is predicted; or a format
+            is that of a dataset, which `autolabel` writes.
     """
 
     def __init__(self, sources: Sequence[str], folder: Path, formats: Sequence[str]):
         self.folder, self.roots = folder, [_find_root(source) for source in sources]
         self.formats = [suffix.lstrip(".") for suffix in formats]
+        _refuse_datasets(self.formats)
         self.video = self._open_video(sources) if VIDEO in self.formats else None
         self._written: dict[Path, str] = {}
 
@@ -78,6 +80,21 @@ class PredictionWriter:
         if path.exists() and path.samefile(sources[0]):
             raise UsageError("would be overwritten", file=path, field="--out", hint="Name another folder.")
         return VideoWriter(path, read_video(sources[0]).fps or 25.0)
+
+
+def _refuse_datasets(formats: Sequence[str]) -> None:
+    """Refuses formats of annotation programs, which hold many images in a file.
+
+    Raises:
+        UsageError: One of the formats is such a one.
+    """
+    from densevision.datasets.conversion import OBJECT_WRITERS
+
+    for name in formats:
+        if name in OBJECT_WRITERS:
+            problem = "is a format of datasets, not of single predictions"
+            hint = f"Write labels that people correct: densevision TASK autolabel SOURCE OUT --to {name}"
+            raise UsageError(problem, field="--save", value=name, hint=hint)
 
 
 def _find_root(source: str) -> Path:

@@ -11,6 +11,7 @@ import numpy as np
 
 from densevision.datasets.formats import (
     cvat,
+    cvat_video,
     fiftyone,
     image_folder,
     label_studio,
@@ -18,6 +19,7 @@ from densevision.datasets.formats import (
     object_masks,
     supervisely,
     via,
+    via3,
 )
 from densevision.datasets.formats.labeled_objects import LabeledImage, ObjectTable, build_objects
 from densevision.datasets.splits import SPLIT_NAMES, select_split
@@ -46,15 +48,17 @@ OBJECT_MASKS = "SegmentationObject"
 FORMATS: dict[str, ObjectFormat] = {
     "labelme": labelme,
     "CVAT for images": cvat,
+    "CVAT for video": cvat_video,
     "Label Studio JSON": label_studio,
     "VIA": via,
+    "VIA 3": via3,
     "Supervisely": supervisely,
     "FiftyOne": fiftyone,
     "imagefolder": image_folder,
     OBJECT_MASKS: object_masks,
 }
 """Format -> the module that reads it."""
-WITH_SUBSETS = ("CVAT for images", OBJECT_MASKS)
+WITH_SUBSETS = ("CVAT for images", "FiftyOne", OBJECT_MASKS)
 """Formats that state the split of each image."""
 
 

@@ -13,20 +13,20 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from densevision.datasets.conversion.box_writers import TOLERANCE, copy_image, count_ids_and_areas
+from densevision.datasets.conversion.box_writers import copy_image
+from densevision.datasets.conversion.losses import count_annotation_losses
 from densevision.datasets.conversion.objects import (
     ObjectSplit,
-    claim_image_name,
-    collect_categories,
-    count_category_ids,
     dump_json,
     is_polygon,
+    iterate_images,
+    list_labeled_rows,
     round_number,
 )
 from densevision.datasets.conversion.report import ConversionReport
 from densevision.datasets.formats.label_studio import encode_brush
 from densevision.io.atomic_write import write_bytes, write_text
-from densevision.ops.masks import compute_boxes, crop_to_box, decode
+from densevision.ops.masks import crop_to_box, decode
 
 __all__ = ["write_cvat", "write_label_studio", "write_labelme"]
 
@@ -43,16 +43,16 @@ def write_cvat(splits: dict[str, ObjectSplit], out: Path, report: ConversionRepo
     root = ElementTree.Element("annotations")
     ElementTree.SubElement(root, "version").text = "1.1"
     labels = ElementTree.SubElement(ElementTree.SubElement(ElementTree.SubElement(root, "meta"), "project"), "labels")
-    for name in _count_losses(splits, report):
+    for name in count_annotation_losses(splits, report):
         ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = name
     number = 0
     for split, objects in splits.items():
-        for image, name in _iterate_images(objects):
+        for image, name in iterate_images(objects):
             height, width = objects.size(image)
             attributes = {"id": str(number), "name": f"{split}/{name}", "subset": split}
             element = ElementTree.SubElement(root, "image", attributes, width=str(width), height=str(height))
             number += 1
-            for row in _list_rows(objects, image):
+            for row in list_labeled_rows(objects, image):
                 kind, values = _describe_cvat_shape(objects, image, row)
                 shape = {"label": objects.name(row), "source": "manual", "occluded": "0", **values, "z_order": "0"}
                 ElementTree.SubElement(element, kind, shape)
@@ -83,17 +83,17 @@ def write_labelme(splits: dict[str, ObjectSplit], out: Path, report: ConversionR
     Polygons of one object share a group; other masks are the PNGs of labelme's AI tools; all are exact. labelme has no
     crowd regions: they are left out.
     """
-    _count_losses(splits, report)
+    count_annotation_losses(splits, report)
     for split, objects in splits.items():
         bases = [os.path.splitext(os.path.basename(name))[0] for name in objects.names]
         are_unique = len(set(bases)) == len(bases)
-        for image, path in _iterate_images(objects):
+        for image, path in iterate_images(objects):
             name = os.path.basename(path) if are_unique else path.replace("/", "_")
             report.add("folders in image names", int(name != path))
             height, width = objects.size(image)
             shapes = [
                 shape
-                for group, row in enumerate(_list_rows(objects, image), 1)
+                for group, row in enumerate(list_labeled_rows(objects, image), 1)
                 for shape in _describe_labelme_shapes(objects, image, row, group)
             ]
             content: dict[str, Any] = {
@@ -135,7 +135,7 @@ def write_label_studio(splits: dict[str, ObjectSplit], out: Path, report: Conver
     Masks of one polygon are polygons, others brushes; both are exact. Label Studio has no splits and no crowd regions:
     the split is only part of the image's path, and crowd regions are left out.
     """
-    categories = _count_losses(splits, report)
+    categories = count_annotation_losses(splits, report)
     report.add("splits", len(splits) - 1)
     has_masks = any(objects.masks is not None for objects in splits.values())
     kinds = {"polygonlabels": "PolygonLabels", "brushlabels": "BrushLabels"} if has_masks else _BOX_KINDS
@@ -149,11 +149,11 @@ def write_label_studio(splits: dict[str, ObjectSplit], out: Path, report: Conver
     write_bytes(out / "labeling_config.xml", ElementTree.tostring(view, "utf-8") + b"\n")
     tasks: list[dict[str, Any]] = []
     for split, objects in splits.items():
-        for image, name in _iterate_images(objects):
+        for image, name in iterate_images(objects):
             height, width = objects.size(image)
             common = {"to_name": "image", "original_width": width, "original_height": height, "image_rotation": 0}
             result = []
-            for row in _list_rows(objects, image):
+            for row in list_labeled_rows(objects, image):
                 kind, value = _describe_label_studio_shape(objects, image, row)
                 value[kind] = [objects.name(row)]
                 region = {"id": f"{len(tasks) + 1}-{row}", "type": kind, "from_name": kind, "value": value}
@@ -182,32 +182,7 @@ def _describe_label_studio_shape(objects: ObjectSplit, image: int, row: int) -> 
     return "brushlabels", {"format": "rle", "rle": encode_brush(mask)}
 
 
-def _iterate_images(objects: ObjectSplit) -> Iterator[tuple[int, str]]:
-    claimed: dict[str, str] = {}
-    for image in range(len(objects.boxes)):
-        yield image, claim_image_name(objects, image, claimed).replace(os.sep, "/")
-
-
-def _list_rows(objects: ObjectSplit, image: int) -> list[int]:
-    return [row for row in objects.rows(image) if not objects.boxes.crowd[row]]
-
-
 def _list_polygons(objects: ObjectSplit, row: int) -> list[np.ndarray]:
     """The polygons of an object whose mask is stored so; none for run lengths."""
     assert objects.masks is not None
     return objects.masks.polygons(row) if is_polygon(objects, row) else []
-
-
-def _count_losses(splits: dict[str, ObjectSplit], report: ConversionReport) -> dict[str, int]:
-    """Counts what none of these formats holds; returns class name -> category id."""
-    for objects in splits.values():
-        report.add("crowd regions", int(objects.boxes.crowd.sum()))
-        if objects.masks is not None:
-            rows = ((row, objects.size(image)) for image in range(len(objects.boxes)) for row in objects.rows(image))
-            bounds = compute_boxes([objects.masks.mask(row, size) for row, size in rows])
-            differences = np.abs(bounds - objects.boxes.boxes).max(1, initial=0)
-            report.add("boxes that differ from their masks", int((differences > TOLERANCE).sum()))
-        count_ids_and_areas(objects, report)
-    categories = collect_categories(splits)
-    count_category_ids(categories.values(), 1, report)
-    return categories

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,12 +11,12 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from densevision.datasets.conversion.losses import TOLERANCE, count_ids_and_areas
 from densevision.datasets.conversion.objects import (
     ObjectSplit,
     claim_image_name,
     collect_categories,
     count_category_ids,
-    count_image_ids,
     dump_json,
     is_polygon,
     round_number,
@@ -30,29 +29,40 @@ from densevision.io.atomic_write import write_bytes, write_text
 from densevision.io.decode import read_header
 from densevision.ops import masks as rle
 
-__all__ = ["TOLERANCE", "copy_image", "count_ids_and_areas", "write_coco", "write_voc", "write_yolo"]
+__all__ = ["copy_image", "write_coco", "write_roboflow_coco", "write_roboflow_yolo", "write_voc", "write_yolo"]
 
-TOLERANCE = 1.0
-"""Pixels by which areas and boxes may differ from those of the target before they count as lost."""
+ROBOFLOW_SPLITS = {"val": "valid"}
+"""Split -> Roboflow's name of its folder, where that differs."""
 
 
 def write_coco(splits: dict[str, ObjectSplit], out: Path, report: ConversionReport) -> None:
     """Writes annotations/instances_<split>.json, and images into images/<split>."""
     for split, objects in splits.items():
-        boxes = objects.boxes
-        claimed: dict[str, str] = {}
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for image, image_id in enumerate(boxes.image_ids.tolist()):
-            name, (height, width) = claim_image_name(objects, image, claimed), objects.size(image)
-            images.append({"id": image_id, "file_name": name, "width": width, "height": height})
-            for row in objects.rows(image):
-                entry = _build_coco_object(objects, image, row)
-                annotations.append({"id": len(annotations) + 1, "image_id": image_id, **entry})
-            copy_image(objects, image, out / "images" / split / name)
-        categories = [{"id": category_id, "name": name} for category_id, name in zip(boxes.ids, boxes.names)]
-        content = {"images": images, "annotations": annotations, "categories": categories}
-        write_text(out / "annotations" / f"instances_{split}.json", dump_json(content))
+        _write_coco_split(objects, out / "annotations" / f"instances_{split}.json", out / "images" / split)
+
+
+def write_roboflow_coco(splits: dict[str, ObjectSplit], out: Path, report: ConversionReport) -> None:
+    """Writes the folders train and valid, each with its images and _annotations.coco.json, as Roboflow exports COCO."""
+    for split, objects in splits.items():
+        folder = out / ROBOFLOW_SPLITS.get(split, split)
+        _write_coco_split(objects, folder / "_annotations.coco.json", folder)
+
+
+def _write_coco_split(objects: ObjectSplit, file: Path, folder: Path) -> None:
+    boxes = objects.boxes
+    claimed: dict[str, str] = {}
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for image, image_id in enumerate(boxes.image_ids.tolist()):
+        name, (height, width) = claim_image_name(objects, image, claimed), objects.size(image)
+        images.append({"id": image_id, "file_name": name, "width": width, "height": height})
+        for row in objects.rows(image):
+            entry = _build_coco_object(objects, image, row)
+            annotations.append({"id": len(annotations) + 1, "image_id": image_id, **entry})
+        copy_image(objects, image, folder / name)
+    categories = [{"id": category_id, "name": name} for category_id, name in zip(boxes.ids, boxes.names)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    write_text(file, dump_json(content))
 
 
 def _build_coco_object(objects: ObjectSplit, image: int, row: int) -> dict[str, Any]:
@@ -81,22 +91,41 @@ def write_yolo(splits: dict[str, ObjectSplit], out: Path, report: ConversionRepo
     Classes are numbered from 0 without gaps, as Ultralytics requires. A line is always one object, so crowd regions are
     left out, and coordinates are clipped to the image, because training programs refuse labels that extend beyond.
     """
+    folders = {split: (f"images/{split}", f"labels/{split}") for split in splits}
+    names = _write_yolo_splits(splits, out, folders, report)
+    content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(names))}
+    write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def write_roboflow_yolo(splits: dict[str, ObjectSplit], out: Path, report: ConversionReport) -> None:
+    """Writes data.yaml, and the folders train and valid with images and labels each, as Roboflow exports YOLO."""
+    parts = {split: ROBOFLOW_SPLITS.get(split, split) for split in splits}
+    folders = {split: (f"{part}/images", f"{part}/labels") for split, part in parts.items()}
+    names = _write_yolo_splits(splits, out, folders, report)
+    content = {split: folders[split][0] for split in splits} | {"nc": len(names), "names": names}
+    write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def _write_yolo_splits(
+    splits: dict[str, ObjectSplit], out: Path, folders: dict[str, tuple[str, str]], report: ConversionReport
+) -> list[str]:
+    """Writes images and labels into the two folders of each split; returns the class names."""
     categories = collect_categories(splits)
     numbers = {name: number for number, name in enumerate(categories)}
     for split, objects in splits.items():
+        image_folder, label_folder = (out / folder for folder in folders[split])
         claimed: dict[str, str] = {}
         for image in range(len(objects.boxes)):
             name = claim_image_name(objects, image, claimed)
             rows = [row for row in objects.rows(image) if not objects.boxes.crowd[row]]
             lines = [f"{numbers[objects.name(row)]} {_format_yolo_shape(objects, image, row, report)}" for row in rows]
-            label = out / "labels" / split / f"{os.path.splitext(name)[0]}.txt"
+            label = label_folder / f"{os.path.splitext(name)[0]}.txt"
             write_text(label, "".join(f"{line}\n" for line in lines))
-            copy_image(objects, image, out / "images" / split / name)
+            copy_image(objects, image, image_folder / name)
         report.add("crowd regions", int(objects.boxes.crowd.sum()))
         count_ids_and_areas(objects, report)
     count_category_ids(categories.values(), 0, report)
-    content = {split: f"images/{split}" for split in splits} | {"names": dict(enumerate(categories))}
-    write_text(out / "data.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    return list(categories)
 
 
 def _format_yolo_shape(objects: ObjectSplit, image: int, row: int, report: ConversionReport) -> str:
@@ -160,24 +189,6 @@ def _build_voc_annotation(objects: ObjectSplit, image: int, name: str) -> bytes:
             ElementTree.SubElement(box, corner).text = str(round_number(value))
     ElementTree.indent(root)
     return ElementTree.tostring(root, "utf-8") + b"\n"
-
-
-def count_ids_and_areas(objects: ObjectSplit, report: ConversionReport) -> None:
-    """Counts image ids that are not 1, 2, ..., and stated areas that differ from those of masks or boxes."""
-    count_image_ids(objects, report)
-    report.add("stated areas", sum(_compare_areas(objects)))
-
-
-def _compare_areas(objects: ObjectSplit) -> Iterator[bool]:
-    """Yields whether the stated area of each object differs from that of its mask or box."""
-    for image in range(len(objects.boxes)):
-        for row in objects.rows(image):
-            stated_area = objects.stated_areas[row]
-            if objects.masks is not None:
-                area = rle.compute_areas([objects.masks.mask(row, objects.size(image))])[0]
-            else:
-                area = float((objects.boxes.boxes[row, 2:] - objects.boxes.boxes[row, :2]).prod())
-            yield bool(not np.isnan(stated_area) and abs(stated_area - area) > TOLERANCE)
 
 
 def copy_image(objects: ObjectSplit, image: int, target: Path) -> None:

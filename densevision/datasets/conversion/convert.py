@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from densevision.datasets.conversion import annotation_writers, box_writers, dense_maps, index_masks
+from densevision.datasets.conversion.fiftyone_writer import write_fiftyone
+from densevision.datasets.conversion.image_folder_writer import write_image_folder
 from densevision.datasets.conversion.objects import read_splits
 from densevision.datasets.conversion.report import ConversionReport
+from densevision.datasets.conversion.via_writer import write_via
 from densevision.datasets.mask_layouts import MaskFolderSource, detect_mask_format
 from densevision.errors import DataError, UsageError
 from densevision.io.atomic_write import atomic_folder
@@ -26,7 +29,14 @@ OBJECT_WRITERS: dict[str, Writer] = {
     "cvat": annotation_writers.write_cvat,
     "labelme": annotation_writers.write_labelme,
     "label-studio": annotation_writers.write_label_studio,
+    "via": write_via,
+    "fiftyone": write_fiftyone,
+    "imagefolder": write_image_folder,
+    "roboflow-coco": box_writers.write_roboflow_coco,
+    "roboflow-yolo": box_writers.write_roboflow_yolo,
 }
+WITH_CLASS_MASKS = ("label-studio",)
+"""Formats in which people label classes of pixels by one mask per class instead of objects."""
 DEPTH_WRITERS: dict[str, Writer] = {
     "kitti-depth": dense_maps.write_kitti_depth,
     "nyu": dense_maps.write_nyu,
@@ -124,7 +134,7 @@ def _read_objects_or_masks(
         _refuse_options(masks=masks, uncovered=uncovered, on_error=on_error)
         if to == "masks":
             return mask_splits, index_masks.write_masks
-        return index_masks.build_objects(mask_splits, report), OBJECT_WRITERS[to]
+        return index_masks.build_objects(mask_splits, report, to in WITH_CLASS_MASKS), OBJECT_WRITERS[to]
     if to == "masks":
         _refuse_options(masks=masks)
         masks = True

@@ -173,22 +173,32 @@ def write_masks(splits: dict[str, MaskFolderSource], out: Path, report: Conversi
     _write_classes(out, names)
 
 
-def build_objects(splits: dict[str, MaskFolderSource], report: ConversionReport) -> dict[str, ObjectSplit]:
-    """Converts each connected component of a class to an object; background and unknown pixels are skipped."""
-    return {split: _build_split(split, source, report) for split, source in splits.items()}
+def build_objects(
+    splits: dict[str, MaskFolderSource], report: ConversionReport, per_class: bool = False
+) -> dict[str, ObjectSplit]:
+    """Converts masks to objects; background and unknown pixels are skipped.
+
+    Args:
+        splits: The masks.
+        report: Counts lost information.
+        per_class: All pixels of a class are one object, as run lengths; otherwise each connected component is one, as
+            a polygon where that is exact.
+    """
+    return {split: _build_split(split, source, report, per_class) for split, source in splits.items()}
 
 
-def _build_split(split: str, source: MaskFolderSource, report: ConversionReport) -> ObjectSplit:
+def _build_split(split: str, source: MaskFolderSource, report: ConversionReport, per_class: bool) -> ObjectSplit:
     names, builder = source.names or (), SegmentationBuilder()
     classes = [index for index, name in enumerate(names) if name != BACKGROUND]
     position = {index: rank for rank, index in enumerate(classes)}
     files, sizes, counts, boxes, labels, areas = [], [], [], [], [], []
     for image, class_map in _read_labels(source, report):
         report.add("unknown pixels", int((class_map == UNKNOWN).sum()))
-        components = [(index, mask) for index in classes for mask in _find_components(class_map == index)]
+        divide = _take_whole if per_class else _find_components
+        components = [(index, mask) for index in classes for mask in divide(class_map == index)]
         for index, mask in components:
-            polygons = trace_polygons(mask)
-            if is_exact(polygons, mask):
+            polygons = [] if per_class else trace_polygons(mask)
+            if polygons and is_exact(polygons, mask):
                 builder.add_polygons([polygon.ravel().tolist() for polygon in polygons])
             else:
                 builder.add_rle(mask)
@@ -228,6 +238,10 @@ def _read_labels(source: MaskFolderSource, report: ConversionReport) -> Iterator
             raise DataError(problem, file=source.root / mask, value=labels.shape, hint=hint)
         yield image, labels
     report.add("masks without an image", len(source.unmatched_masks))
+
+
+def _take_whole(mask: np.ndarray) -> list[rle.RLE]:
+    return [rle.encode(mask)] if mask.any() else []
 
 
 def _find_components(mask: np.ndarray) -> list[rle.RLE]:

@@ -34,6 +34,8 @@ __all__ = [
     "count_image_ids",
     "dump_json",
     "is_polygon",
+    "iterate_images",
+    "list_labeled_rows",
     "read_splits",
     "round_number",
 ]
@@ -208,6 +210,22 @@ def claim_image_name(objects: ObjectSplit, image: int, claimed: dict[str, str]) 
     if other != name:
         raise DataError("two images would share one label file", file=name, value=other, hint="Rename one.")
     return name
+
+
+def iterate_images(objects: ObjectSplit) -> Iterator[tuple[int, str]]:
+    """Yields the number and the name of each image, with / between its folders.
+
+    Raises:
+        DataError: Two images would share one label file.
+    """
+    claimed: dict[str, str] = {}
+    for image in range(len(objects.boxes)):
+        yield image, claim_image_name(objects, image, claimed).replace(os.sep, "/")
+
+
+def list_labeled_rows(objects: ObjectSplit, image: int) -> list[int]:
+    """Lists the rows of the objects of an image without crowd regions."""
+    return [row for row in objects.rows(image) if not objects.boxes.crowd[row]]
 
 
 def count_image_ids(objects: ObjectSplit, report: ConversionReport) -> None:

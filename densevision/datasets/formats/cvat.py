@@ -3,7 +3,7 @@
 CVAT, Datumaro and FiftyOne (`labels.xml` beside `data/`) write it; CVAT's export has `annotations.xml` beside
 `images/`, and that of a project names the subset of each image. FiftyOne lists no `<label>`s under `<meta>`. Boxes may
 be turned around their center (`rotation`), masks are run lengths of their window in the order of rows. Boxes have no
-mask. CVAT for video 1.1 (`<track>`) has no image files and is refused.
+mask. CVAT for video 1.1 (`<track>`) is read by `cvat_video`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -30,21 +31,26 @@ from densevision.io.lines import parse_decimals
 from densevision.ops.masks import encode
 from densevision.ops.view import Size
 
-__all__ = ["find_labels", "read_class_names", "read_images"]
+__all__ = ["find_labels", "find_xml", "parse_shape", "parse_xml", "read_class_names", "read_images"]
 
 SHAPES_WITHOUT_AREA = ("polyline", "points", "skeleton", "cuboid")
 NOT_OBJECTS = ("tag", "attribute")
 
 
 def find_labels(folder: Path) -> Path | None:
-    """Finds the XML of a folder: a file that begins with `<annotations>`, as CVAT writes it."""
+    """Finds the XML of a folder: a file that begins with `<annotations>`, as CVAT writes it, and has no tracks."""
+    return find_xml(folder, "image")
+
+
+def find_xml(folder: Path, content: Literal["image", "track"]) -> Path | None:
+    """Finds the XML of a folder whose first labels are images or tracks; one without labels has images."""
     files = [folder] if folder.is_file() else sorted(folder.glob("*.xml")) if folder.is_dir() else []
-    return next((file for file in files if file.suffix == ".xml" and _is_cvat(file)), None)
+    return next((file for file in files if file.suffix == ".xml" and _find_content(file) == content), None)
 
 
 def read_class_names(file: Path) -> tuple[str, ...] | None:
     """Returns the labels that the file lists, in its order; None if it lists none."""
-    names = (element.text or "" for element in _parse(file).iterfind("meta//labels/label/name"))
+    names = (element.text or "" for element in parse_xml(file).iterfind("meta//labels/label/name"))
     return tuple(dict.fromkeys(name.strip() for name in names)) or None
 
 
@@ -52,12 +58,9 @@ def read_images(file: Path, root: Path, issues: LabelIssues) -> Iterator[Labeled
     """Reads the images of an XML.
 
     Raises:
-        DataError: It is not XML or labels a video, or something is wrong and the policy is `fail`.
+        DataError: It is not XML, or something is wrong and the policy is `fail`.
     """
-    lookup, document = ImageLookup(root), _parse(file)
-    if document.find("track") is not None:
-        hint = "Export the task as 'CVAT for images 1.1', or in a COCO or YOLO format with images."
-        raise DataError("holds the tracks of a video, not images", file=file, field="track", hint=hint)
+    lookup, document = ImageLookup(root), parse_xml(file)
     for number, element in enumerate(document.iterfind("image"), 1):
         name, place = element.get("name") or "", f"image {number}"
         sides = [element.get(key) or "" for key in ("height", "width")]
@@ -69,29 +72,57 @@ def read_images(file: Path, root: Path, issues: LabelIssues) -> Iterator[Labeled
 
 def _parse_objects(file: Path, place: str, image: ElementTree.Element, issues: LabelIssues) -> Iterator[LabeledObject]:
     for index, shape in enumerate(image, 1):
-        field = f"{place}.{shape.tag} {index}"
-        if shape.tag in SHAPES_WITHOUT_AREA:
-            skip_shape_without_area(file, field, shape.tag, issues)
-        elif shape.tag not in NOT_OBJECTS:
-            item = _parse_shape(shape, field)
-            if item is not None:
-                yield item
-            else:
-                issues.add(IssueKind.ENTRY_MALFORMED, file, field, dict(shape.attrib), image.get("name"))
+        yield from parse_shape(shape, file, f"{place}.{shape.tag} {index}", image.get("name"), issues)
 
 
-def _is_cvat(file: Path) -> bool:
-    return "<annotations" in read_head(file)
+def parse_shape(
+    shape: ElementTree.Element, file: Path, field: str, image: str | None, issues: LabelIssues
+) -> Iterator[LabeledObject]:
+    """Yields the object of an element; none for lines, points and attributes, and for malformed ones.
+
+    Args:
+        shape: The element.
+        file: Its file.
+        field: Its place there.
+        image: Name of its image.
+        issues: Reports what is left out.
+    """
+    if shape.tag in SHAPES_WITHOUT_AREA:
+        skip_shape_without_area(file, field, shape.tag, issues)
+    elif shape.tag not in NOT_OBJECTS:
+        item = _build_object(shape, field)
+        if item is not None:
+            yield item
+        else:
+            issues.add(IssueKind.ENTRY_MALFORMED, file, field, dict(shape.attrib), image)
 
 
-def _parse(file: Path) -> ElementTree.Element:
+def _find_content(file: Path) -> str | None:
+    """Returns the name of the first element with labels, "image" without any; None if the file is not CVAT's."""
+    if "<annotations" not in read_head(file):
+        return None
+    try:
+        for _, element in ElementTree.iterparse(file, ("start",)):
+            if element.tag in ("image", "track"):
+                return element.tag
+    except (ElementTree.ParseError, ValueError, LookupError):
+        return "image"  # reading it as such reports the damage
+    return "image"
+
+
+def parse_xml(file: Path) -> ElementTree.Element:
+    """Parses an XML.
+
+    Raises:
+        DataError: It is not XML.
+    """
     try:
         return ElementTree.parse(file).getroot()
     except (ElementTree.ParseError, ValueError, LookupError, OSError) as failure:
         raise DataError(f"is not XML: {failure}", file=file, hint="Export it again.") from None
 
 
-def _parse_shape(shape: ElementTree.Element, field: str) -> LabeledObject | None:
+def _build_object(shape: ElementTree.Element, field: str) -> LabeledObject | None:
     """Parses a box, polygon, ellipse or mask; None if it is malformed."""
     label = shape.get("label")
     if label is None:

@@ -3,14 +3,14 @@
 VIA 2 writes a project (`_via_img_metadata` beside settings) or the annotations alone, with lists of regions; VIA 1
 numbers the regions as keys of an object. Make Sense writes the annotations alone, too. The class is the value of a
 region's attribute, whose name the labeler chose; checkbox attributes are objects of chosen values. Rectangles have no
-mask. Projects of VIA 3, whose shapes are bare lists of numbers, are not read.
+mask. Projects of VIA 3, whose shapes are bare lists of numbers, are read by `via3`.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from densevision.errors import DataError
 from densevision.io.image_files import list_files
 from densevision.io.label_issues import IssueKind, LabelIssues
 
-__all__ = ["find_labels", "read_class_names", "read_images"]
+__all__ = ["ONLY_CLASS", "choose_class_attribute", "find_labels", "read_class_names", "read_images"]
 
 CLASS_ATTRIBUTES = ("class", "label", "category", "name", "type", "object")
 """Attributes that hold the class, in order of preference, where regions have several."""
@@ -104,15 +104,28 @@ def _find_class_attribute(entries: dict[str, Any], file: Path) -> str | None:
         for _, region in _list_regions(entry) if isinstance(entry, dict) else ():
             attributes = region.get("region_attributes") if isinstance(region, dict) else None
             counts.update(attributes.keys() if isinstance(attributes, dict) else ())
-    named = {name.lower(): name for name in counts}
-    attribute = next((named[name] for name in CLASS_ATTRIBUTES if name in named), None)
-    if attribute is None and len(counts) > 1:
+    return choose_class_attribute(counts, file)
+
+
+def choose_class_attribute(names: Iterable[str], file: Path) -> str | None:
+    """Chooses the attribute of regions that holds the class: the only one, or the one with the most telling name.
+
+    Returns:
+        Its name; None if there is no attribute.
+
+    Raises:
+        DataError: There are several, and none is known to hold the class.
+    """
+    names = list(names)
+    by_lower_case = {name.lower(): name for name in names}
+    attribute = next((by_lower_case[name] for name in CLASS_ATTRIBUTES if name in by_lower_case), None)
+    if attribute is None and len(names) > 1:
         hint = f"Rename the attribute of the class to one of {', '.join(CLASS_ATTRIBUTES)}."
-        value = ", ".join(counts)
+        value = ", ".join(names)
         raise DataError(
             "no attribute is known to hold the class", file=file, field="attributes", value=value, hint=hint
         )
-    return attribute or next(iter(counts), None)
+    return attribute or next(iter(names), None)
 
 
 def _get_class(region: dict[str, Any], attribute: str | None) -> str | None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from layout_writers import NAMES, WITH_BOXES, WITH_MASKS, Object, Photo, Splits, cvat_xml, save, voc_xml, write_text
+from layout_writers import NAMES, Object, Photo, Splits, cvat_xml, save, voc_xml, write_text
+from layout_writers import WITH_BOXES as BOX_WRITERS
+from layout_writers import WITH_MASKS as MASK_WRITERS
 from PIL import Image
+from project_writers import PROJECTS_WITH_BOXES, PROJECTS_WITH_MASKS
 from pycocotools import mask as coco
 
 import densevision
@@ -21,6 +24,8 @@ from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.tasks.semantic.config import SemanticConfig
 from densevision.tasks.semantic.dataset import complete_config, open_split
 
+WITH_MASKS = MASK_WRITERS | PROJECTS_WITH_MASKS
+WITH_BOXES = BOX_WRITERS | PROJECTS_WITH_BOXES
 HEIGHT, WIDTH = 48, 64
 LIMIT = 10**6
 
@@ -84,7 +89,7 @@ def test_layout__same_boxes_and_classes(layout: str, splits: Splits, tmp_path: P
         assert [name for name, _, _ in objects[photo.stem]] == [item.name for item in photo.objects]
         for (_, box, _), item in zip(objects[photo.stem], photo.objects):
             # YOLO has six decimals; masks of pixels end half a pixel before or behind the polygon's corners.
-            is_mask = layout.endswith(("masks", "bitmaps", "brush"))
+            is_mask = layout.endswith(("masks", "bitmaps", "brush", "masks as images"))
             np.testing.assert_allclose(box, item.box, atol=1 if is_mask else 1e-4)
     for source in detect_format(str(tmp_path)).splits.values():
         assert set(source.classes().names) == set(NAMES)
@@ -234,13 +239,6 @@ def test_cvat__lines_and_points_are_counted_and_malformed_shapes_named(tmp_path:
     assert len(boxes) == 1
     assert issues.counts[IssueKind.SHAPE_WITHOUT_AREA, "skipped"] == 2
     assert issues.counts[IssueKind.ENTRY_MALFORMED, "skipped"] == 1
-
-
-def test_cvat__tracks_of_a_video_are_refused(tmp_path: Path) -> None:
-    save(Photo("a", np.zeros((HEIGHT, WIDTH, 3), np.uint8), ()), tmp_path / "images")
-    write_text(tmp_path / "annotations.xml", '<annotations><track id="0" label="a"></track></annotations>')
-    with pytest.raises(DataError, match="video"):
-        detect_format(str(tmp_path)).splits["train"].read(LabelIssues("skip"), LIMIT)
 
 
 def test_cvat__image_names_cannot_lead_out(splits: Splits, tmp_path: Path) -> None:

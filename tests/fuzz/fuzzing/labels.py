@@ -16,6 +16,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from densevision.datasets.formats.fiftyone_masks import encode_mask
 from densevision.metrics.coco_files import score_files
 from densevision.ops.masks import encode
 from densevision.sample import InputSpec
@@ -83,6 +84,13 @@ CVAT = f"""<?xml version="1.0" encoding="utf-8"?>
 </image>
 </annotations>
 """
+CVAT_VIDEO = """<annotations><version>1.1</version>
+<meta><task><start_frame>0</start_frame><frame_filter>step=1</frame_filter></task></meta>
+<track id="0" label="cat"><polygon frame="0" outside="0" keyframe="1" points="4.0,4.0;12.0,4.0;12.0,12.0"></polygon>
+<polygon frame="1" outside="1" keyframe="1" points="5.0,4.0;13.0,4.0;13.0,12.0"></polygon></track>
+<track id="1" label="dog"><ellipse frame="0" outside="0" cx="9" cy="9" rx="4" ry="3" rotation="9"></ellipse></track>
+</annotations>
+"""
 VIA: dict[str, Any] = {
     name: {
         "filename": name, "size": 100, "file_attributes": {},
@@ -94,6 +102,30 @@ VIA: dict[str, Any] = {
         ],
     }
     for name in ("a.png", "b.png")
+}  # fmt: skip
+VIA3: dict[str, Any] = {
+    "project": {"vid_list": ["1", "2"]}, "config": {},
+    "attribute": {"1": {"aname": "class", "anchor_id": "FILE1_Z0_XY1", "type": 4, "options": {"0": "cat", "1": "dog"}}},
+    "file": {key: {"fid": key, "type": 2, "src": name} for key, name in (("1", "a.png"), ("2", "b.png"))},
+    "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}},
+    "metadata": {
+        f"{view}_{kind}": {"vid": view, "flg": 0, "z": [], "xy": [kind, *numbers], "av": {"1": str(kind % 2)}}
+        for view in ("1", "2")
+        for kind, numbers in ((3, (14, 14, 4)), (4, (9, 9, 4, 3)), (7, SQUARE), (9, (4, 8, 8, 4, 12, 8)))
+    },
+}  # fmt: skip
+FIFTYONE: dict[str, Any] = {
+    "samples": [
+        {
+            "filepath": name, "tags": ["train"],
+            "ground_truth": {"_cls": "Detections", "detections": [
+                {"_cls": "Detection", "label": label, "bounding_box": [0.25, 0.25, 0.5, 0.5],
+                 "mask": encode_mask(np.tri(5, 7, dtype=bool))}
+                for label in ("cat", "dog")
+            ]},
+        }
+        for name in ("a.png", "b.png")
+    ]
 }  # fmt: skip
 LABEL_STUDIO: list[dict[str, Any]] = [
     {
@@ -315,6 +347,30 @@ READERS = [
         prepare(images("images/")),
         xml_refuses,
         mutate_text,
+    ),
+    Reader(
+        "cvat-video",
+        {"annotations.xml": CVAT_VIDEO.encode()},
+        read_as("detection", "instance", "semantic"),
+        prepare(images("images/")),
+        xml_refuses,
+        mutate_text,
+    ),
+    Reader(
+        "via3",
+        {"via.json": json.dumps(VIA3).encode()},
+        read_as("detection", "instance", "semantic"),
+        prepare(images("")),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "fiftyone",
+        {"samples.json": json.dumps(FIFTYONE).encode()},
+        read_as("detection", "instance", "semantic"),
+        prepare(images("")),
+        json_refuses,
+        mutate_json,
     ),
     Reader(
         "via",
