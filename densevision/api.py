@@ -25,7 +25,7 @@ from densevision.published_weights import (
 )
 from densevision.resolved_config import check_dataset_path, find_config, resolve_config, start_from_weights
 from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, Result, SemanticMap
-from densevision.run_config import Engine, PredictOptions
+from densevision.run_config import Distributor, Engine, PredictOptions
 from densevision.sample import SampleSet
 from densevision.tasks import check_task_name, load_check
 from densevision.yaml_files import read_yaml
@@ -33,6 +33,7 @@ from densevision.yaml_files import read_yaml
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
+    from densevision.bulk.run import BulkRun
     from densevision.inference.keywords import PredictKeywords
     from densevision.training.tune import TuneResult
 
@@ -58,6 +59,16 @@ Split = Literal["train", "val"]
 log = logging.getLogger(__name__)
 
 
+@overload
+def predict(
+    source: Any,
+    task: str | None = None,
+    weights: Any = None,
+    *,
+    engine: Distributor,
+    out: PathLike,
+    **options: Any,
+) -> BulkRun: ...
 @overload
 def predict(
     source: Any, task: Literal["detection"], weights: Any = None, **options: Unpack[PredictKeywords]
@@ -113,7 +124,7 @@ def predict(
     *,
     stream: bool = False,
     overrides: Overrides = None,
-    engine: Engine | None = None,
+    engine: Engine | Distributor | None = None,
     device: str | None = None,
     precision: str | None = None,
     batch: int | None = None,
@@ -146,7 +157,9 @@ def predict(
         weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
         stream: Return an iterator.
         overrides: Dotted names to values of the weights' own config.
-        engine: What computes the network: "torch" (the default), "onnxruntime" or "openvino"; see `load`.
+        engine: What computes the network: "torch" (the default), "onnxruntime" or "openvino"; see `load`. With "ray",
+            images are distributed over a cluster, and `out` and further options are those of
+            `densevision.bulk.predict_bulk`, which says what is returned.
         device: "auto", "cpu", "cuda", "cuda:1", "mps".
         precision: "auto", "float32", "bfloat16" or "float16".
         batch: Images per forward pass.
@@ -177,13 +190,27 @@ def predict(
     """
     arguments = dict(locals())
     options = {name: arguments[name] for name in PredictOptions.model_fields if name in arguments} | unknown
+    options = {name: value for name, value in options.items() if value is not None}
+    if engine == "ray":
+        return _predict_bulk(source, task, weights, stream, overrides, options)
     if isinstance(weights, Predictor) or overrides or find_builtin_model(weights, task):
         predictor = use_engine(configure_predictor(copy_predictor(weights, task), overrides or {}), engine)
     else:
         predictor = load_cached(weights, task, engine)
-    return predictor.predict(
-        source, stream=stream, **{name: value for name, value in options.items() if value is not None}
-    )
+    return predictor.predict(source, stream=stream, **options)
+
+
+def _predict_bulk(
+    source: Any, task: str | None, weights: Any, stream: bool, overrides: Overrides, options: dict[str, Any]
+) -> BulkRun:
+    from densevision.bulk.run import predict_bulk
+
+    if stream:
+        hint = "The predictions are in `out`; iterating over what is returned reads them."
+        raise UsageError("has no effect with engine=ray", field="stream", value=True, hint=hint)
+    if "out" not in options:
+        raise UsageError("engine=ray needs a folder for the predictions", field="out", hint="Give out=FOLDER.")
+    return predict_bulk(source, task, weights, overrides=overrides, **options)
 
 
 def train(
@@ -291,7 +318,7 @@ def evaluate(
     weights: Any = None,
     *,
     overrides: Overrides = None,
-    engine: Engine | None = None,
+    engine: Engine | Distributor | None = None,
     split: Split = "val",
     out: PathLike | None = None,
     report: PathLike | None = None,
@@ -305,7 +332,8 @@ def evaluate(
         data: A dataset; a predictor of a run that was just trained may leave it out.
         weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
         overrides: Dotted names to values of the weights' own config, e.g. `{"data.val": "test.json"}`.
-        engine: What computes the network: "torch" (the default), "onnxruntime" or "openvino"; see `load`.
+        engine: What computes the network: "torch" (the default), "onnxruntime" or "openvino"; see `load`. With "ray",
+            the images are distributed over a cluster, as `workers` and `gpus_per_worker` say; see `predict_bulk`.
         split: "train" or "val".
         out: Folder for report.json and plots.
         report: Folder for an HTML report: numbers with intervals, plots, tables, best and worst images.
@@ -337,7 +365,7 @@ def evaluate_detailed(
     weights: Any = None,
     *,
     overrides: Overrides = None,
-    engine: Engine | None = None,
+    engine: Engine | Distributor | None = None,
     split: Split = "val",
     quiet: bool = False,
     **options: Any,
@@ -348,9 +376,16 @@ def evaluate_detailed(
     from densevision.io.progress import progress_context
 
     progress = hide_progress if quiet else show_progress
+    cluster = {
+        name: options.pop(name) for name in ("workers", "gpus_per_worker") if engine == "ray" and name in options
+    }
+    given = {"overrides": overrides, "engine": None if engine == "ray" else engine, "split": split, **options}
     with progress_context(progress):
-        opened = open_for_evaluation(task, data, weights, overrides=overrides, engine=engine, split=split, **options)
-    predictor, samples, predict_options = opened
+        predictor, samples, predict_options = open_for_evaluation(task, data, weights, **given)
+    if engine == "ray":
+        from densevision.bulk.evaluation import evaluate_on_ray
+
+        return evaluate_on_ray(predictor, samples, predict_options, **cluster, progress=progress)
     return evaluate_model(predictor, samples, predict_options, predictor.task.config.data.workers, progress)
 
 
@@ -402,7 +437,8 @@ def score(
         task: A name in `TASKS`.
         truth: For boxes, masks and keypoints a COCO json; otherwise a folder of files, or one file.
         predictions: A COCO result json; otherwise a folder of files with the same names except for the suffixes, or
-            one file. Images without prediction are not scored, but counted and named.
+            one file; or the folder of a bulk prediction (`engine="ray"`). Images without prediction are not scored, but
+            counted and named.
         overrides: Dotted names of the task's config to values, as far as they matter for files: `evaluation` and
             `data.scale` of depth, `classes` and `data.unknown` of semantic.
         on_error: "fail" stops at files that cannot be read or compared, "skip" counts and names them.

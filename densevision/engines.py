@@ -25,7 +25,7 @@ from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.published_weights import get_cache_folder
 from densevision.run_config import Engine
 
-__all__ = ["open_engine"]
+__all__ = ["hash_weights", "open_engine"]
 
 log = logging.getLogger("densevision")
 
@@ -85,13 +85,24 @@ def _export(predictor: TorchPredictor, file_format: str, file: Path) -> Exported
     return load_exported(file, predictor.task.name)
 
 
+def hash_weights(predictor: Predictor) -> str:
+    """SHA-256 in hexadecimal of the tensors with their names, or of an exported file."""
+    digest = hashlib.sha256()
+    if isinstance(predictor, TorchPredictor):
+        for name, tensor in copy.copy(predictor).model.state_dict().items():
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    elif predictor.file is not None:
+        for file in (predictor.file, predictor.file.with_suffix(".bin")):
+            digest.update(file.read_bytes() if file.is_file() else b"")
+    return digest.hexdigest()
+
+
 def _find_place(predictor: TorchPredictor, engine: str) -> Path:
     modules = [module for module in REQUIRED_MODULES[_FORMATS[engine]] if import_runtime(module, WeightsError)]
     versions = {name: version(name) for name in (*_VERSIONED, *modules)}
     config = {name: value for name, value in predictor.task.config.to_dict().items() if name not in _OTHER_SECTIONS}
     sizes = {name: asdict(spec) for name, spec in predictor.task.input_spec.items()}
-    digest = hashlib.sha256(json.dumps([engine, versions, config, sizes], sort_keys=True, default=str).encode())
-    for name, tensor in copy.copy(predictor).model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    values = [engine, versions, config, sizes, hash_weights(predictor)]
+    digest = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode())
     return get_cache_folder() / "engines" / digest.hexdigest()[:32]

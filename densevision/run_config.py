@@ -34,6 +34,8 @@ MAX_CANVAS_PIXELS = 1 << 26
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 Engine = Literal["torch", "onnxruntime", "openvino"]
 """What computes the network."""
+Distributor = Literal["ray"]
+"""What distributes images over machines, where each computes as PyTorch or the exported file does."""
 
 
 def _check_device(name: str) -> str:

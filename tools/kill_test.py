@@ -4,7 +4,9 @@
 
 Trainings of detection, depth and translation (scenes, 64 px, CPU) are killed and resumed until they end: weights, best
 weights and metrics must equal those of a run that was never stopped, bit for bit. Predictions, conversions and exports
-are killed: every file that exists must equal that of an undisturbed call, or not exist. Needs a system with fork.
+are killed: every file that exists must equal that of an undisturbed call, or not exist. With `--only bulk`, drivers and
+workers of bulk predictions on Ray are killed: what the same call then completes must have the rows of an undisturbed
+run. Needs a system with fork.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ TRAININGS = {
     "depth": ("arch=depth_unet", "backbone.name=mobilenetv2_050", "model.width=8", *TINY),
     "translation": ("arch=pix2pix_unet", "model.width=8", "model.depth=4", *TINY),
 }
+PACKAGES = ("densevision", "torch", "lightning", "onnx")
 CLOCKS = ("seconds", "images_per_second", "memory_mb")
 SECOND_KILL = 0.4
 """Probability that a resumed run is killed as well."""
@@ -44,42 +47,58 @@ Arguments = tuple[str, ...]
 @click.option("--out", type=click.Path(path_type=Path), help="JSON with the counts; rows that it holds are updated.")
 def main(kills: int, seed: int, only: tuple[str, ...], out: Path | None) -> None:
     """Runs the command."""
-    import densevision.cli.main
+    import densevision.cli.main  # loaded once, so that a forked child starts at once
     import densevision.exporting.export
-    import densevision.training.train  # noqa: F401  loaded once, so that a forked child starts at once
+    import densevision.training.train
 
     rows = json.loads(out.read_text())["results"] if out is not None and out.exists() else {}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         trials: dict[str, Callable[[random.Random, Path], dict[str, Any]]] = {}
         for task, settings in TRAININGS.items():
             trials[f"train {task}"] = prepare_training(task, settings, folder / task)
         trials |= prepare_writers(folder)
+        if "bulk" in only:
+            from bulk_kills import prepare_bulk, run_cluster
+
+            import densevision.bulk.run  # noqa: F401
+
+            trials["bulk"] = prepare_bulk(folder, stack.enter_context(run_cluster()), start, finish)
         for name, trial in trials.items():
             if only and name not in only:
                 continue
             rng = random.Random(f"{seed} {name}")
-            outcomes = [trial(rng, folder / "trial") for _ in range(kills)]
-            rows[name] = {
-                "trials": kills,
-                "kills": sum(outcome["kills"] for outcome in outcomes),
-                "sound": sum(outcome["problem"] is None for outcome in outcomes),
-                "problems": [outcome["problem"] for outcome in outcomes if outcome["problem"]],
-            }
+            outcomes: list[dict[str, Any]] = []
+            for _ in range(kills):
+                outcomes.append(trial(rng, folder / "trial"))
+                rows[name] = count_outcomes(outcomes)
+                if out is not None:  # after each trial: some take minutes
+                    write_report(out, rows, kills, seed, only)
             click.echo(f"{name}: {json.dumps(rows[name])}")
-            if out is not None:
-                write_report(out, rows, kills, seed)
     sys.exit(0 if all(row["sound"] == row["trials"] for row in rows.values()) else 1)
 
 
-def write_report(out: Path, rows: dict[str, Any], kills: int, seed: int) -> None:
+def count_outcomes(outcomes: list[dict[str, Any]]) -> dict[str, Any]:
+    """How many trials there were, and how many of them left what they should."""
+    victims = [outcome["victim"] for outcome in outcomes if "victim" in outcome]
+    return {
+        "trials": len(outcomes),
+        "kills": sum(outcome["kills"] for outcome in outcomes),
+        **({"killed": {each: victims.count(each) for each in sorted(set(victims))}} if victims else {}),
+        "sound": sum(outcome["problem"] is None for outcome in outcomes),
+        "problems": [outcome["problem"] for outcome in outcomes if outcome["problem"]],
+    }
+
+
+def write_report(out: Path, rows: dict[str, Any], kills: int, seed: int, only: tuple[str, ...]) -> None:
     """Writes the counts with the command and the versions."""
     from densevision.io.atomic_write import write_text
 
     report = {
-        "command": f"python tools/kill_test.py --kills {kills} --seed {seed} --out {out}",
-        "trainings": {task: " ".join(settings) for task, settings in TRAININGS.items()},
-        "versions": {name: version(name) for name in ("densevision", "torch", "lightning", "onnx")}
+        "command": " ".join(["python tools/kill_test.py", *(f"--only {each}" for each in only)])
+        + f" --kills {kills} --seed {seed} --out {out}",
+        **({} if only == ("bulk",) else {"trainings": {task: " ".join(each) for task, each in TRAININGS.items()}}),
+        "versions": {name: version(name) for name in PACKAGES + (("ray", "pyarrow") if "bulk" in only else ())}
         | {"python": sys.version.split()[0]},
         "results": rows,
     }

@@ -45,9 +45,9 @@ weights_option = click.option(
 )
 engine_option = click.option(
     "--engine",
-    type=click.Choice(["torch", "onnxruntime", "openvino"]),
-    help="What computes the network; others than torch need the extra export, and export it once into the cache "
-    "folder. [default: torch]",
+    type=click.Choice(["torch", "onnxruntime", "openvino", "ray"]),
+    help="What computes the network; onnxruntime and openvino need the extra export, and export it once into the cache "
+    "folder; ray (extra ray) distributes the images over a cluster. [default: torch]",
 )
 data_option = click.option("--data", metavar="PATH", help="Dataset folder or file, or scenes[:COUNT[:SEED]].")
 

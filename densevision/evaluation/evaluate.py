@@ -23,8 +23,10 @@ from densevision.results import Result
 from densevision.run_config import PredictOptions
 from densevision.sample import Sample, SampleSet
 
-__all__ = ["Evaluation", "evaluate", "evaluate_model"]
+__all__ = ["Evaluation", "Shard", "add_examples", "evaluate", "evaluate_model", "evaluate_rows", "merge_shards"]
 
+Shard = tuple[Metric, dict[str, int], list[str], list[str], dict[str, tuple[float, int]]]
+"""The share of one process: metric, index by id, unlabeled images, damaged files, sums of losses."""
 UNLABELED, DAMAGED = "images without truth", "damaged images"
 
 
@@ -72,17 +74,46 @@ def evaluate(
     """
     options = options or model.task.evaluation_options()
     rank, world = get_rank_and_world_size()
+    shown: list[tuple[Sample, Result]] = []
+    rows = range(rank, len(samples), world)
+    shard = evaluate_rows(model, samples, options, rows, workers, losses, progress, shown, examples)
+    return merge_shards(model, samples, options, gather_objects(shard), shown)
+
+
+def evaluate_rows(
+    model: Predictor,
+    samples: SampleSet,
+    options: PredictOptions,
+    rows: Sequence[int],
+    workers: int = 0,
+    losses: bool = False,
+    progress: Progress = hide_progress,
+    shown: list[tuple[Sample, Result]] | None = None,
+    examples: int = 0,
+) -> Shard:
+    """Evaluates a model on some samples of a dataset, the share of one process; see `evaluate`.
+
+    Args:
+        model: The model.
+        samples: The dataset.
+        options: How to predict.
+        rows: Indices of the samples.
+        workers: Number of reader processes.
+        losses: Also compute the mean validation losses (PyTorch models only).
+        progress: Draws a bar over the samples.
+        shown: Gets the first samples with their predictions.
+        examples: How many.
+    """
+    shown = [] if shown is None else shown
     metric: Metric = model.task.build_metric()
     index_by_id: dict[str, int] = {}
     unlabeled: list[str] = []
-    shown: list[tuple[Sample, Result]] = []
-    shard = range(rank, len(samples), world)
     damaged: list[str] = []
     read_indices: deque[int] = deque()
     skip_damaged = model.task.config.data.on_error != "fail"
 
     def read_samples() -> Iterator[Sample]:
-        for index, sample, file in progress(make_reading_loader(samples, shard, workers, skip_damaged), "evaluating"):
+        for index, sample, file in progress(make_reading_loader(samples, rows, workers, skip_damaged), "evaluating"):
             if sample is None:
                 damaged.append(file)
             else:
@@ -102,8 +133,25 @@ def evaluate(
         metric.update(result, sample.truth, sample.id)
         if len(shown) < examples:
             shown.append((sample, result))
-    totals = loss_means.totals if loss_means is not None else {}
-    shards = gather_objects((metric, index_by_id, unlabeled, damaged, totals))
+    return metric, index_by_id, unlabeled, damaged, loss_means.totals if loss_means is not None else {}
+
+
+def merge_shards(
+    model: Predictor,
+    samples: SampleSet,
+    options: PredictOptions,
+    shards: list[Shard],
+    shown: list[tuple[Sample, Result]] | None = None,
+) -> Evaluation:
+    """The evaluation of the whole dataset from its shares, in order.
+
+    Args:
+        model: The model.
+        samples: The dataset.
+        options: How the shares were predicted.
+        shards: From `evaluate_rows`; the first one is changed.
+        shown: The first samples with their predictions.
+    """
     metric, index_by_id, unlabeled, damaged, totals = _merge_shards(shards)
     named = {kind: names for kind, names in ((UNLABELED, unlabeled), (DAMAGED, damaged)) if names}
     left_out = {UNLABELED: len(unlabeled), **({DAMAGED: len(damaged)} if damaged else {})}
@@ -116,7 +164,7 @@ def evaluate(
         named,
     )
     means = {name: total / max(count, 1) for name, (total, count) in totals.items()}
-    return Evaluation(report, metric, means, shown, index_by_id)
+    return Evaluation(report, metric, means, shown or [], index_by_id)
 
 
 def evaluate_model(
@@ -131,7 +179,13 @@ def evaluate_model(
         workers: Number of reader processes.
         progress: Draws a bar over the samples.
     """
-    evaluation = evaluate(model, samples, options, workers, progress=progress)
+    return add_examples(model, samples, options, evaluate(model, samples, options, workers, progress=progress))
+
+
+def add_examples(
+    model: Predictor, samples: SampleSet, options: PredictOptions, evaluation: Evaluation
+) -> EvaluationResult:
+    """The evaluation with access to single images; see `evaluate_model`."""
 
     def examples(ids: Sequence[str]) -> Iterator[Example]:
         selection = (samples[evaluation.indices[image_id]] for image_id in ids)
@@ -198,9 +252,6 @@ def _describe_model(model: Predictor) -> str:
     source = model.card.source or (f"trained on {trained_on}" if trained_on else "")
     details = ", ".join(part for part in (str(model.file or ""), source) if part)
     return " ".join(word for word in (*words, f"({details})" if details else "") if word)
-
-
-Shard = tuple[Metric, dict[str, int], list[str], list[str], dict[str, tuple[float, int]]]
 
 
 def _merge_shards(shards: list[Shard]) -> Shard:

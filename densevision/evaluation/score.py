@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from densevision.errors import UsageError
 from densevision.evaluation.report import Report
+from densevision.evaluation.shard_predictions import open_predictions
 from densevision.metrics.scoring import OnError
 from densevision.tasks import get_scoring_options, load_score
 
@@ -32,17 +34,19 @@ def score(
         DataError: A file cannot be read or compared.
         UsageError: `images` without `report`, skipping where nothing can be skipped, or an option without effect.
     """
-    if report is None:
-        if images is not None:
-            raise UsageError("has no effect without report", field="images", value=str(images))
-        options = get_scoring_options(task, overrides)
-        return Report(task=task, **load_score(task)(Path(truth), Path(predictions), on_error, **options))
-    from densevision.evaluation.report_page import format_command, write_report
-    from densevision.evaluation.result import score_detailed
+    if report is None and images is not None:
+        raise UsageError("has no effect without report", field="images", value=str(images))
+    with open_predictions(Path(predictions)) as files:
+        if report is None:
+            options = get_scoring_options(task, overrides)
+            return Report(task=task, **load_score(task)(Path(truth), files, on_error, **options))
+        from densevision.evaluation.report_page import format_command, write_report
+        from densevision.evaluation.result import score_detailed
 
-    evaluation = score_detailed(task, truth, predictions, on_error, images, overrides)
-    settings = [f"{name}={value}" for name, value in (overrides or {}).items()]
-    options = {"truth": truth, "predictions": predictions, "set": settings, "images": images, "report": report}
-    options |= {"on_error": on_error} if on_error != "fail" else {}
-    write_report(evaluation, Path(report), format_command(task, "score", options))
-    return evaluation.report
+        evaluation = score_detailed(task, truth, files, on_error, images, overrides)
+        evaluation = replace(evaluation, origin=f"{predictions} against {truth}")
+        settings = [f"{name}={value}" for name, value in (overrides or {}).items()]
+        options = {"truth": truth, "predictions": predictions, "set": settings, "images": images, "report": report}
+        options |= {"on_error": on_error} if on_error != "fail" else {}
+        write_report(evaluation, Path(report), format_command(task, "score", options))
+        return evaluation.report

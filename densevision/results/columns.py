@@ -1,8 +1,8 @@
 """Records as cells of a table, and back without loss: the columns of bulk predictions. No torch, no pyarrow.
 
-A column is a field of the record, or `part.field` of a joint result. Boxes, scores and labels are lists; masks are the texts
-of COCO's run lengths; integer maps are PNGs; float maps are NumPy files (`.npy`). What all images share, such as the names
-of classes, is stated once for the file.
+A column is a field of the record, or `part.field` of a joint result. Boxes, scores and labels are lists; masks are the
+texts of COCO's run lengths; integer maps are PNGs; float maps are NumPy files (`.npy`). What all images share, such as
+the names of classes, is stated once for the file.
 """
 
 from __future__ import annotations
@@ -110,6 +110,12 @@ def _decode_masks(values: Any, size: Size) -> tuple[dict[str, Any], ...]:
     return tuple({"size": [int(side) for side in size], "counts": text} for text in values)
 
 
+def _decode_camera(text: str) -> Camera:
+    values = json.loads(text)
+    principal = values.pop("principal")
+    return Camera(**values, principal=None if principal is None else tuple(principal))
+
+
 def _keep(value: Any, size: Size) -> Any:
     return value
 
@@ -121,11 +127,7 @@ _PNG_BOOL = _Format("binary", _encode_png, lambda data, size: _decode_png(data, 
 _NPY = _Format("binary", _encode_npy, _decode_npy)
 _TEXT = _Format("string", str, _keep)
 _JSON = _Format("string", lambda value: json.dumps(value, default=str), lambda text, size: json.loads(text))
-_CAMERA = _Format(
-    "string",
-    lambda camera: json.dumps(vars(camera)),
-    lambda text, size: Camera(**{k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(text).items()}),
-)
+_CAMERA = _Format("string", lambda camera: json.dumps(vars(camera)), lambda text, size: _decode_camera(text))
 _BOXES = {
     "boxes": _Format("list<list<float>>", _to_list, _to_array(np.float32, 4)),
     "scores": _Format("list<float>", _to_list, _to_array(np.float32)),

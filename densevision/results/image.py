@@ -109,7 +109,7 @@ class Image(Result):
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `data` is a PNG in base64, or a NumPy file for floats and unusual channels."""
         height, width, channels = self.image.shape
-        file_format, data = self._encode()
+        file_format, data = self.encode()
         return {
             "size": [height, width],
             "scale": self.scale,
@@ -124,7 +124,8 @@ class Image(Result):
         scale = f", scale {self.scale}" if self.scale != 1 else ""
         return f"{channels} {'channel' if channels == 1 else 'channels'} of {self.image.dtype}{scale}"
 
-    def _encode(self) -> tuple[str, bytes]:
+    def encode(self) -> tuple[str, bytes]:
+        """The format and the bytes of a file without loss: "png", or "npy" for floats and unusual channels."""
         if self.image.dtype.kind == "u" and self.image.shape[2] in (1, 3, 4):
             order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(self.image.shape[2], [0])
             return "png", cv2.imencode(".png", np.ascontiguousarray(self.image[..., order]))[1].tobytes()

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from densevision.cli.bulk_options import take_ray_options, worker_options
 from densevision.cli.options import (
     data_option,
     engine_option,
@@ -32,6 +33,7 @@ def command(task: str) -> click.Command:
     @click.option("--split", type=click.Choice(["train", "val"]), default="val", show_default=True)
     @click.option("--out", metavar="FOLDER", help="Write report.json and plots there.")
     @report_option
+    @worker_options
     @json_flag
     @quiet_flag
     @predict_options(task)
@@ -40,8 +42,11 @@ def command(task: str) -> click.Command:
         from densevision.cli.printing import configure_logging, print_report
 
         configure_logging(quiet or as_json)
+        ray_options = take_ray_options(options)
         named = {name: options.pop(name) for name in ("overrides", "split", "out", "report")}
-        report = api.evaluate(task, data, weights, quiet=quiet or as_json, **named, **select_given(options))
+        report = api.evaluate(
+            task, data, weights, quiet=quiet or as_json, **named, **ray_options, **select_given(options)
+        )
         print_report(report, as_json)
 
     return evaluate
