@@ -16,12 +16,14 @@ from typing import Any
 
 import click
 
-IMAGES = 96
-ROWS_PER_FILE = 3
+IMAGES = 48
+ROWS_PER_FILE = 2
 POLL = 0.05
 """Seconds between two looks at the folder."""
-MAX_JITTER = 1.0
+MAX_JITTER = 0.2
 """Seconds at most from the shard that a trial waits for to the kill."""
+EARLY = 0.4
+"""Fraction of the trials that kill at any moment of the run; the others while shards are written."""
 STARTS = 5
 """Attempts to start the cluster: a busy machine exceeds the half minute that Ray gives it."""
 CLUSTER = """
@@ -113,8 +115,9 @@ def make_images(folder: Path) -> None:
 
 def wait_for_moment(rng: random.Random, out: Path, child: int, seconds: float) -> bool:
     """Waits for a random number of shards, and a little longer; False if the run ends before."""
-    wanted = rng.randrange(IMAGES // ROWS_PER_FILE)
-    jitter = rng.uniform(0, MAX_JITTER) if wanted else rng.uniform(0, seconds / 2)
+    is_early = rng.random() < EARLY
+    wanted = 0 if is_early else rng.randrange(1, IMAGES // ROWS_PER_FILE)
+    jitter = rng.uniform(0, seconds if is_early else MAX_JITTER)
     while len(list(out.glob("part-*.parquet"))) < wanted:
         if os.waitpid(child, os.WNOHANG)[0]:
             return False

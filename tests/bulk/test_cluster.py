@@ -24,7 +24,10 @@ from densevision.io.image import write_image
 
 ray = pytest.importorskip("ray", reason="needs the extra ray")
 pytest.importorskip("pyarrow")
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="clusters of Ray need Linux or macOS")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform == "win32", reason="clusters of Ray need Linux or macOS"),
+]
 
 COUNT = 20
 
@@ -192,6 +195,4 @@ def test_ray_predictor__in_a_pipeline_of_ones_own(images: Path) -> None:
     expected = {str(record.source): record for record in densevision.predict(str(images), "detection")}
     assert len(rows) == COUNT
     for row in rows:
-        np.testing.assert_allclose(
-            np.array(list(row["scores"]), np.float32), expected[row["path"]].scores, atol=1e-4
-        )
+        np.testing.assert_allclose(np.array(list(row["scores"]), np.float32), expected[row["path"]].scores, atol=1e-4)

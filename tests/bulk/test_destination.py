@@ -18,7 +18,7 @@ from densevision.results.columns import describe_constants, encode_cells
 pyarrow = pytest.importorskip("pyarrow")
 
 from densevision.bulk.destination import RUN, Destination  # noqa: E402
-from densevision.bulk.run import ShardWriter  # noqa: E402
+from densevision.bulk.shard_writer import ShardWriter  # noqa: E402
 from densevision.results.shards import list_shards, make_schema, read_predictions  # noqa: E402
 
 MANIFEST = {"task": "detection", "weights": "abc", "options": {"score_threshold": 0.5, "batch": 1}, "save": ["parquet"]}
