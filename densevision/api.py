@@ -27,6 +27,7 @@ from densevision.resolved_config import check_dataset_path, find_config, resolve
 from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, Result, SemanticMap
 from densevision.run_config import Distributor, Engine, PredictOptions
 from densevision.sample import SampleSet
+from densevision.sequence_options import SequenceOptions
 from densevision.tasks import check_task_name, load_check
 from densevision.yaml_files import read_yaml
 
@@ -143,16 +144,21 @@ def predict(
     focal_length: float | None = None,
     max_pixels: int | None = None,
     on_error: Literal["fail", "skip"] | None = None,
+    track: Literal["bytetrack", "sort", "ocsort", "botsort"] | None = None,
+    track_options: Mapping[str, Any] | None = None,
+    timeout: float | None = None,
+    reconnect: int | None = None,
+    max_frames: int | None = None,
     **unknown: Any,
 ) -> Any:
     """Runs inference on one image or many.
 
     One image gives one result (the overloads name its type for a single image); a list, folder or glob gives a list; a
-    video or `stream=True` an iterator whose memory does not grow. Flow takes a pair or a sequence of images.
+    video, a stream or `stream=True` an iterator whose memory does not grow. Flow takes a pair or a sequence of images.
 
     Args:
         source: Path, glob, folder, video; array (RGB, HWC, uint8, uint16, float in [0, 1]), PIL image, tensor (CHW),
-            encoded bytes; or a list of them.
+            encoded bytes; or a list of them. "webcam:0", or the address of a video or stream: http, https, rtsp, rtsps.
         task: A name in `TASKS`; needed when no weights are given.
         weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
         stream: Return an iterator.
@@ -178,6 +184,12 @@ def predict(
         focal_length: Focal length of the images in pixels: corrects metric depth for the camera.
         max_pixels: Largest image that is decoded.
         on_error: "fail" stops at an image that cannot be read; "skip" leaves it out with a warning.
+        track: Tracker that gives the objects of a video, stream or folder of frames identities, in `track_ids`:
+            "bytetrack", "sort", "ocsort" or "botsort"; needs the extra track.
+        track_options: Options of the tracker, such as `{"lost_track_buffer": 60}`.
+        timeout: Seconds to wait for a stream to open, and for its next frame; 10 by default.
+        reconnect: Attempts in a row to open a stream again whose connection was lost; none by default.
+        max_frames: Stop after this many frames of a video or stream.
 
     Raises:
         UsageError: An unknown option, or one that the task does not support.
@@ -189,7 +201,8 @@ def predict(
         >>> densevision.predict("street.jpg", task="detection").save("street.png")  # doctest: +SKIP
     """
     arguments = dict(locals())
-    options = {name: arguments[name] for name in PredictOptions.model_fields if name in arguments} | unknown
+    names = (*PredictOptions.model_fields, *SequenceOptions.model_fields)
+    options = {name: arguments[name] for name in names if name in arguments} | unknown
     options = {name: value for name, value in options.items() if value is not None}
     if engine == "ray":
         return _predict_bulk(source, task, weights, stream, overrides, options)

@@ -344,6 +344,8 @@ class TaskConfig(Config):
 
     predict_options: ClassVar[frozenset[str]] = frozenset()
     """Options of `predict` that the task supports besides device, precision, batch, max_pixels and on_error."""
+    is_trackable: ClassVar[bool] = False
+    """Whether the results are objects that `predict` can follow through a sequence."""
     models: ClassVar[Mapping[str, Any]] = {}
     """The task's architectures by name (`densevision.tasks.registry.Architecture`)."""
 

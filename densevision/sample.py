@@ -68,6 +68,7 @@ class Sample:
         id: Identifier in the dataset.
         file: File of the first image, for messages.
         damaged: Files of damaged images whose samples this one replaces.
+        time: Seconds since the start of a live source; None elsewhere.
     """
 
     images: dict[str, np.ndarray]
@@ -75,6 +76,7 @@ class Sample:
     id: int | str = 0
     file: str = ""
     damaged: tuple[str, ...] = ()
+    time: float | None = None
 
     @property
     def size(self) -> Size:

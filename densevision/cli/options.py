@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "config_options",
+    "count_options",
     "data_option",
     "describe_config",
     "describe_invocation",
@@ -28,7 +29,9 @@ __all__ = [
     "predict_options",
     "quiet_flag",
     "report_option",
+    "save_option",
     "select_given",
+    "sequence_options",
     "set_option",
     "weights_option",
 ]
@@ -80,6 +83,69 @@ def predict_options(task: str) -> Callable[[Function], Function]:
     return config_options(PredictOptions, supported)
 
 
+def save_option(task: str) -> Callable[[Function], Function]:
+    """--save, with the formats that the task has."""
+    from densevision.tasks import load_config
+
+    tracks = "mot and cocovid write one file of tracks for a sequence; " if load_config(task).is_trackable else ""
+    text = (
+        f"Output format: png (drawn), json, ...; mp4 writes one video for a video; {tracks}repeatable. [default: png]"
+    )
+    return click.option("--save", metavar="SUFFIX", multiple=True, help=text)
+
+
+def sequence_options(task: str) -> Callable[[Function], Function]:
+    """Adds one flag per field of `SequenceOptions` that the task supports."""
+    from densevision.sequence_options import SequenceOptions
+    from densevision.tasks import load_config
+
+    if not load_config(task).is_trackable:
+        return config_options(SequenceOptions, {"timeout", "reconnect", "max_frames"})
+    add_options = config_options(SequenceOptions, {"track", "timeout", "reconnect", "max_frames"})
+    add_settings = click.option(
+        "--track-option",
+        "track_options",
+        metavar="NAME=VALUE",
+        multiple=True,
+        callback=parse_settings,
+        help="An option of the tracker, e.g. lost_track_buffer=60; repeatable.",
+    )
+    return lambda function: add_options(add_settings(function))
+
+
+def count_options(task: str) -> Callable[[Function], Function]:
+    """Adds --line and --zone, for tasks whose objects can be counted."""
+    from densevision.tasks import load_config
+
+    if not load_config(task).is_trackable:
+        return lambda function: function
+    line = click.option(
+        "--line",
+        "lines",
+        metavar="X1,Y1,X2,Y2",
+        multiple=True,
+        callback=_parse_numbers,
+        help="Count tracked objects that cross this line, by class, into counts.csv; in is to the left of the "
+        "direction from the first point to the second; repeatable.",
+    )
+    zone = click.option(
+        "--zone",
+        "zones",
+        metavar="X1,Y1,...",
+        multiple=True,
+        callback=_parse_numbers,
+        help="Count objects inside this polygon, by class, into counts.csv; repeatable.",
+    )
+    return lambda function: line(zone(function))
+
+
+def _parse_numbers(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[list[float], ...]:
+    try:
+        return tuple([float(part) for part in text.split(",")] for text in texts)
+    except ValueError:
+        raise click.BadParameter("must be numbers separated by commas", ctx, param) from None
+
+
 def config_options(
     config: type[Config], names: Container[str], envvars: Mapping[str, str] | None = None
 ) -> Callable[[Function], Function]:
@@ -114,7 +180,11 @@ def config_options(
 
 def select_given(options: dict[str, Any]) -> dict[str, Any]:
     """The prediction options that were typed."""
-    return {name: value for name, value in options.items() if value is not None and value is not False and value != ()}
+    return {
+        name: value
+        for name, value in options.items()
+        if value is not None and value is not False and value != () and value != {}
+    }
 
 
 def describe_config(config: type[TaskConfig]) -> str:

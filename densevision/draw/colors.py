@@ -14,6 +14,7 @@ __all__ = [
     "build_palette",
     "choose_text_color",
     "get_class_color",
+    "get_track_color",
     "vary_shade",
 ]
 
@@ -50,6 +51,15 @@ def get_class_color(index: int) -> Color:
     index = int(index) % len(_build_candidates())
     red, green, blue = build_palette(64 * (index // 64 + 1))[index].tolist()
     return red, green, blue
+
+
+def get_track_color(track_id: int) -> Color:
+    """The color of an identity; gray for -1, which is none. There are 64 colors.
+
+    >>> get_track_color(-1)
+    (160, 160, 160)
+    """
+    return get_class_color(track_id % 64) if track_id >= 0 else (160, 160, 160)
 
 
 @lru_cache(maxsize=16)

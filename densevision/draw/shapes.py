@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from densevision.draw.canvas import blend_color, compute_line_width, copy_canvas
-from densevision.draw.colors import Color, get_class_color, vary_shade
+from densevision.draw.colors import Color, get_class_color, get_track_color, vary_shade
 from densevision.draw.tags import Tag, draw_tags
 
 __all__ = ["draw_boxes", "draw_keypoints", "draw_masks"]
@@ -26,8 +26,9 @@ def draw_boxes(
     labels: np.ndarray | Sequence[int],
     names: Sequence[str] = (),
     scores: np.ndarray | None = None,
+    track_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draws boxes in the colors of their classes, with class and score.
+    """Draws boxes in the colors of their classes, with class and score, or in those of their identities.
 
     Lines and text scale with the image. Labels are placed inside the image where they overlap no other label, highest
     score first; a label without a place is omitted. Small boxes are drawn over large ones. Boxes that are not finite
@@ -39,6 +40,7 @@ def draw_boxes(
         labels: (N,) indices into `names`.
         names: Class names; a class without a name is shown by its index.
         scores: (N,) in [0, 1]; not shown if all are 1, as in ground truth.
+        track_ids: (N,) identities, shown before the score; -1 is none.
 
     Returns:
         A new image of the same size and type.
@@ -50,13 +52,13 @@ def draw_boxes(
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     finite = np.flatnonzero(np.isfinite(boxes).all(1))
     areas = (boxes[finite, 2:] - boxes[finite, :2]).prod(1)
-    colors = [get_class_color(label) for label in labels]
+    colors = [get_class_color(label) for label in labels] if track_ids is None else _choose_track_colors(track_ids)
     width = compute_line_width(canvas.shape[:2], len(boxes))
     for row in finite[np.argsort(-areas, kind="stable")]:
         start, end = _to_fixed_point(boxes[row, :2]), _to_fixed_point(boxes[row, 2:])
         cv2.rectangle(canvas, start, end, colors[row], width, cv2.LINE_AA, FRACTION_BITS)
     anchors = {int(row): tuple(boxes[row].tolist()) for row in finite}
-    draw_tags(canvas, _make_tags(anchors, colors, labels, names, scores))
+    draw_tags(canvas, _make_tags(anchors, colors, labels, names, scores, track_ids))
     return canvas
 
 
@@ -66,6 +68,7 @@ def draw_masks(
     labels: np.ndarray | Sequence[int],
     names: Sequence[str] = (),
     scores: np.ndarray | None = None,
+    track_ids: np.ndarray | None = None,
 ) -> np.ndarray:
     """Draws objects as tinted and outlined masks, with class and score; objects of one class differ in shade.
 
@@ -74,7 +77,7 @@ def draw_masks(
     Args:
         image: (H, W, 3) uint8 RGB.
         masks: N arrays (H, W) of bool; an empty mask draws nothing.
-        labels, names, scores: As for `draw_boxes`.
+        labels, names, scores, track_ids: As for `draw_boxes`.
 
     Returns:
         A new image of the same size and type.
@@ -83,7 +86,7 @@ def draw_masks(
         DataError: The image is not (H, W, 3) uint8.
     """
     canvas = copy_canvas(image)
-    colors = _choose_shades(labels)
+    colors = _choose_shades(labels) if track_ids is None else _choose_track_colors(track_ids)
     anchors: dict[int, Box] = {}
     outlines = []
     for row, (mask, color) in enumerate(zip(masks, colors)):
@@ -101,20 +104,25 @@ def draw_masks(
     width = compute_line_width(canvas.shape[:2], len(outlines))
     for contours, color in outlines:
         cv2.drawContours(canvas, contours, -1, color, width, cv2.LINE_AA)
-    draw_tags(canvas, _make_tags(anchors, colors, labels, names, scores))
+    draw_tags(canvas, _make_tags(anchors, colors, labels, names, scores, track_ids))
     return canvas
 
 
 def draw_keypoints(
-    image: np.ndarray, points: np.ndarray, visible: np.ndarray, edges: Sequence[tuple[int, int]]
+    image: np.ndarray,
+    points: np.ndarray,
+    visible: np.ndarray,
+    edges: Sequence[tuple[int, int]],
+    track_ids: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Draws the keypoints of each object and the edges of its skeleton, one color per object.
+    """Draws the keypoints of each object and the edges of its skeleton, one color per object or identity.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         points: (N, K, 2) xy in pixels, (0, 0) is the corner of the image.
         visible: (N, K) bool; other points, and edges that end in them, are skipped.
         edges: Pairs of indices into the K points that are connected.
+        track_ids: (N,) identities, -1 for none.
 
     Returns:
         A new image of the same size and type.
@@ -127,7 +135,7 @@ def draw_keypoints(
     for row, (keypoints, is_visible) in enumerate(zip(points, visible)):
         is_drawn = np.asarray(is_visible, bool) & np.isfinite(keypoints).all(1)
         centers = {int(index): _to_fixed_point(keypoints[index]) for index in np.flatnonzero(is_drawn)}
-        color = get_class_color(row)
+        color = get_class_color(row) if track_ids is None else get_track_color(int(track_ids[row]))
         for start, end in edges:
             if start in centers and end in centers:
                 cv2.line(canvas, centers[start], centers[end], color, width, cv2.LINE_AA, FRACTION_BITS)
@@ -163,12 +171,17 @@ def _choose_shades(labels: np.ndarray | Sequence[int]) -> list[Color]:
     return colors
 
 
+def _choose_track_colors(track_ids: np.ndarray) -> list[Color]:
+    return [get_track_color(track_id) for track_id in track_ids.tolist()]
+
+
 def _make_tags(
     anchors: dict[int, Box],
     colors: Sequence[Color],
     labels: np.ndarray | Sequence[int],
     names: Sequence[str],
     scores: np.ndarray | None,
+    track_ids: np.ndarray | None,
 ) -> list[Tag]:
     """One tag for each object that was drawn."""
     has_scores = scores is not None and bool((np.asarray(scores) != 1).any())
@@ -177,5 +190,7 @@ def _make_tags(
         label = int(labels[row])
         name = names[label] if label < len(names) else str(label)
         weight = 1.0 if scores is None else float(scores[row])
-        tags.append(Tag(name, f"{weight:.2f}" if has_scores else "", colors[row], box, weight))
+        values = [f"#{track_ids[row]}"] if track_ids is not None and track_ids[row] >= 0 else []
+        values += [f"{weight:.2f}"] if has_scores else []
+        tags.append(Tag(name, " ".join(values), colors[row], box, weight))
     return tags

@@ -35,3 +35,8 @@ class PredictKeywords(TypedDict, total=False):
     focal_length: float | None
     max_pixels: int | None
     on_error: Literal["fail", "skip"] | None
+    track: Literal["bytetrack", "sort", "ocsort", "botsort"] | None
+    track_options: Mapping[str, Any] | None
+    timeout: float | None
+    reconnect: int | None
+    max_frames: int | None

@@ -4,22 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, did_you_mean
 from densevision.inference.read_ahead import read_ahead
 from densevision.inference.sliding_window import choose_tile, predict_blended
-from densevision.inference.sources import open_source
+from densevision.inference.sources import Source, open_source
+from densevision.inference.tracking import follow_objects
 from densevision.inference.tta import make_tta_views
 from densevision.results import Result
 from densevision.run_config import COMMON_OPTIONS, PredictOptions
 from densevision.sample import Sample
+from densevision.sequence_options import SequenceOptions, split_sequence_options
 
 if TYPE_CHECKING:
     from densevision.inference.predictor import Predictor
 
-__all__ = ["check_options", "predict", "predict_samples"]
+__all__ = ["ResultStream", "check_options", "predict", "predict_samples"]
+
+
+class ResultStream(Iterator[Result]):
+    """The results of a source, computed one by one.
+
+    Attributes:
+        fps: Frames per second that a video or stream states, or None.
+        is_live: Whether frames are taken as they come: those that come faster than they are predicted are dropped.
+    """
+
+    def __init__(self, results: Iterator[Result], source: Source):
+        self._results = results
+        self.fps, self.is_live = source.fps, source.is_live
+
+    def __next__(self) -> Result:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Ends the iteration and closes the source."""
+        close = getattr(self._results, "close", None)
+        if close is not None:
+            close()
 
 
 def predict(predictor: Predictor, source: Any, stream: bool = False, **options: Any) -> Any:
@@ -29,19 +54,65 @@ def predict(predictor: Predictor, source: Any, stream: bool = False, **options: 
         predictor: The model.
         source: See `sources.open_source`.
         stream: Return an iterator for any source.
-        **options: Fields of `PredictOptions`.
+        **options: Fields of `PredictOptions` and `SequenceOptions`.
 
     Raises:
         UsageError: The task does not support an option.
         DataError: The source cannot be read.
     """
-    checked = check_options(predictor, options)
-    opened = open_source(source, predictor.task.input_spec, checked.max_pixels, checked.on_error == "skip")
-    samples = opened.samples if opened.kind == "single" else read_ahead(opened.samples)
-    results = (result for _, result in predict_samples(predictor, samples, checked))
+    sequence, others = split_sequence_options(options)
+    checked = check_options(predictor, others)
+    _check_tracking(predictor, sequence)
+    skips = checked.on_error == "skip"
+    opened = open_source(source, predictor.task.input_spec, checked.max_pixels, skips, sequence)
+    _check_sequence(opened, sequence)
+    # A live source is read when its frame is needed: one that was read ahead would be old by then.
+    samples = opened.samples if opened.kind == "single" or opened.is_live else read_ahead(opened.samples)
+    pairs = predict_samples(predictor, islice(samples, sequence.max_frames), checked)
+    if sequence.track is not None:
+        pairs = follow_objects(pairs, sequence.track, sequence.track_options, opened.fps)
+    results = _drop_samples(pairs, samples)
     if stream or opened.kind == "stream":
-        return results
+        return ResultStream(results, opened)
     return next(results) if opened.kind == "single" else list(results)
+
+
+def _drop_samples(pairs: Iterator[tuple[Sample, Result]], samples: Iterable[Sample]) -> Iterator[Result]:
+    """The results alone; at their end, also an early one, the source is closed."""
+    try:
+        for _, result in pairs:
+            yield result
+    finally:
+        close = getattr(samples, "close", None)
+        if close is not None:
+            close()
+
+
+def _check_tracking(predictor: Predictor, options: SequenceOptions) -> None:
+    """Refuses to track where there are no objects, and options of a tracker without one.
+
+    Raises:
+        UsageError: The option has no effect.
+    """
+    if options.track is not None and not predictor.task.config.is_trackable:
+        hint = "Detection and instance have objects."
+        raise UsageError(f"is not supported by {predictor.task.name}", field="track", value=options.track, hint=hint)
+    if options.track is None and options.track_options:
+        raise UsageError("has no effect without track", field="track_options", value=options.track_options)
+
+
+def _check_sequence(source: Source, options: SequenceOptions) -> None:
+    """Refuses options of sequences on a single image, and those of videos on images.
+
+    Raises:
+        UsageError: An option has no effect.
+    """
+    if source.kind == "single" and options.track is not None:
+        hint = "Give a video, a stream, or a folder of frames."
+        raise UsageError("has no effect on a single image", field="track", value=options.track, hint=hint)
+    if source.kind != "stream" and options.max_frames is not None:
+        problem = "has no effect: the source is neither a video nor a stream"
+        raise UsageError(problem, field="max_frames", value=options.max_frames)
 
 
 def check_options(predictor: Predictor, options: Mapping[str, Any]) -> PredictOptions:

@@ -7,20 +7,24 @@ import logging
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 
-from densevision.errors import DataError
+from densevision.errors import DataError, UsageError
 from densevision.io.image import convert_channels, load_image
 from densevision.io.image_files import IMAGE_SUFFIXES, list_images
 from densevision.io.label_issues import LabelIssues
 from densevision.io.natural_sort import natural_sort_key
+from densevision.io.stream import LiveReader, is_stream, open_stream
+from densevision.io.stream_failures import hide_credentials
 from densevision.io.video import is_video, read_video
 from densevision.sample import InputSpec, Sample
+from densevision.sequence_options import DEFAULT_TIMEOUT, SequenceOptions
 
 __all__ = ["Source", "open_source"]
 
@@ -37,15 +41,25 @@ class Source:
         samples: The samples, read on demand.
         kind: What a prediction returns: one result, a list, or an iterator.
         count: Number of samples, where it is known in advance.
+        fps: Frames per second of a video or stream, where it states them.
+        is_live: Whether the samples are the newest frames of a live stream.
     """
 
     samples: Iterable[Sample]
     kind: Literal["single", "list", "stream"]
     count: int | None = None
+    fps: float | None = None
+    is_live: bool = False
 
 
-def open_source(source: Any, specs: Mapping[str, InputSpec], max_pixels: int, skip_unreadable: bool = False) -> Source:
-    """Opens a path, glob, folder, video, array, PIL image, tensor, or a list of these.
+def open_source(
+    source: Any,
+    specs: Mapping[str, InputSpec],
+    max_pixels: int,
+    skip_unreadable: bool = False,
+    sequence: SequenceOptions | None = None,
+) -> Source:
+    """Opens a path, glob, folder, video, stream, array, PIL image, tensor, or a list of these.
 
     Models with several image inputs take a tuple of images, or consecutive images of a sequence. Images of a folder
     and the folders below it, or of a glob, are sorted by the numbers in their names; sequences end with their folder.
@@ -55,14 +69,19 @@ def open_source(source: Any, specs: Mapping[str, InputSpec], max_pixels: int, sk
         specs: Inputs of the model.
         max_pixels: Maximum size of an image in pixels.
         skip_unreadable: Leave out the samples of images that cannot be read, with a warning each.
+        sequence: `timeout` and `reconnect` of streams.
 
     Raises:
+        UsageError: An option of streams, and the source is none.
         DataError: The source does not exist, is no image, or has fewer images than the model needs; for a sequence of
             unknown length, at its end.
     """
     names = [name for name, spec in specs.items() if spec.kind == "image"]
     channels = next(iter(specs.values())).channels
     reader = _Reader(names, channels, max_pixels, skip_unreadable)
+    if isinstance(source, str) and is_stream(source) and not _is_image_address(source) and not Path(source).exists():
+        return _open_stream(source, reader, sequence or SequenceOptions())
+    _check_stream_options(sequence or SequenceOptions())
     if isinstance(source, (str, Path)):
         return _open_path(str(source), reader)
     if isinstance(source, tuple) and len(names) > 1 and len(source) == len(names):
@@ -137,6 +156,14 @@ class _Reader:
         if window:
             self.count_samples(len(window), file)
 
+    def read_live(self, stream: LiveReader) -> Iterator[Sample]:
+        """Yields the newest frames with their times; the stream is closed at the end."""
+        try:
+            for sample in self.read_windows(stream, stream.name):
+                yield replace(sample, time=stream.seconds)
+        finally:
+            stream.close()
+
     def read_folders(self, files: Sequence[str]) -> Iterator[Sample]:
         """Yields samples of the images of folders; a sequence ends with its folder."""
         if len(self.names) == 1:
@@ -172,15 +199,39 @@ def _open_path(path: str, reader: _Reader) -> Source:
         video = read_video(path)
         # The header only estimates the length: whether there are too few frames is known at the end.
         count = None if video.count is None else max(0, video.count - len(reader.names) + 1)
-        return Source(reader.read_windows(video, path), "stream", count)
+        return Source(reader.read_windows(video, path), "stream", count, video.fps)
     reader.count_samples(1, path)
     return Source([reader.read_sample((path,), 0)], "single", 1)
+
+
+def _open_stream(address: str, reader: _Reader, options: SequenceOptions) -> Source:
+    stream = open_stream(address, options.timeout or DEFAULT_TIMEOUT, options.reconnect)
+    if isinstance(stream, LiveReader):
+        return Source(reader.read_live(stream), "stream", None, stream.fps, is_live=True)
+    return Source(reader.read_windows(stream, hide_credentials(address)), "stream", stream.count, stream.fps)
+
+
+def _check_stream_options(options: SequenceOptions) -> None:
+    """Refuses options of streams on other sources.
+
+    Raises:
+        UsageError: An option has no effect.
+    """
+    for name in ("timeout", "reconnect"):
+        value = getattr(options, name)
+        if value:
+            raise UsageError("has no effect: the source is not a stream", field=name, value=value)
+
+
+def _is_image_address(address: str) -> bool:
+    return Path(urlsplit(address).path).suffix.lower() in IMAGE_SUFFIXES
 
 
 def _check_file_type(path: str) -> None:
     """Refuses what is neither an image nor a video with a specific message."""
     if "://" in path and not Path(path).exists():
-        raise DataError("addresses are not supported", file=path, hint="Download the file and pass its path.")
+        hint = "Download the file and pass its path; http, https, rtsp and rtsps are supported for videos and streams."
+        raise DataError("addresses of this kind are not supported", file=path, hint=hint)
     kind = UNREADABLE.get(Path(path).suffix.lower())
     if kind is not None:
         raise DataError(f"is {kind}, not an image", file=path, hint="Extract its images into a folder and pass that.")
@@ -214,7 +265,7 @@ def _expand_items(source: Iterable[Any]) -> Iterator[Any]:
     """Yields the items of a list, with the images of its folders and patterns in their place."""
     for item in source:
         is_path = isinstance(item, (str, Path))
-        if is_path and is_video(item):
+        if is_path and (is_video(item) or (is_stream(str(item)) and not _is_image_address(str(item)))):
             raise _make_video_error(item)
         yield from (_list_files(str(item)) if is_path else None) or [item]
 

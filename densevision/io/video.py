@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,16 @@ from densevision.io.atomic_write import atomic_write
 from densevision.io.decode import read_magic_bytes, silence_decoders, wrap_decoder_errors
 from densevision.io.image import MAX_PIXELS
 
-__all__ = ["VIDEO_SUFFIXES", "VideoReader", "VideoWriter", "is_video", "read_video"]
+__all__ = [
+    "VIDEO_SUFFIXES",
+    "VideoReader",
+    "VideoWriter",
+    "get_frame_size",
+    "get_property",
+    "is_video",
+    "open_capture",
+    "read_video",
+]
 
 log = logging.getLogger("densevision")
 
@@ -71,20 +80,9 @@ class VideoReader(Iterator[np.ndarray]):
     """
 
     def __init__(self, path: str | os.PathLike[str], on_error: Literal["fail", "skip"] = "fail"):
-        read_magic_bytes(path)
-        with wrap_decoder_errors(path), silence_decoders:
-            self._capture = cv2.VideoCapture(os.fspath(path), cv2.CAP_FFMPEG)
-            # The default differs between versions of OpenCV.
-            self._capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
-        height, width = (int(self._get_property(key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
-        if not self._capture.isOpened() or height < 1 or width < 1:
-            hint = "The file may be truncated; convert it to MP4, or remove it."
-            raise DataError("not a readable video", file=path, hint=hint)
-        if height * width > MAX_PIXELS:
-            problem = f"frames of {height * width:,} pixels ({width} x {height}) are more than the limit"
-            raise DataError(problem, file=path, value=MAX_PIXELS, hint="Convert it to a smaller size.")
+        self._capture = self._open(path)
         self.path = path
-        self.size = (height, width)
+        self.size = get_frame_size(self._capture, path)
         self.fps: float | None = self._get_property(cv2.CAP_PROP_FPS) or None
         self.count: int | None = int(self._get_property(cv2.CAP_PROP_FRAME_COUNT)) or None
         self.position = 0
@@ -105,6 +103,10 @@ class VideoReader(Iterator[np.ndarray]):
     def close(self) -> None:
         """Closes the file, which ends the iteration."""
         self._capture.release()
+
+    def _open(self, path: str | os.PathLike[str]) -> cv2.VideoCapture:
+        read_magic_bytes(path)
+        return open_capture(path, os.fspath(path), cv2.CAP_FFMPEG)
 
     def _finish(self) -> None:
         """Decides whether the end of the stream is the end of the video."""
@@ -130,8 +132,50 @@ class VideoReader(Iterator[np.ndarray]):
         return min(by_count, max(0, by_time))
 
     def _get_property(self, key: int) -> float:
-        value = self._capture.get(key)
-        return value if math.isfinite(value) and value > 0 else 0.0
+        return get_property(self._capture, key)
+
+
+def open_capture(
+    path: str | os.PathLike[str], source: str | int, backend: int, parameters: Sequence[int] = ()
+) -> cv2.VideoCapture:
+    """Opens a video, a stream or a camera with OpenCV; frames are upright.
+
+    Args:
+        path: Its name in messages.
+        source: What OpenCV opens: a path, an address, or the number of a camera.
+        backend: `cv2.CAP_FFMPEG` or `cv2.CAP_ANY`.
+        parameters: OpenCV's properties and their values, in turn.
+
+    Raises:
+        DataError: It cannot be opened.
+    """
+    with wrap_decoder_errors(path), silence_decoders:
+        capture = cv2.VideoCapture(source, backend, list(parameters))
+        # The default differs between versions of OpenCV.
+        capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)
+    if not capture.isOpened() or not get_property(capture, cv2.CAP_PROP_FRAME_WIDTH):
+        hint = "The file may be truncated; convert it to MP4, or remove it."
+        raise DataError("not a readable video", file=path, hint=hint)
+    return capture
+
+
+def get_frame_size(capture: cv2.VideoCapture, path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) of the frames.
+
+    Raises:
+        DataError: They are larger than the limit.
+    """
+    height, width = (int(get_property(capture, key)) for key in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH))
+    if height * width > MAX_PIXELS:
+        problem = f"frames of {height * width:,} pixels ({width} x {height}) are more than the limit"
+        raise DataError(problem, file=path, value=MAX_PIXELS, hint="Convert it to a smaller size.")
+    return height, width
+
+
+def get_property(capture: cv2.VideoCapture, key: int) -> float:
+    """A property of a video, 0 where it is unknown."""
+    value = capture.get(key)
+    return value if math.isfinite(value) and value > 0 else 0.0
 
 
 class VideoWriter:

@@ -189,6 +189,8 @@ def _read_prediction(file: Path, category_ids: dict[str, list[int]]) -> Detectio
         "category_ids": _map_category_ids(values, category_ids, file),
         "size": tuple(values["size"]),
     }
+    if "track_ids" in values:
+        record["track_ids"] = np.array(values["track_ids"], np.int64)
     if "masks" in values:
         record["masks"] = tuple(values["masks"])
     if "keypoints" in values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from densevision.io.atomic_write import write_text
+from densevision.io.atomic_write import atomic_write, write_text
 from densevision.optional_packages import import_optional
 from densevision.results.base import Result
 
@@ -18,7 +19,7 @@ __all__ = ["COMPARISON_THRESHOLD", "MIN_VISIBLE_FRACTION", "OBJECT_FIELDS", "Det
 
 D = TypeVar("D", bound="Detections")
 
-OBJECT_FIELDS = ("boxes", "scores", "labels", "crowd", "areas")
+OBJECT_FIELDS = ("boxes", "scores", "labels", "crowd", "areas", "track_ids")
 """Fields with one entry per object."""
 
 COMPARISON_THRESHOLD = 0.25
@@ -43,6 +44,8 @@ class Detections(Result):
         category_ids: Category ids of the dataset, one per name; by default 1, 2, ...
         crowd: (N,) bool, ground truth only: regions of many objects that count neither as hits nor as misses.
         areas: (N,) float64, ground truth only: area in pixels by which COCO classifies small, medium and large.
+        track_ids: (N,) int64 identities across the frames of a sequence, -1 for objects without one; None where nothing
+            was tracked.
     """
 
     boxes: np.ndarray
@@ -52,8 +55,9 @@ class Detections(Result):
     category_ids: tuple[int, ...] | None = None
     crowd: np.ndarray = None  # type: ignore[assignment]
     areas: np.ndarray = None  # type: ignore[assignment]
+    track_ids: np.ndarray | None = None
 
-    save_methods: ClassVar[Mapping[str, str]] = {".txt": "_save_yolo"}
+    save_methods: ClassVar[Mapping[str, str]] = {".txt": "_save_yolo", ".csv": "_save_csv"}
     object_fields: ClassVar[tuple[str, ...]] = OBJECT_FIELDS
 
     def __post_init__(self) -> None:
@@ -108,10 +112,10 @@ class Detections(Result):
         return replace(self, boxes=clipped.astype(np.float32), areas=areas, size=size, source=None)[is_kept]
 
     def overlay(self, image: np.ndarray) -> np.ndarray:
-        """Draws boxes with class and score."""
+        """Draws boxes with class and score; tracked objects with their identity, in its color."""
         from densevision.draw.shapes import draw_boxes
 
-        return draw_boxes(image, self.boxes, self.labels, self.names, self.scores)
+        return draw_boxes(image, self.boxes, self.labels, self.names, self.scores, self.track_ids)
 
     def overlay_for_comparison(self, ground_truth: Result, image: np.ndarray) -> np.ndarray:
         """Draws the objects with a score of at least `COMPARISON_THRESHOLD`."""
@@ -147,11 +151,13 @@ class Detections(Result):
             xyxy=self.boxes,
             confidence=self.scores,
             class_id=self.labels.astype(int),
+            tracker_id=None if self.track_ids is None else self.track_ids.astype(int),
             data={"class_name": np.asarray([self.names[label] for label in self.labels], dtype=str)},
         )
 
     def to_pandas(self) -> Any:
-        """Converts to a `pandas.DataFrame` with one row per object: x1, y1, x2, y2, score, label, name.
+        """Converts to a `pandas.DataFrame` with one row per object: x1, y1, x2, y2, score, label, name, and
+        track_id where objects were tracked.
 
         Raises:
             UsageError: The package pandas is not installed.
@@ -162,7 +168,8 @@ class Detections(Result):
     def _get_columns(self) -> dict[str, Any]:
         columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T))
         names = [self.names[label] for label in self.labels]
-        return {**columns, "score": self.scores, "label": self.labels, "name": np.asarray(names, dtype=object)}
+        columns |= {"score": self.scores, "label": self.labels, "name": np.asarray(names, dtype=object)}
+        return columns if self.track_ids is None else {**columns, "track_id": self.track_ids}
 
     def _get_object_fields(self) -> dict[str, Any]:
         """The fields with one entry per object that this record has."""
@@ -178,6 +185,13 @@ class Detections(Result):
 
     def _save_yolo(self, path: Path) -> None:
         write_text(path, self.to_yolo())
+
+    def _save_csv(self, path: Path) -> None:
+        """Writes the columns of `to_pandas`, one row per object."""
+        columns = self._get_columns()
+        rows = zip(*(column.tolist() for column in columns.values()))
+        with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream).writerows([tuple(columns), *rows])
 
 
 def warp_boxes(boxes: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -111,15 +111,17 @@ class Instances(Detections):
         from densevision.ops.masks import compute_areas
 
         if self.masks is None:
-            image = draw_boxes(image, self.boxes, self.labels, self.names, self.scores)
+            image = draw_boxes(image, self.boxes, self.labels, self.names, self.scores, self.track_ids)
         else:
             ordered = self[np.argsort(-compute_areas(self.masks), kind="stable")]
-            image = draw_masks(image, ordered.iterate_masks(), ordered.labels, ordered.names, ordered.scores)
+            masks, ids = ordered.iterate_masks(), ordered.track_ids
+            image = draw_masks(image, masks, ordered.labels, ordered.names, ordered.scores, ids)
         if self.keypoints is None:
             return image
         scores = self.keypoint_scores
         visible = self.keypoints[..., 2] > 0 if scores is None else np.greater(scores, KEYPOINT_THRESHOLD)
-        return draw_keypoints(image, self.keypoints[..., :2], visible, self.skeleton.edges if self.skeleton else ())
+        edges = self.skeleton.edges if self.skeleton else ()
+        return draw_keypoints(image, self.keypoints[..., :2], visible, edges, self.track_ids)
 
     def numpy(self) -> dict[str, np.ndarray]:
         """The arrays of the result by name; masks are the texts of their run lengths."""

@@ -11,7 +11,7 @@ from densevision.system_checks.finding import SystemFinding
 
 __all__ = ["check_packages"]
 
-EXTRAS = ("export", "community", "lpips", "tune")
+EXTRAS = ("export", "community", "lpips", "track", "tune")
 """Extras that add features; the others are for development."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from densevision.errors import UsageError
+from densevision.metrics.coco_predictions import _read_prediction
 from densevision.results import Detections
 
 NAMES = ("disk", "star")
@@ -52,6 +55,8 @@ def test_to_supervision__arrays_and_names(detections: Detections, monkeypatch) -
     """The package is not a dependency: a stand-in records the arguments."""
     monkeypatch.setitem(sys.modules, "supervision", SimpleNamespace(Detections=lambda **arguments: arguments))
     arguments = detections.to_supervision()
+    assert arguments["tracker_id"] is None
+    assert replace(detections, track_ids=np.array([3, -1])).to_supervision()["tracker_id"].tolist() == [3, -1]
     assert arguments["xyxy"].shape == (2, 4) and arguments["class_id"].tolist() == [1, 0]
     assert arguments["data"]["class_name"].tolist() == ["star", "disk"] and arguments["confidence"].tolist() == [
         0.25,
@@ -119,3 +124,47 @@ def test_getitem__mask_slice_index_and_array(detections: Detections) -> None:
         assert detections[index].labels.tolist() == labels
     both = Detections.concatenate([detections, detections[1:]])
     assert both.labels.tolist() == [1, 0, 0] and both.areas.tolist() == [800, 99 * 77.5, 99 * 77.5]
+
+
+# Identities
+
+
+@pytest.fixture
+def tracked(detections: Detections) -> Detections:
+    return replace(detections, track_ids=np.array([12, -1]))
+
+
+def test_track_ids__follow_their_objects(tracked: Detections) -> None:
+    assert tracked[1].track_ids.tolist() == [-1] and tracked[tracked.scores < 0.5].track_ids.tolist() == [12]
+    joined = Detections.concatenate([tracked, tracked[:1]])
+    assert joined.track_ids.tolist() == [12, -1, 12]
+    shifted = tracked.warp(np.array([[1.0, 0, -50], [0, 1, 0]]), (80, 100))  # the first object leaves the canvas
+    assert shifted.track_ids.tolist() == [-1] and len(shifted) == 1
+    assert tracked.numpy()["track_ids"].tolist() == [12, -1]
+
+
+def test_track_ids__survive_json_and_csv(tracked: Detections, tmp_path) -> None:
+    tracked.save(tmp_path / "a.json")
+    categories = {"disk": [7], "star": [3]}
+    assert _read_prediction(tmp_path / "a.json", categories).track_ids.tolist() == [12, -1]
+    tracked.save(tmp_path / "a.csv")
+    rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    assert [(row["track_id"], row["name"], float(row["x2"])) for row in rows] == [
+        ("12", "star", 30),
+        ("-1", "disk", 99.5),
+    ]
+
+
+def test_csv__without_identities(detections: Detections, tmp_path) -> None:
+    detections[:0].save(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines() == ["x1,y1,x2,y2,score,label,name"]
+
+
+def test_overlay__color_of_the_identity(tracked: Detections) -> None:
+    """A box has one color for the same identity whatever its class is, and another for another identity."""
+    canvas = np.zeros((80, 100, 3), np.uint8)
+    first, other, none = (
+        replace(tracked[:1], track_ids=np.array([number])).overlay(canvas)[40, 10].tolist() for number in (1, 2, -1)
+    )
+    same = replace(tracked[:1], labels=np.array([0]), track_ids=np.array([1])).overlay(canvas)[40, 10].tolist()
+    assert first == same and len({tuple(color) for color in (first, other, none)}) == 3

@@ -115,6 +115,11 @@ class Scene:
         """Visible parts of the N >= 0 objects, (N, H, W) bool, without overlap."""
         return self._left.index == self._visible[:, None, None]
 
+    @property
+    def object_numbers(self) -> np.ndarray:
+        """(N,) int64, the place of each visible object among all objects of the world, from far to near."""
+        return self._visible.astype(np.int64) - self.world.planes
+
     @cached_property
     def boxes(self) -> np.ndarray:
         """Tight boxes of the masks, (N, 4) float32 xyxy."""

@@ -13,7 +13,7 @@ from densevision.tasks.detection.models import MODELS
 from densevision.tasks.object_config import ObjectDecodeConfig
 from densevision.tasks.registry import Architecture
 
-__all__ = ["CONFIG", "DetectionConfig", "DetectionData"]
+__all__ = ["CONFIG", "DetectionConfig", "DetectionData", "DetectionEvaluationConfig"]
 
 
 class DetectionData(DataConfig):
@@ -24,6 +24,14 @@ class DetectionData(DataConfig):
     the side that the shorter one of an image is scaled to."""
 
 
+class DetectionEvaluationConfig(ObjectEvaluationConfig):
+    """COCO's protocol for boxes, and MOTChallenge's for tracks."""
+
+    mot_benchmark: Literal["MOT16", "MOT17", "MOT20"] | None = None
+    """For `score` with files of MOTChallenge: the rules of this benchmark, by which pedestrians are evaluated, and
+    predictions next to distractors are left out. By default all ground truth counts whose flag is not 0."""
+
+
 class DetectionConfig(TaskConfig):
     """A detector, its data and its training."""
 
@@ -31,6 +39,7 @@ class DetectionConfig(TaskConfig):
     predict_options: ClassVar[frozenset[str]] = frozenset(
         {"tile", "overlap", "tta", "score_threshold", "max_detections", "iou_threshold", "class_agnostic", "classes"}
     )
+    is_trackable: ClassVar[bool] = True
 
     task: Literal["detection"] = "detection"
     """The task that this config is for."""
@@ -43,7 +52,7 @@ class DetectionConfig(TaskConfig):
     data: DetectionData = DetectionData()
     augment: AugmentConfig = AugmentConfig()
     decode: ObjectDecodeConfig = ObjectDecodeConfig()
-    evaluation: ObjectEvaluationConfig = ObjectEvaluationConfig()
+    evaluation: DetectionEvaluationConfig = DetectionEvaluationConfig()
 
     @model_validator(mode="after")
     def _ids_match_classes(self) -> DetectionConfig:

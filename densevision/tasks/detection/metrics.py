@@ -13,11 +13,12 @@ from densevision.metrics.box_confusion import BoxConfusion
 from densevision.metrics.coco_protocol import MAX_DETECTIONS
 from densevision.metrics.matches import Matches
 from densevision.metrics.metric_info import COCO_INFO
+from densevision.metrics.tracking_info import TRACKING_INFO
 from densevision.results import Detections
 
 __all__ = ["METRIC_INFO", "DetectionMetric"]
 
-METRIC_INFO = COCO_INFO
+METRIC_INFO = COCO_INFO | TRACKING_INFO
 """Metric -> what it measures."""
 
 

@@ -22,6 +22,7 @@ from densevision.tasks.detection.config import DetectionConfig
 from densevision.tasks.detection.metrics import DetectionMetric
 from densevision.tasks.detection.models import MODELS
 from densevision.tasks.detection.postprocess import make_records
+from densevision.tasks.detection.scoring import refuse_benchmark
 from densevision.tasks.object_config import ObjectDecodeConfig
 from densevision.tasks.object_task import ObjectTask
 
@@ -108,7 +109,12 @@ class Detection(ObjectTask[DetectionConfig, Detections]):
         return self.config.decode
 
     def build_metric(self) -> DetectionMetric:
-        """COCO's metrics."""
+        """COCO's metrics.
+
+        Raises:
+            UsageError: A benchmark of tracks is configured.
+        """
+        refuse_benchmark(self.config)
         return DetectionMetric(self.class_names, self.config.evaluation.max_detections)
 
     @property

@@ -54,6 +54,7 @@ class InstanceConfig(TaskConfig):
     predict_options: ClassVar[frozenset[str]] = frozenset(
         {"tile", "overlap", "tta", "score_threshold", "max_detections", "iou_threshold", "class_agnostic", "classes"}
     )
+    is_trackable: ClassVar[bool] = True
 
     task: Literal["instance"] = "instance"
     """The task that this config is for."""
