@@ -187,7 +187,8 @@ def predict(
         track: Tracker that gives the objects of a video, stream or folder of frames identities, in `track_ids`:
             "bytetrack", "sort", "ocsort" or "botsort"; needs the extra track.
         track_options: Options of the tracker, such as `{"lost_track_buffer": 60}`.
-        timeout: Seconds to wait for a stream to open, and for its next frame; 10 by default.
+        timeout: Seconds to wait for a stream to open, and for its next frame, 10 by default; with `engine="ray"`, to
+            read an image, 60 by default.
         reconnect: Attempts in a row to open a stream again whose connection was lost; none by default.
         max_frames: Stop after this many frames of a video or stream.
 

@@ -11,7 +11,7 @@ __all__ = ["bulk_options", "take_ray_options", "worker_options"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_NAMES = ("workers", "gpus_per_worker", "rows_per_file", "column", "timeout")
+_NAMES = ("workers", "gpus_per_worker", "rows_per_file", "column")
 _WORKERS = click.option(
     "--workers",
     type=click.IntRange(1),
@@ -32,12 +32,6 @@ _COLUMN = click.option(
     metavar="NAME",
     help="With --engine ray: column of the images in parquet tables. [default: found by name]",
 )
-_TIMEOUT = click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    metavar="SECONDS",
-    help="With --engine ray: time per attempt to read an image from a store. [default: 60]",
-)
 
 
 def worker_options(function: Function) -> Function:
@@ -46,8 +40,8 @@ def worker_options(function: Function) -> Function:
 
 
 def bulk_options(function: Function) -> Function:
-    """Adds the options of bulk prediction."""
-    return worker_options(_ROWS(_COLUMN(_TIMEOUT(function))))
+    """Adds the options of bulk prediction, but for `--timeout`, which streams have, too."""
+    return worker_options(_ROWS(_COLUMN(function)))
 
 
 def take_ray_options(options: dict[str, Any]) -> dict[str, Any]:
@@ -56,7 +50,8 @@ def take_ray_options(options: dict[str, Any]) -> dict[str, Any]:
     Raises:
         click.UsageError: One of them was typed with another engine.
     """
-    taken = {name: options.pop(name) for name in _NAMES if name in options}
+    names = (*_NAMES, "timeout") if options["engine"] == "ray" else _NAMES
+    taken = {name: options.pop(name) for name in names if name in options}
     given = {name: value for name, value in taken.items() if value is not None}
     if given and options["engine"] != "ray":
         flag = f"--{next(iter(given)).replace('_', '-')}"

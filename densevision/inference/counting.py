@@ -54,7 +54,7 @@ class ObjectCounter:
             *(f"line {number}" for number in range(1, len(lines) + 1)),
             *(f"zone {number}" for number in range(1, len(zones) + 1)),
         ]
-        supervision = import_optional("supervision", "counting", "track")
+        self._supervision = supervision = import_optional("supervision", "counting", "track")
         center = (supervision.Position.CENTER,)
         self._lines = [
             supervision.LineZone(*(supervision.Point(*point) for point in line.tolist()), triggering_anchors=center)
@@ -74,7 +74,8 @@ class ObjectCounter:
             hint = "Predict with track, such as track=bytetrack."
             raise UsageError("crossings need the identities of objects", field="line", hint=hint)
         self._classes = result.names
-        objects = result.to_supervision()
+        ids = None if result.track_ids is None else result.track_ids.astype(int)
+        objects = self._supervision.Detections(result.boxes, class_id=result.labels.astype(int), tracker_id=ids)
         for line in self._lines:
             line.trigger(objects)
         for number, zone in enumerate(self._zones):

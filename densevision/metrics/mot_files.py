@@ -5,6 +5,7 @@ Sources: MOT16, Milan et al. 2016, section 3 (columns); TrackEval's MotChallenge
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,6 +52,13 @@ class MotRows(NamedTuple):
     boxes: np.ndarray
     flags: np.ndarray
     labels: np.ndarray
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float]]) -> MotRows:
+        """Builds them from frame, id, left, top, width, height of each row; all are evaluated."""
+        table = np.array(rows, float).reshape(-1, 6)
+        frames, ids = table[:, :2].astype(int).T
+        return cls(frames, ids, table[:, 2:], np.ones(len(table)), np.full(len(table), PEDESTRIAN))
 
 
 def score_mot(truth: Path, predictions: Path, benchmark: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +14,8 @@ from densevision.metrics.mot_files import MotRows, pair_frames, read_mot
 from densevision.metrics.tracking import TrackingCounts, compute_tracking_metrics, count_sequence
 
 
-def make_rows(rows: list[Row], flags: Any = 1.0, labels: Any = 1) -> MotRows:
-    table = np.array(rows, float).reshape(-1, 6)
-    full = [np.broadcast_to(value, len(table)) for value in (flags, labels)]
-    return MotRows(table[:, 0].astype(int), table[:, 1].astype(int), table[:, 2:], full[0], full[1])
-
-
 def score(truth: list[Row], rows: list[Row]) -> dict[str, float]:
-    return compute_tracking_metrics(count_sequence(pair_frames(make_rows(truth), make_rows(rows))))
+    return compute_tracking_metrics(count_sequence(pair_frames(MotRows.of(truth), MotRows.of(rows))))
 
 
 def move(track_id: int, frames: range, x: float = 0.0) -> list[Row]:
