@@ -23,8 +23,8 @@ class SequenceOptions(Config):
     track_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the tracker, such as `{lost_track_buffer: 60}`."""
     timeout: Positive | None = None
-    """Seconds to wait for a stream to open, and for its next frame, 10 by default; with engine=ray, to read an image, 60
-    by default."""
+    """Seconds to wait for a stream to open, and for its next frame, 10 by default; with engine=ray, to read an image,
+    60 by default."""
     reconnect: Annotated[int, Field(ge=0)] = 0
     """Attempts in a row to open a stream again whose connection was lost."""
     max_frames: Count | None = None

@@ -89,8 +89,8 @@ def save_option(task: str) -> Callable[[Function], Function]:
 
     tracks = "mot and cocovid write one file of tracks for a sequence; " if load_config(task).is_trackable else ""
     text = (
-        f"Output format: png (drawn), json, ...; mp4 writes one video for a video; {tracks}repeatable. With --engine ray: "
-        "parquet, jsonl, coco, png. [default: png, with --engine ray parquet]"
+        f"Output format: png (drawn), json, ...; mp4 writes one video for a video; {tracks}repeatable. With --engine "
+        "ray: parquet, jsonl, coco, png. [default: png, with --engine ray parquet]"
     )
     return click.option("--save", metavar="SUFFIX", multiple=True, help=text)
 
