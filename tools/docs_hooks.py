@@ -14,6 +14,7 @@ import click
 
 from densevision.cli.main import COMMANDS, TASK_VERBS, VERBS, root
 from densevision.run_config import PredictOptions, TaskConfig
+from densevision.sequence_options import SequenceOptions
 from densevision.tasks import TASKS, load_config
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,6 +97,8 @@ def build_configuration_page() -> str:
         "",
     ]
     lines += _make_table([_format_option(option) for option in PredictOptions.iterate_options()])
+    lines += ["`predict` alone has those of [videos, streams and folders of frames](../guides/video.md):", ""]
+    lines += _make_table([_format_option(option) for option in SequenceOptions.iterate_options()])
     for task in TASKS:
         config = load_config(task)
         own: dict[str, list[str]] = {}

@@ -33,6 +33,7 @@ NON_MOT_VEHICLE = 6
 """One more in MOT20."""
 MATCH_IOU = 0.5
 MIN_COLUMNS = 6
+MAX_NUMBER = 1_000_000_000
 COLUMN_NAMES = ("frame", "id", "left", "top", "width", "height")
 
 
@@ -134,12 +135,15 @@ def read_mot(path: Path, is_truth: bool) -> MotRows:
             values = parse_decimals(parts)
         except ValueError:
             raise DataError("is not a row of numbers", file=path, field=f"line {number}", value=line) from None
-        if len(values) < MIN_COLUMNS or not np.isfinite(values[:MIN_COLUMNS]).all():
-            problem = f"must begin with {', '.join(COLUMN_NAMES)}"
+        if len(values) < MIN_COLUMNS or not np.isfinite(values).all():
+            problem = f"must be finite, and begin with {', '.join(COLUMN_NAMES)}"
             raise DataError(problem, file=path, field=f"line {number}", value=line)
         frame, track_id, *box = values[:MIN_COLUMNS]
         if frame < 1 or track_id < 0 or frame != int(frame) or track_id != int(track_id) or min(box[2:]) < 0:
             problem = "must have a frame from 1, an identity from 0, and a size that is not negative"
+            raise DataError(problem, file=path, field=f"line {number}", value=line)
+        if max(map(abs, values)) > MAX_NUMBER:
+            problem = f"has a number beyond {MAX_NUMBER:,}"
             raise DataError(problem, file=path, field=f"line {number}", value=line)
         flag = values[6] if len(values) > 6 else 1.0
         label = values[7] if is_truth and len(values) > 7 and values[7] >= 0 else PEDESTRIAN

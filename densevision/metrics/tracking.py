@@ -149,7 +149,7 @@ def _count_hota(
         overlap[np.ix_(frame.truth_ids, frame.ids)] += _divide(frame.iou, union, 0)
     total = truth_lengths[:, None] + lengths
     fit = _divide(overlap, total - overlap, 0)
-    matches = np.zeros((len(ALPHAS), *overlap.shape))
+    pairs, overlaps = [np.zeros(0, int)], [np.zeros(0)]
     for frame in frames:
         rows, columns = linear_sum_assignment(-fit[np.ix_(frame.truth_ids, frame.ids)] * frame.iou)
         iou = frame.iou[rows, columns]
@@ -159,9 +159,12 @@ def _count_hota(
         counts.hota_fn += len(frame.truth_ids) - found
         counts.hota_fp += len(frame.ids) - found
         counts.hota_iou += (is_matched * iou).sum(1)
-        matches[:, frame.truth_ids[rows], frame.ids[columns]] += is_matched
-    for index, common in enumerate(matches):
-        counts.associations[index] = (common * common / np.maximum(1, total - common)).sum()
+        pairs.append(frame.truth_ids[rows] * len(lengths) + frame.ids[columns])
+        overlaps.append(iou)
+    keys, all_iou = np.concatenate(pairs), np.concatenate(overlaps)
+    for index, alpha in enumerate(ALPHAS):
+        matched, common = np.unique(keys[all_iou >= alpha - EPSILON], return_counts=True)
+        counts.associations[index] = (common * common / np.maximum(1, total.ravel()[matched] - common)).sum()
 
 
 def _count_clear(counts: TrackingCounts, frames: Sequence[TrackedFrame], truth_lengths: np.ndarray) -> None:

@@ -12,8 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-import numpy as np
-
 from densevision.errors import UsageError
 from densevision.io.atomic_write import atomic_write
 from densevision.results.detections import Detections
@@ -84,9 +82,9 @@ class MotWriter(TrackWriter):
         self._stream = open(self._temporary, "w", encoding="ascii", newline="\n")  # noqa: SIM115
 
     def _write(self, tracked: Detections) -> None:
-        for track_id, box, score in zip(_get_ids(tracked), _to_xywh(tracked), tracked.scores.tolist()):
-            numbers = ",".join(f"{value:.2f}" for value in box)
-            self._stream.write(f"{self.frames},{track_id},{numbers},{score:.4f},-1,-1,-1\n")
+        for track_id, entry in zip(_get_ids(tracked), tracked.to_coco()):
+            numbers = ",".join(f"{value:.2f}" for value in entry["bbox"])
+            self._stream.write(f"{self.frames},{track_id},{numbers},{entry['score']:.4f},-1,-1,-1\n")
 
     def _finish(self, is_complete: bool) -> None:
         self._stream.close()
@@ -153,8 +151,3 @@ def _append(stream: IO[str], entry: dict[str, Any], is_first: bool) -> None:
 
 def _get_ids(tracked: Detections) -> list[int]:
     return [] if tracked.track_ids is None else tracked.track_ids.tolist()
-
-
-def _to_xywh(tracked: Detections) -> np.ndarray:
-    """(N, 4) left, top, width, height."""
-    return np.concatenate([tracked.boxes[:, :2], tracked.boxes[:, 2:] - tracked.boxes[:, :2]], 1)

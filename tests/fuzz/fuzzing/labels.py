@@ -18,6 +18,7 @@ from PIL import Image
 
 from densevision.datasets.formats.fiftyone_masks import encode_mask
 from densevision.metrics.coco_files import score_files
+from densevision.metrics.mot_files import score_mot
 from densevision.ops.masks import encode
 from densevision.sample import InputSpec
 from densevision.tasks import load_config
@@ -62,6 +63,10 @@ RESULTS = [
     {"image_id": 1, "category_id": 1, "bbox": [4, 4, 8, 8], "score": 0.9, "segmentation": encode(MASK == 0)},
     {"image_id": 2, "category_id": 3, "bbox": [0, 0, 5, 5], "score": 0.1, "segmentation": [SQUARE]},
 ]
+
+
+TRACKS = b"1,1,10.5,20,30,40,1,1,1\n1,2,60,20,30,40,1,7,1\n2,1,12,20,30,40,1,1,1\n3 2 61 20 30 40 0.5\n"
+"""Tracks as MOTChallenge's text."""
 
 
 def save_png(image: Image.Image) -> bytes:
@@ -251,6 +256,12 @@ def read_config(path: Path, rng: random.Random) -> Sequence[str]:
     return ()
 
 
+def read_tracks(path: Path, rng: random.Random) -> Sequence[str]:
+    """Scores tracks against the truth beside them."""
+    score_mot(path.parent / "truth.txt", path.parent / "results.txt", rng.choice((None, "MOT17", "MOT20")))
+    return ()
+
+
 READERS = [
     Reader(
         "coco",
@@ -293,6 +304,13 @@ READERS = [
         ),
         json_refuses,
         mutate_json,
+    ),
+    Reader(
+        "mot",
+        {"results.txt": TRACKS, "truth.txt": TRACKS},
+        read_tracks,
+        lambda folder: write(folder, {"truth.txt": TRACKS, "results.txt": TRACKS}),
+        mutate=mutate_text,
     ),
     Reader(
         "yolo",
