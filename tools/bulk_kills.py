@@ -18,6 +18,8 @@ import click
 
 IMAGES = 48
 ROWS_PER_FILE = 2
+STAGES = ("ray::Map",)
+"""How Ray calls the processes that run stages of a pipeline; the others belong to the cluster itself."""
 POLL = 0.05
 """Seconds between two looks at the folder."""
 MAX_JITTER = 0.2
@@ -39,7 +41,7 @@ Process = Callable[[tuple[str, ...]], int]
 
 @contextlib.contextmanager
 def run_cluster() -> Iterator[subprocess.Popen]:
-    """A cluster on the loopback address, which RAY_ADDRESS then names; ended with the block."""
+    """A cluster on this machine, which RAY_ADDRESS then names; ended with the block."""
     for _ in range(STARTS):
         command = [sys.executable, "-c", CLUSTER]
         environment = {**os.environ, "RAY_worker_niceness": "0"}
@@ -142,7 +144,7 @@ def kill_worker(child: int, helper: subprocess.Popen, rng: random.Random) -> int
         for process in psutil.Process(helper.pid).children(recursive=True):
             with contextlib.suppress(psutil.Error):
                 name = " ".join(process.cmdline()[:1])
-                if name.startswith("ray::") and "IDLE" not in name:
+                if name.startswith(STAGES):
                     busy.append(process)
         if not busy and os.waitpid(child, os.WNOHANG)[0]:
             return None

@@ -35,6 +35,8 @@ TRAININGS = {
 }
 PACKAGES = ("densevision", "torch", "lightning", "onnx")
 CLOCKS = ("seconds", "images_per_second", "memory_mb")
+LOG_VARIABLE = "KILL_TEST_LOG"
+"""Environment variable that names a file for the output of the children, which is dropped otherwise."""
 SECOND_KILL = 0.4
 """Probability that a resumed run is killed as well."""
 Arguments = tuple[str, ...]
@@ -111,9 +113,9 @@ def start(arguments: Arguments) -> int:
     if child:
         return child
     try:
-        silence = os.open(os.devnull, os.O_RDWR)
+        log = os.open(os.environ.get(LOG_VARIABLE, os.devnull), os.O_RDWR | os.O_CREAT | os.O_APPEND)
         for stream in (0, 1, 2):
-            os.dup2(silence, stream)
+            os.dup2(log, stream)
         from densevision.cli.main import run
 
         sys.argv = ["densevision", *arguments]

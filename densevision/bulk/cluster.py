@@ -29,6 +29,7 @@ def connect_to_ray() -> Any:
         UsageError: Ray is not installed, or the cluster cannot be reached.
     """
     disable_telemetry()
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # errors that matter are raised; the others only alarm
     ray = import_optional("ray", "engine=ray")
     import_optional("ray.data", "engine=ray")
     if not ray.is_initialized():

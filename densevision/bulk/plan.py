@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from densevision.errors import DataError, UsageError
 from densevision.io import remote
@@ -21,6 +22,7 @@ __all__ = ["Item", "list_items", "make_chunks", "open_anywhere"]
 
 TAR, PARQUET, LIST = ".tar", ".parquet", ".txt"
 CONTAINERS = (TAR, PARQUET)
+WEB = ("http://", "https://")
 LISTED_AT_ONCE = 16
 """Archives and tables whose contents are listed at a time."""
 MAX_ROWS, MAX_BYTES = 32, 32 << 20
@@ -127,6 +129,8 @@ def _list_source(source: str) -> list[tuple[str, str, int]]:
 
 
 def _list_addresses(source: str, suffixes: tuple[str, ...]) -> list[tuple[str, str, int]]:
+    if source.lower().startswith(WEB):  # where ? begins a query, and folders cannot be listed
+        return [(source, PurePosixPath(urlsplit(source).path).name, -1)]
     if glob.has_magic(source.partition("://")[2]):
         files = remote.glob_files(source, suffixes)
         pattern = PurePosixPath(source.partition("://")[2])

@@ -125,10 +125,11 @@ def predict_bulk(
         DenseVisionError: `out` cannot be written to.
     """
     begin = time.monotonic()
+    sources = _check_sources(source)
+    _check_numbers(workers=workers, gpus_per_worker=gpus_per_worker, rows_per_file=rows_per_file, timeout=timeout)
     predictor = open_predictor(task, weights, overrides)
     checked = check_options(predictor, options)
     formats = _check_formats(predictor, (save,) if isinstance(save, str) else tuple(save))
-    sources = [os.fspath(each) for each in (source if isinstance(source, (list, tuple)) else [source])]
     items = list_items(sources, column)
     _check_names(items, formats)
     destination = Destination(out, find_kinds(predictor))
@@ -224,7 +225,7 @@ class _Stages:
 
     def _collect(self, dataset: Any, count: int, progress: Progress) -> None:
         bar = iter(progress(range(count), "predicting"))
-        for summary in dataset.iter_rows():
+        for summary in _iterate_rows(dataset):
             for _ in range(summary["rows"]):
                 next(bar, None)
             if summary["fatal"] is not None:
@@ -233,6 +234,38 @@ class _Stages:
                 hint = "Use on_error=skip for rows with the error instead."
                 raise DataError(summary["error"], file=summary["source"], hint=hint)
         next(bar, None)  # ends the bar, unless rows are absent
+
+
+def _iterate_rows(dataset: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a dataset; what a worker raises is raised as it was there, without Ray's wrapping."""
+    try:
+        yield from dataset.iter_rows()
+    except Exception as error:
+        cause: Any = error
+        while cause is not None:
+            inner = getattr(cause, "cause", None) or cause.__cause__
+            if isinstance(cause, DenseVisionError) and not isinstance(inner, DenseVisionError):
+                kind = next(each for each in type(cause).__mro__ if each.__module__ == DenseVisionError.__module__)
+                raise kind(cause.problem, file=cause.file, field=cause.field, hint=cause.hint) from error
+            cause = inner
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise DenseVisionError(f"Ray has failed: {reason[-1].strip()}") from error
+
+
+def _check_sources(source: Any) -> list[str]:
+    sources = list(source) if isinstance(source, (list, tuple)) else [source]
+    for each in sources:
+        if not isinstance(each, (str, os.PathLike)):
+            hint = "Give paths or addresses: the images are read on other machines."
+            raise UsageError("not a path or address", field="source", value=type(each).__name__, hint=hint)
+    return [os.fspath(each) for each in sources]
+
+
+def _check_numbers(**numbers: float | None) -> None:
+    for name, value in numbers.items():
+        is_valid = value is None or (value >= 0 if name == "gpus_per_worker" else value > 0)
+        if not is_valid or (name in ("workers", "rows_per_file") and not isinstance(value, (int, type(None)))):
+            raise UsageError("must be a positive number", field=name, value=value)
 
 
 def _check_formats(predictor: Predictor, formats: Sequence[str]) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from densevision.errors import DataError
 from densevision.io.image_metadata import ImageMetadata
+from densevision.io.segmentations import parse_rle
 from densevision.ops.skeleton import Skeleton
 from densevision.ops.view import Size
 from densevision.results.base import Result
@@ -107,7 +108,10 @@ def _to_keypoint_scores(values: Any, size: Size) -> np.ndarray:
 
 
 def _decode_masks(values: Any, size: Size) -> tuple[dict[str, Any], ...]:
-    return tuple({"size": [int(side) for side in size], "counts": text} for text in values)
+    masks = [parse_rle({"counts": text}, size) for text in values]
+    if None in masks:
+        raise DataError("run lengths of another size than the image", value=size)
+    return tuple(mask for mask in masks if mask is not None)
 
 
 def _decode_camera(text: str) -> Camera:
@@ -240,8 +244,20 @@ def decode_cells(
         except (DataError, KeyError, TypeError, ValueError) as error:
             raise DataError(f"a damaged cell: {error}", field=name) from None
     values |= {name: _decode_constant(name, constants.get(name)) for name in _CONSTANTS.get(kind, ())}
+    if issubclass(kind, Detections):
+        _check_objects(values, kind)
     own_size = values["image"].shape[:2] if kind is Image else size
     return kind(size=own_size, source=source, **values)
+
+
+def _check_objects(values: Mapping[str, Any], kind: type[Detections]) -> None:
+    """Refuses objects whose fields have different lengths, and labels without a name."""
+    counts = {name: len(values[name]) for name in kind.object_fields if values.get(name) is not None}
+    if len(set(counts.values())) > 1:
+        raise DataError("fields of different lengths", field="boxes", value=counts)
+    labels = values["labels"]
+    if len(labels) and not (labels.min() >= 0 and labels.max() < len(values["names"])):
+        raise DataError("an index of no class", field="labels", value=int(labels.max()))
 
 
 def _decode_constant(name: str, value: Any) -> Any:

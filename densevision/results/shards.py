@@ -104,22 +104,32 @@ def read_shard(
     """
     with _open(shard, data) as file:
         constants = _read_constants(file, shard)
-        row_number = 0
+        for number, cells in enumerate(_iterate_cells(file, shard)):
+            try:
+                yield _decode_row(constants, cells, kinds)
+            except DataError as error:
+                place = f"row {number}, {error.field}" if error.field else f"row {number}"
+                raise DataError(error.problem, file=shard, field=place, hint=error.hint) from None
+
+
+def _iterate_cells(file: Any, shard: str) -> Iterator[dict[str, Any]]:
+    """The rows as plain Python."""
+    pyarrow = _import_pyarrow()
+    try:
         for batch in file.iter_batches(ROWS_PER_STEP):
-            for cells in batch.to_pylist():
-                try:
-                    yield _decode_row(constants, cells, kinds)
-                except DataError as error:
-                    place = f"row {row_number}, {error.field}" if error.field else f"row {row_number}"
-                    raise DataError(error.problem, file=shard, field=place, hint=error.hint) from None
-                row_number += 1
+            yield from batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(f"a damaged parquet file: {error}", file=shard) from None
 
 
 def read_column(shard: str, name: str) -> Any:
     """A column of a file as an Arrow array."""
     with _open(shard) as file:
         _read_constants(file, shard)
-        return file.read([name])[name]
+        try:
+            return file.read([name])[name]
+        except (_import_pyarrow().ArrowException, OSError) as error:
+            raise DataError(f"a damaged parquet file: {error}", file=shard) from None
 
 
 def make_schema(task: str, constants: Mapping[str, Any], kinds: Mapping[str, type[Result]] | None = None) -> Any:
@@ -146,11 +156,14 @@ def encode_shard(table: Any) -> bytes:
 
 
 def _decode_row(constants: Mapping[str, Any], cells: dict[str, Any], kinds: Any) -> StoredPrediction:
-    size = None if cells["width"] is None else (cells["height"], cells["width"])
+    size = None if cells["width"] is None or cells["height"] is None else (cells["height"], cells["width"])
+    for name in ("source", "name"):
+        if not isinstance(cells[name], str):
+            raise DataError("must be a text", field=name, value=cells[name])
     result = None
     if cells["error"] is None:
-        if size is None:
-            raise DataError("a row without error and without size", field="width")
+        if size is None or min(size) < 1:
+            raise DataError("a row without error and without size", field="width", value=size)
         result = decode_cells(constants, cells, size, cells["source"], kinds)
     return StoredPrediction(cells["source"], cells["name"], cells["sha256"], size, cells["error"], result)
 
@@ -163,16 +176,20 @@ def _open(shard: str, data: bytes | None = None) -> Any:
         if data is not None:
             return parquet.ParquetFile(io.BytesIO(data))
         return parquet.ParquetFile(remote.open_file(shard) if remote.has_scheme(shard) else shard)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"not a parquet file: {error}", file=shard) from None
 
 
 def _read_constants(file: Any, shard: str) -> dict[str, Any]:
     text = (file.schema_arrow.metadata or {}).get(METADATA_KEY)
     absent = [name for name in COMMON_COLUMNS if name not in file.schema_arrow.names]
-    if text is None or absent:
+    try:
+        constants = None if text is None or absent else json.loads(text)["constants"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        constants = None
+    if not isinstance(constants, dict) or not isinstance(constants.get("result"), str):
         raise DataError("not a file of bulk prediction", file=shard, hint="Give the folder that predict wrote.")
-    return json.loads(text)["constants"]
+    return constants
 
 
 def parse_type(text: str) -> Any:

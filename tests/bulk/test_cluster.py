@@ -40,7 +40,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
-        node = {"num_cpus": 1, "object_store_memory": 150 << 20}
+        node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 150 << 20}
         nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
         nodes.add_node(**node)
         nodes.wait_for_nodes()
