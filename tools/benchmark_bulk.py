@@ -106,18 +106,19 @@ class _Clock:
 @click.argument("images", type=click.Path(exists=True, path_type=Path))
 @click.option("--count", default=2000, show_default=True, help="Number of images: copies of those given.")
 @click.option("--task", "tasks", multiple=True, default=TASKS, show_default=True)
-@click.option("--turns", default=1, show_default=True, help="How often one and two workers are measured.")
+@click.option("--workers", "numbers", multiple=True, type=int, default=(1, 2), show_default=True)
+@click.option("--turns", default=1, show_default=True, help="How often each number of workers is measured.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-def workers(images: Path, count: int, tasks: tuple[str, ...], turns: int, out: Path) -> None:
+def workers(images: Path, count: int, tasks: tuple[str, ...], numbers: tuple[int, ...], turns: int, out: Path) -> None:
     """One and two workers in turns, the memory of the driver, and the difference from `predict`."""
     rows = {}
     with tempfile.TemporaryDirectory() as folder, _run_nodes():
         source = _repeat_images(images, Path(folder) / "images", count)
         for task in tasks:
-            runs = [_measure(task, source, Path(folder) / "out", n) for _ in range(turns) for n in (1, 2)]
+            runs = [_measure(task, source, Path(folder) / "out", n) for _ in range(turns) for n in numbers]
             rows[task] = {"runs": runs, "largest_difference": _compare(task, images, Path(folder) / "out")}
             click.echo(f"{task}: {json.dumps(rows[task])}")
-            _write(out, "workers", {"command": _describe_command(), "images": count, "tasks": rows})
+            _write(out, f"workers_{count}", {"command": _describe_command(), "images": count, "tasks": rows})
 
 
 @contextlib.contextmanager
