@@ -22,7 +22,7 @@ from densevision.errors import UsageError, WeightsError, did_you_mean
 from densevision.exporting.export import REQUIRED_MODULES, SUFFIXES, export
 from densevision.exporting.exported_predictor import ExportedPredictor, import_runtime, load_exported
 from densevision.inference.predictor import Predictor, TorchPredictor
-from densevision.published_weights import get_cache_folder
+from densevision.io.cache_folder import get_cache_folder
 from densevision.run_config import Engine
 
 __all__ = ["hash_weights", "open_engine"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from densevision.escaping import escape_control
@@ -17,9 +17,11 @@ __all__ = [
     "WeightsError",
     "convert_error",
     "did_you_mean",
+    "rename_files_in_errors",
 ]
 
 _UNSET = object()
+_renamings: list[Callable[[str], str | None]] = []
 MAX_VALUE_LENGTH = 120
 """Length in characters to which values are shortened in messages."""
 
@@ -48,6 +50,8 @@ class DenseVisionError(Exception):
         value: Any = _UNSET,
         hint: str | None = None,
     ):
+        for rename in _renamings if file else ():
+            file = rename(os.fsdecode(file or "")) or file
         self.problem, self.file, self.field, self.hint = problem, file, field, hint
         self.value = value
         # Names come from files: escaped, they can neither control a terminal nor fake further lines.
@@ -81,6 +85,12 @@ class ExportError(DenseVisionError):
     """An export that failed, or whose outputs differ from those of PyTorch by more than the tolerance."""
 
     exit_code = 5
+
+
+def rename_files_in_errors(rename: Callable[[str], str | None]) -> None:
+    """Sets how errors name files that have another name for the user; None for all others."""
+    if rename not in _renamings:
+        _renamings.append(rename)
 
 
 def convert_error(

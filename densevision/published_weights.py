@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from densevision.errors import UsageError, WeightsError
+from densevision.io.cache_folder import get_cache_folder
 from densevision.io.download import download
 from densevision.io.hub import WEIGHTS_FILE, apply_mirror, download_model, is_hub_address, parse_hub_address
 from densevision.io.weights import Card, PublishedWeights, has_card, load_card
@@ -32,7 +33,6 @@ __all__ = [
     "find_builtin_model",
     "find_bundled_weights",
     "find_opener",
-    "get_cache_folder",
     "list_weights",
     "resolve_weights",
 ]
@@ -178,11 +178,6 @@ def convert_weights(name: str, file: str | os.PathLike[str], out: str | os.PathL
         log.warning("%s is not verified as %s; its SHA-256 %s %s", file, name, weights.file_sha256, reason)
         weights = replace(weights, trained_on=f"unknown: not verified as the published {name}")
     _weights_module(weights.task).convert(weights, Path(file), Path(out))  # type: ignore[union-attr]
-
-
-def get_cache_folder() -> Path:
-    """Where downloads are kept: $DENSEVISION_CACHE, or ~/.cache/densevision."""
-    return Path(os.environ.get("DENSEVISION_CACHE", Path.home() / ".cache" / "densevision"))
 
 
 def _fetch(weights: PublishedWeights) -> Path:

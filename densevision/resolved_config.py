@@ -19,7 +19,7 @@ __all__ = ["check_dataset_path", "find_config", "resolve_config", "start_from_we
 PathLike = str | os.PathLike[str]
 Overrides = Mapping[str, Any] | None
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+ARCHIVE_SUFFIXES = (".zip", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 def resolve_config(
@@ -94,10 +94,8 @@ def find_config(config: PathLike) -> Path:
 
 
 def check_dataset_path(data: PathLike) -> str:
-    """The path as text; refuses addresses and archives, which look like datasets to people, with specific words."""
+    """The path as text; refuses archives that are not read member by member, with specific words."""
     path = os.fspath(data)
-    if "://" in path and not Path(path).exists():
-        raise DataError("addresses are not supported", file=path, hint="Download the dataset, and pass its folder.")
     if path.lower().endswith(ARCHIVE_SUFFIXES):
         raise DataError("is an archive, not a dataset", file=path, hint="Unpack it, and pass its folder.")
     return path

@@ -107,6 +107,12 @@ class DataConfig(Config):
     """Name or file of the training split, where it differs from the convention of the format."""
     val: str | None = None
     """Name or file of the validation split, where it differs from the convention of the format."""
+    columns: dict[str, str] | None = None
+    """Shards of other tools: part of a sample (suffix in a tar, column in Parquet) to its file in the folder that the
+    shards stand for, such as `{jpg: "images/{split}/{key}.jpg", png: "masks/{split}/{key}.png"}`; `objects` and
+    `objects:xyxy` mean boxes."""
+    cache_size: Positive = 50.0
+    """Gigabytes that the cache of remote files and Parquet images may take."""
     workers: int = Field(0, ge=0)
     """Number of processes that read and augment; the samples do not depend on it."""
     on_error: Literal["fail", "fix", "skip"] = "fail"
@@ -266,6 +272,8 @@ class TrainConfig(Config):
     """Compile the model with `torch.compile`."""
     loggers: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = ()
     """Loggers in addition to metrics.csv."""
+    mirror: str | None = None
+    """Address that the run is copied to after each epoch, such as s3://bucket/run-7; `--resume` takes it."""
     max_time: Positive | None = None
     """Stop before the run takes longer than this many hours; resume continues it."""
 

@@ -22,14 +22,15 @@ from densevision.tasks import load_config
 __all__ = ["list_ignored_settings", "read_card_config", "strip_references"]
 
 _REFERENCES: dict[str, dict[str, Any]] = {
-    "data": {"path": None, "train": None, "val": None, "workers": 0},
-    "train": {"init_from": None, "loggers": ()},
+    "data": {"path": None, "train": None, "val": None, "workers": 0, "columns": None},
+    "train": {"init_from": None, "loggers": (), "mirror": None},
     "quality": {"lpips": None},
 }
 """Section -> options that name files, addresses or processes, with their neutral values."""
 _SCENES = re.compile(r"scenes(:\d{1,6})?(:\d{1,9})?")
 """Procedural data, which reads no file."""
 _MAX_PIXELS = DataConfig.model_fields["max_pixels"].default
+_CACHE_SIZE = DataConfig.model_fields["cache_size"].default
 
 
 def read_card_config(card: Card, file: str | Path) -> TaskConfig:
@@ -106,8 +107,8 @@ def _restrict_data(data: Any) -> None:
     for side in sides if isinstance(sides, (list, tuple)) else ():
         if not isinstance(side, str) or not is_inside(side):
             raise UsageError("points outside of the dataset", field="data.sides", value=side)
-    for name, limit in (("max_pixels", _MAX_PIXELS), ("cache", MAX_LIST_LENGTH)):
-        if isinstance(data.get(name), int):
+    for name, limit in (("max_pixels", _MAX_PIXELS), ("cache", MAX_LIST_LENGTH), ("cache_size", _CACHE_SIZE)):
+        if isinstance(data.get(name), (int, float)):
             data[name] = min(data[name], limit)
 
 

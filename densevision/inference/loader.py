@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, Subset
 
 from densevision.io.decode import CorruptImageError
+from densevision.io.remote import RemoteError
 from densevision.sample import Batch, Sample, SampleSet, prepare_inputs, warp_ground_truth
 from densevision.tasks.base import Task
 
@@ -27,6 +28,10 @@ __all__ = [
     "make_reading_loader",
     "make_training_loader",
 ]
+
+
+UNREADABLE = (CorruptImageError, RemoteError)
+"""Errors of single images: damaged ones, and those whose storage fails."""
 
 
 class SampleKey(NamedTuple):
@@ -70,8 +75,9 @@ class Collate:
 class AugmentedDataset(Dataset[Sample]):
     """A dataset read by `SampleKey` and augmented by the task with a random generator of the key's own.
 
-    An image that is damaged in its middle shows when it is decoded. Under the policies `fix` and `skip`, a sample that
-    needs such an image is replaced by the next one, with other random numbers, and `Sample.damaged` names the file.
+    An image that is damaged in its middle shows when it is decoded, one that cannot be fetched when it is read. Under
+    `fix` and `skip`, a sample that needs such an image is replaced by the next one, with other random numbers,
+    and `Sample.damaged` names the file.
     """
 
     def __init__(self, task: Task, samples: SampleSet, seed: int):
@@ -88,7 +94,7 @@ class AugmentedDataset(Dataset[Sample]):
             try:
                 index = (key.sample_index + len(damaged)) % len(self)
                 sample = self.task.augment(self.samples, index, rng, key.epoch)
-            except CorruptImageError as failure:
+            except UNREADABLE as failure:
                 damaged.append(str(failure.file))
                 if self.task.config.data.on_error == "fail" or len(damaged) == len(self):
                     raise
@@ -164,7 +170,7 @@ class _ReadDataset(Dataset[ReadSample]):
     def __getitem__(self, index: int) -> ReadSample:
         try:
             return ReadSample(index, self.samples[index])
-        except CorruptImageError as failure:
+        except UNREADABLE as failure:
             if not self.skip_damaged:
                 raise
             return ReadSample(index, None, str(failure.file))

@@ -7,6 +7,7 @@ module, `densevision.io.tiff`. On 8-bit images the two decoders give identical p
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -20,6 +21,8 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from densevision.errors import DataError, DenseVisionError
+from densevision.io.image_errors import CorruptImageError
+from densevision.io.placeholders import get_size, open_binary, read_content
 from densevision.io.pnm import is_pnm, read_pnm
 
 __all__ = [
@@ -125,10 +128,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_reset_after_fork)
 
 
-class CorruptImageError(DataError):
-    """A file that begins as an image and cannot be decoded to its end."""
-
-
 def make_corrupt_error(path: str | os.PathLike[str]) -> CorruptImageError:
     """The error for a file that begins as an image and cannot be decoded to its end."""
     return CorruptImageError("the image is corrupt or truncated", file=path, hint=_CORRUPT_HINT)
@@ -184,7 +183,7 @@ def check_compression_ratio(path: str | os.PathLike[str], header: ImageHeader) -
     Raises:
         DataError: The image is larger than `MAX_UNCHECKED_PIXELS` and than the format's compression can reach.
     """
-    pixels, size = header.size[0] * header.size[1], os.path.getsize(path)
+    pixels, size = header.size[0] * header.size[1], get_size(path)
     unchecked = MAX_UNCHECKED_PIXELS // _DECODER_COPIES.get(header.file_format, 1)
     if pixels > max(unchecked, size * _MAX_PIXELS_PER_BYTE.get(header.file_format, _DEFAULT_MAX_PIXELS_PER_BYTE)):
         problem = f"the header states {pixels:,} pixels, more than {size:,} bytes can hold"
@@ -198,7 +197,7 @@ def read_magic_bytes(path: str | os.PathLike[str], count: int = 4) -> bytes:
         DataError: The file is missing, cannot be read, or is empty.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_binary(path) as stream:
             data = stream.read(count)
     except FileNotFoundError:
         if re.match(r"[a-z][a-z0-9+]+:/", os.fsdecode(path)):
@@ -262,9 +261,13 @@ def decode_opencv(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         DataError: The image is corrupt or truncated.
     """
+    content = read_content(path)
     with wrap_decoder_errors(path), silence_decoders:
         # With a destination, even None, the decoder fills NumPy's own memory; without one, a copy doubles the peak.
-        pixels = cv2.imread(os.fspath(path), None, cv2.IMREAD_UNCHANGED)
+        if content is None:
+            pixels = cv2.imread(os.fspath(path), None, cv2.IMREAD_UNCHANGED)
+        else:
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise make_corrupt_error(path)
     return pixels[..., None] if pixels.ndim == 2 else _swap_channels_in_place(pixels)
@@ -318,12 +321,13 @@ def open_pillow(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         DataError: The file is missing, empty or not an image.
     """
     read_magic_bytes(path)
+    content = read_content(path)
     try:
         # Pillow's own limit is process-wide and lower than ours, which is checked right after the header is read.
         with _opening:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                image = Image.open(path)
+                image = Image.open(path if content is None else io.BytesIO(content))
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except Exception:  # see `wrap_decoder_errors`
@@ -367,7 +371,7 @@ def _is_jpeg_complete(path: str | os.PathLike[str]) -> bool:
     The end-of-image marker FF D9 cannot occur in the scans, where every FF is followed by a zero or a restart number,
     but in the segments before them, which may hold a thumbnail: those are skipped.
     """
-    with open(path, "rb") as stream:
+    with open_binary(path) as stream:
         stream.seek(2)
         while (head := stream.read(4))[:1] == b"\xff" and head[1:2] != b"\xda":
             if head[1:2] == b"\xff":
@@ -384,8 +388,8 @@ def _is_jpeg_complete(path: str | os.PathLike[str]) -> bool:
 
 def _is_png_complete(path: str | os.PathLike[str]) -> bool:
     """Whether all chunks of a PNG lie inside the file: OpenCV allocates whatever length a chunk states."""
-    size = os.path.getsize(path)
-    with open(path, "rb") as stream:
+    size = get_size(path)
+    with open_binary(path) as stream:
         stream.seek(8)
         while len(head := stream.read(8)) == 8 and head[4:] != b"IEND":
             stream.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)

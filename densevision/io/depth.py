@@ -27,6 +27,7 @@ from densevision.io.image import read_image, read_image_size, write_image
 from densevision.io.image_files import is_complete_file
 from densevision.io.numpy_errors import NUMPY_ERRORS
 from densevision.io.pfm import read_pfm, read_pfm_header, write_pfm
+from densevision.io.placeholders import open_binary
 from densevision.io.pnm import is_pnm, read_pnm
 
 __all__ = [
@@ -319,7 +320,7 @@ def _npz_size(path: Path) -> tuple[int, int]:
 
 @contextmanager
 def _open_npz(path: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    with _numpy_errors(path), open(path, "rb") as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
+    with _numpy_errors(path), open_binary(path) as stream, np.lib.npyio.NpzFile(stream, allow_pickle=False) as archive:
         members = cast(zipfile.ZipFile, archive.zip)
         for name in members.namelist():  # a damaged name would hide the array that it names
             members.open(name).close()

@@ -6,6 +6,7 @@ third channel of 0; in all other formats numbers that are not finite.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from densevision.io.image import read_image, write_image
 from densevision.io.image_files import is_complete_file
 from densevision.io.numpy_errors import NUMPY_ERRORS
 from densevision.io.pfm import read_pfm, read_pfm_header, write_pfm
+from densevision.io.placeholders import open_binary, read_content
 
 MAGIC = 202021.25
 """First four bytes of a .flo file as a float; as text they are PIEH."""
@@ -83,12 +85,28 @@ def read_array(path: str | os.PathLike[str], mapped: bool = False) -> np.ndarray
     _open(path).close()
     try:
         # A header may claim any size: mapping compares it with the file's before memory is taken.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        content = read_content(path)
+        array = np.load(path, mmap_mode="r", allow_pickle=False) if content is None else _map_array(content)
     except NUMPY_ERRORS:
         array = None
     if not isinstance(array, np.ndarray):
         raise DataError("not an array of numbers in NumPy's format, or truncated", file=path, hint=_EXPORT_AGAIN)
     return array if mapped else np.array(array)
+
+
+def _map_array(content: bytes) -> np.ndarray:
+    """A read-only array on the bytes of a file in NumPy's format.
+
+    Raises:
+        ValueError: It is none, or shorter or longer than its header states.
+    """
+    stream = io.BytesIO(content)
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, is_fortran, dtype = read_header[np.lib.format.read_magic(stream)](stream)
+    if dtype.hasobject or len(content) - stream.tell() != math.prod(shape) * dtype.itemsize:
+        raise ValueError("an array of another size than its header states")
+    numbers = np.frombuffer(content, dtype, offset=stream.tell())
+    return numbers.reshape(shape, order="F" if is_fortran else "C")
 
 
 def write_flow(path: str | os.PathLike[str], flow: np.ndarray, valid: np.ndarray | None = None) -> None:
@@ -119,7 +137,7 @@ def _get_format(path: Path, table: dict[str, Callable]) -> Callable:
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
     try:
-        return open(path, "rb")
+        return open_binary(path)
     except OSError as error:
         raise DataError(f"cannot be read: {os.strerror(error.errno or 0)}", file=path) from None
 
@@ -227,7 +245,7 @@ def _flo5_field(path: Path) -> Iterator[Any]:
     """Opens the HDF5 dataset (H, W, 2)."""
     h5py = _import_h5py(path)
     try:
-        with h5py.File(path, "r") as archive:
+        with open_binary(path) as stream, h5py.File(stream, "r") as archive:
             flow = archive["flow"]
             if len(flow.shape) != 3 or flow.shape[2] != 2:
                 raise DataError("flow needs numbers (H, W, 2)", file=path, field="flow", value=flow.shape)
@@ -265,7 +283,9 @@ def _import_h5py(path: Path) -> Any:
 
 def _check_body(path: Path, stream: BinaryIO, shape: tuple[int, int, int]) -> tuple[int, int, int]:
     """Returns the shape if the rest of the file has exactly its number of bytes."""
-    expected, found = math.prod(shape) * 4, os.fstat(stream.fileno()).st_size - stream.tell()
+    start = stream.tell()
+    expected, found = math.prod(shape) * 4, stream.seek(0, os.SEEK_END) - start
+    stream.seek(start)
     if found != expected:
         short_or_long = "short" if found < expected else "long"
         problem = f"the body is too {short_or_long}: {shape[1]} x {shape[0]} pixels take {expected} bytes"

@@ -14,6 +14,7 @@ from densevision.io.box_table import StringArray
 from densevision.io.decode import CorruptImageError
 from densevision.io.image import read_image, read_image_size
 from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues
+from densevision.io.placeholders import get_size, open_binary, recall_image_size, remember_image_size
 from densevision.io.progress import track_progress
 
 __all__ = [
@@ -169,20 +170,23 @@ def read_usable_size(
 
 
 def _check_image(path: Path, max_pixels: int) -> tuple[int, int]:
-    height, width = read_image_size(path)
+    known = recall_image_size(path)
+    height, width = known or read_image_size(path)
     if height * width > max_pixels:
         problem = f"{height * width:,} pixels ({width} x {height}) exceed the limit of {max_pixels:,}"
         hint = "Raise data.max_pixels if the image is supposed to be that large."
         raise DataError(problem, file=path, field="data.max_pixels", value=max_pixels, hint=hint)
-    if not is_complete_file(path):
-        read_image(path, max_pixels)
+    if known is None:
+        if not is_complete_file(path):
+            read_image(path, max_pixels)
+        remember_image_size(path, (height, width))
     return height, width
 
 
 def count_frames(path: str | os.PathLike[str]) -> int:
     """Counts the frames of an animation or the pages of a TIFF; 1 for files that Pillow cannot open."""
     try:
-        with Image.open(path) as image:
+        with open_binary(path) as stream, Image.open(stream) as image:
             return getattr(image, "n_frames", 1)
     except (OSError, ValueError, SyntaxError):
         return 1
@@ -190,7 +194,7 @@ def count_frames(path: str | os.PathLike[str]) -> int:
 
 def is_complete_file(path: str | os.PathLike[str]) -> bool:
     """Whether a JPEG or PNG has its end marker; True for other formats, which have none."""
-    with open(path, "rb") as stream:
+    with open_binary(path) as stream:
         marker = END_MARKERS.get(stream.read(2))
-        stream.seek(max(0, os.path.getsize(path) - TAIL_BYTES))
+        stream.seek(max(0, get_size(path) - TAIL_BYTES))
         return marker is None or marker in stream.read()

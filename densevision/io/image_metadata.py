@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import tifffile
-
 from densevision.errors import DataError
 from densevision.io import decode, tiff
 from densevision.io.file_cache import cache_by_file
@@ -61,7 +59,7 @@ def _read(path: str) -> ImageMetadata:
 
 
 def _read_tiff(path: str) -> tuple[Any, Any]:
-    with decode.wrap_decoder_errors(path), decode.silence_decoders, tifffile.TiffFile(path) as file:
+    with decode.wrap_decoder_errors(path), decode.silence_decoders, tiff.open_tiff(path) as file:
         page = file.pages[0]
         profile = page.tags.get("InterColorProfile")
         unit, x, y = (page.tags.get(name) for name in ("ResolutionUnit", "XResolution", "YResolution"))

@@ -18,6 +18,7 @@ import numpy as np
 
 from densevision.errors import DataError
 from densevision.io.atomic_write import write_bytes
+from densevision.io.placeholders import open_binary
 
 __all__ = ["PfmHeader", "read_pfm", "read_pfm_header", "write_pfm"]
 
@@ -70,7 +71,7 @@ def write_pfm(path: Path, array: np.ndarray) -> None:
 
 def _open(path: Path) -> BinaryIO:
     try:
-        return open(path, "rb")
+        return open_binary(path)
     except OSError as error:
         raise DataError(f"cannot be read: {os.strerror(error.errno or 0)}", file=path) from None
 
@@ -87,7 +88,7 @@ def _parse_header(path: Path, stream: BinaryIO, channels: int) -> PfmHeader:
         raise DataError(problem, file=path, field="header", value=match[1].decode())
     width, height = int(match[2]), int(match[3])
     expected = 4 * width * height * channels
-    length = os.fstat(stream.fileno()).st_size - match.end()
+    length = stream.seek(0, os.SEEK_END) - match.end()
     if length != expected or not expected:
         short_or_long = "short" if length < expected else "long"
         problem = f"the body is too {short_or_long}: {width} x {height} pixels take {expected} bytes"

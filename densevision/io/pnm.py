@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 import numpy as np
 
 from densevision.errors import DataError
+from densevision.io.placeholders import open_binary
 
 __all__ = ["is_pnm", "read_pnm"]
 
@@ -28,7 +28,7 @@ _MAX_HEADER = 4096
 
 def is_pnm(path: str | os.PathLike[str]) -> bool:
     """Whether a file begins as a gray or color map of netpbm."""
-    with open(path, "rb") as stream:
+    with open_binary(path) as stream:
         return _HEADER.match(stream.read(_MAX_HEADER)) is not None
 
 
@@ -45,7 +45,8 @@ def read_pnm(path: str | os.PathLike[str], is_raw: bool = False) -> np.ndarray:
     Raises:
         DataError: The header or the pixels are corrupt.
     """
-    data = Path(path).read_bytes()
+    with open_binary(path) as stream:
+        data = stream.read()
     header = _HEADER.match(data[:_MAX_HEADER])
     if header is None:
         raise DataError("not a PGM or PPM image", file=path, value=data[:16], hint=_HINT)

@@ -29,6 +29,7 @@ __all__ = [
     "RemoteFile",
     "download_file",
     "exists",
+    "get_name_below",
     "glob_files",
     "has_scheme",
     "is_folder",
@@ -102,6 +103,16 @@ def join_address(folder: str, name: str) -> str:
     's3://bucket/out/a.parquet'
     """
     return f"{folder.rstrip('/')}/{name}"
+
+
+def get_name_below(folder: str, address: str) -> str:
+    """The path of a listed file below the folder that was listed, which stores may state in another form.
+
+    >>> get_name_below("memory://set", "memory:///set/a/b.png")
+    'a/b.png'
+    """
+    base, path = (each.partition("://")[2].strip("/") for each in (folder, address))
+    return path[len(base) + 1 :] if path.startswith(f"{base}/") else path.rpartition("/")[2]
 
 
 def list_files(folder: str, suffixes: tuple[str, ...] = (), timeout: float = TIMEOUT) -> list[RemoteFile]:

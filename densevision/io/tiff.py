@@ -7,6 +7,7 @@ image and multiplies 8-bit colors by their alpha; Pillow reduces 16-bit colors t
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import struct
@@ -27,8 +28,9 @@ from densevision.io.decode import (
     silence_decoders,
     wrap_decoder_errors,
 )
+from densevision.io.placeholders import get_size, open_binary, read_content
 
-__all__ = ["TIFF_MAGIC", "decode_tiff", "read_tiff_header"]
+__all__ = ["TIFF_MAGIC", "decode_tiff", "open_tiff", "read_tiff_header"]
 
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """First bytes of TIFF and BigTIFF files, in both byte orders."""
@@ -150,7 +152,7 @@ def _has_all_segments(path: str | os.PathLike[str], page: TiffPage) -> bool:
     segments = list(zip(page.dataoffsets, page.databytecounts))
     listed = [page.tags[code].count for code in _OFFSET_TAGS if code in page.tags]
     is_complete = listed == [len(page.dataoffsets)] == [len(page.databytecounts)] == [math.prod(page.chunked)]
-    return is_complete and max(offset + count for offset, count in segments) <= os.path.getsize(path)
+    return is_complete and max(offset + count for offset, count in segments) <= get_size(path)
 
 
 def _has_intact_segments(path: str | os.PathLike[str], page: TiffPage) -> bool:
@@ -161,7 +163,7 @@ def _has_intact_segments(path: str | os.PathLike[str], page: TiffPage) -> bool:
     if page.compression not in (COMPRESSION.ADOBE_DEFLATE, COMPRESSION.DEFLATE):
         return True
     max_bytes = math.prod(page.chunks) * page.bitspersample // 8
-    with open(path, "rb") as stream:
+    with open_binary(path) as stream:
         for offset, count in zip(page.dataoffsets, page.databytecounts):
             if not count:  # a sparse file: the segment is omitted, and zero
                 continue
@@ -193,9 +195,15 @@ def _get_orientation(page: TiffPage) -> int:
     return value if value in range(1, 9) else 1
 
 
+def open_tiff(path: str | os.PathLike[str]) -> TiffFile:
+    """Opens a TIFF with tifffile, wherever its content lies."""
+    content = read_content(path)
+    return TiffFile(os.fspath(path) if content is None else io.BytesIO(content))
+
+
 @contextmanager
 def _open_first_page(path: str | os.PathLike[str]) -> Iterator[TiffPage]:
-    with wrap_decoder_errors(path), silence_decoders, TiffFile(path) as file:
+    with wrap_decoder_errors(path), silence_decoders, open_tiff(path) as file:
         page = file.pages[0]
         header = (page.imagelength, page.imagewidth, page.samplesperpixel, page.bitspersample)
         if not _read_tag_codes(file, page) & _LAYOUT_TAGS <= {tag.code for tag in page.tags}:

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from densevision.published_weights import get_cache_folder
+from densevision.io.cache_folder import get_cache_folder
 from densevision.system_checks.finding import SystemFinding
 
 __all__ = ["check_folders"]

@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -24,6 +23,7 @@ from densevision.errors import DataError
 from densevision.io import decode, tiff
 from densevision.io.image import read_image, read_image_size, to_display
 from densevision.io.image_files import is_complete_file
+from densevision.io.placeholders import open_binary
 
 __all__ = ["FAULT_CHECKS", "ImageInfo", "ImageScanner", "scan_image"]
 
@@ -92,7 +92,8 @@ def scan_image(path: str | os.PathLike[str]) -> ImageInfo:
         header = tiff.read_tiff_header(name) if is_tiff else decode.read_header(name)
         if not is_complete_file(name):
             read_image(name)
-        data = Path(name).read_bytes()
+        with open_binary(name) as stream:
+            data = stream.read()
         gray, bits = _decode_gray(name, data, header)
     except (DataError, OSError) as error:
         is_truncated = isinstance(error, decode.CorruptImageError) and not is_complete_file(name)

@@ -13,6 +13,7 @@ from densevision.datasets.checks.context import CheckContext, SplitIssues
 from densevision.datasets.checks.image_scanner import ImageScanner
 from densevision.datasets.checks.objects import check_keypoints, check_masks, read_areas
 from densevision.datasets.format_detection import DetectedFormat
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource
 from densevision.io.box_table import BoxTable
 from densevision.io.label_issues import LabelIssues
@@ -66,4 +67,4 @@ def check_object_splits(
     context.add_issues(issues)
     scanner.check_images()
     if counts:
-        check_classes(context, names, counts, Path(data.path or ""))
+        check_classes(context, names, counts, Path(locate_dataset(data)))

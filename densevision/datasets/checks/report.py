@@ -11,8 +11,10 @@ from typing import Any
 
 from densevision.datasets.checks.catalog import SEVERITIES
 from densevision.datasets.checks.context import CheckContext, Finding, Progress
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import UsageError
+from densevision.io.placeholders import is_stand_in
 from densevision.optional_packages import import_optional
 from densevision.run_config import TaskConfig
 
@@ -106,6 +108,10 @@ def check_dataset(
             "Clean that of each task with the task's own check.",
         )
         raise UsageError(problem, field="--fix", value=os.fspath(out), hint=hint)
+    folder = _get_folder(locate_dataset(config.data) if data == config.data.path else data)
+    if out is not None and is_stand_in(folder):
+        problem, hint = "shards and remote storage are not cleaned", "Unpack or download the dataset, and clean that."
+        raise UsageError(problem, field="--fix", value=os.fspath(out), hint=hint)
     context = CheckContext(progress)
     check(config, context)
     changes = None
@@ -113,8 +119,8 @@ def check_dataset(
         if parse_scene_splits(data) is not None:
             problem = "procedural scenes cannot be cleaned"
             raise UsageError(problem, field="--fix", value=os.fspath(out), hint="Remove --fix.")
-        changes = context.fix_plan.write_copy(_get_folder(data), out)
-    context.shorten_paths(_get_folder(data))
+        changes = context.fix_plan.write_copy(folder, out)
+    context.shorten_paths(folder)
     return CheckReport(task, data, context.counts, context.findings, list(dict.fromkeys(context.notes)), changes)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from densevision.datasets.checks import catalog
 from densevision.datasets.checks.context import CheckContext
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import DataError
 from densevision.run_config import DataConfig
@@ -44,7 +45,7 @@ def list_split_files(
     try:
         files, notes = list_files()
     except DataError as error:
-        if getattr(data, split) is not None or not Path(data.path or "").is_dir():
+        if getattr(data, split) is not None or not Path(locate_dataset(data)).is_dir():
             raise
         context.add(catalog.SPLIT_MISSING, data.path or "", split, error.problem)
         return []

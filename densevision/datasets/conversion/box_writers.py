@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -27,6 +26,7 @@ from densevision.datasets.formats.voc import CORNERS
 from densevision.errors import DataError
 from densevision.io.atomic_write import write_bytes, write_text
 from densevision.io.decode import read_header
+from densevision.io.placeholders import copy_file
 from densevision.ops import masks as rle
 
 __all__ = ["copy_image", "write_coco", "write_roboflow_coco", "write_roboflow_yolo", "write_voc", "write_yolo"]
@@ -194,4 +194,4 @@ def _build_voc_annotation(objects: ObjectSplit, image: int, name: str) -> bytes:
 def copy_image(objects: ObjectSplit, image: int, target: Path) -> None:
     """Copies an image, with its times, into a folder that may not exist yet."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(objects.folder / objects.boxes.files[image], target)
+    copy_file(objects.folder / objects.boxes.files[image], target)

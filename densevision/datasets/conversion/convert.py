@@ -12,11 +12,14 @@ from densevision.datasets.conversion.fiftyone_writer import write_fiftyone
 from densevision.datasets.conversion.image_folder_writer import write_image_folder
 from densevision.datasets.conversion.objects import read_splits
 from densevision.datasets.conversion.report import ConversionReport
+from densevision.datasets.conversion.shards import SHARD_WRITERS
 from densevision.datasets.conversion.via_writer import write_via
 from densevision.datasets.mask_layouts import MaskFolderSource, detect_mask_format
+from densevision.datasets.shards.location import locate_dataset
 from densevision.errors import DataError, UsageError
 from densevision.io.atomic_write import atomic_folder
 from densevision.io.label_issues import OnError
+from densevision.run_config import DataConfig
 
 __all__ = ["OBJECT_WRITERS", "TARGET_FORMATS", "convert_dataset"]
 
@@ -47,7 +50,7 @@ FLOW_WRITERS: dict[str, Writer] = {
     "kitti-flow": dense_maps.write_kitti_flow,
     "middlebury": dense_maps.write_middlebury,
 }
-TARGET_FORMATS = (*OBJECT_WRITERS, "masks", *DEPTH_WRITERS, *FLOW_WRITERS)
+TARGET_FORMATS = (*OBJECT_WRITERS, "masks", *DEPTH_WRITERS, *FLOW_WRITERS, *SHARD_WRITERS)
 """Possible values of `to`."""
 OPTION_NAMES = {"data.on_error": "on_error", "data.scale": "scale"}
 """Config option in messages of readers -> argument of `convert_dataset`."""
@@ -65,6 +68,8 @@ def convert_dataset(
     scale: float | None = None,
 ) -> ConversionReport:
     """Converts a dataset; the format of the source is detected as for training.
+
+    Shards ("webdataset", "parquet") hold the files of the source as they are, of any format and task.
 
     Args:
         source: The dataset.
@@ -88,6 +93,12 @@ def convert_dataset(
     _check_arguments(source, out, to, uncovered, scale)
     report = ConversionReport()
     write: Writer
+    if to in SHARD_WRITERS:
+        _refuse_options(masks=masks, on_error=on_error, uncovered=uncovered, palette=palette)
+        with atomic_folder(out) as folder:
+            SHARD_WRITERS[to](source, folder)
+        return report
+    source = locate_dataset(DataConfig(path=source))
     try:
         if to in DEPTH_WRITERS or to in FLOW_WRITERS:
             _refuse_options(palette=palette, masks=masks, on_error=on_error)

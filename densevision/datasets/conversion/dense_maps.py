@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from densevision.io.atomic_write import write_text
 from densevision.io.depth import SATURATED, read_depth, write_depth
 from densevision.io.flow import KITTI_STEPS, KITTI_ZERO, write_flow
 from densevision.io.image import read_image, read_image_size, write_image
+from densevision.io.placeholders import copy_file
 
 __all__ = [
     "read_frames",
@@ -301,7 +301,7 @@ def _flatten(name: str) -> str:
 
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(source, target)
+    copy_file(source, target)
 
 
 def _write_png(source: Path, target: Path) -> None:

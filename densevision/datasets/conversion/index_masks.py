@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from densevision.io.box_table import BoxTable, StringArray
 from densevision.io.image import read_image_size, write_image
 from densevision.io.lines import read_lines
 from densevision.io.masks import UNKNOWN, Color, LabelEncoding
+from densevision.io.placeholders import copy_file
 from densevision.io.segmentations import SegmentationBuilder
 from densevision.ops import masks as rle
 
@@ -267,7 +267,7 @@ def _shorten_name(image: str, split: str) -> str:
 def _write_pair(image: Path, labels: np.ndarray, folder: Path, name: str) -> None:
     target = folder / "images" / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(image, target)
+    copy_file(image, target)
     write_image(folder / "masks" / f"{os.path.splitext(name)[0]}.png", labels)
 
 

@@ -19,6 +19,7 @@ from densevision.datasets.checks.map_statistics import MapStatistics
 from densevision.datasets.checks.pair_similarity import read_gray, sample_evenly
 from densevision.datasets.checks.registration import PointOffsets, measure_point_offsets
 from densevision.datasets.checks.split_files import list_file_splits, list_split_files
+from densevision.datasets.shards.location import locate_dataset
 from densevision.errors import DataError, DenseVisionError
 from densevision.io.depth import SATURATED, permits_8bit, read_numbers, write_depth
 from densevision.io.label_issues import IssueKind
@@ -141,7 +142,7 @@ def check(config: DepthConfig, context: CheckContext) -> None:
         DataError: The dataset is not recognized, or neither split has an image.
     """
     scanner = ImageScanner(context, sequences=True)
-    root = Path(config.data.path or "")
+    root = Path(locate_dataset(config.data))
     lists = [path for name in (config.data.train, config.data.val) if name for path in (Path(name), root / name)]
     context.fix_plan.get_edit(root, lambda: ListEdit(root, tuple(path for path in lists if path.is_file())))
     splits = list_file_splits(config.data, context)

@@ -13,6 +13,7 @@ import numpy as np
 from densevision.datasets.depth_layouts import LAYOUTS, DepthFrame, detect_depth_layout, read_file_list
 from densevision.datasets.scene_samples import SceneSamples
 from densevision.datasets.scenes import Scene, Scenes
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource, hold_out, hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.decode import open_pillow
@@ -187,7 +188,7 @@ def list_frames(config: DepthConfig, split: str, keep_pairs: bool = False) -> tu
         split: "train" or "val".
         keep_pairs: Keep pairs without ground truth even if the config does not use them.
     """
-    root = Path(config.data.path or "")
+    root = Path(locate_dataset(config.data))
     if not root.is_dir():
         raise DataError("no such folder", file=root, hint="Give a dataset's folder, or scenes.")
     name = getattr(config.data, split)

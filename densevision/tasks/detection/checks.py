@@ -9,6 +9,7 @@ from densevision.datasets.checks.boxes import BOX_CHECKS
 from densevision.datasets.checks.context import CheckContext
 from densevision.datasets.checks.object_splits import check_object_splits
 from densevision.datasets.format_detection import detect_format
+from densevision.datasets.shards.location import locate_dataset
 from densevision.io.box_table import BoxTable
 from densevision.io.label_issues import LabelIssues
 from densevision.tasks.detection.config import DetectionConfig
@@ -32,4 +33,4 @@ def check(config: DetectionConfig, context: CheckContext) -> None:
         get_box_edit(context.fix_plan, source).add_table(boxes)
         return boxes, None
 
-    check_object_splits(detect_format(data.path or "", data.train, data.val), data, context, read, "boxes")
+    check_object_splits(detect_format(locate_dataset(data), data.train, data.val), data, context, read, "boxes")

@@ -11,6 +11,7 @@ from densevision.datasets.box_dataset import BoxDataset, SceneBoxDataset, read_i
 from densevision.datasets.box_sources import ClassList, FileBoxSource
 from densevision.datasets.format_detection import DetectedFormat, detect_format
 from densevision.datasets.scenes import CLASSES, Scenes
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource, get_split
 from densevision.errors import DataError, UsageError
 from densevision.io.label_issues import LabelIssues
@@ -85,7 +86,7 @@ def augment(
 def _detect(config: DetectionConfig) -> DetectedFormat:
     if config.data.path is None:
         raise UsageError("no dataset given", field="data.path", hint="Give the folder of a dataset, or scenes.")
-    return detect_format(config.data.path, config.data.train, config.data.val)
+    return detect_format(locate_dataset(config.data), config.data.train, config.data.val)
 
 
 def _open_files(config: DetectionConfig, source: FileBoxSource, detection_notes: Sequence[str]) -> BoxDataset:

@@ -10,6 +10,7 @@ from densevision.datasets.flow_layouts import LAYOUTS, FlowPair, detect_flow_lay
 from densevision.datasets.flow_targets import read_flow_field
 from densevision.datasets.scene_samples import SceneSamples
 from densevision.datasets.scenes import Scene, Scenes
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.flow import read_array, read_flow_size
@@ -107,7 +108,7 @@ class SceneFlow(SceneSamples):
 
 def list_pairs(config: FlowConfig, split: str) -> tuple[list[FlowPair], list[str]]:
     """Lists the files of a split, with notes on how they were chosen."""
-    root = Path(config.data.path or "")
+    root = Path(locate_dataset(config.data))
     if not root.is_dir():
         raise DataError("no such folder", file=root, hint="Give a dataset's folder, or scenes.")
     name = getattr(config.data, split)

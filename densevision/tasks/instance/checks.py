@@ -11,6 +11,7 @@ from densevision.datasets.checks.context import CheckContext
 from densevision.datasets.checks.object_splits import check_object_splits
 from densevision.datasets.checks.objects import KEYPOINT_CHECKS, MASK_CHECKS
 from densevision.datasets.format_detection import detect_format
+from densevision.datasets.shards.location import locate_dataset
 from densevision.io.box_table import BoxTable
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.io.segmentations import Segmentations
@@ -47,7 +48,7 @@ def check(config: InstanceConfig, context: CheckContext) -> None:
         DataError: The dataset is not recognized, or cannot be read at all.
     """
     data = config.data
-    dataset = detect_format(data.path or "", data.train, data.val, needs_masks=config.has_masks)
+    dataset = detect_format(locate_dataset(data), data.train, data.val, needs_masks=config.has_masks)
 
     def read(source: FileBoxSource, issues: LabelIssues) -> tuple[BoxTable, Segmentations | None]:
         from densevision.datasets.formats.coco_objects import read_skeleton

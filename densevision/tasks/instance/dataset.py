@@ -16,6 +16,7 @@ from densevision.datasets.formats.coco_objects import read_skeleton
 from densevision.datasets.instance_dataset import InstanceDataset, SceneInstanceDataset, take_first_images
 from densevision.datasets.instance_sources import read_instance_table
 from densevision.datasets.scenes import CLASSES, Scenes
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource, get_split
 from densevision.errors import DataError, UsageError
 from densevision.io.label_issues import LabelIssues
@@ -119,7 +120,7 @@ def make_empty(config: InstanceConfig, size: Size) -> Instances:
 def _detect(config: InstanceConfig) -> DetectedFormat:
     if config.data.path is None:
         raise UsageError("no dataset given", field="data.path", hint="Give the folder of a dataset, or scenes.")
-    return detect_format(config.data.path, config.data.train, config.data.val, needs_masks=config.has_masks)
+    return detect_format(locate_dataset(config.data), config.data.train, config.data.val, needs_masks=config.has_masks)
 
 
 def _read_skeleton(config: InstanceConfig) -> Skeleton:

@@ -17,9 +17,9 @@ __all__ = ["CONFIG", "BalanceConfig", "JointAugment", "JointConfig", "JointData"
 
 SHARED_SECTIONS = ("backbone", "train")
 """Sections that all tasks share."""
-DATASET_FIELDS = ("path", "train", "val")
+DATASET_FIELDS = ("path", "train", "val", "columns")
 """Options of `data` that a task may set for itself."""
-SHARED_DATA_FIELDS = ("workers", "on_error", "max_pixels", "size")
+SHARED_DATA_FIELDS = ("workers", "on_error", "max_pixels", "cache_size", "size")
 """Options of `data` that all tasks share."""
 
 
@@ -238,8 +238,8 @@ def _build_head(
     fields = _get_data_fields(config_class)
     merged = {name: value for name, value in own_data.items() if name not in DATASET_FIELDS or value is not None}
     for name in (*DATASET_FIELDS, *SHARED_DATA_FIELDS):
-        # The names of splits belong to the dataset that they were given with.
-        is_foreign = name in ("train", "val") and merged.get("path") is not None
+        # The names of splits and columns belong to the dataset that they were given with.
+        is_foreign = name in ("train", "val", "columns") and merged.get("path") is not None
         if name in fields and data.get(name) is not None and not is_foreign:
             merged.setdefault(name, data[name])
     values = {**section, **shared, "data": merged, "task": task}

@@ -17,6 +17,7 @@ from densevision.datasets.checks.fixes import FixPlan
 from densevision.datasets.checks.image_scanner import ImageInfo, ImageScanner
 from densevision.datasets.formats.coco_masks import CocoMasks
 from densevision.datasets.mask_layouts import CocoMaskSource, ImageNameIndex, MaskFolderSource
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource
 from densevision.errors import DataError
 from densevision.io.image import read_image, read_index_mask, to_rgb, write_image
@@ -127,7 +128,7 @@ def check(config: SemanticConfig, context: CheckContext) -> None:
             names, counts[split] = _check_folders(config, context, scanner, split, source)
     context.add_issues(issues)
     scanner.check_images()
-    root = Path(config.data.path or "")
+    root = Path(locate_dataset(config.data))
     for split, pixels in counts.items():
         share = pixels[-1] / max(pixels.sum(), 1)
         if share > UNLABELED_SHARE:

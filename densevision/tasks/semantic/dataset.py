@@ -19,6 +19,7 @@ from densevision.datasets.semantic_dataset import (
     open_coco_masks,
     open_mask_folders,
 )
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource, get_split
 from densevision.errors import DataError, UsageError
 from densevision.io.label_issues import LabelIssues
@@ -96,9 +97,9 @@ def find_sources(config: SemanticConfig) -> dict[str, Source]:
     Raises:
         DataError: The format of the dataset is unknown.
     """
-    path, train, val = config.data.path, config.data.train, config.data.val
-    if path is None:
+    if config.data.path is None:
         raise UsageError("no dataset given", field="data.path", hint="Give the folder of a dataset, or scenes.")
+    path, train, val = locate_dataset(config.data), config.data.train, config.data.val
     problem = None
     masks: dict[str, MaskSource] = {}
     try:

@@ -20,6 +20,7 @@ from densevision.datasets.checks.pair_similarity import compute_psnr, read_gray,
 from densevision.datasets.checks.registration import measure_edge_shift
 from densevision.datasets.checks.split_files import list_file_splits
 from densevision.datasets.image_pairs import ImagePairs, has_no_split_folders
+from densevision.datasets.shards.location import locate_dataset
 from densevision.errors import DataError
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.tasks.superres.config import HELD_OUT, SuperresConfig
@@ -154,7 +155,7 @@ def _find_pairs(config: SuperresConfig, split: str, context: CheckContext) -> Im
     data, issues = config.data, LabelIssues("skip", max_examples=sys.maxsize)
     is_held_out = data.val == HELD_OUT
     is_named = bool(getattr(data, "train" if is_held_out else split))
-    root = Path(data.path or "")
+    root = Path(locate_dataset(data))
     if split == "val" and not is_named and not is_held_out and root.is_dir() and has_no_split_folders(root):
         context.notes.append("no folder has the name of a validation split: all images belong to one split")
         return None

@@ -12,6 +12,7 @@ import numpy as np
 from densevision.datasets.degradations import resize_bicubic
 from densevision.datasets.image_pairs import ImagePairs, has_no_split_folders
 from densevision.datasets.scenes import Scenes
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.image import convert_channels, read_image
@@ -86,7 +87,8 @@ def infer_splits(config: SuperresConfig) -> SuperresConfig:
     path = config.data.path
     if path is None or parse_scene_splits(path) is not None:
         return config
-    has_splits = config.data.train is None and Path(path).is_dir() and not has_no_split_folders(Path(path))
+    root = Path(locate_dataset(config.data))
+    has_splits = config.data.train is None and root.is_dir() and not has_no_split_folders(root)
     if config.data.val is None and not has_splits:
         config = config.replace(data__val=HELD_OUT)
     if find_pairs(config, "train", LabelIssues("skip")).inputs is not None:

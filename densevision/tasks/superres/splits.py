@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from densevision.datasets.image_pairs import ImagePairs, find_image_pairs
+from densevision.datasets.shards.location import locate_dataset
 from densevision.io.label_issues import LabelIssues
 from densevision.tasks.superres.config import HELD_OUT, SuperresConfig
 
@@ -21,5 +22,5 @@ def find_pairs(config: SuperresConfig, split: str, issues: LabelIssues) -> Image
     source = "train" if is_held_out else split
     folders = getattr(config.data, source) or ()
     folders = (folders,) if isinstance(folders, str) else folders
-    root = Path(config.data.path or "")
+    root = Path(locate_dataset(config.data))
     return find_image_pairs(root, source, folders, config.scale, issues, split if is_held_out else None)

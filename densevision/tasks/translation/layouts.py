@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SPLIT_NAMES, hold_out
 from densevision.errors import DataError, did_you_mean
 from densevision.io.image_files import IMAGE_SUFFIXES, list_images, read_usable_size
@@ -69,7 +70,7 @@ def find_pairs(config: TranslationConfig, split: str, issues: LabelIssues) -> Pa
 
 def has_no_val_split(config: TranslationConfig) -> bool:
     """Whether no folder has the name of a validation split, so that the same images would train and validate."""
-    root = Path(config.data.path or "")
+    root = Path(locate_dataset(config.data))
     if not root.is_dir():
         return False
     sides = config.data.sides
@@ -80,7 +81,7 @@ def has_no_val_split(config: TranslationConfig) -> bool:
 
 def _list_pairs(config: TranslationConfig, split: str, issues: LabelIssues) -> Pairs:
     """All pairs of a split, in the layout that the config names or that is detected."""
-    root, data = Path(config.data.path or ""), config.data
+    root, data = Path(locate_dataset(config.data)), config.data
     if not root.is_dir():
         raise DataError("there is no such folder", file=root, hint=EXPECTED)
     named = getattr(data, split)
