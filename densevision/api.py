@@ -341,6 +341,8 @@ def evaluate(
 ) -> Report:
     """Evaluates weights on a dataset, with the preprocessing of `predict`.
 
+    Processes that torchrun started share the images; each returns the report of all, and the first one writes files.
+
     Args:
         task: A name in `TASKS`; weights of any other task are refused. Needed when no weights are given.
         data: A dataset; a predictor of a run that was just trained may leave it out.
@@ -359,6 +361,10 @@ def evaluate(
     """
     given = {"overrides": overrides, "engine": engine, "split": split, **options}
     result = evaluate_detailed(task, data, weights, quiet=quiet, **given)
+    from densevision.inference.processes import get_launch_rank
+
+    if get_launch_rank():
+        return result.report
     if out is not None:
         result.report.write(Path(out) / "report.json")
         result.metric.draw_plots(Path(out) / "plots")
@@ -386,21 +392,23 @@ def evaluate_detailed(
 ) -> EvaluationResult:
     """Evaluates as `evaluate` does, and gives access to every image with its prediction and ground truth."""
     from densevision.evaluation.evaluate import evaluate_model
+    from densevision.inference.processes import get_launch_rank, join_launched_processes
     from densevision.inference.progress import hide_progress, show_progress
     from densevision.io.progress import progress_context
 
-    progress = hide_progress if quiet else show_progress
+    progress = hide_progress if quiet or get_launch_rank() else show_progress
     cluster = {
         name: options.pop(name) for name in ("workers", "gpus_per_worker") if engine == "ray" and name in options
     }
     given = {"overrides": overrides, "engine": None if engine == "ray" else engine, "split": split, **options}
-    with progress_context(progress):
-        predictor, samples, predict_options = open_for_evaluation(task, data, weights, **given)
-    if engine == "ray":
-        from densevision.bulk.evaluation import evaluate_on_ray
+    with join_launched_processes():
+        with progress_context(progress):
+            predictor, samples, predict_options = open_for_evaluation(task, data, weights, **given)
+        if engine == "ray":
+            from densevision.bulk.evaluation import evaluate_on_ray
 
-        return evaluate_on_ray(predictor, samples, predict_options, **cluster, progress=progress)
-    return evaluate_model(predictor, samples, predict_options, predictor.task.config.data.workers, progress)
+            return evaluate_on_ray(predictor, samples, predict_options, **cluster, progress=progress)
+        return evaluate_model(predictor, samples, predict_options, predictor.task.config.data.workers, progress)
 
 
 def open_for_evaluation(
@@ -417,8 +425,9 @@ def open_for_evaluation(
     from densevision.inference.predict import check_options
 
     predictor = copy_predictor(weights, task)
-    # Names of splits belong to the data that the weights were trained on.
-    dataset = {"data.path": check_dataset_path(data), "data.train": None, "data.val": None} if data else {}
+    # Names of splits and columns belong to the data that the weights were trained on.
+    reset = dict.fromkeys(("data.train", "data.val", "data.columns"))
+    dataset = {"data.path": check_dataset_path(data), **reset} if data else {}
     predictor.configure({**dataset, **(overrides or {})})
     if predictor.task.config.dataset is None:
         trained_on = predictor.card.config.get("data", {}).get("path")

@@ -7,7 +7,7 @@ from typing import Any
 
 from densevision.bulk.cluster import Resources, connect_to_ray
 from densevision.bulk.ray_predictor import PackedWeights, open_predictor, pack_weights
-from densevision.evaluation.evaluate import Shard, add_examples, evaluate_rows, merge_shards
+from densevision.evaluation.evaluate import Shard, add_examples, divide_rows, evaluate_rows, merge_shards
 from densevision.evaluation.result import EvaluationResult
 from densevision.inference.predictor import Predictor
 from densevision.inference.progress import Progress, hide_progress
@@ -16,9 +16,6 @@ from densevision.sample import SampleSet
 from densevision.tasks.base import Task
 
 __all__ = ["evaluate_on_ray"]
-
-ROWS_PER_RANGE = 64
-"""Samples that a worker evaluates at a time; what a dead worker did of them is computed again."""
 
 
 class _Evaluator:
@@ -30,7 +27,7 @@ class _Evaluator:
         self.samples, self.options = samples, options
 
     def evaluate(self, rows: Sequence[int]) -> Shard:
-        """The share of these samples."""
+        """The share of these samples; what a worker that dies did of them is computed again."""
         return evaluate_rows(self.predictor, self.samples, self.options, rows)
 
 
@@ -60,8 +57,6 @@ def evaluate_on_ray(
     import ray.util as ray_util
 
     resources = Resources(ray, workers, gpus_per_worker)
-    starts = range(0, len(samples), ROWS_PER_RANGE)
-    ranges = [range(start, min(start + ROWS_PER_RANGE, len(samples))) for start in starts]
     evaluator = ray.remote(
         num_cpus=resources.worker_cpus, num_gpus=resources.gpus, max_restarts=-1, max_task_retries=-1
     )(_Evaluator)
@@ -70,7 +65,7 @@ def evaluate_on_ray(
     actors = [evaluator.remote(weights, model.task, shared, options) for _ in range(resources.workers)]
     try:
         pool = ray_util.ActorPool(actors)
-        shards = pool.map(lambda actor, rows: actor.evaluate.remote(rows), ranges)
+        shards = pool.map(lambda actor, rows: actor.evaluate.remote(rows), divide_rows(len(samples), options))
         evaluation = merge_shards(model, samples, options, list(progress(shards, "evaluating")))
     finally:
         for actor in actors:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -12,7 +14,7 @@ import torch
 from densevision.evaluation.report import Report
 from densevision.evaluation.result import EvaluationResult, Example
 from densevision.inference.device import autocast
-from densevision.inference.loader import Collate, make_reading_loader
+from densevision.inference.loader import Collate, ReadSample, make_reading_loader
 from densevision.inference.predict import predict_samples
 from densevision.inference.predictor import Predictor, TorchPredictor
 from densevision.inference.processes import gather_objects, get_rank_and_world_size
@@ -23,11 +25,20 @@ from densevision.results import Result
 from densevision.run_config import PredictOptions
 from densevision.sample import Sample, SampleSet
 
-__all__ = ["Evaluation", "Shard", "add_examples", "evaluate", "evaluate_model", "evaluate_rows", "merge_shards"]
+__all__ = [
+    "Evaluation",
+    "Shard",
+    "add_examples",
+    "divide_rows",
+    "evaluate",
+    "evaluate_model",
+    "evaluate_rows",
+    "merge_shards",
+]
 
-Shard = tuple[Metric, dict[str, int], list[str], list[str], dict[str, tuple[float, int]]]
-"""The share of one process: metric, index by id, unlabeled images, damaged files, sums of losses."""
 UNLABELED, DAMAGED = "images without truth", "damaged images"
+PART_SAMPLES, MAX_PARTS = 16, 1024
+"""Samples of a part of the dataset, of which each process judges some; and how many parts there are at most."""
 
 
 @dataclass
@@ -49,6 +60,35 @@ class Evaluation:
     indices: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass
+class Shard:
+    """What a part of the dataset contributes.
+
+    Attributes:
+        metric: Its accumulator.
+        indices: As in `Evaluation`.
+        unlabeled: Ids of the samples without ground truth.
+        damaged: Files of the damaged images.
+        totals: Loss name -> (sum over samples, number of samples).
+    """
+
+    metric: Metric
+    indices: dict[str, int] = field(default_factory=dict)
+    unlabeled: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    totals: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def merge(self, other: Shard) -> None:
+        """Adds a later part."""
+        self.metric.merge(other.metric)
+        self.indices |= other.indices
+        self.unlabeled += other.unlabeled
+        self.damaged += other.damaged
+        for name, (total, count) in other.totals.items():
+            previous_total, previous_count = self.totals.get(name, (0.0, 0))
+            self.totals[name] = previous_total + total, previous_count + count
+
+
 def evaluate(
     model: Predictor,
     samples: SampleSet,
@@ -60,7 +100,9 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates a model on a dataset.
 
-    In distributed runs each process reads its share; every process returns the numbers of the whole dataset.
+    In distributed runs each process reads its share; every process returns the numbers of the whole dataset, which
+    equal those of one process to the last digit: the dataset is divided into the same parts for any number of
+    processes, and their accumulators are merged in the same order.
 
     Args:
         model: The model.
@@ -74,97 +116,110 @@ def evaluate(
     """
     options = options or model.task.evaluation_options()
     rank, world = get_rank_and_world_size()
+    parts = divide_rows(len(samples), options)
+    rows = [row for part in parts[rank::world] for row in part]
+    skip_damaged = model.task.config.data.on_error != "fail"
+    reader = progress(make_reading_loader(samples, rows, workers, skip_damaged), "evaluating")
     shown: list[tuple[Sample, Result]] = []
-    rows = range(rank, len(samples), world)
-    shard = evaluate_rows(model, samples, options, rows, workers, losses, progress, shown, examples)
-    return merge_shards(model, samples, options, gather_objects(shard), shown)
+    size = len(parts[0]) if parts else 1
+    shards = {
+        number: _evaluate_part(model, read, options, losses, shown, examples)
+        for number, read in groupby(reader, lambda each: each.row // size)
+    }
+    gathered = sorted((pair for each in gather_objects(shards) for pair in each.items()), key=itemgetter(0))
+    return merge_shards(model, samples, options, [shard for _, shard in gathered], shown)
 
 
-def evaluate_rows(
-    model: Predictor,
-    samples: SampleSet,
-    options: PredictOptions,
-    rows: Sequence[int],
-    workers: int = 0,
-    losses: bool = False,
-    progress: Progress = hide_progress,
-    shown: list[tuple[Sample, Result]] | None = None,
-    examples: int = 0,
-) -> Shard:
-    """Evaluates a model on some samples of a dataset, the share of one process; see `evaluate`.
+def divide_rows(count: int, options: PredictOptions) -> list[range]:
+    """Divides a dataset into parts, whose accumulators are merged in order by whatever evaluates them.
+
+    Sums of floats depend on their order, so parts do not depend on the number of processes. They consist of whole
+    batches, at least `PART_SAMPLES` samples, and there are at most `MAX_PARTS`. Predictions of which each starts from
+    the previous one are not divided.
 
     Args:
-        model: The model.
-        samples: The dataset.
+        count: Samples in the dataset.
         options: How to predict.
-        rows: Indices of the samples.
-        workers: Number of reader processes.
-        losses: Also compute the mean validation losses (PyTorch models only).
-        progress: Draws a bar over the samples.
-        shown: Gets the first samples with their predictions.
-        examples: How many.
     """
-    shown = [] if shown is None else shown
-    metric: Metric = model.task.build_metric()
-    index_by_id: dict[str, int] = {}
-    unlabeled: list[str] = []
-    damaged: list[str] = []
-    read_indices: deque[int] = deque()
+    wanted = max(PART_SAMPLES, -(-count // MAX_PARTS))
+    size = max(count, 1) if options.warm_start else -(-wanted // options.batch) * options.batch
+    return [range(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def evaluate_rows(model: Predictor, samples: SampleSet, options: PredictOptions, rows: Sequence[int]) -> Shard:
+    """Evaluates a model on a part of a dataset, as `divide_rows` gives it; see `evaluate`."""
     skip_damaged = model.task.config.data.on_error != "fail"
-
-    def read_samples() -> Iterator[Sample]:
-        for index, sample, file in progress(make_reading_loader(samples, rows, workers, skip_damaged), "evaluating"):
-            if sample is None:
-                damaged.append(file)
-            else:
-                read_indices.append(index)
-                yield sample
-
-    reader: Iterable[Sample] = read_samples()
-    loss_means = _LossMeans(model, model.precision(options)) if losses and isinstance(model, TorchPredictor) else None
-    if loss_means is not None:
-        reader = loss_means.observe(reader, options.batch)
-    for sample, result in predict_samples(model, reader, options):
-        index = read_indices.popleft()
-        if sample.truth is None:
-            unlabeled.append(str(sample.id))
-            continue
-        index_by_id[str(sample.id)] = index
-        metric.update(result, sample.truth, sample.id)
-        if len(shown) < examples:
-            shown.append((sample, result))
-    return metric, index_by_id, unlabeled, damaged, loss_means.totals if loss_means is not None else {}
+    return _evaluate_part(model, make_reading_loader(samples, rows, 0, skip_damaged), options, False, [], 0)
 
 
 def merge_shards(
     model: Predictor,
     samples: SampleSet,
     options: PredictOptions,
-    shards: list[Shard],
+    shards: Iterable[Shard],
     shown: list[tuple[Sample, Result]] | None = None,
 ) -> Evaluation:
-    """The evaluation of the whole dataset from its shares, in order.
+    """The evaluation of the whole dataset from its parts, in order.
 
     Args:
         model: The model.
         samples: The dataset.
-        options: How the shares were predicted.
-        shards: From `evaluate_rows`; the first one is changed.
+        options: How the parts were predicted.
+        shards: From `evaluate_rows`.
         shown: The first samples with their predictions.
     """
-    metric, index_by_id, unlabeled, damaged, totals = _merge_shards(shards)
+    merged = Shard(model.task.build_metric())
+    for shard in shards:
+        merged.merge(shard)
+    metric, unlabeled, damaged = merged.metric, sorted(merged.unlabeled), sorted(merged.damaged)
     named = {kind: names for kind, names in ((UNLABELED, unlabeled), (DAMAGED, damaged)) if names}
     left_out = {UNLABELED: len(unlabeled), **({DAMAGED: len(damaged)} if damaged else {})}
     report = Report(
         model.task.name,
         metric.compute(),
         _describe_protocol(model, options, metric),
-        {"images": len(index_by_id), **left_out, "notes": list(samples.notes), **metric.counts()},
+        {"images": len(merged.indices), **left_out, "notes": list(samples.notes), **metric.counts()},
         metric.tables(),
         named,
     )
-    means = {name: total / max(count, 1) for name, (total, count) in totals.items()}
-    return Evaluation(report, metric, means, shown or [], index_by_id)
+    means = {name: total / max(count, 1) for name, (total, count) in merged.totals.items()}
+    return Evaluation(report, metric, means, shown or [], merged.indices)
+
+
+def _evaluate_part(
+    model: Predictor,
+    read: Iterable[ReadSample],
+    options: PredictOptions,
+    losses: bool,
+    shown: list[tuple[Sample, Result]],
+    examples: int,
+) -> Shard:
+    """Predicts and judges the samples of a part; the first ones go to `shown`."""
+    part = Shard(model.task.build_metric())
+    read_indices: deque[int] = deque()
+
+    def select_intact() -> Iterator[Sample]:
+        for index, sample, file in read:
+            if sample is None:
+                part.damaged.append(file)
+            else:
+                read_indices.append(index)
+                yield sample
+
+    reader: Iterable[Sample] = select_intact()
+    loss_means = _LossMeans(model, model.precision(options)) if losses and isinstance(model, TorchPredictor) else None
+    if loss_means is not None:
+        reader, part.totals = loss_means.observe(reader, options.batch), loss_means.totals
+    for sample, result in predict_samples(model, reader, options):
+        index = read_indices.popleft()
+        if sample.truth is None:
+            part.unlabeled.append(str(sample.id))
+            continue
+        part.indices[str(sample.id)] = index
+        part.metric.update(result, sample.truth, sample.id)
+        if len(shown) < examples:
+            shown.append((sample, result))
+    return part
 
 
 def evaluate_model(
@@ -252,18 +307,6 @@ def _describe_model(model: Predictor) -> str:
     source = model.card.source or (f"trained on {trained_on}" if trained_on else "")
     details = ", ".join(part for part in (str(model.file or ""), source) if part)
     return " ".join(word for word in (*words, f"({details})" if details else "") if word)
-
-
-def _merge_shards(shards: list[Shard]) -> Shard:
-    metric, index_by_id, unlabeled, damaged, totals = shards[0]
-    for other_metric, other_indices, other_unlabeled, other_damaged, other_totals in shards[1:]:
-        metric.merge(other_metric)
-        index_by_id, unlabeled = index_by_id | other_indices, unlabeled + other_unlabeled
-        damaged = damaged + other_damaged
-        for name, (total, count) in other_totals.items():
-            previous_total, previous_count = totals.get(name, (0.0, 0))
-            totals[name] = previous_total + total, previous_count + count
-    return metric, index_by_id, sorted(unlabeled), sorted(damaged), totals
 
 
 def _describe_protocol(model: Predictor, options: PredictOptions, metric: Metric) -> dict[str, Any]:

@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 
-__all__ = ["find_run_to_join", "gather_objects", "get_launch_rank", "get_rank_and_world_size"]
+__all__ = [
+    "find_run_to_join",
+    "gather_objects",
+    "get_launch_rank",
+    "get_launch_world_size",
+    "get_rank_and_world_size",
+    "is_restarted",
+    "join_launched_processes",
+]
 
 T = TypeVar("T")
+
+GATHER_HOURS = 12
+"""Hours that a process waits for the others. One that fails is noticed at once: torchrun ends all of them."""
 
 RUN_VARIABLE = "DENSEVISION_RUN"
 """Environment variable that names the run folder to the processes that Fabric starts for the first one."""
@@ -19,6 +34,32 @@ RUN_VARIABLE = "DENSEVISION_RUN"
 def get_launch_rank() -> int:
     """Rank of this process as its launcher set it, before the process group exists; 0 without a launcher."""
     return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+
+
+def get_launch_world_size() -> int:
+    """Number of processes that torchrun started, on all machines; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_restarted() -> bool:
+    """Whether torchrun started this process again after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+
+
+@contextmanager
+def join_launched_processes() -> Iterator[None]:
+    """Connects the processes that torchrun started while inside; does nothing in a process of its own, or connected."""
+    if get_launch_world_size() == 1 or not dist.is_available() or dist.is_initialized():
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+    # Objects are gathered by way of the CPU. A process may be slower than the others by the largest image.
+    dist.init_process_group("gloo", timeout=timedelta(hours=GATHER_HOURS))
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def find_run_to_join() -> Path | None:

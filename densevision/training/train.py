@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
@@ -16,10 +17,17 @@ from densevision.inference.device import pick_device, pick_precision
 from densevision.inference.joint_files import load_matching_parts
 from densevision.inference.loader import make_training_loader
 from densevision.inference.predictor import load_matching_weights
-from densevision.inference.processes import RUN_VARIABLE, find_run_to_join, get_launch_rank
+from densevision.inference.processes import (
+    RUN_VARIABLE,
+    find_run_to_join,
+    get_launch_rank,
+    get_launch_world_size,
+    is_restarted,
+)
 from densevision.inference.progress import hide_progress, show_progress
 from densevision.inference.seed import seed_everything
 from densevision.io.progress import progress_context
+from densevision.io.remote import has_scheme
 from densevision.io.weights import Card
 from densevision.nn.joint_model import JointModel
 from densevision.nn.model import Model
@@ -33,6 +41,7 @@ from densevision.training.batch_size import find_batch_size
 from densevision.training.checkpoint import check_checkpoint
 from densevision.training.loggers import build_loggers, check_loggers
 from densevision.training.loop import TrainingLoop
+from densevision.training.mirror import fetch_run
 from densevision.training.preview import draw_batches, draw_curves
 from densevision.training.progress import TrainingProgress
 from densevision.training.starting_weights import choose_starting_weights
@@ -76,7 +85,16 @@ def train(
     run_to_join = find_run_to_join()
     if run_to_join is not None:
         return resume(run_to_join, quiet)
+    if get_launch_world_size() > 1:
+        if out is None:
+            hint = "Give --out, a folder that all machines share."
+            raise UsageError("several processes need one folder", field="out", value=None, hint=hint)
+        if is_restarted() and RunFolder(Path(out)).config.exists():
+            return resume(out, quiet, config.task, on_validation)
     check_loggers(config.train.loggers)
+    if config.train.mirror is not None and not has_scheme(config.train.mirror):
+        hint = "Write an address, such as s3://bucket/run; file:///folder is one, too."
+        raise UsageError("is not an address", field="train.mirror", value=config.train.mirror, hint=hint)
     folder = RunFolder.create(out, config.task)
     task_class = load_task(config.task)
     seed_everything(config.train.seed)
@@ -108,7 +126,7 @@ def resume(
     """Continues a run from its last finished epoch; the weights equal those of an uninterrupted run.
 
     Args:
-        path: Folder of the run.
+        path: Folder of the run, or the address of its copy in remote storage (`train.mirror`).
         quiet: Print no progress.
         task: Refuse runs of any other task.
         on_validation: As for `train`.
@@ -117,7 +135,7 @@ def resume(
         DataError: The folder holds no run, or its checkpoint is damaged.
         UsageError: The run is of another task, or its config describes another model than its checkpoint.
     """
-    folder = RunFolder.open(path)
+    folder = RunFolder.open(fetch_run(os.fspath(path)) if has_scheme(os.fspath(path)) else path)
     task_name = str(read_yaml(folder.config).get("task"))
     if task_name not in TASKS or task not in (None, task_name):
         problem, hint = (
@@ -187,6 +205,9 @@ def _fit(
         draw_curves(folder)
         if end_epoch.evaluation is not None:
             end_epoch.evaluation.report.write(folder.report)
+    if end_epoch.mirror is not None and not end_epoch.mirror.copy():
+        problem = "the run is complete in its folder, and its copy is not"
+        raise DenseVisionError(problem, file=config.train.mirror, hint=f"Copy {folder.path} there.")
     return folder
 
 

@@ -145,6 +145,9 @@ class Study:
             if config.train.devices * config.train.nodes > 1:
                 hint = "Tune on one device, and train with the winner's config on several."
                 raise UsageError("a study trains on one device", field="train.devices", hint=hint)
+            if config.train.mirror is not None:
+                hint = "Copy the folder of the study when it is finished."
+                raise UsageError("has no effect on a study", field="train.mirror", hint=hint)
 
     # -- trials --------------------------------------------------------------------------------------------------------
 

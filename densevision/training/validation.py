@@ -24,6 +24,7 @@ from densevision.sample import SampleSet
 from densevision.tasks.base import Task
 from densevision.training.checkpoint import load_checkpoint, save_checkpoint
 from densevision.training.loop import TrainingLoop
+from densevision.training.mirror import RunMirror
 from densevision.training.preview import EXAMPLES, draw_predictions
 from densevision.training.progress import TrainingProgress, format_duration
 
@@ -89,6 +90,8 @@ class EpochEnd:
         self.config: TaskConfig = task.config
         self.fabric: Fabric = loop.fabric
         self.best = BestTracker()
+        address = self.config.train.mirror
+        self.mirror = RunMirror(folder, address) if address and self.fabric.is_global_zero else None
         self.evaluation: Evaluation | None = None
         self._full_model: Model | None = None
         self._start = self._epoch_start = time.monotonic()
@@ -123,6 +126,8 @@ class EpochEnd:
         self.fabric.log_dict({name: value for name, value in row.items() if math.isfinite(value)}, step=epoch)
         self._report(row, epoch - 1, is_validated)
         self.save()
+        if self.mirror is not None:
+            self.mirror.copy()
         return is_stopped or self.is_stale or self._is_out_of_time()
 
     def save(self) -> None:

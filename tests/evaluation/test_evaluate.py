@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 import torch
 import torch.distributed as dist
 
 import densevision
-from densevision.evaluation.evaluate import evaluate
+from densevision.evaluation import evaluate as evaluation_module
+from densevision.evaluation.evaluate import divide_rows, evaluate
 from densevision.inference.predictor import load_torch
 from densevision.metrics.average_precision import AveragePrecision
 from densevision.run_config import PredictOptions
@@ -27,6 +31,7 @@ def evaluate_weights(weights: Path) -> dict:
 def evaluate_as_one_of_two(rank: int, weights: Path, out: Path) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{out / 'rendezvous'}", rank=rank, world_size=2)
+    evaluation_module.PART_SAMPLES = 3  # each process has several parts
     (out / f"{rank}.json").write_text(json.dumps(evaluate_weights(weights)))
     dist.destroy_process_group()
 
@@ -37,10 +42,44 @@ def test_evaluate__two_processes_equal_one(weights: Path, tmp_path: Path) -> Non
     evaluate_as_one_of_two(0, weights, tmp_path)
     single = json.loads(json.dumps(evaluate_weights(weights)))
     torch.set_num_threads(threads)
+    evaluation_module.PART_SAMPLES = 16
     assert process.wait(300) == 0
     pair = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert pair[0] == pair[1] == single
     assert single["counts"]["predictions"] > 100 and single["counts"]["truths"] > 0
+
+
+def test_divide_rows__whole_batches_of_a_bounded_number_of_parts() -> None:
+    parts = divide_rows(100, PredictOptions(batch=6))
+    assert [row for part in parts for row in part] == list(range(100)) and {len(part) for part in parts[:-1]} == {18}
+    assert len(divide_rows(10**6, PredictOptions())) <= 1024 and divide_rows(0, PredictOptions()) == []
+    assert len(divide_rows(100, PredictOptions(warm_start=True))) == 1
+
+
+@pytest.mark.parametrize("task", ["depth", "superres"])
+def test_evaluate__sums_of_floats_do_not_depend_on_the_number_of_processes(
+    task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = densevision.load(task=task)
+    model.configure({"data.path": "scenes:16:1"})
+    samples = model.task.open_dataset("val")
+    options = model.task.evaluation_options().replace(precision="float32")
+    monkeypatch.setattr(evaluation_module, "PART_SAMPLES", 2)
+    alone = evaluate(model, samples, options).report.to_dict()
+    gathered: list[bytes] = []
+
+    def send(value: Any) -> list[Any]:
+        gathered.append(pickle.dumps(value))
+        return [value]
+
+    monkeypatch.setattr(evaluation_module, "gather_objects", send)
+    for rank in range(3):
+        monkeypatch.setattr(evaluation_module, "get_rank_and_world_size", lambda rank=rank: (rank, 3))
+        evaluate(model, samples, options)
+    shares = list(map(pickle.loads, gathered))
+    assert [len(share) for share in shares] == [3, 3, 2]
+    monkeypatch.setattr(evaluation_module, "gather_objects", lambda _: shares)
+    assert evaluate(model, samples, options).report.to_dict() == alone
 
 
 def test_evaluate__equals_predict_and_metric(weights: Path) -> None:

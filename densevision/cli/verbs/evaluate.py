@@ -40,13 +40,16 @@ def command(task: str) -> click.Command:
     def evaluate(weights: str | None, data: str | None, as_json: bool, quiet: bool, **options: Any) -> None:
         from densevision import api
         from densevision.cli.printing import configure_logging, print_report
+        from densevision.inference.processes import get_launch_rank
 
-        configure_logging(quiet or as_json)
+        is_first = get_launch_rank() == 0  # of the processes that torchrun started
+        configure_logging(quiet or as_json or not is_first)
         ray_options = take_ray_options(options)
         named = {name: options.pop(name) for name in ("overrides", "split", "out", "report")}
         report = api.evaluate(
             task, data, weights, quiet=quiet or as_json, **named, **ray_options, **select_given(options)
         )
-        print_report(report, as_json)
+        if is_first:
+            print_report(report, as_json)
 
     return evaluate
