@@ -75,8 +75,16 @@ class ObjectLabels:
             raise DataError(f"not objects: {error!r}", field=OBJECTS, value=key, hint=hint) from None
 
     def name_images(self, images: Mapping[str, str], split: str) -> None:
-        """States the files of the images by the keys of their samples; relative to the folder of the split."""
+        """States the files of the images by the keys of their samples.
+
+        Raises:
+            UsageError: An image lies outside of the folder of the split, where the JSON is.
+        """
         prefix = f"{split}/" if split else ""
+        for name in images.values():
+            if not name.startswith(prefix):
+                hint = "With objects, begin the path of the image with {split}/."
+                raise UsageError("not in the folder of the split", field="data.columns", value=name, hint=hint)
         self._images.update({key: name.removeprefix(prefix) for key, name in images.items()})
 
     def write(self) -> bytes:

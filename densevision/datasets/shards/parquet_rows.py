@@ -23,7 +23,7 @@ IMAGE_COLUMN, LABEL_COLUMN = "image", "label_file"
 IMAGE_NAMES = ("image", "img", "pixel_values", "photo")
 MASK_NAMES = ("label", "labels", "mask", "masks", "annotation", "segmentation", "segmentation_mask", "semantic_mask")
 DEPTH_NAMES = ("depth", "depth_map")
-OBJECT_NAMES = (OBJECTS, "annotations", "litter")
+OBJECT_NAMES = (OBJECTS, "annotations")
 SUFFIXES = (
     *((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"GIF8", ".gif")),
     *((b"BM", ".bmp"), (b"RIFF", ".webp"), (b"\x93NUMPY", ".npy")),
@@ -60,7 +60,7 @@ def list_rows(
             if FILES_MARK in (schema.metadata or {}):
                 yield from _list_files(parquet, file.address, len(containers) - 1)
                 continue
-            targets = dict(columns) or _guess_columns(schema, file.address, split)
+            targets = dict(columns) or _guess_columns(schema, file.address)
             _check_columns(targets, schema, file.address)
             boxes = [name for name, target in targets.items() if target.partition(":")[0] == OBJECTS]
             if boxes and split not in labels:
@@ -117,15 +117,18 @@ class _Rows:
 
 def _list_files(parquet: Any, address: str, container: int) -> Iterator[Entry]:
     """Yields the files of rows of which each is a file of a folder."""
+    schema = parquet.schema_arrow
+    if not all(name in schema.names and _holds_bytes(schema.field(name)) for name in (IMAGE_COLUMN, LABEL_COLUMN)):
+        raise DataError("has not the columns of files", file=address, field="columns", value=", ".join(schema.names))
     for row, cells in enumerate(iterate_cells(parquet, [f"{IMAGE_COLUMN}.path", LABEL_COLUMN], address)):
         label = cells[LABEL_COLUMN]
-        if label is not None:
-            yield Entry(label["path"], label["bytes"] or b"")
-        else:
-            yield Entry(cells[IMAGE_COLUMN]["path"], Content(container, row, -1, IMAGE_COLUMN))
+        name = (label or cells[IMAGE_COLUMN] or {}).get("path")
+        if not isinstance(name, str):
+            raise DataError("a file without a path", file=address, field=f"row {row}", value=name)
+        yield Entry(name, Content(container, row, -1, IMAGE_COLUMN) if label is None else label["bytes"] or b"")
 
 
-def _guess_columns(schema: Any, address: str, split: str) -> dict[str, str]:
+def _guess_columns(schema: Any, address: str) -> dict[str, str]:
     """Maps the columns of a dataset by their names."""
     images = [name for name in schema.names if _holds_bytes(schema.field(name))]
     objects = [name for name in OBJECT_NAMES if name in schema.names and name not in images]
