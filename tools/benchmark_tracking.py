@@ -57,7 +57,7 @@ def main(videos: int, frames: int, seed: int, weights: str | None, out: Path | N
     report = {
         "command": f"python tools/benchmark_tracking.py --videos {videos} --frames {frames} --seed {seed}",
         "data": f"{videos} synthetic videos of {frames} frames, {SIZE[1]}x{SIZE[0]}, {FRAME_RATE:g} fps, {boxes} boxes",
-        "detector": weights or "bundled weights, default thresholds",
+        "weights": weights or "bundled",
         "protocol": "TrackEval's definitions, IoU 0.50 for MOTA and IDF1; objects less than 25 % visible have no box",
         "packages": packages,
         "python": platform.python_version(),
