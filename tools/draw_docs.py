@@ -27,7 +27,7 @@ FOLDER = Path(__file__).parent.parent / "docs" / "images"
 SEED = 2024
 ROWS = 2
 WIDTH, JPEG_QUALITY = 1200, 80
-VIDEO_SEED, VIDEO_FRAMES, VIDEO_SIZE = 7, 45, (400, 640)
+VIDEO_SEED, VIDEO_FRAMES, VIDEO_SIZE = 6, 30, (400, 640)
 VIDEO_LINE, VIDEO_ZONE = (320, 20, 320, 390), (40, 220, 280, 220, 260, 385, 20, 385)
 VIDEO_THRESHOLDS = {"high_conf_det_threshold": 0.4, "track_activation_threshold": 0.4}
 

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from densevision.draw.canvas import blend_color, compute_font_size, compute_line_width, copy_canvas
-from densevision.draw.colors import choose_text_color, get_class_color
+from densevision.draw.colors import choose_text_color
 from densevision.draw.text import compute_line_height, draw_text, measure_text_width
 from densevision.errors import UsageError
 from densevision.io.atomic_write import atomic_write
@@ -23,6 +23,8 @@ from densevision.results import Detections
 __all__ = ["CountWriter", "ObjectCounter"]
 
 ZONE_OPACITY = 0.2
+REGION_COLOR = (255, 255, 255)
+"""White, which no identity has."""
 
 
 class ObjectCounter:
@@ -105,21 +107,21 @@ class ObjectCounter:
     def draw(self, image: np.ndarray) -> np.ndarray:
         """Draws the regions with their counts over all classes: (H, W, 3) uint8 RGB."""
         canvas = copy_canvas(image)
-        width = compute_line_width(canvas.shape[:2]) + 1
+        width = compute_line_width(canvas.shape[:2])
         for number, region in enumerate([*self.lines, *self.zones]):
-            points, color = np.rint(region).astype(np.int32), get_class_color(number)
+            points = np.rint(region).astype(np.int32)
             is_zone = number >= len(self.lines)
             if is_zone:
                 mask: np.ndarray = cv2.fillPoly(np.zeros(canvas.shape[:2], np.uint8), [points], 1)
-                blend_color(canvas, color, ZONE_OPACITY, mask.astype(bool))
-            cv2.polylines(canvas, [points], is_zone, color, width, cv2.LINE_AA)
-            _draw_label(canvas, self._describe(number), region.mean(0), color)
+                blend_color(canvas, REGION_COLOR, ZONE_OPACITY, mask.astype(bool))
+            cv2.polylines(canvas, [points], is_zone, REGION_COLOR, width, cv2.LINE_AA)
+            _draw_label(canvas, f"{self.names[number]}: {self._describe(number)}", region.mean(0))
         return canvas
 
     def _describe(self, number: int) -> str:
         if number < len(self.lines):
             line = self._lines[number]
-            return f"in {line.in_count}  out {line.out_count}"
+            return f"in {line.in_count}, out {line.out_count}"
         return str(sum(self._inside[number - len(self.lines)].values()))
 
 
@@ -171,11 +173,11 @@ def _to_points(kind: str, numbers: Sequence[float]) -> np.ndarray:
     return points
 
 
-def _draw_label(canvas: np.ndarray, text: str, center: np.ndarray, color: tuple[int, int, int]) -> None:
+def _draw_label(canvas: np.ndarray, text: str, center: np.ndarray) -> None:
     """Draws text on a background around a point, moved into the image."""
     size = compute_font_size(canvas.shape[:2])
     extent = np.array([measure_text_width(text, size) + size // 2, compute_line_height(size)])
     limit = np.maximum(0, np.array(canvas.shape[1::-1]) - extent)
     x, y = np.rint(center - extent / 2).clip(0, limit).astype(int).tolist()
-    canvas[y : y + int(extent[1]), x : x + int(extent[0])] = color
-    draw_text(canvas, text, (x + size // 4, y), size, choose_text_color(color))
+    canvas[y : y + int(extent[1]), x : x + int(extent[0])] = REGION_COLOR
+    draw_text(canvas, text, (x + size // 4, y), size, choose_text_color(REGION_COLOR))

@@ -25,6 +25,8 @@ __all__ = ["LiveReader", "RemoteVideo", "is_stream", "open_stream"]
 log = logging.getLogger("densevision")
 
 _STREAM = re.compile(r"(?i)(https?|rtsps?)://.+|webcam:\d{1,3}")
+_GRACE = 1.0
+"""Seconds after the time limit until which FFmpeg itself ends a read."""
 _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
 """Seconds before the first attempt to reconnect, which double with each further one, and their limit."""
 
@@ -141,6 +143,7 @@ class LiveReader(Iterator[np.ndarray]):
         self._newest: tuple[np.ndarray, float] | None = None
         self._failure: str | None = None
         self._received = 0
+        self._waiting_since: float | None = None
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -162,6 +165,10 @@ class LiveReader(Iterator[np.ndarray]):
                     hint = "Use reconnect to open it again."
                     problem = f"{self._failure} after frame {self.position}"
                     raise DataError(problem, file=self.name, hint=None if self.reconnect else hint)
+                since = self._waiting_since
+                if since is not None and time.monotonic() - since > self.timeout + _GRACE:
+                    # FFmpeg keeps the limit itself; a camera's driver may wait for ever.
+                    raise DataError(f"no frame came within {self.timeout:g} s", file=self.name)
                 self._changed.wait(0.5)  # Ctrl-C is noticed in between, on all systems
             (frame, self.seconds), self._newest = self._newest, None
         self.position += 1
@@ -201,10 +208,10 @@ class LiveReader(Iterator[np.ndarray]):
     def _receive_frames(self) -> str:
         """Receives frames until the connection fails or is to be closed; returns the reason."""
         while not self._stopping.is_set():
-            start = time.monotonic()
+            self._waiting_since = start = time.monotonic()
             with silence_decoders:
                 is_read, frame = self._capture.read()
-            now = time.monotonic()
+            self._waiting_since, now = None, time.monotonic()
             if not is_read:
                 is_late = now - start >= 0.9 * self.timeout
                 return f"no frame came within {self.timeout:g} s" if is_late else "the connection was closed"

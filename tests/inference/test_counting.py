@@ -80,7 +80,7 @@ def test_zone__needs_no_identities() -> None:
 def test_draw__regions_and_nothing_else() -> None:
     counter = ObjectCounter(lines=[(150, 0, 150, 100)], zones=[(10, 10, 10, 90, 60, 90, 60, 10)])
     drawn = counter.draw(np.zeros((100, 200, 3), np.uint8))
-    assert drawn[80, 30].any() and drawn[20, 150].any() and not drawn[50, 100].any() and not drawn[95, 30].any()
+    assert drawn[80, 30].any() and drawn[20, 150].any() and not drawn[80, 100].any() and not drawn[95, 30].any()
 
 
 @pytest.mark.parametrize(

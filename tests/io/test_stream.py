@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -144,15 +146,19 @@ def test_errors__hide_passwords(server: StreamServer) -> None:
     assert hide_credentials("http://host/a@b") == "http://host/a@b"
 
 
-def test_webcam__absent_or_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No machine of tests has a camera: a stand-in of OpenCV's class takes the place of the driver."""
+def test_webcam__absent() -> None:
     with pytest.raises(DataError, match="webcam:99: there is no such camera"):
         open_stream("webcam:99", TIMEOUT)
-    opened = []
+
+
+@pytest.fixture
+def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """No machine of tests has a camera: a stand-in of OpenCV's class takes the place of the driver."""
+    state = SimpleNamespace(opened=[], hangs=False, end=threading.Event())
 
     class Camera:
         def __init__(self, *arguments: object):
-            opened.append(arguments)
+            state.opened.append(arguments)
 
         def isOpened(self) -> bool:
             return True
@@ -164,17 +170,32 @@ def test_webcam__absent_or_read(monkeypatch: pytest.MonkeyPatch) -> None:
             return {cv2.CAP_PROP_FRAME_WIDTH: 64.0, cv2.CAP_PROP_FRAME_HEIGHT: 48.0}.get(key, -1.0)
 
         def read(self) -> tuple[bool, np.ndarray]:
-            time.sleep(0.01)
+            state.end.wait(20 if state.hangs else 0.01)
             return True, np.full((48, 64, 3), (3, 2, 1), np.uint8)
 
         def release(self) -> None:
-            opened.append("released")
+            state.opened.append("released")
 
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
+    yield state
+    state.end.set()
+
+
+def test_webcam__is_read(camera: SimpleNamespace) -> None:
     reader = open_stream("webcam:2", TIMEOUT)
     assert isinstance(reader, LiveReader) and next(reader)[0, 0].tolist() == [1, 2, 3]
     reader.close()
-    assert opened[0][0] == 2 and opened[-1] == "released"
+    assert camera.opened[0][0] == 2 and camera.opened[-1] == "released"
+
+
+def test_webcam__driver_that_hangs(camera: SimpleNamespace) -> None:
+    camera.hangs = True
+    reader, start = open_stream("webcam:0", 0.2), time.monotonic()
+    with pytest.raises(DataError, match=r"within 0\.2 s"):
+        next(reader)
+    assert time.monotonic() - start < 10
+    camera.end.set()
+    reader.close()
 
 
 # Videos at addresses
