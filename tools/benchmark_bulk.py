@@ -128,6 +128,7 @@ def _run_nodes() -> Iterator[None]:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
+    os.environ |= {"RAY_num_workers_soft_limit": "4"}  # else a node of one core ends its idle processes at once
     ray_command = str(Path(sys.executable).with_name("ray"))
     shared = [ray_command, "start", "--block", "--num-cpus", "1", "--object-store-memory", str(200 << 20)]
     head = ["--head", "--port", str(port), "--include-dashboard", "false"]
