@@ -4,7 +4,7 @@
     python tools/benchmark_bulk.py workers IMAGES --count 2000 --out docs/results/bulk.json
 
 Stages are measured in this process by its CPU time, which other programs hardly change. Workers are measured in turns,
-by the clock and by the CPU time of all processes of the cluster, on copies of the images.
+by the clock, on copies of the images.
 """
 
 from __future__ import annotations
@@ -156,14 +156,14 @@ def _is_open(port: int) -> bool:
 
 
 def _measure(task: str, source: Path, out: Path, count: int) -> dict[str, Any]:
-    """One run: seconds, CPU seconds of all processes, and the driver's memory before and at its peak."""
+    """One run: seconds, rows per second between shards, and the driver's memory before and in each third of the time."""
     import psutil
 
     import densevision
 
     shutil.rmtree(out, ignore_errors=True)
     memory = psutil.Process().memory_info().rss
-    before, begin, peak = _sum_cpu(), time.monotonic(), _Peak()
+    begin, peak = time.monotonic(), _Peak()
     with peak:
         run = densevision.predict(
             source, task, engine="ray", out=out, workers=count, device="cpu", rows_per_file=64, quiet=True
@@ -174,7 +174,6 @@ def _measure(task: str, source: Path, out: Path, count: int) -> dict[str, Any]:
         "images": run.images,
         "failed": run.failed,
         "seconds": round(seconds, 1),
-        "cpu_seconds": round(_sum_cpu() - before, 1),
         "rows_per_second": _measure_rate(out),
         "driver_mb": [round(memory / 1e6), *(round(value / 1e6) for value in peak.thirds())],
     }
@@ -187,20 +186,6 @@ def _measure_rate(out: Path) -> float:
     shards = sorted(out.glob("part-*.parquet"), key=lambda file: file.stat().st_mtime)
     rows = sum(pyarrow.parquet.read_metadata(shard).num_rows for shard in shards[1:])
     return round(rows / max(shards[-1].stat().st_mtime - shards[0].stat().st_mtime, 1e-9), 2)
-
-
-def _sum_cpu() -> float:
-    """CPU time of this process and all that it has started, those that have ended included."""
-    import psutil
-
-    total = 0.0
-    for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
 
 
 class _Peak:
