@@ -156,7 +156,7 @@ def _is_open(port: int) -> bool:
 
 
 def _measure(task: str, source: Path, out: Path, count: int) -> dict[str, Any]:
-    """One run: seconds, rows per second between shards, and the driver's memory before and in each third of the time."""
+    """One run: seconds, rows per second between shards, and the driver's memory before it and in its thirds."""
     import psutil
 
     import densevision
