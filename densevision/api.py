@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from densevision.config import set_option
 from densevision.datasets.checks.report import CheckReport, check_dataset
-from densevision.errors import UsageError
+from densevision.errors import UsageError, did_you_mean
 from densevision.evaluation.report import Report
 from densevision.evaluation.result import EvaluationResult
 from densevision.inference.card_config import list_ignored_settings
@@ -514,8 +514,12 @@ def export(
     half: bool = False,
     tolerance: float | None = None,
     images: Any = None,
+    quantize: Literal["int8"] | None = None,
+    calibration: PathLike | None = None,
+    keep_float: Sequence[str] = (),
+    quiet: bool = False,
 ) -> Path:
-    """Exports a model for another runtime, and verifies that it predicts the same.
+    """Exports a model for another runtime, and verifies that it predicts the same; or, in integers, nearly as well.
 
     Args:
         task: Refuse weights of any other task; needed when no weights are given.
@@ -525,14 +529,22 @@ def export(
         overrides: Dotted names to values of the weights' own config, such as `{"scale": 3}`; the file keeps them.
         decode: Include postprocessing, or stop at the raw outputs.
         half: Store and compute in half precision.
-        tolerance: Largest accepted difference from PyTorch.
+        tolerance: Largest accepted difference from PyTorch; with `quantize` that of the main metric, in its own unit,
+            0.01 by default.
         images: Images for verification, besides scenes of odd sizes.
+        quantize: "int8" computes most layers of the network in 8-bit integers ("onnx" and "openvino").
+        calibration: With `quantize`: a dataset. The ranges of activations are measured on its training images, and the
+            loss of the metric on its validation images.
+        keep_float: With `quantize`: names of parts of the model whose layers stay in float, such as "head".
+        quiet: Suppress progress bars.
 
     Returns:
         The file.
 
     Raises:
-        ExportError: The model cannot be exported, or the exported one differs.
+        UsageError: An option does not exist or has no effect.
+        DataError: The dataset cannot be read.
+        ExportError: The model cannot be exported, or the exported one differs or loses too much.
     """
     from densevision.exporting.export import SUFFIXES
     from densevision.exporting.export import export as write
@@ -542,7 +554,27 @@ def export(
     is_file = isinstance(weights, (str, os.PathLike)) and Path(weights).is_file()
     if out is None and is_file and export_format in SUFFIXES:
         out = Path(weights).with_suffix(SUFFIXES[export_format])
-    return write(predictor, out, export_format, decode=decode, half=half, tolerance=tolerance, images=images)
+    if quantize is None:
+        for name, value in (("calibration", calibration), ("keep_float", keep_float)):
+            if value:
+                raise UsageError("has no effect without quantize", field=name, value=value, hint="Add quantize=int8.")
+        return write(predictor, out, export_format, decode=decode, half=half, tolerance=tolerance, images=images)
+    from densevision.inference.progress import hide_progress, show_progress
+    from densevision.quantization.export import export_quantized
+
+    if quantize != "int8":
+        raise UsageError("no such type", field="quantize", value=quantize, hint=did_you_mean(str(quantize), ["int8"]))
+    for name, value in (("half", half), ("images", images)):
+        if value:
+            raise UsageError("has no effect with quantize", field=name, value=value, hint="Leave it out.")
+    if calibration is None:
+        hint = "Give a dataset with the splits train and val, such as that of the training."
+        raise UsageError("quantize needs it", field="calibration", hint=hint)
+    settings = {name: value for name, value in (overrides or {}).items() if name.startswith("data.")}
+    data = {"data.path": check_dataset_path(calibration), "data.train": None, "data.val": None, **settings}
+    progress = hide_progress if quiet else show_progress
+    options: dict[str, Any] = {"keep_float": keep_float, "decode": decode, "tolerance": tolerance}
+    return export_quantized(predictor, data, out, export_format, progress=progress, **options)
 
 
 def read_card(weights: PathLike | None = None, task: str | None = None) -> Card:

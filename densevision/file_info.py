@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from densevision.api import load, read_card
+from densevision.api import read_card
 from densevision.errors import UsageError
 from densevision.io.weights import load_shapes
 from densevision.published_weights import list_weights, resolve_weights
@@ -52,8 +52,17 @@ def info(file: str | os.PathLike[str] | None = None, task: str | None = None) ->
         hint = "For datasets: densevision TASK check FOLDER."
         raise UsageError("neither weights, an exported model nor a run folder", file=file, hint=hint)
     if path is not None and suffix in EXPORT_SUFFIXES:
-        return {"kind": "export", "megabytes": _measure_megabytes(path), **load(path, task).card.to_dict()}
+        return _describe_export(path, task)
     return _describe_weights(file, task)
+
+
+def _describe_export(path: Path, task: str | None) -> dict[str, Any]:
+    from densevision.exporting.exported_predictor import load_exported
+
+    predictor = load_exported(path, task)
+    quantization = predictor.metadata.quantization
+    details = {} if quantization is None else {"quantization": quantization}
+    return {"kind": "export", "megabytes": _measure_megabytes(path), **details, **predictor.card.to_dict()}
 
 
 def _describe_weights(weights: str | os.PathLike[str] | None, task: str | None) -> dict[str, Any]:

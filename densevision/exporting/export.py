@@ -44,7 +44,15 @@ from densevision.run_config import PredictOptions
 from densevision.sample import InputSpec, Sample, make_example_inputs, prepare_inputs
 from densevision.tasks.base import Task
 
-__all__ = ["SUFFIXES", "ExportProgram", "compare_outputs", "export", "trace_program"]
+__all__ = [
+    "SUFFIXES",
+    "ExportProgram",
+    "check_arguments",
+    "compare_outputs",
+    "export",
+    "trace_program",
+    "write_atomically",
+]
 
 log = logging.getLogger("densevision")
 
@@ -106,7 +114,7 @@ def export(
             the tolerance; then nothing is written.
         DenseVisionError: The folder cannot be written or the disk is full.
     """
-    predictor, path = _check_arguments(predictor, out, export_format, decode, tolerance)
+    predictor, path = check_arguments(predictor, out, export_format, decode, tolerance)
     task = predictor.task
     options = _widen_options(task, predictor.options)
     samples = [*make_trial_samples(task.input_spec), *_open_images(images, task)]
@@ -131,7 +139,7 @@ def export(
         _check_differences(comparison, half, path)
         return comparison
 
-    with _write_atomically(path) as temporary:
+    with write_atomically(path) as temporary:
         write, metadata = prepare(options)
         comparison = compare(options, write, metadata)
         if comparison.is_empty and options.score_threshold:
@@ -228,10 +236,15 @@ def compare_outputs(
     return comparison
 
 
-def _check_arguments(
+def check_arguments(
     predictor: Predictor, out: Any, export_format: str, decode: bool, tolerance: float | None
 ) -> tuple[TorchPredictor, Path]:
-    """Returns the predictor and the path, if every argument is valid."""
+    """Returns the predictor and the path, if every argument is valid.
+
+    Raises:
+        UsageError: An option does not exist or has no effect.
+        ExportError: A package of the format is missing.
+    """
     if export_format not in SUFFIXES:
         hint = did_you_mean(export_format, SUFFIXES)
         raise UsageError("no such format", field="export_format", value=export_format, hint=hint)
@@ -337,7 +350,7 @@ def _check_differences(comparison: PartComparison, half: bool, path: Path) -> No
 
 
 @contextmanager
-def _write_atomically(path: Path) -> Iterator[Path]:
+def write_atomically(path: Path) -> Iterator[Path]:
     """Like `atomic_write`; an .xml appears together with its .bin."""
     if path.suffix != SUFFIXES["openvino"]:
         with atomic_write(path) as temporary:

@@ -97,7 +97,7 @@ class ExportedPredictor(Predictor):
         Raises:
             UsageError: The options ask for another one.
         """
-        precision = "float16" if self.metadata.half else "float32"
+        precision = self.metadata.precision
         if options.precision not in ("auto", precision):
             problem = f"this export computes in {precision}"
             raise UsageError(problem, field="precision", value=options.precision, hint="Leave it out, or export again.")
@@ -191,7 +191,7 @@ class OpenVinoPredictor(ExportedPredictor):
         super().__init__(task, card, metadata)
         self._core, self._network = import_runtime("openvino", WeightsError).Core(), network
         self._has_bfloat16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._compiled_precision = "float16" if metadata.half else "float32"
+        self._compiled_precision = metadata.precision
         self._compiled = self._compile(self._compiled_precision)
 
     @classmethod
@@ -211,7 +211,7 @@ class OpenVinoPredictor(ExportedPredictor):
 
     def _compile(self, precision: str) -> Any:
         # By default it computes in bfloat16 where the processor can, with other results than the weights.
-        hints = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+        hints = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}  # int8: its float operations
         settings = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
@@ -225,7 +225,7 @@ class OpenVinoPredictor(ExportedPredictor):
         Raises:
             UsageError: The options ask for another one.
         """
-        if options.precision == "bfloat16" and not self.metadata.half and self._has_bfloat16:
+        if options.precision == "bfloat16" and self.metadata.precision == "float32" and self._has_bfloat16:
             return "bfloat16"
         return super().precision(options)
 
@@ -317,7 +317,7 @@ def resolve_decode_options(task: Task, options: PredictOptions) -> dict[str, Any
 
 
 def import_runtime(name: str, error_class: type[DenseVisionError]) -> ModuleType:
-    """Imports a module of the export extra, with its telemetry disabled.
+    """Imports a module of the extras export or int8, with its telemetry disabled.
 
     Raises:
         DenseVisionError: The module is not installed; an error of `error_class`.
@@ -326,7 +326,7 @@ def import_runtime(name: str, error_class: type[DenseVisionError]) -> ModuleType
     try:
         module = import_module(name)
     except ImportError as error:
-        hint = 'Install it: pip install "densevision[export]".'
+        hint = f'Install it: pip install "densevision[{"int8" if name == "nncf" else "export"}]".'
         raise error_class(f"needs {name}, which cannot be imported: {error}", hint=hint) from None
     if name == "onnxruntime":
         module.disable_telemetry_events()  # on other systems than Linux

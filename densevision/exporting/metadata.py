@@ -48,6 +48,8 @@ class ExportMetadata:
         value_range: Range of their values; the network normalizes them itself.
         predict_options: Score and IoU thresholds and number of detections of `predict`. The file itself keeps all that
             `options` allow, which evaluation needs.
+        quantization: None of a network in float; otherwise the "type" of its integers, the metric before and after, on
+            which data and by which protocol, and the layers that stay in float; see `densevision.quantization.export`.
     """
 
     decoded: bool
@@ -62,6 +64,12 @@ class ExportMetadata:
     color_order: str = "RGB"
     value_range: tuple[float, float] = (0.0, 1.0)
     predict_options: dict[str, float] = field(default_factory=dict)
+    quantization: dict[str, Any] | None = None
+
+    @property
+    def precision(self) -> str:
+        """In which type the network computes: "float32", "float16" or "int8"."""
+        return str(self.quantization["type"]) if self.quantization else "float16" if self.half else "float32"
 
     def to_json(self) -> str:
         """The metadata as JSON."""
@@ -100,6 +108,8 @@ class ExportMetadata:
             values = json.loads(text)
             values["options"] = {name: _to_option(values["options"].get(name)) for name in DECODE_OPTIONS}
             values |= {name: _to_option(values[name]) for name in ("classes", "value_range")}
+            if values.setdefault("quantization", None) is not None and values["quantization"]["type"] != "int8":
+                raise ValueError  # files of earlier versions have no such field
             return cls(**{item.name: values[item.name] for item in fields(cls)})
         except (ValueError, KeyError, TypeError, AttributeError):
             hint = "Export the weights again."

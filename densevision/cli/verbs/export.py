@@ -30,7 +30,23 @@ def command(task: str) -> click.Command:
         "--decode/--raw", default=True, show_default=True, help="Include postprocessing, or stop at the raw outputs."
     )
     @click.option("--half", is_flag=True, help="Store and compute in half precision.")
-    @click.option("--tolerance", type=float, help="Largest accepted difference from PyTorch.")
+    @click.option(
+        "--quantize", type=click.Choice(["int8"]), help="Compute most layers in 8-bit integers: onnx and openvino."
+    )
+    @click.option(
+        "--calibration",
+        metavar="DATA",
+        help="With --quantize: a dataset. Its train images give the ranges of activations, its val images the loss.",
+    )
+    @click.option(
+        "--keep-float", metavar="PART", multiple=True, help="With --quantize: layers that stay in float, such as head."
+    )
+    @click.option(
+        "--tolerance",
+        type=float,
+        help="Largest accepted difference from PyTorch; with --quantize the largest accepted loss of the task's main "
+        "metric, 0.01 by default.",
+    )
     @click.option("--images", metavar="SOURCE", help="Images for verification, besides scenes of odd sizes.")
     @quiet_flag
     def export(weights: str | None, quiet: bool, **options: Any) -> None:
@@ -38,6 +54,6 @@ def command(task: str) -> click.Command:
         from densevision.cli.printing import configure_logging
 
         configure_logging(quiet)
-        click.echo(escape_control(api.export(task, weights, **options)))
+        click.echo(escape_control(api.export(task, weights, quiet=quiet, **options)))
 
     return export

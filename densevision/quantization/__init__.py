@@ -1,0 +1,1 @@
+"""Export in 8-bit integers, judged by the metric of the task."""
