@@ -120,6 +120,11 @@ class DataConfig(Config):
     named. Training takes another sample in place of a damaged one."""
     max_pixels: Count = 400_000_000
     """Maximum size of a decoded image in pixels, against decompression bombs."""
+    cache: Literal["ram", "disk"] | None = None
+    """Keep decoded images: `ram` for this run, shared by its workers; `disk` in the cache folder, also for later runs.
+    Samples are the same to the bit. Masks and other ground truth are read each time."""
+    cache_gigabytes: Positive = 8.0
+    """Maximum size of the cache; further images are decoded each time."""
 
     @model_validator(mode="after")
     def _check_canvas_size(self) -> DataConfig:
@@ -130,6 +135,13 @@ class DataConfig(Config):
             if all(isinstance(side, int) for side in sides) and math.prod(sides) > MAX_CANVAS_PIXELS:
                 size = " x ".join(map(str, sides))
                 raise ValueError(f"data.{name} of {size} exceeds the limit of {MAX_CANVAS_PIXELS:,} pixels")
+        return self
+
+    @model_validator(mode="after")
+    def _check_cache(self) -> DataConfig:
+        """Refuses a bound of a cache that does not exist."""
+        if self.cache is None and self.cache_gigabytes != type(self).model_fields["cache_gigabytes"].default:
+            raise ValueError("data.cache_gigabytes has no effect without data.cache: set it to ram or disk")
         return self
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 
 from densevision.io.image import convert_channels, to_unit_float
@@ -204,6 +205,16 @@ def _fit_to_canvas(image: np.ndarray, spec: InputSpec, view: View | None = None)
     return view.image_to_network(image, fill if fill.ndim else float(fill), spec.interpolation)
 
 
+def _make_batch(shape: tuple[int, ...]) -> Tensor:
+    """An empty float32 tensor; in a worker of a loader in shared memory, into which it would be copied afterwards."""
+    import torch
+
+    if torch.utils.data.get_worker_info() is None:
+        return torch.empty(shape)
+    storage = torch.empty(0).untyped_storage()._new_shared(4 * math.prod(shape), device="cpu")
+    return torch.empty(0).set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]
+
+
 def _stack_canvases(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
     """Stacks (H, W, C) canvases into (B, C, H, W) float32 in [0, 1], padded to the largest."""
     import torch
@@ -212,7 +223,7 @@ def _stack_canvases(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
     channels = canvases[0].shape[2]
     if spec.fill == "edge":
         canvases = [View(canvas.shape[:2], (height, width)).image_to_network(canvas, "edge") for canvas in canvases]
-    batch = torch.empty((len(canvases), channels, height, width))
+    batch = _make_batch((len(canvases), channels, height, width))
     if any(canvas.shape[:2] != (height, width) for canvas in canvases):
         batch[:] = torch.as_tensor(spec.fill, dtype=torch.float32).reshape(-1, 1, 1)
     for row, canvas in zip(batch, canvases):
@@ -222,5 +233,7 @@ def _stack_canvases(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
             canvas = canvas if min(canvas.strides) > 0 else canvas.copy()
             torch.clamp(torch.from_numpy(canvas).permute(2, 0, 1), 0, 1, out=target)
         else:
-            target.copy_(torch.from_numpy(np.ascontiguousarray(to_unit_float(canvas).transpose(2, 0, 1))))
+            white = np.float32(np.iinfo(canvas.dtype).max)
+            for plane, target_plane in zip(cv2.split(np.ascontiguousarray(canvas)), target.numpy()):
+                np.divide(plane, white, out=target_plane, dtype=np.float32)
     return batch

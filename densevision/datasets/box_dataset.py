@@ -14,7 +14,8 @@ from densevision.datasets.scenes import CLASSES, Scene, Scenes
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable
 from densevision.io.decode import CorruptImageError
-from densevision.io.image import convert_channels, read_image
+from densevision.io.image import convert_channels
+from densevision.io.image_cache import ImageCache, read_cached_image
 from densevision.ops.view import Size
 from densevision.results import Detections
 from densevision.sample import Sample, SampleSet
@@ -43,13 +44,20 @@ class BoxDataset:
         channels: Channels of the network's input.
         max_pixels: Larger images are refused.
         notes: What was fixed or skipped.
+        cache: Keeps decoded images.
     """
 
     def __init__(
-        self, table: BoxTable, folder: str | os.PathLike[str], channels: int, max_pixels: int, notes: Sequence[str] = ()
+        self,
+        table: BoxTable,
+        folder: str | os.PathLike[str],
+        channels: int,
+        max_pixels: int,
+        notes: Sequence[str] = (),
+        cache: ImageCache | None = None,
     ):
         self.table, self.folder, self.channels, self.max_pixels = table, Path(folder), channels, max_pixels
-        self.notes = tuple(notes)
+        self.notes, self.cache = tuple(notes), cache
 
     def __len__(self) -> int:
         return len(self.table)
@@ -63,7 +71,7 @@ class BoxDataset:
         path = self.file(index)
         truth = self.truth(index)
         try:
-            image = convert_channels(read_image(path, self.max_pixels), self.channels)
+            image = convert_channels(read_cached_image(path, self.max_pixels, self.cache), self.channels)
         except CorruptImageError as failure:
             raise CorruptImageError(failure.problem, file=path, hint=f"{failure.hint} {DAMAGED_HINT}") from None
         except DataError as failure:

@@ -11,6 +11,7 @@ import numpy as np
 from densevision.datasets.box_dataset import BoxDataset, SceneBoxDataset
 from densevision.datasets.scenes import Scene
 from densevision.io.box_table import BoxTable
+from densevision.io.image_cache import ImageCache
 from densevision.io.segmentations import Segmentations
 from densevision.ops.masks import compute_areas, encode
 from densevision.ops.skeleton import Skeleton
@@ -49,7 +50,7 @@ class InstanceDataset(BoxDataset):
 
     Args:
         table: The ground truth.
-        folder, channels, max_pixels, notes: As of `BoxDataset`.
+        folder, channels, max_pixels, notes, cache: As of `BoxDataset`.
     """
 
     def __init__(
@@ -59,8 +60,9 @@ class InstanceDataset(BoxDataset):
         channels: int,
         max_pixels: int,
         notes: Sequence[str] = (),
+        cache: ImageCache | None = None,
     ):
-        super().__init__(table.boxes, folder, channels, max_pixels, notes)
+        super().__init__(table.boxes, folder, channels, max_pixels, notes, cache)
         self.objects = table
 
     def truth(self, index: int) -> Instances:

@@ -14,7 +14,8 @@ from densevision.datasets.mask_layouts import MaskFolderSource
 from densevision.datasets.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.errors import DataError
 from densevision.io.box_table import StringArray
-from densevision.io.image import convert_channels, read_image
+from densevision.io.image import convert_channels
+from densevision.io.image_cache import ImageCache, read_cached_image
 from densevision.io.image_files import measure_images
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.io.masks import UNKNOWN, UNKNOWN_MULTILABEL, LabelEncoding
@@ -84,6 +85,7 @@ class SemanticDataset:
         lookup: (256,) uint8, class of the dataset -> requested class; None if they are the same.
         multilabel: Read sets of classes.
         notes: What was fixed or skipped.
+        cache: Keeps decoded images.
     """
 
     def __init__(
@@ -97,10 +99,11 @@ class SemanticDataset:
         lookup: np.ndarray | None = None,
         multilabel: bool = False,
         notes: Sequence[str] = (),
+        cache: ImageCache | None = None,
     ):
         self.folder, self.images, self.masks, self.names = folder, StringArray.of(images), masks, names
         self.channels, self.max_pixels, self.multilabel, self.notes = channels, max_pixels, multilabel, tuple(notes)
-        self.lookup = lookup
+        self.lookup, self.cache = lookup, cache
 
     def __len__(self) -> int:
         return len(self.images)
@@ -117,7 +120,7 @@ class SemanticDataset:
         """
         name = self.images[index]
         path = self.folder / name
-        image = convert_channels(read_image(path, self.max_pixels), self.channels)
+        image = convert_channels(read_cached_image(path, self.max_pixels, self.cache), self.channels)
         size = (image.shape[0], image.shape[1])
         labels = self.masks.read(index, size, self.multilabel)
         if self.lookup is not None:

@@ -1,8 +1,8 @@
 """Image files to arrays: headers, checks for damage, and decoding.
 
-OpenCV decodes JPEG, PNG, BMP and WebP: it preserves 16 bits and writes straight into the returned array. Pillow reads
-their headers, and decodes what OpenCV would alter (CMYK) or cannot read (GIF, JPEG 2000, AVIF). TIFF has its own
-module, `densevision.io.tiff`. On 8-bit images the two decoders give identical pixels.
+OpenCV decodes PNG, BMP, WebP and large JPEG: it preserves 16 bits and writes straight into the returned array. Pillow
+reads their headers, and decodes other JPEG and what OpenCV would alter (CMYK) or cannot read (GIF, JPEG 2000, AVIF).
+TIFF has its own module, `densevision.io.tiff`. On 8-bit images the two decoders give identical pixels.
 """
 
 from __future__ import annotations
@@ -58,6 +58,9 @@ _DECODER_COPIES = {"JPEG2000": 4, "AVIF": 2}
 
 _OPENCV_FORMATS = {"JPEG", "MPO", "PNG", "BMP", "DIB", "WEBP"}
 _PILLOW_FORMATS = {"GIF", "JPEG2000", "AVIF", "JPEG", "MPO", "PPM"}
+_MAX_ONE_PASS_PIXELS = 1 << 23
+"""JPEGs up to this size (8 megapixels) are decoded by Pillow, which states damage that OpenCV hides: one pass instead
+of a check and a decoding. Its own copy of a larger image would double the peak of the memory."""
 _ROWS_PER_STEP = 64
 """Rows that are converted at a time."""
 _CORRUPT_HINT = "Download or export the file again, or remove it."
@@ -238,15 +241,17 @@ def decode_image(path: str | os.PathLike[str], header: ImageHeader) -> np.ndarra
     Raises:
         DataError: The image is corrupt or truncated.
     """
-    if header.file_format in ("JPEG", "MPO"):
-        if not _is_jpeg_complete(path):
-            raise make_corrupt_error(path)
+    is_jpeg = header.file_format in ("JPEG", "MPO")
+    is_one_pass = is_jpeg and header.mode in ("L", "RGB") and header.size[0] * header.size[1] <= _MAX_ONE_PASS_PIXELS
+    if is_jpeg and not _is_jpeg_complete(path):
+        raise make_corrupt_error(path)
+    if is_jpeg and not is_one_pass:
         _check_jpeg(path)
     if header.file_format == "PNG" and not _is_png_complete(path):
         raise make_corrupt_error(path)
     if header.file_format == "PPM" and is_pnm(path):
         pixels = read_pnm(path)
-    elif header.file_format in _OPENCV_FORMATS and header.mode not in ("CMYK", "F"):
+    elif header.file_format in _OPENCV_FORMATS and header.mode not in ("CMYK", "F") and not is_one_pass:
         pixels = decode_opencv(path)
     else:
         pixels = decode_pillow(path)

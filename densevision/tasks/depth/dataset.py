@@ -20,6 +20,7 @@ from densevision.io.decode import open_pillow
 from densevision.io.depth import SUFFIXES as DEPTH_SUFFIXES
 from densevision.io.depth import DepthFile, has_signed_numbers, permits_8bit, read_depth, read_depth_size
 from densevision.io.image import convert_channels, read_image, read_image_size
+from densevision.io.image_cache import open_image_cache, read_cached_image
 from densevision.io.image_files import is_complete_file
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.view import Size
@@ -80,6 +81,7 @@ class DepthSet:
         self.config, self.frames = config, list(frames)
         self.notes: Sequence[str] = tuple(notes)
         self.needs_pseudo_target = needs_pseudo_target
+        self.cache = open_image_cache(config.data.cache, config.data.cache_gigabytes)
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -95,10 +97,12 @@ class DepthSet:
             DataError: A file is missing or broken, or sizes differ.
         """
         frame, data = self.frames[index], self.config.data
-        image = convert_channels(read_image(frame.image, data.max_pixels), self.config.backbone.channels)
+        image = read_cached_image(frame.image, data.max_pixels, self.cache)
+        image = convert_channels(image, self.config.backbone.channels)
         images = {"image": image}
         if frame.right is not None and (self.config.is_stereo or self.needs_pseudo_target):
-            images["right"] = convert_channels(read_image(frame.right, data.max_pixels), image.shape[2])
+            right = read_cached_image(frame.right, data.max_pixels, self.cache)
+            images["right"] = convert_channels(right, image.shape[2])
         truth = None if frame.truth is None else self._read_truth(frame, image.shape[:2])
         if truth is None and self.needs_pseudo_target and "right" in images:
             camera = self.camera(frame, image.shape[:2])

@@ -14,6 +14,7 @@ from densevision.datasets.scenes import CLASSES, Scenes
 from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource, get_split
 from densevision.errors import DataError, UsageError
+from densevision.io.image_cache import open_image_cache
 from densevision.io.label_issues import LabelIssues
 from densevision.ops.view import Size
 from densevision.sample import InputSpec, Sample, SampleSet
@@ -100,4 +101,5 @@ def _open_files(config: DetectionConfig, source: FileBoxSource, detection_notes:
         table, removed = remap_classes(table, config.classes, config.category_ids)
         if removed:
             notes.append(f"{removed} boxes of other classes than {', '.join(config.classes)}, left out")
-    return BoxDataset(table, source.folder, config.backbone.channels, config.data.max_pixels, notes)
+    cache = open_image_cache(config.data.cache, config.data.cache_gigabytes)
+    return BoxDataset(table, source.folder, config.backbone.channels, config.data.max_pixels, notes, cache)

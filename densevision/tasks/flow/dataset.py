@@ -15,6 +15,7 @@ from densevision.datasets.splits import hold_out_groups, parse_scene_splits
 from densevision.errors import DataError, UsageError
 from densevision.io.flow import read_array, read_flow_size
 from densevision.io.image import convert_channels, read_image, read_image_size
+from densevision.io.image_cache import ImageCache, open_image_cache, read_cached_image
 from densevision.io.image_files import is_complete_file
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.results import FlowField
@@ -53,7 +54,8 @@ def open_split(config: FlowConfig, split: str) -> SampleSet:
     sound = [pair for pair in pairs if _is_sound(pair, issues)]
     if not sound:
         raise DataError(f"no pair of {split} is left", file=config.data.path, value=list(issues.notes))
-    return FlowSet(sound, channels, config.data.max_pixels, [*notes, *issues.notes])
+    cache = open_image_cache(config.data.cache, config.data.cache_gigabytes)
+    return FlowSet(sound, channels, config.data.max_pixels, [*notes, *issues.notes], cache)
 
 
 class FlowSet:
@@ -64,11 +66,20 @@ class FlowSet:
         channels: Channels of the network's inputs.
         max_pixels: Largest image that is decoded.
         notes: What was chosen or left out.
+        cache: Keeps decoded images.
     """
 
-    def __init__(self, pairs: Sequence[FlowPair], channels: int, max_pixels: int, notes: Sequence[str] = ()):
+    def __init__(
+        self,
+        pairs: Sequence[FlowPair],
+        channels: int,
+        max_pixels: int,
+        notes: Sequence[str] = (),
+        cache: ImageCache | None = None,
+    ):
         self.pairs, self.channels, self.max_pixels = list(pairs), channels, max_pixels
         self.notes: Sequence[str] = tuple(notes)
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -81,7 +92,8 @@ class FlowSet:
         """
         pair = self.pairs[index]
         first, second = (
-            convert_channels(read_image(path, self.max_pixels), self.channels) for path in (pair.first, pair.second)
+            convert_channels(read_cached_image(path, self.max_pixels, self.cache), self.channels)
+            for path in (pair.first, pair.second)
         )
         truth = None if pair.flow is None else read_flow_field(pair, first.shape[:2])
         return Sample({"first": first, "second": second}, truth, pair.name, str(pair.first))

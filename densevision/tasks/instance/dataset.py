@@ -19,6 +19,7 @@ from densevision.datasets.scenes import CLASSES, Scenes
 from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource, get_split
 from densevision.errors import DataError, UsageError
+from densevision.io.image_cache import open_image_cache
 from densevision.io.label_issues import LabelIssues
 from densevision.ops.skeleton import Skeleton, get_default_sigmas
 from densevision.ops.view import Size
@@ -157,4 +158,5 @@ def _open_files(config: InstanceConfig, source: FileBoxSource, detection_notes: 
     if not len(table.boxes):
         hint = "See which images were skipped, and why."
         raise DataError("no images remain", file=config.data.path, value=notes, hint=hint)
-    return InstanceDataset(table, Path(source.folder), config.backbone.channels, limit, notes)
+    cache = open_image_cache(config.data.cache, config.data.cache_gigabytes)
+    return InstanceDataset(table, Path(source.folder), config.backbone.channels, limit, notes, cache)

@@ -22,6 +22,7 @@ from densevision.datasets.semantic_dataset import (
 from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import SceneSource, get_split
 from densevision.errors import DataError, UsageError
+from densevision.io.image_cache import open_image_cache
 from densevision.io.label_issues import LabelIssues
 from densevision.io.masks import BINARY_255_PROBLEM, BINARY_NAMES, LabelEncoding
 from densevision.ops.view import Size
@@ -86,7 +87,8 @@ def open_split(config: SemanticConfig, split: str) -> SampleSet:
     if not images:
         raise DataError("no image is left", file=config.data.path, field=f"data.{split}", value=issues.notes)
     lookup = _build_lookup(config.mode, dataset_names, names, stuff)
-    samples = SemanticDataset(folder, images, masks, names, channels, limit, lookup, is_multilabel, issues.notes)
+    cache, notes = open_image_cache(config.data.cache, config.data.cache_gigabytes), issues.notes
+    samples = SemanticDataset(folder, images, masks, names, channels, limit, lookup, is_multilabel, notes, cache)
     _refuse_blank_masks(config, samples, split)
     return samples
 
