@@ -18,6 +18,7 @@ __all__ = [
     "MAX_CANVAS_PIXELS",
     "AugmentConfig",
     "BackboneConfig",
+    "CachedDataConfig",
     "ColorConfig",
     "DataConfig",
     "GeometryConfig",
@@ -120,11 +121,6 @@ class DataConfig(Config):
     named. Training takes another sample in place of a damaged one."""
     max_pixels: Count = 400_000_000
     """Maximum size of a decoded image in pixels, against decompression bombs."""
-    cache: Literal["ram", "disk"] | None = None
-    """Keep decoded images: `ram` for this run, shared by its workers; `disk` in the cache folder, also for later runs.
-    Samples are the same to the bit. Masks and other ground truth are read each time."""
-    cache_gigabytes: Positive = 8.0
-    """Maximum size of the cache; further images are decoded each time."""
 
     @model_validator(mode="after")
     def _check_canvas_size(self) -> DataConfig:
@@ -137,8 +133,18 @@ class DataConfig(Config):
                 raise ValueError(f"data.{name} of {size} exceeds the limit of {MAX_CANVAS_PIXELS:,} pixels")
         return self
 
+
+class CachedDataConfig(DataConfig):
+    """The dataset, how it is read, and whether decoded images are kept."""
+
+    cache: Literal["ram", "disk"] | None = None
+    """Keep decoded images: `ram` for this run, shared by its workers; `disk` in the cache folder, also for later runs.
+    Samples are the same to the bit. Masks and other ground truth are read each time."""
+    cache_gigabytes: Positive = 8.0
+    """Maximum size of the cache; further images are decoded each time."""
+
     @model_validator(mode="after")
-    def _check_cache(self) -> DataConfig:
+    def _check_cache(self) -> CachedDataConfig:
         """Refuses a bound of a cache that does not exist."""
         if self.cache is None and self.cache_gigabytes != type(self).model_fields["cache_gigabytes"].default:
             raise ValueError("data.cache_gigabytes has no effect without data.cache: set it to ram or disk")

@@ -212,7 +212,7 @@ def _make_batch(shape: tuple[int, ...]) -> Tensor:
     if torch.utils.data.get_worker_info() is None:
         return torch.empty(shape)
     storage = torch.empty(0).untyped_storage()._new_shared(4 * math.prod(shape), device="cpu")
-    return torch.empty(0).set_(storage, 0, shape)  # type: ignore[call-overload, no-any-return]
+    return torch.empty(0).set_(storage, 0, shape)  # type: ignore[call-overload]
 
 
 def _stack_canvases(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:

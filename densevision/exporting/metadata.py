@@ -39,7 +39,8 @@ class ExportMetadata:
         half: The network computes in float16; inputs, postprocessing and outputs are float32.
         inputs: Input -> its size rule, the fields of `densevision.sample.InputSpec`: how an image is resized and placed
             on the canvas, and the fill value around it.
-        images: Number of images on which the file was compared with PyTorch.
+        images: Number of images on which the file was compared with PyTorch, or, in integers, with the file that was
+            judged.
         differences: Output -> the largest difference from PyTorch; see `densevision.exporting.verification`.
         outputs: Output -> its format, where it is a list of detections.
         classes: Class names in the order of the labels.

@@ -107,6 +107,9 @@ def _restrict_data(data: Any) -> None:
     for side in sides if isinstance(sides, (list, tuple)) else ():
         if not isinstance(side, str) or not is_inside(side):
             raise UsageError("points outside of the dataset", field="data.sides", value=side)
+    if isinstance(data.get("cache"), str):  # files of the run that trained the weights
+        data["cache"] = None
+        data.pop("cache_gigabytes", None)
     for name, limit in (("max_pixels", _MAX_PIXELS), ("cache", MAX_LIST_LENGTH), ("cache_size", _CACHE_SIZE)):
         if isinstance(data.get(name), (int, float)):
             data[name] = min(data[name], limit)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from densevision.sample import InputSpec, SampleSet, prepare_inputs
@@ -14,7 +12,7 @@ MAX_IMAGES = 128
 """Ranges of activations change little beyond so many images."""
 
 
-class CalibrationInputs(Sequence[dict[str, np.ndarray]]):
+class CalibrationInputs:
     """Inputs of a network for images of a dataset, spread evenly over it and made one at a time.
 
     Args:
@@ -30,6 +28,6 @@ class CalibrationInputs(Sequence[dict[str, np.ndarray]]):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):  # type: ignore[no-untyped-def]
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
         inputs, _ = prepare_inputs([self.samples[self.rows[index]]], self.specs)
         return {name: tensor.numpy() for name, tensor in inputs.items()}

@@ -102,11 +102,11 @@ def export_quantized(
         record = {"type": "int8", **loss.to_dict(), "tolerance": tolerance, "data": dict(data)}
         calibration = {"split": "train", "images": len(inputs)}
         record |= {"calibration": calibration, "layers": selection.layers, "kept_in_float": selection.kept}
-        metadata = replace(metadata, quantization=record)
+        trials = make_trial_samples(weights.task.input_spec)
+        metadata = replace(metadata, quantization=record, images=len(trials))
         with write_atomically(path) as temporary:
             graph.write_metadata(bare, temporary, _make_texts(weights, metadata))
-            metadata = _verify_copy(load_exported(judged), load_exported(temporary), metadata, path)
-            graph.write_metadata(bare, temporary, _make_texts(weights, metadata))
+            _verify_copy(load_exported(judged), load_exported(temporary), trials, path)
     return path
 
 
@@ -212,18 +212,13 @@ def _check_loss(loss: _Loss, tolerance: float, path: Path, selection: Selection)
         raise ExportError(problem, file=path, field=loss.metric, value=loss.loss, hint=hint)
 
 
-def _verify_copy(
-    judged: ExportedPredictor, written: ExportedPredictor, metadata: ExportMetadata, path: Path
-) -> ExportMetadata:
+def _verify_copy(judged: ExportedPredictor, written: ExportedPredictor, samples: Sequence[Sample], path: Path) -> None:
     """Checks that the written file predicts as the one that was judged, on images of odd sizes, alone and together."""
-    specs, count = judged.task.input_spec, 0
-    for batch in split_batches(make_trial_samples(specs)):
+    for batch in split_batches(samples):
         expected, outputs = (_run(each, batch) for each in (judged, written))
-        count += len(batch)
         for name, tensor in expected.items():
             if not tensor.equal(outputs[name]):
                 raise ExportError("the written file differs from the one that was judged", file=path, field=name)
-    return replace(metadata, images=count)
 
 
 def _run(predictor: ExportedPredictor, samples: Sequence[Sample]) -> Tensors:

@@ -25,8 +25,6 @@ _MAPS = (
 _ONE_MAP = ("Clip", "Resize", "RoiAlign")
 """Operators whose other inputs are shapes, limits or boxes."""
 _CHOICES = ("ArgMax", "NonMaxSuppression", "NonZero", "TopK")
-_SILU_MINIMUM = -6.0
-"""Below, x * sigmoid(x) is nearly 0: smaller inputs need no levels of their own, which are missing elsewhere."""
 
 
 def read_operations(model: Any) -> list[Operation]:
@@ -73,7 +71,6 @@ def quantize(source: Path, target: Path, inputs: CalibrationInputs, keep_float: 
     model = onnx.load(source)
     selection = select_operations(read_operations(model), keep_float)
     nodes = [node for node in model.graph.node if node.name in selection.quantized]
-    options = {"CalibMovingAverage": True, "TensorQuantOverrides": _limit_silu_inputs(model, selection)}
     del model.metadata_props[:]
     add_pre_process_metadata(model)  # or it warns through the root logger
     with contextlib.redirect_stdout(io.StringIO()):
@@ -87,7 +84,7 @@ def quantize(source: Path, target: Path, inputs: CalibrationInputs, keep_float: 
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            extra_options=options,
+            extra_options={"CalibMovingAverage": True},
         )
     return selection
 
@@ -99,19 +96,6 @@ def write_metadata(source: Path, target: Path, texts: dict[str, str]) -> None:
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, texts)
     onnx.save(model, target)
-
-
-def _limit_silu_inputs(model: Any, selection: Selection) -> dict[str, list[dict[str, Any]]]:
-    """A lower limit for outputs of quantized layers that only x * sigmoid(x) reads."""
-    readers: dict[str, set[str]] = {}
-    for node in model.graph.node:
-        for name in node.input:
-            readers.setdefault(name, set()).add(node.op_type)
-    return {
-        node.output[0]: [{"rmin": np.float32(_SILU_MINIMUM)}]
-        for node in model.graph.node
-        if node.name in selection.quantized and readers.get(node.output[0]) == {"Sigmoid", "Mul"}
-    }
 
 
 def _make_reader(base: type, inputs: CalibrationInputs) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
-from densevision.run_config import ColorConfig, DataConfig, TaskConfig
+from densevision.run_config import CachedDataConfig, ColorConfig, TaskConfig
 from densevision.tasks.depth.models import MODELS
 
 __all__ = ["CameraConfig", "DepthAugment", "DepthConfig", "DepthData", "EvaluationConfig", "LossConfig"]
@@ -30,7 +30,7 @@ TASK_ARGUMENTS = {
 """Constructor arguments that options of the task decide, and these options."""
 
 
-class DepthData(DataConfig):
+class DepthData(CachedDataConfig):
     """Where images and depth come from, and what a training step sees of them."""
 
     size: Count | tuple[Count, Count] = (224, 288)

@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from densevision.config import Count
-from densevision.run_config import AugmentConfig, DataConfig, ObjectEvaluationConfig, TaskConfig
+from densevision.run_config import AugmentConfig, CachedDataConfig, ObjectEvaluationConfig, TaskConfig
 from densevision.tasks.detection.models import MODELS
 from densevision.tasks.object_config import ObjectDecodeConfig
 from densevision.tasks.registry import Architecture
@@ -16,7 +16,7 @@ from densevision.tasks.registry import Architecture
 __all__ = ["CONFIG", "DetectionConfig", "DetectionData", "DetectionEvaluationConfig"]
 
 
-class DetectionData(DataConfig):
+class DetectionData(CachedDataConfig):
     """Where the boxes come from, and the size of the canvas."""
 
     size: Count | tuple[Count, Count] = 640

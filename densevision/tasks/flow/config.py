@@ -8,13 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
-from densevision.run_config import ColorConfig, DataConfig, TaskConfig
+from densevision.run_config import CachedDataConfig, ColorConfig, TaskConfig
 from densevision.tasks.flow.models import MODELS
 
 __all__ = ["FlowAugment", "FlowConfig", "FlowData", "LossConfig"]
 
 
-class FlowData(DataConfig):
+class FlowData(CachedDataConfig):
     """Where frame pairs come from, and what a training step sees of them."""
 
     size: tuple[Count, Count] = (192, 256)

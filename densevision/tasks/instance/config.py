@@ -8,14 +8,14 @@ from typing import ClassVar, Literal
 from pydantic import model_validator
 
 from densevision.config import Count, Fraction, Positive
-from densevision.run_config import AugmentConfig, DataConfig, ObjectEvaluationConfig, TaskConfig
+from densevision.run_config import AugmentConfig, CachedDataConfig, ObjectEvaluationConfig, TaskConfig
 from densevision.tasks.instance.models import MODELS, InstanceArchitecture
 from densevision.tasks.object_config import ObjectDecodeConfig
 
 __all__ = ["CONFIG", "DecodeConfig", "InstanceAugment", "InstanceConfig", "InstanceData"]
 
 
-class InstanceData(DataConfig):
+class InstanceData(CachedDataConfig):
     """Where the objects come from, and the size of the canvas."""
 
     size: Count = 480

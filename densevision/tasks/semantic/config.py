@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from densevision.config import Config, Count, Fraction, NonNegative, Positive
-from densevision.run_config import ColorConfig, DataConfig, TaskConfig
+from densevision.run_config import CachedDataConfig, ColorConfig, TaskConfig
 from densevision.tasks.semantic.models import MODELS
 
 __all__ = ["CONFIG", "LOSSES", "LossConfig", "SemanticAugment", "SemanticConfig", "SemanticData"]
@@ -21,7 +21,7 @@ MAX_CLASSES = {"multiclass": 255, "binary": 2, "multilabel": 15}
 """Most classes that the labels of a mode can hold."""
 
 
-class SemanticData(DataConfig):
+class SemanticData(CachedDataConfig):
     """Location of the images and masks, meaning of the mask values, and size of a training sample."""
 
     size: Count | tuple[Count, Count] = 256

@@ -15,8 +15,7 @@ from densevision.datasets.scenes import Scenes
 from densevision.datasets.shards.location import locate_dataset
 from densevision.datasets.splits import parse_scene_splits
 from densevision.errors import DataError, UsageError
-from densevision.io.image import convert_channels
-from densevision.io.image_cache import open_image_cache, read_cached_image
+from densevision.io.image import convert_channels, read_image
 from densevision.io.image_files import compute_relative_names, read_usable_size
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.view import Size
@@ -108,7 +107,6 @@ class FileReader:
     def __init__(self, pairs: ImagePairs, config: SuperresConfig):
         self.pairs, self.config = pairs, config
         self.names = compute_relative_names(pairs.targets)
-        self.cache = open_image_cache(config.data.cache, config.data.cache_gigabytes)
 
     def __len__(self) -> int:
         return len(self.pairs.targets)
@@ -136,7 +134,7 @@ class FileReader:
         """The image in the network's channels; gray stays gray, because `predict` returns gray for it."""
         channels = self.config.backbone.channels
         try:
-            image = read_cached_image(path, self.config.data.max_pixels, self.cache)
+            image = read_image(path, self.config.data.max_pixels)
             return convert_channels(image, 1 if channels == 3 and image.shape[2] in (1, 2) else channels)
         except DataError as error:
             raise error if error.file else DataError(error.problem, file=path, hint=error.hint) from None

@@ -12,8 +12,7 @@ from densevision.datasets.scenes import SEMANTIC_CLASSES, Scenes
 from densevision.datasets.splits import parse_scene_splits
 from densevision.draw.colors import build_palette
 from densevision.errors import DataError, UsageError
-from densevision.io.image import convert_channels, to_display
-from densevision.io.image_cache import open_image_cache, read_cached_image
+from densevision.io.image import convert_channels, read_image, to_display
 from densevision.io.image_files import compute_relative_names
 from densevision.io.label_issues import LabelIssues
 from densevision.ops.view import Size, resize_image
@@ -91,7 +90,6 @@ class FileReader:
     def __init__(self, pairs: Pairs, config: TranslationConfig):
         self.pairs, self.config = pairs, config
         self.names = compute_relative_names([a for a, _ in pairs.files])
-        self.cache = open_image_cache(config.data.cache, config.data.cache_gigabytes)
 
     def __len__(self) -> int:
         return len(self.pairs.files)
@@ -114,13 +112,13 @@ class FileReader:
     def read(self, index: int) -> ImagePair:
         """A and B; both the same image where there is only one."""
         a, b = self.pairs.files[index]
-        first = read_cached_image(a, self.config.data.max_pixels, self.cache)
+        first = read_image(a, self.config.data.max_pixels)
         if self.pairs.layout == "images":
             return first, first
         if self.pairs.layout == "side-by-side":
             half = first.shape[1] // 2
             return first[:, :half], first[:, half:]
-        return first, read_cached_image(b, self.config.data.max_pixels, self.cache)
+        return first, read_image(b, self.config.data.max_pixels)
 
 
 class SceneReader:
