@@ -564,9 +564,9 @@ def export(
 
     if quantize != "int8":
         raise UsageError("no such type", field="quantize", value=quantize, hint=did_you_mean(str(quantize), ["int8"]))
-    for name, value in (("half", half), ("images", images)):
-        if value:
-            raise UsageError("has no effect with quantize", field=name, value=value, hint="Leave it out.")
+    for name, given in (("half", half), ("images", images)):
+        if given:
+            raise UsageError("has no effect with quantize", field=name, value=given, hint="Leave it out.")
     if calibration is None:
         hint = "Give a dataset with the splits train and val, such as that of the training."
         raise UsageError("quantize needs it", field="calibration", hint=hint)

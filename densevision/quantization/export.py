@@ -187,16 +187,16 @@ def _measure_loss(
     before = evaluate_model(reference, samples, float_options, workers, progress)
     after = evaluate_model(quantized, samples, options, workers, progress)
     metric = reference.task.monitor[0]
-    values = [float(each.report.metrics.get(metric, math.nan)) for each in (before, after)]
-    if not math.isfinite(values[0]):
-        raise DataError("the validation images do not define the metric", field=metric, value=values[0])
+    value, quantized_value = (float(each.report.metrics.get(metric, math.nan)) for each in (before, after))
+    if not math.isfinite(value):
+        raise DataError("the validation images do not define the metric", field=metric, value=value)
     sign = 1 if get_metric_info(reference.task.name, metric).higher_is_better else -1
     interval = None
     difference = compare(before, after).differences.get(metric)
     if difference is not None and not math.isnan(difference.interval.low):
         low, high = sorted(-sign * bound for bound in difference.interval)
         interval = (low, high)
-    return _Loss(metric, *values, sign * (values[0] - values[1]), interval, after)
+    return _Loss(metric, value, quantized_value, sign * (value - quantized_value), interval, after)
 
 
 def _check_loss(loss: _Loss, tolerance: float, path: Path, selection: Selection) -> None:

@@ -42,7 +42,7 @@ def read_operations(model: Any) -> list[Operation]:
             kind = "other"
         sources = tuple(producers[name] for name in inputs if name in producers)
         weights = node.input[1] if is_layer else ""
-        shape = constants[weights].dims if is_layer else ()
+        shape = list(constants[weights].dims) if is_layer else []
         is_depthwise = node.op_type == "Conv" and len(shape) == 4 and shape[1] == 1 and shape[0] > 1
         operations.append(Operation(node.name, kind, sources, weights, is_depthwise))  # type: ignore[arg-type]
     return operations
@@ -101,7 +101,7 @@ def write_metadata(source: Path, target: Path, texts: dict[str, str]) -> None:
 def _make_reader(base: type, inputs: CalibrationInputs) -> Any:
     """The inputs as ONNX Runtime reads them."""
 
-    class Reader(base):  # type: ignore[misc]
+    class Reader(base):
         def __init__(self) -> None:
             self._inputs = iter(inputs)
 
