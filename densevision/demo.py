@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +23,7 @@ from densevision.io.image import to_display, write_image
 from densevision.published_weights import describe_bundled_weights, find_bundled_weights
 from densevision.results import Detections, Result
 from densevision.run_folder import RunFolder, collect_versions
-from densevision.sample import Sample, SampleSet
+from densevision.sample import FirstSamples, SampleSet
 from densevision.tasks import TASKS
 from densevision.version import __version__
 
@@ -83,21 +82,6 @@ def run_demo(out: Path, seed: int | None = None, report_progress: Callable[[str]
     return page.write(out / "index.html")
 
 
-@dataclass(frozen=True)
-class _FirstSamples:
-    """The first samples of a dataset."""
-
-    samples: SampleSet
-    count: int
-    notes: Sequence[str] = ()
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: int) -> Sample:
-        return self.samples[range(self.count)[index]]
-
-
 def _show_task(page: HTMLPage, task: str, seed: int, out: Path) -> None:
     predictor = api.load(find_bundled_weights(task), task)
     predictor.task.config = predictor.task.config.replace(data__path=f"scenes:{5 * MAX_SCENES}:{seed}", data__val=None)
@@ -105,12 +89,12 @@ def _show_task(page: HTMLPage, task: str, seed: int, out: Path) -> None:
     page.add_heading(task)
     page.add_text(f"{TASKS[task]}\n{describe_bundled_weights(predictor.card)}")
     started = time.perf_counter()
-    page.add_image(_draw_sheet(predictor, _FirstSamples(samples, SHOWN_SCENES)), "Scene, ground truth and prediction")
+    page.add_image(_draw_sheet(predictor, FirstSamples(samples, SHOWN_SCENES)), "Scene, ground truth and prediction")
     seconds = time.perf_counter() - started
     # A slow machine evaluates fewer scenes, so that the page is done in time.
     affordable = MAX_EVALUATION_SECONDS / len(TASKS.built_in) / seconds * SHOWN_SCENES
     count = int(np.clip(affordable, SHOWN_SCENES, MAX_SCENES))
-    report = evaluate(predictor, _FirstSamples(samples, count)).report
+    report = evaluate(predictor, FirstSamples(samples, count)).report
     page.add_numbers(report.metrics, f"{count} scenes, exact ground truth")
     page.add_collapsible("Protocol", json.dumps(report.protocol, indent=2, default=str))
     report.write(out / task / "report.json")

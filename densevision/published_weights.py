@@ -33,6 +33,8 @@ __all__ = [
     "find_builtin_model",
     "find_bundled_weights",
     "find_opener",
+    "list_builtin_models",
+    "list_downloaded_weights",
     "list_weights",
     "resolve_weights",
 ]
@@ -66,6 +68,11 @@ def list_weights(task: str | None = None) -> dict[str, PublishedWeights]:
     return {weights.name: weights for each in tasks for weights in getattr(_weights_module(each), "PUBLISHED", ())}
 
 
+def list_downloaded_weights(task: str) -> list[str]:
+    """Names of the published weights of a task that are in the cache folder, converted and ready for use."""
+    return [name for name in list_weights(task) if _converted_file(name).exists()]
+
+
 def find_bundled_weights(task: str) -> Path | None:
     """The demo weights that ship with the package, trained on synthetic scenes; None where a task has none."""
     path = Path(str(files("densevision"))) / "bundled_weights" / f"{check_task_name(task)}.safetensors"
@@ -97,7 +104,7 @@ def resolve_weights(weights: str | os.PathLike[str] | None, task: str | None) ->
     published = list_weights()
     if str(weights) in published:
         return _fetch(published[str(weights)])
-    names = [*list_weights(task), *_list_builtin_models(task)]
+    names = [*list_weights(task), *list_builtin_models(task)]
     hint = _suggest(str(weights), names)
     raise WeightsError("there is no such file and no such name", value=str(weights), hint=hint)
 
@@ -182,8 +189,7 @@ def convert_weights(name: str, file: str | os.PathLike[str], out: str | os.PathL
 
 def _fetch(weights: PublishedWeights) -> Path:
     """The converted file of a name, from the cache or from its address."""
-    stem = weights.name.replace("/", "--")
-    converted = get_cache_folder() / f"{stem}.safetensors"
+    converted = _converted_file(weights.name)
     if converted.exists():
         load_card(converted)
         return converted
@@ -193,7 +199,7 @@ def _fetch(weights: PublishedWeights) -> Path:
     )
     if not weights.address:
         raise WeightsError("not offered for PyTorch by its publisher", value=weights.name, hint=hint)
-    checkpoint = get_cache_folder() / "downloads" / f"{stem}--{weights.address.rsplit('/', 1)[-1]}"
+    checkpoint = get_cache_folder() / "downloads" / f"{converted.stem}--{weights.address.rsplit('/', 1)[-1]}"
     if not checkpoint.exists():
         address = apply_mirror(weights.address)
         size = f"{weights.megabytes:.0f} MB" if weights.megabytes >= 10 else f"{weights.megabytes:.1f} MB"
@@ -207,6 +213,10 @@ def _fetch(weights: PublishedWeights) -> Path:
             checkpoint.unlink()
         raise
     return converted
+
+
+def _converted_file(name: str) -> Path:
+    return get_cache_folder() / f"{name.replace('/', '--')}.safetensors"
 
 
 def _find_in_folder(folder: Path) -> Path:
@@ -245,7 +255,8 @@ def _compute_sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _list_builtin_models(task: str | None) -> list[str]:
+def list_builtin_models(task: str | None = None) -> list[str]:
+    """Names of the models that need no weights, such as interpolations; all tasks' by default."""
     tasks = TASKS if task is None else (check_task_name(task),)
     return [name for each in tasks for name in getattr(_weights_module(each), "BUILT_IN", {})]
 

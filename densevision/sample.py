@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-__all__ = ["Batch", "InputSpec", "LocatedSamples", "Sample", "SampleSet", "prepare_inputs", "warp_ground_truth"]
+__all__ = [
+    "Batch",
+    "FirstSamples",
+    "InputSpec",
+    "LocatedSamples",
+    "Sample",
+    "SampleSet",
+    "prepare_inputs",
+    "warp_ground_truth",
+]
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,21 @@ class SampleSet(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@dataclass(frozen=True)
+class FirstSamples:
+    """The first samples of a dataset."""
+
+    samples: SampleSet
+    count: int
+    notes: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return min(self.count, len(self.samples))
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.samples[range(len(self))[index]]
 
 
 @runtime_checkable

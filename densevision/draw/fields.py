@@ -23,6 +23,7 @@ __all__ = [
     "draw_occlusion",
     "draw_semantic",
     "flow_to_rgb",
+    "render_flow_wheel",
 ]
 
 CLASS_OPACITY = 0.6
@@ -150,7 +151,7 @@ def draw_flow(
         canvas[rows] = flow_to_rgb(np.where(is_valid[rows], flow[:, rows], 0), limit)
         canvas[rows][~is_valid[rows]] = INVALID_COLOR
     if legend and limit > 0:
-        draw_flow_wheel(canvas, _render_wheel(), f"{limit:.3g} px")
+        draw_flow_wheel(canvas, render_flow_wheel(), f"{limit:.3g} px")
     return canvas
 
 
@@ -284,8 +285,8 @@ def _compute_max_speed(flow: np.ndarray, valid: np.ndarray) -> float:
 
 
 @lru_cache(maxsize=1)
-def _render_wheel() -> np.ndarray:
-    """The wheel as a square image in the orientation of the flow: right and down are positive."""
+def render_flow_wheel() -> np.ndarray:
+    """The wheel as (257, 257, 3) uint8 RGB in the orientation of the flow: right and down are positive."""
     down, right = np.mgrid[-1:1:257j, -1:1:257j]
     radius = np.maximum(np.hypot(right, down), 1)
     return flow_to_rgb(np.stack([right / radius, down / radius]), 1.0)

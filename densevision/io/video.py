@@ -1,4 +1,4 @@
-"""Videos: frames read on demand, and written to MP4 files, by OpenCV's FFmpeg; one frame is in memory at a time."""
+"""Videos: frames read on demand, and written to MP4 or WebM files, by OpenCV's FFmpeg; one frame is in memory at a time."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpe
 
 _MIN_TOLERATED_FRAMES = 2
 """Frames by which containers miscount without any loss, besides one in a hundred."""
+_CODECS = {".mp4": "mp4v", ".webm": "VP80"}
+"""Suffix -> codec: MPEG-4, which every player shows, and VP8, which browsers show."""
 _MAX_TIME_BASE = 65535
 """Largest numerator of a frame rate in MPEG-4."""
 
@@ -179,14 +181,14 @@ def get_property(capture: cv2.VideoCapture, key: int) -> float:
 
 
 class VideoWriter:
-    """Context manager that writes frames to an MP4 file (MPEG-4), atomically.
+    """Context manager that writes frames to an MP4 (MPEG-4) or WebM (VP8) file, atomically.
 
     The first frame defines the size. The lossy codec stores color for pairs of pixels, so an odd side is padded by a
-    copy of its last row or column. MPEG-4 supports rates with two or three decimals: others are rounded, with a
+    copy of its last row or column. Rates have two or three decimals, as in MPEG-4: others are rounded, with a
     warning.
 
     Args:
-        path: Ends in .mp4.
+        path: Ends in .mp4, or in .webm for browsers.
         fps: Frames per second, from 0.002 to 65535. The attribute `fps` is the rate that is written.
 
     Raises:
@@ -196,8 +198,9 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], fps: float = 25.0):
-        if Path(path).suffix.lower() != ".mp4":
-            raise UsageError("videos are written as .mp4 only", file=path, hint="Choose a name that ends in .mp4.")
+        if Path(path).suffix.lower() not in _CODECS:
+            hint = "Choose a name that ends in .mp4."
+            raise UsageError("videos are written as .mp4 or .webm only", file=path, hint=hint)
         self.path = path
         self.fps = _round_frame_rate(path, fps)
         self.size: tuple[int, int] | None = None
@@ -238,7 +241,7 @@ class VideoWriter:
         self._stack.__exit__(kind, error, trace)
 
     def _open(self, height: int, width: int) -> None:
-        code = cv2.VideoWriter.fourcc(*"mp4v")
+        code = cv2.VideoWriter.fourcc(*_CODECS[Path(self.path).suffix.lower()])
         with silence_decoders:
             self._writer = cv2.VideoWriter(str(self._temporary), cv2.CAP_FFMPEG, code, self.fps, (width, height))
         if not self._writer.isOpened():

@@ -71,7 +71,7 @@ class SemanticMap(Result):
         """Draws each class in its color, with a legend; of several classes of a pixel, the last in `names` is drawn."""
         from densevision.draw.fields import draw_semantic
 
-        return draw_semantic(image, self._topmost(), self.names, UNKNOWN)
+        return draw_semantic(image, self.topmost(), self.names, UNKNOWN)
 
     def to_dict(self) -> dict[str, Any]:
         """Size, class names, and the run lengths of each class that occurs."""
@@ -113,7 +113,7 @@ class SemanticMap(Result):
         parts = [f"{self.names[index]} {pixels[index] / total:.0%}" for index in largest[:MAX_SUMMARY_CLASSES]]
         return ", ".join(parts + ["..."] * (len(largest) > MAX_SUMMARY_CLASSES)) or "no known pixels"
 
-    def _topmost(self) -> np.ndarray:
+    def topmost(self) -> np.ndarray:
         """(H, W) uint8 labels, the last of several; 255 where there is none."""
         if not self.multilabel:
             return self.labels

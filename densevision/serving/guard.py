@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 from starlette.exceptions import HTTPException
 
-from densevision.serving.options import ServerOptions, is_loopback
+from densevision.serving.options import ListenOptions, is_loopback
 from densevision.serving.responses import encode_error
 
 __all__ = ["Guard"]
@@ -36,7 +36,12 @@ class Guard:
         observe: Called with path, status and seconds of each request.
     """
 
-    def __init__(self, app: Any, options: ServerOptions, observe: Callable[[str, int, float], None]):
+    def __init__(
+        self,
+        app: Any,
+        options: ListenOptions,
+        observe: Callable[[str, int, float], None] = lambda path, status, seconds: None,
+    ):
         self.app, self.options, self.observe = app, options, observe
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
@@ -46,7 +51,7 @@ class Guard:
             return
         request = _Exchange(scope, receive, send, self.options.max_upload_bytes)
         try:
-            status, problem = self._refuse(scope, request.headers)
+            status, problem = self.refuse(scope, request.headers)
             if problem is None:
                 await self.app(scope, request.receive, request.send)
             else:
@@ -54,13 +59,11 @@ class Guard:
         finally:
             self.observe(scope["path"], request.status, time.monotonic() - request.started)
 
-    def _refuse(self, scope: Message, headers: dict[bytes, bytes]) -> tuple[int, str | None]:
-        """Status and problem of a request that is not accepted."""
+    def refuse(self, scope: Message, headers: dict[bytes, bytes]) -> tuple[int, str | None]:
+        """Status and problem of a request that is not accepted; None for one that is."""
         token = self.options.token
-        if token is not None and scope["path"] not in PUBLIC_PATHS:
-            expected = f"Bearer {token}".encode()
-            if not hmac.compare_digest(headers.get(b"authorization", b""), expected):
-                return 401, "the token is missing or wrong: send it as Authorization: Bearer TOKEN"
+        if token is not None and not self.has_access(scope, headers):
+            return 401, "the token is missing or wrong: send it as Authorization: Bearer TOKEN"
         # Otherwise a web page whose name resolves to this machine could read responses (DNS rebinding).
         if token is None and not is_loopback(_get_host(headers.get(b"host", b""))):
             return 421, "without a token, only requests to localhost and loopback addresses are answered"
@@ -68,6 +71,11 @@ class Guard:
         if not length.isdigit() or int(length) > self.options.max_upload_bytes:
             return 413, _describe_limit(self.options.max_upload_bytes)
         return 200, None
+
+    def has_access(self, scope: Message, headers: dict[bytes, bytes]) -> bool:
+        """Whether a request has the token, or needs none."""
+        expected = f"Bearer {self.options.token}".encode()
+        return scope["path"] in PUBLIC_PATHS or hmac.compare_digest(headers.get(b"authorization", b""), expected)
 
 
 class _Exchange:

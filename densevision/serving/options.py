@@ -13,7 +13,15 @@ from densevision.errors import UsageError, did_you_mean
 from densevision.run_config import Device, Engine, Precision, PredictOptions
 from densevision.yaml_files import parse_setting
 
-__all__ = ["REQUEST_LIMITS", "ServerOptions", "check_exposure", "is_loopback", "list_request_options", "parse_options"]
+__all__ = [
+    "REQUEST_LIMITS",
+    "ListenOptions",
+    "ServerOptions",
+    "check_exposure",
+    "is_loopback",
+    "list_request_options",
+    "parse_options",
+]
 
 MIN_TOKEN_LENGTH = 16
 """Characters that a token has at least."""
@@ -25,8 +33,8 @@ REQUEST_LIMITS: Mapping[str, tuple[float, float]] = {
 """Option -> smallest and largest value in a request, because the cost of one image grows without bound outside."""
 
 
-class ServerOptions(Config):
-    """Options of `densevision serve`."""
+class ListenOptions(Config):
+    """Where to listen, what to compute with, and what a request may hold: the same for the server and the page."""
 
     host: str = "127.0.0.1"
     """Address to listen on; any but a loopback address needs a token."""
@@ -41,6 +49,22 @@ class ServerOptions(Config):
     """Where to compute: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
     """`auto` is bfloat16 where the device computes it natively, float32 elsewhere."""
+    max_upload_mb: Positive = 20.0
+    """Maximum size of a request in megabytes."""
+    max_pixels: Count = 50_000_000
+    """Maximum number of pixels of all images of a request together."""
+    max_images: Count = 16
+    """Maximum number of images, or pairs, per request."""
+
+    @property
+    def max_upload_bytes(self) -> int:
+        """Maximum size of a request in bytes."""
+        return int(self.max_upload_mb * 1_000_000)
+
+
+class ServerOptions(ListenOptions):
+    """Options of `densevision serve`."""
+
     batch: Count = 8
     """Maximum number of images per forward pass."""
     batch_window_ms: Annotated[float, Field(ge=0, le=10_000)] = 5.0
@@ -49,19 +73,8 @@ class ServerOptions(Config):
     """Maximum number of requests in work; further ones are answered with 429."""
     timeout: Positive = 60.0
     """Seconds after which a request is given up."""
-    max_upload_mb: Positive = 20.0
-    """Maximum size of a request in megabytes."""
-    max_pixels: Count = 50_000_000
-    """Maximum number of pixels of all images of a request together."""
-    max_images: Count = 16
-    """Maximum number of images, or pairs, per request."""
     allow_urls: bool = False
     """Let requests name images by public http and https addresses, which the server downloads."""
-
-    @property
-    def max_upload_bytes(self) -> int:
-        """Maximum size of a request in bytes."""
-        return int(self.max_upload_mb * 1_000_000)
 
 
 def is_loopback(host: str) -> bool:
@@ -72,7 +85,7 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def check_exposure(options: ServerOptions) -> None:
+def check_exposure(options: ListenOptions) -> None:
     """Refuses to listen to other machines without a token, and tokens that can be guessed.
 
     Raises:
@@ -82,7 +95,7 @@ def check_exposure(options: ServerOptions) -> None:
         hint = "For example: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         raise UsageError(f"needs at least {MIN_TOKEN_LENGTH} ASCII characters", field="token", hint=hint)
     if options.token is None and not is_loopback(options.host):
-        hint = "Set DENSEVISION_SERVE_TOKEN, or listen on 127.0.0.1."
+        hint = "Set a token, by --token or its environment variable, or listen on 127.0.0.1."
         raise UsageError("other machines may only be served with a token", field="host", value=options.host, hint=hint)
 
 

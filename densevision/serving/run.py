@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import uvicorn
 
@@ -14,11 +15,11 @@ from densevision.serving.app import create_app
 from densevision.serving.options import ServerOptions, check_exposure
 from densevision.serving.served_models import load_model
 
-__all__ = ["serve"]
+__all__ = ["open_listener", "run_until_stopped", "serve"]
 
 BACKLOG = 2048
 MAX_CONNECTIONS = 1024
-"""Connections beyond which new ones are answered with 503."""
+"""Connections beyond which new ones are answered with 503, by default."""
 ARRIVAL_SECONDS = 0.5
 """Seconds within which the request of a new connection arrives, when the server ends."""
 DRAIN_SECONDS = 10.0
@@ -41,22 +42,42 @@ def serve(
     """
     options = options or ServerOptions()
     check_exposure(options)
-    with _listen(options.host, options.port) as listener:  # before the models are loaded, which takes longer
+    with open_listener(options.host, options.port) as listener:  # before the models are loaded, which takes longer
         app = create_app([load_model(text, options) for text in models], options)
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="on",
-            backlog=BACKLOG,
-            limit_concurrency=max(MAX_CONNECTIONS, 2 * options.queue),
-            timeout_graceful_shutdown=round(options.timeout + DRAIN_SECONDS),
-        )
-        host, port = listener.getsockname()[:2]
-        server = _Server(config, lambda: on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
-        server.run(sockets=[listener])
+        connections = max(MAX_CONNECTIONS, 2 * options.queue)
+        run_until_stopped(app, listener, on_start, round(options.timeout + DRAIN_SECONDS), connections)
+
+
+def run_until_stopped(
+    app: Any,
+    listener: socket.socket,
+    on_start: Callable[[str], None],
+    drain_seconds: int,
+    max_connections: int = MAX_CONNECTIONS,
+) -> None:
+    """Runs an application until SIGTERM or Ctrl-C.
+
+    Args:
+        app: An ASGI application.
+        listener: A bound socket.
+        on_start: Called with the address, once it accepts connections.
+        drain_seconds: Time for open requests when the server ends.
+        max_connections: Connections beyond which new ones are answered with 503.
+    """
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        lifespan="on",
+        backlog=BACKLOG,
+        limit_concurrency=max_connections,
+        timeout_graceful_shutdown=drain_seconds,
+    )
+    host, port = listener.getsockname()[:2]
+    server = _Server(config, lambda: on_start(f"http://{f'[{host}]' if ':' in host else host}:{port}"))
+    server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -80,7 +101,7 @@ class _Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """Binds the address; connections are accepted once the server runs."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

@@ -14,7 +14,7 @@ from densevision.sample import InputSpec
 from densevision.serving.options import ServerOptions
 from densevision.serving.remote_images import download_image
 
-__all__ = ["ContentTooLargeError", "Upload", "image_fields", "rename_file", "store_images"]
+__all__ = ["ContentTooLargeError", "Upload", "count_pixels", "image_fields", "rename_file", "store_images"]
 
 RESERVED_FIELDS = ("format", "model")
 """Fields of a request that are neither images nor prediction options."""
@@ -76,16 +76,31 @@ def store_images(sources: Mapping[str, Sequence[Any]], folder: Path, options: Se
             rest -= _store(item, path, name, options, rest, timeout)
             upload.names[path] = _get_name(item, name)
             try:
-                height, width = read_image_size(path)
+                upload.pixels += count_pixels(path, options.max_pixels - upload.pixels, options.max_pixels)
             except DenseVisionError as error:
                 raise rename_file(error, upload.names) from None
-            upload.pixels += height * width
-            if upload.pixels > options.max_pixels:
-                problem = f"{upload.pixels:,} pixels are more than the limit of {options.max_pixels:,} per request"
-                raise ContentTooLargeError(problem, file=upload.names[path], field=name, hint="Reduce the image.")
             files.append(path)
         upload.files.append(tuple(files))
     return upload
+
+
+def count_pixels(path: Path, rest: int, limit: int) -> int:
+    """Reads the number of pixels of an image from its header.
+
+    Args:
+        path: The file.
+        rest: Pixels that it may have.
+        limit: Pixels that all images of the request may have, for the message.
+
+    Raises:
+        DataError: The file is not an image.
+        ContentTooLargeError: It has more pixels.
+    """
+    height, width = read_image_size(path)
+    if height * width > rest:
+        problem = f"{limit - rest + height * width:,} pixels are more than the limit of {limit:,} per request"
+        raise ContentTooLargeError(problem, file=path, hint="Reduce the image.")
+    return height * width
 
 
 def rename_file(error: DenseVisionError, names: Mapping[Path, str]) -> DenseVisionError:
