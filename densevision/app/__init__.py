@@ -6,9 +6,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from densevision.app.options import AppOptions
-from densevision.optional_packages import import_optional
+from densevision.optional_packages import check_extra
 
 __all__ = ["AppOptions", "build_app", "launch"]
+
+PACKAGES = ("gradio", "fastapi", "uvicorn", "python_multipart")
+"""Modules of the extra `app`."""
+DRAIN_SECONDS = 2
+"""Time for open requests when the page ends; each open page keeps one."""
 
 
 def build_app(
@@ -33,7 +38,7 @@ def build_app(
         UsageError: The host needs a token, a folder holds no run, or gradio is not installed.
         WeightsError: Weights cannot be read.
     """
-    import_optional("gradio", 'densevision app (`pip install "densevision[app]"`)')
+    check_extra("app", PACKAGES, "the page")
     from densevision.app.application import build
 
     return build(weights, runs, data, options or AppOptions())
@@ -60,14 +65,10 @@ def launch(
         UsageError: The address is in use or needs a token, a folder holds no run, or gradio is not installed.
         WeightsError: Weights cannot be read.
     """
-    import_optional("gradio", 'densevision app (`pip install "densevision[app]"`)')
+    check_extra("app", PACKAGES, "the page")
     from densevision.app.application import build
     from densevision.serving.run import open_listener, run_until_stopped
 
     options = options or AppOptions()
     with open_listener(options.host, options.port) as listener:
         run_until_stopped(build(weights, runs, data, options), listener, on_start, DRAIN_SECONDS)
-
-
-DRAIN_SECONDS = 2
-"""Time for open requests when the page ends; each open page keeps one."""

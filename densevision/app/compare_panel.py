@@ -56,7 +56,7 @@ class ComparePanel:
                     height=150, elem_id="compare-files",
                 )  # fmt: skip
                 with gr.Row():
-                    self.examples = gr.Button("Synthetic scene", elem_id="compare-examples", min_width=120)
+                    self.examples = gr.Button("Try a scene", elem_id="compare-examples", min_width=120)
                     self.run = gr.Button("Compare", variant="primary", elem_id="compare-run", min_width=120)
                 self.threshold = gr.Slider(
                     LOWEST_THRESHOLD, 1, value=0.25, step=0.01, label="Score threshold", elem_id="compare-threshold"
@@ -69,7 +69,7 @@ class ComparePanel:
                 with gr.Row():
                     self.first = gr.Image(label="First", interactive=False, format="png", alt_text="First")
                     self.second = gr.Image(label="Second", interactive=False, format="png", alt_text="Second")
-                self.table = gr.HTML()
+                self.table = gr.HTML(elem_id="compare-table")
                 self.difference = gr.Image(label="Difference", interactive=False, format="png", visible=False)
         self._connect()
 

@@ -62,8 +62,8 @@ class DatasetPanel:
                 object_fit="contain", buttons=[], elem_id="dataset-gallery",
             )  # fmt: skip
             with gr.Column(visible=False) as self.details:
-                self.viewer = Viewer(folder, "Sample")
-        self.findings = gr.HTML()
+                self.viewer = Viewer(folder, "Sample", "dataset")
+        self.findings = gr.HTML(elem_id="dataset-findings")
         self._connect()
 
     def _connect(self) -> None:

@@ -99,7 +99,9 @@ def list_findings(report: CheckReport) -> list[list[str]]:
         values = finding.to_dict()
         places = [": ".join(str(part) for part in place.values() if part is not None) for place in values["examples"]]
         shown = "; ".join(places[:MAX_PLACES]) + ("; ..." if len(places) > MAX_PLACES else "")
-        rows.append([values["severity"], values["name"], str(values["count"]), values["meaning"], shown, values["hint"]])
+        rows.append(
+            [values["severity"], values["name"], str(values["count"]), values["meaning"], shown, values["hint"]]
+        )
     return rows
 
 

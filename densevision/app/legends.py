@@ -99,7 +99,7 @@ def _describe_depth(result: Result) -> str:
     camera = "" if result.camera else f" The camera is unknown: {FIELD_OF_VIEW:g}° are assumed for 3-D."
     scale = "" if distance_unit else " 3-D has no scale."
     return (
-        f'<figure class="dv-legend"><figcaption>{name}{f" in{escape(unit)}" if unit else ""}: '
+        f'<figure class="dv-legend"><figcaption>{name.capitalize()}{f" in{escape(unit)}" if unit else ""}: '
         f'warm is near, cold is far</figcaption>{bar}<div class="dv-ticks">{ticks}</div></figure>'
         f"<p>{escape(extent)}{result.valid.mean():.0%} of the pixels known.{camera}{scale}</p>"
     )
@@ -122,9 +122,10 @@ def _describe_flow(result: Result) -> str:
         share = f"occluded in the second image: {result.occluded.mean():.1%} of the pixels"
         occluded = f"<p>{_swatch(OCCLUSION_COLOR, share)}</p>"
     return (
-        f'<figure class="dv-legend"><img src="data:image/png;base64,{data}" width="{WHEEL_SIDE}" '
+        f'<figure class="dv-legend dv-wheel"><img src="data:image/png;base64,{data}" width="{WHEEL_SIDE}" '
         f'height="{WHEEL_SIDE}" alt="Color wheel: the hue is the direction of the motion, white is none">'
-        f"<figcaption>motion from the first image to the second; the rim is {limit:.3g} px</figcaption></figure>"
+        f"<figcaption>Motion from the first image to the second. The rim of the wheel is {limit:.3g} px.</figcaption>"
+        "</figure>"
         f"<p>{text}</p>{occluded}"
     )
 
@@ -134,7 +135,7 @@ def _describe_image(result: Result) -> str:
     height, width, channels = result.image.shape
     scale = f", {result.scale} times the input" if result.scale != 1 else ""
     noun = "1 channel" if channels == 1 else f"{channels} channels"
-    return f"<p>{width} × {height} pixels{scale}, {noun} of {result.image.dtype.name}</p>"
+    return f"<p>{width} x {height} pixels{scale}, {noun} of {result.image.dtype.name}</p>"
 
 
 _LEGENDS = {

@@ -33,8 +33,8 @@ from densevision.io.video import VIDEO_SUFFIXES, is_video
 
 __all__ = ["PredictPanel", "format_commands"]
 
-PAIRS_NOTE = "Two images, or more of one sequence; or a video."
-IMAGES_NOTE = "Images, or a video."
+PAIRS_NOTE = "Two or more images, or a video"
+IMAGES_NOTE = "Images, or a video"
 
 
 @dataclass
@@ -46,14 +46,12 @@ class Shown:
         weights: Name of the weights.
         predictions: One per image or pair.
         index: Which of them is shown.
-        seed: Seed of the last synthetic scenes.
     """
 
     task: str = ""
     weights: str = ""
     predictions: list[Prediction] = field(default_factory=list)
     index: int = 0
-    seed: int = 0
 
 
 class PredictPanel:
@@ -68,6 +66,7 @@ class PredictPanel:
     def __init__(self, shelf: WeightsShelf, options: AppOptions, folder: WorkFolder):
         self.shelf, self.options, self.folder = shelf, options, folder
         self.state = gr.State(None, time_to_live=24 * 3600)
+        self.seed = gr.State(0)
         with gr.Row():
             with gr.Column(scale=2, min_width=320):
                 self._build_inputs()
@@ -82,7 +81,7 @@ class PredictPanel:
             label=IMAGES_NOTE, file_count="multiple", file_types=suffixes, height=180, elem_id="predict-files"
         )
         with gr.Row():
-            self.examples = gr.Button("Take scenes", elem_id="predict-examples", min_width=120)
+            self.examples = gr.Button("Try scenes", elem_id="predict-examples", min_width=120)
             self.run = gr.Button("Predict", variant="primary", elem_id="predict-run", min_width=120)
         self.threshold = gr.Slider(
             LOWEST_THRESHOLD, 1, step=0.01, label="Score threshold", elem_id="predict-threshold",
@@ -92,14 +91,14 @@ class PredictPanel:
             self.format = gr.Dropdown(label="Format", elem_id="predict-format", filterable=False)
             self.all_images = gr.Checkbox(label="All images, as a ZIP archive", visible=False)
             self.download = gr.Button("Download the result", elem_id="predict-download")
-            self.file = gr.DownloadButton("File", visible="hidden", elem_id="predict-file")
+        self.file = gr.DownloadButton("File", elem_id="predict-file")  # hidden by the style
 
     def _build_outputs(self) -> None:
         self.gallery = gr.Gallery(
             label="Images", columns=6, height=200, visible=False, allow_preview=False, object_fit="contain",
-            buttons=[], elem_id="predict-gallery",
+            fit_columns=False, buttons=[], elem_id="predict-gallery",
         )  # fmt: skip
-        self.viewer = Viewer(self.folder, "Result")
+        self.viewer = Viewer(self.folder, "Result", "predict")
         self.video = gr.Video(label="Result", visible=False, interactive=False, buttons=["download"])
         self.video_files = gr.File(label="The drawn video", visible=False, interactive=False)
         with gr.Accordion("The same in a terminal and in Python", open=False, visible=False) as self.commands_group:
@@ -121,7 +120,7 @@ class PredictPanel:
             **private,
         )
         self.examples.click(
-            report_errors(self.take_examples), [self.state, self.weights.task], [self.state, self.files], **private
+            report_errors(self.take_examples), [self.seed, self.weights.task], [self.seed, self.files], **private
         )
         shown = [self.state, self.threshold, self.viewer.names]
         redrawn = [self.gallery, *self.viewer.outputs, self.commands]
@@ -151,11 +150,9 @@ class PredictPanel:
             self.files: gr.update(label=PAIRS_NOTE if task == "flow" and inputs > 1 else IMAGES_NOTE),
         }
 
-    def take_examples(self, shown: Shown | None, task: str) -> tuple[Shown, list[str]]:
+    def take_examples(self, seed: int, task: str) -> tuple[int, list[str]]:
         """Renders new synthetic scenes into the field of files."""
-        shown = shown or Shown()
-        shown.seed += 1
-        return shown, [str(file) for file in write_examples(task, shown.seed, self.folder.create())]
+        return seed + 1, [str(file) for file in write_examples(task, seed + 1, self.folder.create())]
 
     def predict(
         self,

@@ -49,7 +49,7 @@ class RunPanel:
                 elem_id="run-folder",
             )
             self.open = gr.Button("Open", variant="primary", scale=1, min_width=120, elem_id="run-open")
-        self.summary = gr.HTML()
+        self.summary = gr.HTML(elem_id="run-summary")
         self.images = gr.Gallery(
             label="Curves, first batches and predictions", columns=3, height=520, visible=False,
             object_fit="contain", buttons=["fullscreen"], elem_id="run-images",

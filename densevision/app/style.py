@@ -18,12 +18,15 @@ CSS = """
 .dv-table th, .dv-table td { text-align: left; padding: .3em .8em .3em 0; vertical-align: top;
   border-bottom: 1px solid var(--border-color-primary); }
 .dv-table th { font-weight: 500; color: var(--body-text-color-subdued); }
+#predict-file { display: none; }
 .dv-legend { margin: .5em 0; }
 .dv-legend figcaption { font-weight: 600; padding-bottom: .4em; }
+.dv-wheel { display: flex; align-items: center; gap: 1em; }
 .dv-ramp { height: 1.2em; border-radius: 4px; }
 .dv-ticks { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
-.dv-table td, .dv-table th { border-left: none !important; border-right: none !important; }
+.dv-table, .dv-table td, .dv-table th { border-width: 0 0 1px !important; }
 .dv-scroll { overflow-x: auto; }
+.icon-button:has(input[type="file"]) { display: none; } /* a button in a button, which no screen reader can use */
 .dv-note { color: var(--body-text-color-subdued); font-size: var(--text-sm); }
 """
 
@@ -47,6 +50,8 @@ def build_theme() -> gr.themes.Base:
         "button_primary_background_fill": "*primary_600",
         "button_primary_background_fill_hover": "*primary_700",
         "button_primary_text_color": "white",
+        "checkbox_label_background_fill_selected": "*primary_600",
+        "checkbox_label_text_color_selected": "white",
     }
     both = {f"{name}{mode}": value for name, value in colors.items() for mode in _list_modes(theme, name)}
     subdued = {"body_text_color_subdued": "*neutral_600", "body_text_color_subdued_dark": "*neutral_300"}

@@ -30,21 +30,22 @@ class Viewer:
     Args:
         folder: Where surfaces are written.
         label: Heading of the drawing.
+        prefix: Beginning of the element ids.
 
     Attributes:
         names: Selects one of the drawings of the result.
         outputs: The components that `show` updates.
     """
 
-    def __init__(self, folder: WorkFolder, label: str):
+    def __init__(self, folder: WorkFolder, label: str, prefix: str):
         self.folder, self.label = folder, label
-        self.names = gr.Radio(label="View", visible=False)
+        self.names = gr.Radio(label="View", visible=False, elem_id=f"{prefix}-views")
         self.image = gr.Image(
             label=label, interactive=False, format="png", buttons=["download", "fullscreen"], alt_text=label
         )
         self.slider = gr.ImageSlider(label=label, interactive=False, format="png", visible=False, max_height=900)
         self.surface = gr.Model3D(label=label, visible=False, height=560, camera_position=CAMERA)
-        self.legend = gr.HTML()
+        self.legend = gr.HTML(elem_id=f"{prefix}-legend")
         self.outputs = [self.names, self.image, self.slider, self.surface, self.legend]
 
     def show(self, prediction: Prediction, threshold: float, name: str | None) -> dict[Any, Any]:

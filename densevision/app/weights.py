@@ -11,9 +11,9 @@ from threading import Lock
 from densevision import api
 from densevision.app.options import AppOptions
 from densevision.errors import UsageError
+from densevision.file_info import EXPORT_SUFFIXES
 from densevision.inference.predict import check_options
 from densevision.inference.predictor import Predictor
-from densevision.file_info import EXPORT_SUFFIXES
 from densevision.published_weights import (
     describe_bundled_weights,
     find_builtin_model,
@@ -96,7 +96,12 @@ def describe_card(predictor: Predictor, name: str) -> str:
     metrics = card.metrics.get("metrics", {})
     numbers = [f"{key} {value:.4g}" for key, value in list(metrics.items())[:2] if isinstance(value, (int, float))]
     data = card.data.get("path") or card.data.get("source")
-    parts = [str(card.config.get("arch", "")), f"trained on {data}" if data else "", *numbers, f"license {card.license}"]
+    parts = [
+        str(card.config.get("arch", "")),
+        f"trained on {data}" if data else "",
+        *numbers,
+        f"license {card.license}",
+    ]
     return "; ".join(part for part in parts if part)
 
 

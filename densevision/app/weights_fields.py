@@ -51,7 +51,9 @@ class WeightsFields:
         ]
         self.name = self.names[0]
 
-    def connect(self, outputs: Sequence[Any] = (), describe: Callable[[str, str], dict[Any, Any]] | None = None) -> None:
+    def connect(
+        self, outputs: Sequence[Any] = (), describe: Callable[[str, str], dict[Any, Any]] | None = None
+    ) -> None:
         """Updates the weights when the task changes, and further components for both."""
         changed = self.task.change(
             report_errors(self.select_task), self.task, [self.task, *self.names], api_visibility="private"

@@ -46,6 +46,7 @@ TASK_VERBS = {
 COMMANDS = {
     "doctor": "Check whether this machine can run densevision.",
     "demo": "Run every task on fresh synthetic scenes and write one page.",
+    "app": "Open a web page to predict, compare, and look at runs and datasets.",
     "serve": "Serve models over HTTP.",
     "models": "List architectures, weights and backbones.",
     "info": "Show what a weights file, exported model or run folder is.",

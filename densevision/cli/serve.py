@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from densevision.cli.options import config_options, quiet_flag, select_given
-from densevision.errors import UsageError
 from densevision.escaping import escape_control
+from densevision.optional_packages import check_extra
 from densevision.serving.options import ServerOptions
 
 __all__ = ["command"]
@@ -39,20 +39,10 @@ def command() -> click.Command:
         from densevision.cli.printing import configure_logging
 
         server_options = ServerOptions.from_dict(select_given(options))
-        _check_packages()
+        check_extra("serve", PACKAGES, "the server")
         from densevision.serving.run import serve as run_server
 
         configure_logging(quiet)
         run_server(models, server_options, lambda url: click.echo(escape_control(f"serving on {url}")))
 
     return serve
-
-
-def _check_packages() -> None:
-    """Says how to install the extra where one of its packages is missing."""
-    from importlib.util import find_spec
-
-    missing = [name for name in PACKAGES if find_spec(name) is None]
-    if missing:
-        hint = 'Run `pip install "densevision[serve]"`.'
-        raise UsageError("the server needs packages that are not installed", value=", ".join(missing), hint=hint)

@@ -1,4 +1,4 @@
-"""Videos: frames read on demand, and written to MP4 or WebM files, by OpenCV's FFmpeg; one frame is in memory at a time."""
+"""Videos: frames read on demand, and written to MP4 or WebM, by OpenCV's FFmpeg; one frame is in memory at a time."""
 
 from __future__ import annotations
 
