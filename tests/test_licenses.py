@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 from packaging.requirements import Requirement
 
-EXTRAS = ("", "export", "community", "lpips", "track", "tune")
+EXTRAS = ("", "app", "export", "community", "lpips", "track", "tune")
 COPYLEFT = re.compile(r"\bA?GPL|(?<!Lesser )General Public License|Affero")
 
 

@@ -67,8 +67,10 @@ def launch(
     """
     check_extra("app", PACKAGES, "the page")
     from densevision.app.application import build
+    from densevision.serving.options import check_exposure
     from densevision.serving.run import open_listener, run_until_stopped
 
     options = options or AppOptions()
+    check_exposure(options)
     with open_listener(options.host, options.port) as listener:
         run_until_stopped(build(weights, runs, data, options), listener, on_start, DRAIN_SECONDS)

@@ -87,8 +87,15 @@ class ComparePanel:
             **private,
         )
         self.examples.click(report_errors(self.take_example), [self.weights.task], self.files, **private)
-        for event in (self.threshold.release, self.names.input):
-            event(report_errors(self.show), shown, outputs, **private)
+        self.names.input(report_errors(self.show), shown, outputs, **private)
+        self.threshold.input(
+            report_errors(self.show),
+            shown,
+            outputs,
+            trigger_mode="always_last",
+            show_progress="hidden",
+            api_visibility="private",
+        )
 
     # -- handlers ------------------------------------------------------------------------------------------------------
 
@@ -104,8 +111,8 @@ class ComparePanel:
     def compare(
         self,
         task: str,
-        first: str,
-        second: str,
+        first: str | None,
+        second: str | None,
         files: Sequence[str] | None,
         threshold: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
@@ -119,7 +126,7 @@ class ComparePanel:
         for number, name in enumerate((first, second)):
             progress(number / 2, desc=f"predicting with {name}")
             predictor = self.shelf.load(task, name)
-            pair.append(replace(predict_files(predictor, paths, self.options)[0], name=name))
+            pair.append(replace(predict_files(predictor, paths, self.options)[0], name=str(name)))
         return {self.state: tuple(pair), **self.show(tuple(pair), threshold, None)}  # type: ignore[arg-type]
 
     def show(self, pair: Pair | None, threshold: float, name: str | None) -> dict[Any, Any]:

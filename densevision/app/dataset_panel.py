@@ -73,7 +73,9 @@ class DatasetPanel:
         self.browse.click(
             report_errors(self.show), source, [self.summary, self.page, self.gallery, self.details], **private
         )
-        self.page.release(report_errors(self.show_page), [*source, self.page], self.gallery, **private)
+        self.page.input(
+            report_errors(self.show_page), [*source, self.page], self.gallery, trigger_mode="always_last", **private
+        )
         self.gallery.select(report_errors(self.select), [*source, self.page], details, **private)
         self.viewer.names.input(
             report_errors(self.show_view), [*source, self.index, self.viewer.names], self.viewer.outputs, **private

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from threading import Lock
 from typing import Literal, cast
 
 import numpy as np
@@ -45,6 +46,7 @@ class DatasetShelf:
         self.options = options
         self.names = list(dict.fromkeys([*(os.fspath(each) for each in data), SCENES]))
         self._open: OrderedDict[tuple[str, str, str], Dataset] = OrderedDict()
+        self._lock = Lock()
 
     def open(self, task: str, data: str, split: str) -> Dataset:
         """Opens a split of a dataset.
@@ -55,10 +57,11 @@ class DatasetShelf:
         """
         self._check_name(data)
         key = (task, data, split)
-        dataset = self._open.pop(key, None) or open_dataset(task, data, split=cast(Split, split))
-        self._open[key] = dataset
-        while len(self._open) > MAX_OPEN:
-            self._open.popitem(last=False)
+        with self._lock:
+            dataset = self._open.pop(key, None) or _open_split(task, data, split)
+            self._open[key] = dataset
+            while len(self._open) > MAX_OPEN:
+                self._open.popitem(last=False)
         return dataset
 
     def check(self, task: str, data: str) -> CheckReport:
@@ -103,6 +106,11 @@ def list_findings(report: CheckReport) -> list[list[str]]:
             [values["severity"], values["name"], str(values["count"]), values["meaning"], shown, values["hint"]]
         )
     return rows
+
+
+def _open_split(task: str, data: str, split: str) -> Dataset:
+    """Opens a split; labels that cannot be used are fixed or skipped, and counted in its notes."""
+    return open_dataset(task, data, split=cast(Split, split), overrides={"data.on_error": "fix"})
 
 
 def _draw_thumbnail(sample: Sample) -> np.ndarray:

@@ -15,18 +15,15 @@ from densevision.serving.guard import PUBLIC_PATHS, Guard
 
 __all__ = ["PageGuard"]
 
-COOKIE = "densevision"
 SIGN_IN = "/sign-in"
 MAX_FORM_BYTES = 4096
 PATHS = ("/config", "/theme.css", "/favicon.ico", "/robots.txt", "/manifest.json", SIGN_IN, *PUBLIC_PATHS)
 FOLDERS = ("/assets/", "/static/", "/svelte/")
 """Where gradio's own scripts, fonts and icons are."""
-CALLS = (
-    "upload", "upload_progress", "queue/join", "queue/data", "heartbeat/", "cancel", "reset", "startup-events", "info",
-    "theme.css", "app_id", "file=/",
-)  # fmt: skip
-"""Beginnings of paths below /gradio_api/ that the page uses. Others would let visitors fetch addresses through this
-machine (`file=http`, `proxy=`), run code editors, or record the screen."""
+CALLS = ("upload", "upload_progress", "queue/join", "queue/data", "cancel", "reset")
+"""Paths below /gradio_api/ that the page uses, besides files and the connection that tells that it is open.
+
+Others would let visitors fetch addresses through this machine (`file=http`, `proxy=`), or run code editors."""
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' 'wasm-unsafe-eval' blob:; "
     "style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; media-src 'self' data: blob:; "
@@ -58,6 +55,8 @@ class PageGuard(Guard):
         super().__init__(self._handle, options)
         self._page = app
         self._session = secrets.token_urlsafe(32)
+        # Pages on other ports of the same host have other cookies.
+        self._cookie = f"densevision-{secrets.token_hex(4)}"
 
     async def __call__(self, scope: Message, receive: Any, send: Any) -> None:
         """Handles one connection of ASGI; the page uses no web sockets."""
@@ -104,13 +103,13 @@ class PageGuard(Guard):
 
     def _is_signed_in(self, headers: dict[bytes, bytes]) -> bool:
         try:
-            cookie = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).get(COOKIE)
+            cookie = SimpleCookie(headers.get(b"cookie", b"").decode("latin-1")).get(self._cookie)
         except CookieError:
             return False
         return cookie is not None and hmac.compare_digest(cookie.value.encode(), self._session.encode())
 
     async def _send_session(self, send: Any) -> None:
-        cookie = f"{COOKIE}={self._session}; Path=/; HttpOnly; SameSite=Strict"
+        cookie = f"{self._cookie}={self._session}; Path=/; HttpOnly; SameSite=Strict"
         headers = [(b"location", b"/"), (b"set-cookie", cookie.encode()), (b"content-length", b"0")]
         await send({"type": "http.response.start", "status": 303, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
@@ -119,7 +118,9 @@ class PageGuard(Guard):
 def _is_known(path: str) -> bool:
     if path in ("/", *PATHS) or path.startswith(FOLDERS):
         return True
-    return any(path.startswith(f"/gradio_api/{call}") for call in CALLS)
+    prefix, _, call = path.partition("/gradio_api/")
+    is_file = call.startswith("file=") and "://" not in call
+    return not prefix and (call in CALLS or is_file or call.startswith("heartbeat/"))
 
 
 async def _read_form(receive: Any) -> dict[str, list[str]]:

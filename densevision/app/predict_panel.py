@@ -46,12 +46,14 @@ class Shown:
         weights: Name of the weights.
         predictions: One per image or pair.
         index: Which of them is shown.
+        card: What the weights are, in a line.
     """
 
     task: str = ""
     weights: str = ""
     predictions: list[Prediction] = field(default_factory=list)
     index: int = 0
+    card: str = ""
 
 
 class PredictPanel:
@@ -124,11 +126,14 @@ class PredictPanel:
         )
         shown = [self.state, self.threshold, self.viewer.names]
         redrawn = [self.gallery, *self.viewer.outputs, self.commands]
-        self.threshold.release(report_errors(self.redraw), shown, redrawn, **private)
-        self.threshold.change(
-            report_errors(self.redraw), shown, redrawn, trigger_mode="always_last", show_progress="hidden",
+        self.threshold.input(
+            report_errors(self.redraw),
+            shown,
+            redrawn,
+            trigger_mode="always_last",
+            show_progress="hidden",
             api_visibility="private",
-        )  # fmt: skip
+        )
         self.viewer.names.input(report_errors(self.show), shown, self.viewer.outputs, **private)
         self.gallery.select(report_errors(self.select), shown, [self.state, *self.viewer.outputs], **private)
         self.download.click(
@@ -157,7 +162,7 @@ class PredictPanel:
     def predict(
         self,
         task: str,
-        name: str,
+        name: str | None,
         files: Sequence[str] | None,
         threshold: float,
         progress: gr.Progress = gr.Progress(),  # noqa: B008
@@ -166,13 +171,13 @@ class PredictPanel:
         paths = [Path(file) for file in files or ()]
         check_files(paths, self.options)
         progress(0.0, desc="loading weights")
-        predictor = self.shelf.load(task, name)
+        predictor, name = self.shelf.load(task, name), str(name)
         if is_video(paths[0]):
             return self._predict_video(predictor, paths[0], threshold, progress)
         predictions = predict_files(
             predictor, paths, self.options, lambda fraction, text: progress(fraction, desc=f"predicting {text}")
         )
-        shown = Shown(task, name, predictions)
+        shown = Shown(task, name, predictions, card=describe_card(predictor, name))
         formats = list_result_formats(predictions[0].result)
         return {
             self.state: shown,
@@ -228,8 +233,7 @@ class PredictPanel:
         prediction = shown.predictions[shown.index]
         updates = self.viewer.show(prediction, threshold, view)
         legend = updates[self.viewer.legend]
-        card = describe_card(self.shelf.load(shown.task, shown.weights), shown.weights)
-        note = f'<p class="dv-note">{prediction.seconds:.2f} s. {escape(card)}</p>'
+        note = f'<p class="dv-note">{prediction.seconds:.2f} s. {escape(shown.card)}</p>'
         return {**updates, self.viewer.legend: gr.update(value=legend["value"] + note)}
 
     def select(self, shown: Shown, threshold: float, view: str | None, event: gr.SelectData) -> dict[Any, Any]:

@@ -46,7 +46,12 @@ class Viewer:
         self.slider = gr.ImageSlider(label=label, interactive=False, format="png", visible=False, max_height=900)
         self.surface = gr.Model3D(label=label, visible=False, height=560, camera_position=CAMERA)
         self.legend = gr.HTML(elem_id=f"{prefix}-legend")
-        self.outputs = [self.names, self.image, self.slider, self.surface, self.legend]
+        # gradio drops the file of a 3-D component that appears with it: it is set once the component is there.
+        self.surface_file = gr.State(None)
+        self.surface_file.change(
+            lambda file: file, self.surface_file, self.surface, show_progress="hidden", api_visibility="private"
+        )
+        self.outputs = [self.names, self.image, self.slider, self.surface, self.surface_file, self.legend]
 
     def show(self, prediction: Prediction, threshold: float, name: str | None) -> dict[Any, Any]:
         """Updates of the components.
@@ -75,17 +80,19 @@ class Viewer:
             self.image: gr.update(value=None, visible=True, label=self.label),
             self.slider: gr.update(value=None, visible=False),
             self.surface: gr.update(value=None, visible=False),
+            self.surface_file: None,
             self.legend: gr.update(value=""),
         }
 
     def _show_view(self, view: View, label: str, result: Result) -> dict[Any, Any]:
         hidden = gr.update(value=None, visible=False)
-        updates = {self.image: hidden, self.slider: hidden, self.surface: hidden}
+        updates = {self.image: hidden, self.slider: hidden, self.surface: hidden, self.surface_file: None}
         if view.is_surface:
             assert isinstance(result, DepthMap)
             path = self.folder.create() / "surface.glb"
             write_surface(path, result, view.after)
-            updates[self.surface] = gr.update(value=str(path), visible=True, label=label)
+            updates[self.surface] = gr.update(value=None, visible=True, label=label)
+            updates[self.surface_file] = str(path)
         elif view.before is not None:
             updates[self.slider] = gr.update(value=(view.before, view.after), visible=True, label=label)
         else:

@@ -62,14 +62,18 @@ class WeightsShelf:
         """Names of the weights of a task."""
         return list(self._names[task])
 
-    def load(self, task: str, name: str) -> Predictor:
+    def load(self, task: str, name: str | None) -> Predictor:
         """Loads weights, or takes them from memory.
 
         Raises:
-            UsageError: There is no such task, or the page does not offer these weights and none may be named.
+            UsageError: There is no such task, no name, or the page does not offer these weights and none may be named.
             WeightsError: They cannot be loaded, or are of another task.
         """
         check_task_name(task)
+        if not name:
+            raise UsageError(
+                "no weights are given", field="weights", hint="Start the page with --weights, or type a path."
+            )
         if name not in self.list_names(task) and not self.options.allows_paths:
             hint = "Start the page with --weights to offer them."
             raise UsageError("the page does not offer these weights", field="weights", value=name, hint=hint)

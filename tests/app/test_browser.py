@@ -49,16 +49,6 @@ LEGENDS = {
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    overrides = {
-        "arch": "edsr_baseline", "model.channels": 4, "model.blocks": 1, "scale": 2, "data.crop": 32, "train.epochs": 2,
-        "train.batch": 4, "data.workers": 0, "train.device": "cpu",
-    }  # fmt: skip
-    out = tmp_path_factory.mktemp("runs") / "one"
-    return densevision.train("superres", "scenes:8:1", overrides=overrides, out=out, quiet=True)
-
-
-@pytest.fixture(scope="module")
 def address(run: Path) -> Iterator[str]:
     """Address of a page that runs in a process of its own, as `densevision app` starts it."""
     options = ["--port", "0", "--device", "cpu", "--precision", "float32", "--run", str(run), "--data", "scenes:30:2"]

@@ -58,6 +58,7 @@ def test_page__config_says_nothing_of_this_machine(client: TestClient) -> None:
         "/gradio_api/file=/etc/passwd", "/gradio_api/file=setup.cfg", "/gradio_api/file=../../setup.cfg",
         "/gradio_api/file=http://127.0.0.1:1/a", "/gradio_api/proxy=http://127.0.0.1:1/a", "/monitoring",
         "/gradio_api/vibe-code/", "/gradio_api/runs", "/docs", "/openapi.json", "/gradio_api/openapi.json",
+        "/gradio_api/info",
     ],
 )  # fmt: skip
 def test_page__refuses_what_it_does_not_use(client: TestClient, path: str) -> None:
@@ -103,7 +104,7 @@ def test_page__opens_no_address_and_no_file_of_this_machine(
 def test_page__token(guarded: TestClient) -> None:
     form = guarded.get("/")
     assert form.status_code == 200 and 'name="token"' in form.text and "gradio_config" not in form.text
-    for path in ("/config", "/theme.css", "/assets/a.js", "/gradio_api/info", "/gradio_api/queue/data"):
+    for path in ("/config", "/theme.css", "/assets/a.js", "/gradio_api/queue/data"):
         assert guarded.get(path).status_code == 401
     assert guarded.get("/config", headers={"authorization": f"Bearer {TOKEN}"}).status_code == 200
     assert guarded.get("/config", headers={"cookie": f"densevision={TOKEN}"}).status_code == 401

@@ -18,17 +18,6 @@ GUARDED = AppOptions(token="t" * 16)
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two epochs of a tiny network for restoration, whose images have metrics of their own."""
-    overrides = {
-        "arch": "edsr_baseline", "model.channels": 4, "model.blocks": 1, "scale": 2, "data.crop": 32, "train.epochs": 2,
-        "train.batch": 4, "data.workers": 0, "train.device": "cpu",
-    }  # fmt: skip
-    out = tmp_path_factory.mktemp("runs") / "one"
-    return densevision.train("superres", "scenes:8:1", overrides=overrides, out=out, quiet=True)
-
-
-@pytest.fixture(scope="module")
 def yolo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Thirty images with one box each; one box has no width, and one image no label."""
     folder = tmp_path_factory.mktemp("data")
