@@ -61,7 +61,7 @@ class DatasetPanel:
                 label="Samples with labels", columns=4, height=620, visible=False, allow_preview=False,
                 object_fit="contain", buttons=[], elem_id="dataset-gallery",
             )  # fmt: skip
-            with gr.Column(visible=False) as self.details:
+            with gr.Column():
                 self.viewer = Viewer(folder, "Sample", "dataset")
         self.findings = gr.HTML(elem_id="dataset-findings")
         self._connect()
@@ -69,9 +69,9 @@ class DatasetPanel:
     def _connect(self) -> None:
         private: dict[str, Any] = {"api_visibility": "private"}
         source = [self.task, self.data, self.split]
-        details = [self.index, self.details, *self.viewer.outputs]
+        details = [self.index, *self.viewer.outputs]
         self.browse.click(
-            report_errors(self.show), source, [self.summary, self.page, self.gallery, self.details], **private
+            report_errors(self.show), source, [self.summary, self.page, self.gallery, *self.viewer.outputs], **private
         )
         self.page.input(
             report_errors(self.show_page), [*source, self.page], self.gallery, trigger_mode="always_last", **private
@@ -104,7 +104,7 @@ class DatasetPanel:
             self.summary: f"<p>{text}</p>" + (f"<ul>{notes}</ul>" if notes else ""),
             self.page: gr.update(maximum=max(2, pages), value=1, visible=pages > 1),
             self.gallery: gr.update(value=draw_page(dataset, 1), visible=True, selected_index=None),
-            self.details: gr.update(visible=False),
+            **self.viewer.clear(),
         }
 
     def show_page(self, task: str, data: str, split: str, page: int) -> Any:
@@ -115,7 +115,7 @@ class DatasetPanel:
         """Shows the sample that was clicked in the gallery."""
         index = (int(page) - 1) * PAGE_SIZE + int(event.index)
         updates = self.show_view(task, data, split, index, None)
-        return {self.index: index, self.details: gr.update(visible=True), **updates}
+        return {self.index: index, **updates}
 
     def show_view(self, task: str, data: str, split: str, index: int, name: str | None) -> dict[Any, Any]:
         """Draws a sample with its labels."""

@@ -36,12 +36,10 @@ def build_legend(result: Result) -> str:
 
 def build_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table as HTML; header and cells are escaped, but for cells that begin with a swatch of `_swatch`."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    names = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
+    head = f"<thead><tr>{names}</tr></thead>" if any(header) else ""
     body = "".join(f"<tr>{''.join(f'<td>{_escape_cell(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return (
-        f'<table class="dv-table"><caption>{escape(caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    return f'<table class="dv-table"><caption>{escape(caption)}</caption>{head}<tbody>{body}</tbody></table>'
 
 
 class _Markup(str):

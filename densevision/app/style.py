@@ -8,7 +8,15 @@ __all__ = ["CSS", "HEAD", "build_theme"]
 
 FONTS = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif")
 MONOSPACE = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
-HEAD = '<meta name="description" content="Predict, compare, and look at runs and datasets on this machine.">'
+HEAD = """
+<meta name="description" content="Predict, compare, and look at runs and datasets on this machine.">
+<script>
+new MutationObserver(() => document.querySelectorAll(".thumbnail-item[aria-label]").forEach((item) => {
+  if (item.innerText.trim()) item.removeAttribute("aria-label");
+})).observe(document, {childList: true, subtree: true, attributes: true, attributeFilter: ["aria-label"]});
+</script>
+"""
+"""The script names images of a gallery by their visible captions, for those who say or hear the names."""
 
 CSS = """
 .dv-swatch { display: inline-block; width: 1em; height: 1em; border-radius: 3px; margin-right: .5em;
@@ -24,7 +32,8 @@ CSS = """
 .dv-wheel { display: flex; align-items: center; gap: 1em; }
 .dv-ramp { height: 1.2em; border-radius: 4px; }
 .dv-ticks { display: flex; justify-content: space-between; font-variant-numeric: tabular-nums; }
-.dv-table, .dv-table td, .dv-table th { border-width: 0 0 1px !important; }
+.dv-table, .dv-table thead, .dv-table tbody, .dv-table tr { border: none !important; }
+.dv-table td, .dv-table th { border-width: 0 0 1px !important; }
 .dv-scroll { overflow-x: auto; }
 .icon-button:has(input[type="file"]) { display: none; } /* a button in a button, which no screen reader can use */
 .dv-note { color: var(--body-text-color-subdued); font-size: var(--text-sm); }

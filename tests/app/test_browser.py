@@ -197,7 +197,7 @@ def test_accessibility__other_tabs(page: Any) -> None:
     page.get_by_role("tab", name="Dataset").click()
     page.click("#dataset-browse")
     page.locator("#dataset-gallery button img").nth(1).click()
-    page.wait_for_function("document.querySelector('#dataset-legend').innerText.includes('objects')")
+    page.locator("#dataset-legend").get_by_text("object").first.wait_for()
     page.click("#dataset-check")
     page.wait_for_function("document.querySelector('#dataset-findings').innerText.includes('Checked')")
     wait_until_idle(page)
