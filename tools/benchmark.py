@@ -1,6 +1,6 @@
-"""Measures start-up, COCO scoring beside its peers, and images/s of training and prediction.
+"""Measures start-up, COCO scoring and opening beside peers, images/s of training and prediction, and memory.
 
-    python tools/benchmark.py [start] [score] [speed] [memory] [check] [--out FILE]
+    python tools/benchmark.py [start] [score] [speed] [memory] [check] [opening] [--out FILE]
 
 Every figure is a ratio against a named peer measured in the same run, or stands beside the machine's description.
 """
@@ -123,6 +123,69 @@ def check(images: int = 10_000) -> dict[str, Any]:
     return {"images": images, "boxes": boxes, "cores": cores, "check_s": seconds, "found": found}
 
 
+def opening(images: int = 100_000) -> dict[str, Any]:
+    """CPU seconds to open COCO JSON with ten boxes per image, in processes that have imported what they need.
+
+    densevision also finds and measures every image; hotcoco and pycocotools read the JSON alone.
+    """
+    imports = "from time import process_time as clock; "
+    ours = imports + (
+        "import densevision; densevision.open_dataset('detection', 'scenes:1'); start = clock(); "
+        "densevision.open_dataset('detection', {folder!r}); print(clock() - start)"
+    )
+    peer = imports + "from {module} import COCO; start = clock(); COCO({file!r}); print('', clock() - start, sep='\\n')"
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
+        file = _coco(Path(folder), images)
+        environment = {**os.environ, "DENSEVISION_CACHE": cache}
+
+        def measure(program: str, **values: Any) -> float:
+            command = [sys.executable, "-c", program.format(**values)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            return float(done.stdout.split()[-1])
+
+        figures = {
+            "first_s": measure(ours, folder=folder),
+            "hotcoco_s": measure(peer, module="hotcoco", file=str(file)),
+            "pycocotools_s": measure(peer, module="pycocotools.coco", file=str(file)),
+            "from_index_s": measure(ours, folder=folder),
+        }
+        index = sum(path.stat().st_size for path in Path(cache).rglob("*.npz"))
+        sizes = {"json_mb": file.stat().st_size / 2**20, "index_mb": index / 2**20}
+    ratio = figures["first_s"] / figures["pycocotools_s"]
+    return {"images": images, "boxes": 10 * images, **sizes, **figures, "ratio_to_pycocotools": ratio}
+
+
+def _coco(folder: Path, images: int) -> Path:
+    """Copies of 200 small JPEGs with ten random boxes each; the split "val" has ten of them."""
+    import cv2
+
+    rng, sides = np.random.default_rng(0), [(640, 480), (480, 640), (640, 427), (500, 375)]
+    noise = [rng.integers(0, 255, (5, 7, 3), np.uint8) for _ in range(200)]
+    drawn = [cv2.resize(each, sides[n % 4], interpolation=cv2.INTER_CUBIC) for n, each in enumerate(noise)]
+    contents = [cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 40])[1].tobytes() for image in drawn]
+    for name in ("images", "annotations"):
+        (folder / name).mkdir()
+    for number in range(images):
+        (folder / "images" / f"{number:012d}.jpg").write_bytes(contents[number % 200])
+    entries = [
+        {"id": n, "file_name": f"{n:012d}.jpg", "width": sides[n % 4][0], "height": sides[n % 4][1]}
+        for n in range(images)
+    ]
+    boxes = np.concatenate([rng.uniform(0, 200, (10 * images, 2)), rng.uniform(4, 170, (10 * images, 2))], 1).round(2)
+    labels = rng.integers(1, 81, 10 * images).tolist()
+    target_records = [
+        {"id": n, "image_id": n // 10, "category_id": label, "bbox": box, "area": round(box[2] * box[3], 3),
+         "iscrowd": 0}
+        for n, (label, box) in enumerate(zip(labels, boxes.tolist()))
+    ]  # fmt: skip
+    categories = [{"id": label, "name": f"class {label}"} for label in range(1, 81)]
+    for split, count in (("val", 10), ("train", images)):
+        file = folder / "annotations" / f"instances_{split}.json"
+        content = {"images": entries[:count], "annotations": target_records[: 10 * count], "categories": categories}
+        file.write_text(json.dumps(content))
+    return file
+
+
 def _jpegs(folder: Path, images: int) -> int:
     """Images of 320 x 240 of coarse noise, no two alike, with five boxes each, as YOLO txt; a tenth validates."""
     import cv2
@@ -214,7 +277,7 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
     )
 
 
-PARTS = {"start": start, "score": score, "speed": speed, "memory": memory, "check": check}
+PARTS = {"start": start, "score": score, "speed": speed, "memory": memory, "check": check, "opening": opening}
 
 
 @click.command(help=__doc__)

@@ -16,7 +16,7 @@ from densevision.datasets.object_sources import FORMATS, ObjectSource, detect_ob
 from densevision.datasets.splits import HOLD_OUT_NOTE, SPLIT_NAMES, parse_scene_splits
 from densevision.errors import DataError, UsageError, did_you_mean
 from densevision.io.foreign_names import localize_name
-from densevision.io.image_files import IMAGE_SUFFIXES, list_files
+from densevision.io.image_files import IMAGE_SUFFIXES, list_files, list_folders
 from densevision.yaml_files import read_yaml
 
 __all__ = ["CONVERT_HINT", "OBJECT_FORMATS", "DetectedFormat", "detect_format", "find_image_folder", "list_content"]
@@ -320,9 +320,7 @@ def find_image_folder(file: Path) -> Path:
     Among folders that hold as many, the one whose name shares most words with that of the JSON is taken.
     """
     base = file.parent.parent if file.parent.name.lower().startswith("annotation") else file.parent
-    subfolders = [
-        folder for parent in (base / "images", base) if parent.is_dir() for folder in sorted(parent.iterdir())
-    ]
+    subfolders = [folder for parent in (base / "images", base) for folder in list_folders(parent)]
     folders = [folder for folder in (base / "images", base, *subfolders) if folder.is_dir()]
     names = coco.list_first_files(file, PROBED_FILES)
     counts = [sum(os.path.isfile(folder / localize_name(name, folder)) for name in names) for folder in folders]

@@ -25,6 +25,7 @@ from densevision.datasets.formats.labeled_objects import LabeledImage, ObjectTab
 from densevision.datasets.splits import SPLIT_NAMES, select_split
 from densevision.errors import DataError
 from densevision.io.box_table import BoxTable, ClassList, StringArray
+from densevision.io.image_files import list_folders
 from densevision.io.label_issues import LabelIssues
 from densevision.io.segmentations import Segmentations
 
@@ -145,7 +146,7 @@ def detect_objects(root: Path, split_names: dict[str, str | None]) -> dict[str, 
             return splits
         labels = reader.find_labels(root)
         if labels is None and root.is_dir():
-            found = [reader.find_labels(path) for path in sorted(root.iterdir()) if path.is_dir()]
+            found = [reader.find_labels(path) for path in list_folders(root)]
             unique = [path for path in found if path is not None]
             labels = unique[0] if len(unique) == 1 else None
         if labels is not None:

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from math import nan
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from densevision.io.label_issues import IssueKind, LabelIssues
 
-__all__ = ["BoxTable", "ClassList", "RecordBuffer", "RecordLocator", "StringArray", "build_table"]
+__all__ = ["RECORD", "BoxTable", "ClassList", "RecordBuffer", "RecordLocator", "StringArray", "build_table"]
 
 OVERSHOOT = 1.0
 """Pixels by which a box may extend beyond its image: rounding and 1-based corners do so, and such boxes are kept."""
@@ -61,7 +62,11 @@ class StringArray:
         return len(self.offsets) - 1
 
     def __iter__(self) -> Iterator[str]:
-        return (self[row] for row in range(len(self)))
+        text = self.blob.tobytes().decode("utf-8", "surrogatepass")
+        if len(text) != len(self.blob):  # offsets count bytes, so that only ASCII can be cut as text
+            return (self[row] for row in range(len(self)))
+        offsets = self.offsets.tolist()
+        return (text[start:end] for start, end in pairwise(offsets))
 
     def __getitem__(self, row: int) -> str:
         if not 0 <= row < len(self):
@@ -88,6 +93,10 @@ class RecordBuffer:
             struct.error: A value has a wrong type or size, or the box does not have four numbers.
         """
         self.data += _pack(image, label, *box, area, crowd, origin)
+
+    def extend(self, records: np.ndarray) -> None:
+        """Adds many boxes, (M,) of RECORD."""
+        self.data += records.tobytes()
 
     def array(self) -> np.ndarray:
         """Returns the boxes added so far, (M,) of RECORD; nothing can be added while the array is in use."""

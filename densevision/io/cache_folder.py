@@ -9,5 +9,5 @@ __all__ = ["get_cache_folder"]
 
 
 def get_cache_folder() -> Path:
-    """Where downloads are kept: $DENSEVISION_CACHE, or ~/.cache/densevision."""
+    """Folder of downloads, engines, stand-ins and dataset indexes: $DENSEVISION_CACHE, or ~/.cache/densevision."""
     return Path(os.environ.get("DENSEVISION_CACHE", Path.home() / ".cache" / "densevision"))

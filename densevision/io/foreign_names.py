@@ -9,9 +9,19 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from urllib.parse import unquote
 
-from densevision.io.image_files import is_inside
+from densevision.io.box_table import StringArray
+from densevision.io.image_files import is_inside, list_names
 
-__all__ = ["localize_name"]
+__all__ = ["localize_name", "localize_names"]
+
+
+def localize_names(files: StringArray, folder: Path) -> StringArray:
+    """Converts file names as `localize_name` does, looking up those that lie in the folder itself in one listing."""
+    present = set(list_names(folder))
+    names = list(files)
+    if all(name in present for name in names):
+        return files
+    return StringArray.of(name if name in present else localize_name(name, folder) for name in names)
 
 
 def localize_name(name: str, folder: Path) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +16,7 @@ from densevision.errors import DataError
 from densevision.io.box_table import StringArray
 from densevision.io.decode import CorruptImageError
 from densevision.io.image import read_image, read_image_size
+from densevision.io.image_index import ImageIndex
 from densevision.io.label_issues import SKIPPED, IssueKind, LabelIssues
 from densevision.io.placeholders import get_size, open_binary, recall_image_size, remember_image_size
 from densevision.io.progress import track_progress
@@ -27,7 +31,9 @@ __all__ = [
     "is_inside",
     "is_system_file",
     "list_files",
+    "list_folders",
     "list_images",
+    "list_names",
     "measure_images",
     "read_usable_size",
 ]
@@ -41,6 +47,8 @@ SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")
 """Folders that operating systems add to datasets, besides hidden ones."""
 TAIL_BYTES = 4096
 MAX_INT32 = 2**31 - 1
+MIN_SETTLED_NS = 5 * 10**9
+"""A folder changed less than this ago may change again at what file systems call the same time."""
 ImageSelector = Callable[[StringArray], np.ndarray]
 """File names -> (n,) bool, the selected images."""
 
@@ -67,8 +75,48 @@ def is_system_file(name: str) -> bool:
 
 def list_files(folder: Path, pattern: str) -> list[Path]:
     """Lists the files of a folder that match a glob pattern, sorted, without hidden and system files."""
-    paths = sorted(path for path in folder.glob(pattern) if path.is_file())
-    return [path for path in paths if not any(map(is_system_file, path.relative_to(folder).parts))]
+    if "/" in pattern:
+        paths = sorted(path for path in folder.glob(pattern) if path.is_file())
+        return [path for path in paths if not any(map(is_system_file, path.relative_to(folder).parts))]
+    # Not by glob, which makes a Path of every image where labels are looked for.
+    names = fnmatch.filter(list_names(folder), pattern)
+    return [path for name in sorted(names) if not is_system_file(name) and (path := folder / name).is_file()]
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Lists the folders in a folder, sorted."""
+    return [folder / name for name in _list_content(folder)[1]]
+
+
+def list_names(folder: Path) -> tuple[str, ...]:
+    """Lists the names of what is in a folder, in no order; none if it cannot be listed."""
+    return _list_content(folder)[0]
+
+
+def _list_content(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Lists all names in a folder, and the sorted names of the folders among them.
+
+    Formats are told apart by looking for several kinds of files in the same folders, so that a folder is listed again
+    only after it has changed.
+    """
+    try:
+        modified = os.stat(folder).st_mtime_ns
+        if time.time_ns() - modified < MIN_SETTLED_NS:
+            return _scan_folder(os.fspath(folder))
+        return _scan_unchanged_folder(os.path.abspath(folder), modified)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # as `Path.glob`
+        return (), ()
+
+
+@lru_cache(maxsize=16)
+def _scan_unchanged_folder(folder: str, modified: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return _scan_folder(folder)
+
+
+def _scan_folder(folder: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    with os.scandir(folder) as entries:
+        content = [(entry.name, entry.is_dir()) for entry in entries]
+    return tuple(name for name, _ in content), tuple(sorted(name for name, is_folder in content if is_folder))
 
 
 def list_images(folder: Path, issues: LabelIssues | None = None) -> list[str]:
@@ -120,7 +168,9 @@ def measure_images(
     max_pixels: int,
     locate: Callable[[int], tuple[str, str]],
 ) -> np.ndarray:
-    """Reads the size of each image from its header, and checks its end for truncation: about 0.1 ms per image.
+    """Reads the size of each image from its header, and checks its end for truncation: about 20 µs per usual image.
+
+    Sizes of a large dataset are kept in an index, from which those of unchanged files are taken.
 
     Args:
         files: n images relative to `folder`.
@@ -133,15 +183,22 @@ def measure_images(
     Returns:
         (n, 2) int32 (height, width) as decoded, with EXIF orientation applied; 0 for images that are skipped.
     """
-    sizes = np.zeros((len(files), 2), np.int32)
+    sizes, index = np.zeros((len(files), 2), np.int32), ImageIndex(files, folder)
+    names = list(files)
     for row in track_progress(np.flatnonzero(selected).tolist(), "scanning images"):
-        path = folder / files[row]
+        name = names[row]
+        size = index.measure(row, name)
+        if size is not None and size[0] * size[1] <= max_pixels:
+            sizes[row] = size
+            continue
+        path = folder / name
         if os.path.isfile(path):  # unlike Path.is_file, it returns False for names that no system allows
-            sizes[row] = read_usable_size(path, max_pixels, issues, files[row]) or 0
+            sizes[row] = read_usable_size(path, max_pixels, issues, name) or 0
             if sizes[row, 0] and path.suffix.lower() in FRAME_SUFFIXES and (count := count_frames(path)) > 1:
-                issues.warn(IssueKind.IMAGE_FRAMES, path, None, f"{count} frames", files[row])
+                issues.warn(IssueKind.IMAGE_FRAMES, path, None, f"{count} frames", name)
         else:
-            issues.add(IssueKind.IMAGE_MISSING, *locate(row), str(path), files[row])
+            issues.add(IssueKind.IMAGE_MISSING, *locate(row), str(path), name)
+    index.save()
     return sizes
 
 

@@ -354,12 +354,12 @@ def test_list_first_files__stops_early(dataset):
 MEMORY = """
 import json, os, random, resource, sys
 from densevision.datasets.formats.coco import read_coco
-from densevision.io.label_issues import Findings
+from densevision.io.label_issues import LabelIssues
 def megabytes(key):
     with open("/proc/self/smaps_rollup") as lines:
         return sum(int(line.split()[1]) for line in lines if line.startswith(key)) / 1024
 before = megabytes("Pss:")
-table = read_coco(sys.argv[1], None, Findings())
+table = read_coco(sys.argv[1], None, LabelIssues())
 grown = megabytes("Pss:") - before
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
 pipe = os.pipe()

@@ -19,7 +19,7 @@ from densevision.cached_property import cached_property
 from densevision.datasets.box_sources import CocoSource, FileBoxSource, ObjectSource, VocSource, YoloSource
 from densevision.datasets.checks.fixes import FixPlan
 from densevision.datasets.formats import labelme
-from densevision.datasets.formats.coco import to_whole_number
+from densevision.datasets.formats.coco_lists import to_whole_number
 from densevision.datasets.formats.orientation import restore_labels
 from densevision.datasets.formats.voc import CORNERS, parse_list_line, parse_stated_size, parse_xml
 from densevision.datasets.formats.yolo import NON_LABEL_FILES, get_label_path

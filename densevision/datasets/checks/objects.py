@@ -10,7 +10,7 @@ import numpy as np
 
 from densevision.datasets.checks.catalog import Check
 from densevision.datasets.checks.context import CheckContext
-from densevision.datasets.formats.coco import to_whole_number
+from densevision.datasets.formats.coco_lists import to_whole_number
 from densevision.io.box_table import BoxTable
 from densevision.io.json_stream import stream_json
 from densevision.io.segmentations import POLYGONS, Segmentations

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from densevision.datasets.formats.coco import (
-    LISTS,
     drop_placeholder,
-    is_integer,
     parse_categories,
     read_categories,
-    to_whole_number,
+    read_panoptic_categories,
 )
+from densevision.datasets.formats.coco_lists import LISTS, is_integer, to_whole_number
 from densevision.datasets.formats.coco_objects import MAX_COORDINATE, parse_segmentation
 from densevision.errors import DataError
 from densevision.io.foreign_names import localize_name
@@ -220,8 +219,9 @@ def read_coco_masks(file: str | os.PathLike[str], folder: Path | None, issues: L
 
 def read_mask_classes(file: str | os.PathLike[str], is_panoptic: bool) -> tuple[str, ...]:
     """Reads the class names of a panoptic or instance JSON; those of an instance JSON begin with the background."""
-    names, _ = read_categories(file)
-    return names if is_panoptic else (BACKGROUND, *names)
+    if is_panoptic:
+        return read_panoptic_categories(file)[0]
+    return BACKGROUND, *read_categories(file)[0]
 
 
 class _Reader:

@@ -26,6 +26,7 @@ from densevision.datasets.formats.label_files import (
 from densevision.datasets.formats.labeled_objects import ImageLookup, LabeledImage, LabeledObject, MaskWindow
 from densevision.errors import DataError
 from densevision.io.image import MAX_PIXELS
+from densevision.io.image_files import list_files
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.io.lines import parse_decimals
 from densevision.ops.masks import encode
@@ -44,7 +45,7 @@ def find_labels(folder: Path) -> Path | None:
 
 def find_xml(folder: Path, content: Literal["image", "track"]) -> Path | None:
     """Finds the XML of a folder whose first labels are images or tracks; one without labels has images."""
-    files = [folder] if folder.is_file() else sorted(folder.glob("*.xml")) if folder.is_dir() else []
+    files = [folder] if folder.is_file() else list_files(folder, "*.xml")
     return next((file for file in files if file.suffix == ".xml" and _find_content(file) == content), None)
 
 

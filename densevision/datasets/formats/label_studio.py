@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from densevision.datasets.formats.coco import is_integer
+from densevision.datasets.formats.coco_lists import is_integer
 from densevision.datasets.formats.label_files import (
     ellipse_polygon,
     parse_numbers,

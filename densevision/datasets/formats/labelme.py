@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from densevision.datasets.formats.coco import is_integer
+from densevision.datasets.formats.coco_lists import is_integer
 from densevision.datasets.formats.coco_objects import MIN_POLYGON_POINTS
 from densevision.datasets.formats.label_files import ellipse_polygon, read_head, read_json, skip_shape_without_area
 from densevision.datasets.formats.labeled_objects import LabeledImage, LabeledObject, MaskWindow, place_window

@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from densevision.datasets.formats.coco import is_integer
+from densevision.datasets.formats.coco_lists import is_integer
 from densevision.datasets.formats.label_files import parse_numbers, read_json, skip_shape_without_area
 from densevision.datasets.formats.labeled_objects import LabeledImage, LabeledObject, MaskWindow
 from densevision.io.image import MAX_PIXELS
-from densevision.io.image_files import IMAGE_SUFFIXES, MAX_INT32, list_files
+from densevision.io.image_files import IMAGE_SUFFIXES, MAX_INT32, list_files, list_folders
 from densevision.io.label_issues import IssueKind, LabelIssues
 from densevision.ops.masks import encode
 
@@ -90,7 +90,7 @@ def _parse_objects(file: Path, entries: list[Any], issues: LabelIssues) -> Itera
 def _list_datasets(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    candidates = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
+    candidates = [folder, *list_folders(folder)]
     return [path for path in candidates if (path / "img").is_dir() and (path / "ann").is_dir()]
 
 
