@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from densevision.published_weights import convert_weights, list_weights
     from densevision.publishing import push
     from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, Result, SemanticMap
+    from densevision.selection import find_similar, select
     from densevision.system_checks import doctor
 
 disable_telemetry()
@@ -45,6 +46,7 @@ _MODULES = {
     "densevision.publishing": ("push",),
     "densevision.results": ("DepthMap", "Detections", "FlowField", "Image", "Instances", "JointResult")
     + ("Result", "SemanticMap"),
+    "densevision.selection": ("find_similar", "select"),
     "densevision.system_checks": ("doctor",),
 }
 _LAZY = {name: module for module, names in _MODULES.items() for name in names}
@@ -76,6 +78,7 @@ __all__ = [
     "doctor",
     "evaluate",
     "export",
+    "find_similar",
     "info",
     "list_models",
     "list_weights",
@@ -85,6 +88,7 @@ __all__ = [
     "predict",
     "push",
     "score",
+    "select",
     "train",
     "tune",
 ]

@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-VERBS = "train predict evaluate score export check info benchmark analyze compare robustness".split()
+VERBS = "train predict evaluate score export check info benchmark analyze compare robustness select".split()
 TINY = ["train.epochs=1", "train.batch=4", "backbone.pretrained=false", "data.size=[128,128]"]
 
 

@@ -31,6 +31,7 @@ VERBS = {
     "analyze": "Analyze which kinds of errors occur and what they cost.",
     "compare": "Compare two models or prediction files, with confidence intervals.",
     "robustness": "Measure how a model degrades under corruptions.",
+    "select": "Select the images to label next.",
 }
 _AUTOLABEL = {"autolabel": "Write predictions as labels that people correct in an annotation program."}
 TASK_VERBS = {
@@ -51,6 +52,7 @@ COMMANDS = {
     "models": "List architectures, weights and backbones.",
     "info": "Show what a weights file, exported model or run folder is.",
     "convert": "Convert a dataset into another format.",
+    "similar": "Find near-duplicates, or the images most similar to one.",
     "convert-weights": "Convert published weights of other projects.",
     "push": "Publish trained weights on the Hugging Face Hub or in a folder.",
 }
