@@ -171,7 +171,7 @@ def test_compare_results__analytic_values() -> None:
         for vector in ((3, 4), (0, 0))
     ]
     assert compare_results(*flows) == pytest.approx(5 / 3.5)
-    pictures = [Image(pixels=np.full((4, 4, 3), value, np.float32), size=(4, 4)) for value in (0.25, 0.75)]
+    pictures = [Image(image=np.full((4, 4, 3), value, np.float32), size=(4, 4)) for value in (0.25, 0.75)]
     assert compare_results(*pictures) == 0.5
     joint = [JointResult(size=(4, 4), results={"semantic": a, "depth": b}) for a, b in zip(maps, depths)]
     assert compare_results(*joint) == pytest.approx(0.375)
