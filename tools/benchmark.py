@@ -1,6 +1,6 @@
 """Measures start-up, COCO scoring and opening beside peers, images/s of training and prediction, and memory.
 
-    python tools/benchmark.py [start] [score] [speed] [memory] [check] [opening] [--out FILE]
+    python tools/benchmark.py [start] [score] [speed] [memory] [check] [opening] [peers] [--out FILE]
 
 Every figure is a ratio against a named peer measured in the same run, or stands beside the machine's description.
 """
@@ -186,6 +186,13 @@ def _coco(folder: Path, images: int) -> Path:
     return file
 
 
+def peers() -> dict[str, Any]:
+    """All rows of `benchmark_peers.py`: the same work by other libraries, in turns."""
+    from benchmark_peers import measure_rows
+
+    return measure_rows()
+
+
 def _jpegs(folder: Path, images: int) -> int:
     """Images of 320 x 240 of coarse noise, no two alike, with five boxes each, as YOLO txt; a tenth validates."""
     import cv2
@@ -277,7 +284,15 @@ def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:
     )
 
 
-PARTS = {"start": start, "score": score, "speed": speed, "memory": memory, "check": check, "opening": opening}
+PARTS = {
+    "start": start,
+    "score": score,
+    "speed": speed,
+    "memory": memory,
+    "check": check,
+    "opening": opening,
+    "peers": peers,
+}
 
 
 @click.command(help=__doc__)
