@@ -508,7 +508,7 @@ def export(
     weights: Any = None,
     *,
     out: PathLike | None = None,
-    export_format: Literal["onnx", "openvino", "torch"] = "onnx",
+    export_format: Literal["onnx", "openvino", "torch", "triton"] = "onnx",
     overrides: Overrides = None,
     decode: bool = True,
     half: bool = False,
@@ -524,8 +524,10 @@ def export(
     Args:
         task: Refuse weights of any other task; needed when no weights are given.
         weights: A file, a name, or a predictor from `load`; the bundled demo weights by default.
-        out: The file to write; by default beside the weights, or in the working folder for names.
-        export_format: "onnx", "openvino" or "torch".
+        out: The file to write; by default beside the weights, or in the working folder for names. For "triton" a new
+            folder.
+        export_format: "onnx", "openvino", "torch", or "triton": a folder with config.pbtxt and the ONNX file, for the
+            model repository of the Triton Inference Server.
         overrides: Dotted names to values of the weights' own config, such as `{"scale": 3}`; the file keeps them.
         decode: Include postprocessing, or stop at the raw outputs.
         half: Store and compute in half precision.
@@ -539,7 +541,7 @@ def export(
         quiet: Suppress progress bars.
 
     Returns:
-        The file.
+        The file, or the folder.
 
     Raises:
         UsageError: An option does not exist or has no effect.
@@ -548,16 +550,19 @@ def export(
     """
     from densevision.exporting.export import SUFFIXES
     from densevision.exporting.export import export as write
+    from densevision.exporting.triton import export_triton
 
     predictor = copy_predictor(weights, task)
     predictor.configure(overrides or {})
     is_file = isinstance(weights, (str, os.PathLike)) and Path(weights).is_file()
-    if out is None and is_file and export_format in SUFFIXES:
-        out = Path(weights).with_suffix(SUFFIXES[export_format])
+    if out is None and is_file and export_format in (*SUFFIXES, "triton"):
+        out = Path(weights).with_suffix(SUFFIXES.get(export_format, ""))
     if quantize is None:
         for name, value in (("calibration", calibration), ("keep_float", keep_float)):
             if value:
                 raise UsageError("has no effect without quantize", field=name, value=value, hint="Add quantize=int8.")
+        if export_format == "triton":
+            return export_triton(predictor, out, decode=decode, half=half, tolerance=tolerance, images=images)
         return write(predictor, out, export_format, decode=decode, half=half, tolerance=tolerance, images=images)
     from densevision.inference.progress import hide_progress, show_progress
     from densevision.quantization.export import export_quantized

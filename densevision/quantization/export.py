@@ -154,7 +154,7 @@ class _Loss:
 
 def _check_support(predictor: Predictor, export_format: str) -> None:
     """Refuses formats and tasks that have no export in integers."""
-    if export_format in SUFFIXES and export_format not in _GRAPHS:
+    if export_format in (*SUFFIXES, "triton") and export_format not in _GRAPHS:
         hint = f"Use {' or '.join(_GRAPHS)}."
         raise UsageError("has no effect on this format", field="quantize", value=export_format, hint=hint)
     for name in (predictor.task.name, *predictor.task.parts):

@@ -21,11 +21,13 @@ def command(task: str) -> click.Command:
     @click.option(
         "--format",
         "export_format",
-        type=click.Choice(["onnx", "openvino", "torch"]),
+        type=click.Choice(["onnx", "openvino", "torch", "triton"]),
         default="onnx",
         show_default=True,
     )
-    @click.option("--out", metavar="FILE", help="The file to write; beside the weights by default.")
+    @click.option(
+        "--out", metavar="PATH", help="The file to write, for triton a new folder; beside the weights by default."
+    )
     @click.option(
         "--decode/--raw", default=True, show_default=True, help="Include postprocessing, or stop at the raw outputs."
     )
