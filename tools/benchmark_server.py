@@ -3,26 +3,33 @@
     python tools/benchmark_server.py [--task detection] [--clients 16] [--requests 2000] [--out FILE]
 
 Clients send small images of different sizes as fast as they get responses. Reported are failures, the largest
-difference from `predict`, latencies as clients see them, and the memory of the server over time. The last part sends
-SIGTERM under load, and counts accepted requests without a response.
+difference from `predict`, latencies as clients see them, and the memory of the server over time. The other parts send
+more requests at a time than the queue holds, uploads that are no images or far too large, and SIGTERM under load, after
+which accepted requests without a response are counted.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import platform
+import select
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import click
 import httpx
@@ -32,6 +39,9 @@ from PIL import Image
 
 SIZES = ((64, 96), (80, 64), (96, 96), (48, 120))
 IMAGES = 24
+OVERLOAD_REQUESTS = 200
+BOMB_SIDE = 100_000
+CHUNK = 1 << 16
 FIELDS = {"detection": "scores", "depth": "depth", "semantic": "labels"}
 """Task -> field of its results that is compared."""
 
@@ -107,6 +117,98 @@ def measure_load(task: str, clients: int, requests: int, files: list[Path], expe
     }
 
 
+def measure_overload(task: str, clients: int, file: Path) -> dict[str, Any]:
+    """Sends four times as many requests at a time as the queue holds: the others are refused, and none is lost."""
+    bound = max(1, clients // 4)
+    process, url = start_server(task, ["--queue", str(bound), "--timeout", "120"])
+    content, statuses, refusals = file.read_bytes(), Counter(), []
+
+    def send(_: int) -> None:
+        start = time.perf_counter()
+        response = httpx.post(
+            f"{url}/v1/{task}/predict", files={"image": ("a.png", content)}, timeout=300, verify=False
+        )
+        statuses[str(response.status_code)] += 1
+        if response.status_code == 429:
+            refusals.append(time.perf_counter() - start)
+            assert response.headers["Retry-After"]
+
+    try:
+        with ThreadPoolExecutor(clients) as pool:
+            list(pool.map(send, range(OVERLOAD_REQUESTS)))
+    finally:
+        process.terminate()
+        code = process.wait(120)
+    slowest = round(1000 * max(refusals, default=0.0))
+    return {
+        "queue": bound,
+        "clients": clients,
+        "statuses": dict(statuses),
+        "slowest_429_ms": slowest,
+        "exit_code": code,
+    }
+
+
+def make_hostile_uploads() -> dict[str, tuple[str, bytes]]:
+    """Uploads that must be refused: name of the file and content."""
+    image = Image.fromarray(np.zeros((64, 64, 3), np.uint8))
+    png, jpeg = io.BytesIO(), io.BytesIO()
+    image.save(png, "PNG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)).save(jpeg, "JPEG")
+    rows = zlib.compress(b"\0" * (BOMB_SIDE // 8 + 1) * 4096, 9)  # the head of an image of one bit per pixel
+    header = struct.pack(">IIBBBBB", BOMB_SIDE, BOMB_SIDE, 1, 0, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", rows), (b"IEND", b""))
+    bomb = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
+    )
+    return {
+        "PNG of 100,000 x 100,000 pixels": ("a.png", bomb),
+        "truncated JPEG": ("a.jpg", jpeg.getvalue()[: len(jpeg.getvalue()) // 2]),
+        "truncated PNG": ("a.png", png.getvalue()[:60]),
+        "HTML named .jpg": ("a.jpg", b"<!DOCTYPE html><html><body>no image</body></html>"),
+        "empty": ("a.jpg", b""),
+        "100 MB": ("a.jpg", b"\xff\xd8" + bytes(100_000_000)),
+    }
+
+
+def measure_hostile(task: str, file: Path) -> dict[str, Any]:
+    """Sends uploads that must be refused, and whether the server still serves afterwards."""
+    process, url = start_server(task, [])
+    outcomes, memory = {}, psutil.Process(process.pid)
+    before = memory.memory_info().rss
+    try:
+        for name, (file_name, content) in make_hostile_uploads().items():
+            outcomes[name] = send_hostile(url, task, file_name, content)
+        good = httpx.post(f"{url}/v1/{task}/predict", files={"image": ("a.png", file.read_bytes())}, timeout=120)
+        growth = round((memory.memory_info().rss - before) / 1e6)
+    finally:
+        process.terminate()
+        code = process.wait(120)
+    return {"uploads": outcomes, "status_afterwards": good.status_code, "memory_growth_mb": growth, "exit_code": code}
+
+
+def send_hostile(url: str, task: str, file_name: str, content: bytes) -> dict[str, Any]:
+    """Sends one upload through a socket, which reads the response while the body is still on its way."""
+    address = urlsplit(url)
+    boundary = "frontier"
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{file_name}"\r\n\r\n'.encode()
+    body = head + content + f"\r\n--{boundary}--\r\n".encode()
+    request = (
+        f"POST /v1/{task}/predict HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\n"
+        f"Content-Type: multipart/form-data; boundary={boundary}\r\nConnection: close\r\n\r\n"
+    ).encode()
+    rest, start = memoryview(request + body), time.perf_counter()
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        while True:
+            readable, writable, _ = select.select([connection], [connection] if rest else [], [], 60)
+            if readable:
+                status = int(connection.recv(64).split()[1])
+                break
+            rest = rest[connection.send(rest[:CHUNK]) :] if writable else rest
+    milliseconds = round(1000 * (time.perf_counter() - start))
+    return {"status": status, "ms": milliseconds, "sent_mb": round((len(request) + len(body) - len(rest)) / 1e6, 1)}
+
+
 def measure_drain(task: str, clients: int, file: Path) -> dict[str, Any]:
     """Sends SIGTERM under load; a request is lost if its connection was made and no response came."""
     process, url = start_server(task, ["--queue", str(2 * clients)])
@@ -115,7 +217,9 @@ def measure_drain(task: str, clients: int, file: Path) -> dict[str, Any]:
     def send(_: int) -> None:
         while not stop.is_set():
             try:  # a connection of its own for each request: none is closed while it is idle
-                response = httpx.post(f"{url}/v1/{task}/predict", files={"image": ("a.png", content)}, timeout=120)
+                response = httpx.post(
+                    f"{url}/v1/{task}/predict", files={"image": ("a.png", content)}, timeout=120, verify=False
+                )
                 outcomes[str(response.status_code)] += 1
             except httpx.ConnectError:
                 outcomes["refused after SIGTERM"] += 1
@@ -157,6 +261,8 @@ def main(task: str, clients: int, requests: int, out: Path | None) -> None:
             "python": platform.python_version(),
             "cores": len(os.sched_getaffinity(0)),
             "load": measure_load(task, clients, requests, files, expected),
+            "overload": measure_overload(task, clients, files[0]),
+            "hostile": measure_hostile(task, files[0]),
             "drain": measure_drain(task, clients, files[0]),
         }
     text = json.dumps(report, indent=1)
