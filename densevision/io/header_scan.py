@@ -23,7 +23,7 @@ _FRAME_MARKERS = (0xC0, 0xC1, 0xC2)
 """Baseline, extended and progressive JPEG with Huffman codes."""
 _PLAIN_MARKERS = frozenset([0xC4, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0)])
 """Segments that do not change the size: tables, restart interval, comment, application data."""
-_EXIF, _XMP, _MULTI_PICTURE = b"Exif\0\0", b"http://ns.adobe.com/x", b"MPF\0"
+_EXIF, _XMP, _MPF = b"Exif\0\0", b"http://ns.adobe.com/x", b"MPF\0"
 _ORIENTATION = 0x0112
 _EXIF_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 """EXIF type -> bytes per value."""
@@ -115,7 +115,7 @@ def _parse_jpeg(head: bytes) -> tuple[int, int] | None:
                 orientation = _parse_exif(segment[6:])
                 if not orientation:
                     return None
-        elif marker == 0xE2 and head.startswith(_MULTI_PICTURE, position + 4):
+        elif marker == 0xE2 and head.startswith(_MPF, position + 4):
             return None
         position += 2 + length
     return None

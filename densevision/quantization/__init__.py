@@ -1,1 +1,1 @@
-"""Export in 8-bit integers, judged by the metric of the task."""
+"""Export in 8-bit integers, accepted by the metric of the task."""

@@ -88,16 +88,16 @@ def export_quantized(
     inputs = CalibrationInputs(reference.task.open_dataset("train"), reference.task.input_spec)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.stem}-") as folder:
-        names = ("float", "bare", "judged")
-        in_float, bare, judged = (Path(folder) / name / path.name for name in names)
-        for file in (bare, judged):
+        names = ("float", "bare", "candidate")
+        in_float, bare, candidate = (Path(folder) / name / path.name for name in names)
+        for file in (bare, candidate):
             file.parent.mkdir()
         export(copy.copy(weights), in_float, export_format, decode)
         metadata = load_exported(in_float).metadata
         selection = _quantize(graph, in_float, bare, inputs, keep_float)
         metadata = replace(metadata, quantization={"type": "int8"}, differences={}, images=0)
-        graph.write_metadata(bare, judged, _make_texts(weights, metadata))
-        loss = _measure_loss(reference, load_exported(judged), data, progress)
+        graph.write_metadata(bare, candidate, _make_texts(weights, metadata))
+        loss = _measure_loss(reference, load_exported(candidate), data, progress)
         _check_loss(loss, tolerance, path, selection)
         record = {"type": "int8", **loss.to_dict(), "tolerance": tolerance, "data": dict(data)}
         calibration = {"split": "train", "images": len(inputs)}
@@ -106,7 +106,7 @@ def export_quantized(
         metadata = replace(metadata, quantization=record, images=len(trials))
         with write_atomically(path) as temporary:
             graph.write_metadata(bare, temporary, _make_texts(weights, metadata))
-            _verify_copy(load_exported(judged), load_exported(temporary), trials, path)
+            _verify_copy(load_exported(candidate), load_exported(temporary), trials, path)
     return path
 
 
@@ -212,13 +212,15 @@ def _check_loss(loss: _Loss, tolerance: float, path: Path, selection: Selection)
         raise ExportError(problem, file=path, field=loss.metric, value=loss.loss, hint=hint)
 
 
-def _verify_copy(judged: ExportedPredictor, written: ExportedPredictor, samples: Sequence[Sample], path: Path) -> None:
-    """Checks that the written file predicts as the one that was judged, on images of odd sizes, alone and together."""
+def _verify_copy(
+    candidate: ExportedPredictor, written: ExportedPredictor, samples: Sequence[Sample], path: Path
+) -> None:
+    """Checks that the written file predicts as the one that was evaluated, alone and together, of odd sizes."""
     for batch in split_batches(samples):
-        expected, outputs = (_run(each, batch) for each in (judged, written))
+        expected, outputs = (_run(each, batch) for each in (candidate, written))
         for name, tensor in expected.items():
             if not tensor.equal(outputs[name]):
-                raise ExportError("the written file differs from the one that was judged", file=path, field=name)
+                raise ExportError("the written file differs from the one that was evaluated", file=path, field=name)
 
 
 def _run(predictor: ExportedPredictor, samples: Sequence[Sample]) -> Tensors:

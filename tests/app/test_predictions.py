@@ -219,6 +219,8 @@ def test_downloads__every_format_is_written(task: str, tmp_path: Path) -> None:
             with pytest.raises(UsageError, match="focal"):
                 save_predictions([prediction], 0.0, name, tmp_path)
             continue
+        if name == "flo5":
+            pytest.importorskip("h5py")
         file = save_predictions([prediction], 0.0, name, tmp_path)
         assert file.name == f"a.{name}" and file.stat().st_size > 0
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 import densevision
-from densevision import api
+from densevision import loading
 from densevision.cached_property import cached_property
 from densevision.inference.sharing import EvaluationMode, ForkSafeLock
 from densevision.published_weights import find_bundled_weights
@@ -113,15 +113,15 @@ def test_predict__spawned_processes(weights: dict[str, Path], tmp_path: Path) ->
 
 
 def test_predict__threads_share_one_load(weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    loads, real = [], api.load
+    loads, real = [], loading.load
 
     def slow(*arguments: object, **keywords: object) -> object:
         loads.append(arguments)
         time.sleep(0.05)
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr(api, "load", slow)
-    monkeypatch.setattr(api, "_cache", {})
+    monkeypatch.setattr(loading, "load", slow)
+    monkeypatch.setattr(loading, "_cache", {})
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: predict("depth", weights), range(8)))
     assert len(loads) == 1

@@ -96,7 +96,7 @@ def export(predictor: TorchPredictor, data: Path, out: Path, **options) -> Path:
 
 
 @pytest.mark.parametrize(("name", "suffix"), FORMATS)
-def test_int8__predicts_as_it_was_judged_and_says_what_it_loses(name, suffix, data, tmp_path):
+def test_int8__predicts_as_evaluated_and_says_what_it_loses(name, suffix, data, tmp_path):
     path = export(build(), data, tmp_path / f"net{suffix}", export_format=name)
     record = load_exported(path).metadata.quantization
     assert record["metric"] == "mIoU" and record["float32"] == 1.0

@@ -86,7 +86,7 @@ def _parse_objects(
     for key, entry in entries:
         field = f"metadata.{key}"
         kind, *numbers = entry["xy"]
-        if kind in WITHOUT_AREA:
+        if isinstance(kind, int) and kind in WITHOUT_AREA:
             skip_shape_without_area(file, field, WITHOUT_AREA[kind], issues)
             continue
         label = _get_class(entry, attribute)
