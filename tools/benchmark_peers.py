@@ -31,10 +31,11 @@ ROWS = load_rows()
 def main(names: tuple[str, ...], repeats: int, out: Path | None, plot: Path | None) -> None:
     """Runs the command."""
     rows: dict[str, Any] = json.loads(out.read_text())["rows"] if out is not None and out.exists() else {}
-    rows |= measure_rows(names or list(ROWS), repeats)
-    if out is not None:
-        command = "python tools/benchmark_peers.py --repeats N --out FILE"
-        out.write_text(json.dumps({"command": command, "seed": 0, "rows": rows}, indent=1) + "\n")
+    for name in names or ROWS:
+        rows |= measure_rows([name], repeats)
+        if out is not None:  # after each row: all of them take long
+            command = f"python tools/benchmark_peers.py --repeats {repeats} --out FILE"
+            out.write_text(json.dumps({"command": command, "seed": 0, "rows": rows}, indent=1) + "\n")
     if plot is not None:
         draw_rows(rows, plot)
 
@@ -71,12 +72,16 @@ def draw_rows(rows: dict[str, Any], file: Path) -> None:
             if name not in row["comparison"]:
                 continue
             share = 1 / row["comparison"][name]["times_faster"]
-            axes.barh(place + offset, share, 0.38, color=color, label=None if place else name)
-            axes.text(share + 0.01, place + offset, f"{1 / share:.2f}x", va="center", fontsize=8)
+            axes.barh(place + offset, share, 0.38, color=color, label=None if place else name, zorder=2)
+            label = f"{1 / share:.2f}x as fast"
+            axes.text(share + 0.01, place + offset, label, va="center", fontsize=8).set_bbox(
+                {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            )
     axes.axvline(1, color="#444444", linewidth=1)
     axes.set_yticks(range(len(measured)), [row["label"] for row in reversed(measured)], fontsize=8)
     axes.set_xlabel("time / time of the fastest other library (float32 against float32; auto against any)", fontsize=8)
-    axes.legend(fontsize=8, loc="lower right", frameon=False)
+    axes.margins(x=0.12, y=0.01)
+    figure.legend(fontsize=8, loc="outside upper right", frameon=False, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=120)
 
