@@ -108,11 +108,9 @@ def test_card__of_a_part_names_no_file(weights: Path) -> None:
     assert safe.heads["depth"].data.path == "scenes:4:0" and safe.heads["depth"].data.train is None  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 @pytest.mark.export
-@pytest.mark.parametrize(
-    "export_format",
-    [pytest.param("onnx", marks=pytest.mark.slow), pytest.param("openvino", marks=pytest.mark.slow), "torch"],
-)
+@pytest.mark.parametrize("export_format", ["onnx", "openvino", "torch"])
 def test_export__one_file_with_all_outputs(export_format: Any, weights: Path, tmp_path: Path) -> None:
     """`export` itself refuses a file whose outputs differ from PyTorch."""
     suffix = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}[export_format]
