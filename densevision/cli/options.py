@@ -33,6 +33,7 @@ __all__ = [
     "select_given",
     "sequence_options",
     "set_option",
+    "unpack_sources",
     "weights_option",
 ]
 
@@ -138,6 +139,11 @@ def count_options(task: str) -> Callable[[Function], Function]:
         help="Count objects inside this polygon, by class, into counts.csv; repeatable.",
     )
     return lambda function: line(zone(function))
+
+
+def unpack_sources(sources: tuple[str, ...]) -> str | list[str]:
+    """One source as it is, several as a list, as the functions of the API take them."""
+    return sources[0] if len(sources) == 1 else list(sources)
 
 
 def _parse_numbers(ctx: click.Context, param: click.Parameter, texts: tuple[str, ...]) -> tuple[list[float], ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from densevision.cli.options import json_flag, quiet_flag, select_given
+from densevision.cli.options import json_flag, quiet_flag, select_given, unpack_sources
 from densevision.escaping import escape_control, escape_json
 
 __all__ = ["command"]
@@ -45,7 +45,7 @@ def command() -> click.Command:
         if not query and options["count"] is not None:
             raise click.UsageError("--count has no effect without --query.")
         configure_logging(quiet or as_json)
-        target = source[0] if len(source) == 1 else list(source)
+        target = unpack_sources(source)
         pairs = find_similar(target, list(query) or None, **select_given(options))
         if as_json:
             click.echo(escape_json(json.dumps([asdict(pair) for pair in pairs], ensure_ascii=False)))

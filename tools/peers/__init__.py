@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -40,12 +39,14 @@ class Row:
         prepare: Folder for files -> name of each library and precision, and the call that does the work.
         peers: Packages that are compared with.
         target: How many times faster than the best other library "auto" shall be, None without a target.
+        needs_gradients: Whether the calls compute gradients.
     """
 
     label: str
     prepare: Callable[[Path], dict[str, Call]]
     peers: tuple[str, ...]
     target: float | None = None
+    needs_gradients: bool = False
 
 
 def load_rows() -> dict[str, Row]:
@@ -61,16 +62,16 @@ def measure_row(row: Row, repeats: int) -> dict[str, Any]:
     missing = [name for name in row.peers if not _find_version(name)]
     if missing:
         return {"label": row.label, "not_measured": f"not installed: {', '.join(missing)}"}
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         calls = row.prepare(Path(folder))
-        stack.enter_context(torch.inference_mode(mode=not row.label.startswith("training")))
         wall: dict[str, list[float]] = {name: [] for name in calls}
         cpu: dict[str, list[float]] = {name: [] for name in calls}
         for turn in range(WARM_UP + repeats):
             for name, call in calls.items():
                 wall_start, cpu_start = time.perf_counter(), _measure_cpu()
-                call()
+                with torch.inference_mode(not row.needs_gradients):
+                    call()
                 if turn >= WARM_UP:
                     wall[name].append(time.perf_counter() - wall_start)
                     cpu[name].append(_measure_cpu() - cpu_start)

@@ -85,6 +85,10 @@ def _make_step(network: nn.Module, compute_loss: Any, dtype: torch.dtype) -> Cal
 
 ROWS = {
     "training_step": Row(
-        f"training step of a nano detector, {BATCH} images of {SIDE} x {SIDE}", prepare, ("ultralytics",), 1.25
+        f"training step of a nano detector, {BATCH} images of {SIDE} x {SIDE}",
+        prepare,
+        ("ultralytics",),
+        1.25,
+        needs_gradients=True,
     )
 }

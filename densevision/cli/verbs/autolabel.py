@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from densevision.cli.options import json_flag, quiet_flag, select_given, set_option, weights_option
+from densevision.cli.options import json_flag, quiet_flag, select_given, set_option, unpack_sources, weights_option
 from densevision.escaping import escape_control, escape_json
 
 __all__ = ["command"]
@@ -53,7 +53,7 @@ def command(task: str) -> click.Command:
         from densevision.labeling import autolabel as write_labels
 
         configure_logging(quiet or as_json)
-        target = source[0] if len(source) == 1 else list(source)
+        target = unpack_sources(source)
         report = write_labels(target, task, weights, **select_given(options))
         if as_json:
             images = [asdict(review) for review in report.reviews]

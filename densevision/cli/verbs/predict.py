@@ -20,6 +20,7 @@ from densevision.cli.options import (
     select_given,
     sequence_options,
     set_option,
+    unpack_sources,
     weights_option,
 )
 from densevision.errors import DataError
@@ -75,7 +76,7 @@ def command(task: str) -> click.Command:
         from densevision.cli.printing import configure_logging
 
         configure_logging(quiet)
-        target = source[0] if len(source) == 1 else list(source)
+        target = unpack_sources(source)
         given: dict[str, Any] = {"overrides": overrides, **select_given(options)}
         if options["engine"] == "ray":
             more = {**given, **ray_options, "save": save or ("parquet",), "quiet": quiet}

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from densevision.cli.options import json_flag, predict_options, quiet_flag, select_given, weights_option
+from densevision.cli.options import json_flag, predict_options, quiet_flag, select_given, unpack_sources, weights_option
 from densevision.escaping import escape_control, escape_json
 
 __all__ = ["command"]
@@ -52,7 +52,7 @@ def command(task: str) -> click.Command:
 
         configure_logging(quiet or as_json)
         rows = select_images(
-            source[0] if len(source) == 1 else list(source),
+            unpack_sources(source),
             task,
             weights,
             labeled=list(labeled) or None,
