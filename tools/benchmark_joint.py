@@ -46,6 +46,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "instance": {"arch": "mask_rcnn", "model": {"min_size": 320, "max_size": 448, "fpn_channels": 64}},
 }
 """What differs from the defaults, of every task."""
+JOINT_OPTIONS: dict[str, dict[str, Any]] = {"scenes": {"balance.weights": {"detection": 2}}, "thirds": {}, "photos": {}}
+"""What differs from the defaults of the joint model itself, of every comparison."""
 METRICS = {
     "detection": ("AP", "AP50"),
     "semantic": ("mIoU", "aAcc"),
@@ -67,6 +69,7 @@ class Plan:
         validation: The dataset of the evaluation.
         train: Options of all models.
         epochs: Of every model.
+        joint: Options of the joint model alone.
     """
 
     tasks: tuple[str, ...]
@@ -74,6 +77,7 @@ class Plan:
     validation: str
     train: dict[str, Any]
     epochs: int
+    joint: dict[str, Any]
 
     @property
     def is_shared(self) -> bool:
@@ -129,12 +133,12 @@ def make_plan(
             raise click.UsageError("photos needs --photos FOLDER.")
         tasks = ("detection", "semantic", "instance")
         train |= {"data.size": 320, "train.lr": 1e-3, "train.warmup_epochs": 2}
-        return Plan(tasks, dict.fromkeys(tasks, str(photos)), str(photos), train, photo_epochs)
+        return Plan(tasks, dict.fromkeys(tasks, str(photos)), str(photos), train, photo_epochs, JOINT_OPTIONS[part])
     data = dict.fromkeys(tasks, f"scenes:{images}:0")
     if part == "thirds":
         data = {task: f"scenes:{images // 3}:{seed}" for seed, task in enumerate(tasks, 1)}
         epochs *= 2
-    return Plan(tasks, data, f"scenes:{images}:0", train, epochs)
+    return Plan(tasks, data, f"scenes:{images}:0", train, epochs, JOINT_OPTIONS[part])
 
 
 def compare_models(plan: Plan, folder: Path) -> dict[str, Any]:
@@ -145,7 +149,7 @@ def compare_models(plan: Plan, folder: Path) -> dict[str, Any]:
         weights[task], seconds[task] = train(task, plan.data[task], {**shared, **OPTIONS[task]}, folder / task)
     sections = {f"{task}.{name}": value for task in plan.tasks for name, value in OPTIONS[task].items()}
     augment = {"augment.scale": [0.7, 1.4]}
-    options = {**shared, **sections, **augment, "tasks": list(plan.tasks)}
+    options = {**shared, **sections, **augment, **plan.joint, "tasks": list(plan.tasks)}
     data = plan.validation if plan.is_shared else None
     if data is None:
         options |= {f"{task}.data.path": path for task, path in plan.data.items()}
@@ -166,6 +170,7 @@ def compare_models(plan: Plan, folder: Path) -> dict[str, Any]:
         "cpu_seconds_of_training": seconds,
         "options": {name: value for name, value in shared.items() if name != "backbone.pretrained"},
         "options_of_tasks": {task: OPTIONS[task] for task in plan.tasks},
+        "options_of_the_joint_model": plan.joint,
     }
 
 
