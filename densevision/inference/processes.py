@@ -11,8 +11,10 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 __all__ = [
+    "connect_processes",
     "find_run_to_join",
     "gather_objects",
     "get_launch_rank",
@@ -55,11 +57,28 @@ def join_launched_processes() -> Iterator[None]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
     # Objects are gathered by way of the CPU. A process may be slower than the others by the largest image.
-    dist.init_process_group("gloo", timeout=timedelta(hours=GATHER_HOURS))
+    connect_processes("gloo", timedelta(hours=GATHER_HOURS))
     try:
         yield
     finally:
         dist.destroy_process_group()
+
+
+def connect_processes(backend: str, timeout: timedelta | None = None) -> None:
+    """Connects the processes that torchrun started, also after it has started them again.
+
+    The key-value store of torchrun outlives the processes (PyTorch 2.14): each start has keys of its own, so that
+    nobody finds the addresses of processes that have failed.
+
+    Args:
+        backend: As for `torch.distributed.init_process_group`.
+        timeout: How long a process waits for the others; PyTorch's default without it.
+    """
+    store, rank, world_size = next(rendezvous("env://"))
+    start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    dist.init_process_group(
+        backend, store=dist.PrefixStore(f"start_{start}", store), rank=rank, world_size=world_size, timeout=timeout
+    )
 
 
 def find_run_to_join() -> Path | None:

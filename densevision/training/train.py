@@ -19,6 +19,7 @@ from densevision.inference.loader import make_training_loader
 from densevision.inference.predictor import load_matching_weights
 from densevision.inference.processes import (
     RUN_VARIABLE,
+    connect_processes,
     find_run_to_join,
     get_launch_rank,
     get_launch_world_size,
@@ -241,6 +242,8 @@ def _build_fabric(task: Task, folder: RunFolder) -> Fabric:
         # Heads of a joint model without labels in a batch are not used.
         has_unused_parameters = has_several_optimizers or len(task.parts) > 1
         strategy_name = "ddp_find_unused_parameters_true" if has_unused_parameters else "ddp"
+    if is_restarted():  # Fabric uses a connection that it finds
+        connect_processes("nccl" if device.type == "cuda" else "gloo")
     return Fabric(
         accelerator=device.type,
         devices=[device.index] if device.index is not None and train.devices == 1 else train.devices,

@@ -88,6 +88,33 @@ def test_two_nodes_equal_two_devices__and_resume_exactly(settings: dict[str, Any
 
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
+def test_a_worker_that_dies__is_started_again_and_the_run_ends_the_same(
+    settings: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\n"
+        "if os.environ.get('RANK') == '1' and os.environ.get('TORCHELASTIC_RESTART_COUNT') == '0':\n"
+        "    import densevision.training.validation as module\n"
+        "    end = module.EpochEnd.__call__\n"
+        "    def end_and_die(self, row):\n"
+        "        end(self, row)\n"
+        "        os._exit(9)\n"
+        "    module.EpochEnd.__call__ = end_and_die\n"
+    )
+    command = ["detection", "train", "--data", DATA, "--quiet", *list_options({**settings, "train.devices": 2})]
+    launch([*command, "--out", str(tmp_path / "whole")], processes=2)
+    path = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(tmp_path), path)))
+    try:
+        launch([*command, "--out", str(tmp_path / "again")], processes=2, options=["--max-restarts=1"])
+    finally:
+        os.environ["PYTHONPATH"] = path
+    assert len(RunFolder(tmp_path / "again").read_rows()) == 2
+    assert have_same_weights(tmp_path / "whole", tmp_path / "again")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("task", ["detection", "semantic"])
 def test_evaluate__two_processes_equal_one_and_print_once(task: str, tmp_path: Path) -> None:
     command = [task, "evaluate", "--data", "scenes:200:3", "--quiet", "--json", "--batch", "3", "--device", "cpu"]
