@@ -91,6 +91,8 @@ class Plan:
 @click.option("--epochs", default=6, show_default=True, help="Epochs of `scenes`; `thirds` have twice as many.")
 @click.option("--photo-epochs", default=40, show_default=True, help="Epochs of `photos`.")
 @click.option("--photos", type=click.Path(exists=True, path_type=Path), help="A COCO dataset with masks.")
+@click.option("--size", default=192, show_default=True, help="Side of the canvas of `scenes` and `thirds`.")
+@click.option("--photo-size", default=320, show_default=True, help="Side of the canvas of `photos`.")
 @click.option("--backbone", default="mobilenetv2_100", show_default=True, help="The timm backbone of all models.")
 @click.option("--backbone-weights", default="true", show_default=True, help="A file, or timm's own.")
 @click.option("--work", default="runs/benchmark_joint", show_default=True, type=click.Path(path_type=Path))
@@ -114,14 +116,22 @@ def main(parts: tuple[str, ...], work: Path, out: Path | None, **arguments: Any)
 
 
 def make_plan(
-    part: str, images: int, epochs: int, photo_epochs: int, photos: Path | None, backbone: str, backbone_weights: str
+    part: str,
+    images: int,
+    epochs: int,
+    photo_epochs: int,
+    photos: Path | None,
+    size: int,
+    photo_size: int,
+    backbone: str,
+    backbone_weights: str,
 ) -> Plan:
     """The datasets and options of one comparison."""
     tasks = SCENE_TASKS
     train: dict[str, Any] = {
         "backbone.name": backbone,
         "backbone.pretrained": backbone_weights,
-        "data.size": 192,
+        "data.size": size,
         "train.batch": 8,
         "train.lr": 2e-3,
         "train.backbone_lr_scale": 0.3,
@@ -132,7 +142,7 @@ def make_plan(
         if photos is None:
             raise click.UsageError("photos needs --photos FOLDER.")
         tasks = ("detection", "semantic", "instance")
-        train |= {"data.size": 320, "train.lr": 1e-3, "train.warmup_epochs": 2}
+        train |= {"data.size": photo_size, "train.lr": 1e-3, "train.warmup_epochs": 2}
         return Plan(tasks, dict.fromkeys(tasks, str(photos)), str(photos), train, photo_epochs, JOINT_OPTIONS[part])
     data = dict.fromkeys(tasks, f"scenes:{images}:0")
     if part == "thirds":
