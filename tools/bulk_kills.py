@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import random
 import shutil
@@ -42,6 +43,8 @@ Process = Callable[[tuple[str, ...]], int]
 @contextlib.contextmanager
 def run_cluster() -> Iterator[subprocess.Popen]:
     """A cluster on this machine, which RAY_ADDRESS then names; ended with the block."""
+    if importlib.util.find_spec("ray") is None:
+        raise click.ClickException('trials of bulk predictions need the extra ray: pip install "densevision[ray]"')
     for _ in range(STARTS):
         command = [sys.executable, "-c", CLUSTER]
         environment = {**os.environ, "RAY_worker_niceness": "0"}
