@@ -252,7 +252,7 @@ def decode_image(path: str | os.PathLike[str], header: ImageHeader) -> np.ndarra
     if header.file_format == "PPM" and is_pnm(path):
         pixels = read_pnm(path)
     elif header.file_format in _OPENCV_FORMATS and header.mode not in ("CMYK", "F") and not is_one_pass:
-        pixels = decode_opencv(path)
+        pixels = decode_opencv(path, is_jpeg and header.mode == "RGB")
     else:
         pixels = decode_pillow(path)
     if pixels.shape[:2] != header.size:
@@ -260,22 +260,29 @@ def decode_image(path: str | os.PathLike[str], header: ImageHeader) -> np.ndarra
     return pixels
 
 
-def decode_opencv(path: str | os.PathLike[str]) -> np.ndarray:
+def decode_opencv(path: str | os.PathLike[str], is_color_jpeg: bool = False) -> np.ndarray:
     """Decodes with OpenCV to (H, W, C) RGB of the file's bit depth, ignoring EXIF.
+
+    Args:
+        path: Of the image.
+        is_color_jpeg: Whether it is a JPEG of three channels, which the decoder itself writes in the order of RGB.
 
     Raises:
         DataError: The image is corrupt or truncated.
     """
     content = read_content(path)
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION if is_color_jpeg else cv2.IMREAD_UNCHANGED
     with wrap_decoder_errors(path), silence_decoders:
         # With a destination, even None, the decoder fills NumPy's own memory; without one, a copy doubles the peak.
         if content is None:
-            pixels = cv2.imread(os.fspath(path), None, cv2.IMREAD_UNCHANGED)
+            pixels = cv2.imread(os.fspath(path), None, flags)
         else:
-            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
     if pixels is None:
         raise make_corrupt_error(path)
-    return pixels[..., None] if pixels.ndim == 2 else _swap_channels_in_place(pixels)
+    if pixels.ndim == 2:
+        return pixels[..., None]
+    return pixels if is_color_jpeg else _swap_channels_in_place(pixels)
 
 
 def decode_pillow(path: str | os.PathLike[str]) -> np.ndarray:
