@@ -10,7 +10,7 @@ import numpy as np
 from densevision.draw.colors import Color
 from densevision.errors import DataError
 
-__all__ = ["blend_color", "compute_font_size", "compute_line_width", "copy_canvas", "split_rows"]
+__all__ = ["blend_color", "compute_font_size", "compute_line_width", "copy_canvas", "prepare_canvas", "split_rows"]
 
 STRIP_PIXELS = 1 << 20
 """Pixels that are processed at a time where a whole image is recolored, to limit temporary memory."""
@@ -22,11 +22,26 @@ def copy_canvas(image: np.ndarray) -> np.ndarray:
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
+    return np.array(_check_canvas(image), order="C")
+
+
+def prepare_canvas(image: np.ndarray, in_place: bool) -> np.ndarray:
+    """The image itself where it may be drawn on, else a copy.
+
+    Raises:
+        DataError: The image is not (H, W, 3) uint8.
+    """
+    if not in_place:
+        return copy_canvas(image)
+    return np.require(_check_canvas(image), requirements=["C", "W"])
+
+
+def _check_canvas(image: np.ndarray) -> np.ndarray:
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         hint = "Convert it to 8-bit RGB with `densevision.io.image.to_display`."
         raise DataError("cannot draw on this array", value=f"{image.shape} {image.dtype}", hint=hint)
-    return np.array(image, order="C")
+    return image
 
 
 def compute_line_width(size: tuple[int, int], count: int = 1) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from densevision.draw.canvas import blend_color, compute_line_width, copy_canvas, split_rows
+from densevision.draw.canvas import blend_color, compute_line_width, copy_canvas, prepare_canvas, split_rows
 from densevision.draw.colors import INVALID_COLOR, Color, apply_colormap, build_palette, get_class_color
 from densevision.draw.legends import draw_class_legend, draw_color_bar, draw_flow_wheel
 
@@ -39,7 +39,12 @@ Kind = Literal["metric", "relative", "disparity"]
 
 
 def draw_semantic(
-    image: np.ndarray, labels: np.ndarray, names: Sequence[str], ignore: int = 255, legend: bool = True
+    image: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    ignore: int = 255,
+    legend: bool = True,
+    in_place: bool = False,
 ) -> np.ndarray:
     """Tints each pixel with the color of its class; borders between classes have the full color.
 
@@ -49,14 +54,15 @@ def draw_semantic(
         names: Class names.
         ignore: Label of pixels without a class, which are unchanged.
         legend: Draw a legend of the classes in the image, by descending area.
+        in_place: Draw on the image itself.
 
     Returns:
-        A new image of the same size and type.
+        The drawing, of the same size and type: a new image unless `in_place`.
 
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
-    canvas = copy_canvas(image)
+    canvas = prepare_canvas(image, in_place)
     counts = np.zeros(len(names), np.int64)
     for rows in split_rows((labels.shape[0], labels.shape[1])):
         strip = labels[rows]

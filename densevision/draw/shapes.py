@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import cv2
 import numpy as np
 
-from densevision.draw.canvas import blend_color, compute_line_width, copy_canvas
+from densevision.draw.canvas import blend_color, compute_line_width, prepare_canvas
 from densevision.draw.colors import Color, get_class_color, get_track_color, vary_shade
 from densevision.draw.tags import Tag, draw_tags
 
@@ -27,6 +27,7 @@ def draw_boxes(
     names: Sequence[str] = (),
     scores: np.ndarray | None = None,
     track_ids: np.ndarray | None = None,
+    in_place: bool = False,
 ) -> np.ndarray:
     """Draws boxes in the colors of their classes, with class and score, or in those of their identities.
 
@@ -41,14 +42,15 @@ def draw_boxes(
         names: Class names; a class without a name is shown by its index.
         scores: (N,) in [0, 1]; not shown if all are 1, as in ground truth.
         track_ids: (N,) identities, shown before the score; -1 is none.
+        in_place: Draw on the image itself.
 
     Returns:
-        A new image of the same size and type.
+        The drawing, of the same size and type: a new image unless `in_place`.
 
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
-    canvas = copy_canvas(image)
+    canvas = prepare_canvas(image, in_place)
     boxes = np.asarray(boxes, np.float64).reshape(-1, 4)
     finite = np.flatnonzero(np.isfinite(boxes).all(1))
     areas = (boxes[finite, 2:] - boxes[finite, :2]).prod(1)
@@ -69,6 +71,7 @@ def draw_masks(
     names: Sequence[str] = (),
     scores: np.ndarray | None = None,
     track_ids: np.ndarray | None = None,
+    in_place: bool = False,
 ) -> np.ndarray:
     """Draws objects as tinted and outlined masks, with class and score; objects of one class differ in shade.
 
@@ -77,15 +80,15 @@ def draw_masks(
     Args:
         image: (H, W, 3) uint8 RGB.
         masks: N arrays (H, W) of bool; an empty mask draws nothing.
-        labels, names, scores, track_ids: As for `draw_boxes`.
+        labels, names, scores, track_ids, in_place: As for `draw_boxes`.
 
     Returns:
-        A new image of the same size and type.
+        The drawing, of the same size and type: a new image unless `in_place`.
 
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
-    canvas = copy_canvas(image)
+    canvas = prepare_canvas(image, in_place)
     colors = _choose_shades(labels) if track_ids is None else _choose_track_colors(track_ids)
     anchors: dict[int, Box] = {}
     outlines = []
@@ -114,6 +117,7 @@ def draw_keypoints(
     visible: np.ndarray,
     edges: Sequence[tuple[int, int]],
     track_ids: np.ndarray | None = None,
+    in_place: bool = False,
 ) -> np.ndarray:
     """Draws the keypoints of each object and the edges of its skeleton, one color per object or identity.
 
@@ -123,14 +127,15 @@ def draw_keypoints(
         visible: (N, K) bool; other points, and edges that end in them, are skipped.
         edges: Pairs of indices into the K points that are connected.
         track_ids: (N,) identities, -1 for none.
+        in_place: Draw on the image itself.
 
     Returns:
-        A new image of the same size and type.
+        The drawing, of the same size and type: a new image unless `in_place`.
 
     Raises:
         DataError: The image is not (H, W, 3) uint8.
     """
-    canvas = copy_canvas(image)
+    canvas = prepare_canvas(image, in_place)
     width = compute_line_width(canvas.shape[:2]) + 1
     for row, (keypoints, is_visible) in enumerate(zip(points, visible)):
         is_drawn = np.asarray(is_visible, bool) & np.isfinite(keypoints).all(1)

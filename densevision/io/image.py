@@ -13,7 +13,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import tifffile
 from PIL import Image
@@ -22,7 +21,7 @@ from densevision.errors import DataError, UsageError
 from densevision.io import decode, tiff
 from densevision.io.atomic_write import write_bytes
 from densevision.io.image_metadata import ImageMetadata
-from densevision.io.png import HEADER_END, encode_metadata
+from densevision.io.png import write_png
 from densevision.io.pnm import is_pnm, read_pnm
 
 __all__ = [
@@ -44,6 +43,8 @@ MAX_PIXELS = 400_000_000
 
 _SAMPLES_PER_PIXEL = 4
 """Samples per pixel that `max_pixels` allows for; a TIFF of more channels may have fewer pixels."""
+_STRIP_BYTES = 1 << 20
+"""Bytes of an image that are compressed at a time."""
 _LUMA_WEIGHTS = (0.299, 0.587, 0.114)
 _JPEG_OPTIONS: dict[str, Any] = {"quality": 95}
 _ENCODER_OPTIONS: dict[str, dict[str, Any]] = {
@@ -229,15 +230,19 @@ def to_unit_float(image: np.ndarray) -> np.ndarray:
     return image.astype(np.float32, copy=False)
 
 
-def to_display(image: np.ndarray) -> np.ndarray:
-    """Converts an image to (H, W, 3) uint8 RGB for display and drawing; always a copy.
+def to_display(image: np.ndarray, copy: bool = True) -> np.ndarray:
+    """Converts an image to (H, W, 3) uint8 RGB for display and drawing.
 
     16-bit images are scaled by 255 / 65535 and floats are clipped to [0, 1]; of more than four channels, the first
     three are shown.
+
+    Args:
+        image: (H, W, C).
+        copy: Copy it even where nothing is converted.
     """
     rgb = to_rgb(image[..., :3] if image.shape[2] > 4 else image)
     if rgb.dtype == np.uint8:
-        return rgb.copy()
+        return rgb.copy() if copy else rgb
     unit = rgb / 65535.0 if rgb.dtype == np.uint16 else np.nan_to_num(rgb, nan=0.0, posinf=1.0, neginf=0.0)
     return np.rint(np.clip(unit, 0, 1) * 255).astype(np.uint8)
 
@@ -269,9 +274,14 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, metadata: Image
         hint = f"Supported by {suffix}: {supported}. Drop alpha with `to_rgb`, or write a PNG."
         value = f"{image.shape} {image.dtype}"
         raise DataError(f"{suffix} does not support this image", file=path, value=value, hint=hint)
+    if suffix == ".png":
+        rows = max(1, _STRIP_BYTES // image[0].nbytes)
+        strips = (image[top : top + rows] for top in range(0, len(image), rows))
+        write_png(path, strips, image.shape[:2], metadata, is_fast=True)
+        return
     try:
         data = _encode(suffix, np.ascontiguousarray(image), metadata or ImageMetadata())
-    except (cv2.error, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"{suffix} does not support this image: {error}", file=path, value=image.shape) from None
     write_bytes(path, data)
 
@@ -279,16 +289,12 @@ def write_image(path: str | os.PathLike[str], image: np.ndarray, metadata: Image
 def _encode(suffix: str, image: np.ndarray, metadata: ImageMetadata) -> bytes:
     """Encodes with the library that preserves the image.
 
-    OpenCV writes 16-bit PNG, tifffile states the meaning of alpha in a TIFF, Pillow keeps colors below WebP's alpha.
+    tifffile states the meaning of alpha in a TIFF, Pillow keeps colors below WebP's alpha.
     """
     data = io.BytesIO()
     channels = image.shape[2]
     pixels = image[..., 0] if channels == 1 else image
-    if suffix == ".png":
-        swap = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}.get(channels)
-        encoded = cv2.imencode(suffix, image if swap is None else cv2.cvtColor(image, swap))[1].tobytes()
-        data.write(encoded[:HEADER_END] + encode_metadata(metadata, channels) + encoded[HEADER_END:])
-    elif suffix in (".tif", ".tiff"):
+    if suffix in (".tif", ".tiff"):
         options: dict[str, Any] = {"compression": "zlib", "metadata": None}
         options["photometric"] = "minisblack" if channels == 1 else "rgb"
         options["extrasamples"] = ["unassalpha"] if channels == 4 else None

@@ -18,13 +18,11 @@ from densevision.errors import DataError
 from densevision.io.atomic_write import atomic_write
 from densevision.io.image_metadata import ImageMetadata
 
-__all__ = ["HEADER_END", "encode_metadata", "write_png"]
+__all__ = ["write_png"]
 
 COMPRESSION_LEVEL = 3
 """zlib level; higher levels are much slower and hardly smaller for photos."""
 METERS_PER_INCH = 0.0254
-HEADER_END = 33
-"""Position of the end of the signature and the header chunk, where other chunks may be inserted."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {1: 0, 3: 2, 4: 6}
 """Number of channels -> PNG color type: gray, RGB, RGBA."""
@@ -37,6 +35,7 @@ def write_png(
     strips: Iterable[np.ndarray],
     size: tuple[int, int],
     metadata: ImageMetadata | None = None,
+    is_fast: bool = False,
 ) -> None:
     """Writes an image atomically, from strips of rows that are consumed one by one.
 
@@ -45,6 +44,7 @@ def write_png(
         strips: (rows, W, C) each, from top to bottom: uint8 or uint16, C = 1, 3 or 4.
         size: (height, width) of the whole image.
         metadata: Color profile and resolution.
+        is_fast: Compress runs of equal bytes only, which takes half the time; photos become a few percent larger.
 
     Raises:
         DataError: A strip has an unsupported shape or type, or the strips do not add up to the size.
@@ -52,11 +52,13 @@ def write_png(
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
         stream.write(_SIGNATURE)
         compressor, rows = zlib.compressobj(COMPRESSION_LEVEL), 0
+        if is_fast:
+            compressor = zlib.compressobj(1, strategy=zlib.Z_RLE)
         last_row: np.ndarray | None = None
         for strip in strips:
             if last_row is None:
                 _write_header(stream, strip, size)
-                stream.write(encode_metadata(metadata, strip.shape[2]))
+                stream.write(_encode_metadata(metadata, strip.shape[2]))
             elif strip[0].nbytes != last_row.nbytes:
                 raise DataError("strips of different widths or types", file=path, value=strip.shape)
             filtered, last_row = _filter_rows(strip, last_row)
@@ -68,7 +70,7 @@ def write_png(
         _write_chunk(stream, b"IEND", b"")
 
 
-def encode_metadata(metadata: ImageMetadata | None, channels: int) -> bytes:
+def _encode_metadata(metadata: ImageMetadata | None, channels: int) -> bytes:
     """Encodes color profile and resolution as the chunks that follow a PNG's header."""
     stream = io.BytesIO()
     if metadata is not None and (profile := metadata.profile_for(channels)) is not None:

@@ -92,11 +92,14 @@ class Result(ABC):
         from densevision.io.image import load_image, to_display
 
         source = self.source if image is None else image
-        canvas = np.zeros((*self.size, 3), np.uint8) if source is None else to_display(load_image(source))
+        if source is None:
+            canvas = np.zeros((*self.size, 3), np.uint8)
+        else:  # what was just read belongs to nobody else
+            canvas = to_display(load_image(source), copy=not isinstance(source, (str, os.PathLike)))
         if canvas.shape[:2] != tuple(self.size):
             problem = f"the image to draw on has another size than the result, {self.size}"
             raise DataError(problem, value=canvas.shape[:2], hint="Pass the image of the prediction.")
-        return self.overlay(canvas)
+        return self._overlay_in_place(canvas)
 
     def draw_frame(self) -> np.ndarray:
         """Draws the frame of a video of results: (H, W, 3) uint8 RGB."""
@@ -123,6 +126,10 @@ class Result(ABC):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._summarize()}, size={tuple(self.size)})"
+
+    def _overlay_in_place(self, canvas: np.ndarray) -> np.ndarray:
+        """As `overlay`, on an image that nobody else needs: it may be drawn on, which saves a copy of it."""
+        return self.overlay(canvas)
 
     def _summarize(self) -> str:
         """The content in a few words, for `repr`."""

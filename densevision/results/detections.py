@@ -113,9 +113,9 @@ class Detections(Result):
 
     def overlay(self, image: np.ndarray) -> np.ndarray:
         """Draws boxes with class and score; tracked objects with their identity, in its color."""
-        from densevision.draw.shapes import draw_boxes
+        from densevision.draw.canvas import copy_canvas
 
-        return draw_boxes(image, self.boxes, self.labels, self.names, self.scores, self.track_ids)
+        return self._overlay_in_place(copy_canvas(image))
 
     def overlay_for_comparison(self, ground_truth: Result, image: np.ndarray) -> np.ndarray:
         """Draws the objects with a score of at least `COMPARISON_THRESHOLD`."""
@@ -164,6 +164,11 @@ class Detections(Result):
         """
         pandas = import_optional("pandas", "to_pandas")
         return pandas.DataFrame(self._get_columns())
+
+    def _overlay_in_place(self, canvas: np.ndarray) -> np.ndarray:
+        from densevision.draw.shapes import draw_boxes
+
+        return draw_boxes(canvas, self.boxes, self.labels, self.names, self.scores, self.track_ids, in_place=True)
 
     def _get_columns(self) -> dict[str, Any]:
         columns: dict[str, Any] = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T))

@@ -107,21 +107,7 @@ class Instances(Detections):
 
         Small objects are drawn over large ones.
         """
-        from densevision.draw.shapes import draw_boxes, draw_keypoints, draw_masks
-        from densevision.ops.masks import compute_areas
-
-        if self.masks is None:
-            image = draw_boxes(image, self.boxes, self.labels, self.names, self.scores, self.track_ids)
-        else:
-            ordered = self[np.argsort(-compute_areas(self.masks), kind="stable")]
-            masks, ids = ordered.iterate_masks(), ordered.track_ids
-            image = draw_masks(image, masks, ordered.labels, ordered.names, ordered.scores, ids)
-        if self.keypoints is None:
-            return image
-        scores = self.keypoint_scores
-        visible = self.keypoints[..., 2] > 0 if scores is None else np.greater(scores, KEYPOINT_THRESHOLD)
-        edges = self.skeleton.edges if self.skeleton else ()
-        return draw_keypoints(image, self.keypoints[..., :2], visible, edges, self.track_ids)
+        return super().overlay(image)
 
     def numpy(self) -> dict[str, np.ndarray]:
         """The arrays of the result by name; masks are the texts of their run lengths."""
@@ -167,6 +153,23 @@ class Instances(Detections):
             edges = [list(edge) for edge in self.skeleton.edges]
             values["skeleton"] = {"names": list(self.skeleton.names), "edges": edges}
         return values
+
+    def _overlay_in_place(self, canvas: np.ndarray) -> np.ndarray:
+        from densevision.draw.shapes import draw_keypoints, draw_masks
+        from densevision.ops.masks import compute_areas
+
+        if self.masks is None:
+            canvas = super()._overlay_in_place(canvas)
+        else:
+            ordered = self[np.argsort(-compute_areas(self.masks), kind="stable")]
+            masks, ids = ordered.iterate_masks(), ordered.track_ids
+            canvas = draw_masks(canvas, masks, ordered.labels, ordered.names, ordered.scores, ids, in_place=True)
+        if self.keypoints is None:
+            return canvas
+        scores = self.keypoint_scores
+        visible = self.keypoints[..., 2] > 0 if scores is None else np.greater(scores, KEYPOINT_THRESHOLD)
+        edges = self.skeleton.edges if self.skeleton else ()
+        return draw_keypoints(canvas, self.keypoints[..., :2], visible, edges, self.track_ids, in_place=True)
 
     def _get_columns(self) -> dict[str, Any]:
         from densevision.ops.masks import compute_areas

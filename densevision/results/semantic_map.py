@@ -69,9 +69,9 @@ class SemanticMap(Result):
 
     def overlay(self, image: np.ndarray) -> np.ndarray:
         """Draws each class in its color, with a legend; of several classes of a pixel, the last in `names` is drawn."""
-        from densevision.draw.fields import draw_semantic
+        from densevision.draw.canvas import copy_canvas
 
-        return draw_semantic(image, self.topmost(), self.names, UNKNOWN)
+        return self._overlay_in_place(copy_canvas(image))
 
     def to_dict(self) -> dict[str, Any]:
         """Size, class names, and the run lengths of each class that occurs."""
@@ -101,6 +101,11 @@ class SemanticMap(Result):
         pixels = self._count_pixels()
         columns = {"label": range(len(self.names)), "name": list(self.names), "pixels": pixels}
         return pandas.DataFrame({**columns, "fraction": pixels / max(1, self.labels.size)})
+
+    def _overlay_in_place(self, canvas: np.ndarray) -> np.ndarray:
+        from densevision.draw.fields import draw_semantic
+
+        return draw_semantic(canvas, self.topmost(), self.names, UNKNOWN, in_place=True)
 
     def _count_pixels(self) -> np.ndarray:
         """(C,) int64 pixels of each class."""

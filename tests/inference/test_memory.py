@@ -39,6 +39,19 @@ def test_image__memory_is_little_more_than_the_decoded_image(weights: Path, tmp_
     assert peaks[1] - peaks[0] < decoded + 300, peaks
 
 
+def test_drawing__of_a_large_image_needs_no_copy_of_it(weights: Path, tmp_path: Path, peak_megabytes) -> None:
+    peaks = []
+    for side in (1000, 12000):
+        path = tmp_path / f"{side}.jpg"
+        row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
+        cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+        drawing = tmp_path / f"{side}.png"
+        peaks.append(peak_megabytes(path, weights, f"result.save({str(drawing)!r})"))
+        assert drawing.is_file()
+    decoded = 12000 * 12000 * 3 / 2**20
+    assert peaks[1] - peaks[0] < decoded + 100, peaks
+
+
 SMALL = {
     "semantic": {"arch": "fcn32s", "classes": ["one", "two", "three"]},
     "depth": {"arch": "depth_unet", "model.width": 8, "model.finest_stride": 4},

@@ -76,6 +76,20 @@ def test_repr_png__unreadable_source_gives_none(tmp_path, caplog):
     assert result._repr_png_() is None and "absent.png" in caplog.text
 
 
+@pytest.mark.parametrize("task", ["semantic", *OBJECTS])
+def test_draw__on_a_file_equals_drawing_on_its_pixels_which_stay_as_they_are(task, tmp_path):
+    size, pixels = (48, 64), np.random.default_rng(0).integers(0, 255, (48, 64, 3), np.uint8)
+    before = pixels.copy()
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.png")
+    matrix = np.array([[16.0, 0, 0], [0, 16, 0]])
+    result = ALL[task].warp(matrix, size)
+    drawing = result.draw(pixels)
+    assert (drawing != pixels).any()
+    np.testing.assert_array_equal(result.draw(tmp_path / "a.png"), drawing)
+    np.testing.assert_array_equal(result.overlay(pixels), drawing)
+    np.testing.assert_array_equal(pixels, before)
+
+
 def test_to_pandas__pixels_of_classes():
     pytest.importorskip("pandas")
     table = ARRAYS["semantic"][0].to_pandas()
