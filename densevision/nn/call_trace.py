@@ -102,8 +102,8 @@ def trace_calls(model: nn.Module, inputs: dict[str, Tensor]) -> CallTrace:
         if type(layer) in ACTIVATIONS:
             handles += [layer.register_forward_pre_hook(start), layer.register_forward_hook(finish)]
     try:
-        # Not in inference mode, whose tensors do not count their changes in place.
-        with torch.no_grad(), trace:
+        # Not in inference mode, in which the caller may be: its tensors do not count their changes in place.
+        with torch.inference_mode(False), torch.no_grad(), trace:
             model(**inputs)
     finally:
         for handle in handles:
@@ -122,7 +122,8 @@ def _find_owners(model: nn.Module, name: str) -> dict[int, nn.Module]:
 
 
 def _make_key(tensor: Tensor) -> Key:
-    return id(tensor), tensor._version
+    # Weights may come from inference mode; outside of it, torch allows no change of them in place.
+    return id(tensor), 0 if tensor.is_inference() else tensor._version
 
 
 def _list_tensors(values: Iterable[Any]) -> Iterator[Tensor]:

@@ -73,7 +73,7 @@ def make_inference_form(
         log.info("predictions run on the network as it is, because it does not run on a small image: %s", error)
         return _move(form, device, allows_packing)
     private = {layer for layer in trace.is_low_precision if trace.is_private(layer)}
-    with torch.no_grad():
+    with torch.inference_mode(False), torch.no_grad():
         norms = _fold_norms(trace, private)
         if dtype != torch.float32:
             _convert_weights([layer for layer in private if trace.is_low_precision[layer]], dtype)

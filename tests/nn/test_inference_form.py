@@ -76,6 +76,19 @@ def test_form__equals_the_network(kind: str, norms: int) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("is_built_inside", [False, True])
+def test_form__callers_in_inference_mode_get_it_too(dtype: torch.dtype, is_built_inside: bool) -> None:
+    with torch.inference_mode(is_built_inside):
+        net = make_net()
+    with torch.inference_mode():
+        form = make_inference_form(net, {"image": IMAGE.clone()}, dtype=dtype)
+        assert count_norms(form) == 0
+        with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+            output, expected = form(IMAGE), net(IMAGE)
+    torch.testing.assert_close(output, expected, rtol=0.03, atol=0.03)
+
+
 def test_form__frozen_norms_are_folded() -> None:
     net = freeze_batch_norm(nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())).eval()
     net[1].running_mean.fill_(0.3)

@@ -7,12 +7,14 @@ them is a dependency.
 
 from __future__ import annotations
 
+import copy
 import importlib
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ import torch
 
 from densevision.inference.device import pick_device, pick_precision
 
-__all__ = ["OURS", "Call", "Row", "load_rows", "measure_row", "run_in_bfloat16"]
+__all__ = ["OURS", "Call", "Row", "load_rows", "measure_row", "predict_in_precisions", "run_in_bfloat16"]
 
 Call = Callable[[], Any]
 OURS = "densevision"
@@ -86,6 +88,18 @@ def measure_row(row: Row, repeats: int) -> dict[str, Any]:
         "auto_is": pick_precision("auto", pick_device("cpu")),
         "peers": {name: _find_version(name) for name in row.peers},
     }
+
+
+def predict_in_precisions(model: Any, source: Any, **options: Any) -> dict[str, Call]:
+    """Our calls, in float32 and in "auto", each by a predictor of its own.
+
+    One predictor holds the form of its network for one precision: in turns it would be made anew at every call.
+    """
+    calls: dict[str, Call] = {}
+    for precision in ("float32", "auto"):
+        predictor = copy.deepcopy(model)
+        calls[f"{OURS} {precision}"] = partial(predictor.predict, source, precision=precision, **options)
+    return calls
 
 
 def run_in_bfloat16(call: Call) -> Call:

@@ -8,7 +8,7 @@ from typing import Any
 import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.published_weights import convert_weights
-from peers import OURS, Call, Row, run_in_bfloat16
+from peers import Call, Row, predict_in_precisions, run_in_bfloat16
 
 __all__ = ["ROWS"]
 
@@ -48,8 +48,7 @@ def prepare(folder: Path) -> dict[str, Call]:
         return network(**processor(images=image, return_tensors="pt")).predicted_depth
 
     return {
-        f"{OURS} float32": lambda: model.predict(image, precision="float32"),
-        f"{OURS} auto": lambda: model.predict(image, precision="auto"),
+        **predict_in_precisions(model, image),
         "transformers float32": predict,
         "transformers bfloat16": run_in_bfloat16(predict),
     }

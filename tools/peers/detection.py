@@ -12,7 +12,7 @@ from densevision.datasets.scenes import Scenes
 from densevision.inference.predictor import build_without_weights
 from densevision.io.image import write_image
 from densevision.published_weights import convert_weights
-from peers import OURS, Call, Row, run_in_bfloat16
+from peers import Call, Row, predict_in_precisions, run_in_bfloat16
 
 __all__ = ["ROWS"]
 
@@ -106,11 +106,7 @@ def _convert(name: str, folder: Path, image: Path) -> dict[str, Call]:
 
 
 def _predict(model: Any, image: Path) -> dict[str, Call]:
-    options = {"device": "cpu", "score_threshold": SCORE_THRESHOLD}
-    return {
-        f"{OURS} float32": lambda: model.predict(image, precision="float32", **options),
-        f"{OURS} auto": lambda: model.predict(image, precision="auto", **options),
-    }
+    return predict_in_precisions(model, image, device="cpu", score_threshold=SCORE_THRESHOLD)
 
 
 def _write_scene(folder: Path) -> Path:

@@ -13,7 +13,7 @@ from torchvision.models import optical_flow
 import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.published_weights import convert_weights
-from peers import OURS, Call, Row, run_in_bfloat16
+from peers import Call, Row, predict_in_precisions, run_in_bfloat16
 
 __all__ = ["ROWS"]
 
@@ -32,8 +32,7 @@ def prepare(name: str, folder: Path) -> dict[str, Call]:
         return reference(first, second, num_flow_updates=ITERATIONS)[-1]
 
     return {
-        f"{OURS} float32": lambda: model.predict(pair, iterations=ITERATIONS, precision="float32"),
-        f"{OURS} auto": lambda: model.predict(pair, iterations=ITERATIONS, precision="auto"),
+        **predict_in_precisions(model, pair, iterations=ITERATIONS),
         "torchvision float32": predict,
         "torchvision bfloat16": run_in_bfloat16(predict),
     }

@@ -8,7 +8,7 @@ import torch
 from benchmark_instance import SCORE_THRESHOLD, build_networks
 
 from densevision.datasets.scenes import Scenes
-from peers import OURS, Call, Row, run_in_bfloat16
+from peers import Call, Row, predict_in_precisions, run_in_bfloat16
 
 __all__ = ["ROWS"]
 
@@ -22,8 +22,7 @@ def prepare(folder: Path) -> dict[str, Call]:
     tensor = torch.from_numpy(image).permute(2, 0, 1).float() / 255
     options = {"score_threshold": SCORE_THRESHOLD}
     return {
-        f"{OURS} float32": lambda: model.predict(image, precision="float32", **options),
-        f"{OURS} auto": lambda: model.predict(image, precision="auto", **options),
+        **predict_in_precisions(model, image, **options),
         "torchvision float32": lambda: reference([tensor]),
         "torchvision bfloat16": run_in_bfloat16(lambda: reference([tensor])),
     }

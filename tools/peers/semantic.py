@@ -9,7 +9,7 @@ import torch
 
 from densevision.datasets.scenes import Scenes
 from densevision.inference.predictor import build_without_weights
-from peers import OURS, Call, Row, run_in_bfloat16
+from peers import Call, Row, predict_in_precisions, run_in_bfloat16
 
 __all__ = ["ROWS"]
 
@@ -33,8 +33,7 @@ def prepare(folder: Path) -> dict[str, Call]:
         return network(batch.contiguous(memory_format=torch.channels_last)).argmax(1).to(torch.uint8)[0].numpy()
 
     return {
-        f"{OURS} float32": lambda: model.predict(image, precision="float32"),
-        f"{OURS} auto": lambda: model.predict(image, precision="auto"),
+        **predict_in_precisions(model, image),
         "segmentation-models-pytorch float32": predict,
         "segmentation-models-pytorch bfloat16": run_in_bfloat16(predict),
     }
