@@ -5,7 +5,8 @@ Boxes are xyxy. Tensors have a fixed number of rows per image; a mask says which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -16,6 +17,7 @@ from torchvision import ops
 
 __all__ = [
     "batched_nms",
+    "drop_weak_anchors",
     "gather_rows",
     "nms_operator",
     "select_detections",
@@ -63,19 +65,25 @@ def batched_nms(
         groups = torch.zeros_like(valid, dtype=torch.int64)
     if _is_traced_inline.get():
         return suppress_flat(boxes.detach(), valid, float(iou_threshold), groups, num_groups)
-    return nms_operator(boxes.detach(), valid, float(iou_threshold), groups, num_groups)
+    # Called eagerly, a custom operator would import torch's compiler.
+    suppress = nms_operator if torch.compiler.is_compiling() else _suppress_each
+    return suppress(boxes.detach(), valid, float(iou_threshold), groups, num_groups)
 
 
 @torch.library.custom_op("densevision::nms", mutates_args=())
 def nms_operator(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor, num_groups: int) -> Tensor:
     """`batched_nms` as an operator that `torch.export` keeps whole."""
-    images = zip(boxes, valid, groups)
-    return torch.stack([suppress_flat(*image[:2], iou_threshold, image[2], num_groups) for image in images])
+    return _suppress_each(boxes, valid, iou_threshold, groups, num_groups)
 
 
 @nms_operator.register_fake
 def _(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor, num_groups: int) -> Tensor:
     return torch.empty_like(valid)
+
+
+def _suppress_each(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor, num_groups: int) -> Tensor:
+    images = zip(boxes, valid, groups)
+    return torch.stack([suppress_flat(*image[:2], iou_threshold, image[2], num_groups) for image in images])
 
 
 def suppress_flat(boxes: Tensor, valid: Tensor, iou_threshold: float, groups: Tensor, num_groups: int) -> Tensor:
@@ -108,6 +116,25 @@ def gather_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Picks rows (B, K) of values (B, N, ...): (B, K, ...)."""
     shape = (*rows.shape, *values.shape[2:])
     return values.gather(1, rows.reshape(*rows.shape, *[1] * (values.ndim - 2)).expand(shape))
+
+
+def drop_weak_anchors(outputs: Mapping[str, Tensor], strength: Tensor, score_threshold: float) -> dict[str, Tensor]:
+    """Leaves out the anchor points that give no detection in any image, before scores and boxes are computed.
+
+    A graph that is exported keeps all: its shapes must not depend on values.
+
+    Args:
+        outputs: "anchors" (A, ...), all others (B, A, ...).
+        strength: (B, A), a logit that no score of the anchor point exceeds.
+        score_threshold: Lowest score of a detection.
+    """
+    # Close to 1 float32 cannot tell scores apart by their logits.
+    if torch.compiler.is_exporting() or not 0 < score_threshold < 0.999:
+        return dict(outputs)
+    lowest = math.log(score_threshold / (1 - score_threshold)) - 0.01  # more than rounding of the scores can bridge
+    rows = (strength.amax(0) >= lowest).nonzero()[:, 0]
+    rows = rows if len(rows) else rows.new_zeros(1)
+    return {name: values[rows] if name == "anchors" else values[:, rows] for name, values in outputs.items()}
 
 
 def select_detections(

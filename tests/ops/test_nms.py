@@ -13,7 +13,15 @@ from densevision.exporting.onnx_operators import make_translation_table
 from densevision.exporting.writers import remove_assertions
 from densevision.ops import nms
 from densevision.ops.boxes import pairwise_iou
-from densevision.ops.nms import batched_nms, gather_rows, suppress_flat, top_k, trace_torchvision_nms
+from densevision.ops.nms import (
+    batched_nms,
+    drop_weak_anchors,
+    gather_rows,
+    select_detections,
+    suppress_flat,
+    top_k,
+    trace_torchvision_nms,
+)
 
 THRESHOLD = 0.4123
 """No overlap of boxes with small integer sides equals it, so that rounding decides nothing."""
@@ -112,3 +120,35 @@ def test_top_k__has_a_fixed_shape():
 def test_gather_rows__any_trailing_shape():
     values = torch.arange(24.0).view(2, 3, 2, 2)
     assert torch.equal(gather_rows(values, torch.tensor([[2], [0]])), torch.stack([values[0, 2:], values[1, :1]]))
+
+
+@pytest.mark.parametrize("threshold", [1e-7, 0.05, 0.3, 0.9, 0.9999, 1.0])
+def test_drop_weak_anchors__changes_no_detection(threshold: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 400, 3, generator=generator) * 4
+    logits[0, :3] = torch.tensor(threshold).clamp(max=0.999).logit()  # scores at the threshold itself
+    corners = torch.rand(2, 400, 2, generator=generator) * 50
+    boxes = torch.cat([corners, corners + 20], 2)
+    outputs = {"logits": logits, "boxes": boxes, "anchors": torch.arange(400)}
+
+    def select(outputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return select_detections(
+            outputs["logits"].sigmoid(), lambda rows: gather_rows(outputs["boxes"], rows), threshold, 0.5, 60, 500
+        )
+
+    dropped = drop_weak_anchors(outputs, logits.amax(2), threshold)
+    assert len(dropped["anchors"]) < 400 or not 0.1 < threshold < 0.999
+    expected, actual = select(outputs), select(dropped)
+    valid = expected["valid"]
+    assert torch.equal(actual["valid"], valid)
+    for name, values in expected.items():
+        torch.testing.assert_close(actual[name][valid], values[valid], rtol=1e-6, atol=0)
+
+
+def test_drop_weak_anchors__keeps_one_where_all_are_weak() -> None:
+    outputs = {"logits": torch.full((1, 5, 2), -9.0), "anchors": torch.arange(5)}
+    dropped = drop_weak_anchors(outputs, outputs["logits"].amax(2), 0.5)
+    assert dropped["logits"].shape == (1, 1, 2)
+    assert not select_detections(
+        dropped["logits"].sigmoid(), lambda rows: torch.zeros(1, len(rows[0]), 4), 0.5, 0.5, 4, 9
+    )["valid"].any()

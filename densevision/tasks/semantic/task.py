@@ -105,7 +105,8 @@ class Semantic(Task[SemanticConfig, SemanticMap]):
             if self._is_multilabel:
                 labels = _pack_classes((probabilities > MULTILABEL_THRESHOLD).numpy())
             else:
-                labels = probabilities.argmax(0).numpy().astype(np.uint8)
+                # `argmax` gives the same, and takes four times as long over the first axis.
+                labels = probabilities.max(0).indices.numpy().astype(np.uint8)
             records.append(
                 SemanticMap(
                     labels=labels,

@@ -21,7 +21,7 @@ from densevision.nn.inference_form import folded_convolution
 from densevision.nn.model import Tensors
 from densevision.nn.necks import PAN
 from densevision.ops.boxes import anchor_points, boxes_to_distances, two_hot
-from densevision.ops.nms import gather_rows, select_detections
+from densevision.ops.nms import drop_weak_anchors, gather_rows, select_detections
 from densevision.sample import InputSpec
 from densevision.tasks.detection.models.yolo_loss import MIN_DISTANCE, TaskAlignedAssigner, decode_boxes, yolo_losses
 
@@ -127,6 +127,7 @@ class YOLO(Detector):
 
     def select_objects(self, outputs: Tensors, options: DetectionOptions) -> Tensors:
         """The strongest boxes that do not suppress each other; an anchor point may yield several classes."""
+        outputs = drop_weak_anchors(outputs, outputs["logits"].amax(2), options.score_threshold)
         return select_detections(
             outputs["logits"].sigmoid(),
             lambda rows: decode_boxes(gather_rows(outputs["distances"], rows), outputs["anchors"][rows]),
@@ -212,8 +213,8 @@ class Branch(nn.Module):
         for x, norms in zip(levels, self.norms):
             for conv, norm in zip(self.convs, cast(nn.ModuleList, norms)):
                 x = nn.functional.silu(norm(conv(x)), inplace=True)
-            rows.append(self.predict(x).flatten(2))
-        return torch.cat(rows, 2).transpose(1, 2)
+            rows.append(self.predict(x))
+        return _join_levels(rows)
 
     def rewrite_for_inference(self) -> nn.Module:
         """The same with convolutions for each level, into which its norms can be folded."""
@@ -243,8 +244,12 @@ class LevelBranches(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """See `Branch.forward`."""
-        rows = [branch(level).flatten(2) for branch, level in zip(self.levels, levels)]
-        return torch.cat(rows, 2).transpose(1, 2)
+        return _join_levels([branch(level) for branch, level in zip(self.levels, levels)])
+
+
+def _join_levels(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C, H, W) to (B, A, C); maps in channels_last are copied as they lie in memory."""
+    return torch.cat([each.flatten(2).mT for each in maps], 1)
 
 
 def _pick_anchors(boxes: Tensor, anchors: Tensor, reg_max: int) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from densevision.nn.class_matching import ClassRows
 from densevision.nn.detector import DetectionOptions, Detector
 from densevision.nn.model import Tensors
 from densevision.ops.boxes import anchor_points
-from densevision.ops.nms import gather_rows, select_detections
+from densevision.ops.nms import drop_weak_anchors, gather_rows, select_detections
 from densevision.sample import InputSpec
 from densevision.tasks.detection.models.yolox_loss import decode_boxes, encode_boxes, yolox_losses
 
@@ -148,6 +148,8 @@ class YOLOX(Detector):
 
         An anchor point may yield several classes.
         """
+        strength = torch.minimum(outputs["logits"].amax(2), outputs["objectness"][..., 0])
+        outputs = drop_weak_anchors(outputs, strength, options.score_threshold)
         scores = outputs["logits"].float().sigmoid() * outputs["objectness"].float().sigmoid()
         deltas, anchors = outputs["box_deltas"].float(), outputs["anchors"]
         return select_detections(scores, lambda rows: decode_boxes(gather_rows(deltas, rows), anchors[rows]), *options)
@@ -330,7 +332,7 @@ class DecoupledHead(nn.Module):
         for i, level in enumerate(levels):
             x = self.stems[i](level)
             features = self.reg_convs[i](x)
-            rows["logits"].append(self.cls_preds[i](self.cls_convs[i](x)).flatten(2))
-            rows["objectness"].append(self.obj_preds[i](features).flatten(2))
-            rows["box_deltas"].append(self.reg_preds[i](features).flatten(2))
-        return {name: torch.cat(parts, 2).transpose(1, 2) for name, parts in rows.items()}
+            rows["logits"].append(self.cls_preds[i](self.cls_convs[i](x)).flatten(2).mT)
+            rows["objectness"].append(self.obj_preds[i](features).flatten(2).mT)
+            rows["box_deltas"].append(self.reg_preds[i](features).flatten(2).mT)
+        return {name: torch.cat(parts, 1) for name, parts in rows.items()}
