@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from densevision.inference.allocator import keep_freed_memory
 from densevision.inference.device import DTYPES
 from densevision.inference.sharing import ForkSafeLock
 from densevision.nn.inference_form import make_inference_form
@@ -37,5 +38,7 @@ class InferenceFormCache:
 
     @staticmethod
     def _make(model: Model, device: torch.device, precision: str) -> nn.Module:
+        if device.type == "cpu":
+            keep_freed_memory()
         inputs = make_example_inputs(model.input_spec, batch=1)
         return make_inference_form(model, inputs, device, DTYPES[precision], model.allows_packing)
