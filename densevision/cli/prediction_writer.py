@@ -31,6 +31,8 @@ TRACKS = {"mot": ".txt", "cocovid": ".json"}
 COUNTS = "counts.csv"
 DEFAULT_FRAME_RATE = 25.0
 """Frames per second of a video whose source does not state them."""
+_PLAIN_FORMATS = frozenset({"png", "json", "npy"})
+"""Formats of single predictions that no annotation program has."""
 
 
 class PredictionWriter:
@@ -197,9 +199,12 @@ def _refuse_datasets(formats: Sequence[str]) -> None:
     Raises:
         UsageError: One of the formats is such a one.
     """
+    unknown = [name for name in formats if name not in _PLAIN_FORMATS]
+    if not unknown:  # importing the writers takes a while
+        return
     from densevision.datasets.conversion import OBJECT_WRITERS
 
-    for name in formats:
+    for name in unknown:
         if name in OBJECT_WRITERS:
             problem = "is a format of datasets, not of single predictions"
             hint = f"Write labels that people correct: densevision TASK autolabel SOURCE OUT --to {name}"

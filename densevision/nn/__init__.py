@@ -1,1 +1,5 @@
 """Parts of networks that two or more tasks share."""
+
+from densevision.nn.deferred_compiler import import_network_libraries
+
+import_network_libraries()

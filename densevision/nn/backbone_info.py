@@ -16,6 +16,8 @@ from torch import nn
 from densevision.errors import UsageError
 from densevision.limits import check_backbone_options
 from densevision.nn.pretrained import build_network
+from densevision.nn.shape_inference import ShapeInference
+from densevision.nn.skip_init import SkipInit
 from densevision.nn.stages import Stage, extract_features, is_plain, list_stages
 from densevision.run_config import BackboneConfig
 
@@ -101,7 +103,7 @@ def _build_flexible(config: BackboneConfig) -> tuple[dict[str, Any], nn.Module]:
 
 def _build(config: BackboneConfig, arguments: dict[str, Any]) -> nn.Module:
     try:
-        with torch.device("meta"):
+        with SkipInit(), torch.device("meta"):
             network = build_network(config.name, arguments)
     except UsageError:
         raise
@@ -155,7 +157,8 @@ def _has_expected_sizes(
 ) -> bool:
     height, width = (side + -side % multiple for side in size)
     image = torch.zeros(1, channels, height, width, device="meta")
-    levels = extract_features(network, image, stages, norm=is_plain(stages))
+    with torch.no_grad(), ShapeInference():
+        levels = extract_features(network, image, stages, norm=is_plain(stages))
     expected = [(1, channels, math.ceil(height / stride), math.ceil(width / stride)) for _, channels, stride in stages]
     return [tuple(level.shape) for level in levels] == expected
 

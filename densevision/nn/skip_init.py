@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["SkipInit"]
+
+_RANDOM_METHODS = {Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.random_}
 
 
 class SkipInit(TorchFunctionMode):
@@ -21,4 +24,8 @@ class SkipInit(TorchFunctionMode):
         kwargs = kwargs or {}
         if func is torch.empty and kwargs.get("device") is None:
             kwargs = {**kwargs, "device": "meta"}
+        tensor = kwargs.get("tensor", args[0] if args else None)
+        is_init = func in _RANDOM_METHODS or getattr(func, "__module__", None) == "torch.nn.init"
+        if is_init and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor  # torch would import its compiler to do nothing
         return func(*args, **kwargs)
