@@ -260,7 +260,8 @@ class _LossMeans:
     """
 
     def __init__(self, model: TorchPredictor, precision: str):
-        self.task, self.model, self.collate = model.task, model.model, Collate(model.task)
+        self.predictor, self.task, self.model = model, model.task, model.model
+        self.collate = Collate(model.task)
         self.precision = precision
         self.totals: dict[str, tuple[float, int]] = {}
 
@@ -283,7 +284,8 @@ class _LossMeans:
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
-        with torch.no_grad(), autocast(device, self.precision):
+        # Where the losses see the images as predictions do, the network runs once for both.
+        with torch.no_grad(), autocast(device, self.precision), self.predictor.keep_outputs():
             losses = self.task.compute_losses(self.model, self.collate(labeled).to(device), None, "net")
         self.model.train(was_training)  # the model may be in training
         for name, value in losses.items():

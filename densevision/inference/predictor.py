@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -139,6 +139,7 @@ class TorchPredictor(Predictor):
         self._model = model
         self._inference_form = InferenceFormCache() if is_owner else None
         self._evaluation_mode = EvaluationMode()
+        self._kept_outputs: tuple[dict[str, Any], Tensors] | None = None
         if not is_owner:
             self._use_plain_model()
 
@@ -182,9 +183,40 @@ class TorchPredictor(Predictor):
         with self._running_model(device, precision) as model, torch.inference_mode():
             with autocast(device, precision):
                 moved = {name: tensor.to(device) for name, tensor in inputs.items()}
-                outputs = model(**moved, **self.task.forward_kwargs(options))
+                arguments = {**moved, **self.task.forward_kwargs(options)}
+                outputs = self._take_kept_outputs(arguments)
+                outputs = model(**arguments) if outputs is None else outputs
             predictions = self.task.postprocess(_to_float32(outputs), options)
         return {name: tensor.cpu() for name, tensor in predictions.items()}
+
+    @contextmanager
+    def keep_outputs(self) -> Iterator[None]:
+        """Keeps what the network returns within the block, so that the next prediction of the same inputs costs none.
+
+        The network must run once, as `predict_tensors` would run it: in evaluation mode, on its device and in its
+        precision.
+        """
+        calls: list[tuple[dict[str, Any], Tensors]] = []
+        handle = self.model.register_forward_hook(
+            lambda _, arguments, keywords, outputs: calls.append((keywords, dict(outputs))), with_kwargs=True
+        )
+        try:
+            yield
+        finally:
+            handle.remove()
+        self._kept_outputs = calls[0] if len(calls) == 1 else None
+
+    def _take_kept_outputs(self, arguments: Mapping[str, Any]) -> Tensors | None:
+        """The outputs that were kept, if they belong to these arguments; they are used once."""
+        kept, self._kept_outputs = self._kept_outputs, None
+        if kept is None or kept[0].keys() != arguments.keys():
+            return None
+        pairs = [(value, arguments[name]) for name, value in kept[0].items()]
+        is_same = all(
+            isinstance(old, Tensor) and isinstance(new, Tensor) and old.device == new.device and torch.equal(old, new)
+            for old, new in pairs
+        )
+        return kept[1] if is_same else None
 
     def save(self, path: str | Path, half: bool = False) -> None:
         """Writes the weights with their card as safetensors."""

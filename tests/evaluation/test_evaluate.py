@@ -111,6 +111,19 @@ def test_losses__repeatable(weights: Path) -> None:
     assert means[0] == means[1] and all(np.isfinite(value) for value in means[0].values())
 
 
+def test_losses__share_the_pass_of_the_predictions(weights: Path) -> None:
+    model = load_torch(weights)
+    samples = model.task.open_dataset("val")
+    options = PredictOptions(batch=8, precision="float32")
+    passes: list[int] = []
+    model.model.register_forward_hook(lambda *_: passes.append(len(passes)))
+    alone = evaluate(model, samples, options).report.metrics
+    count = len(passes)
+    both = evaluate(model, samples, options, losses=True)
+    assert both.report.metrics == pytest.approx(alone, rel=0, abs=0, nan_ok=True) and both.losses
+    assert len(passes) == 2 * count > 0
+
+
 def test_report__page_of_a_model(weights: Path, tmp_path: Path) -> None:
     report = densevision.evaluate(data="scenes:20:5", weights=weights, report=tmp_path, precision="float32")
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
