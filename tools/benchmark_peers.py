@@ -4,7 +4,7 @@
 
 Rows whose library is not installed are named and left out: `pip install -e ".[parity]"` brings most; Ultralytics is
 under the AGPL and therefore in no extra. All run on the CPU with the threads that OMP_NUM_THREADS says. The calls of a
-row take turns; the median time of each counts.
+row take turns; the median time of each counts: wall time, or CPU time with one thread.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def main(names: tuple[str, ...], repeats: int, out: Path | None, plot: Path | No
     for name in names or ROWS:
         rows |= measure_rows([name], repeats)
         if out is not None:  # after each row: all of them take long
-            command = f"python tools/benchmark_peers.py --repeats {repeats} --out FILE"
-            out.write_text(json.dumps({"command": command, "seed": 0, "rows": rows}, indent=1) + "\n")
+            out.write_text(json.dumps({"seed": 0, "rows": rows}, indent=1) + "\n")
     if plot is not None:
         draw_rows(rows, plot)
 
@@ -44,7 +43,8 @@ def measure_rows(names: Iterable[str] = ROWS, repeats: int = 10) -> dict[str, An
     """The figures of rows by name; each is printed when it is there."""
     rows = {}
     for name in names:
-        rows[name] = {**measure_row(ROWS[name], repeats), **describe_machine()}
+        command = f"python tools/benchmark_peers.py {name} --repeats {repeats}"
+        rows[name] = {"command": command, **measure_row(ROWS[name], repeats), **describe_machine()}
         click.echo(json.dumps({name: rows[name]}, indent=1))
     return rows
 
@@ -55,6 +55,7 @@ def describe_machine() -> dict[str, Any]:
         "processor": _find_processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "torch": torch.__version__,
     }
 
@@ -62,6 +63,7 @@ def describe_machine() -> dict[str, Any]:
 def draw_rows(rows: dict[str, Any], file: Path) -> None:
     """Bars of our times as a share of the fastest other library's, in the same precision; the line at 1 is theirs."""
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
 
     measured = [row for row in rows.values() if row.get("comparison")]
     figure = Figure(figsize=(8, 0.55 * len(measured) + 1.2), layout="constrained")
@@ -72,7 +74,7 @@ def draw_rows(rows: dict[str, Any], file: Path) -> None:
             if name not in row["comparison"]:
                 continue
             share = 1 / row["comparison"][name]["times_faster"]
-            axes.barh(place + offset, share, 0.38, color=color, label=None if place else name, zorder=2)
+            axes.barh(place + offset, share, 0.38, color=color, zorder=2)
             label = f"{1 / share:.2f}x as fast"
             axes.text(share + 0.01, place + offset, label, va="center", fontsize=8).set_bbox(
                 {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
@@ -81,7 +83,8 @@ def draw_rows(rows: dict[str, Any], file: Path) -> None:
     axes.set_yticks(range(len(measured)), [row["label"] for row in reversed(measured)], fontsize=8)
     axes.set_xlabel("time / time of the fastest other library (float32 against float32; auto against any)", fontsize=8)
     axes.margins(x=0.12, y=0.01)
-    figure.legend(fontsize=8, loc="outside upper right", frameon=False, ncols=2)
+    patches = [Patch(color=color, label=name) for name, color in colors.items()]
+    figure.legend(handles=patches, fontsize=8, loc="outside upper right", frameon=False, ncols=2)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(file, dpi=120)
 

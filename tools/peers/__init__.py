@@ -59,14 +59,17 @@ def load_rows() -> dict[str, Row]:
 def measure_row(row: Row, repeats: int) -> dict[str, Any]:
     """Median seconds of wall and of CPU time of every call, and how many times faster ours is.
 
-    The calls take turns, so that other load on the machine affects all of them.
+    With one thread CPU time is compared, else wall time. The calls take turns, so that other load on the machine
+    affects all of them.
     """
     missing = [name for name in row.peers if not _find_version(name)]
     if missing:
         return {"label": row.label, "not_measured": f"not installed: {', '.join(missing)}"}
+    threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         calls = row.prepare(Path(folder))
+        torch.set_num_threads(threads)  # importing Ultralytics changes it, also for the rows that follow
         wall: dict[str, list[float]] = {name: [] for name in calls}
         cpu: dict[str, list[float]] = {name: [] for name in calls}
         for turn in range(WARM_UP + repeats):
@@ -77,12 +80,15 @@ def measure_row(row: Row, repeats: int) -> dict[str, Any]:
                 if turn >= WARM_UP:
                     wall[name].append(time.perf_counter() - wall_start)
                     cpu[name].append(_measure_cpu() - cpu_start)
-    seconds = {name: statistics.median(values) for name, values in wall.items()}
+    wall_seconds, cpu_seconds = (_take_medians(seconds) for seconds in (wall, cpu))
+    # One thread takes as long as it computes, whatever else the machine does.
+    is_single_threaded = torch.get_num_threads() == 1
     return {
         "label": row.label,
-        "wall_seconds": {name: round(value, 4) for name, value in seconds.items()},
-        "cpu_seconds": {name: round(statistics.median(values), 4) for name, values in cpu.items()},
-        **_compare(seconds),
+        "wall_seconds": {name: round(value, 4) for name, value in wall_seconds.items()},
+        "cpu_seconds": {name: round(value, 4) for name, value in cpu_seconds.items()},
+        "compared": "cpu_seconds" if is_single_threaded else "wall_seconds",
+        **_compare(cpu_seconds if is_single_threaded else wall_seconds),
         "target": row.target,
         "repeats": repeats,
         "auto_is": pick_precision("auto", pick_device("cpu")),
@@ -123,6 +129,10 @@ def _compare(seconds: dict[str, float]) -> dict[str, Any]:
             best = min(rivals, key=rivals.__getitem__)
             ratios[name] = {"fastest_peer": best, "times_faster": round(rivals[best] / value, 3)}
     return {"comparison": ratios}
+
+
+def _take_medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _measure_cpu() -> float:

@@ -45,7 +45,8 @@ def prepare(folder: Path) -> dict[str, Call]:
     converted = openvino.convert_model(network, example_input={"image": image})
     array = image.numpy()
     for name, precision in (("float32", "f32"), ("bfloat16", "bf16")):
-        runtime = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": precision})
+        options = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        runtime = openvino.Core().compile_model(converted, "CPU", options)
         calls[f"OpenVINO {name}"] = lambda runtime=runtime: runtime(array)
     return calls
 
