@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 
 from densevision.app.comparison import compare_results, draw_difference
+from densevision.app.events import connect, connect_prediction, connect_silent
 from densevision.app.examples import write_examples
 from densevision.app.legends import build_table
 from densevision.app.options import AppOptions
@@ -22,7 +23,7 @@ from densevision.app.predictions import (
     find_threshold,
     predict_files,
 )
-from densevision.app.viewer import report_errors
+from densevision.app.viewer import build_image, build_slider
 from densevision.app.views import draw_view, list_views
 from densevision.app.weights import WeightsShelf
 from densevision.app.weights_fields import WeightsFields
@@ -34,6 +35,7 @@ from densevision.io.video import is_video
 __all__ = ["ComparePanel"]
 
 Pair = tuple[Prediction, Prediction]
+HINT = '<p class="dv-note">Select two weights of a task, add an image, and press Compare.</p>'
 
 
 class ComparePanel:
@@ -63,39 +65,22 @@ class ComparePanel:
                 )
             with gr.Column(scale=5, min_width=480):
                 self.names = gr.Radio(label="View", visible=False)
-                self.slider = gr.ImageSlider(
-                    label="First and second", interactive=False, format="png", max_height=900, elem_id="compare-slider"
-                )
+                self.slider = build_slider("First and second", elem_id="compare-slider")
                 with gr.Row():
-                    self.first = gr.Image(label="First", interactive=False, format="png", alt_text="First")
-                    self.second = gr.Image(label="Second", interactive=False, format="png", alt_text="Second")
-                self.table = gr.HTML(elem_id="compare-table")
-                self.difference = gr.Image(label="Difference", interactive=False, format="png", visible=False)
+                    self.first, self.second = build_image("First"), build_image("Second")
+                self.table = gr.HTML(HINT, elem_id="compare-table")
+                self.difference = build_image("Difference", visible=False)
         self._connect()
 
     def _connect(self) -> None:
         outputs = [self.names, self.slider, self.first, self.second, self.table, self.difference]
         shown = [self.state, self.threshold, self.names]
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self.slider}
         self.weights.connect([self.threshold], self._describe_task)
-        self.run.click(
-            report_errors(self.compare),
-            [self.weights.task, *self.weights.names, self.files, self.threshold],
-            [self.state, *outputs],
-            concurrency_limit=1,
-            concurrency_id="predict",
-            **private,
-        )
-        self.examples.click(report_errors(self.take_example), [self.weights.task], self.files, **private)
-        self.names.input(report_errors(self.show), shown, outputs, **private)
-        self.threshold.input(
-            report_errors(self.show),
-            shown,
-            outputs,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
-        )
+        fields = [self.weights.task, *self.weights.names, self.files, self.threshold]
+        connect_prediction(self.run.click, self.compare, fields, [self.state, *outputs], show_progress_on=self.slider)
+        connect(self.examples.click, self.take_example, [self.weights.task], self.files)
+        connect(self.names.input, self.show, shown, outputs, show_progress_on=self.slider)
+        connect_silent(self.threshold.input, self.show, shown, outputs)
 
     # -- handlers ------------------------------------------------------------------------------------------------------
 
@@ -152,6 +137,6 @@ class ComparePanel:
             self.difference: gr.update(
                 value=None if difference is None else difference[0],
                 visible=difference is not None,
-                label="" if difference is None else f"Difference: {escape(difference[1])}",
+                label="" if difference is None else escape(difference[1]),
             ),
         }

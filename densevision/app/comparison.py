@@ -51,6 +51,7 @@ def draw_difference(first: Result, second: Result) -> tuple[np.ndarray, str] | N
     if errors is None:
         return None
     caption = errors.caption.replace("wrong pixels", "pixels of different classes").replace("error", "difference")
+    caption = caption[0].upper() + caption[1:]
     return resize_to_view(draw_errors(errors.values, errors.known, errors.limit), is_smooth=False), caption
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import gradio as gr
 
 from densevision.app.datasets import PAGE_SIZE, DatasetShelf, draw_page, list_findings, make_prediction
-from densevision.app.legends import build_table
+from densevision.app.events import connect, connect_prediction
+from densevision.app.legends import build_wide_table
 from densevision.app.options import AppOptions
-from densevision.app.viewer import Viewer, report_errors
+from densevision.app.viewer import Viewer
 from densevision.app.views import resize_to_view
 from densevision.app.work_folder import WorkFolder
 from densevision.errors import UsageError
@@ -21,6 +22,8 @@ from densevision.io.image import to_display
 from densevision.tasks import TASKS
 
 __all__ = ["DatasetPanel"]
+
+HINT = '<p class="dv-note">Browse, and select a sample to enlarge it. Check lists problems of the dataset.</p>'
 
 
 class DatasetPanel:
@@ -62,32 +65,18 @@ class DatasetPanel:
                 object_fit="contain", buttons=[], elem_id="dataset-gallery",
             )  # fmt: skip
             with gr.Column():
-                self.viewer = Viewer(folder, "Sample", "dataset")
+                self.viewer = Viewer(folder, "Sample", "dataset", HINT)
         self.findings = gr.HTML(elem_id="dataset-findings")
         self._connect()
 
     def _connect(self) -> None:
-        private: dict[str, Any] = {"api_visibility": "private"}
         source = [self.task, self.data, self.split]
-        details = [self.index, *self.viewer.outputs]
-        self.browse.click(
-            report_errors(self.show), source, [self.summary, self.page, self.gallery, *self.viewer.outputs], **private
-        )
-        self.page.input(
-            report_errors(self.show_page), [*source, self.page], self.gallery, trigger_mode="always_last", **private
-        )
-        self.gallery.select(report_errors(self.select), [*source, self.page], details, **private)
-        self.viewer.names.input(
-            report_errors(self.show_view), [*source, self.index, self.viewer.names], self.viewer.outputs, **private
-        )
-        self.check.click(
-            report_errors(self.show_findings),
-            [self.task, self.data],
-            self.findings,
-            concurrency_limit=1,
-            concurrency_id="predict",
-            **private,
-        )
+        viewer = self.viewer.outputs
+        connect(self.browse.click, self.show, source, [self.summary, self.page, self.gallery, *viewer])
+        connect(self.page.input, self.show_page, [*source, self.page], self.gallery, trigger_mode="always_last")
+        connect(self.gallery.select, self.select, [*source, self.page], [self.index, *viewer])
+        connect(self.viewer.names.input, self.show_view, [*source, self.index, self.viewer.names], viewer)
+        connect_prediction(self.check.click, self.show_findings, [self.task, self.data], self.findings)
 
     # -- handlers ------------------------------------------------------------------------------------------------------
 
@@ -136,5 +125,5 @@ class DatasetPanel:
         notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
         header = ("severity", "problem", "count", "meaning", "places", "what to do")
         rows = list_findings(report)
-        table = build_table("Findings", header, rows) if rows else "<p><b>No problems found.</b></p>"
+        table = build_wide_table("Findings", header, rows) if rows else "<p><b>No problems found.</b></p>"
         return f"<p>Checked {escape(counts)}.</p>{table}" + (f"<ul>{notes}</ul>" if notes else "")

@@ -33,7 +33,8 @@ POLICY = (
 """Content Security Policy: the browser loads nothing from, and sends nothing to, any other address."""
 HEADERS = (
     (b"content-security-policy", POLICY.encode()),
-    (b"referrer-policy", b"no-referrer"),
+    # Not "no-referrer": with it, browsers send the form of the sign-in with "Origin: null", as pages of other sites do.
+    (b"referrer-policy", b"same-origin"),
     (b"x-content-type-options", b"nosniff"),
 )
 
@@ -146,10 +147,14 @@ _FORM = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>densevision: sign in</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
-:root { color-scheme: light dark; font-family: system-ui, sans-serif; }
-main { max-width: 22rem; margin: 18vh auto 0; padding: 0 1rem; }
-input, button { font: inherit; padding: .6rem; width: 100%; box-sizing: border-box; margin-top: .5rem; }
-p { min-height: 1.5em; }
+:root { color-scheme: light dark; font-family: system-ui, sans-serif; --accent: #4f46e5; --line: #94a3b8; }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; }
+main { width: min(22rem, 90vw); border: 1px solid var(--line); border-radius: 8px; padding: 1.5rem; }
+h1 { font-size: 1.6rem; letter-spacing: -.02em; margin: 0 0 1rem; }
+input, button { font: inherit; padding: .6rem; width: 100%; box-sizing: border-box; margin-top: .5rem;
+  border: 1px solid var(--line); border-radius: 6px; }
+button { background: var(--accent); border-color: var(--accent); color: white; font-weight: 600; cursor: pointer; }
+p { min-height: 1.5em; margin: .75rem 0 0; }
 </style></head>
 <body><main><h1>densevision</h1>
 <form method="post" action="/sign-in">

@@ -15,7 +15,7 @@ from densevision.draw.colors import apply_colormap, get_class_color
 from densevision.draw.fields import OCCLUSION_COLOR, compute_display_range, render_flow_wheel
 from densevision.results import DepthMap, Detections, FlowField, Image, JointResult, Result, SemanticMap
 
-__all__ = ["build_legend", "build_table"]
+__all__ = ["build_legend", "build_table", "build_wide_table"]
 
 WHEEL_SIDE = 120
 RAMP_STEPS = 12
@@ -42,6 +42,12 @@ def build_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str
     return f'<table class="dv-table"><caption>{escape(caption)}</caption>{head}<tbody>{body}</tbody></table>'
 
 
+def build_wide_table(caption: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table that scrolls sideways where it does not fit."""
+    table = build_table(caption, header, rows)
+    return f'<div class="dv-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">{table}</div>'
+
+
 class _Markup(str):
     """Text that is HTML already."""
 
@@ -59,25 +65,29 @@ def _describe_objects(result: Result) -> str:
     assert isinstance(result, Detections)
     if not len(result):
         return f"<p>{NO_OBJECTS}</p>"
-    counts = Counter(result.labels.tolist())
+    are_labels = bool((result.scores == 1).all())  # of people: they have no scores
     rows = []
-    for label, count in counts.most_common():
+    for label, count in Counter(result.labels.tolist()).most_common():
         scores = result.scores[result.labels == label]
-        name = result.names[label]
-        rows.append((_swatch(get_class_color(label), name), str(count), f"{scores.max():.2f}", f"{scores.min():.2f}"))
+        extremes = () if are_labels else (f"{scores.max():.2f}", f"{scores.min():.2f}")
+        rows.append((_swatch(get_class_color(label), result.names[label]), str(count), *extremes))
     noun = "1 object" if len(result) == 1 else f"{len(result)} objects"
-    return build_table(noun, ("class", "count", "best score", "lowest score"), rows)
+    return build_table(noun, ("class", "count", *(() if are_labels else ("best score", "lowest score"))), rows)
 
 
 def _describe_classes(result: Result) -> str:
     assert isinstance(result, SemanticMap)
     pixels = np.array([np.count_nonzero(result.mask(index)) for index in range(len(result.names))])
     rows = [
-        (_swatch(get_class_color(index), result.names[index]), f"{pixels[index] / result.labels.size:.1%}")
+        (_swatch(get_class_color(index), result.names[index]), _format_share(pixels[index] / result.labels.size))
         for index in np.argsort(-pixels, kind="stable").tolist()
         if pixels[index]
     ]
     return build_table("Classes by area", ("class", "of all pixels"), rows) if rows else "<p>No known pixels.</p>"
+
+
+def _format_share(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.0005 else "below 0.1%"
 
 
 def _describe_depth(result: Result) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 
 from densevision.app.downloads import list_result_formats, save_predictions
+from densevision.app.events import connect, connect_prediction, connect_silent
 from densevision.app.examples import write_examples
 from densevision.app.options import AppOptions
 from densevision.app.predictions import (
@@ -23,7 +24,7 @@ from densevision.app.predictions import (
     predict_files,
 )
 from densevision.app.videos import predict_video
-from densevision.app.viewer import Viewer, report_errors
+from densevision.app.viewer import Viewer
 from densevision.app.views import draw_thumbnail
 from densevision.app.weights import BUNDLED, WeightsShelf, describe_card
 from densevision.app.weights_fields import WeightsFields
@@ -35,6 +36,7 @@ __all__ = ["PredictPanel", "format_commands"]
 
 PAIRS_NOTE = "Two or more images, or a video"
 IMAGES_NOTE = "Images, or a video"
+HINT = '<p class="dv-note">Add images and press Predict; Try scenes renders some.</p>'
 
 
 @dataclass
@@ -90,58 +92,41 @@ class PredictPanel:
             info="Filters what was predicted; nothing is computed again.",
         )  # fmt: skip
         with gr.Group(visible=False) as self.download_group:
-            self.format = gr.Dropdown(label="Format", elem_id="predict-format", filterable=False)
+            self.format = gr.Dropdown(label="Download as", elem_id="predict-format", filterable=False)
             self.all_images = gr.Checkbox(label="All images, as a ZIP archive", visible=False)
-            self.download = gr.Button("Download the result", elem_id="predict-download")
+            self.download = gr.Button("Download", elem_id="predict-download")
         self.file = gr.DownloadButton("File", elem_id="predict-file")  # hidden by the style
 
     def _build_outputs(self) -> None:
         self.gallery = gr.Gallery(
-            label="Images", columns=6, height=200, visible=False, allow_preview=False, object_fit="contain",
+            label="Images", columns=6, height="auto", visible=False, allow_preview=False, object_fit="contain",
             fit_columns=False, buttons=[], elem_id="predict-gallery",
         )  # fmt: skip
-        self.viewer = Viewer(self.folder, "Result", "predict")
+        self.viewer = Viewer(self.folder, "Result", "predict", HINT)
         self.video = gr.Video(label="Result", visible=False, interactive=False, buttons=["download"])
-        self.video_files = gr.File(label="The drawn video", visible=False, interactive=False)
+        self.video_files = gr.File(
+            label="The drawn video", visible=False, interactive=False, elem_id="predict-video-files"
+        )
         with gr.Accordion("The same in a terminal and in Python", open=False, visible=False) as self.commands_group:
-            self.commands = gr.Code(language="shell", show_label=False, interactive=False, lines=3)
+            self.commands = gr.Code(language="shell", show_label=False, interactive=False, lines=3, wrap_lines=True)
 
     def _connect(self) -> None:
         self.weights.connect([self.threshold, self.files], self.describe_task)
-        private: dict[str, Any] = {"api_visibility": "private", "show_progress_on": self.viewer.image}
         outputs = [
             self.state, self.gallery, *self.viewer.outputs, self.video, self.video_files, self.download_group,
             self.format, self.all_images, self.commands_group, self.commands,
         ]  # fmt: skip
-        self.run.click(
-            report_errors(self.predict),
-            [self.weights.task, self.weights.name, self.files, self.threshold],
-            outputs,
-            concurrency_limit=1,
-            concurrency_id="predict",
-            **private,
-        )
-        self.examples.click(
-            report_errors(self.take_examples), [self.seed, self.weights.task], [self.seed, self.files], **private
-        )
+        fields = [self.weights.task, self.weights.name, self.files, self.threshold]
+        connect_prediction(self.run.click, self.predict, fields, outputs, show_progress_on=self.viewer.image)
+        connect(self.examples.click, self.take_examples, [self.seed, self.weights.task], [self.seed, self.files])
         shown = [self.state, self.threshold, self.viewer.names]
         redrawn = [self.gallery, *self.viewer.outputs, self.commands]
-        self.threshold.input(
-            report_errors(self.redraw),
-            shown,
-            redrawn,
-            trigger_mode="always_last",
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        self.viewer.names.input(report_errors(self.show), shown, self.viewer.outputs, **private)
-        self.gallery.select(report_errors(self.select), shown, [self.state, *self.viewer.outputs], **private)
-        self.download.click(
-            report_errors(self.save),
-            [self.state, self.threshold, self.format, self.all_images],
-            self.file,
-            api_visibility="private",
-        ).success(None, js=CLICK_FILE)
+        connect_silent(self.threshold.input, self.redraw, shown, redrawn)
+        on_image = {"show_progress_on": self.viewer.image}
+        connect(self.viewer.names.input, self.show, shown, self.viewer.outputs, **on_image)
+        connect(self.gallery.select, self.select, shown, [self.state, *self.viewer.outputs], **on_image)
+        chosen = [self.state, self.threshold, self.format, self.all_images]
+        connect(self.download.click, self.save, chosen, self.file).success(None, js=CLICK_FILE)
 
     # -- handlers ------------------------------------------------------------------------------------------------------
 

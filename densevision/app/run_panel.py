@@ -10,10 +10,10 @@ from typing import Any
 
 import gradio as gr
 
-from densevision.app.legends import build_table
+from densevision.app.events import connect, connect_prediction
+from densevision.app.legends import build_table, build_wide_table
 from densevision.app.options import AppOptions
 from densevision.app.runs import list_images, open_run, rank_images
-from densevision.app.viewer import report_errors
 from densevision.errors import UsageError
 
 __all__ = ["RunPanel"]
@@ -51,8 +51,8 @@ class RunPanel:
             self.open = gr.Button("Open", variant="primary", scale=1, min_width=120, elem_id="run-open")
         self.summary = gr.HTML(elem_id="run-summary")
         self.images = gr.Gallery(
-            label="Curves, first batches and predictions", columns=3, height=520, visible=False,
-            object_fit="contain", buttons=["fullscreen"], elem_id="run-images",
+            label="Curves, first batches and predictions", columns=3, height="auto", visible=False,
+            object_fit="contain", buttons=["fullscreen"], elem_id="run-images", elem_classes="dv-wide",
         )  # fmt: skip
         self.table = gr.HTML()
         with gr.Row(visible=False) as self.rank_row:
@@ -64,25 +64,19 @@ class RunPanel:
         self.ranking = gr.HTML()
         self.worst, self.best = (
             gr.Gallery(
-                label=label, columns=1, visible=False, object_fit="contain", height=560, buttons=["fullscreen"],
-                elem_id=f"run-{label.lower()}",
+                label=label, columns=1, visible=False, object_fit="contain", height="auto", buttons=["fullscreen"],
+                elem_id=f"run-{label.lower()}", elem_classes="dv-natural",
             )
             for label in ("Worst", "Best")
         )  # fmt: skip
         self._connect()
 
     def _connect(self) -> None:
-        private: dict[str, Any] = {"api_visibility": "private"}
         outputs = [self.summary, self.images, self.table, self.rank_row, self.ranking, self.worst, self.best]
-        self.open.click(report_errors(self.show), self.run, outputs, **private)
-        self.rank.click(
-            report_errors(self.show_ranking),
-            [self.run, self.count],
-            [self.ranking, self.worst, self.best],
-            concurrency_limit=1,
-            concurrency_id="predict",
-            show_progress_on=self.ranking,
-            **private,
+        connect(self.open.click, self.show, self.run, outputs)
+        ranked = [self.ranking, self.worst, self.best]
+        connect_prediction(
+            self.rank.click, self.show_ranking, [self.run, self.count], ranked, show_progress_on=self.ranking
         )
 
     # -- handlers ------------------------------------------------------------------------------------------------------
@@ -94,7 +88,7 @@ class RunPanel:
         return {
             self.summary: _describe(run.summary),
             self.images: gr.update(value=images, visible=bool(images)),
-            self.table: _build_log(run.columns, run.rows),
+            self.table: build_wide_table("Epochs, the last one first", run.columns, run.rows),
             self.rank_row: gr.update(visible=run.summary["weights"] is not None),
             self.ranking: "",
             self.worst: gr.update(value=None, visible=False),
@@ -135,9 +129,3 @@ def _describe(summary: dict[str, Any]) -> str:
         ("best", "" if best is None else f"{best['metric']} {best['value']:.4g} in epoch {best['epoch']}"),
     ]
     return build_table("Run", ("", ""), rows)
-
-
-def _build_log(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The log as a table that scrolls sideways."""
-    table = build_table("Epochs, the last one first", columns, rows)
-    return f'<div class="dv-scroll" tabindex="0" role="region" aria-label="Epochs">{table}</div>'

@@ -20,8 +20,10 @@ __all__ = ["build_surface", "compute_distance", "write_surface"]
 
 MAX_VERTICES = 60_000
 """Vertices up to which every pixel is one; of larger images every second, third, ... pixel."""
-MAX_STEP = 1.08
-"""Ratio of the distances of neighbors above which the surface is cut: an edge between two objects."""
+MAX_STEP = 1.1
+"""Ratio of the distances of neighboring pixels above which the surface is cut: an edge between two objects."""
+MAX_THINNED_STEP = 1.4
+"""The same for vertices that are several pixels apart, however many."""
 FIELD_OF_VIEW = 55.0
 """Degrees of the wider side, for images of an unknown camera."""
 NEAREST_FRACTION = 0.15
@@ -74,7 +76,7 @@ def build_surface(depth: DepthMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     positions = np.stack([x, -y, -z], -1).reshape(-1, 3)
     u, v = np.meshgrid((columns + 0.5) / width, (rows + 0.5) / height)
     coordinates = np.stack([u, v], -1).reshape(-1, 2)
-    triangles = _connect(z, is_known)
+    triangles = _connect(z, is_known, min(MAX_STEP**step, MAX_THINNED_STEP))
     if not len(triangles):
         raise DataError("no surface can be drawn: neighboring pixels have no known distance", value=depth.size)
     used, triangles = np.unique(triangles, return_inverse=True)
@@ -82,7 +84,7 @@ def build_surface(depth: DepthMap) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return positions[used].astype(np.float32), coordinates[used].astype(np.float32), triangles
 
 
-def write_surface(path: str | os.PathLike[str], depth: DepthMap, image: np.ndarray) -> None:
+def write_surface(path: str | os.PathLike[str], depth: DepthMap, image: np.ndarray) -> float:
     """Writes the surface with the image on it, whole or not at all.
 
     The surface is moved so that the origin is its middle, around which viewers rotate.
@@ -92,11 +94,15 @@ def write_surface(path: str | os.PathLike[str], depth: DepthMap, image: np.ndarr
         depth: The depth.
         image: (H, W, 3) uint8 RGB.
 
+    Returns:
+        Distance of the camera from the origin, in the depth's unit: from there the surface looks like the image.
+
     Raises:
         DataError: See `build_surface`.
     """
     positions, coordinates, triangles = build_surface(depth)
-    positions = positions - np.median(positions, 0).astype(np.float32)
+    middle = (positions.min(0) + positions.max(0)) / 2
+    positions = positions - middle
     parts = [positions.tobytes(), coordinates.tobytes(), triangles.tobytes(), _encode_texture(image)]
     starts = np.cumsum([0, *(len(part) + -len(part) % 4 for part in parts)]).tolist()
     views: list[dict[str, Any]] = [
@@ -139,10 +145,11 @@ def write_surface(path: str | os.PathLike[str], depth: DepthMap, image: np.ndarr
         "buffers": [{"byteLength": starts[-1]}],
     }
     write_bytes(path, _pack(document, b"".join(part + bytes(-len(part) % 4) for part in parts)))
+    return float(-middle[2])
 
 
-def _connect(z: np.ndarray, is_known: np.ndarray) -> np.ndarray:
-    """(T, 3) triangles of a grid of distances whose corners are known and belong to one surface."""
+def _connect(z: np.ndarray, is_known: np.ndarray, max_ratio: float) -> np.ndarray:
+    """(T, 3) triangles of a grid of distances whose corners are known and whose ratio is at most `max_ratio`."""
     index = np.arange(z.size).reshape(z.shape)
     top_left, top_right, bottom_left, bottom_right = (
         index[rows, columns].ravel()
@@ -153,7 +160,7 @@ def _connect(z: np.ndarray, is_known: np.ndarray) -> np.ndarray:
         [np.stack([top_left, bottom_left, top_right], 1), np.stack([top_right, bottom_left, bottom_right], 1)]
     )
     corners = z.ravel()[triangles]
-    is_surface = corners.max(1) <= MAX_STEP * corners.min(1)
+    is_surface = corners.max(1) <= max_ratio * corners.min(1)
     return triangles[is_known.ravel()[triangles].all(1) & is_surface]
 
 

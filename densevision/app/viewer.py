@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Callable
-from functools import wraps
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from densevision.app.events import connect_silent
 from densevision.app.legends import build_legend
 from densevision.app.predictions import Prediction, filter_objects
 from densevision.app.surface import write_surface
 from densevision.app.views import View, draw_view, list_views, split_name
 from densevision.app.work_folder import WorkFolder
-from densevision.errors import DenseVisionError
 from densevision.results import DepthMap, JointResult, Result
 
-__all__ = ["Viewer", "describe_error", "report_errors"]
+__all__ = ["Viewer", "build_image", "build_slider"]
 
-CAMERA = (90, 90, None)
-"""Direction from which a surface is first seen: that of the camera which took the image."""
+DIRECTION = (90, 90)
+"""Angles in degrees from which a surface is first seen: those of the camera which took the image."""
+STEP_BACK = 1.5
+"""How much farther than that camera one stands at first, so that the nearest objects are in sight."""
+MAX_HEIGHT = 640
+"""Height of drawings in pixels of the page, so that the legend below is seen without scrolling."""
 
 
 class Viewer:
@@ -31,26 +31,23 @@ class Viewer:
         folder: Where surfaces are written.
         label: Heading of the drawing.
         prefix: Beginning of the element ids.
+        hint: What stands in the place of the legend before there is a result, as HTML.
 
     Attributes:
         names: Selects one of the drawings of the result.
         outputs: The components that `show` updates.
     """
 
-    def __init__(self, folder: WorkFolder, label: str, prefix: str):
+    def __init__(self, folder: WorkFolder, label: str, prefix: str, hint: str = ""):
         self.folder, self.label = folder, label
         self.names = gr.Radio(label="View", visible=False, elem_id=f"{prefix}-views")
-        self.image = gr.Image(
-            label=label, interactive=False, format="png", buttons=["download", "fullscreen"], alt_text=label
-        )
-        self.slider = gr.ImageSlider(label=label, interactive=False, format="png", visible=False, max_height=900)
-        self.surface = gr.Model3D(label=label, visible=False, height=560, camera_position=CAMERA)
-        self.legend = gr.HTML(elem_id=f"{prefix}-legend")
+        self.image = build_image(label)
+        self.slider = build_slider(label, visible=False)
+        self.surface = gr.Model3D(label=label, visible=False, height=MAX_HEIGHT)
+        self.legend = gr.HTML(hint, elem_id=f"{prefix}-legend")
         # gradio drops the file of a 3-D component that appears with it: it is set once the component is there.
         self.surface_file = gr.State(None)
-        self.surface_file.change(
-            lambda file: file, self.surface_file, self.surface, show_progress="hidden", api_visibility="private"
-        )
+        connect_silent(self.surface_file.change, lambda file: file, self.surface_file, self.surface)
         self.outputs = [self.names, self.image, self.slider, self.surface, self.surface_file, self.legend]
 
     def show(self, prediction: Prediction, threshold: float, name: str | None) -> dict[Any, Any]:
@@ -90,8 +87,9 @@ class Viewer:
         if view.is_surface:
             assert isinstance(result, DepthMap)
             path = self.folder.create() / "surface.glb"
-            write_surface(path, result, view.after)
-            updates[self.surface] = gr.update(value=None, visible=True, label=label)
+            distance = write_surface(path, result, view.after)
+            camera = (*DIRECTION, STEP_BACK * distance)
+            updates[self.surface] = gr.update(value=None, visible=True, label=label, camera_position=camera)
             updates[self.surface_file] = str(path)
         elif view.before is not None:
             updates[self.slider] = gr.update(value=(view.before, view.after), visible=True, label=label)
@@ -100,25 +98,20 @@ class Viewer:
         return updates
 
 
-def report_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Shows errors that a visitor can fix as messages of the page; others are logged with their traceback."""
-
-    @wraps(handler)
-    def handle(*args: Any, **keywords: Any) -> Any:
-        try:
-            return handler(*args, **keywords)
-        except DenseVisionError as error:
-            raise gr.Error(describe_error(error), duration=None, print_exception=False) from None
-
-    return handle
+def build_image(label: str, visible: bool = True) -> gr.Image:
+    """A component that shows an image; its label is also what screen readers say."""
+    return gr.Image(
+        label=label, visible=visible, interactive=False, format="png", buttons=["download", "fullscreen"],
+        alt_text=label, elem_classes="dv-image",
+    )  # fmt: skip
 
 
-def describe_error(error: DenseVisionError) -> str:
-    """The message of an error as HTML, with the name of a file in the place of its path on this machine."""
-    text = str(error)
-    if error.file is not None:
-        text = text.replace(str(error.file), Path(error.file).name)
-    return html.escape(text)
+def build_slider(label: str, visible: bool = True, elem_id: str | None = None) -> gr.ImageSlider:
+    """A component that shows two images under a slider."""
+    return gr.ImageSlider(
+        label=label, visible=visible, interactive=False, format="png", max_height=MAX_HEIGHT,
+        buttons=["download", "fullscreen"], elem_id=elem_id,
+    )  # fmt: skip
 
 
 def _select_part(result: Result, name: str) -> Result:

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from densevision.app.viewer import report_errors
+from densevision.app.events import connect, connect_silent
 from densevision.app.weights import WeightsShelf
 from densevision.tasks import TASKS
 
@@ -55,9 +55,7 @@ class WeightsFields:
         self, outputs: Sequence[Any] = (), describe: Callable[[str, str], dict[Any, Any]] | None = None
     ) -> None:
         """Updates the weights when the task changes, and further components for both."""
-        changed = self.task.change(
-            report_errors(self.select_task), self.task, [self.task, *self.names], api_visibility="private"
-        )
+        changed = connect(self.task.change, self.select_task, self.task, [self.task, *self.names])
         if describe is None:
             return
 
@@ -65,10 +63,7 @@ class WeightsFields:
             return describe(task, name) if name else {output: gr.skip() for output in outputs}
 
         for event in (changed.then, self.name.input):
-            event(
-                report_errors(update), [self.task, self.name], list(outputs), api_visibility="private",
-                show_progress="hidden",
-            )  # fmt: skip
+            connect_silent(event, update, [self.task, self.name], list(outputs))
 
     def select_task(self, task: str) -> list[Any]:
         """Updates of the fields for another task."""

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from densevision.app import AppOptions, launch
-from densevision.cli.options import config_options, quiet_flag, select_given
+from densevision.cli.options import listen_options
 from densevision.escaping import escape_control
 
 __all__ = ["command"]
@@ -31,26 +29,15 @@ def command() -> click.Command:
         help="Dataset to offer, as `train` takes it; repeatable.",
     )  # fmt: skip
     @click.option("--open", "open_browser", is_flag=True, help="Open the page in the browser.")
-    @config_options(AppOptions, AppOptions.model_fields, {"token": "DENSEVISION_APP_TOKEN"})
-    @quiet_flag
+    @listen_options(AppOptions, "app")
     def app(
-        weights: tuple[str, ...],
-        runs: tuple[str, ...],
-        data: tuple[str, ...],
-        open_browser: bool,
-        quiet: bool,
-        **options: Any,
+        weights: tuple[str, ...], runs: tuple[str, ...], data: tuple[str, ...], open_browser: bool, options: AppOptions
     ) -> None:
-        from densevision.cli.printing import configure_logging
-
-        app_options = AppOptions.from_dict(select_given(options))
-        configure_logging(quiet)
-
         def announce(url: str) -> None:
             click.echo(escape_control(f"open {url}"))
             if open_browser:
                 click.launch(url)
 
-        launch(weights=weights, runs=runs, data=data, options=app_options, on_start=announce)
+        launch(weights=weights, runs=runs, data=data, options=options, on_start=announce)
 
     return app

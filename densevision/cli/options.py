@@ -7,6 +7,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Container, Mapping
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,7 @@ __all__ = [
     "engine_option",
     "folder_or_none",
     "json_flag",
+    "listen_options",
     "parse_settings",
     "predict_options",
     "quiet_flag",
@@ -181,6 +183,32 @@ def config_options(
                 help=(field.description or "") + _describe_default(field.default),
             )(function)
         return function
+
+    return decorate
+
+
+def listen_options(config: type[Config], command: str) -> Callable[[Function], Function]:
+    """Adds the options of a command that listens to connections, and --quiet.
+
+    The command gets the config as `options`, with the fields that were given. Its token may also be set by the
+    environment variable DENSEVISION_COMMAND_TOKEN.
+
+    Args:
+        config: What the options are read into.
+        command: Name of the command.
+    """
+    envvars = {"token": f"DENSEVISION_{command.upper()}_TOKEN"}
+
+    def decorate(function: Function) -> Function:
+        @wraps(function)
+        def run(quiet: bool, **arguments: Any) -> Any:
+            from densevision.cli.printing import configure_logging
+
+            options = config.from_dict(select_given({name: arguments.pop(name) for name in config.model_fields}))
+            configure_logging(quiet)
+            return function(options=options, **arguments)
+
+        return config_options(config, config.model_fields, envvars)(quiet_flag(run))  # type: ignore[return-value]
 
     return decorate
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from densevision.cli.options import config_options, quiet_flag, select_given
+from densevision.cli.options import listen_options
 from densevision.escaping import escape_control
 from densevision.optional_packages import check_extra
 from densevision.serving.options import ServerOptions
@@ -33,16 +31,11 @@ def command() -> click.Command:
         required=True,
         help="Weights file, exported model or published name; the bundled demo weights by default; repeatable.",
     )
-    @config_options(ServerOptions, ServerOptions.model_fields, {"token": "DENSEVISION_SERVE_TOKEN"})
-    @quiet_flag
-    def serve(models: tuple[str, ...], quiet: bool, **options: Any) -> None:
-        from densevision.cli.printing import configure_logging
-
-        server_options = ServerOptions.from_dict(select_given(options))
+    @listen_options(ServerOptions, "serve")
+    def serve(models: tuple[str, ...], options: ServerOptions) -> None:
         check_extra("serve", PACKAGES, "the server")
         from densevision.serving.run import serve as run_server
 
-        configure_logging(quiet)
-        run_server(models, server_options, lambda url: click.echo(escape_control(f"serving on {url}")))
+        run_server(models, options, lambda url: click.echo(escape_control(f"serving on {url}")))
 
     return serve

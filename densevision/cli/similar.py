@@ -29,7 +29,7 @@ def command() -> click.Command:
     )
     @click.option("--encoder", metavar="NAME", help="A timm model instead.")
     @click.option("--encoder-weights", metavar="FILE", help="Weights of --encoder.")
-    @click.option("--threshold", type=click.FloatRange(-1, 1), help="Similarity of near-duplicates. [default: 0.98]")
+    @click.option("--threshold", type=click.FloatRange(-1, 1), help="Similarity of near-duplicates. [default: 0.7]")
     @click.option("--count", type=click.IntRange(1), help="Images for each --query. [default: 10]")
     @click.option("--out", metavar="FILE", help="A list as .csv or .json, or a page as .html.")
     @click.option("--device", help="auto, cpu, cuda, cuda:1 or mps.")
@@ -51,6 +51,7 @@ def command() -> click.Command:
             click.echo(escape_json(json.dumps([asdict(pair) for pair in pairs], ensure_ascii=False)))
             return
         for pair in pairs:
-            click.echo(escape_control(f"{pair.similarity:.4f}  {pair.image}  {pair.similar}"))
+            note = "  mirrored" if pair.is_mirrored else ""
+            click.echo(escape_control(f"{pair.similarity:.4f}  {pair.image}  {pair.similar}{note}"))
 
     return similar

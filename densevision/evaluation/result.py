@@ -176,7 +176,7 @@ def draw_side_by_side(
     canvas = example.canvas()
     panels, captions = ([example.image], ["image"]) if example.image is not None else ([], [])
     panels.append(example.truth.overlay(canvas))
-    captions.append("truth")
+    captions.append("ground truth")
     for caption, prediction in (("prediction", example.prediction), *others):
         panels.append(prediction.overlay_for_comparison(example.truth, canvas))
         captions.append(

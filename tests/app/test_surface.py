@@ -71,7 +71,7 @@ def test_surface__large_images_are_thinned() -> None:
 
 def test_file__layout_of_gltf(tmp_path: Path) -> None:
     image = np.full((20, 30, 3), (200, 100, 50), np.uint8)
-    write_surface(tmp_path / "a.glb", make_plane(), image)
+    distance = write_surface(tmp_path / "a.glb", make_plane(), image)
     data = (tmp_path / "a.glb").read_bytes()
     magic, version, length = struct.unpack_from("<4sII", data)
     assert (magic, version, length) == (b"glTF", 2, len(data))
@@ -88,7 +88,9 @@ def test_file__layout_of_gltf(tmp_path: Path) -> None:
     assert [len(positions), len(positions), triangles.size] == [each["count"] for each in document["accessors"]]
     assert triangles.max() == len(positions) - 1
     np.testing.assert_allclose(positions.min(0), document["accessors"][0]["min"])
+    np.testing.assert_allclose(positions.min(0), -positions.max(0), atol=1e-5)  # the origin is the middle
     expected = build_surface(make_plane())[0]
     np.testing.assert_allclose(positions - positions[0], expected - expected[0], atol=1e-5)
+    np.testing.assert_allclose(positions[:, 2] - distance, expected[:, 2], atol=1e-5)  # of the camera
     texture = cv2.imdecode(np.frombuffer(parts[3], np.uint8), cv2.IMREAD_COLOR)
     assert np.abs(texture[..., ::-1].astype(int) - image).max() < 6
