@@ -41,12 +41,15 @@ def main(readers: tuple[str, ...], count: int, seed: int, replay: int | None, ou
         _replay(READERS[readers[0]], replay, seed, out)
         return
     report = json.loads(out.read_text()) if out is not None and out.exists() else {}
-    rows = report.get("readers", {})
+    rows, environments = report.get("readers", {}), report.get("versions", [])
+    versions = {name: version(name) for name in LIBRARIES} | {"python": sys.version.split()[0]}
+    environments += [versions] if versions not in environments else []
     for name in readers or READERS:
         start = time.monotonic()
         result = campaign.run_campaign(name, count, seed)
         rows[name] = {
             "mutations": count,
+            "versions": environments.index(versions),
             "outcomes": dict(sorted(result.counts.items())),
             "faults": [list(fault) for fault in result.faults],
             "peak_memory_growth_mb": round(result.peak_megabytes, 1),
@@ -54,17 +57,21 @@ def main(readers: tuple[str, ...], count: int, seed: int, replay: int | None, ou
         }
         click.echo(f"{name}: {json.dumps(rows[name])}")
         if out is not None:
-            _write(out, rows, count, seed)
+            _write(out, rows, environments, seed)
     sys.exit(1 if any(row["faults"] for row in rows.values()) else 0)
 
 
-def _write(out: Path, rows: dict[str, dict], count: int, seed: int) -> None:
+def _write(out: Path, rows: dict[str, dict], environments: list[dict[str, str]], seed: int) -> None:
+    """Writes the rows of all readers, which may be of several runs: with other counts, or other versions of libraries.
+
+    `versions` of a row is its place in the list of `versions`.
+    """
     from densevision.io.atomic_write import write_text
 
     report = {
-        "command": f"python tools/fuzz.py --count {count} --seed {seed} --out {out}",
+        "command": f"python tools/fuzz.py READER --count MUTATIONS --seed {seed} --out {out}",
         "limits": {"memory_growth_mb": 1024, "seconds": 5},
-        "versions": {name: version(name) for name in LIBRARIES} | {"python": sys.version.split()[0]},
+        "versions": environments,
         "seed": seed,
         "readers": dict(sorted(rows.items())),
     }

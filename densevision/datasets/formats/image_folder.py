@@ -90,12 +90,17 @@ def _list_objects(objects: Any) -> list[tuple[Any, Any]]:
         TypeError, KeyError, ValueError: The objects have another form.
     """
     if isinstance(objects, list):
-        return [(entry["bbox"], next(entry[key] for key in CLASS_KEYS if key in entry)) for entry in objects]
+        return [(entry["bbox"], entry[_find_class_key(entry)]) for entry in objects]
     boxes = objects.get("bbox", [])
-    classes: list[Any] = next((objects[key] for key in CLASS_KEYS if key in objects), [])
+    classes = objects.get(_find_class_key(objects), [])
     if len(boxes) != len(classes):
         raise ValueError("boxes and classes differ in number")
     return list(zip(boxes, classes))
+
+
+def _find_class_key(values: dict[str, Any]) -> str:
+    """The key under which objects or an object have their classes; the first of them if there is none."""
+    return next((key for key in CLASS_KEYS if key in values), CLASS_KEYS[0])
 
 
 def _get_name(category: Any, names: tuple[str, ...]) -> str | None:
@@ -112,7 +117,10 @@ def _find_names(values: Any) -> tuple[str, ...] | None:
         label = values.get("class_label")
         names = label.get("names") if isinstance(label, dict) else None
         if isinstance(names, dict):
-            names = [names[key] for key in sorted(names, key=lambda key: int(str(key)))]
+            numbered = {str(key): name for key, name in names.items()}
+            names = [numbered.get(str(number)) for number in range(len(numbered))]
+            if None in names:  # not numbered from 0 without gaps
+                return None
         if isinstance(names, list) and names:
             return tuple(map(str, names))
     children = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()

@@ -32,6 +32,8 @@ from densevision.ops.masks import encode
 __all__ = ["find_labels", "read_class_names", "read_images"]
 
 SHAPES_WITHOUT_AREA = ("line", "point", "graph", "cuboid", "any")
+MIN_NUMBERS = 6
+"""Numbers of the smallest polygon, a triangle."""
 MAX_BITMAP_BYTES = 1 << 28
 """Bytes of a bitmap's PNG beyond which it counts as malformed."""
 
@@ -121,7 +123,7 @@ def _parse_object(entry: dict[str, Any], field: str) -> LabeledObject | None:
         return LabeledObject(label, field, box=(x1, y1, x2, y2))
     interior = points.get("interior") or []
     holes = [_parse_points(hole) for hole in interior] if isinstance(interior, list) else [None]
-    if kind != "polygon" or any(hole is None for hole in holes):
+    if kind != "polygon" or any(hole is None or 0 < len(hole) < MIN_NUMBERS for hole in holes):
         return None
     return LabeledObject(label, field, polygons=[exterior], holes=[hole for hole in holes if hole])
 
@@ -144,6 +146,7 @@ def _parse_bitmap(bitmap: Any) -> MaskWindow | None:
         KeyError,
         TypeError,
         ValueError,
+        OverflowError,
         binascii.Error,
         zlib.error,
         OSError,

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import random
+import zlib
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -132,6 +133,35 @@ FIFTYONE: dict[str, Any] = {
         for name in ("a.png", "b.png")
     ]
 }  # fmt: skip
+SUPERVISELY: dict[str, Any] = {
+    "size": {"height": HEIGHT, "width": WIDTH}, "tags": [],
+    "objects": [
+        {"classTitle": "cat", "geometryType": "rectangle", "points": {"exterior": [[4, 4], [12, 12]], "interior": []}},
+        {"classTitle": "dog", "geometryType": "polygon",
+         "points": {"exterior": [[1, 1], [9, 1], [9, 20]], "interior": [[[3, 2], [8, 2], [8, 8]]]}},
+        {"classTitle": "dog", "geometryType": "bitmap", "bitmap": {
+            "origin": [2, 3],
+            "data": base64.b64encode(zlib.compress(save_png(Image.fromarray(np.tri(5, 7) > 0)))).decode()}},
+    ],
+}  # fmt: skip
+SUPERVISELY_META = '{"classes": [{"title": "cat", "shape": "any"}, {"title": "dog", "shape": "any"}]}'
+IMAGE_FOLDER = b"""\
+{"file_name": "a.png", "objects": {"bbox": [[4, 4, 8, 8], [1.5, 2.5, 3, 3]], "categories": [0, 1]}}
+{"file_name": "b.png", "objects": [{"bbox": [0, 0, 5, 5], "label": 1}]}
+"""
+IMAGE_FOLDER_CARD = b"""---
+dataset_info:
+  features:
+  - name: objects
+    struct:
+    - name: categories
+      list:
+        class_label:
+          names:
+            '0': cat
+            '1': dog
+---
+"""
 LABEL_STUDIO: list[dict[str, Any]] = [
     {
         "id": number, "data": {"image": f"/data/upload/1/{name}"},
@@ -389,6 +419,22 @@ READERS = [
         prepare(images("")),
         json_refuses,
         mutate_json,
+    ),
+    Reader(
+        "supervisely",
+        {"set/ann/a.png.json": json.dumps(SUPERVISELY).encode(), "meta.json": SUPERVISELY_META.encode()},
+        read_as("detection", "instance", "semantic"),
+        prepare(images("set/img/") | {"set/ann/b.png.json": json.dumps(SUPERVISELY), "meta.json": SUPERVISELY_META}),
+        json_refuses,
+        mutate_json,
+    ),
+    Reader(
+        "imagefolder",
+        {"train/metadata.jsonl": IMAGE_FOLDER, "README.md": IMAGE_FOLDER_CARD},
+        read_as("detection"),
+        prepare(images("train/") | {"train/metadata.jsonl": IMAGE_FOLDER, "README.md": IMAGE_FOLDER_CARD}),
+        None,
+        mutate_text,
     ),
     Reader(
         "via",
