@@ -7,7 +7,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,12 +28,17 @@ __all__ = ["SelectedImage", "SimilarPair", "find_similar", "select"]
 
 FEATURE_TASK = "semantic"
 """The task whose bundled weights hold the encoder that is used if none is named."""
-MAX_ROWS = 4096
-"""Images that are compared with all others at a time."""
+MAX_ROWS = 2048
+"""Images that are compared with as many others at a time."""
+DUPLICATE_SIMILARITY = 0.7
+"""Similarity of layouts from which images are near-duplicates: below that of copies, above that of different images."""
 SHOWN_PAIRS = 200
 """Pairs that a page shows."""
 THUMBNAIL_SIDE = 320
 """Longer side in pixels of the images on a page."""
+
+
+Extract = Callable[["Backbone", "Iterable[Sample]", str], Iterable[np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -60,11 +65,13 @@ class SimilarPair:
         image: Path of an image, or the query.
         similar: Path of the other image.
         similarity: Cosine of the angle between their features, at most 1.
+        is_mirrored: Whether one is more similar to the mirrored other.
     """
 
     image: str
     similar: str
     similarity: float
+    is_mirrored: bool = False
 
 
 def select(
@@ -172,7 +179,7 @@ def find_similar(
     query: Any = None,
     weights: Any = None,
     *,
-    threshold: float = 0.98,
+    threshold: float = DUPLICATE_SIMILARITY,
     count: int = 10,
     encoder: str | None = None,
     encoder_weights: PathLike | None = None,
@@ -182,9 +189,11 @@ def find_similar(
 ) -> list[SimilarPair]:
     """Finds near-duplicates among images, or the images that are most similar to a query.
 
-    Images are resized to a square; their features are averages of an encoder's deepest level over four parts of the
-    image, and their similarity is the cosine of the angle between them. What counts as similar depends on the encoder:
-    one that was trained on photographs of many classes tells content apart, the bundled one mostly layout and texture.
+    Images are resized to a square. Near-duplicates are copies: of another size or compression, cut off at the edges,
+    brighter, or mirrored. What is compared of them is where things are, see `image_features.extract_layouts`. For a
+    query, features are averages of an encoder's deepest level over four parts of the image: an encoder that was
+    trained on photographs of many classes finds similar content, the bundled one mostly similar layout and texture.
+    The similarity is the cosine of the angle between the features.
 
     Args:
         source: Paths of images, folders or globs, as `predict` takes them.
@@ -207,7 +216,7 @@ def find_similar(
         UsageError: The weights have no encoder, or an option is wrong.
         DataError: An image cannot be read.
     """
-    from densevision.inference.image_features import build_encoder, find_encoder
+    from densevision.inference.image_features import build_encoder, extract_features, extract_layouts, find_encoder
     from densevision.loading import load
 
     _check_out(out, (".csv", ".json", ".html"))
@@ -222,11 +231,12 @@ def find_similar(
         raise UsageError("has no effect with encoder", field="weights", hint="Give encoder_weights, or leave it out.")
     else:
         network = build_encoder(encoder, None if encoder_weights is None else os.fspath(encoder_weights))
-    names, features = _read_features(network, source, device, on_error)
     if query is None:
-        pairs = _find_pairs(names, features, threshold)
+        pairs = _find_pairs(*_read_images(extract_layouts, network, source, device, on_error), threshold)
     else:
-        pairs = _find_neighbors(names, features, *_read_features(network, query, device, on_error), count)
+        names, features = _read_images(extract_features, network, source, device, on_error)
+        queries = _read_images(extract_features, network, query, device, on_error)
+        pairs = _find_neighbors(names, features, *queries, count)
     if out is not None:
         _write_pairs(Path(out), pairs)
     return pairs
@@ -246,9 +256,11 @@ def _refuse_encoder_weights(weights: PathLike | None) -> None:
         raise UsageError("has no effect without encoder", field="encoder_weights", hint="Name the timm model, too.")
 
 
-def _read_features(network: Backbone, source: Any, device: str, on_error: str) -> tuple[list[str], np.ndarray]:
+def _read_images(
+    extract: Extract, network: Backbone, source: Any, device: str, on_error: str
+) -> tuple[list[str], np.ndarray]:
     """Names and features of all images of a source."""
-    from densevision.inference.image_features import extract_features, make_input_spec
+    from densevision.inference.image_features import make_input_spec
     from densevision.inference.sources import open_source
     from densevision.run_config import PredictOptions
 
@@ -261,7 +273,7 @@ def _read_features(network: Backbone, source: Any, device: str, on_error: str) -
             names.append(sample.file or str(sample.id))
             yield sample
 
-    return names, _stack(extract_features(network, list_samples(), device))
+    return names, _stack(extract(network, list_samples(), device))
 
 
 def _stack(vectors: Iterable[np.ndarray]) -> np.ndarray:
@@ -269,15 +281,32 @@ def _stack(vectors: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack(rows) if rows else np.zeros((0, 1), np.float32)
 
 
-def _find_pairs(names: list[str], features: np.ndarray, threshold: float) -> list[SimilarPair]:
-    """All pairs of at least a similarity, the most similar first; memory is bounded by `MAX_ROWS` rows."""
+def _find_pairs(names: list[str], layouts: np.ndarray, threshold: float) -> list[SimilarPair]:
+    """All pairs of at least a similarity, the most similar first.
+
+    Args:
+        names: Of the images.
+        layouts: (N, rows, columns, C) of the images.
+        threshold: The similarity.
+    """
+    from densevision.inference.image_features import mirror_layouts
+
     found = []
-    for start in range(0, len(features), MAX_ROWS):
-        similarity = features[start : start + MAX_ROWS] @ features.T
-        rows, columns = np.nonzero(np.triu(similarity >= threshold, start + 1))
-        found += [(float(similarity[row, column]), start + row, column) for row, column in zip(rows, columns)]
+    starts = range(0, len(names), MAX_ROWS)
+    for start in starts:
+        rows = layouts[start : start + MAX_ROWS]
+        plain, mirrored = (each.reshape(len(rows), -1) for each in (rows, mirror_layouts(rows)))
+        for other in starts[start // MAX_ROWS :]:
+            columns = layouts[other : other + MAX_ROWS]
+            columns = columns.reshape(len(columns), -1).T
+            similarity = np.stack([plain @ columns, mirrored @ columns])
+            best, is_mirrored = similarity.max(0), similarity.argmax(0) == 1
+            found += [
+                (float(best[row, column]), start + row, other + column, bool(is_mirrored[row, column]))
+                for row, column in np.argwhere(np.triu(best >= threshold, start - other + 1)).tolist()
+            ]
     found.sort(key=lambda item: (-item[0], item[1], item[2]))
-    return [SimilarPair(names[first], names[second], min(value, 1.0)) for value, first, second in found]
+    return [SimilarPair(names[row], names[column], min(value, 1.0), mirror) for value, row, column, mirror in found]
 
 
 def _find_neighbors(

@@ -18,7 +18,7 @@ from densevision.cli.main import run
 from densevision.datasets.scenes import Scenes
 from densevision.errors import DenseVisionError, UsageError
 from densevision.inference.disagreement import compare_results
-from densevision.io.image import write_image
+from densevision.io.image import read_image, to_display, write_image
 from densevision.ops.masks import encode
 from densevision.published_weights import find_bundled_weights
 from densevision.results import DepthMap, Detections, FlowField, Image, Instances, JointResult, SemanticMap
@@ -30,7 +30,7 @@ OPTIONS = {"device": "cpu", "precision": "float32"}
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Scenes, and of two of them darker copies and one of low quality."""
+    """Scenes, and of three of them copies: darker, of low quality, mirrored, and smaller without its edges."""
     if find_bundled_weights("semantic") is None:
         pytest.skip("the bundled weights are not part of this checkout")
     folder = tmp_path_factory.mktemp("images")
@@ -40,6 +40,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_image(folder / "1_dark.png", (scenes[1] * 0.97).astype(np.uint8))
     write_image(folder / "3_dark.png", (scenes[3] * 0.95).astype(np.uint8))
     write_image(folder / "3_jpeg.jpg", scenes[3])
+    write_image(folder / "4_mirrored.png", np.ascontiguousarray(scenes[4][:, ::-1]))
+    write_image(folder / "5_small.png", cv2.resize(scenes[5][3:-3, 3:-3], None, fx=0.5, fy=0.5))
     return folder
 
 
@@ -47,19 +49,41 @@ def get_names(pairs: list) -> set[tuple[str, str]]:
     return {tuple(sorted((Path(pair.image).stem, Path(pair.similar).stem))) for pair in pairs}
 
 
-DUPLICATES = {("1", "1_dark"), ("3", "3_dark"), ("3", "3_jpeg"), ("3_dark", "3_jpeg")}
+DUPLICATES = {
+    ("1", "1_dark"), ("3", "3_dark"), ("3", "3_jpeg"), ("3_dark", "3_jpeg"), ("4", "4_mirrored"), ("5", "5_small"),
+}  # fmt: skip
 
 
 def test_find_similar__planted_duplicates(images: Path, tmp_path: Path) -> None:
-    pairs = densevision.find_similar(images, out=tmp_path / "pairs.csv", device="cpu", threshold=0.985)
+    pairs = densevision.find_similar(images, out=tmp_path / "pairs.csv", device="cpu")
     assert get_names(pairs) == DUPLICATES
+    assert {Path(pair.similar).stem for pair in pairs if pair.is_mirrored} == {"4_mirrored"}
     similarities = [pair.similarity for pair in pairs]
     assert similarities == sorted(similarities, reverse=True) and max(similarities) <= 1
     with open(tmp_path / "pairs.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["image"] for row in rows] == [pair.image for pair in pairs]
-    page = densevision.find_similar(images, out=tmp_path / "pairs.html", device="cpu", threshold=0.985)
+    page = densevision.find_similar(images, out=tmp_path / "pairs.html", device="cpu")
     assert page == pairs and (tmp_path / "pairs.html").read_text().count("<img") == 2 * len(pairs)
+
+
+@pytest.mark.realdata
+def test_find_similar__copies_of_photographs(real_data: Path, tmp_path: Path) -> None:
+    """Street scenes and cells, which resemble one another: copies are found, and nothing else."""
+    if find_bundled_weights("semantic") is None:
+        pytest.skip("the bundled weights are not part of this checkout")
+    expected = set()
+    for folder in ("coco128/images/val2017", "bccd/images"):
+        for number, file in enumerate(sorted((real_data / "data" / folder).glob("*.jpg"))[:6]):
+            image = to_display(read_image(file))
+            small = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            top, left = (round(side / 40) for side in image.shape[:2])
+            cropped = np.ascontiguousarray(image[top:-top, left:-left])
+            copy = (small, cropped, np.ascontiguousarray(image[:, ::-1]))[number % 3]
+            write_image(tmp_path / f"{file.stem}.png", image)
+            write_image(tmp_path / f"{file.stem}-copy.jpg", copy)
+            expected.add((file.stem, f"{file.stem}-copy"))
+    assert get_names(densevision.find_similar(tmp_path, device="cpu")) == expected
 
 
 def test_find_similar__nearest_of_a_query(images: Path, capsys: pytest.CaptureFixture) -> None:
@@ -81,7 +105,7 @@ def test_find_similar__a_timm_encoder_from_a_file(
         pairs = densevision.find_similar(
             images, threshold=-1, encoder="test_resnet", encoder_weights=file, device="cpu"
         )
-        assert len(pairs) == 9 * 8 / 2
+        assert len(pairs) == 11 * 10 / 2
         found.append({(pair.image, pair.similar): pair.similarity for pair in pairs})
     assert found[0].keys() == found[1].keys() and found[0] != found[1]
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "none"))

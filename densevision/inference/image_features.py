@@ -1,4 +1,4 @@
-"""What an encoder sees in an image, as one vector: for finding similar and diverse images."""
+"""What an encoder sees in an image, as one vector: for finding similar and diverse images, and near-duplicates."""
 
 from __future__ import annotations
 
@@ -16,12 +16,16 @@ from densevision.nn.backbone import Backbone
 from densevision.nn.timm_weights import find_cached_file, get_repository
 from densevision.sample import InputSpec, Sample, prepare_inputs
 
-__all__ = ["build_encoder", "extract_features", "find_encoder", "make_input_spec"]
+__all__ = ["build_encoder", "extract_features", "extract_layouts", "find_encoder", "make_input_spec", "mirror_layouts"]
 
 SIDE = 224
 """Side of the square to which images are resized, whatever their shape."""
 GRID = 2
 """The deepest level is averaged over each of GRID x GRID parts of the image, so that layout counts."""
+LAYOUT_GRID = 4
+"""Parts per side of an image whose differences from one another make its layout."""
+LAYOUT_LEVELS = 2
+"""Number of deepest levels that a layout consists of, besides the colors."""
 BATCH = 16
 _HINT = "Name a timm model as encoder, with encoder_weights=FILE."
 
@@ -69,12 +73,46 @@ def extract_features(encoder: Backbone, samples: Iterable[Sample], device: str =
     Yields:
         (D,) float32.
     """
+    for levels in _run(encoder, samples, device):
+        vectors = torch.nn.functional.adaptive_avg_pool2d(levels[-1], GRID).flatten(1)
+        yield from torch.nn.functional.normalize(vectors).cpu().numpy()
+
+
+def extract_layouts(encoder: Backbone, samples: Iterable[Sample], device: str = "auto") -> Iterator[np.ndarray]:
+    """Yields what is where in the first image of each sample: the same for copies, whatever their size and compression.
+
+    Colors and the deepest levels are averaged over LAYOUT_GRID x LAYOUT_GRID parts of the image. The mean of the parts
+    is subtracted: images of one kind (all of cells, or of streets) have it in common, and it changes with compression.
+
+    Args:
+        encoder: The encoder, in evaluation mode.
+        samples: Images with the encoder's number of channels.
+        device: Where to compute; see `PredictOptions.device`.
+
+    Yields:
+        (LAYOUT_GRID, LAYOUT_GRID, C) float32 of length 1; rows are from top to bottom.
+    """
+    for levels in _run(encoder, samples, device):
+        parts = []
+        for level in (levels[0], *levels[1:][-LAYOUT_LEVELS:]):
+            grid = torch.nn.functional.adaptive_avg_pool2d(level, LAYOUT_GRID)
+            grid = grid - grid.mean((2, 3), keepdim=True)
+            parts.append(grid / grid.flatten(1).norm(dim=1).clamp_min(1e-9)[:, None, None, None])
+        grids = torch.cat(parts, 1).permute(0, 2, 3, 1)
+        norms = grids.flatten(1).norm(dim=1).clamp_min(1e-9)
+        yield from (grids / norms[:, None, None, None]).cpu().numpy()
+
+
+def mirror_layouts(layouts: np.ndarray) -> np.ndarray:
+    """The layouts (N, rows, columns, C) of the mirrored images, but for details."""
+    return layouts[:, :, ::-1]
+
+
+def _run(encoder: Backbone, samples: Iterable[Sample], device: str) -> Iterator[list[torch.Tensor]]:
+    """Yields the levels of the encoder, of which the first one is the image, by batch: (B, C, H, W) float32 each."""
     specs, place, samples = make_input_spec(encoder), pick_device(device), iter(samples)
     encoder = encoder.to(place).eval()
     while batch := [Sample({"image": next(iter(sample.images.values()))}) for sample in islice(samples, BATCH)]:
-        inputs, _ = prepare_inputs(batch, specs)
+        inputs = prepare_inputs(batch, specs)[0]["image"].to(place)
         with torch.inference_mode():
-            level = encoder(inputs["image"].to(place))[-1].float()
-            vectors = torch.nn.functional.adaptive_avg_pool2d(level, GRID).flatten(1)
-            vectors = torch.nn.functional.normalize(vectors)
-        yield from vectors.cpu().numpy()
+            yield [level.float() for level in encoder(inputs)]
