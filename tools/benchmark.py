@@ -95,18 +95,10 @@ def speed() -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """Peak memory of prediction: a long video beside a short one, a huge image beside a small one."""
-    with tempfile.TemporaryDirectory() as folder:
-        videos = {frames: _video(Path(folder), frames) for frames in (10, 2000)}
-        images = {side: _image(Path(folder), side) for side in (1000, 12000)}
-        peak = {f"video_{frames}_frames_mb": _peak(path, stream=True) for frames, path in videos.items()}
-        peak |= {f"image_{side}_px_mb": _peak(path, stream=False) for side, path in images.items()}
-    decoded = 12000 * 12000 * 3 / 2**20
-    return {
-        **peak,
-        "video_growth_mb": peak["video_2000_frames_mb"] - peak["video_10_frames_mb"],
-        "image_growth_beyond_decoded_mb": peak["image_12000_px_mb"] - peak["image_1000_px_mb"] - decoded,
-    }
+    """All cases of `benchmark_memory.py`."""
+    from benchmark_memory import measure_memory
+
+    return measure_memory()
 
 
 def check(images: int = 10_000) -> dict[str, Any]:
@@ -210,39 +202,6 @@ def _jpegs(folder: Path, images: int) -> int:
         (folder / "labels" / split / f"{number}.txt").write_text("\n".join(lines))
     (folder / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b, c, d, e]\n")
     return 5 * images
-
-
-def _peak(path: Path, stream: bool) -> float:
-    """Peak resident memory in MB of a fresh process that predicts a file."""
-    program = (
-        "import resource, sys, densevision\n"
-        f"options = dict(task='detection', max_pixels=200_000_000)\n"
-        f"result = densevision.predict({str(path)!r}, **options)\n"
-        + ("sum(len(each) for each in result)\n" if stream else "len(result)\n")
-        + "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)"
-    )
-    result = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
-    return float(result.stdout.split()[-1])
-
-
-def _video(folder: Path, frames: int) -> Path:
-    from densevision.io.video import VideoWriter
-
-    path = folder / f"{frames}.mp4"
-    images = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
-    with VideoWriter(path, 25) as writer:
-        for number in range(frames):
-            writer.write(images[number % 8])
-    return path
-
-
-def _image(folder: Path, side: int) -> Path:
-    import cv2
-
-    path = folder / f"{side}.jpg"
-    row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
-    cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
-    return path
 
 
 def _boxes(folder: Path) -> tuple[str, str, dict[str, int]]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import tempfile
+from collections import deque
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densevision.inference.memory import release_freed_memory
 from densevision.inference.tta import TTAView, make_tta_views, scale_view
 from densevision.nn.model import Tensors
 from densevision.ops.view import Size, View
@@ -101,6 +103,7 @@ def predict_blended(predictor: Predictor, sample: Sample, options: PredictOption
             (result,) = task.to_results(maps, [View(size, size)], options)
             result = task.restore_metadata(result, sample, (row.start, column.start))
             image_result = canvas.write(result, row.start * scale, column.start * scale)
+        release_freed_memory()
     return image_result
 
 
@@ -206,8 +209,9 @@ class BlendBuffer:
 
     def __init__(self) -> None:
         self._right: Tensors = {}
-        self._above: Tensors = {}
-        self._below: dict[str, list[Tensor]] = {}
+        # One part for each window of a row. Every row has the same columns, so each window takes the part above it.
+        self._above: dict[str, deque[Tensor]] = {}
+        self._below: dict[str, deque[Tensor]] = {}
 
     def add(self, maps: Tensors, window: Window) -> Tensors:
         """Adds a window; windows come row by row, each row from left to right.
@@ -230,13 +234,12 @@ class BlendBuffer:
             self._right[name] = total[..., width:].clone()
             total = total[..., :width]
             if name in self._above:
-                above = self._above[name][..., column.start * column.scale :][..., :width]
+                above = self._above[name].popleft()
                 total[..., : above.shape[-2], :] += above
-            self._below.setdefault(name, []).append(total[..., height:, :].clone())
+            self._below.setdefault(name, deque()).append(total[..., height:, :].clone())
             finished[name] = total[..., :height, :]
         if column.is_last:
-            self._above = {name: torch.cat(parts, -1) for name, parts in self._below.items()}
-            self._right, self._below = {}, {}
+            self._right, self._above, self._below = {}, self._below, {}
         return finished
 
 
@@ -308,7 +311,9 @@ def _average_tta_views(predictor: Predictor, sample: Sample, options: PredictOpt
         predictions = predictor.predict_tensors(inputs, options)
         maps = predictor.task.to_image_space(predictions, _include_scale(view, tta_view, size), is_mirrored)
         for name, values in maps.items():
-            total[name] = torch.rot90(values, -tta_view.turns, (-2, -1)) / len(tta_views) + total.get(name, 0)
+            if len(tta_views) > 1:  # copies of large maps would cost as much memory as the network
+                values = torch.rot90(values, -tta_view.turns, (-2, -1)) / len(tta_views) + total.get(name, 0)
+            total[name] = values
     return total
 
 

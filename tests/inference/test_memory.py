@@ -10,6 +10,7 @@ import pytest
 
 from densevision.inference.predictor import TorchPredictor
 from densevision.io.video import VideoWriter
+from densevision.published_weights import find_bundled_weights
 from densevision.tasks import load_config, load_task
 from densevision.training.train import make_card
 
@@ -50,6 +51,19 @@ def test_drawing__of_a_large_image_needs_no_copy_of_it(weights: Path, tmp_path: 
         assert drawing.is_file()
     decoded = 12000 * 12000 * 3 / 2**20
     assert peaks[1] - peaks[0] < decoded + 100, peaks
+
+
+def test_semantic__of_14_megapixels_within_its_own_bytes_and_300_mb(tmp_path: Path, peak_megabytes) -> None:
+    weights = find_bundled_weights("semantic")
+    assert weights is not None
+    peaks = []
+    for side in (1000, 3750):
+        path = tmp_path / f"{side}.jpg"
+        row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
+        cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+        peaks.append(peak_megabytes(path, weights, f"result.save({str(tmp_path / 'drawing.png')!r})"))
+    image_and_labels = 3750 * 3750 * 4 / 2**20
+    assert peaks[1] - peaks[0] < image_and_labels + 300, peaks
 
 
 SMALL = {

@@ -10,7 +10,6 @@ import numpy as np
 
 from densevision.errors import UsageError
 from densevision.nn.model import Model, Tensors
-from densevision.ops.fields import resize_to_original
 from densevision.ops.view import View
 from densevision.results import SemanticMap
 from densevision.run_config import PredictOptions
@@ -19,12 +18,18 @@ from densevision.tasks.base import Task
 from densevision.tasks.semantic import dataset as data
 from densevision.tasks.semantic.config import LossConfig, SemanticConfig
 from densevision.tasks.semantic.crop import crop_randomly
+from densevision.tasks.semantic.label_maps import find_classes, find_most_probable, resize_planes
 from densevision.tasks.semantic.losses import SegmentationCriterion, stack_labels
 from densevision.tasks.semantic.metrics import MultilabelMetric, SemanticMetric
 from densevision.tasks.semantic.models import MODELS
 
 __all__ = ["TASK", "Semantic"]
 
+MAX_WHOLE_PIXELS = 2048 * 1024
+"""Larger images are predicted in tiles: Cityscapes' images and Full HD are the largest that are predicted whole.
+
+A U-Net needs about 120 MB for each megapixel that it sees at once.
+"""
 MULTILABEL_THRESHOLD = 0.5
 """Probability above which a pixel belongs to a class, where it may belong to several."""
 
@@ -38,6 +43,12 @@ class Semantic(Task[SemanticConfig, SemanticMap]):
     models = MODELS
     monitor = ("mIoU", "max")
     merge_strategy = "blend"
+
+    @property
+    def max_untiled_pixels(self) -> int:  # type: ignore[override]
+        """`MAX_WHOLE_PIXELS` where the canvas grows with the image."""
+        is_growing = self.input_spec["image"].mode == "pad"
+        return MAX_WHOLE_PIXELS if is_growing else Task.max_untiled_pixels
 
     def model_arguments(self) -> dict[str, Any]:
         """Classes, mode and losses; the training size for models that are made for one.
@@ -101,17 +112,18 @@ class Semantic(Task[SemanticConfig, SemanticMap]):
         """The most probable class of each pixel of the original images; with "multilabel" all probable ones."""
         records = []
         for view, canvas in zip(views, predictions["probabilities"]):
-            probabilities = resize_to_original(canvas[None], view)[0]
             if self._is_multilabel:
-                labels = _pack_classes((probabilities > MULTILABEL_THRESHOLD).numpy())
+                labels = find_classes(canvas, view, MULTILABEL_THRESHOLD)
             else:
-                # `argmax` gives the same, and takes four times as long over the first axis.
-                labels = probabilities.max(0).indices.numpy().astype(np.uint8)
+                labels = find_most_probable(canvas, view)
+            probabilities = None
+            if options.probabilities:
+                probabilities = np.stack([plane.astype(np.float16) for plane in resize_planes(canvas, view)])
             records.append(
                 SemanticMap(
                     labels=labels,
                     names=self._classes(),
-                    probabilities=probabilities.numpy().astype(np.float16) if options.probabilities else None,
+                    probabilities=probabilities,
                     multilabel=self._is_multilabel,
                     size=view.original,
                 )
@@ -131,14 +143,6 @@ class Semantic(Task[SemanticConfig, SemanticMap]):
             hint = "Set data.path to a dataset, or classes to their names."
             raise UsageError("the classes are unknown", field="classes", hint=hint)
         return self.config.classes
-
-
-def _pack_classes(masks: np.ndarray) -> np.ndarray:
-    """(C, H, W) bool to (H, W) uint16 sets of classes, bit i for class i."""
-    labels = np.zeros(masks.shape[1:], np.uint16)
-    for index, mask in enumerate(masks):
-        labels |= mask.astype(np.uint16) << np.uint16(index)
-    return labels
 
 
 TASK = Semantic
