@@ -305,6 +305,30 @@ def test_cvat__masks_in_its_sdk(dataset: tuple[Path, Truth], tmp_path: Path) -> 
         assert sdk.encode_mask(mask) == encoded
 
 
+def test_labelme__its_own_reader(dataset: tuple[Path, Truth], tmp_path: Path) -> None:
+    reader = pytest.importorskip("labelme._label_file")
+    root, truth = dataset
+    convert_dataset(root, tmp_path / "out", "labelme")
+    found: Truth = {}
+    for file in tmp_path.glob("out/**/*.json"):
+        found[f"{file.stem}.png"] = []
+        for shape in reader.LabelFile(str(file)).shapes:
+            points = np.asarray(shape["points"], float)
+            mask = np.zeros((HEIGHT, WIDTH), bool)
+            if shape["shape_type"] == "mask":
+                left, top = points[0].astype(int)
+                height, width = shape["mask"].shape
+                mask[top : top + height, left : left + width] = shape["mask"]
+            else:
+                outline = coco.frPyObjects([points.ravel().tolist()], HEIGHT, WIDTH)
+                mask = coco.decode(coco.merge(outline)).astype(bool)
+            x, y, width, height = coco.toBbox(coco.encode(np.asfortranarray(mask.astype(np.uint8)))).tolist()
+            found[f"{file.stem}.png"].append((shape["label"], [x, y, x + width, y + height], mask))
+    for name, objects in truth.items():  # an image without objects has an empty file, or none
+        assert name in found or not objects
+    assert_equal({name: found.get(name, []) for name in truth}, truth)
+
+
 @pytest.mark.parametrize("to", ["cvat", "label-studio", "labelme", "fiftyone", "via", "imagefolder", "roboflow-coco"])
 def test_round_trip__masks_or_counted_losses(to: str, dataset: tuple[Path, Truth], tmp_path: Path) -> None:
     root, truth = dataset
