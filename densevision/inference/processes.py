@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 __all__ = [
@@ -77,7 +78,7 @@ def connect_processes(backend: str, timeout: timedelta | None = None) -> None:
     store, rank, world_size = next(rendezvous("env://"))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(
-        backend, store=dist.PrefixStore(f"start_{start}", store), rank=rank, world_size=world_size, timeout=timeout
+        backend, store=PrefixStore(f"start_{start}", store), rank=rank, world_size=world_size, timeout=timeout
     )
 
 
