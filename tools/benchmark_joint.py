@@ -90,6 +90,7 @@ class Plan:
 @click.option("--images", default=2000, show_default=True, help="Scenes of `scenes`, and of all `thirds` together.")
 @click.option("--epochs", default=6, show_default=True, help="Epochs of `scenes`; `thirds` have twice as many.")
 @click.option("--photo-epochs", default=40, show_default=True, help="Epochs of `photos`.")
+@click.option("--photo-tasks", default="detection,semantic,instance", show_default=True, help="Tasks of `photos`.")
 @click.option("--photos", type=click.Path(exists=True, path_type=Path), help="A COCO dataset with masks.")
 @click.option("--size", default=192, show_default=True, help="Side of the canvas of `scenes` and `thirds`.")
 @click.option("--photo-size", default=320, show_default=True, help="Side of the canvas of `photos`.")
@@ -120,6 +121,7 @@ def make_plan(
     images: int,
     epochs: int,
     photo_epochs: int,
+    photo_tasks: str,
     photos: Path | None,
     size: int,
     photo_size: int,
@@ -141,7 +143,7 @@ def make_plan(
     if part == "photos":
         if photos is None:
             raise click.UsageError("photos needs --photos FOLDER.")
-        tasks = ("detection", "semantic", "instance")
+        tasks = tuple(photo_tasks.split(","))
         train |= {"data.size": photo_size, "train.lr": 1e-3, "train.warmup_epochs": 2}
         return Plan(tasks, dict.fromkeys(tasks, str(photos)), str(photos), train, photo_epochs, JOINT_OPTIONS[part])
     data = dict.fromkeys(tasks, f"scenes:{images}:0")
