@@ -57,6 +57,8 @@ METRICS = {
 SCENE_TASKS = ("detection", "semantic", "depth")
 TURNS = 15
 CANVAS = (480, 640)
+SMALL_SIDE = 128
+"""Longer side of an image that models of `--size 128` take as it is."""
 
 
 @dataclass
@@ -210,10 +212,27 @@ def measure_predictions(folder: Path, tasks: tuple[str, ...]) -> dict[str, Any]:
     import densevision
     from densevision.datasets.scenes import Scenes
 
-    image = Scenes(1, 0, CANVAS)[0].image
     files = {name: folder / name / "best.safetensors" for name in ("joint", *tasks)}
     models = {name: densevision.load(file) for name, file in files.items()}
     report: dict[str, Any] = {"canvas": CANVAS, "turns": TURNS}
+    report |= measure_times(models, tasks, Scenes(1, 0, CANVAS)[0].image)
+    small = tuple(SMALL_SIDE * side // max(CANVAS) for side in CANVAS)
+    report["image_that_no_model_resizes"] = {
+        "size": small,
+        **measure_times(models, tasks, Scenes(1, 0, small)[0].image),
+    }
+    memory = {name: measure_memory([file]) for name, file in files.items()}
+    memory["three single models"] = measure_memory([files[name] for name in tasks])
+    memory["no model"] = measure_memory([])
+    report["peak_megabytes"] = memory
+    growth = {name: memory[name] - memory["no model"] for name in ("joint", "three single models")}
+    report["joint_over_singles_of_growth"] = round(growth["joint"] / growth["three single models"], 3)
+    return report
+
+
+def measure_times(models: dict[str, Any], tasks: tuple[str, ...], image: Any) -> dict[str, Any]:
+    """Milliseconds of one prediction of each model, in turns, by precision."""
+    report = {}
     for precision in ("float32", "auto"):
         times: dict[str, list[float]] = {name: [] for name in models}
         for turn in range(TURNS + 2):
@@ -225,12 +244,6 @@ def measure_predictions(folder: Path, tasks: tuple[str, ...]) -> dict[str, Any]:
         medians = {name: statistics.median(values) for name, values in times.items()}
         ratio = medians["joint"] / sum(medians[name] for name in tasks)
         report[precision] = {"milliseconds": medians, "joint_over_sum_of_singles": round(ratio, 3)}
-    memory = {name: measure_memory([file]) for name, file in files.items()}
-    memory["three single models"] = measure_memory([files[name] for name in tasks])
-    memory["no model"] = measure_memory([])
-    report["peak_megabytes"] = memory
-    growth = {name: memory[name] - memory["no model"] for name in ("joint", "three single models")}
-    report["joint_over_singles_of_growth"] = round(growth["joint"] / growth["three single models"], 3)
     return report
 
 
