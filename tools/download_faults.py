@@ -29,7 +29,7 @@ from densevision.io.download import download
 CONTENT = bytes(range(256)) * 2000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 HALF = len(CONTENT) // 2
-TIMEOUT = 0.3
+TIMEOUT = 0.6
 """Seconds without data after which a connection counts as broken."""
 
 RIGHT_FILE = (
