@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
-from functools import lru_cache
-from typing import Any
 
 import torch
 
-__all__ = ["get_free_bytes", "measure_peak_megabytes", "release_freed_memory"]
+__all__ = ["get_free_bytes", "measure_peak_megabytes"]
 
 
 def measure_peak_megabytes(device: torch.device) -> float:
@@ -32,21 +29,3 @@ def get_free_bytes(device: torch.device) -> int | None:
     if not hasattr(os, "sysconf") or "SC_AVPHYS_PAGES" not in os.sysconf_names:
         return None
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def release_freed_memory() -> None:
-    """Returns memory that was freed to the system, where glibc keeps it for later; does nothing elsewhere.
-
-    glibc keeps freed blocks of up to 32 MB. Maps of tiles have about this size, and the gaps between those of different
-    sizes add up to more than a tile needs.
-    """
-    trim = _find_malloc_trim()
-    if trim is not None:
-        trim(0)
-
-
-@lru_cache(maxsize=1)
-def _find_malloc_trim() -> Any:
-    if not sys.platform.startswith("linux"):
-        return None
-    return getattr(ctypes.CDLL(None), "malloc_trim", None)

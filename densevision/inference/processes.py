@@ -11,8 +11,6 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 __all__ = [
     "connect_processes",
@@ -75,6 +73,9 @@ def connect_processes(backend: str, timeout: timedelta | None = None) -> None:
         backend: As for `torch.distributed.init_process_group`.
         timeout: How long a process waits for the others; PyTorch's default without it.
     """
+    from torch.distributed.distributed_c10d import PrefixStore  # absent from builds of torch without processes
+    from torch.distributed.rendezvous import rendezvous
+
     store, rank, world_size = next(rendezvous("env://"))
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     dist.init_process_group(

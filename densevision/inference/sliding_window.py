@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densevision.inference.memory import release_freed_memory
+from densevision.inference.allocator import release_freed_memory
 from densevision.inference.tta import TTAView, make_tta_views, scale_view
 from densevision.nn.model import Tensors
 from densevision.ops.view import Size, View

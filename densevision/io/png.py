@@ -51,9 +51,8 @@ def write_png(
     """
     with atomic_write(path) as temporary, open(temporary, "wb") as stream:
         stream.write(_SIGNATURE)
-        compressor, rows = zlib.compressobj(COMPRESSION_LEVEL), 0
-        if is_fast:
-            compressor = zlib.compressobj(1, strategy=zlib.Z_RLE)
+        compressor = zlib.compressobj(1, strategy=zlib.Z_RLE) if is_fast else zlib.compressobj(COMPRESSION_LEVEL)
+        rows = 0
         last_row: np.ndarray | None = None
         for strip in strips:
             if last_row is None:

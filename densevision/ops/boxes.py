@@ -17,6 +17,7 @@ __all__ = [
     "distances_to_boxes",
     "expectation",
     "inside",
+    "join_levels",
     "pairwise_iou",
     "two_hot",
 ]
@@ -43,6 +44,14 @@ def anchor_points(levels: Sequence[Tensor], strides: Sequence[int]) -> Tensor:
         y, x = torch.meshgrid(y, x, indexing="ij")
         rows.append(torch.stack([x, y, torch.full_like(x, stride)], -1).flatten(0, 1))
     return torch.cat(rows)
+
+
+def join_levels(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C, H, W) of all levels to (B, A, C), in the order of `anchor_points`.
+
+    Maps in channels_last are copied as they lie in memory.
+    """
+    return torch.cat([each.flatten(2).mT for each in maps], 1)
 
 
 def distances_to_boxes(points: Tensor, distances: Tensor) -> Tensor:

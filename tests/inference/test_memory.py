@@ -17,6 +17,14 @@ from densevision.training.train import make_card
 pytestmark = pytest.mark.slow
 
 
+def write_square(folder: Path, side: int) -> Path:
+    """A JPEG of this side."""
+    path = folder / f"{side}.jpg"
+    row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
+    cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+    return path
+
+
 def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Path, peak_megabytes) -> None:
     peaks = []
     frames = np.random.default_rng(0).integers(0, 255, (8, 240, 320, 3), np.uint8)
@@ -32,9 +40,7 @@ def test_video__memory_does_not_grow_with_its_length(weights: Path, tmp_path: Pa
 def test_image__memory_is_little_more_than_the_decoded_image(weights: Path, tmp_path: Path, peak_megabytes) -> None:
     peaks = []
     for side in (1000, 12000):
-        path = tmp_path / f"{side}.jpg"
-        row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
-        cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+        path = write_square(tmp_path, side)
         peaks.append(peak_megabytes(path, weights, "len(result)"))
     decoded = 12000 * 12000 * 3 / 2**20
     assert peaks[1] - peaks[0] < decoded + 300, peaks
@@ -43,9 +49,7 @@ def test_image__memory_is_little_more_than_the_decoded_image(weights: Path, tmp_
 def test_drawing__of_a_large_image_needs_no_copy_of_it(weights: Path, tmp_path: Path, peak_megabytes) -> None:
     peaks = []
     for side in (1000, 12000):
-        path = tmp_path / f"{side}.jpg"
-        row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
-        cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+        path = write_square(tmp_path, side)
         drawing = tmp_path / f"{side}.png"
         peaks.append(peak_megabytes(path, weights, f"result.save({str(drawing)!r})"))
         assert drawing.is_file()
@@ -58,9 +62,7 @@ def test_semantic__of_14_megapixels_within_its_own_bytes_and_300_mb(tmp_path: Pa
     assert weights is not None
     peaks = []
     for side in (1000, 3750):
-        path = tmp_path / f"{side}.jpg"
-        row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
-        cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+        path = write_square(tmp_path, side)
         peaks.append(peak_megabytes(path, weights, f"result.save({str(tmp_path / 'drawing.png')!r})"))
     image_and_labels = 3750 * 3750 * 4 / 2**20
     assert peaks[1] - peaks[0] < image_and_labels + 300, peaks
@@ -79,9 +81,7 @@ def test_dense_prediction__of_a_large_image_within_a_gigabyte(name: str, tmp_pat
     TorchPredictor(task, task.build_model().eval(), make_card(task.config, 0)).save(weights)
     peaks = []
     for side in (1000, 10000):
-        path = tmp_path / f"{side}.jpg"
-        row = np.random.default_rng(0).integers(0, 255, (1, side, 3), np.uint8)
-        cv2.imwrite(str(path), np.broadcast_to(row, (side, side, 3)))
+        path = write_square(tmp_path, side)
         peaks.append(peak_megabytes(path, weights, f"assert result.size == ({side}, {side})"))
     print(f"{name}: {peaks[0]:.0f} and {peaks[1]:.0f} MB")
     assert peaks[1] - peaks[0] < 1024, peaks

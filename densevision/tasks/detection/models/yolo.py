@@ -20,7 +20,7 @@ from densevision.nn.detector import DetectionOptions, Detector
 from densevision.nn.inference_form import folded_convolution
 from densevision.nn.model import Tensors
 from densevision.nn.necks import PAN
-from densevision.ops.boxes import anchor_points, boxes_to_distances, two_hot
+from densevision.ops.boxes import anchor_points, boxes_to_distances, join_levels, two_hot
 from densevision.ops.nms import drop_weak_anchors, gather_rows, select_detections
 from densevision.sample import InputSpec
 from densevision.tasks.detection.models.yolo_loss import MIN_DISTANCE, TaskAlignedAssigner, decode_boxes, yolo_losses
@@ -214,7 +214,7 @@ class Branch(nn.Module):
             for conv, norm in zip(self.convs, cast(nn.ModuleList, norms)):
                 x = nn.functional.silu(norm(conv(x)), inplace=True)
             rows.append(self.predict(x))
-        return _join_levels(rows)
+        return join_levels(rows)
 
     def rewrite_for_inference(self) -> nn.Module:
         """The same with convolutions for each level, into which its norms can be folded."""
@@ -244,12 +244,7 @@ class LevelBranches(nn.Module):
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """See `Branch.forward`."""
-        return _join_levels([branch(level) for branch, level in zip(self.levels, levels)])
-
-
-def _join_levels(maps: Sequence[Tensor]) -> Tensor:
-    """Maps (B, C, H, W) to (B, A, C); maps in channels_last are copied as they lie in memory."""
-    return torch.cat([each.flatten(2).mT for each in maps], 1)
+        return join_levels([branch(level) for branch, level in zip(self.levels, levels)])
 
 
 def _pick_anchors(boxes: Tensor, anchors: Tensor, reg_max: int) -> list[tuple[int, int]]:

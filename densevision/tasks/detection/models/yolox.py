@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from densevision.nn.class_matching import ClassRows
 from densevision.nn.detector import DetectionOptions, Detector
 from densevision.nn.model import Tensors
-from densevision.ops.boxes import anchor_points
+from densevision.ops.boxes import anchor_points, join_levels
 from densevision.ops.nms import drop_weak_anchors, gather_rows, select_detections
 from densevision.sample import InputSpec
 from densevision.tasks.detection.models.yolox_loss import decode_boxes, encode_boxes, yolox_losses
@@ -332,7 +332,7 @@ class DecoupledHead(nn.Module):
         for i, level in enumerate(levels):
             x = self.stems[i](level)
             features = self.reg_convs[i](x)
-            rows["logits"].append(self.cls_preds[i](self.cls_convs[i](x)).flatten(2).mT)
-            rows["objectness"].append(self.obj_preds[i](features).flatten(2).mT)
-            rows["box_deltas"].append(self.reg_preds[i](features).flatten(2).mT)
-        return {name: torch.cat(parts, 1) for name, parts in rows.items()}
+            rows["logits"].append(self.cls_preds[i](self.cls_convs[i](x)))
+            rows["objectness"].append(self.obj_preds[i](features))
+            rows["box_deltas"].append(self.reg_preds[i](features))
+        return {name: join_levels(parts) for name, parts in rows.items()}
