@@ -13,7 +13,7 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from densevision.errors import DenseVisionError
 from densevision.inference.seed import seed_everything
+from densevision.nn.depthwise_gradients import FastDepthwiseGradients
 from densevision.nn.model import Model, Tensors
 from densevision.run_config import TrainConfig
 from densevision.sample import Batch
@@ -82,8 +83,9 @@ class Counters:
 class LossModule(nn.Module):
     """Model and training modules under one `forward`, so that DDP and FSDP wrap a single module."""
 
-    def __init__(self, model: Model, training_modules: nn.Module | None):
+    def __init__(self, model: Model, training_modules: nn.Module | None, is_compiled: bool = False):
         super().__init__()
+        self.is_compiled = is_compiled
         self.model = model
         self.training_modules = training_modules
         self.losses: Tensors = {}
@@ -94,7 +96,8 @@ class LossModule(nn.Module):
         Strategies and Fabric put hooks on what is returned, which only `fabric.backward` may pass. `losses` keeps the
         same values without them, for gradients of single losses.
         """
-        self.losses = compute_losses(self.model)
+        with nullcontext() if self.is_compiled else FastDepthwiseGradients():
+            self.losses = compute_losses(self.model)
         return {name: loss.view_as(loss) for name, loss in self.losses.items()}
 
 
@@ -125,7 +128,7 @@ class TrainingLoop:
         if config.compile:
             self.model.compile()
         self.training_modules = task.build_training_modules()
-        self.module = LossModule(self.model, self.training_modules)
+        self.module = LossModule(self.model, self.training_modules, config.compile)
         trained = {name: self.model if name == "net" else self.training_modules for name in task.optimizer_names}
         decayed = {name: find_decayed_names(module) for name, module in trained.items() if module is not None}
         self.fabric_module = fabric.setup_module(self.module)

@@ -6,13 +6,14 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
 
 from densevision.errors import DenseVisionError, UsageError
+from densevision.inference.allocator import keep_all_freed_memory
 from densevision.inference.device import pick_device, pick_precision
 from densevision.inference.joint_files import load_matching_parts
 from densevision.inference.loader import make_training_loader
@@ -179,7 +180,8 @@ def _fit(
     if get_launch_rank() > 0:
         quiet = True
     fabric = _build_fabric(task, folder)
-    with _convert_interrupts(folder):
+    is_on_cpu = fabric.device.type == "cpu"
+    with _convert_interrupts(folder), keep_all_freed_memory() if is_on_cpu else nullcontext():
         fabric.launch()
         with progress_context(hide_progress if quiet else show_progress):
             training = task.open_dataset("train") if training is None else training

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from densevision.inference.loader import Collate
 from densevision.inference.predictor import build_without_weights
 from densevision.results import Detections
 from densevision.sample import Sample
+from densevision.training.loop import LossModule
 from peers import OURS, Call, Row
 
 __all__ = ["ROWS"]
@@ -65,8 +67,9 @@ def _prepare_ours(images: Tensor, boxes: Tensor, labels: Tensor, dtype: torch.dt
         for image, rows in zip(images, torch.arange(BATCH * OBJECTS).reshape(BATCH, OBJECTS))
     ]
     batch = Collate(model.task)(samples)
-    network = model.model.train()
-    return _make_step(network, lambda: sum(model.task.compute_losses(network, batch, None, "net").values()), dtype)
+    module = LossModule(model.model.train(), None)
+    compute_losses = partial(model.task.compute_losses, batch=batch, training_modules=None, optimizer_name="net")
+    return _make_step(module, lambda: sum(module(compute_losses).values()), dtype)
 
 
 def _make_step(network: nn.Module, compute_loss: Any, dtype: torch.dtype) -> Call:
