@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import cv2
 import numpy as np
 
 from densevision.io.image import convert_channels, to_unit_float
@@ -240,24 +239,24 @@ def _make_batch(shape: tuple[int, ...]) -> Tensor:
 
 
 def _stack_canvases(canvases: list[np.ndarray], spec: InputSpec) -> Tensor:
-    """Stacks (H, W, C) canvases into (B, C, H, W) float32 in [0, 1], padded to the largest."""
+    """Stacks (H, W, C) canvases into (B, C, H, W) float32 in [0, 1], padded to the largest.
+
+    The memory is laid out as that of the canvases (`torch.channels_last`), which convolutions compute on, too.
+    """
     import torch
 
     height, width = (max(canvas.shape[axis] for canvas in canvases) for axis in (0, 1))
     channels = canvases[0].shape[2]
     if spec.fill == "edge":
         canvases = [View(canvas.shape[:2], (height, width)).image_to_network(canvas, "edge") for canvas in canvases]
-    batch = _make_batch((len(canvases), channels, height, width))
+    batch = _make_batch((len(canvases), height, width, channels))
     if any(canvas.shape[:2] != (height, width) for canvas in canvases):
-        batch[:] = torch.as_tensor(spec.fill, dtype=torch.float32).reshape(-1, 1, 1)
-    for row, canvas in zip(batch, canvases):
-        target = row[:, : canvas.shape[0], : canvas.shape[1]]
+        batch[:] = torch.as_tensor(spec.fill, dtype=torch.float32)
+    for row, canvas in zip(batch.numpy(), canvases):
+        target = row[: canvas.shape[0], : canvas.shape[1]]
         if canvas.dtype.kind == "f":  # interpolation may leave [0, 1] by a rounding error
-            # NumPy calls a mirrored axis of one pixel contiguous, torch does not.
-            canvas = canvas if min(canvas.strides) > 0 else canvas.copy()
-            torch.clamp(torch.from_numpy(canvas).permute(2, 0, 1), 0, 1, out=target)
+            np.clip(canvas, 0, 1, out=target)
         else:
-            white = np.float32(np.iinfo(canvas.dtype).max)
-            for plane, target_plane in zip(cv2.split(np.ascontiguousarray(canvas)), target.numpy()):
-                np.divide(plane, white, out=target_plane, dtype=np.float32)
-    return batch
+            np.copyto(target, canvas)
+            np.divide(target, np.float32(np.iinfo(canvas.dtype).max), out=target)
+    return batch.permute(0, 3, 1, 2)

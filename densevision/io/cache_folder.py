@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["get_cache_folder"]
+__all__ = ["find_cache_path", "get_cache_folder"]
+
+
+def find_cache_path() -> str:
+    """Path of the folder of downloads, engines, stand-ins and dataset indexes: $DENSEVISION_CACHE, or in the home."""
+    return os.environ.get("DENSEVISION_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "densevision")
 
 
 def get_cache_folder() -> Path:
-    """Folder of downloads, engines, stand-ins and dataset indexes: $DENSEVISION_CACHE, or ~/.cache/densevision."""
-    return Path(os.environ.get("DENSEVISION_CACHE", Path.home() / ".cache" / "densevision"))
+    """The folder of `find_cache_path`."""
+    return Path(find_cache_path())

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from densevision.errors import DataError, rename_files_in_errors
-from densevision.io.cache_folder import get_cache_folder
+from densevision.io.cache_folder import find_cache_path
 from densevision.io.places import Container, Content
 
 __all__ = [
@@ -60,7 +60,7 @@ class _Placeholder:
 
 def get_stand_in_root() -> Path:
     """The folder of all stand-in folders."""
-    return Path(_resolve_root(str(get_cache_folder())))
+    return Path(_resolve_root(find_cache_path()))
 
 
 def open_binary(path: str | os.PathLike[str]) -> BinaryIO:
@@ -163,7 +163,7 @@ def _resolve_root(cache: str) -> str:
 def _split(path: str | os.PathLike[str]) -> tuple[str, str] | None:
     """Key of the set and path in it, with slashes; None for files of no set."""
     text = os.fspath(path)
-    root = _resolve_root(os.fspath(get_cache_folder()))
+    root = _resolve_root(find_cache_path())
     if not isinstance(text, str) or not text.startswith(root):
         return None
     key, _, name = text[len(root) + 1 :].partition(os.sep)

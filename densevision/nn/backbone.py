@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densevision.errors import UsageError
 from densevision.nn.backbone_info import introspect_backbone
+from densevision.nn.normalization import normalize_image
 from densevision.nn.padding import use_integer_padding
 from densevision.nn.pretrained import create_network
 from densevision.nn.pyramid import SimpleFeaturePyramid
@@ -117,7 +118,7 @@ class Backbone(nn.Module):
             level i.
         """
         height, width = _check_channels(image, self.channels[0]).shape[-2:]
-        x = (image - self.mean) / self.std
+        x = normalize_image(image, self.mean, self.std)
         if self.multiple > 1:
             x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
         levels = extract_features(self.network, x, self.stages, norm=self.pyramid is not None)

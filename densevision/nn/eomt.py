@@ -20,6 +20,7 @@ from densevision.errors import UsageError
 from densevision.nn.backbone import expand_per_channel
 from densevision.nn.backbone_info import check_backbone_config
 from densevision.nn.mask_classification import MaskPrediction
+from densevision.nn.normalization import normalize_image
 from densevision.nn.pretrained import create_network
 from densevision.run_config import BackboneConfig
 
@@ -111,7 +112,7 @@ class EomtNetwork(nn.Module):
             The final prediction last. Before it those of the blocks that mask their attention: all blocks with queries
             in training, those of positive mask probability in evaluation.
         """
-        image = (image - self.mean) / self.std
+        image = normalize_image(image, self.mean, self.std)
         image = F.pad(image, (0, -image.shape[-1] % self.patch_size, 0, -image.shape[-2] % self.patch_size))
         tokens, grid = self._embed(image)
         predictions = []

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from densevision.errors import UsageError
 from densevision.nn.backbone import expand_per_channel
 from densevision.nn.backbone_info import check_backbone_config
+from densevision.nn.normalization import normalize_image
 from densevision.nn.pretrained import create_network
 from densevision.nn.stages import list_stages, prune_network
 from densevision.run_config import BackboneConfig
@@ -60,7 +61,7 @@ class ModulePyramid(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Normalizes an image (B, C, H, W) in [0, 1]; returns its levels, of which level 0 is the image as given."""
-        return [image, *_run_modules(self.network, (image - self.mean) / self.std, self.names)]
+        return [image, *_run_modules(self.network, normalize_image(image, self.mean, self.std), self.names)]
 
 
 def _run_modules(network: nn.Module, x: Tensor, names: Sequence[str]) -> list[Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densevision.errors import UsageError
 from densevision.nn.backbone import expand_per_channel
+from densevision.nn.normalization import normalize_image
 from densevision.nn.pretrained import build_network, create_network
 from densevision.run_config import BackboneConfig
 
@@ -79,7 +80,7 @@ class TokenMaps(nn.Module):
             The unchanged image, then four maps (B, width, H // patch, W // patch), shallow to deep.
         """
         network = self.network
-        maps = network.patch_embed.proj((image - self.mean) / self.std)
+        maps = network.patch_embed.proj(normalize_image(image, self.mean, self.std))
         size = maps.shape[-2:]
         x = network.norm_pre(self._embed_positions(maps.flatten(2).transpose(1, 2), size))
         levels = [image]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from densevision.nn.class_matching import ClassRows
 from densevision.nn.detector import DetectionOptions, Detector
 from densevision.nn.model import Tensors
+from densevision.nn.normalization import normalize_image
 from densevision.ops.boxes import anchor_points, join_levels
 from densevision.ops.nms import drop_weak_anchors, gather_rows, select_detections
 from densevision.sample import InputSpec
@@ -173,7 +174,7 @@ class YOLOX(Detector):
 
     def _normalize(self, image: Tensor) -> Tensor:
         if self.legacy:
-            return (image - self.mean) / self.std
+            return normalize_image(image, self.mean, self.std)
         return (image.flip(1) if image.shape[1] == 3 else image) * 255
 
 

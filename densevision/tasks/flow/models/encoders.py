@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from densevision.nn.normalization import normalize_image
+
 __all__ = [
     "BottleneckBlock",
     "ConvEncoder",
@@ -53,7 +55,7 @@ class RaftEncoder(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """(B, C, H, W) in [0, 1] to the image and its features (B, D, H / stride, W / stride)."""
-        return [image, self.features((image - self.mean) / self.std)]
+        return [image, self.features(normalize_image(image, self.mean, self.std))]
 
 
 class ConvEncoder(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from densevision.errors import UsageError
 from densevision.nn.backbone import Backbone
+from densevision.nn.normalization import normalize_image
 
 __all__ = ["DilatedEncoder", "set_norm_eps"]
 
@@ -75,7 +76,7 @@ class DilatedEncoder(Backbone):
             levels = super().forward(image)
             return levels[self.shallow], levels[-1]
         network = cast(MobileNetV3, self.network)
-        x = (image - self.mean) / self.std
+        x = normalize_image(image, self.mean, self.std)
         x = network.bn1(network.conv_stem(x))
         shallow = x
         for stage, blocks in enumerate(network.blocks):

@@ -14,6 +14,7 @@ from densevision.limits import check_decoder_options
 from densevision.nn.backbone import expand_per_channel
 from densevision.nn.backbone_info import check_backbone_config
 from densevision.nn.model import Tensors
+from densevision.nn.normalization import normalize_image
 from densevision.run_config import BackboneConfig
 from densevision.tasks.semantic.losses import Mode
 from densevision.tasks.semantic.models.segmentation_model import (
@@ -92,7 +93,7 @@ class SmpModel(SegmentationModel):
 
     def forward(self, image: Tensor) -> Tensors:
         """Predicts the class of every pixel: (B, C, H, W) RGB in [0, 1] to "logits" (B, num_classes, H, W)."""
-        features = self.encoder((image - self.mean) / self.std)
+        features = self.encoder(normalize_image(image, self.mean, self.std))
         decoded = self.decoder(*features) if self.has_prefix_tokens else self.decoder(features)
         return self._finish({"logits": self.segmentation_head(decoded)}, image)
 
