@@ -5,6 +5,7 @@ ResNet-18 instead of ResNet-50 keeps this fast; names, layers and thresholds are
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -182,7 +183,7 @@ def test_losses__of_the_same_samples_equal_torchvision(kind):
     samples = [Sample({"image": image(size, seed)}, truth(task, size, seed)) for seed, size in enumerate(SIZES[:2])]
     batch = Collate(task)(samples)
     # Laid out as torchvision does it: proposals of random weights are so alike that rounding decides which are drawn.
-    batch.inputs = {name: tensor.contiguous() for name, tensor in batch.inputs.items()}
+    batch = replace(batch, inputs={name: tensor.contiguous() for name, tensor in batch.inputs.items()})
     reference.train()
     reference.transform._skip_resize = True
     images, targets = to_torchvision(task, batch)
