@@ -367,4 +367,12 @@ def _check_shapes(model: Model, shapes: Mapping[str, tuple[int, ...]], path: str
 
 
 def _to_float32(tensors: Tensors) -> Tensors:
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    """Converts floats of half precision, and lays them out map by map in the same pass: afterwards it takes four times
+    as long.
+    """
+    return {name: _widen(tensor) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+
+
+def _widen(tensor: Tensor) -> Tensor:
+    is_wide = tensor.dtype == torch.float32
+    return tensor if is_wide else tensor.to(torch.float32, memory_format=torch.contiguous_format)
