@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch.distributions import Categorical, Laplace, MixtureSameFamily
 
+from densevision.tasks.flow.models.correlation import correlate
 from densevision.tasks.flow.models.sea_raft import SIZES, SeaRaft
 from densevision.tasks.flow.models.sea_raft_layers import (
-    AllPairsCorrelation,
     TruncatedResNet,
     laplace_mixture_nll,
 )
@@ -43,7 +43,7 @@ def test_laplace_mixture_nll__equals_torch_distributions():
 def test_correlation__equals_sums_over_channels():
     first, second = torch.randn(2, 1, 6, 9, 11)
     cells = torch.stack(torch.meshgrid(torch.arange(9.0), torch.arange(11.0), indexing="ij")[::-1])[None]
-    samples = AllPairsCorrelation(first, second, levels=2, radius=1)(cells)
+    samples = correlate(first, second, levels=2, radius=1)(cells)
     assert samples.shape == (1, 18, 9, 11)
     padded = F.pad(second, (1, 1, 1, 1))
     for column in range(3):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Literal
@@ -42,7 +43,7 @@ def correlate(first: Tensor, second: Tensor, levels: int, radius: int, kind: Cor
     """Prepares the correlation of two feature maps.
 
     Args:
-        first: (B, D, H, W) features of the first image, computed with in float32 whatever their type.
+        first: (B, D, H, W) features of the first image.
         second: (B, D, H, W) of the second one.
         levels: Scales of the second map, each half of the one before.
         radius: Cells to each side of a match that are looked up, at every scale.
@@ -53,14 +54,14 @@ def correlate(first: Tensor, second: Tensor, levels: int, radius: int, kind: Cor
         if kind == "auto":
             kind = "all_pairs" if torch.compiler.is_exporting() or _fits_memory(first) else "on_demand"
         correlation = AllPairsCorrelation if kind == "all_pairs" else OnDemandCorrelation
-        return correlation(first.float() / math.sqrt(first.shape[1]), second.float(), levels, radius)
+        return correlation(first, second, levels, radius)
 
 
 class Correlation(ABC):
     """Two feature maps, ready to be looked up around any matches.
 
     Args:
-        first: (B, D, H, W), divided by the square root of D.
+        first: (B, D, H, W).
         second: (B, D, H, W).
         levels: Scales of the second map.
         radius: Cells to each side of a match.
@@ -68,15 +69,22 @@ class Correlation(ABC):
 
     def __init__(self, first: Tensor, second: Tensor, levels: int, radius: int):
         self.radius = radius
-        self.batch, _, *self.size = first.shape
-        self.sizes = [tuple(self.size)]
-        for _ in range(levels - 1):
-            self.sizes.append((self.sizes[-1][0] // 2, self.sizes[-1][1] // 2))
-        self.prepare(first, second)
+        depth, *self.size = first.shape[1:]
+        self.scale = 1 / math.sqrt(depth)
+        cells, maps = first.flatten(2).transpose(1, 2), [second.float()]
+        for _ in range(levels - 1):  # the mean of products is the product with the mean
+            maps.append(F.avg_pool2d(maps[-1], 2))
+        self.sizes = [tuple(level.shape[2:]) for level in maps]
+        self.prepare(cells, [level.flatten(2).transpose(1, 2) for level in maps])
 
     @abstractmethod
-    def prepare(self, first: Tensor, second: Tensor) -> None:
-        """Precomputes what the lookups need."""
+    def prepare(self, first: Tensor, second: Sequence[Tensor]) -> None:
+        """Precomputes what the lookups need.
+
+        Args:
+            first: (B, H W, D) features of each cell.
+            second: (B, H_l W_l, D) float32 for each level l.
+        """
 
     @abstractmethod
     def products(self, level: int, indices: Tensor) -> Tensor:
@@ -102,33 +110,49 @@ class Correlation(ABC):
         All samples of a neighborhood have the same fractional offset, so a square with one more cell per side suffices.
         """
         height, width = self.sizes[level]
+        columns, column_weights = self._find_cells(points[..., :1], width)
+        rows, row_weights = self._find_cells(points[..., 1:], height)
+        indices = rows[..., None] * width + columns[..., None, :]
         side = 2 * self.radius + 2
-        steps = torch.arange(side, device=points.device) - self.radius
-        corner = points.floor()
-        fraction = (points - corner)[..., None, None]
-        # Far outside all is zero; the limit avoids integer overflow.
-        columns, rows = (
-            corner[..., axis, None].clamp(-side, length + side).long() + steps
-            for axis, length in ((0, width), (1, height))
-        )
-        is_inside = ((rows >= 0) & (rows < height))[..., None] & ((columns >= 0) & (columns < width))[..., None, :]
-        indices = rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
-        square = self.products(level, indices.flatten(2)).unflatten(2, (side, side)) * is_inside
-        across = square[..., :-1] + fraction[:, :, 0] * (square[..., 1:] - square[..., :-1])
-        samples = across[..., :-1, :] + fraction[:, :, 1] * (across[..., 1:, :] - across[..., :-1, :])
+        square = self.products(level, indices.flatten(2)).float().unflatten(2, (side, side))
+        near, far = (weights[..., None, :] for weights in column_weights)
+        across = torch.addcmul(square[..., :-1] * near, square[..., 1:], far)
+        near, far = (weights[..., None] * self.scale for weights in row_weights)
+        samples = torch.addcmul(across[..., :-1, :] * near, across[..., 1:, :], far)
         return samples.transpose(2, 3).flatten(2)
+
+    def _find_cells(self, points: Tensor, length: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """The cells around points along one axis, and the weights of both neighbors of each sample between them.
+
+        Args:
+            points: (B, Q, 1) in cells.
+            length: Cells of the axis.
+
+        Returns:
+            (B, Q, 2r + 2) numbers within the axis, and two of (B, Q, 2r + 1), 0 for cells outside.
+        """
+        side = 2 * self.radius + 2
+        corner = points.floor()
+        fraction = points - corner
+        # Far outside all is zero; the limit avoids integer overflow.
+        cells = corner.clamp(-side, length + side).long() + torch.arange(-self.radius, side - self.radius).to(
+            points.device
+        )
+        is_inside = ((cells >= 0) & (cells < length)).to(points.dtype)
+        return cells.clamp(0, length - 1), ((1 - fraction) * is_inside[..., :-1], fraction * is_inside[..., 1:])
 
 
 class AllPairsCorrelation(Correlation):
-    """All pairs, computed once: (H W)^2 numbers and a third more for the coarser scales."""
+    """All pairs, computed once: (H W)^2 numbers and a third more for the coarser scales.
 
-    def prepare(self, first: Tensor, second: Tensor) -> None:
-        """Multiplies all pairs, and pools over the second image scale by scale."""
-        volume = first.flatten(2).transpose(1, 2) @ second.flatten(2)
-        self.volumes = [volume]
-        for size in self.sizes[:-1]:
-            pooled = F.avg_pool2d(self.volumes[-1].unflatten(2, size), 2)
-            self.volumes.append(pooled.flatten(2))
+    They are kept in float32; of features in bfloat16, where no gradients are wanted, in bfloat16, as the network would
+    round them after the lookup.
+    """
+
+    def prepare(self, first: Tensor, second: Sequence[Tensor]) -> None:
+        """Multiplies all pairs."""
+        dtype = torch.float32 if torch.is_grad_enabled() or torch.compiler.is_exporting() else _pick_type(first)
+        self.volumes = [first.to(dtype) @ cells.to(dtype).transpose(1, 2) for cells in second]
 
     def products(self, level: int, indices: Tensor) -> Tensor:
         """Gathers from the volume."""
@@ -136,15 +160,12 @@ class AllPairsCorrelation(Correlation):
 
 
 class OnDemandCorrelation(Correlation):
-    """Pairs are computed when they are looked up, and again in the backward pass."""
+    """Pairs are computed in float32 when they are looked up, and again in the backward pass."""
 
-    def prepare(self, first: Tensor, second: Tensor) -> None:
-        """Pools the second map scale by scale: the mean of products is the product with the mean."""
-        self.first = first.flatten(2).transpose(1, 2).contiguous()
-        self.maps = []
-        for level in range(len(self.sizes)):
-            second = second if level == 0 else F.avg_pool2d(second, 2)
-            self.maps.append(second.flatten(2).transpose(1, 2).contiguous())
+    def prepare(self, first: Tensor, second: Sequence[Tensor]) -> None:
+        """Lays out the features cell by cell."""
+        self.first = first.float().contiguous()
+        self.maps = [cells.contiguous() for cells in second]
 
     def products(self, level: int, indices: Tensor) -> Tensor:
         """Multiplies block by block."""
@@ -167,6 +188,10 @@ def _multiply(first: Tensor, cells: Tensor, indices: Tensor) -> Tensor:
 def disable_autocast(device: torch.device) -> AbstractContextManager[None]:
     """A context without autocast; nothing in exported graphs, which have no autocast."""
     return nullcontext() if torch.compiler.is_exporting() else torch.autocast(device.type, enabled=False)
+
+
+def _pick_type(features: Tensor) -> torch.dtype:
+    return torch.bfloat16 if features.dtype == torch.bfloat16 else torch.float32
 
 
 def _fits_memory(first: Tensor) -> bool:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from densevision.nn.model import Model, Tensors
 from densevision.sample import InputSpec
+from densevision.tasks.flow.models.correlation import correlate
 from densevision.tasks.flow.models.sea_raft_layers import (
-    AllPairsCorrelation,
     MotionEncoder,
     TruncatedResNet,
     UpdateBlock,
@@ -189,7 +189,7 @@ class SeaRaft(Model):
         if iterations == 0:
             return
         features = self.feature_encoder(first), self.feature_encoder(second)
-        correlation = AllPairsCorrelation(*features, self.correlation_levels, self.correlation_radius)
+        correlation = correlate(*features, self.correlation_levels, self.correlation_radius)
         cells = _cell_grid(flow)
         for _ in range(iterations):
             flow = flow.detach()

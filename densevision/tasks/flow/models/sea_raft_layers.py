@@ -1,4 +1,4 @@
-"""Layers of SEA-RAFT: its encoder, its update, its correlation, and the likelihood that it is trained with.
+"""Layers of SEA-RAFT: its encoder, its update, and the likelihood that it is trained with.
 
 Source: Wang, Lipson and Deng, SEA-RAFT: Simple, Efficient, Accurate RAFT for Optical Flow, ECCV 2024.
 """
@@ -13,10 +13,7 @@ import torch.nn.functional as F
 from timm.models.convnext import ConvNeXtBlock
 from torch import Tensor, nn
 
-from densevision.tasks.flow.models.correlation import disable_autocast
-
 __all__ = [
-    "AllPairsCorrelation",
     "MotionEncoder",
     "ResidualBlock",
     "TruncatedResNet",
@@ -138,53 +135,6 @@ class UpdateBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, h, w) to (B, width, h, w)."""
         return self.project(self.block(x))
-
-
-class AllPairsCorrelation:
-    """Dot products of all pairs of cells, sampled around any matches (RAFT, section 3.2).
-
-    Memory grows with the square of the cells: 4/3 * (h * w)^2 float32 numbers per image pair.
-
-    Args:
-        first: (B, D, h, w) features of the first image.
-        second: Same shape, of the second.
-        levels: Scales; the second map is halved from one to the next.
-        radius: Cells on each side of a match.
-    """
-
-    def __init__(self, first: Tensor, second: Tensor, levels: int, radius: int):
-        self.radius = radius
-        self.volumes: list[Tensor] = []
-        batch, depth, height, width = first.shape
-        with disable_autocast(first.device):
-            volume = first.float().flatten(2).transpose(1, 2) @ second.float().flatten(2) / math.sqrt(depth)
-            volume = volume.reshape(batch * height * width, 1, height, width)
-            for level in range(levels):
-                volume = volume if level == 0 else F.avg_pool2d(volume, 2)
-                self.volumes.append(volume)
-
-    def __call__(self, matches: Tensor) -> Tensor:
-        """Looks up the neighborhoods of the matches; no gradient flows to their positions.
-
-        Args:
-            matches: (B, 2, h, w) x and y in cells of the second map, (0, 0) the center of its first cell.
-
-        Returns:
-            (B, levels * (2 * radius + 1)^2, h, w) float32, 0 outside the map: level by level, column by column.
-        """
-        batch, _, height, width = matches.shape
-        with disable_autocast(matches.device):
-            centers = matches.detach().float().permute(0, 2, 3, 1).reshape(-1, 1, 1, 2)
-            steps = torch.arange(-self.radius, self.radius + 1, device=matches.device, dtype=torch.float32)
-            offsets = torch.stack(torch.meshgrid(steps, steps, indexing="ij"), -1)
-            samples = []
-            for level, volume in enumerate(self.volumes):
-                x, y = (2 * (centers / 2**level + offsets) + 1).unbind(-1)
-                # Without aligned corners the formula also holds for maps of a single cell.
-                grid = torch.stack([x / volume.shape[3] - 1, y / volume.shape[2] - 1], -1)
-                sampled = F.grid_sample(volume, grid, align_corners=False)
-                samples.append(sampled.view(batch, height, width, -1))
-            return torch.cat(samples, -1).permute(0, 3, 1, 2)
 
 
 def laplace_mixture_nll(flow: Tensor, target: Tensor, logits: Tensor, log_scales: Tensor) -> Tensor:
