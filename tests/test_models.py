@@ -268,7 +268,8 @@ def list_networks() -> list[Any]:
 
 
 @pytest.mark.parametrize("name", list_networks())
-def test_inference_form__equals_the_model(name: str) -> None:
+def test_inference_form__equals_the_model(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "densevision.nn.inference_form")  # it says where it is the network as it was
     model = make_small(name).eval()
     generator = torch.Generator().manual_seed(1)
     for norm in (module for module in model.modules() if getattr(module, "running_var", None) is not None):
@@ -281,6 +282,9 @@ def test_inference_form__equals_the_model(name: str) -> None:
     for key, output in outputs.items():
         scale = float(output.abs().amax().nan_to_num(0, 0, 0)) if output.is_floating_point() else 0.0
         torch.testing.assert_close(of_form[key], output, rtol=0, atol=1e-5 * scale)
+    with torch.inference_mode():
+        make_inference_form(model, inputs, dtype=torch.bfloat16)
+    assert not caplog.records
 
 
 LEARNERS = {

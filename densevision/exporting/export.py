@@ -27,6 +27,7 @@ from densevision.exporting.exported_predictor import (
     resolve_decode_options,
 )
 from densevision.exporting.metadata import CARD_KEY, EXPORT_KEY, OUTPUT_FORMATS, ExportMetadata
+from densevision.exporting.onnx_operators import keep_relu6_whole
 from densevision.exporting.verification import (
     OutputComparison,
     PartComparison,
@@ -126,7 +127,10 @@ def export(
     def prepare(options: PredictOptions) -> tuple[Writer, ExportMetadata]:
         with trace_torchvision_nms() if export_format == "torch" else nullcontext():
             traced_half = half and export_format != "openvino"
-            program = trace_program(ExportProgram(predictor, options, decode, traced_half), task.input_spec)
+            whole = ExportProgram(predictor, options, decode, traced_half)
+            if export_format != "torch":
+                keep_relu6_whole(whole.model)
+            program = trace_program(whole, task.input_spec)
         write = WRITERS[export_format](program, list(task.input_spec), half)
         return write, _make_metadata(predictor, options, decode, half, program)
 
