@@ -1,6 +1,6 @@
 """Measures start-up, COCO scoring and opening beside peers, images/s of training and prediction, and memory.
 
-    python tools/benchmark.py [start] [score] [speed] [memory] [check] [opening] [peers] [--out FILE]
+    python tools/benchmark.py [start] [score] [speed] [memory] [check] [opening] [export] [peers] [--out FILE]
 
 Every figure is a ratio against a named peer measured in the same run, or stands beside the machine's description.
 """
@@ -178,6 +178,17 @@ def _coco(folder: Path, images: int) -> Path:
     return file
 
 
+def export() -> dict[str, Any]:
+    """Seconds of the process that exports the bundled detector to ONNX and verifies the file."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = ["densevision", "detection", "export", "--out", f"{folder}/model.onnx", "--quiet"]
+        before = os.times()
+        subprocess.run(command, check=True, capture_output=True)
+        after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return {"onnx_wall_s": after.elapsed - before.elapsed, "onnx_cpu_s": cpu}
+
+
 def peers() -> dict[str, Any]:
     """All rows of `benchmark_peers.py`: the same work by other libraries, in turns."""
     from benchmark_peers import measure_rows
@@ -250,6 +261,7 @@ PARTS = {
     "memory": memory,
     "check": check,
     "opening": opening,
+    "export": export,
     "peers": peers,
 }
 

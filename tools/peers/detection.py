@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import densevision
 from densevision.datasets.scenes import Scenes
 from densevision.inference.predictor import build_without_weights
 from densevision.io.image import write_image
+from densevision.nn.inference_form import make_inference_form
 from densevision.published_weights import convert_weights
-from peers import Call, Row, predict_in_precisions, run_in_bfloat16
+from densevision.sample import make_example_inputs
+from peers import OURS, Call, Row, predict_in_precisions, run_in_bfloat16
 
 __all__ = ["ROWS"]
 
@@ -100,6 +103,24 @@ def prepare_yolo(folder: Path) -> dict[str, Call]:
     return calls
 
 
+def prepare_network(folder: Path) -> dict[str, Call]:
+    """The networks of `prepare_yolo` alone, with their batch norms folded, as both predict."""
+    from ultralytics import YOLO
+
+    image = torch.rand(1, 3, 480, SIDE)
+    peer = YOLO("yolo11n.yaml", task="detect").model.fuse().eval()
+    names = [str(number) for number in range(80)]
+    ours = build_without_weights("detection", {"arch": "yolo_n", "classes": names, "data.size": SIDE})
+    calls: dict[str, Call] = {}
+    for name, dtype in (("float32", torch.float32), ("auto", torch.bfloat16)):
+        form = make_inference_form(ours.model, make_example_inputs(ours.task.input_spec, 1), dtype=dtype)
+        run = partial(form, image.contiguous(memory_format=torch.channels_last))
+        calls[f"{OURS} {name}"] = run if name == "float32" else run_in_bfloat16(run)
+    calls["ultralytics float32"] = partial(peer, image)
+    calls["ultralytics bfloat16"] = run_in_bfloat16(calls["ultralytics float32"])
+    return calls
+
+
 def _convert(name: str, folder: Path, image: Path) -> dict[str, Call]:
     convert_weights(name, folder / "published.pth", folder / "ours.safetensors")
     return _predict(densevision.load(folder / "ours.safetensors"), image)
@@ -119,4 +140,5 @@ ROWS = {
     "yolox/s": Row("YOLOX-s, JPEG of 640 x 640 to boxes", prepare_yolox, ("pixeltable-yolox",), 1.3),
     "dfine/small": Row("D-FINE-S, JPEG of 640 x 640 to boxes", prepare_dfine, ("transformers",), 1.3),
     "yolo_n": Row("YOLO nano, JPEG of 640 x 480 to boxes", prepare_yolo, ("ultralytics",), 1.5),
+    "yolo_n/network": Row("YOLO nano, the network alone, 480 x 640", prepare_network, ("ultralytics",), 1.375),
 }
