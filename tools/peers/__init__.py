@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from densevision.inference.allocator import keep_all_freed_memory
 from densevision.inference.device import pick_device, pick_precision
 
 __all__ = ["OURS", "Call", "Row", "load_rows", "measure_row", "predict_in_precisions", "run_in_bfloat16"]
@@ -66,7 +68,9 @@ def measure_row(row: Row, repeats: int) -> dict[str, Any]:
     if missing:
         return {"label": row.label, "not_measured": f"not installed: {', '.join(missing)}"}
     threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
+    # As our training does it; the other library's steps gain by it, too.
+    allocator = keep_all_freed_memory() if row.needs_gradients else nullcontext()
+    with tempfile.TemporaryDirectory() as folder, allocator:
         torch.manual_seed(0)
         calls = row.prepare(Path(folder))
         torch.set_num_threads(threads)  # importing Ultralytics changes it, also for the rows that follow
