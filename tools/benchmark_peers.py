@@ -3,8 +3,9 @@
     python tools/benchmark_peers.py [ROW ...] [--repeats N] [--out FILE] [--plot FILE]
 
 Rows whose library is not installed are named and left out: `pip install -e ".[parity]"` brings most; Ultralytics is
-under the AGPL and therefore in no extra. All run on the CPU with the threads that OMP_NUM_THREADS says. The calls of a
-row take turns; the median time of each counts: wall time, or CPU time with one thread.
+under the AGPL and therefore in no extra. All run on the CPU with the threads that OMP_NUM_THREADS says. Each row is a
+process of its own, since libraries change settings of the whole process; its calls take turns, and the median time of
+each counts: CPU time with one thread, else and for whole processes wall time.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,9 +31,13 @@ ROWS = load_rows()
 @click.argument("names", nargs=-1, type=click.Choice(list(ROWS)))
 @click.option("--repeats", default=10, show_default=True, help="Timed turns.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="JSON; rows that it holds are updated.")
+@click.option("--only", type=click.Choice(list(ROWS)), hidden=True, help="Measure one row in this process.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="PNG or SVG of all rows of --out.")
-def main(names: tuple[str, ...], repeats: int, out: Path | None, plot: Path | None) -> None:
+def main(names: tuple[str, ...], repeats: int, out: Path | None, only: str | None, plot: Path | None) -> None:
     """Runs the command."""
+    if only is not None and out is not None:
+        out.write_text(json.dumps(measure_here(only, repeats)))
+        return
     rows: dict[str, Any] = json.loads(out.read_text())["rows"] if out is not None and out.exists() else {}
     for name in names or ROWS:
         rows |= measure_rows([name], repeats)
@@ -43,10 +51,22 @@ def measure_rows(names: Iterable[str] = ROWS, repeats: int = 10) -> dict[str, An
     """The figures of rows by name; each is printed when it is there."""
     rows = {}
     for name in names:
-        command = f"python tools/benchmark_peers.py {name} --repeats {repeats}"
-        rows[name] = {"command": command, **measure_row(ROWS[name], repeats), **describe_machine()}
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "row.json"
+            subprocess.run(
+                [sys.executable, __file__, "--only", name, "--repeats", str(repeats), "--out", out], check=True
+            )
+            rows[name] = json.loads(out.read_text())
         click.echo(json.dumps({name: rows[name]}, indent=1))
     return rows
+
+
+def measure_here(name: str, repeats: int) -> dict[str, Any]:
+    """The figures of a row, measured in this process."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    setting = f"OMP_NUM_THREADS={threads} " if threads else ""
+    command = f"{setting}python tools/benchmark_peers.py {name} --repeats {repeats}"
+    return {"command": command, **describe_machine(), **measure_row(ROWS[name], repeats)}
 
 
 def describe_machine() -> dict[str, Any]:

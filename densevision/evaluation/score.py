@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from densevision.errors import UsageError
 from densevision.evaluation.report import Report
-from densevision.evaluation.shard_predictions import open_predictions
 from densevision.metrics.scoring import OnError
 from densevision.tasks import get_scoring_options, load_score
 
@@ -36,7 +36,7 @@ def score(
     """
     if report is None and images is not None:
         raise UsageError("has no effect without report", field="images", value=str(images))
-    with open_predictions(Path(predictions)) as files:
+    with _open_predictions(Path(predictions)) as files:
         if report is None:
             options = get_scoring_options(task, overrides)
             return Report(task=task, **load_score(task)(Path(truth), files, on_error, **options))
@@ -50,3 +50,12 @@ def score(
         options |= {"on_error": on_error} if on_error != "fail" else {}
         write_report(evaluation, Path(report), format_command(task, "score", options))
         return evaluation.report
+
+
+def _open_predictions(predictions: Path) -> AbstractContextManager[Path]:
+    """The predictions as files; only a folder may hold shards, whose reader imports the decoders of images."""
+    if not predictions.is_dir():
+        return nullcontext(predictions)
+    from densevision.evaluation.shard_predictions import open_predictions
+
+    return open_predictions(predictions)

@@ -30,12 +30,12 @@ def open_predictions(predictions: Path) -> Iterator[Path]:
     Rows without prediction are left out, so that their images count as images without prediction.
 
     Args:
-        predictions: A file, or a folder, which may hold `part-*.parquet`.
+        predictions: A folder, which may hold `part-*.parquet`.
 
     Raises:
         DataError: A shard is damaged, or no row has a prediction.
     """
-    if not predictions.is_dir() or not list_shards(predictions):
+    if not list_shards(predictions):
         yield predictions
         return
     with tempfile.TemporaryDirectory() as temporary:

@@ -31,7 +31,6 @@ Call = Callable[[], Any]
 OURS = "densevision"
 """What the names of our own calls begin with."""
 MODULES = ("detection", "instance", "flow", "backbone", "semantic", "depth", "training", "processes")
-WARM_UP = 2
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ class Row:
         peers: Packages that are compared with.
         target: How many times faster than the best other library "auto" shall be, None without a target.
         needs_gradients: Whether the calls compute gradients.
+        warm_up: Turns before those that count.
+        is_process: Whether the calls are whole processes, whose wall time counts.
     """
 
     label: str
@@ -51,6 +52,8 @@ class Row:
     peers: tuple[str, ...]
     target: float | None = None
     needs_gradients: bool = False
+    warm_up: int = 2
+    is_process: bool = False
 
 
 def load_rows() -> dict[str, Row]:
@@ -61,38 +64,36 @@ def load_rows() -> dict[str, Row]:
 def measure_row(row: Row, repeats: int) -> dict[str, Any]:
     """Median seconds of wall and of CPU time of every call, and how many times faster ours is.
 
-    With one thread CPU time is compared, else wall time. The calls take turns, so that other load on the machine
-    affects all of them.
+    With one thread CPU time is compared, else and for whole processes wall time. The calls take turns, so that other
+    load on the machine affects all of them.
     """
     missing = [name for name in row.peers if not _find_version(name)]
     if missing:
         return {"label": row.label, "not_measured": f"not installed: {', '.join(missing)}"}
-    threads = torch.get_num_threads()
     # As our training does it; the other library's steps gain by it, too.
     allocator = keep_all_freed_memory() if row.needs_gradients else nullcontext()
     with tempfile.TemporaryDirectory() as folder, allocator:
         torch.manual_seed(0)
         calls = row.prepare(Path(folder))
-        torch.set_num_threads(threads)  # importing Ultralytics changes it, also for the rows that follow
         wall: dict[str, list[float]] = {name: [] for name in calls}
         cpu: dict[str, list[float]] = {name: [] for name in calls}
-        for turn in range(WARM_UP + repeats):
+        for turn in range(row.warm_up + repeats):
             for name, call in calls.items():
                 wall_start, cpu_start = time.perf_counter(), _measure_cpu()
                 with torch.inference_mode(not row.needs_gradients):
                     call()
-                if turn >= WARM_UP:
+                if turn >= row.warm_up:
                     wall[name].append(time.perf_counter() - wall_start)
                     cpu[name].append(_measure_cpu() - cpu_start)
     wall_seconds, cpu_seconds = (_take_medians(seconds) for seconds in (wall, cpu))
     # One thread takes as long as it computes, whatever else the machine does.
-    is_single_threaded = torch.get_num_threads() == 1
+    counts_cpu = torch.get_num_threads() == 1 and not row.is_process
     return {
         "label": row.label,
         "wall_seconds": {name: round(value, 4) for name, value in wall_seconds.items()},
         "cpu_seconds": {name: round(value, 4) for name, value in cpu_seconds.items()},
-        "compared": "cpu_seconds" if is_single_threaded else "wall_seconds",
-        **_compare(cpu_seconds if is_single_threaded else wall_seconds),
+        "compared": "cpu_seconds" if counts_cpu else "wall_seconds",
+        **_compare(cpu_seconds if counts_cpu else wall_seconds),
         "target": row.target,
         "repeats": repeats,
         "auto_is": pick_precision("auto", pick_device("cpu")),

@@ -89,11 +89,15 @@ def _run(arguments: list[Any]) -> None:
 
 
 ROWS = {
-    "cold_predict": Row("one JPEG by a new process", prepare_prediction, ("ultralytics",), 1.4),
+    "cold_predict": Row(
+        "one JPEG by a new process", prepare_prediction, ("ultralytics",), 1.4, warm_up=1, is_process=True
+    ),
     "epochs": Row(
-        f"training of 3 epochs of {IMAGES['train']} images of {SIDE} x {SIDE} by a new process",
+        f"training, 3 epochs of {IMAGES['train']} images of {SIDE} x {SIDE}",
         prepare_training,
         ("ultralytics",),
         1.25,
+        warm_up=0,
+        is_process=True,
     ),
 }
