@@ -24,11 +24,13 @@ import click
 import cv2
 import numpy as np
 
-PROGRAM = (
-    "import resource, sys\n"
-    "{statement}\n"
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10))"
-)
+# `ru_maxrss` also counts the process that started this one, in which the sources were written.
+PROGRAM = """
+import sys
+{statement}
+print(int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) / 1024)
+"""
+"""For Linux."""
 PREDICT = PROGRAM.format(statement="from densevision.cli.main import run; run(sys.argv[1:])")
 
 
