@@ -42,12 +42,14 @@ def introspected_backbones() -> Iterator[None]:
         yield
 
 
-PEAK_KIB = "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
-"""Of a new process; `ru_maxrss` also counts the process that started it."""
+@pytest.fixture(scope="session")
+def peak_kib() -> str:
+    """The expression of a new process's own peak memory; `ru_maxrss` also counts the process that started it."""
+    return "int(open('/proc/self/status').read().split('VmHWM:')[1].split()[0])"
 
 
 @pytest.fixture(scope="session")
-def peak_megabytes() -> Callable[..., float]:
+def peak_megabytes(peak_kib: str) -> Callable[..., float]:
     """Measures the peak memory of a new process that predicts a file with weights and runs code with the `result`."""
 
     def measure(source: Path, weights: Path, code: str, precision: str = "float32") -> float:
@@ -55,7 +57,7 @@ def peak_megabytes() -> Callable[..., float]:
             "import densevision\n"
             f"result = densevision.predict({str(source)!r}, weights={str(weights)!r}, precision={precision!r})\n"
             f"{code}\n"
-            f"print({PEAK_KIB} / 1024)"
+            f"print({peak_kib} / 1024)"
         )
         process = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
         return float(process.stdout.split()[-1])
